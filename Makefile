@@ -1,0 +1,52 @@
+# `make lab` opens the lab; `make test` runs every test. Both set up .venv first; only `make test` may install a Debian package.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: lab test check unit notebook browser notebooks bench clean
+
+lab: $(VENV)/lab.done
+	$(BIN)/python -m labkit lab
+
+$(VENV)/lab.done: requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "The lab needs Python 3.11 or newer; this is $$($(PYTHON) --version). Name another with: make lab PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -r requirements.txt -c constraints.txt
+	touch $@
+
+$(VENV)/dev.done: $(VENV)/lab.done
+	$(BIN)/python -m pip install -q -e '.[lab,dev]' -c constraints.txt
+	touch $@
+
+test: check unit notebook browser
+	@echo "All tests passed."
+
+check: $(VENV)/dev.done
+	$(BIN)/ruff format --check labkit tests data/recipes
+	$(BIN)/ruff check labkit tests data/recipes
+	$(BIN)/mypy
+	node --test tests/js/*.test.mjs
+
+unit: $(VENV)/dev.done
+	$(BIN)/python -m pytest -q -m "not browser"
+
+# Every notebook, top to bottom in a clean kernel, with few steps.
+notebook: $(VENV)/dev.done
+	LABKIT_QUICK=1 LABKIT_HOME=$$(mktemp -d) $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks
+
+browser: $(VENV)/dev.done
+	@command -v chromium >/dev/null || { echo "installing Debian's Chromium"; \
+	  S=$$([ $$(id -u) = 0 ] || echo sudo); $$S apt-get update -qq && $$S apt-get install -y -qq chromium >/dev/null; }
+	$(BIN)/python -m pytest -q -m browser tests
+
+# Every notebook in full, as a learner runs it.
+notebooks: $(VENV)/dev.done
+	$(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+bench: $(VENV)/dev.done
+	$(BIN)/python -m pip install -q -e '.[lab,dev,bench]' -c constraints.txt
+	$(BIN)/python tests/bench.py
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,25 @@
+"""Make the recorded runs that ship in `data/records`: `labkit build records` (on 2 CPU cores about a minute a run).
+
+Lesson 00 and its two baselines, over three seeds; and the label-budget baseline of the smaller student it invites to try.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labkit.lessons import LESSONS
+from labkit.record import Record
+from labkit.runs import record
+
+
+def build(folder: Path) -> None:
+    default = LESSONS["00"].experiment
+    small = default.but(student="57k")
+    for experiment, seeds in ((default, 3), (small, 1)):
+        for seed in range(seeds):
+            seeded = experiment.but(seed=seed)
+            for recipe in (seeded.baseline("label budget"), seeded.baseline("same questions"), seeded):
+                made = record(recipe)
+                made = Record([*made.events])
+                made.save(folder / f"{recipe.key}.jsonl.gz")
+                print(recipe.recipe, {name: round(value, 2) for name, value in made.skills.items()}, flush=True)

@@ -1,0 +1,49 @@
+"""Train the shipped teachers: `labkit build teachers` (about an hour on 2 CPU cores; a killed build goes on where it was).
+
+Each is a plain hard-label run of the lab's own engine on gold labels of the whole world. Three points along the big one's
+training are kept too, as weaker teachers of the same size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+QUESTIONS = 200_000
+TEACHERS = {  # name: size, steps, learning rate
+    "atlas-3m": ("3m", 4_000, 2e-3),
+    "atlas-900k": ("900k", 4_000, 3e-3),
+    "atlas-200k": ("200k", 4_000, 4e-3),
+}
+POINTS = {"atlas-3m": {400: "early", 800: "middle", 1_600: "late"}}
+
+
+def build(folder: Path, names: list[str] | None = None, say: Callable[[str], None] = print) -> None:
+    from labkit import events as ev
+    from labkit import models
+    from labkit.engine import Run
+    from labkit.experiment import Experiment
+    from labkit.paths import home_dir
+
+    for name in names or list(TEACHERS):
+        size, steps, rate = TEACHERS[name]
+        experiment = Experiment(method="gold", teacher="none", student=size, scale="whole", gold=QUESTIONS, steps=steps, learning_rate=rate)
+        run = Run(experiment, home_dir() / "build" / name, checkpoint_every=200)
+        for event in run:
+            if isinstance(event, ev.Step):
+                if event.step in POINTS.get(name, {}):
+                    point = f"{name}-{POINTS[name][event.step]}"
+                    models.save(run.student, folder / point, {"recipe": experiment.recipe, "step": event.step})
+                if event.step % 50 == 0:
+                    say(f"{name} step {event.step}/{steps}, loss {event.values['loss']:.3f}, {event.seconds:.0f} s")
+            elif isinstance(event, ev.Evaluated):
+                say(f"{name} step {event.step}: " + ", ".join(f"{k} {v:.2f}" for k, v in event.skills.items()))
+            elif isinstance(event, ev.Failed):
+                raise SystemExit(f"{event.message}. {event.advice}")
+        models.save(run.student, folder / name, {"recipe": experiment.recipe, "step": steps})
+
+
+if __name__ == "__main__":
+    import sys
+
+    build(Path(__file__).parent.parent / "teachers", sys.argv[1:] or None)

@@ -1,0 +1,111 @@
+"""Which questions a step trains on, in which order, and in how many passes through the student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from labkit import models
+from labkit.atlas import Atlas
+from labkit.experiment import Experiment
+from labkit.signals import Signals
+
+POOL_SEED, GOLD_SEED = 7, 11  # one pool and one gold set for all seeds, so that seeds differ in the student alone
+
+
+class Drawn(NamedTuple):
+    """The rows of one step: first those the teacher answered (`pool_rows` are their numbers), then the gold ones."""
+
+    prompts: list[list[int]]
+    answers: list[list[int]]
+    pool_rows: list[int]
+
+    def is_gold(self, row: int) -> bool:
+        return row >= len(self.pool_rows)
+
+    def tokens(self, gold: bool) -> int:
+        """Answer tokens of the gold rows, or of the others: what a mean over them is divided by."""
+        n = len(self.pool_rows)
+        return sum(map(len, self.answers[n:] if gold else self.answers[:n]))
+
+
+class Feed:
+    """Draws the rows of every step from the teacher's pool and the gold set; `position` is all there is to resume it from."""
+
+    def __init__(self, experiment: Experiment, world: Atlas, pool: Signals | None) -> None:
+        self.pool = pool
+        gold = world.questions(experiment.gold, GOLD_SEED)
+        self._gold_prompts = models.tokenizer().prompts([q.text for q in gold])
+        self._gold_answers = models.tokenizer().answers([q.gold for q in gold])
+        self._gold_order = Order(experiment.gold, experiment.seed + 1)
+        self._pool_order = Order(experiment.questions, experiment.seed, first_in_order=True)  # the teacher labels in this order
+        self.position = {"pool": 0, "gold": 0}
+
+    def next_rows(self, batch: int, gold_share: float) -> tuple[list[int], list[int]]:
+        """Numbers of the next pool rows and gold rows, a batch in all."""
+        n_gold = round(batch * gold_share)
+        pool_rows = self._pool_order.take(self.position["pool"], batch - n_gold)
+        gold_rows = self._gold_order.take(self.position["gold"], n_gold)
+        self.position["pool"] += len(pool_rows)
+        self.position["gold"] += n_gold
+        return pool_rows, gold_rows
+
+    def draw(self, pool_rows: Sequence[int], gold_rows: Sequence[int]) -> Drawn:
+        """The rows themselves; the pool must have been prepared for them."""
+        prompts = [self.pool.prompt(i) for i in pool_rows] if self.pool else []
+        answers = [self.pool.answer(i) for i in pool_rows] if self.pool else []
+        prompts += [self._gold_prompts[i] for i in gold_rows]
+        answers += [self._gold_answers[i] for i in gold_rows]
+        return Drawn(prompts, answers, list(pool_rows))
+
+
+class Order:
+    """An endless order of `n` rows: shuffled passes one after the other, each a function of the seed and its number alone."""
+
+    def __init__(self, n: int, seed: int, *, first_in_order: bool = False) -> None:
+        self.n, self.seed, self.first_in_order = n, seed, first_in_order
+        self._passes: dict[int, list[int]] = {}
+
+    def take(self, start: int, count: int) -> list[int]:
+        rows: list[int] = []
+        while count > 0:
+            number, offset = divmod(start, self.n)
+            part = self._pass(number)[offset : offset + count]
+            rows += part
+            start, count = start + len(part), count - len(part)
+        return rows
+
+    def _pass(self, number: int) -> list[int]:
+        if number not in self._passes:
+            self._passes = {k: v for k, v in self._passes.items() if k == number - 1}
+            if number == 0 and self.first_in_order:
+                self._passes[number] = list(range(self.n))
+            else:
+                generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+                self._passes[number] = torch.randperm(self.n, generator=generator).tolist()
+        return self._passes[number]
+
+
+def split_by_length(lengths: Sequence[int], parameters: int, layers: int) -> list[list[int]]:
+    """Row numbers of a batch in one micro-batch, or in two (short rows, long rows) where the padding saved is worth a second pass."""
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    longest = lengths[order[-1]]
+    saved = [(longest - lengths[order[k - 1]]) * k for k in range(1, len(order))]
+    if not saved:
+        return [order]
+    best = max(range(len(saved)), key=lambda k: saved[k])
+    pass_cost = 0.4e9 * layers  # a forward and backward of nothing, in the arithmetic it could have been
+    if saved[best] * parameters * 6 < pass_cost:
+        return [order]
+    return [order[: best + 1], order[best + 1 :]]
+
+
+def first_batch(experiment: Experiment | None = None) -> models.Rows:
+    """The first batch of an output-distillation run as `(tokens_B_T, mask_B_T, labels_N)`, to do a training step by hand."""
+    exp = experiment or Experiment()
+    pool = Signals(models.teacher(exp.teacher), Atlas(exp.scale).questions(exp.questions, POOL_SEED))
+    rows = range(min(exp.batch, exp.questions))
+    list(pool.prepare(rows))
+    return models.pad([pool.prompt(i) for i in rows], [pool.answer(i) for i in rows])

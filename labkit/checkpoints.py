@@ -1,0 +1,92 @@
+"""A run's folder: its log of events, and one checkpoint from which it goes on to the bit-identical result.
+
+Both survive a kill at any moment: the checkpoint is replaced whole or not at all, and a log line cut short is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from transformers import LlamaForCausalLM
+
+from labkit import events as ev
+from labkit.errors import DataError
+from labkit.experiment import Experiment
+from labkit.paths import write_whole
+from labkit.record import read_events
+
+
+class Folder:
+    """Where one run of one experiment keeps itself."""
+
+    def __init__(self, path: Path, experiment: Experiment) -> None:
+        self.path, self.experiment = path, experiment
+        self.checkpoint, self.log = path / "checkpoint.safetensors", path / "events.jsonl"
+        self._open: TextIO | None = None
+
+    def write_down(self, event: ev.Event) -> None:
+        """Append an event to the log. Without a checkpoint to go on from, the log begins anew."""
+        if self._open is None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._open = self.log.open("a" if self.checkpoint.exists() else "w", encoding="utf-8")
+        self._open.write(ev.dumps(event) + "\n")
+        self._open.flush()
+
+    def close(self) -> None:
+        if self._open:
+            self._open.close()
+            self._open = None
+
+    def told(self, step: int) -> Sequence[ev.Event]:
+        """The events up to the checkpoint at `step`; the log is cut back to them."""
+        told: list[ev.Event] = []
+        for event in read_events(self.log) if self.log.exists() else ():
+            if getattr(event, "step", 0) > step:
+                break
+            told.append(event)
+        text = "".join(ev.dumps(event) + "\n" for event in told)
+        write_whole(self.log, lambda to: to.write_text(text, encoding="utf-8"))
+        return told
+
+    def save(self, student: LlamaForCausalLM, optimiser: torch.optim.Optimizer, position: Mapping[str, Any]) -> None:
+        """Weights and optimiser state as one safetensors file, position and recipe as JSON in its header."""
+        tensors = {}
+        for name, parameter in student.named_parameters():
+            tensors[f"weight/{name}"] = parameter.detach().contiguous()
+            for key, value in optimiser.state[parameter].items():
+                tensors[f"{key}/{name}"] = value.detach().contiguous()
+        note = {"experiment": json.dumps(self.experiment.to_dict()), "position": json.dumps(position)}
+        write_whole(self.checkpoint, lambda to: save_file(tensors, to, note))
+
+    def load(self, student: LlamaForCausalLM, optimiser: torch.optim.Optimizer) -> dict[str, Any] | None:
+        """Take up the checkpoint and return its position; None if there is none.
+
+        Raises `DataError` if it is damaged or belongs to another recipe.
+        """
+        if not self.checkpoint.exists():
+            return None
+        try:
+            with safe_open(self.checkpoint, "pt") as file:
+                note = file.metadata()
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            position: dict[str, Any] = json.loads(note["position"])
+            owner = Experiment.from_dict(json.loads(note["experiment"]))
+            if owner.key == self.experiment.key:
+                with torch.no_grad():
+                    for name, parameter in student.named_parameters():
+                        parameter.copy_(tensors[f"weight/{name}"])
+                        kept = {key: tensors[f"{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
+                        optimiser.state[parameter] = kept
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise DataError(
+                f"the checkpoint {self.checkpoint} is damaged ({error}). Delete {self.path} and run again from the start."
+            ) from None
+        if owner.key != self.experiment.key:
+            raise DataError(f"{self.checkpoint} belongs to another recipe ({owner.recipe}). Use another folder, or delete this one.")
+        return position

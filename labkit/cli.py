@@ -1,0 +1,204 @@
+"""The command line: `python -m labkit lab`, `labkit run --student 57k --temperature 2`, and so on.
+
+Flags are the fields of `Experiment`, so a new knob is a new flag. Errors a user can act on are one sentence and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from labkit import events as ev
+from labkit.errors import LabError, need, unknown
+from labkit.experiment import KNOBS, Experiment, parse
+from labkit.paths import checked, data_dir
+from labkit.record import Record, Store, load
+
+FIRST = "00_distil_in_a_minute.ipynb"
+RECIPES = ("tables", "tokenizer", "teachers", "card", "records")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="labkit", description="The Distillation Lab.", epilog="Recipes, records and lessons: see README.md."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    lab = commands.add_parser("lab", help="open the lab in JupyterLab, on the first notebook")
+    lab.add_argument("--port", type=int, help="port to serve on (default: a free one)")
+    lab.add_argument("--no-browser", action="store_true", help="print the address instead of opening a browser")
+    lab.set_defaults(call=open_lab)
+
+    run = commands.add_parser("run", help="train one student and print how it did", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    run.add_argument("recipe", nargs="*", help="a recipe as the lab prints it, such as: labkit temperature=2")
+    run.add_argument("--toml", type=Path, help="read the experiment from a TOML file")
+    run.add_argument("--out", type=Path, help="also save the record here (.jsonl or .jsonl.gz)")
+    run.add_argument("--fresh", action="store_true", help="run even if the recipe is already on record")
+    for name, (default, knob) in KNOBS.items():
+        unit = f" [{knob.unit}]" if knob.unit else ""
+        choices = f" ({', '.join(knob.choices)})" if knob.choices else ""
+        run.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            metavar="X",
+            help=f"{knob.help}{unit}{choices} Default: {default}.",
+            default=argparse.SUPPRESS,
+        )
+    run.set_defaults(call=run_one)
+
+    replay = commands.add_parser("replay", help="print a record again, or one event a line")
+    replay.add_argument("path", type=Path)
+    replay.add_argument("--events", action="store_true", help="print every event as JSON")
+    replay.set_defaults(call=replay_one)
+
+    build = commands.add_parser("build", help="rebuild shipped data from its recipe")
+    build.add_argument("what", choices=RECIPES)
+    build.add_argument("names", nargs="*", help="only these (teachers)")
+    build.set_defaults(call=build_data)
+
+    check = commands.add_parser("check", help="check this installation: packages, data and their checksums")
+    check.set_defaults(call=check_all)
+
+    options = parser.parse_args(argv)
+    try:
+        return options.call(options) or 0
+    except LabError as error:
+        print(f"labkit: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("labkit: stopped. A run that was cut off goes on from its last checkpoint when it is run again.", file=sys.stderr)
+        return 130
+
+
+def open_lab(options: argparse.Namespace) -> int:
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise need("jupyterlab", "labkit lab")
+    root = data_dir().parent
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/notebooks/{FIRST}"]
+    command += [f"--port={options.port}"] if options.port else []
+    command += ["--no-browser"] if options.no_browser else []
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")
+    return subprocess.call(command, cwd=root)
+
+
+def run_one(options: argparse.Namespace) -> int:
+    given = {name: parse(name, value) for name, value in vars(options).items() if name in KNOBS and isinstance(value, str)}
+    if options.toml and options.recipe:
+        raise LabError("give either a recipe or --toml, not both.")
+    base = Experiment()
+    if options.recipe:
+        base = Experiment.from_recipe(" ".join(options.recipe))
+    elif options.toml:
+        base = Experiment.from_toml(read(options.toml))
+    experiment = base.but(**given)
+    print(experiment.recipe)
+    from labkit.runs import record
+
+    made = record(experiment, fresh=options.fresh, watch=tell)
+    if options.out:
+        print(f"saved to {made.save(options.out)}")
+    summarise(made)
+    return 0
+
+
+def tell(event: ev.Event) -> None:
+    """One event as a line for a terminal, where it is worth one."""
+    match event:
+        case ev.Labelled() if event.done == event.total:
+            print(f"{event.seconds:6.1f} s  the teacher has answered {event.total:,} questions")
+        case ev.Step() if event.step % 50 == 0:
+            numbers = "  ".join(f"{name} {value:.3f}" for name, value in event.values.items() if name in ("loss", "kl", "ce"))
+            print(f"{event.seconds:6.1f} s  step {event.step}  {numbers}", flush=True)
+        case ev.Evaluated():
+            print(f"{event.seconds:6.1f} s  exam: " + "  ".join(f"{k} {v:.2f}" for k, v in event.skills.items()), flush=True)
+        case ev.Warned():
+            print(event.message)
+
+
+def summarise(record: Record) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("pandas"):
+        print(record.table().to_string(float_format=lambda x: f"{x:.2f}", na_rep="-"))
+    if "label budget" in record.references:
+        found = record.recovery()
+        print(f"recovery over the label budget: {found.mean:.2f} on core skills, {found.all_skills:.2f} on all")
+        print(f"student / teacher, which ignores the baseline: {found.ratio:.2f}")
+    else:
+        print("recovery: not shown, since the label-budget baseline is not on record. Measure it with:")
+        print(f"  python -m labkit run {record.experiment.baseline().recipe}")
+
+
+def replay_one(options: argparse.Namespace) -> int:
+    record = load(options.path)
+    for event in record.events:
+        if options.events:
+            print(ev.dumps(event))
+        else:
+            tell(event)
+    if not options.events and record.evaluations:
+        summarise(record)
+    return 0
+
+
+def build_data(options: argparse.Namespace) -> int:
+    recipe = _recipe(options.what)
+    target = data_dir() / {"tables": "atlas", "tokenizer": "tokenizers", "card": "teachers"}.get(options.what, options.what)
+    if options.names:
+        if options.what != "teachers":
+            raise LabError(f"build {options.what} takes no names, and got {' '.join(options.names)}.")
+        for name in options.names:
+            if name not in recipe.TEACHERS:
+                raise unknown("teacher", name, recipe.TEACHERS)
+        recipe.build(target, options.names)
+    else:
+        recipe.build(target)
+    print(f"built {options.what} in {target}")
+    return 0
+
+
+def check_all(options: argparse.Namespace) -> int:
+    """Print what is here and what is not; the exit code is 1 if shipped data is damaged."""
+    for package in ("torch", "transformers", "accelerate", "ipywidgets", "anywidget", "jupyterlab", "matplotlib", "plotly", "pandas"):
+        found = importlib.util.find_spec(package) is not None
+        print(f"{'ok     ' if found else 'missing'} {package}")
+    bad = 0
+    for manifest in sorted(data_dir().rglob("manifest.json")):
+        import json
+
+        for name, entry in json.loads(manifest.read_text(encoding="utf-8")).items():
+            if "sha256" not in entry:
+                continue
+            try:
+                checked(manifest.parent / name, f"build {manifest.parent.name}")
+                print(f"ok      {(manifest.parent / name).relative_to(data_dir())}")
+            except LabError as error:
+                bad += 1
+                print(f"damaged {error}")
+    print(f"{len(list(Store().shipped.glob('*.jsonl.gz')))} recorded runs shipped, {len(list(Store().own.glob('*.jsonl.gz')))} made here")
+    return 1 if bad else 0
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabError(f"cannot read {path}: {error}.") from None
+
+
+def _recipe(name: str) -> ModuleType:
+    path = data_dir() / "recipes" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"labkit_recipe_{name}", path)
+    if spec is None or spec.loader is None or not path.exists():
+        raise LabError(f"no recipe at {path}: data is rebuilt from the lab's repository.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,325 @@
+"""`run(experiment)`: the one training loop of the lab, as a generator of events.
+
+    for event in run(Experiment(student="57k")): ...
+
+Nothing here draws, prints or waits. Whoever iterates decides the pace: time spent outside the generator is not counted, so a
+paused run is simply one that nobody is asking for its next event. Between two steps the loop looks at its hot knobs once.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from labkit import events as ev
+from labkit import models
+from labkit.atlas import SKILLS, Atlas
+from labkit.batches import POOL_SEED, Drawn, Feed, split_by_length
+from labkit.checkpoints import Folder
+from labkit.errors import DataError, LabError, unknown
+from labkit.evaluate import Exam
+from labkit.experiment import KNOBS, Experiment, check
+from labkit.methods import Batch, Method, method, weights
+from labkit.paths import home_dir, write_whole
+from labkit.record import Store
+from labkit.signals import Signals
+
+WARM_STEPS, WARM_GOLD = 300, 20_000
+WARMUP = 30
+EVALUATIONS = 12
+EXPLODED = 20.0  # nats per answer token; an untrained student is at log(1024) = 6.9
+
+
+class Run(Iterator[ev.Event]):
+    """A run under way: an iterator of events, with the live `.student` beside it.
+
+    `turn(temperature=2.0)` changes hot knobs from any thread and takes effect at the next step; `stop()` ends the run in
+    order after the present one. With a `folder`, events and checkpoints go there, and a run that was killed goes on from its
+    last checkpoint to the bit-identical result.
+    """
+
+    def __init__(self, experiment: Experiment, folder: Path | None = None, checkpoint_every: int | None = None) -> None:
+        self.experiment = experiment
+        self.folder = Folder(folder, experiment) if folder else None
+        self.checkpoint_every = checkpoint_every or max(25, experiment.steps // 10)
+        self.student: LlamaForCausalLM | None = None
+        self.knobs: Mapping[str, Any] = {n: getattr(experiment, n) for n, entry in KNOBS.items() if entry.knob.hot}
+        self._stopping = False
+        self._retelling = False
+        self._step = 0
+        self._busy, self._entered = 0.0, math.inf
+        self._events = self._guarded()
+
+    def __next__(self) -> ev.Event:
+        self._entered = time.perf_counter()
+        try:
+            event = next(self._events)
+            if self.folder and not self._retelling:
+                self.folder.write_down(event)
+            return event
+        except StopIteration:
+            if self.folder:
+                self.folder.close()
+            raise
+        finally:
+            self._busy += time.perf_counter() - self._entered
+            self._entered = math.inf
+
+    @property
+    def seconds(self) -> float:
+        """Time spent working, pauses left out."""
+        return self._busy + max(0.0, time.perf_counter() - self._entered)
+
+    def turn(self, **changes: Any) -> None:
+        """Change hot knobs from the next step on. Raises `LabError` for a cold or unknown one, or a value out of range."""
+        for name, value in changes.items():
+            if name not in self.knobs:
+                if name not in KNOBS:
+                    raise unknown("knob", name, self.knobs)
+                raise LabError(f"{name} cannot change during a run: stop it, set {name}={value!r}, and run again.")
+            changes[name] = check(name, value)
+        self.knobs = {**self.knobs, **changes}
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    # ---- the loop ----------------------------------------------------------------------------------------------------
+
+    def _guarded(self) -> Iterator[ev.Event]:
+        """The loop, with any error it meets told as a last event before it is raised."""
+        try:
+            yield from self._train()
+        except Exception as error:
+            what = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+            yield ev.Failed(self._step, what, _advice(error))
+            raise
+
+    def _train(self) -> Iterator[ev.Event]:
+        exp, how = self.experiment, method(self.experiment.method)
+        if how.needs_signal and exp.teacher == "none":
+            raise LabError(f"method={exp.method!r} needs a teacher: choose one, or method='gold'.")
+        accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods)
+        teacher = None if exp.teacher == "none" else models.teacher(exp.teacher).to(accelerator.device)
+        student = self.student = models.student(exp.student, exp.seed).to(accelerator.device)
+        optimiser = accelerator.prepare(
+            torch.optim.AdamW(student.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+        )
+        at = self.folder.load(student, optimiser) if self.folder else None
+        if at and self.folder:
+            self._busy += at["seconds"]
+            self.knobs = {**self.knobs, **at["knobs"]}
+            self._retelling = True
+            yield from self.folder.told(at["step"])
+            self._retelling = False
+            yield ev.Warned(at["step"], f"This run was cut off; it goes on from step {at['step']}.")
+        else:
+            at = {"step": 0, "seen": 0, "tokens": 0, "teacher_tokens": 0, "knobs": dict(self.knobs), "referenced": False}
+            yield self._started(teacher, student)
+            if exp.start == "warm":
+                yield from self._warm_up(student)
+        pool = Signals(teacher, world.questions(exp.questions, POOL_SEED)) if how.needs_signal and teacher is not None else None
+        feed = Feed(exp, world, pool)
+        feed.position.update(at.get("feed", {}))
+        exam: Exam | None = None
+        due = {round(exp.steps * i / EVALUATIONS) for i in range(1, EVALUATIONS + 1)} | {min(20, exp.steps)}
+        good: dict[str, Tensor] = {}
+
+        for step in range(at["step"] + 1, exp.steps + 1):
+            if self._stopping:
+                break
+            self._step = step
+            for name, value in self.knobs.items():
+                if value != at["knobs"][name]:
+                    if name != "speed":
+                        yield ev.KnobTurned(step, self.seconds, name, at["knobs"][name], value)
+                    at["knobs"] = {**at["knobs"], name: value}
+            rows = feed.next_rows(exp.batch, how.gold_share(at["knobs"]["mix"]))
+            if pool is not None:
+                for done in pool.prepare(rows[0]):
+                    yield ev.Labelled(done, pool.total, self.seconds)
+            drawn = feed.draw(*rows)
+            rate = at["knobs"]["learning_rate"] * schedule(step, exp.steps)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            values = self._gradients(accelerator, how, drawn, pool, at["knobs"])
+            values["grad_norm"] = float(accelerator.clip_grad_norm_(student.parameters(), 1.0))
+            values["lr"] = rate
+            if not math.isfinite(values["grad_norm"]) or not values["loss"] < EXPLODED * max(1.0, at["knobs"]["temperature"] ** 2):
+                if good:
+                    student.load_state_dict(good)
+                yield ev.Failed(
+                    step,
+                    f"the loss became {values['loss']:.4g} at step {step}, so the run was stopped",
+                    "The last good student was kept. Lower the learning rate, or the temperature if the loss is far above 20.",
+                )
+                return
+            optimiser.step()
+            optimiser.zero_grad()
+            at["step"], at["seen"] = step, at["seen"] + len(drawn.prompts)
+            at["tokens"] += sum(map(len, drawn.prompts)) + sum(map(len, drawn.answers))
+            yield ev.Step(step, self.seconds, at["seen"], values)
+
+            if step in due:
+                exam = exam or Exam(world, teacher)
+                yield from self._examine(exam, at, final=step == exp.steps)
+            if step % self.checkpoint_every == 0 or step in due:
+                good = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+            if self.folder and step % self.checkpoint_every == 0 and accelerator.is_main_process:
+                self.folder.save(student, optimiser, at | {"seconds": self.seconds, "feed": feed.position})
+
+        student.eval()
+        stopped = at["step"] < exp.steps
+        if stopped and at["step"]:
+            yield from self._examine(exam or Exam(world, teacher), at, final=True)
+        cost = {"student_tokens": at["tokens"], "questions": at["seen"]}
+        if pool is not None:
+            cost |= {"teacher_tokens": pool.teacher_tokens, "cache_bytes": pool.bytes}
+        yield ev.Finished(at["step"], self.seconds, "stopped" if stopped else "completed", cost)
+
+    # ---- parts -------------------------------------------------------------------------------------------------------
+
+    def _gradients(
+        self, accelerator: Accelerator, how: Method, drawn: Drawn, pool: Signals | None, knobs: Mapping[str, Any]
+    ) -> dict[str, float]:
+        """Leave the gradient of the whole batch's loss on the student; returns the numbers of the step.
+
+        Every term is divided once, by the answer tokens of the whole batch, so neither micro-batches nor processes change it.
+        """
+        exp, student, share = self.experiment, self.student, weights(knobs["mix"])
+        assert student is not None
+        student.train()
+        sums = {"loss": 0.0}
+        mine = range(accelerator.process_index, len(drawn.prompts), accelerator.num_processes)
+        lengths = [len(drawn.prompts[i]) + len(drawn.answers[i]) for i in mine]
+        for part in split_by_length(lengths, models.parameters(student), student.config.num_hidden_layers):
+            batch = self._read(student, drawn, [mine[i] for i in part], pool)
+            loss = torch.zeros((), device=accelerator.device)
+            for name, term_N in how.terms(batch, exp.divergence, knobs["temperature"]).items():
+                mean = term_N.sum() / drawn.tokens(gold=name == "ce" or exp.method == "gold")
+                loss = loss + share[name] * mean
+                if name != "kl":
+                    sums["ce"] = sums.get("ce", 0.0) + float(mean.detach())
+            accelerator.backward(loss)
+            sums["loss"] += float(loss.detach())
+            if batch.teacher_logits_M_V is not None:
+                sums["kl"] = sums.get("kl", 0.0) + _kl_at_one(batch) / drawn.tokens(gold=False)
+        if accelerator.num_processes > 1:
+            _sum_gradients(accelerator, student)
+            sums = {name: float(accelerator.reduce(torch.tensor(value, device=accelerator.device))) for name, value in sums.items()}
+        return sums
+
+    def _read(self, student: LlamaForCausalLM, drawn: Drawn, rows: list[int], pool: Signals | None) -> Batch:
+        """Student and teacher at the answer tokens of some rows."""
+        padded = models.pad([drawn.prompts[i] for i in rows], [drawn.answers[i] for i in rows])
+        logits = student.lm_head(models.answer_states(student, padded)).float()
+        gold = torch.tensor([drawn.is_gold(i) for i in rows for _ in drawn.answers[i]], device=logits.device)
+        own = [drawn.pool_rows[i] for i in rows if not drawn.is_gold(i)]
+        teacher = None
+        if pool is not None and own:
+            teacher = pool.logits(pool.live(own) if self.experiment.signals == "live" else pool.hidden(own))
+        return Batch(logits, padded.labels_N.to(logits.device), gold, teacher)
+
+    def _started(self, teacher: LlamaForCausalLM | None, student: LlamaForCausalLM) -> ev.Started:
+        exp = self.experiment
+        return ev.Started(
+            exp.to_dict(),
+            f"{exp.student} student, {exp.teacher} teacher" if teacher is not None else f"{exp.student} on gold labels",
+            models.parameters(teacher) if teacher is not None else 0,
+            models.parameters(student),
+            exp.steps,
+            exp.questions if method(exp.method).needs_signal else exp.gold,
+            SKILLS,
+            f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        )
+
+    def _warm_up(self, student: LlamaForCausalLM) -> Iterator[ev.Event]:
+        """Put the warm start into the student: made once for a size and seed, by this same loop on gold labels, and kept."""
+        recipe = self.experiment.baseline().but(
+            start="random", gold=WARM_GOLD, steps=WARM_STEPS, teacher="none", gold_noise=0.0, falsehoods=0.0
+        )
+        path = home_dir() / "starts" / f"{recipe.key}.safetensors"
+        if not path.exists():
+            before = Run(recipe)
+            for event in before:
+                if isinstance(event, ev.Failed):
+                    raise LabError(f"the warm start could not be made: {event.message}")
+                if isinstance(event, ev.Step) and event.step % 50 == 1:
+                    yield ev.Warned(0, f"Making the warm start, once: step {event.step} of {WARM_STEPS}.")
+                if self._stopping:
+                    return
+            made = before.student
+            assert made is not None
+            write_whole(path, lambda to: save_file({n: t.detach().contiguous() for n, t in made.named_parameters()}, to))
+        try:
+            with safe_open(path, "pt") as file, torch.no_grad():
+                for name, parameter in student.named_parameters():
+                    parameter.copy_(file.get_tensor(name))
+        except (SafetensorError, OSError, RuntimeError):
+            raise DataError(f"the warm start {path} is damaged. Delete it; the next run makes it again.") from None
+
+    def _examine(self, exam: Exam, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
+        """An exam; before the first one, the yardsticks: the teacher's own, and the baselines that are on record."""
+        assert self.student is not None
+        if not at["referenced"]:
+            at["referenced"] = True
+            if self.experiment.teacher != "none":
+                yield ev.Reference("teacher", exam.teacher_grades.skills, recipe=self.experiment.teacher)
+                yield from Store().references(self.experiment)
+        grades, step = exam.grade(self.student), at["step"]
+        yield ev.Evaluated(step, self.seconds, grades.skills, grades.fidelity, grades.open, grades.ece, grades.truth, final)
+        yield ev.Sampled(step, tuple(exam.sample(grades.answers)))
+        question, tokens, teacher, own = exam.probe(self.student)
+        yield ev.Probe(step, question, tuple(tokens), tuple(teacher), tuple(own))
+
+
+def run(experiment: Experiment | None = None, folder: Path | None = None, **changes: Any) -> Run:
+    """Start a run: iterate over what is returned. `changes` are fields of the experiment, as in `run(student="57k")`."""
+    return Run((experiment or Experiment()).but(**changes), folder)
+
+
+def schedule(step: int, steps: int) -> float:
+    """The learning rate's factor at a step (1-based): linear warm-up, then a cosine down to a twentieth."""
+    return min(1.0, step / WARMUP) * (0.05 + 0.475 * (1 + math.cos(math.pi * (step - 1) / steps)))
+
+
+def _kl_at_one(batch: Batch) -> float:
+    """Summed KL to the teacher at temperature 1, which is what the KL curve shows whatever the loss is."""
+    assert batch.teacher_logits_M_V is not None
+    with torch.no_grad():
+        teacher = batch.teacher_logits_M_V.log_softmax(-1)
+        student = batch.student_logits_N_V[~batch.gold_N].log_softmax(-1)
+        return float((teacher.exp() * (teacher - student)).sum())
+
+
+def _sum_gradients(accelerator: Accelerator, student: LlamaForCausalLM) -> None:
+    """One all-reduce of all gradients: every process has already divided by the counts of the whole batch."""
+    parameters = [p for p in student.parameters() if p.requires_grad]
+    for p in parameters:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    flat = accelerator.reduce(torch.cat([p.grad.flatten() for p in parameters]), "sum")
+    for p, g in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        p.grad.copy_(g.view_as(p))
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, LabError):
+        return "Nothing that was finished is lost. Mend what the message says and run again."
+    if isinstance(error, MemoryError) or "out of memory" in str(error):
+        return "The machine ran out of memory. Choose a smaller student, a smaller batch, or fewer questions."
+    if isinstance(error, OSError):
+        return f"Writing or reading a file failed. Check the free space and the permissions of {os.fspath(home_dir())}."
+    return "This is a fault of the lab, not yours. The last checkpoint is kept; please report the message above."

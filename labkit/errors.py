@@ -1,0 +1,38 @@
+"""Errors a learner can act on: each message gives the value, the rule and the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LabError(ValueError):
+    """Something the learner (or a file) said cannot be used as it is. The message is complete without a traceback."""
+
+
+class DataError(LabError):
+    """A file the lab needs is missing or damaged. The message names the file, what is wrong, and what rebuilds it."""
+
+
+class MissingPackage(LabError, ImportError):
+    """An optional package is not installed; what works without it is said in the message."""
+
+
+def unknown(what: str, name: object, choices: Iterable[object]) -> LabError:
+    """The error for a name that is not on a list: says the nearest one and lists the rest."""
+    return LabError(suggest(f"unknown {what}", name, choices))
+
+
+def suggest(what: str, name: object, choices: Iterable[object]) -> str:
+    names = [str(choice) for choice in choices]
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{what} {name!r}.{hint} Choose from: {', '.join(names)}."
+
+
+def need(package: str, purpose: str) -> MissingPackage:
+    """The error for a missing optional package."""
+    return MissingPackage(
+        f"{purpose} needs the package {package!r}, which is not installed here. "
+        f"Install it with `pip install {package}`. Recorded runs, predictions and figures work without it."
+    )

@@ -1,0 +1,256 @@
+"""The recipe of a run: one flat, frozen dataclass of names and numbers, from which controls, flags and text are derived.
+
+A new knob is one new field here, with its label, range, unit and help; ipywidgets controls, command-line flags, the
+paste-able recipe and the range checks follow from that one line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import tomllib
+from typing import Any, Literal, NamedTuple
+
+from labkit.errors import LabError, unknown
+
+STUDENTS = ("22k", "57k", "200k", "900k", "3m")
+TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", "none")
+METHODS = ("output", "answers", "gold")
+DIVERGENCES = ("forward_kl",)
+WORLDS = ("whole", "half", "Africa", "Asia", "Europe", "North America", "Oceania", "South America")
+
+
+class Knob(NamedTuple):
+    """What a field of `Experiment` means to a person: label, unit, allowed values, help, and how it may be used.
+
+    hot: may be changed while a run is going.  identity: changes the outcome of a run, so it belongs to the record's key.
+    panel: shown among the controls of a lesson unless the lesson says otherwise.
+    """
+
+    label: str
+    help: str
+    unit: str = ""
+    low: float = -math.inf
+    high: float = math.inf
+    log: bool = False
+    choices: tuple[str, ...] = ()
+    hot: bool = False
+    identity: bool = True
+    panel: bool = False
+
+
+def knob(default: Any, label: str, help: str, **traits: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"knob": Knob(label, help, **traits)})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Experiment:
+    """A recipe: who teaches whom, with what, from which start. Raises `LabError` for a value outside its range."""
+
+    temperature: float = knob(
+        1.0,
+        "Temperature",
+        "Softens teacher and student before they are compared; the loss is multiplied by T squared, so that its gradient keeps its size.",
+        low=0.25,
+        high=20.0,
+        log=True,
+        hot=True,
+        panel=True,
+    )
+    mix: float = knob(
+        0.0,
+        "Gold mix",
+        "Weight of the hard-label loss on gold labels; the rest goes to the teacher's soft labels.",
+        low=0.0,
+        high=1.0,
+        hot=True,
+        panel=True,
+    )
+    learning_rate: float = knob(
+        6e-3,
+        "Learning rate",
+        "Peak step size of AdamW; warms up over 30 steps, then falls along a cosine to a twentieth.",
+        low=1e-5,
+        high=0.1,
+        log=True,
+        hot=True,
+        panel=True,
+    )
+    student: str = knob("200k", "Student size", "Parameters of the student, a small Llama.", choices=STUDENTS, panel=True)
+    start: str = knob(
+        "random",
+        "Start",
+        "Where the student's weights begin: random, or warm (300 steps of hard-label training on 20,000 gold questions).",
+        choices=("random", "warm"),
+        panel=True,
+    )
+    gold: int = knob(
+        300,
+        "Gold labels",
+        "Questions with a paid-for, true answer: what the label-budget baseline learns from, and what the gold mix adds.",
+        unit="labels",
+        low=1,
+        high=1_000_000,
+        log=True,
+        panel=True,
+    )
+    questions: int = knob(
+        20_000,
+        "Questions",
+        "Unlabelled questions the teacher answers for the student.",
+        unit="questions",
+        low=128,
+        high=1_000_000,
+        log=True,
+        panel=True,
+    )
+    seed: int = knob(0, "Seed", "Sets the student's first weights and the order of questions.", low=0, high=2**31 - 1, panel=True)
+    speed: str = knob(
+        "full",
+        "Speed",
+        "How fast the run may go; slower is easier to follow and changes nothing else.",
+        choices=("full", "half", "slow"),
+        hot=True,
+        identity=False,
+        panel=True,
+    )
+    teacher: str = knob("atlas-3m", "Teacher", "The model that answers the questions.", choices=TEACHERS)
+    method: str = knob(
+        "output",
+        "Method",
+        "output: match the teacher's distribution; answers: the teacher's sampled answers as hard labels; gold: true labels only.",
+        choices=METHODS,
+    )
+    divergence: str = knob("forward_kl", "Divergence", "How two distributions are compared.", choices=DIVERGENCES)
+    signals: str = knob(
+        "cached",
+        "Signals",
+        "cached: the teacher's states are kept in fp16 and reused; live: the teacher reads every batch again in full precision.",
+        choices=("cached", "live"),
+    )
+    scale: str = knob("half", "World", "How much of the world is asked about.", choices=WORLDS)
+    steps: int = knob(700, "Steps", "Optimiser steps.", unit="steps", low=1, high=1_000_000, log=True)
+    batch: int = knob(128, "Batch", "Questions a step.", unit="questions", low=1, high=8192, log=True)
+    gold_noise: float = knob(0.0, "Gold noise", "Chance that a gold label is wrong, at random.", low=0.0, high=1.0)
+    falsehoods: float = knob(0.0, "Falsehoods", "Share of facts whose gold label is always the same lie.", low=0.0, high=1.0)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, check(field.name, getattr(self, field.name)))
+
+    # ---- variations --------------------------------------------------------------------------------------------------
+
+    def but(self, **changes: Any) -> Experiment:
+        """This recipe with some fields changed."""
+        for name in changes:
+            if name not in KNOBS:
+                raise unknown("field", name, KNOBS)
+        return dataclasses.replace(self, **changes)
+
+    def baseline(self, name: Literal["label budget", "same questions"] = "label budget") -> Experiment:
+        """The run this one is measured against: same student, initialisation, steps and batch.
+
+        label budget: hard labels on the G gold questions one can afford. same questions: the teacher's sampled answers as
+        hard labels on the very questions, so that the difference is what the softness of the labels adds.
+        """
+        if name not in ("label budget", "same questions"):
+            raise unknown("baseline", name, ("label budget", "same questions"))
+        plain = dict(temperature=1.0, mix=0.0, divergence="forward_kl", learning_rate=TUNED_RATE[self.student], speed="full")
+        if name == "label budget":
+            return self.but(method="gold", teacher=self.teacher, questions=KNOBS["questions"].default, **plain)
+        return self.but(method="answers", gold=KNOBS["gold"].default, **plain)
+
+    # ---- text --------------------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Experiment:
+        return cls().but(**values)
+
+    @property
+    def recipe(self) -> str:
+        """A short string to paste anywhere: the fields that differ from the defaults."""
+        changed = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.to_dict().items() if v != KNOBS[k].default]
+        return " ".join(["labkit", *(text.replace(" ", "-") for text in changed)])
+
+    @classmethod
+    def from_recipe(cls, text: str) -> Experiment:
+        """The recipe behind a pasted string. Raises `LabError` saying which part cannot be read."""
+        head, *parts = text.strip().split() or [""]
+        if head != "labkit":
+            raise LabError(f"{text.strip()[:60]!r} is not a recipe: one begins with 'labkit', as in {cls(student='57k').recipe!r}.")
+        values: dict[str, Any] = {}
+        for part in parts:
+            name, equals, value = part.partition("=")
+            if not equals:
+                raise LabError(f"cannot read {part!r} in the recipe: write name=value, as in temperature=2.")
+            if name not in KNOBS:
+                raise unknown("field", name, KNOBS)
+            values[name] = parse(name, value)
+        return cls(**values)
+
+    def to_toml(self) -> str:
+        lines = [f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in self.to_dict().items()]
+        return "[experiment]\n" + "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_toml(cls, text: str) -> Experiment:
+        try:
+            values = tomllib.loads(text)["experiment"]
+        except (tomllib.TOMLDecodeError, KeyError) as error:
+            raise LabError(f"cannot read the TOML recipe: {error}. It needs an [experiment] table.") from None
+        return cls().but(**values)
+
+    @property
+    def key(self) -> str:
+        """Names the outcome: equal recipes, equal keys. Fields that do not change the outcome are left out."""
+        values = {k: v for k, v in self.to_dict().items() if KNOBS[k].knob.identity}
+        return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+class _Entry(NamedTuple):
+    default: Any
+    knob: Knob
+
+
+KNOBS: dict[str, _Entry] = {f.name: _Entry(f.default, f.metadata["knob"]) for f in dataclasses.fields(Experiment)}
+
+# Best of the rates tried for each size with hard labels (LOG.md has the table); the baselines use these.
+TUNED_RATE = {"22k": 1e-2, "57k": 1e-2, "200k": 6e-3, "900k": 4e-3, "3m": 2e-3}
+
+
+def check(name: str, value: Any) -> Any:
+    """`value` as this field's type. Raises `LabError` with the field, the range and the unit."""
+    default, (label, _, unit, low, high, _, choices, *_) = KNOBS[name]
+    if choices:
+        for choice in choices:
+            if str(value).casefold().replace("-", " ") == choice.casefold().replace("-", " "):
+                return choice
+        raise unknown(name, value, choices)
+    if isinstance(default, int):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+            raise LabError(f"{name}={value!r} must be a whole number ({label}, {low:g} to {high:g} {unit}).".replace(" )", ")"))
+        value = int(value)
+    elif isinstance(default, float):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise LabError(f"{name}={value!r} must be a number ({label}, {low:g} to {high:g} {unit}).".replace(" )", ")"))
+        value = float(value)
+    if not isinstance(default, str) and not low <= value <= high:
+        raise LabError(f"{name}={value:g} is out of range: {label.lower()} goes from {low:g} to {high:g} {unit}".rstrip() + ".")
+    return value
+
+
+def parse(name: str, text: str) -> Any:
+    """A field's value from text, as typed on a command line or in a recipe."""
+    default = KNOBS[name].default
+    if isinstance(default, str):
+        return text
+    try:
+        return float(text) if isinstance(default, float) else int(text.replace("_", ""))
+    except ValueError:
+        kind = "a number" if isinstance(default, float) else "a whole number"
+        raise LabError(f"{name}={text!r} must be {kind}, as in {name}={default:g}.") from None

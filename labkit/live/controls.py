@@ -1,0 +1,117 @@
+"""Controls derived from the fields of `Experiment`: a slider, a choice or a number for each, with its unit and help."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from labkit.errors import LabError
+from labkit.experiment import KNOBS, Experiment
+
+PANEL = tuple(name for name, entry in KNOBS.items() if entry.knob.panel)
+_STYLE = {"description_width": "98px"}
+_LAYOUT = {"width": "100%", "min_width": "0"}
+
+
+def control(name: str, value: Any) -> widgets.ValueWidget:
+    """The control of one field, at `value`."""
+    default, knob = KNOBS[name]
+    common = dict(description=knob.label, tooltip=knob.help, style=_STYLE, layout=_LAYOUT)
+    if knob.choices:
+        return widgets.Dropdown(options=list(knob.choices), value=value, **common)
+    if isinstance(default, float):
+        if knob.log:
+            low, high = math.log10(knob.low), math.log10(knob.high)
+            return widgets.FloatLogSlider(value=value, base=10, min=low, max=high, step=0.01, readout_format=".3g", **common)
+        return widgets.FloatSlider(value=value, min=knob.low, max=knob.high, step=0.01, readout_format=".2f", **common)
+    if knob.log:
+        return widgets.SelectionSlider(options=[(f"{n:,}", n) for n in _ladder(name, value)], value=value, **common)
+    return widgets.BoundedIntText(value=value, min=int(knob.low), max=int(knob.high), **common)
+
+
+def _ladder(name: str, value: int) -> list[int]:
+    """Round numbers to slide over (1, 2, 5, 10 ... as far as a lesson can take), and the present value."""
+    low, high = KNOBS[name].knob.low, min(KNOBS[name].knob.high, 50_000)
+    steps = {m * 10**e for e in range(7) for m in (1, 3)} if name == "gold" else {m * 10**e for e in range(7) for m in (1, 2, 5)}
+    return sorted({n for n in steps if max(low, 30) <= n <= high} | {value})
+
+
+class Controls:
+    """Controls for some fields of an experiment, and its recipe as text that can be copied and pasted.
+
+    turned: called with (name, value) when a hot knob moves, whether or not a run is going.
+    """
+
+    def __init__(self, experiment: Experiment, names: Sequence[str] = PANEL, turned: Callable[[str, Any], None] | None = None) -> None:
+        self._experiment = experiment
+        self._turned = turned or (lambda name, value: None)
+        self._setting = False
+        self.fields = {name: control(name, getattr(experiment, name)) for name in names}
+        for name, field in self.fields.items():
+            field.observe(lambda change, name=name: self._changed(name, change["new"]), "value")
+        self.recipe = widgets.Text(
+            value=experiment.recipe,
+            description="Recipe",
+            continuous_update=False,
+            tooltip="Copy this to repeat the run anywhere; paste another and press Enter to set all controls.",
+            style=_STYLE,
+            layout=_LAYOUT,
+        )
+        self.recipe.observe(lambda change: self._pasted(change["new"]), "value")
+        self.message = widgets.HTML(layout={"min_height": "1.4em"})
+        self.widget = widgets.VBox([*self.fields.values(), self.recipe, self.message], layout={"width": "100%"})
+        self.widget.add_class("labkit-controls")
+
+    @property
+    def experiment(self) -> Experiment:
+        return self._experiment
+
+    @experiment.setter
+    def experiment(self, experiment: Experiment) -> None:
+        """Show another recipe on the controls."""
+        self._experiment, self._setting = experiment, True
+        try:
+            for name, field in self.fields.items():
+                value = getattr(experiment, name)
+                if isinstance(field, widgets.SelectionSlider):
+                    field.options = [(f"{n:,}", n) for n in _ladder(name, value)]
+                field.value = value
+            self.recipe.value = experiment.recipe
+        finally:
+            self._setting = False
+
+    def lock(self, running: bool) -> None:
+        """While a run is going only its hot knobs may move."""
+        for name, field in self.fields.items():
+            field.disabled = running and not KNOBS[name].knob.hot
+        self.recipe.disabled = running
+
+    def _changed(self, name: str, value: Any) -> None:
+        if self._setting:
+            return
+        try:
+            self._experiment = self._experiment.but(**{name: value})
+            self._turned(name, getattr(self._experiment, name))
+        except LabError as error:
+            self.say(str(error))
+            return
+        self.say("")
+        self._setting = True
+        self.recipe.value = self._experiment.recipe
+        self._setting = False
+
+    def _pasted(self, text: str) -> None:
+        if self._setting:
+            return
+        try:
+            self.experiment = Experiment.from_recipe(text)
+            self.say("Recipe taken over.")
+        except LabError as error:
+            self.say(str(error))
+
+    def say(self, text: str) -> None:
+        self.message.value = f'<span role="status" style="line-height:1.3">{html.escape(text)}</span>' if text else ""

@@ -1,0 +1,103 @@
+"""What a student learns from a batch: each method turns logits into unreduced, named loss terms, and nothing else.
+
+The engine weights the terms, divides each by its number of answer tokens, and steps. To add a method, write a function of a
+`Batch` and a dict of hot knobs, and decorate it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from labkit.divergences import divergence
+from labkit.errors import unknown
+
+
+class Batch(NamedTuple):
+    """A micro-batch at its answer tokens. `gold_N` marks tokens of questions whose true label was paid for; teacher logits
+    `(M, V)` are there for the M other tokens only, in order (None if the method does not ask for them)."""
+
+    student_logits_N_V: Tensor
+    labels_N: Tensor
+    gold_N: Tensor
+    teacher_logits_M_V: Tensor | None
+
+
+class Method(NamedTuple):
+    name: str
+    label: str
+    source: str
+    needs_signal: bool
+    gold_share: Callable[[float], float]
+    terms: Callable[[Batch, str, float], dict[str, Tensor]]
+
+
+METHODS: dict[str, Method] = {}
+
+
+def register(name: str, *, label: str, source: str, needs_signal: bool, gold_share: Callable[[float], float]):
+    """`gold_share(mix)` is the share of a batch's rows that carries gold labels."""
+
+    def add(function: Callable[[Batch, str, float], dict[str, Tensor]]):
+        METHODS[name] = Method(name, label, source, needs_signal, gold_share, function)
+        return function
+
+    return add
+
+
+def method(name: str) -> Method:
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name]
+
+
+def weights(mix: float) -> Mapping[str, float]:
+    """The weight of each term in the loss; see `Experiment.mix`."""
+    return {"kl": 1.0 - mix, "hard": 1.0 - mix, "ce": mix}
+
+
+def quarter(mix: float) -> float:
+    """Gold rows in a mixed batch: a quarter, so that the mean over them is steady whatever their weight; none or all at the ends."""
+    return mix if mix in (0.0, 1.0) else 0.25
+
+
+@register(
+    "output",
+    label="soft labels (output distillation)",
+    source="Hinton, Vinyals & Dean 2015, arXiv 1503.02531",
+    needs_signal=True,
+    gold_share=quarter,
+)
+def output(batch: Batch, divergence_name: str, temperature: float) -> dict[str, Tensor]:
+    terms = {}
+    if batch.teacher_logits_M_V is not None:
+        student = batch.student_logits_N_V[~batch.gold_N]
+        terms["kl"] = divergence(divergence_name)(batch.teacher_logits_M_V, student, temperature) * temperature**2
+    return terms | _gold(batch)
+
+
+@register(
+    "answers",
+    label="the teacher's answers as hard labels",
+    source="Kim & Rush 2016, arXiv 1606.07947 (sampled rather than beam-searched answers)",
+    needs_signal=True,
+    gold_share=quarter,
+)
+def answers(batch: Batch, divergence_name: str, temperature: float) -> dict[str, Tensor]:
+    own = ~batch.gold_N
+    hard = {"hard": F.cross_entropy(batch.student_logits_N_V[own], batch.labels_N[own], reduction="none")}
+    return (hard if bool(own.any()) else {}) | _gold(batch)
+
+
+@register("gold", label="gold labels only", source="the baseline", needs_signal=False, gold_share=lambda mix: 1.0)
+def gold(batch: Batch, divergence_name: str, temperature: float) -> dict[str, Tensor]:
+    return {"hard": F.cross_entropy(batch.student_logits_N_V, batch.labels_N, reduction="none")}
+
+
+def _gold(batch: Batch) -> dict[str, Tensor]:
+    if not bool(batch.gold_N.any()):
+        return {}
+    return {"ce": F.cross_entropy(batch.student_logits_N_V[batch.gold_N], batch.labels_N[batch.gold_N], reduction="none")}

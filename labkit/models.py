@@ -1,0 +1,238 @@
+"""Teachers and students: small Llama models in `transformers`, the tokenizer they share, and how they write an answer.
+
+Rows are `<eos> question answer <eos>`; token 0 begins a row, ends an answer and pads a batch (padding comes after the answer, so
+with causal attention it touches nothing that is scored).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+from labkit.errors import LabError, unknown
+from labkit.paths import checked, data_dir
+
+transformers.utils.logging.disable_progress_bar()  # a bar for a file of 6 MB is noise in a notebook
+
+EOS = 0
+LONGEST_ANSWER = 28  # tokens; the longest answer of the world has 24
+
+
+class Size(NamedTuple):
+    hidden: int
+    layers: int
+    heads: int
+
+
+SIZES = {
+    "22k": Size(16, 2, 2),
+    "57k": Size(32, 2, 2),
+    "200k": Size(64, 3, 2),
+    "900k": Size(128, 4, 4),
+    "3m": Size(192, 6, 6),
+}
+
+
+class AtlasTokenizer:
+    """1,024-token byte-level BPE with single digits, trained on the world's own questions (`labkit build tokenizer`)."""
+
+    def __init__(self, path: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_file(str(path))
+        self.size = self._tokenizer.get_vocab_size()
+        self.fingerprint = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+
+    def prompts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of questions, each with the beginning mark."""
+        return [[EOS, *e.ids] for e in self._tokenizer.encode_batch_fast(list(texts))]
+
+    def answers(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of answers, each with the end mark."""
+        return [[*e.ids, EOS] for e in self._tokenizer.encode_batch_fast([f" {t}" for t in texts])]
+
+    def text(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(list(ids)).strip()
+
+    def token(self, token_id: int) -> str:
+        return "<end>" if token_id == EOS else self._tokenizer.decode([token_id])
+
+
+@functools.cache
+def tokenizer() -> AtlasTokenizer:
+    return AtlasTokenizer(checked(data_dir() / "tokenizers" / "atlas.json", "build tokenizer"))
+
+
+def config(size: str) -> LlamaConfig:
+    if size not in SIZES:
+        raise unknown("model size", size, SIZES)
+    hidden, layers, heads = SIZES[size]
+    return LlamaConfig(
+        vocab_size=1024,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        intermediate_size=int(8 * hidden / 3) // 8 * 8,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=EOS,
+        eos_token_id=EOS,
+        pad_token_id=EOS,
+    )
+
+
+def student(size: str, seed: int = 0) -> LlamaForCausalLM:
+    """A fresh student. The process-wide random state is left as it was."""
+    made = config(size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(made)
+
+
+@functools.lru_cache(maxsize=4)
+def teacher(name: str) -> LlamaForCausalLM:
+    """A shipped teacher by name, or a `transformers` Llama folder with the Atlas vocabulary (safetensors); frozen, in eval mode.
+
+    Raises `DataError` if the file is missing or damaged, `LabError` for an unknown name.
+    """
+    shipped = data_dir() / "teachers"
+    folder = Path(name) if Path(name).is_dir() else shipped / name
+    if not folder.is_dir():
+        raise unknown("teacher", name, sorted(p.name for p in shipped.glob("*/")))
+    if folder.parent == shipped:
+        for file in ("config.json", "model.safetensors"):
+            checked(folder / file, "build teachers")
+    model = LlamaForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    if model.config.vocab_size != tokenizer().size:
+        raise LabError(f"{folder} has {model.config.vocab_size} tokens; a teacher here shares the Atlas tokenizer ({tokenizer().size}).")
+    return model.eval().requires_grad_(False)
+
+
+def fingerprint(model: LlamaForCausalLM) -> str:
+    """A hash of the weights, so that whatever was computed from them can never be taken for another model's."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def parameters(model: LlamaForCausalLM) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+class Written(NamedTuple):
+    """What a model wrote for one prompt: ids with the end mark (if it came in time), the log-probability in nats of each of
+    them under the model itself, and the final hidden states `(len(ids), hidden)` they were read from, where asked for."""
+
+    ids: list[int]
+    logprobs: list[float]
+    hidden: Tensor | None
+
+
+@torch.no_grad()
+def write(
+    model: LlamaForCausalLM,
+    prompts: Sequence[Sequence[int]],
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    keep_hidden: bool = False,
+    limit: int = LONGEST_ANSWER,
+) -> list[Written]:
+    """Answers to all prompts in one batch with a KV cache: greedy at temperature 0, sampled otherwise.
+
+    Rows that have ended leave the batch, so a few long answers do not cost the rest.
+    """
+    device = model.device
+    training = model.training
+    model.eval()
+    lengths = torch.tensor([len(p) for p in prompts])
+    width = int(lengths.max())
+    tokens = torch.full((len(prompts), width), EOS)
+    visible = torch.zeros(len(prompts), width, dtype=torch.long)
+    for row, prompt in enumerate(prompts):  # padded on the left, so that every row's next token is in the last column
+        tokens[row, width - len(prompt) :] = torch.tensor(prompt)
+        visible[row, width - len(prompt) :] = 1
+    tokens, visible = tokens.to(device), visible.to(device)
+    position = (visible.cumsum(1) - 1).clamp(min=0)
+    generator = torch.Generator().manual_seed(seed)
+    cache = DynamicCache()
+    alive = list(range(len(prompts)))
+    written = [Written([], [], None) for _ in prompts]
+    states: list[list[Tensor]] = [[] for _ in prompts]
+    for _ in range(limit):
+        out = model.model(tokens, attention_mask=visible, position_ids=position, past_key_values=cache, use_cache=True)
+        hidden = out.last_hidden_state[:, -1]
+        logprobs = model.lm_head(hidden).float().log_softmax(-1)
+        if temperature:
+            chosen = torch.multinomial((logprobs / temperature).softmax(-1).cpu(), 1, generator=generator).to(device)
+        else:
+            chosen = logprobs.argmax(-1, keepdim=True)
+        scores = logprobs.gather(1, chosen)[:, 0].tolist()
+        for column, row in enumerate(alive):
+            written[row].ids.append(int(chosen[column]))
+            written[row].logprobs.append(scores[column])
+            if keep_hidden:
+                states[row].append(hidden[column])
+        going = (chosen[:, 0] != EOS).nonzero()[:, 0]
+        if not len(going):
+            break
+        if len(going) < len(alive):
+            alive = [alive[i] for i in going.tolist()]
+            cache.batch_select_indices(going)
+            visible, position, chosen = visible[going], position[going], chosen[going]
+        tokens = chosen
+        visible = torch.cat([visible, torch.ones_like(chosen)], 1)
+        position = position[:, -1:] + 1
+    model.train(training)
+    if keep_hidden:
+        return [Written(w.ids, w.logprobs, torch.stack(s)) for w, s in zip(written, states, strict=True)]
+    return written
+
+
+class Rows(NamedTuple):
+    """A padded batch: `mask_B_T` marks the positions whose next token belongs to the answer, `labels_N` are those tokens."""
+
+    tokens_B_T: Tensor
+    mask_B_T: Tensor
+    labels_N: Tensor
+
+
+def pad(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Rows:
+    """Rows as tensors. The last token of an answer is predicted but never read, so it is not part of the input."""
+    full = [[*p, *a] for p, a in zip(prompts, answers, strict=True)]
+    width = max(map(len, full)) - 1
+    tokens = torch.tensor([row[:-1] + [EOS] * (width - len(row) + 1) for row in full])
+    starts = torch.tensor([len(p) - 1 for p in prompts])[:, None]
+    ends = torch.tensor([len(row) - 1 for row in full])[:, None]
+    column = torch.arange(width)[None]
+    mask = (column >= starts) & (column < ends)
+    return Rows(tokens, mask, torch.tensor([t for a in answers for t in a]))
+
+
+def answer_states(model: LlamaForCausalLM, rows: Rows) -> Tensor:
+    """Final hidden states `(N, hidden)` at the answer positions only: the head is the dearest layer of a small model."""
+    device = model.device
+    return model.model(rows.tokens_B_T.to(device), use_cache=False).last_hidden_state[rows.mask_B_T.to(device)]
+
+
+def save(model: LlamaForCausalLM, folder: Path, note: dict[str, object]) -> None:
+    """Ship a model: fp16 safetensors, config, and a manifest with checksums and `note`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    half = LlamaForCausalLM(model.config)
+    half.load_state_dict(model.state_dict())
+    half.half().save_pretrained(folder, safe_serialization=True)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    manifest = {file: {"sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest()} for file in ("config.json", "model.safetensors")}
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"note": note}, indent=1) + "\n", encoding="utf-8")

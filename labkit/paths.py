@@ -1,0 +1,59 @@
+"""Where things live: what ships with the lab (`data/`), and what this machine has made (`home`)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from labkit.errors import DataError
+
+
+def data_dir() -> Path:
+    """The folder of shipped data: `data/` beside the package, or `$LABKIT_DATA`."""
+    folder = Path(os.environ.get("LABKIT_DATA") or Path(__file__).resolve().parent.parent / "data")
+    if not (folder / "atlas").is_dir():
+        raise DataError(
+            f"no lab data in {folder}: the lab runs from its repository. Clone it and run `pip install -e .` there, "
+            "or set LABKIT_DATA to the repository's data folder."
+        )
+    return folder
+
+
+def home_dir() -> Path:
+    """The folder for what this machine makes (runs, cached teacher signals, predictions): `$LABKIT_HOME` or a cache folder."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(os.environ.get("LABKIT_HOME") or cache / "labkit")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def checked(path: Path, rebuild: str) -> Path:
+    """`path`, once its SHA-256 agrees with the `manifest.json` beside it. Raises `DataError` otherwise."""
+    manifest = path.parent / "manifest.json"
+    mend = f"Rebuild it with `python -m labkit {rebuild}`, or restore it with `git checkout -- data`."
+    if not path.is_file():
+        raise DataError(f"{path} is missing. {mend}")
+    try:
+        wanted = json.loads(manifest.read_text(encoding="utf-8"))[path.name]["sha256"]
+    except (OSError, ValueError, KeyError):
+        raise DataError(f"{manifest} is missing or damaged, so {path.name} cannot be checked. {mend}") from None
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != wanted:
+        raise DataError(f"{path} is damaged: its SHA-256 is {found[:12]}…, the manifest says {wanted[:12]}…. {mend}")
+    return path
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file so that a kill at any moment leaves either the old one or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        write(Path(name))
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)

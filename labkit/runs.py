@@ -1,0 +1,119 @@
+"""Runs that end in a record: fetch or make one, and compare several over shared seeds.
+
+rec = labkit.record(Experiment(student="57k"))
+labkit.compare([exp, exp.but(temperature=2.0)], seeds=3)      # one table, with bands and verdicts
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from labkit import events as ev
+from labkit.engine import Run
+from labkit.errors import LabError
+from labkit.experiment import Experiment
+from labkit.paths import home_dir
+from labkit.record import Record, Store, mean
+from labkit.verdicts import Band, band
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def folder_of(experiment: Experiment) -> Path:
+    """Where a run of this recipe keeps its log and checkpoint while it is under way."""
+    return home_dir() / "runs" / experiment.key
+
+
+def keep(record: Record) -> Path:
+    """Put a finished run on record, and clear away its checkpoint."""
+    path = Store().add(record)
+    shutil.rmtree(folder_of(record.experiment), ignore_errors=True)
+    return path
+
+
+def record(
+    experiment: Experiment | None = None, *, fresh: bool = False, watch: Callable[[ev.Event], None] | None = None, **changes
+) -> Record:
+    """The record of an experiment: fetched if it is on record (`fresh=True` runs it anyway), else run to the end.
+
+    `watch` is called with every event. A run that fails raises `LabError` with what the board would say; one that was killed
+    earlier goes on from its checkpoint.
+    """
+    experiment = (experiment or Experiment()).but(**changes)
+    found = None if fresh else Store().find(experiment)
+    if found is not None and found.complete:
+        return found
+    made = Record()
+    for event in Run(experiment, folder_of(experiment)):
+        made.add(event)
+        if watch:
+            watch(event)
+    if isinstance(made.finished, ev.Failed):
+        raise LabError(f"{made.finished.message}. {made.finished.advice}")
+    keep(made)
+    return made
+
+
+class Comparison(NamedTuple):
+    """Several recipes over shared seeds; the first is what the others are compared with."""
+
+    experiments: Sequence[Experiment]
+    records: Sequence[Sequence[Record]]
+
+    def differences(self) -> list[Band]:
+        """Each recipe's mean core skill less the first recipe's: paired by seed, as a 95% band."""
+        scores = [[mean(r.skills) for r in runs] for runs in self.records]
+        return [band([b - a for a, b in zip(scores[0], other, strict=True)]) for other in scores[1:]]
+
+    def table(self) -> pandas.DataFrame:
+        import pandas
+
+        rows = []
+        for experiment, runs, found in zip(self.experiments, self.records, [None, *self.differences()], strict=True):
+            recovered = [r.recovery().mean for r in runs if "label budget" in r.references]
+            rows.append(
+                {
+                    "recipe": experiment.recipe,
+                    "seeds": len(runs),
+                    "mean skill": sum(mean(r.skills) for r in runs) / len(runs),
+                    "recovery": sum(recovered) / len(recovered) if len(recovered) == len(runs) else None,
+                    "KL": sum(r.evaluations[-1].fidelity.get("kl", float("nan")) for r in runs) / len(runs),
+                    "difference": found.middle if found else None,
+                    "low": found.low if found else None,
+                    "high": found.high if found else None,
+                    "verdict": found.verdict if found else "compared with",
+                }
+            )
+        return pandas.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html(index=False, float_format=lambda x: f"{x:.3f}", na_rep="")
+
+
+def compare(experiments: Sequence[Experiment], seeds: int = 3, watch: Callable[[ev.Event], None] | None = None) -> Comparison:
+    """Run (or fetch) every recipe over the seeds 0 to `seeds - 1`, and compare each with the first."""
+    if len(experiments) < 2:
+        raise LabError(f"compare needs at least two recipes, and got {len(experiments)}: a number alone says nothing.")
+    if seeds < 1:
+        raise LabError(f"seeds={seeds} must be at least 1 (3 for a look, 5 for a claim).")
+    return Comparison(experiments, [[record(e.but(seed=s), watch=watch) for s in range(seeds)] for e in experiments])
+
+
+def with_baseline(made: Record, watch: Callable[[Run, ev.Event], None] | None = None) -> Iterator[ev.Reference]:
+    """Measure the label-budget baseline a record lacks, and yield it as the yardstick to add to that record."""
+    recipe = made.experiment.baseline()
+    baseline = Store().find(recipe)
+    if baseline is None or not baseline.complete:
+        run, baseline = Run(recipe, folder_of(recipe)), Record()
+        for event in run:
+            baseline.add(event)
+            if watch:
+                watch(run, event)
+        if not baseline.complete:
+            return
+        keep(baseline)
+    yield baseline.reference("label budget")

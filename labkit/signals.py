@@ -1,0 +1,135 @@
+"""What the teacher says about a question, written down once: its answer, and the final hidden states behind every token of it.
+
+The states (fp16, 384 bytes a token for `atlas-3m`) and the teacher's own head give back its full logits, so any temperature
+stays exact and may change while a run is going. One entry belongs to one key, a hash of tokenizer, teacher and text, so that no
+shuffling of questions can hand a student another question's answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from labkit.atlas import Question
+from labkit.models import answer_states, fingerprint, pad, tokenizer, write
+from labkit.paths import home_dir, write_whole
+
+CHUNK = 512  # questions the teacher answers at a time; fixed, because what it writes depends on it to the last bit
+
+
+class Signals:
+    """The teacher's answers to a pool of questions, each written when it is first needed and kept on disk.
+
+    A question asked twice is answered once, unless it has many right answers: then each asking samples its own answer, at
+    temperature 1. `answers[i]` and `hidden(rows)` are there once `prepare` has covered them.
+    """
+
+    def __init__(self, teacher: LlamaForCausalLM, questions: Sequence[Question], folder: Path | None = None) -> None:
+        self.teacher = teacher
+        texts, self._entry_of_row = _entries(questions)
+        self._prompts = tokenizer().prompts([text for text, _ in texts])
+        who = f"{tokenizer().fingerprint}-{fingerprint(teacher)}"
+        self._keys = [hashlib.blake2b(f"{who} {n} {text}".encode(), digest_size=16).digest() for text, n in texts]
+        name = hashlib.blake2b(b"".join(self._keys), digest_size=8).hexdigest()
+        self.folder = (folder or home_dir() / "signals") / f"{who}-{name}"
+        self._answers: list[list[int] | None] = [None] * len(texts)
+        self._hidden: list[Tensor | None] = [None] * len(texts)
+        self._next = 0  # first row that may not have been prepared
+        self.labelled = 0
+        self.teacher_tokens = 0
+        self.bytes = 0
+        self.damaged: list[Path] = []
+
+    @property
+    def total(self) -> int:
+        """Distinct questions in the pool."""
+        return len(self._keys)
+
+    def prompt(self, row: int) -> list[int]:
+        return self._prompts[self._entry_of_row[row]]
+
+    def answer(self, row: int) -> list[int]:
+        answer = self._answers[self._entry_of_row[row]]
+        assert answer is not None, "prepare() comes before answer()"
+        return answer
+
+    def prepare(self, rows: Sequence[int]) -> Iterator[int]:
+        """Make sure these rows are answered; yields how many distinct questions are, each time that number grows."""
+        for row in rows:
+            entry = self._entry_of_row[row]
+            if self._answers[entry] is None:
+                self._chunk(entry // CHUNK)
+                yield self.labelled
+
+    def hidden(self, rows: Sequence[int]) -> Tensor:
+        """The teacher's states `(N, hidden)` in fp16 at the answer positions of these rows, one row after the other."""
+        return torch.cat([self._hidden[self._entry_of_row[row]] for row in rows])  # type: ignore[misc]
+
+    def live(self, rows: Sequence[int]) -> Tensor:
+        """The same states in fp32, worked out afresh by the teacher: what a run without a cache pays at every step."""
+        read = pad([self.prompt(row) for row in rows], [self.answer(row) for row in rows])
+        self.teacher_tokens += read.tokens_B_T.numel()
+        with torch.no_grad():
+            return answer_states(self.teacher, read)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The teacher's logits `(N, V)` behind its states."""
+        with torch.no_grad():
+            return self.teacher.lm_head(hidden.to(self.teacher.device).float())
+
+    def _chunk(self, number: int) -> None:
+        entries = range(number * CHUNK, min((number + 1) * CHUNK, self.total))
+        path = self.folder / f"{number:05}.safetensors"
+        kept = self._read(path, entries) if path.exists() else None
+        if kept is None:
+            prompts = [self._prompts[e] for e in entries]
+            seed = int.from_bytes(self._keys[entries[0]][:7])
+            written = write(self.teacher, prompts, temperature=1.0, seed=seed, keep_hidden=True)
+            self.teacher_tokens += sum(map(len, prompts)) + sum(len(w.ids) for w in written)
+            kept = {
+                "keys": torch.frombuffer(bytearray(b"".join(self._keys[e] for e in entries)), dtype=torch.uint8),
+                "lengths": torch.tensor([len(w.ids) for w in written]),
+                "ids": torch.tensor([token for w in written for token in w.ids], dtype=torch.int32),
+                "hidden": torch.cat([w.hidden for w in written]).half().cpu(),  # type: ignore[misc]
+            }
+            write_whole(path, lambda to: save_file(kept, to))
+        lengths = kept["lengths"].tolist()
+        ids, hidden = kept["ids"].split(lengths), kept["hidden"].split(lengths)
+        for entry, answer, states in zip(entries, ids, hidden, strict=True):
+            self._answers[entry], self._hidden[entry] = answer.tolist(), states
+        self.labelled += len(entries)
+        self.bytes += kept["hidden"].numel() * 2
+
+    def _read(self, path: Path, entries: range) -> dict[str, Tensor] | None:
+        """A chunk from disk, or None (and a note in `damaged`) if it is broken or was written for other questions."""
+        try:
+            with safe_open(path, "pt") as file:
+                kept = {name: file.get_tensor(name) for name in ("keys", "lengths", "ids", "hidden")}
+        except (SafetensorError, OSError):
+            kept = {}
+        keys = b"".join(self._keys[e] for e in entries)
+        if kept and bytes(kept["keys"].tolist()) == keys and int(kept["lengths"].sum()) == len(kept["hidden"]):
+            return kept
+        self.damaged.append(path)
+        return None
+
+
+def _entries(questions: Sequence[Question]) -> tuple[list[tuple[str, int]], list[int]]:
+    """The distinct (text, asking) pairs of a pool in order of first appearance, and which of them each row is."""
+    index: dict[tuple[str, int], int] = {}
+    asked: dict[str, int] = {}
+    rows = []
+    for question in questions:
+        n = 0
+        if len(question.answers) > 1:
+            n = asked.get(question.text, 0)
+            asked[question.text] = n + 1
+        rows.append(index.setdefault((question.text, n), len(index)))
+    return list(index), rows

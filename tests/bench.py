@@ -1,0 +1,234 @@
+"""`make bench`: the numbers the README quotes, as ratios taken in one run on one machine. Writes tests/bench.json.
+
+python tests/bench.py            # all of them, about ten minutes on 2 cores
+python tests/bench.py trl        # one of: imports, trl, board, lesson, memory
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+STEPS, BATCH = 60, 128
+
+
+def imports() -> dict:
+    """`import labkit` against bare Python, as whole processes, alternating."""
+
+    def seconds(code: str) -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+        return time.perf_counter() - began
+
+    pairs = [(seconds("import labkit"), seconds("pass")) for _ in range(9)]
+    return {"import labkit over bare Python, s": statistics.median(a - b for a, b in pairs)}
+
+
+def trl() -> dict:
+    """Questions trained a second: this engine, cached and live, against TRL's GKDTrainer on the same rows, order and loss."""
+    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+    import torch
+
+    from labkit import events as ev
+    from labkit import models
+    from labkit.batches import POOL_SEED
+    from labkit.engine import Run
+    from labkit.experiment import Experiment
+    from labkit.signals import Signals
+
+    exp = Experiment(steps=STEPS, batch=BATCH, questions=STEPS * BATCH, learning_rate=4e-3)
+    pool = Signals(models.teacher(exp.teacher), __import__("labkit").Atlas(exp.scale).questions(exp.questions, POOL_SEED))
+    list(pool.prepare(range(exp.questions)))
+
+    def ours(signals: str) -> tuple[float, float]:
+        run = Run(exp.but(signals=signals))
+        stamps, first = [], 0.0
+        for event in run:
+            if isinstance(event, ev.Step):
+                stamps.append((event.step, event.seconds))
+                first = first or event.values["loss"]
+                if event.step == 19:  # before the first exam, which TRL does not take
+                    break
+        (a, s), (b, t) = stamps[2], stamps[-1]
+        return (b - a) * BATCH / (t - s), first
+
+    def theirs() -> tuple[float, float]:
+        from datasets import Dataset
+        from transformers import PreTrainedTokenizerFast
+        from trl.experimental.gkd import GKDConfig, GKDTrainer
+
+        rows = [{"prompt": pool.prompt(i), "answer": pool.answer(i)} for i in range(exp.questions)]
+
+        def collate(batch: list[dict]) -> dict:
+            """As lean as a collator can be: ids are ready, rows are padded to the longest of the batch."""
+            width = max(len(r["prompt"]) + len(r["answer"]) for r in batch)
+            ids, seen, labels = [], [], []
+            for r in batch:
+                full = r["prompt"] + r["answer"]
+                ids.append(full + [models.EOS] * (width - len(full)))
+                seen.append([1] * len(full) + [0] * (width - len(full)))
+                labels.append([-100] * len(r["prompt"]) + r["answer"] + [-100] * (width - len(full)))
+            return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(seen), "labels": torch.tensor(labels)}
+
+        class Sequential(GKDTrainer):
+            def _get_train_sampler(self, *args, **kwargs):
+                return torch.utils.data.SequentialSampler(self.train_dataset)
+
+            def training_step(self, *args, **kwargs):
+                loss = super().training_step(*args, **kwargs)
+                losses.append(float(loss))
+                stamps.append(time.perf_counter())
+                return loss
+
+        stamps: list[float] = []
+        losses: list[float] = []
+        path = models.data_dir() / "tokenizers" / "atlas.json"
+        token = PreTrainedTokenizerFast(tokenizer_file=str(path), eos_token="<eos>", pad_token="<eos>", bos_token="<eos>")
+        token.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+        with tempfile.TemporaryDirectory() as folder:
+            args = GKDConfig(
+                output_dir=folder,
+                per_device_train_batch_size=BATCH,
+                max_steps=STEPS,
+                lmbda=0.0,
+                beta=0.0,
+                learning_rate=4e-3,
+                report_to=[],
+                use_cpu=True,
+                bf16=False,
+                gradient_checkpointing=False,
+                logging_steps=1000,
+                save_strategy="no",
+                disable_tqdm=True,
+                max_length=64,
+            )
+            trainer = Sequential(
+                model=models.student(exp.student, exp.seed),
+                teacher_model=models.teacher(exp.teacher),
+                args=args,
+                train_dataset=Dataset.from_list(rows),
+                processing_class=token,
+                data_collator=collate,
+            )
+            trainer.train()
+        return (len(stamps) - 3) * BATCH / (stamps[-1] - stamps[2]), losses[0]
+
+    speeds: dict[str, list[float]] = {"trl": [], "cached": [], "live": []}
+    first = {}
+    for _ in range(3):
+        for name, measure in (("trl", theirs), ("cached", lambda: ours("cached")), ("live", lambda: ours("live"))):
+            speed, first[name] = measure()
+            speeds[name].append(speed)
+    middle = {name: statistics.median(values) for name, values in speeds.items()}
+    return {
+        "questions/s TRL GKDTrainer": middle["trl"],
+        "questions/s cached": middle["cached"],
+        "questions/s live teacher": middle["live"],
+        "cached / TRL": statistics.median(a / b for a, b in zip(speeds["cached"], speeds["trl"], strict=True)),
+        "live / TRL": statistics.median(a / b for a, b in zip(speeds["live"], speeds["trl"], strict=True)),
+        "first loss TRL": first["trl"],
+        "first loss live, difference": abs(first["live"] - first["trl"]),
+        "first loss cached, difference": abs(first["cached"] - first["trl"]),
+    }
+
+
+def kernel(code: str, timeout: int = 400) -> str:
+    """Run code in a fresh real kernel with an empty lab home, and return what it printed."""
+    from jupyter_client.manager import start_new_kernel
+
+    with tempfile.TemporaryDirectory() as home:
+        manager, client = start_new_kernel(env=os.environ | {"LABKIT_HOME": home}, cwd=str(ROOT))
+        said: list[str] = []
+
+        def hear(message: dict) -> None:
+            if message["msg_type"] == "stream" and message["content"]["name"] == "stdout":
+                said.append(message["content"]["text"])
+            elif message["msg_type"] == "error":
+                raise SystemExit("\n".join(message["content"]["traceback"]))
+
+        try:
+            client.execute_interactive(code, timeout=timeout, output_hook=hear)
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+    return "".join(said)
+
+
+LESSON = """
+import json, time, labkit, resource
+began = time.perf_counter()
+lab = labkit.open("00"{changes})
+opened = time.perf_counter() - began
+import labkit.engine
+inside, push = [0.0], lab.board.push
+first = []
+def timed(events):
+    t = time.perf_counter()
+    push(events)
+    inside[0] += time.perf_counter() - t
+    if any(type(e).__name__ == "Step" for e in events) and not first:
+        first.append(time.perf_counter() - pressed)
+lab.board.push = timed
+pressed = time.perf_counter()
+lab.run()
+rec = lab.result()
+wall = time.perf_counter() - pressed
+got = rec.recovery()
+exams = [[e.seconds, labkit.record_module.mean(e.skills)] for e in rec.evaluations]
+print(json.dumps(dict(opened=opened, first=first[0], wall=wall, seconds=rec.finished.seconds,
+    share=inside[0] / wall, core=got.mean, all=got.all_skills, per_skill=got.per_skill, exams=exams, peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    baseline=labkit.record_module.mean(got.reference), teacher=labkit.record_module.mean(got.teacher))))
+"""
+
+
+def lesson() -> dict:
+    """Lesson 00 in a real kernel with an empty cache: time, recovery, and the board's share of the work."""
+    code = "import labkit.record as _r, labkit; labkit.record_module = _r\n" + LESSON
+    big = json.loads(kernel(code.replace("{changes}", "")).splitlines()[-1])
+    small = json.loads(kernel(code.replace("{changes}", ", student='57k'")).splitlines()[-1])
+
+    def recovered(run: dict) -> list[str]:
+        gap = run["teacher"] - run["baseline"]
+        return [f"{seconds:.0f} s: {(skill - run['baseline']) / gap:.2f}" for seconds, skill in run["exams"]]
+
+    return {
+        "200k: seconds of work, cache built inside": big["seconds"],
+        "200k: recovery, core skills": big["core"],
+        "200k: recovery, all skills": big["all"],
+        "200k: recovery, two-hop": big["per_skill"]["two_hop"],
+        "200k: recovery, chain": big["per_skill"]["chain"],
+        "200k: recovery as it went": recovered(big),
+        "57k: recovery as it went": recovered(small),
+        "recorded run on screen after, s": big["opened"],
+        "first live point after Run, s (torch loaded)": big["first"],
+        "board's share of the kernel's time": big["share"],
+        "peak memory of the lesson's kernel, MB": big["peak"],
+    }
+
+
+BENCHES = {f.__name__: f for f in (imports, trl, lesson)}
+
+
+def main(names: list[str]) -> None:
+    path = Path(__file__).with_suffix(".json")
+    results = json.loads(path.read_text()) if path.exists() else {}
+    import torch
+
+    results["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
+    for name in names or BENCHES:
+        for label, value in BENCHES[name]().items():
+            results[label] = round(value, 4) if isinstance(value, float) else value
+            print(f"{label}: {results[label]}", flush=True)
+        path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

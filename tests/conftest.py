@@ -1,0 +1,86 @@
+"""Shared fixtures: a home of its own for every test, and a teacher small enough that a run takes about a second."""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from pathlib import Path
+
+import hypothesis
+import hypothesis.configuration
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TEACHER = "atlas-200k"  # the name under which the tiny teacher is shipped to the tests
+
+# Nothing a test writes may land in the repository or in the user's own cache, even outside a fixture.
+_scratch = Path(tempfile.mkdtemp(prefix="labkit-tests-"))
+os.environ["LABKIT_HOME"] = str(_scratch / "home")
+hypothesis.configuration.set_hypothesis_home_dir(_scratch / "hypothesis")
+hypothesis.settings.register_profile("lab", deadline=None, derandomize=True, database=None, max_examples=60)
+hypothesis.settings.load_profile("lab")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty LABKIT_HOME for this test alone."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("LABKIT_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `data/` (atlas and tokenizers linked) whose only teacher is a briefly trained 200k model."""
+    import torch
+    import torch.nn.functional as F
+
+    from labkit import models
+    from labkit.atlas import Atlas
+
+    torch.set_num_threads(1)  # tiny matrices; and one thread adds in one order, on any machine
+    folder = tmp_path_factory.mktemp("data")
+    for name in ("atlas", "tokenizers"):
+        (folder / name).symlink_to(REPOSITORY / "data" / name)
+    questions = Atlas("half").questions(60 * 48, seed=99)
+    prompts = models.tokenizer().prompts([q.text for q in questions])
+    answers = models.tokenizer().answers([q.gold for q in questions])
+    model = models.student("200k", seed=123)
+    optimiser = torch.optim.AdamW(model.parameters(), 5e-3)
+    for start in range(0, len(questions), 48):  # so that it has habits, ends its answers, and is still often wrong
+        rows = models.pad(prompts[start : start + 48], answers[start : start + 48])
+        F.cross_entropy(model(rows.tokens_B_T).logits[rows.mask_B_T], rows.labels_N).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    models.save(model, folder / "teachers" / TEACHER, {"made_by": "tests/conftest.py"})
+    return folder
+
+
+@pytest.fixture
+def tiny_data(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """LABKIT_DATA pointed at the tiny teacher's folder."""
+    from labkit import models
+
+    monkeypatch.setenv("LABKIT_DATA", str(tiny_folder))
+    models.teacher.cache_clear()
+    yield tiny_folder
+    models.teacher.cache_clear()
+
+
+@pytest.fixture
+def tiny_teacher(tiny_data: Path):
+    """The tiny teacher, loaded the way every teacher is."""
+    from labkit import models
+
+    return models.teacher(TEACHER)
+
+
+@pytest.fixture
+def quick(tiny_data: Path, monkeypatch: pytest.MonkeyPatch):
+    """Exams of two questions a skill, so that an engine run costs its steps and little else."""
+    from labkit import engine, evaluate
+
+    monkeypatch.setattr(engine, "Exam", functools.partial(evaluate.Exam, per_skill=2))
+    monkeypatch.setattr(engine, "EVALUATIONS", 2)
+    return tiny_data

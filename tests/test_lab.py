@@ -1,0 +1,269 @@
+"""The lesson on the screen, driven as a learner drives it: every control, every button, and what is said when something is wrong."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from labkit import events as ev
+from labkit.errors import LabError
+from labkit.experiment import KNOBS, Experiment
+from labkit.lessons import LESSONS, catalogue
+from labkit.live import pump
+from labkit.live.board import Board
+from labkit.live.controls import PANEL, Controls
+from labkit.live.lab import Lab
+
+OTHER = {
+    "temperature": 3.0,
+    "mix": 0.5,
+    "learning_rate": 1e-3,
+    "student": "22k",
+    "start": "warm",
+    "gold": 1000,
+    "questions": 5000,
+    "seed": 4,
+    "speed": "half",
+}
+
+
+def lesson(**changes):
+    """Lesson 00 with the tiny teacher and few steps."""
+    exp = Experiment(student="22k", teacher="atlas-200k", steps=12, batch=16, questions=256, gold=32).but(**changes)
+    return LESSONS["00"]._replace(experiment=exp)
+
+
+@pytest.fixture
+def lab(quick):
+    lab = Lab(lesson())
+    yield lab
+    lab.stop()
+    if lab.session:
+        lab.session.wait_quietly()
+
+
+def values(lab: Lab) -> list[ev.Event]:
+    assert lab.record is not None
+    return lab.record.events
+
+
+class TestControls:
+    def test_there_is_a_control_for_every_panel_field_with_label_and_help(self):
+        controls = Controls(Experiment())
+        assert set(controls.fields) == set(PANEL) == set(OTHER)
+        for name, field in controls.fields.items():
+            assert field.description == KNOBS[name].knob.label
+            assert field.tooltip == KNOBS[name].knob.help
+
+    @pytest.mark.parametrize("name", PANEL)
+    def test_moving_a_control_changes_the_experiment_and_its_recipe(self, name):
+        turned = []
+        controls = Controls(Experiment(), turned=lambda *change: turned.append(change))
+        controls.fields[name].value = OTHER[name]
+        assert getattr(controls.experiment, name) == OTHER[name]
+        assert Experiment.from_recipe(controls.recipe.value) == controls.experiment
+        assert turned == [(name, OTHER[name])]
+
+    def test_a_pasted_recipe_sets_every_control(self):
+        controls = Controls(Experiment())
+        controls.recipe.value = Experiment(**OTHER).recipe
+        assert controls.experiment == Experiment(**OTHER)
+        assert {name: field.value for name, field in controls.fields.items()} == OTHER
+
+    @pytest.mark.parametrize("text", ["labkit temprature=2", "hello", "labkit temperature=hot", "labkit temperature=99", "labkit gold"])
+    def test_a_bad_recipe_says_what_is_wrong_and_changes_nothing(self, text):
+        controls = Controls(Experiment())
+        controls.recipe.value = text
+        assert controls.experiment == Experiment()
+        assert len(controls.message.value) > 40
+
+    def test_text_in_messages_is_escaped(self):
+        controls = Controls(Experiment())
+        controls.recipe.value = "<img src=x onerror=alert(1)>"
+        assert "<img" not in controls.message.value
+
+    def test_only_hot_controls_move_while_locked(self):
+        controls = Controls(Experiment())
+        controls.lock(True)
+        assert {name for name, field in controls.fields.items() if not field.disabled} == {n for n in PANEL if KNOBS[n].knob.hot}
+        controls.lock(False)
+        assert not any(field.disabled for field in controls.fields.values())
+
+
+class TestButtons:
+    def test_run_trains_examines_and_measures_the_missing_baseline(self, lab):
+        lab.buttons["Run"].click()
+        record = lab.result()
+        assert record.complete
+        assert record.references.keys() >= {"teacher", "label budget"}
+        assert isinstance(record.recovery().mean, float)
+        assert lab.session.state == "finished"
+        assert lab.buttons["Stop"].disabled
+
+    def test_a_run_is_found_again_by_its_recipe(self, lab):
+        lab.run().wait()
+        again = Lab(lesson())
+        assert again.record is not None
+        assert again.record.steps == lab.record.steps
+        assert "recorded run" in again.note.value
+
+    def test_pause_stands_still_and_resume_goes_on(self, lab):
+        held = threading.Event()
+        push = lab.board.push
+
+        def watch(events):
+            push(events)
+            if any(isinstance(event, ev.Step) for event in events) and not held.is_set():
+                lab.buttons["Pause"].click()
+                held.set()
+
+        lab.board.push = watch
+        lab.run()
+        assert held.wait(60)
+        assert lab.session.state == "paused"
+        assert lab.buttons["Pause"].description == "Resume"
+        steps = len(lab.record.steps)
+        lab.session._thread.join(0.3)
+        assert len(lab.record.steps) == steps < 12
+        lab.buttons["Pause"].click()
+        lab.wait()
+        assert len(lab.record.steps) == 12
+
+    def test_stop_keeps_the_student_and_examines_it(self, quick):
+        lab = Lab(lesson(steps=5000))
+        began = threading.Event()
+        push = lab.board.push
+        lab.board.push = lambda events: (push(events), began.set() if any(isinstance(e, ev.Step) for e in events) else None)
+        lab.buttons["Run"].click()
+        assert began.wait(60)
+        lab.buttons["Stop"].click()
+        lab.wait()
+        assert lab.session.state == "stopped"
+        assert lab.record.finished.reason == "stopped"
+        assert lab.record.evaluations[-1].final
+        assert lab.student is not None
+
+    def test_a_second_run_stops_the_first_in_order(self, quick):
+        lab = Lab(lesson(steps=5000))
+        lab.run()
+        first = lab.session
+        lab.controls.experiment = lab.controls.experiment.but(steps=12)
+        lab.run()
+        lab.wait()
+        assert first.state == "stopped"
+        assert not first._thread.is_alive()
+        assert lab.session.state == "finished"
+        assert len(lab.record.steps) == 12
+
+    def test_hot_knobs_turned_during_a_run_leave_a_mark(self, quick):
+        lab = Lab(lesson(steps=200))
+        moved = threading.Event()
+        push = lab.board.push
+
+        def watch(events):
+            push(events)
+            if any(isinstance(event, ev.Step) for event in events) and not moved.is_set():
+                moved.set()
+                lab.controls.fields["temperature"].value = 3.0
+                lab.controls.fields["learning_rate"].value = 1e-3
+                lab.controls.fields["mix"].value = 0.5
+
+        lab.board.push = watch
+        lab.run()
+        lab.wait()
+        marks = {event.name: event.new for event in values(lab) if isinstance(event, ev.KnobTurned)}
+        assert marks == {"temperature": 3.0, "learning_rate": 1e-3, "mix": 0.5}
+        assert lab.record.steps[-1].values["ce"] > 0
+
+    def test_a_record_with_turned_knobs_never_stands_for_its_recipe(self, quick):
+        lab = Lab(lesson(steps=60))
+        push = lab.board.push
+        lab.board.push = lambda events: (push(events), setattr(lab.controls.fields["mix"], "value", 0.5))
+        lab.run()
+        lab.wait()
+        assert any(isinstance(event, ev.KnobTurned) for event in values(lab))
+        assert Lab(lesson(steps=60)).record is None
+
+    def test_reset_puts_everything_back(self, lab):
+        lab.run().wait()
+        lab.controls.fields["temperature"].value = 3.0
+        lab.buttons["Reset"].click()
+        assert lab.controls.experiment == lesson().experiment
+        assert lab.record is None
+        assert lab.board._story == []
+
+    def test_a_prediction_is_shown_and_scored(self, lab):
+        from labkit.judgment import predict
+
+        lab._predicted(predict("00", 0.0, 1.0, 0.9))
+        assert lab.board.predicted == {"low": 0.0, "high": 1.0, "confidence": 0.9}
+        lab.run().wait()
+        assert lab.note.value
+
+    def test_the_image_board_takes_over(self, quick):
+        lab = Lab(lesson(), board="image")
+        lab.run().wait()
+        assert lab.record.complete
+
+
+class TestTrouble:
+    def test_an_error_of_the_run_is_told_on_the_screen_and_raised_by_wait(self, quick):
+        lab = Lab(lesson(teacher="atlas-900k"))  # not among the tiny data
+        lab.buttons["Run"].click()
+        with pytest.raises(LabError, match="atlas-200k"):
+            lab.wait()
+        assert lab.session.state == "failed"
+        assert "atlas-900k" in lab.note.value
+        assert lab.board.state[0] == "failed"
+        assert lab.buttons["Stop"].disabled
+
+    def test_an_error_in_a_callback_is_told_on_the_screen(self, lab, monkeypatch):
+        monkeypatch.setattr(lab, "run", lambda: 1 / 0)
+        lab.buttons["Run"].click()
+        assert "division" in lab.note.value
+
+    def test_unknown_lessons_boards_and_shelves_list_what_there_is(self):
+        import labkit
+
+        for call in (lambda: labkit.open("77"), lambda: labkit.open("00", board="blackboard"), lambda: catalogue("cupboard")):
+            with pytest.raises(LabError, match="Choose from"):
+                call()
+
+    @pytest.mark.parametrize("kind", ["lessons", "methods", "divergences", "models", "skills", "knobs"])
+    def test_every_shelf_of_the_catalogue_has_rows(self, kind):
+        assert len(catalogue(kind)) > 0
+
+
+class TestBoard:
+    def test_a_view_that_says_hello_gets_the_whole_story_once(self, monkeypatch):
+        board, sent = Board("x"), []
+        monkeypatch.setattr(board, "send", sent.append)
+        board.push([ev.Warned(0, "a"), ev.Warned(1, "b")])
+        board.push([ev.Warned(2, "c")])
+        board._answer(board, {"type": "hello", "view": "v"})
+        assert [m["from"] for m in sent] == [0, 2, 0]
+        assert sent[-1]["to"] == "v"
+        assert [e["message"] for e in sent[-1]["events"]] == ["a", "b", "c"]
+
+    def test_only_the_last_two_runs_are_held_and_numbers_go_on(self, monkeypatch):
+        board, sent = Board("x"), []
+        monkeypatch.setattr(board, "send", sent.append)
+        start = ev.Started({}, "t", 1, 1, 10, 10, ("recall",), "m")
+        for _ in range(4):
+            board.push([start, ev.Warned(1, "w")])
+        board._answer(board, {"type": "hello", "view": "v"})
+        assert (sent[-1]["from"], len(sent[-1]["events"])) == (4, 4)
+
+    def test_its_script_is_text_so_that_closed_boards_can_be_collected(self):
+        assert isinstance(Board("x")._esm, str)
+        assert "createBoard" in Board("x")._esm
+        assert "import " not in Board("x")._esm.split("export function", 1)[0]
+
+
+def test_sessions_do_not_hold_on_to_those_before_them(quick):
+    lab = Lab(lesson())
+    lab.run().wait()
+    lab.run().wait()
+    assert pump._current is lab.session
+    assert lab.session._before is None
