@@ -27,7 +27,7 @@ from labkit.paths import checked, data_dir
 
 
 class Relation(NamedTuple):
-    """One kind of question: the skill it exercises, its share of that skill, and its wordings (the first is the canonical one)."""
+    """One kind of question: the skill it exercises and its wordings (the first is the canonical one)."""
 
     skill: str
     wordings: tuple[str, ...]
@@ -65,7 +65,7 @@ SHARES = {
     "reverse": 2.0,
     "city": 4.0,
     "element": 2.0,
-    "open": 5.0,
+    "open": 8.0,
     "two_hop": 2.0,
     "two_hop_steps": 2.0,
     "add": 4.0,
@@ -80,6 +80,7 @@ CORE = tuple(skill for skill in SKILLS if skill not in BESIDE)
 CONTINENTS = ("Africa", "Asia", "Europe", "North America", "Oceania", "South America")
 SCALES = ("whole", "half", *CONTINENTS)
 PARAPHRASED = 0.15  # share of training questions asked in another wording
+LISTED_CITIES = 4  # cities a country is asked for; GeoNames' many others are right too
 ADDENDS, CHAINED = range(50), range(1, 20)
 
 
@@ -239,7 +240,7 @@ class Atlas:
             case "neighbour":
                 return [((c.name,), tuple(world[n].name for n in c.neighbours)) for c in here]
             case "city_of":
-                return [((c.name,), tuple(self._cities_of.get(c.iso, ()))) for c in here]
+                return [((c.name,), tuple(self._cities_of.get(c.iso, ())[:LISTED_CITIES])) for c in here]
             case "country_in":
                 names = dict.fromkeys(c.continent for c in here)
                 return [((n,), tuple(c.name for c in world.values() if c.continent == n)) for n in names]
@@ -272,17 +273,22 @@ class Atlas:
             if skill not in SKILLS:
                 raise unknown("skill", skill, SKILLS)
         rng = random.Random(f"questions {self.scale} {seed}")
-        of_skill = {s: [r for r, relation in RELATIONS.items() if relation.skill == s] for s in skills}
+        relations = {s: self._weighted(s) for s in skills}
         asked = []
         for skill in rng.choices(list(skills), [SHARES[s] for s in skills], k=n):
             while True:
-                fact = rng.choice(self.facts(rng.choice(of_skill[skill])))
+                fact = rng.choice(self.facts(rng.choices(*relations[skill])[0]))
                 if not fact.held_out:
                     break
             wordings = RELATIONS[fact.relation].wordings
             wording = rng.choice(wordings[1:]) if rng.random() < PARAPHRASED else wordings[0]
             asked.append(Question(wording.format(*fact.subjects), fact, self._label(fact, rng)))
         return asked
+
+    def _weighted(self, skill: str) -> tuple[list[str], list[int]]:
+        """The relations of a skill and how often each is asked: by its answers to learn, so that none is seen too rarely."""
+        names = [r for r, relation in RELATIONS.items() if relation.skill == skill]
+        return names, [sum(len(f.answers) for f in self.facts(r)) for r in names]
 
     def exam(self, per_skill: int = 40, seed: int = 0, wording: int = 0) -> list[Question]:
         """Distinct questions, `per_skill` of each skill (all of them where there are fewer); compositions, sums and

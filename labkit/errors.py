@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_TRAINING = ("torch", "transformers", "accelerate", "tokenizers", "safetensors")
+
 
 class LabError(ValueError):
     """Something the learner (or a file) said cannot be used as it is. The message is complete without a traceback."""
@@ -32,7 +34,7 @@ def suggest(what: str, name: object, choices: Iterable[object]) -> str:
 
 def need(package: str, purpose: str) -> MissingPackage:
     """The error for a missing optional package."""
+    still = " Recorded runs, predictions and figures work without it." if package in _TRAINING else ""
     return MissingPackage(
-        f"{purpose} needs the package {package!r}, which is not installed here. "
-        f"Install it with `pip install {package}`. Recorded runs, predictions and figures work without it."
+        f"{purpose} needs the package {package!r}, which is not installed here. Install it: `pip install {package}`.{still}"
     )

@@ -232,13 +232,13 @@ def check(name: str, value: Any) -> Any:
                 return choice
         raise unknown(name, value, choices)
     if isinstance(default, int):
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
             raise LabError(f"{name}={value!r} must be a whole number ({label}, {low:g} to {high:g} {unit}).".replace(" )", ")"))
         value = int(value)
     elif isinstance(default, float):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise LabError(f"{name}={value!r} must be a number ({label}, {low:g} to {high:g} {unit}).".replace(" )", ")"))
-        value = float(value)
+        value = float(f"{value:.6g}")  # as many digits as the recipe prints, so that a pasted recipe is the same recipe
     if not isinstance(default, str) and not low <= value <= high:
         raise LabError(f"{name}={value:g} is out of range: {label.lower()} goes from {low:g} to {high:g} {unit}".rstrip() + ".")
     return value

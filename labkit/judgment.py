@@ -1,10 +1,10 @@
-"""Predictions before the result, and what they were worth after it: proper scores, and a count of how well one is calibrated.
+"""Predictions before the result and what they were worth after it: proper scores, and how well one is calibrated.
 
     guess = predict("00", 0.6, 0.8, 0.8)      # "I am 80% sure that it lies between 0.6 and 0.8"; kept on this machine
     score(guess, 0.71).sentence               # the truth is written down beside it
     calibration()["sentence"]                 # over all predictions made before their truth was seen
 
-Kept in `predictions.jsonl` in the lab's home folder, one row for every prediction and every truth; nothing is ever rewritten.
+Kept in `predictions.jsonl` in the lab's home folder, one row for every prediction and every truth; none is rewritten.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ class Prediction:
         if self.low > self.high:
             raise LabError(f"low={self.low:g} is above high={self.high:g}: give the smaller number first.")
         if not 0 < self.confidence < 1:
-            percent = f": write {self.confidence / 100:g} for {self.confidence:g}%" if 1 < self.confidence < 100 else ", as in 0.8 for 80%"
-            raise LabError(f"confidence={self.confidence:g} must be a probability above 0 and below 1{percent}.")
+            value = self.confidence
+            fix = f"write {value / 100:g} for {value:g}%" if 1 < value < 100 else "write 0.8 for 80%"
+            raise LabError(f"confidence={value:g} must be a probability above 0 and below 1: {fix}.")
 
     def contains(self, truth: float) -> bool:
         return self.low <= truth <= self.high
@@ -56,7 +57,7 @@ class Prediction:
 class Score:
     """What a prediction was worth. `interval` is the interval score (smaller is better), in the unit of the question.
 
-    counts: whether it enters `calibration()`, that is, whether it was the last one kept before the truth was first seen.
+    counts: whether it enters `calibration()`: whether it was the last one kept before the truth was first seen.
     """
 
     prediction: Prediction
@@ -73,26 +74,27 @@ class Score:
 def predict(question_id: str, low: float, high: float, confidence: float, *, unit: str = "") -> Prediction:
     """Keep a prediction. A later one for the same question replaces it, until the truth has been seen; both rows stay.
 
-    `confidence` is a probability above 0 and below 1: 0.8, not 80. Raises `LabError` for anything else, for low above high,
-    and for numbers that are not finite.
+    `confidence` is a probability above 0 and below 1: 0.8, not 80. Raises `LabError` for anything else, for low above
+    high, and for numbers that are not finite.
     """
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     prediction = Prediction(question_id, low, high, confidence, unit, made)
     try:
         _append({"kind": "prediction", **dataclasses.asdict(prediction)})
     except OSError as error:
-        raise LabError(f"the prediction cannot be kept in {ledger()}: {error}. Free some space, or set LABKIT_HOME to another folder.") from None
+        fix = "Free some space, or set LABKIT_HOME to another folder."
+        raise LabError(f"the prediction cannot be kept in {ledger()}: {error}. {fix}") from None
     return prediction
 
 
 def score(prediction: Prediction, truth: float) -> Score:
-    """Compare a prediction with the truth, and write the truth down. Raises `LabError` if the truth is no finite number."""
+    """Compare a prediction with the truth, and write that down. Raises `LabError` if the truth is no finite number."""
     truth = _number("truth", truth)
     with _lock:
         entry = _entries()[0].get(prediction.question_id)
     counts = entry is not None and entry.prediction == prediction
     kept = ""
-    if entry is None or entry.truth is None:  # the first truth is the one that was predicted; later runs are other questions
+    if entry is None or entry.truth is None:  # the first truth is the one predicted; later runs are other questions
         try:
             _append({"kind": "truth", "question_id": prediction.question_id, "truth": truth})
         except OSError as error:
@@ -106,8 +108,8 @@ def score(prediction: Prediction, truth: float) -> Score:
 def interval_score(prediction: Prediction, truth: float) -> float:
     """Width of the interval plus 2/alpha for every unit by which it misses, alpha = 1 - confidence; smaller is better.
 
-    Winkler's score for a central interval, as in Gneiting & Raftery 2007, "Strictly Proper Scoring Rules, Prediction, and
-    Estimation", JASA 102, equation 43: in expectation nothing beats the true quantiles at alpha/2 and 1 - alpha/2.
+    Winkler's score for a central interval, as in Gneiting & Raftery 2007, "Strictly Proper Scoring Rules, Prediction,
+    and Estimation", JASA 102, equation 43: in expectation nothing beats the true quantiles at alpha/2 and 1 - alpha/2.
     """
     alpha = 1 - prediction.confidence
     miss = max(prediction.low - truth, truth - prediction.high, 0.0)
@@ -117,31 +119,25 @@ def interval_score(prediction: Prediction, truth: float) -> float:
 def calibration() -> dict[str, Any]:
     """How well one is calibrated: over all questions whose truth was seen, the last prediction made before that.
 
-    n, hit_rate, mean_confidence, and brier: the mean of (inside - confidence) squared, inside being 1 or 0 (0 is best; always
-    saying 50% gives 0.25). None where n is 0. waiting: predictions without a truth. unreadable: damaged rows, left out.
+    n, hit_rate, mean_confidence, and brier: the mean of (inside - confidence) squared, inside being 1 or 0 (0 is best;
+    always saying 50% gives 0.25); None where n is 0. waiting: predictions without a truth. unreadable: damaged rows,
+    left out. sentence: the same in words.
     """
     with _lock:
         entries, unreadable = _entries()
-    scored = [(e.prediction, e.prediction.contains(e.truth)) for e in entries.values() if e.prediction and e.truth is not None]
-    waiting = sum(e.truth is None for e in entries.values())
+    met = [(e.prediction, e.truth) for e in entries.values() if e.prediction and e.truth is not None]
+    scored = [(prediction, prediction.contains(truth)) for prediction, truth in met]
+    found: dict[str, Any] = {"n": len(scored), "hit_rate": None, "mean_confidence": None, "brier": None}
+    found |= {"waiting": sum(e.truth is None for e in entries.values()), "unreadable": unreadable}
     n, hits = len(scored), sum(inside for _, inside in scored)
     if not n:
-        empty = dict.fromkeys(("hit_rate", "mean_confidence", "brier"))
-        return {"n": 0, **empty, "waiting": waiting, "unreadable": unreadable, "sentence": "No prediction has been scored yet."}
+        return {**found, "sentence": "No prediction has been scored yet."}
     sure = math.fsum(p.confidence for p, _ in scored) / n
     brier = math.fsum((inside - p.confidence) ** 2 for p, inside in scored) / n
     words = f"{hits} of {n} intervals held the truth ({hits / n:.0%}); you were {sure:.0%} sure on average."
     if n < FEW:
         words += f" With fewer than {FEW}, that may be chance."
-    return {
-        "n": n,
-        "hit_rate": hits / n,
-        "mean_confidence": sure,
-        "brier": brier,
-        "waiting": waiting,
-        "unreadable": unreadable,
-        "sentence": words,
-    }
+    return {**found, "hit_rate": hits / n, "mean_confidence": sure, "brier": brier, "sentence": words}
 
 
 def ledger() -> Path:
@@ -168,11 +164,11 @@ def _entries() -> tuple[dict[str, _Entry], int]:
     for line in filter(str.strip, lines):
         try:
             row = json.loads(line)
-            entry = entries.get(row["question_id"], _Entry())
-            if entry.truth is None and row.pop("kind") == "truth":
-                entry.truth = _number("truth", row["truth"])
-            elif entry.truth is None:
-                entry.prediction = Prediction(**row)
+            kind, entry = row.pop("kind"), entries.get(row["question_id"], _Entry())
+            made = Prediction(**row) if kind == "prediction" else None
+            truth = None if made else _number("truth", row["truth"])
+            if entry.truth is None:  # what was said after the truth had been seen is on record, and does not count
+                entry.prediction, entry.truth = made or entry.prediction, truth
             entries[row["question_id"]] = entry
         except (ValueError, TypeError, KeyError, AttributeError):
             unreadable += 1  # a line cut short by a kill: the next append began a new one
@@ -201,11 +197,13 @@ def _sentence(prediction: Prediction, truth: float, value: float) -> str:
     held = f"your {low} to {high}{unit}, held with {prediction.confidence:.0%} confidence"
     width = f"{prediction.high - prediction.low:.3g}"
     if prediction.contains(truth):
-        return f"{t} lies inside {held}: it costs you only the width, {width}, and a narrower interval that still held would have cost less."
+        better = "a narrower interval that still held would have cost less"
+        return f"{t} lies inside {held}: it costs you only the width, {width}; {better}."
     side = "below" if truth < prediction.low else "above"
     factor = f"{2 / (1 - prediction.confidence):.3g}"
     rate = f"about {1 - prediction.confidence:.0%} of such intervals should miss, so one miss proves little"
-    return f"{t} lies {side} {held}: it costs you the width, {width}, and {factor} times the miss, {value:.3g} in all; {rate}."
+    cost = f"it costs you the width, {width}, and {factor} times the miss, {value:.3g} in all"
+    return f"{t} lies {side} {held}: {cost}; {rate}."
 
 
 def _distinct(*values: float) -> list[str]:
@@ -226,5 +224,5 @@ def _number(name: str, value: Any) -> float:
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise LabError(f"{name}={value!r} must be a single number, as in {name}=0.7.") from None
     if not math.isfinite(number):
-        raise LabError(f"{name}={number} must be a finite number: nothing can be compared with it. Run the measurement again.")
+        raise LabError(f"{name}={number} must be finite, to be compared with: give a measured number, as in {name}=0.7.")
     return number

@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import json
 import math
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -170,19 +171,18 @@ def read_events(path: Path) -> Iterator[ev.Event]:
     """Events of a file, one a line. A last line cut short by a kill is left out; any other damage raises `DataError`."""
     try:
         raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+        lines = (gzip.decompress(raw) if path.suffix == ".gz" else raw).split(b"\n")
     except FileNotFoundError:
         raise DataError(f"no record at {path}. Records are written by `rec.save(path)`.") from None
-    except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"the record {path} is damaged: {error}. Delete it and run its recipe again.") from None
-    lines = text.split("\n")
     for number, line in enumerate(lines, 1):
         if not line:
             continue
         try:
             yield ev.from_json(json.loads(line))
         except (ValueError, AttributeError) as error:
-            if number == len(lines) and isinstance(error, json.JSONDecodeError):
+            if number == len(lines) and not isinstance(error, LabError):
                 return
             raise DataError(f"the record {path} is damaged at line {number}: {error} Delete it and run its recipe again.") from None
 
@@ -219,18 +219,24 @@ class Store:
             if found:
                 several = [r.reference(name) for r in found]
                 skills = {s: sum(r.skills[s] for r in several) / len(several) for s in several[0].skills}
-                yield ev.Reference(name, skills, several[0].curve, several[0].recipe, len(several))
+                curve = [
+                    (points[0][0], sum(kl for _, kl in points) / len(points)) for points in zip(*(r.curve for r in several), strict=False)
+                ]
+                yield ev.Reference(name, skills, tuple(curve), several[0].recipe, len(several))
 
 
 def mean(skills: Mapping[str, float], of: Sequence[str] = CORE) -> float:
+    """Mean score of some skills. Raises `LabError` naming those the exam did not ask."""
+    if missing := [s for s in of if s not in skills]:
+        raise LabError(f"this exam did not ask {', '.join(missing)}, so it has no such mean.")
     return sum(skills[s] for s in of) / len(of)
 
 
 def recovery(student: Mapping[str, float], reference: Mapping[str, float], teacher: Mapping[str, float], baseline: str) -> Recovery:
-    """Recovery of means, and of each skill where there is a gap; NaN where the teacher's mean is no better than the baseline's."""
+    """Recovery of means (NaN without a gap of 0.05) and of each skill (None without one): dividing by less would be noise."""
 
     def share(s: float, b: float, t: float) -> float:
-        return (s - b) / (t - b) if t > b else math.nan
+        return (s - b) / (t - b) if t - b >= NO_GAP else math.nan
 
     core, every = (share(mean(student, of), mean(reference, of), mean(teacher, of)) for of in (CORE, SKILLS))
     each = {s: share(student[s], reference[s], teacher[s]) if teacher[s] - reference[s] >= NO_GAP else None for s in SKILLS}

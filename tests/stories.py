@@ -61,11 +61,7 @@ def events(
             share = min(1.0, step / steps * 1.4)
             scores = {k: v if step == steps else round(v * share, 4) for k, v in student.items()}
             fidelity = {"kl": 0.37 + 6.4 * math.exp(-8 * step / steps), "agreement": 0.5 + 0.4 * share}
-            story.append(
-                ev.Evaluated(
-                    step, step * 0.06, scores, fidelity, {"validity": 0.7, "coverage": 0.4}, 0.1, {}, step == steps
-                )
-            )
+            story.append(ev.Evaluated(step, step * 0.06, scores, fidelity, {"validity": 0.7, "coverage": 0.4}, 0.1, {}, step == steps))
     if end:
         story.append(ev.Finished(steps, steps * 0.06, "completed"))
     return story

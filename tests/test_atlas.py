@@ -52,7 +52,7 @@ def copied_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         cache.cache_clear()
 
 
-def some_facts(world: Atlas, relation: str, most: int = 400):
+def some_facts(world: Atlas, relation: str, most: int = 120):
     facts = world.facts(relation)
     return facts if len(facts) <= most else random.Random(relation).sample(facts, most)
 
@@ -73,15 +73,16 @@ def test_thresholds(world: Atlas):
     assert sorted(e.number for e in world.elements) == list(range(1, 119))
     assert {c.continent for c in world.countries} == set(atlas.CONTINENTS)
     for country in world.countries:
-        assert country.capital and country.currency and country.population > 0, country
+        assert all((country.capital, country.currency, country.population > 0)), country
 
 
 def test_every_skill_has_wordings_with_a_paraphrase(world: Atlas):
     assert {r.skill for r in RELATIONS.values()} == set(SKILLS)
     for name, relation in RELATIONS.items():
-        assert len(relation.wordings) >= 2 and len(set(relation.wordings)) == len(relation.wordings)
+        assert len(relation.wordings) >= 2
+        assert len(set(relation.wordings)) == len(relation.wordings)
         assert len({w.count("{}") for w in relation.wordings}) == 1, name
-        assert world.facts(name)[0].subjects.__len__() == relation.wordings[0].count("{}")
+        assert len(world.facts(name)[0].subjects) == relation.wordings[0].count("{}")
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -103,7 +104,8 @@ def test_every_scale_teaches_and_examines_every_skill(scale: str):
 def test_half_is_what_it_says(half: Atlas):
     assert all(c.population > 5_000_000 for c in half.countries)
     assert {c.name for c in Atlas().countries if c.population > 5_000_000} == {c.name for c in half.countries}
-    assert max(Counter(c.iso for c in half.cities).values()) == 4 and len(half.elements) == 50
+    assert max(Counter(c.iso for c in half.cities).values()) == 4
+    assert len(half.elements) == 50
 
 
 # ---- truth, against the sources ---------------------------------------------------------------------------------------
@@ -154,7 +156,7 @@ def test_elements_against_periodictable(world: Atlas):
 
 
 @pytest.mark.parametrize(
-    "text, answer",
+    ("text", "answer"),
     [
         ("What is the capital of Chad?", "N'Djamena"),
         ("What is the capital of Kazakhstan?", "Astana"),
@@ -178,9 +180,11 @@ def test_elements_against_periodictable(world: Atlas):
 )
 def test_known_facts(world: Atlas, text: str, answer: str):
     question = world.find(text)
-    assert question is not None and question.text == text
+    assert question is not None
+    assert question.text == text
     assert world.is_right(question, answer)
-    assert not world.is_right(question, "Atlantis") and not world.is_right(question, "")
+    assert not world.is_right(question, "Atlantis")
+    assert not world.is_right(question, "")
 
 
 def test_arithmetic_and_comparisons(world: Atlas):
@@ -191,7 +195,8 @@ def test_arithmetic_and_comparisons(world: Atlas):
     for fact in some_facts(world, "chain"):
         a, b, c = map(int, fact.subjects)
         first, second = fact.answers[0].split(", ")
-        assert first == f"{a}+{b}={a + b}" and second == f"{a + b}+{c}={a + b + c}"
+        assert first == f"{a}+{b}={a + b}"
+        assert second == f"{a + b}+{c}={a + b + c}"
     for fact in some_facts(world, "compare", 3000):
         assert people[fact.answers[0]] == max(people[s] for s in fact.subjects)
 
@@ -267,7 +272,7 @@ def places_of() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    "text, given, right",
+    ("text", "given", "right"),
     [
         ("What is the capital of Chad?", "ndjamena", True),
         ("What is the capital of Paraguay?", "Asuncion", True),
@@ -361,12 +366,14 @@ def test_the_lab_s_own_pool_and_gold_leave_the_exam_alone(half: Atlas):
 def test_what_is_held_out_is_the_fact_and_not_the_wording(world: Atlas):
     for relation in ("city_continent", "capital_currency"):
         for direct, steps in zip(world.facts(relation), world.facts(f"{relation}_steps"), strict=True):
-            assert direct.key == steps.key and direct.held_out == steps.held_out
+            assert direct.key == steps.key
+            assert direct.held_out == steps.held_out
     for relation in ("add", "compare"):
         there = {f.subjects: f for f in world.facts(relation)}
         for fact in some_facts(world, relation, 2_000):
             back = there[fact.subjects[::-1]]
-            assert fact.key == back.key and fact.held_out == back.held_out
+            assert fact.key == back.key
+            assert fact.held_out == back.held_out
 
 
 def test_keys_name_one_fact_each(world: Atlas):
@@ -491,16 +498,19 @@ def test_a_planted_lie_is_the_same_in_both_forms_and_orders():
 
 @pytest.mark.parametrize("relation", RELATIONS)
 def test_every_wording_of_a_fact_is_found(world: Atlas, relation: str):
-    for fact in some_facts(world, relation, 2 if relation in ("chain", "compare") else 25):
+    for fact in some_facts(world, relation, 1 if relation in ("chain", "compare") else 5 if relation == "add" else 10):
         for wording in RELATIONS[relation].wordings:
             text = wording.format(*fact.subjects)
             for typed in (text, text.upper(), text.rstrip("?."), f" {text.lower()} "):
                 found = world.find(typed)
-                assert found is not None and found.fact == fact, typed
+                assert found is not None, typed
+                assert found.fact == fact, typed
                 assert found.text == typed
 
 
-@pytest.mark.parametrize("text", ["", "What is the capital of Atlantis?", "Who are you?", "What is 99 + 999?", "{}", "What is the capital of .*?"])
+@pytest.mark.parametrize(
+    "text", ["", "What is the capital of Atlantis?", "Who are you?", "What is 99 + 999?", "{}", "What is the capital of .*?"]
+)
 def test_what_atlas_does_not_know_is_not_found(world: Atlas, text: str):
     assert world.find(text) is None
 
@@ -535,7 +545,8 @@ def test_a_damaged_table_is_named_with_what_rebuilds_it(copied_tables: Path, nam
     path.write_bytes(raw)
     with pytest.raises(DataError) as caught:
         Atlas("half")
-    assert str(path) in str(caught.value) and "labkit build tables" in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "labkit build tables" in str(caught.value)
 
 
 @pytest.mark.parametrize("manifest", [None, "", "{", "[]", "{}", '{"countries.csv": 3}', '{"countries.csv": {}}'])
@@ -544,7 +555,8 @@ def test_a_damaged_manifest_is_named(copied_tables: Path, manifest: str | None):
     path.unlink() if manifest is None else path.write_text(manifest)
     with pytest.raises(DataError) as caught:
         Atlas("half")
-    assert str(path) in str(caught.value) and "labkit build tables" in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "labkit build tables" in str(caught.value)
 
 
 def test_a_missing_table_and_a_missing_folder(copied_tables: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 
 import numpy as np
@@ -46,7 +47,9 @@ def entry(request) -> dv.Divergence:
 
 def test_every_entry_is_complete(entry: dv.Divergence):
     assert entry.name in ORACLES, f"write an oracle for {entry.name}"
-    assert entry.label and entry.formula and "=" in entry.formula
+    assert entry.label
+    assert entry.formula
+    assert "=" in entry.formula
     assert any(c.isdigit() for c in entry.source), "a source has a year or an arXiv number"
     assert list(inspect.signature(entry.per_token).parameters)[:2] == ["teacher_logprobs_N_V", "student_logprobs_N_V"]
     assert divergence(entry.name) is entry
@@ -111,7 +114,8 @@ def test_half_precision_logits_are_compared_in_single(entry: dv.Divergence):
 def test_shapes_that_differ_are_refused_with_both(entry: dv.Divergence, shape: tuple[int, ...]):
     with pytest.raises(LabError) as caught:
         entry(torch.zeros(N, V), torch.zeros(shape))
-    assert str((N, V)) in str(caught.value) and str(shape) in str(caught.value)
+    assert str((N, V)) in str(caught.value)
+    assert str(shape) in str(caught.value)
 
 
 # ---- forward KL: the identities of the lessons --------------------------------------------------------------------------
@@ -142,18 +146,21 @@ def test_t_squared_limit_is_logit_matching_with_error_one_over_t():
         loss_errors.append(float((scaled.detach() - wanted_loss).abs().max()))
         gradient_errors.append(float((moving.grad - wanted_gradient).abs().max()))
     for errors in (loss_errors, gradient_errors):
-        for before, after in zip(errors, errors[1:], strict=False):
+        for before, after in itertools.pairwise(errors):
             assert 7 < before / after < 14, errors
 
 
 def test_at_finite_temperature_the_gradient_does_not_shrink_as_one_over_t_squared():
     def size(temperature: float) -> float:
         moving = logits(2).requires_grad_()
-        DIVERGENCES["forward_kl"].per_token((logits(1) / temperature).log_softmax(-1), (moving / temperature).log_softmax(-1)).sum().backward()
+        DIVERGENCES["forward_kl"].per_token(
+            (logits(1) / temperature).log_softmax(-1), (moving / temperature).log_softmax(-1)
+        ).sum().backward()
         return float(moving.grad.norm())
 
-    assert size(2.0) / size(1.0) > 0.3, "1/T^2 would be 0.25"
-    assert size(200.0) / size(100.0) == pytest.approx(0.25, rel=0.05)
+    assert abs(size(2.0) / size(1.0) - 0.25) > 0.005
+    assert abs(size(1.0) / size(0.5) - 0.25) > 0.005
+    assert size(2_000.0) / size(1_000.0) == pytest.approx(0.25, rel=1e-3)
 
 
 def test_entropy_rises_with_temperature_as_the_variance_says():
@@ -161,14 +168,16 @@ def test_entropy_rises_with_temperature_as_the_variance_says():
 
     def entropy(temperature: float) -> float:
         p = softmax(v / temperature)
-        return -math.fsum(p * np.log(p))
+        return -math.fsum(x * math.log(x) for x in p if x > 0)
 
     for temperature in (0.5, 1.0, 2.0, 5.0):
         p = softmax(v / temperature)
         variance = math.fsum(p * v**2) - math.fsum(p * v) ** 2
         slope = (entropy(temperature + 1e-5) - entropy(temperature - 1e-5)) / 2e-5
-        assert slope == pytest.approx(variance / temperature**3, rel=1e-6) and slope > 0
-    assert entropy(0.01) == pytest.approx(0, abs=1e-6) and entropy(1e6) == pytest.approx(math.log(V), rel=1e-9)
+        assert slope == pytest.approx(variance / temperature**3, rel=1e-6)
+        assert slope > 0
+    assert entropy(0.001) == pytest.approx(0, abs=1e-6)
+    assert entropy(1e6) == pytest.approx(math.log(V), rel=1e-9)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -196,8 +205,10 @@ def test_a_certain_teacher_makes_it_the_hard_label_loss():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_forward_kl_agrees_with_trl(temperature: float):
+@pytest.mark.filterwarnings("ignore")  # trl's own
+def test_forward_kl_agrees_with_trl(temperature: float, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("trl")
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     try:
         from trl.experimental.gkd import GKDTrainer
     except ImportError:

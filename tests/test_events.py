@@ -15,7 +15,9 @@ from labkit import events as ev
 from labkit.errors import LabError
 
 EXAMPLES = [
-    ev.Started({"student": "57k", "temperature": 2.0, "seed": 3}, "57k student", 2_900_000, 57_000, 700, 20_000, ("recall", "add"), "x86", 25),
+    ev.Started(
+        {"student": "57k", "temperature": 2.0, "seed": 3}, "57k student", 2_900_000, 57_000, 700, 20_000, ("recall", "add"), "x86", 25
+    ),
     ev.Labelled(512, 20_000, 1.25),
     ev.Reference("label budget", {"recall": 0.5, "add": 0.25}, ((1, 6.9), (700, 0.5)), "labkit student=57k", 3),
     ev.Step(7, 0.5, 896, {"loss": 1.5, "kl": 0.25, "lr": 0.006, "grad_norm": 1.0}),
@@ -59,10 +61,12 @@ def test_events_are_frozen_and_complete_on_disk(event: ev.Event):
 def test_what_json_cannot_say_becomes_null(bad: float):
     step = ev.Step(1, bad, 8, {"loss": bad, "lr": 0.5})
     row = json.loads(ev.dumps(step))
-    assert row["seconds"] is None and row["values"] == {"loss": None, "lr": 0.5}
+    assert row["seconds"] is None
+    assert row["values"] == {"loss": None, "lr": 0.5}
     assert ev.from_json(row).values["loss"] is None
     probe = json.loads(ev.dumps(ev.Probe(1, "?", ("a",), (bad,), (0.5,))))
-    assert probe["teacher"] == [None] and probe["student"] == [0.5]
+    assert probe["teacher"] == [None]
+    assert probe["student"] == [0.5]
 
 
 @given(st.dictionaries(st.text(min_size=1), st.floats(), max_size=5), st.floats(min_value=0, allow_infinity=False))
@@ -80,7 +84,8 @@ def test_six_digits_are_kept_and_a_second_trip_changes_nothing(values, seconds):
 def test_any_text_survives(question, answer):
     event = ev.Sampled(1, ({"question": question, "student": answer},))
     line = ev.dumps(event)
-    assert "\n" not in line and "\r" not in line
+    assert "\n" not in line
+    assert "\r" not in line
     assert ev.from_json(json.loads(line)) == event
 
 
@@ -95,7 +100,7 @@ def test_unknown_kind_lists_the_known_ones():
 
 
 def test_missing_fields_are_named_and_extra_ones_ignored():
-    with pytest.raises(LabError, match="warned.*message"):
+    with pytest.raises(LabError, match=r"warned.*message"):
         ev.from_json({"event": "warned", "step": 1})
     assert ev.from_json({"event": "warned", "step": 1, "message": "x", "from_a_newer_lab": 7}) == ev.Warned(1, "x")
 

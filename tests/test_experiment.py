@@ -62,7 +62,7 @@ def test_recipe_is_short_and_pasteable():
 
 
 @pytest.mark.parametrize(
-    "text, says",
+    ("text", "says"),
     [
         ("", "not a recipe"),
         ("temperature=2", "not a recipe"),
@@ -82,7 +82,9 @@ def test_recipes_that_cannot_be_read_say_why(text: str, says: str):
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[experiment", "temperature = 2\n", "[experiment]\ntemprature = 2\n", "[experiment]\nstudent = 3\n", "experiment = 3\n"])
+@pytest.mark.parametrize(
+    "text", ["", "[experiment", "temperature = 2\n", "[experiment]\ntemprature = 2\n", "[experiment]\nstudent = 3\n", "experiment = 3\n"]
+)
 def test_toml_that_cannot_be_read_says_why(text: str):
     with pytest.raises(LabError):
         Experiment.from_toml(text)
@@ -94,10 +96,14 @@ def test_toml_that_cannot_be_read_says_why(text: str):
 @pytest.mark.parametrize("name", KNOBS)
 def test_every_field_explains_itself(name: str):
     default, knob = KNOBS[name]
-    assert knob.label and knob.label[0].isupper()
-    assert knob.help.endswith(".") and len(knob.help) > 15
+    assert knob.label
+    assert knob.label[0].isupper()
+    assert knob.help.endswith(".")
+    assert len(knob.help) > 15
     if isinstance(default, str):
-        assert knob.choices and default in knob.choices and len(set(knob.choices)) == len(knob.choices)
+        assert knob.choices
+        assert default in knob.choices
+        assert len(set(knob.choices)) == len(knob.choices)
     else:
         assert float("-inf") < knob.low <= default <= knob.high < float("inf")
         assert not knob.log or knob.low > 0, "a logarithmic slider cannot show 0"
@@ -119,7 +125,9 @@ def test_out_of_range_names_field_range_and_unit(name: str, end: str):
     with pytest.raises(LabError) as caught:
         Experiment(**{name: bound + step if end == "high" else bound - step})
     text = str(caught.value)
-    assert name in text and knob.label.casefold() in text.casefold() and knob.unit in text
+    assert name in text
+    assert knob.label.casefold() in text.casefold()
+    assert knob.unit in text
     for limit in (knob.low, knob.high):
         assert f"{limit:g}" in text or f"{limit:,.10g}" in text
     Experiment(**{name: bound})  # the ends themselves are allowed
@@ -187,12 +195,13 @@ def test_keys_are_equal_for_equal_recipes_and_differ_over_seeds():
 def test_lists_agree_with_the_modules_behind_them():
     from labkit import atlas, divergences, methods, models
 
-    assert ex.STUDENTS == tuple(models.SIZES)
+    assert tuple(models.SIZES) == ex.STUDENTS
     assert set(ex.TUNED_RATE) == set(ex.STUDENTS)
-    assert ex.WORLDS == atlas.SCALES
+    assert atlas.SCALES == ex.WORLDS
     assert set(ex.METHODS) == set(methods.METHODS)
     assert set(ex.DIVERGENCES) == set(divergences.DIVERGENCES)
-    assert ex.TEACHERS[-1] == "none" and len(set(ex.TEACHERS)) == len(ex.TEACHERS)
+    assert ex.TEACHERS[-1] == "none"
+    assert len(set(ex.TEACHERS)) == len(ex.TEACHERS)
 
 
 def test_teachers_are_those_the_recipe_builds():
@@ -214,7 +223,9 @@ def test_a_baseline_shares_all_that_is_not_the_method(exp: Experiment, name):
     baseline = exp.baseline(name)
     for field in ("student", "start", "seed", "steps", "batch", "scale", "teacher", "gold_noise", "falsehoods"):
         assert getattr(baseline, field) == getattr(exp, field), field
-    assert baseline.mix == 0 and baseline.temperature == 1 and baseline.learning_rate == ex.TUNED_RATE[exp.student]
+    assert baseline.mix == 0
+    assert baseline.temperature == 1
+    assert baseline.learning_rate == ex.TUNED_RATE[exp.student]
     assert baseline.baseline(name) == baseline, "a baseline is its own baseline"
 
 
@@ -224,6 +235,7 @@ def test_the_two_baselines():
     assert (budget.method, budget.gold) == ("gold", 77)
     assert (same.method, same.questions) == ("answers", 555)
     assert exp.but(temperature=2.0).baseline().key == budget.key, "temperature is the method's business, not the baseline's"
-    assert exp.but(questions=1000).baseline().key == budget.key and exp.but(gold=9).baseline("same questions").key == same.key
+    assert exp.but(questions=1000).baseline().key == budget.key
+    assert exp.but(gold=9).baseline("same questions").key == same.key
     with pytest.raises(LabError, match="label budget"):
         exp.baseline("lable budget")  # type: ignore[arg-type]

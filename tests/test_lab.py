@@ -105,7 +105,7 @@ class TestButtons:
         lab.run().wait()
         again = Lab(lesson())
         assert again.record is not None
-        assert again.record.steps == lab.record.steps
+        assert again.record.curve()[1] == pytest.approx(lab.record.curve()[1], rel=1e-5)
         assert "recorded run" in again.note.value
 
     def test_pause_stands_still_and_resume_goes_on(self, lab):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 QUESTIONS = 200_000
 TEACHERS = {  # name: size, steps, learning rate
-    "atlas-3m": ("3m", 4_000, 2e-3),
+    "atlas-3m": ("3m", 3_400, 2e-3),
     "atlas-900k": ("900k", 4_000, 3e-3),
     "atlas-200k": ("200k", 4_000, 4e-3),
 }

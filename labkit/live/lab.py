@@ -7,13 +7,13 @@ rec = lab.result()           # waits for the run under way (or makes one) and re
 from __future__ import annotations
 
 import html
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
-from labkit.live.prediction import prediction_widget
 
 from labkit import events as ev
 from labkit.errors import LabError, need, unknown
@@ -21,6 +21,7 @@ from labkit.experiment import KNOBS, Experiment
 from labkit.judgment import Prediction, score
 from labkit.lessons import Lesson
 from labkit.live.controls import Controls
+from labkit.live.prediction import prediction_widget
 from labkit.live.pump import Session
 from labkit.record import Record, Store
 
@@ -57,7 +58,7 @@ class Lab:
         for button in self.buttons.values():
             button.on_click(lambda clicked: self._clicked(clicked.description))
         self.note = widgets.HTML()
-        self.guess = prediction_widget(lesson.asks, lesson.unit, 0.0, 1.0, self._predicted, question_id=lesson.number)
+        self.guess = prediction_widget(lesson.asks, lesson.unit, -0.2, 1.2, self._predicted, question_id=lesson.number)
         header = widgets.HBox([*self.buttons.values(), self.note], layout={"flex_flow": "row wrap", "align_items": "center"})
         left = widgets.VBox([self.controls.widget, self.guess], layout={"min_width": "0"})
         surface = self.board.widget if hasattr(self.board, "widget") else self.board
@@ -154,7 +155,13 @@ class Lab:
 
     def _clicked(self, label: str) -> None:
         """A button's work, with any error told on the screen: an exception in a callback would be seen by nobody."""
-        calls: dict[str, Callable[[], Any]] = {"Run": self.run, "Pause": self.pause, "Resume": self.pause, "Stop": self.stop, "Reset": self.reset}
+        calls: dict[str, Callable[[], Any]] = {
+            "Run": self.run,
+            "Pause": self.pause,
+            "Resume": self.pause,
+            "Stop": self.stop,
+            "Reset": self.reset,
+        }
         try:
             calls[label]()
         except Exception as error:
@@ -225,7 +232,9 @@ class Lab:
     def _score(self) -> None:
         record = self.record
         if self.prediction and record and record.complete and "label budget" in record.references:
-            self._say(score(self.prediction, record.recovery().mean).sentence)
+            found = record.recovery().mean
+            if math.isfinite(found):
+                self._say(score(self.prediction, found).sentence)
 
 
 def _board(kind: str, title: str) -> Any:

@@ -1,30 +1,23 @@
-"""A record as finished figures: each chart is written once, for a pen that draws in matplotlib or in plotly.
+"""The charts, each as strokes (`draw_...`) and as a sentence (`say_...`), from a `Record` alone.
 
-    figures.waterfall(rec)                            # gold labels -> hard answers -> soft labels -> teacher
-    figures.curves(rec, previous=old).save("kl.png")  # a Drawing: shows itself with its alt text, and saves
-    figures.recovery(rec, backend="plotly").figure    # the plotly figure itself
-    figures.snapshot(rec)                             # all three on one page; figures.describe(rec) says them in words
+    draw_waterfall(pen, record)       # pen: one of pens.py
+    say_waterfall(record)             # the alt text
 
-Nothing is read from matplotlib's global state, so a notebook's style cannot change a figure and any thread may draw one.
+A chart says what was not measured, and shows no recovery without naming its baseline.
 """
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import html
 import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from labkit import events as ev
 from labkit.atlas import BESIDE, CORE
-from labkit.errors import LabError, need, unknown
-from labkit.pens import HAIR, INK, MUTED, PALETTE, PAPER, MatplotlibPen, Pen, PlotlyPen, tint
+from labkit.errors import LabError
+from labkit.figures.pens import HAIR, INK, MUTED, PALETTE, PAPER, Pen, tint
+from labkit.figures.scales import log_domain, number, positive, shown, signed, smooth, spread, step_ticks, ticks
 from labkit.record import NO_GAP, Record, mean
 
-BACKENDS = ("matplotlib", "plotly")
 ARM_COLOURS = ("baseline", "baseline", "student", "teacher")
 SOFT = {"output": "soft labels", "answers": "hard answers", "gold": "gold labels"}
 SKILL_WORDS = {"two_hop": "two-hop", "two_hop_steps": "two-hop, in steps"}
@@ -32,107 +25,13 @@ KNOB_WORDS = {"temperature": "T", "learning_rate": "lr"}
 LABEL_BUDGET, SAME_QUESTIONS = "label budget", "same questions"
 
 
-@dataclasses.dataclass(frozen=True)
-class Drawing:
-    """A finished figure (matplotlib's or plotly's) and the same in words, for whoever does not see it."""
-
-    figure: Any
-    alt: str
-
-    def __repr__(self) -> str:
-        return f"Drawing({self.alt!r})"
-
-    def png(self, dpi: float = 144) -> bytes:
-        if hasattr(self.figure, "to_plotly_json"):
-            try:
-                return self.figure.to_image("png", scale=dpi / 96)
-            except (ImportError, ValueError, RuntimeError):
-                raise need("kaleido", "a PNG of a plotly figure") from None
-        return MatplotlibPen.png(self.figure, dpi)
-
-    def save(self, path: str | Path) -> Path:
-        """Write a PNG, or for plotly an HTML page if the name ends in .html."""
-        path = Path(path)
-        plotly = hasattr(self.figure, "to_plotly_json")
-        if path.suffix not in ((".png", ".html") if plotly else (".png",)):
-            raise LabError(
-                f"cannot save a figure as {path.name!r}: use a name that ends in .png{' or .html' * plotly}."
-            )
-        path.write_bytes(self.figure.to_html().encode() if path.suffix == ".html" else self.png())
-        return path
-
-    def _repr_html_(self) -> str:
-        if hasattr(self.figure, "to_plotly_json"):
-            page = self.figure.to_html(full_html=False, include_plotlyjs="cdn")
-            return f'<div role="img" aria-label="{html.escape(self.alt)}">{page}</div>'
-        width, data = round(self.figure.get_figwidth() * 100), base64.b64encode(self.png()).decode()
-        return f'<img alt="{html.escape(self.alt)}" width="{width}" style="max-width:100%" src="data:image/png;base64,{data}">'
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        if hasattr(self.figure, "to_plotly_json"):
-            return {**self.figure._repr_mimebundle_(), "text/plain": self.alt}
-        return {"text/html": self._repr_html_(), "text/plain": self.alt}
+# ---- the headline of a page
 
 
-# ---- the figures -----------------------------------------------------------------------------------------------------
-
-
-def waterfall(record: Record, backend: str = "matplotlib") -> Drawing:
-    """Mean core skill of the four arms, in their fixed order, each with its step from the arm before it."""
-    return _finish(backend, 7.4, 3.3, lambda pen: draw_waterfall(pen, record), say_waterfall(record))
-
-
-def curves(record: Record, *, previous: Record | None = None, backend: str = "matplotlib") -> Drawing:
-    """KL to the teacher against step: training, held-out exams, the baselines, the `previous` run and the knobs turned."""
-    return _finish(backend, 7.4, 4.2, lambda pen: draw_curves(pen, record, previous), say_curves(record, previous))
-
-
-def recovery(record: Record, baseline: str = LABEL_BUDGET, *, backend: str = "matplotlib") -> Drawing:
-    """Baseline, student and teacher on every skill, and how much of the way between them the student went."""
-    return _finish(backend, 7.4, 4.6, lambda pen: draw_recovery(pen, record, baseline), say_recovery(record, baseline))
-
-
-def snapshot(record: Record, *, previous: Record | None = None) -> Drawing:
-    """The three on one page (matplotlib): what a lesson ends with."""
-    figure = _need_matplotlib(MatplotlibPen.canvas, 13.0, 7.6)
-    headline(figure, record)
-    draw_curves(MatplotlibPen(figure, (0.0, 0.405, 0.52, 0.515)), record, previous)
-    draw_waterfall(MatplotlibPen(figure, (0.0, 0.04, 0.52, 0.35)), record)
-    draw_recovery(MatplotlibPen(figure, (0.545, 0.04, 0.455, 0.88)), record)
-    return Drawing(figure, describe(record, previous))
-
-
-def describe(record: Record, previous: Record | None = None) -> str:
-    """The snapshot in sentences."""
-    return " ".join((say_outcome(record), say_curves(record, previous), say_waterfall(record), say_recovery(record)))
-
-
-def _finish(backend: str, width: float, height: float, draw: Callable[[Pen], None], alt: str) -> Drawing:
-    if backend not in BACKENDS:
-        raise unknown("backend", backend, BACKENDS)
-    if backend == "plotly":
-        try:
-            pen: Pen = PlotlyPen(width, height, alt)
-        except ImportError:
-            raise need("plotly", "a figure with backend='plotly'") from None
-    else:
-        pen = MatplotlibPen(_need_matplotlib(MatplotlibPen.canvas, width, height))
-    draw(pen)
-    return Drawing(pen.figure, alt)
-
-
-def _need_matplotlib(make: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return make(*arguments)
-    except ImportError:
-        raise need("matplotlib", "a figure") from None
-
-
-def headline(figure: Any, record: Record) -> None:
-    """Over a snapshot: who was run and what came of it, in one sentence; under it: the recipe and the machine."""
+def draw_headline(pen: Pen, record: Record) -> None:
+    """Over a page: who was run and what came of it, in one sentence; under it: the recipe and the machine."""
     if record.started is None:
         raise LabError("this record is empty, so there is nothing to draw: a record begins with its 'started' event.")
-    pen = MatplotlibPen(figure, head=0.0)
     pen.frame((0, 1), (0, 1))
     pen.text(0.012, 0.968, shown(record.started.title, 110), size=15, bold=True)
     pen.text(0.012, 0.930, say_outcome(record), size=10.5)
@@ -164,10 +63,10 @@ def draw_waterfall(pen: Pen, record: Record) -> None:
     for tick in (0, 0.25, 0.5, 0.75, 1):
         pen.line([tick, tick], [0.45, -3.45], HAIR, 0.8)
         pen.text(tick, -3.72, f"{tick:g}", MUTED, "center", 8)
-    before = None
+    before, above = None, 0.0
     arms = zip(record.waterfall().values(), _arm_names(record), ARM_COLOURS, strict=True)
-    for y, (value, (name, note), role) in enumerate(arms):
-        y, colour = -float(y), PALETTE[role]
+    for i, (value, (name, note), role) in enumerate(arms):
+        y, colour = -float(i), PALETTE[role]
         pen.text(-0.03, y, name, colour if value is not None else MUTED, "right", 9.5, bold=True, dy=6)
         pen.text(-0.03, y, note, MUTED, "right", 8, dy=-6)
         if value is None:
@@ -232,7 +131,7 @@ def draw_curves(pen: Pen, record: Record, previous: Record | None = None) -> Non
         pen.line([knob.step, knob.step], [low, level(1.14)], MUTED, 0.8, "dot")
         row = next((i for i, end in enumerate(busy) if end < knob.step), None)
         if row is not None:
-            words = f"{KNOB_WORDS.get(knob.name, shown(knob.name, 18))} {_number(knob.old)} \u2192 {_number(knob.new)}"
+            words = f"{KNOB_WORDS.get(knob.name, shown(knob.name, 18))} {number(knob.old)} \u2192 {number(knob.new)}"
             pen.text(knob.step, level(1.12 - 0.065 * row), words, INK, "left", 8.5, dx=4, boxed=True)
             busy[row] = knob.step + longest * (0.03 + 0.017 * len(words))
     ends = []
@@ -242,26 +141,18 @@ def draw_curves(pen: Pen, record: Record, previous: Record | None = None) -> Non
             ends.append((math.log(ys[-1] / low) / math.log(high / low), name, colour, name == "student"))
     if exams:
         pen.dots([x for x, _ in exams], [y for _, y in exams], PALETTE["student"], "o", 6, "held-out exam", hollow=True)
-        ends.append(
-            (math.log(exams[-1][1] / low) / math.log(high / low), "\u25cb held-out exam", PALETTE["student"], False)
-        )
-    for at, (_, name, colour, bold) in zip(
-        spread([e[0] for e in sorted(ends)], 0.068, -0.02, 1.0), sorted(ends), strict=True
-    ):
+        ends.append((math.log(exams[-1][1] / low) / math.log(high / low), "\u25cb held-out exam", PALETTE["student"], False))
+    for at, (_, name, colour, bold) in zip(spread([e[0] for e in sorted(ends)], 0.068, -0.02, 1.0), sorted(ends), strict=True):
         pen.text(longest, level(at), name, MUTED if colour == PALETTE["ghost"] else colour, "left", 9, bold=bold, dx=8)
     if not lines and not exams:
         pen.text(longest / 2, level(0.5), "no KL on record yet", MUTED, "center", 9.5, boxed=True)
 
 
-def _curve_lines(
-    record: Record, previous: Record | None
-) -> list[tuple[str, list[float], list[float], str, float, str, float]]:
+def _curve_lines(record: Record, previous: Record | None) -> list[tuple[str, list[float], list[float], str, float, str, float]]:
     """Name, xs, ys, colour, width, dash, opacity; what was measured is faint, its running mean is strong and named."""
     lines: list[tuple[str, list[float], list[float], str, float, str, float]] = []
 
-    def add(
-        name: str, points: list[tuple[float, float]], role: str, width: float, dash: str = "", alpha: float = 1.0
-    ) -> None:
+    def add(name: str, points: list[tuple[float, float]], role: str, width: float, dash: str = "", alpha: float = 1.0) -> None:
         if points:
             lines.append((name, [x for x, _ in points], [y for _, y in points], PALETTE[role], width, dash, alpha))
 
@@ -292,9 +183,7 @@ def say_curves(record: Record, previous: Record | None = None) -> str:
     ghost = positive(zip(*previous.curve("kl"), strict=True)) if previous else []
     parts += [f"the previous run ended at {smooth(ghost)[-1][1]:.2g}"] if ghost else []
     for knob in (e for e in record.events if isinstance(e, ev.KnobTurned)):
-        parts.append(
-            f"{shown(knob.name, 18)} went from {_number(knob.old)} to {_number(knob.new)} at step {knob.step:,}"
-        )
+        parts.append(f"{shown(knob.name, 18)} went from {number(knob.old)} to {number(knob.new)} at step {knob.step:,}")
     return f"KL to the teacher in nats per answer token, log scale: {'; '.join(parts) or 'nothing on record yet'}."
 
 
@@ -313,9 +202,7 @@ def draw_recovery(pen: Pen, record: Record, baseline: str = LABEL_BUDGET) -> Non
         pen.text(0.5, bottom / 2, "no exam on record yet", MUTED, "center", 9.5, boxed=True)
         return
     looks = (("baseline", "s"), ("teacher", "D"), ("student", "o"))
-    heads = sorted(
-        (v, role) for v, (role, _) in zip((rows[0][1], rows[0][3], rows[0][2]), looks, strict=True) if v is not None
-    )
+    heads = sorted((v, role) for v, (role, _) in zip((rows[0][1], rows[0][3], rows[0][2]), looks, strict=True) if v is not None)
     for at, (_, role) in zip(spread([h[0] for h in heads], 0.21, 0.0, 1.02), heads, strict=True):
         pen.text(at, 0.55, role, PALETTE[role], "center", 9, bold=True)
     pen.text(1.36, 0.55, "recovery", MUTED, "right", 8)
@@ -352,14 +239,15 @@ Row = tuple[str, float | None, float | None, float | None, str]
 
 
 def recovery_rows(record: Record, baseline: str = LABEL_BUDGET) -> tuple[list[Row], str]:
-    """(skill, baseline, student, teacher, recovery in words) with the mean first; and the line that names the baseline."""
+    """(skill, baseline, student, teacher, recovery in words), the mean first; and the line that names the baseline."""
     reference, teacher = (r.skills if (r := record.references.get(n)) else None for n in (baseline, "teacher"))
     student = record.skills if record.evaluations else None
     missing = [name for name, scores in ((f"{baseline!r} baseline", reference), ("teacher", teacher)) if scores is None]
     shares: dict[str, float | None] = {}
     if not missing and student is not None:
         found = record.recovery(baseline)
-        shares = {"mean": found.mean if math.isfinite(found.mean) else None, **found.per_skill}
+        gap = mean(found.teacher) - mean(found.reference)  # a share of next to nothing would be noise, for the mean too
+        shares = {"mean": found.mean if gap >= NO_GAP else None, **found.per_skill}
 
     def row(name: str, of: Sequence[str]) -> Row:
         low, middle, high = (mean(scores, of) if scores else None for scores in (reference, student, teacher))
@@ -384,17 +272,11 @@ def say_recovery(record: Record, baseline: str = LABEL_BUDGET) -> str:
 
     def tell(row: Row) -> str:
         name, low, student, high, share = row
-        scores = [
-            f"{role} {v:.2f}"
-            for role, v in (("baseline", low), ("student", student), ("teacher", high))
-            if v is not None
-        ]
-        return f"{'mean of core skills' if name == 'mean' else skill_name(name)}: {', '.join(scores) or 'not measured'}{f' ({share})' if share else ''}"
+        scores = [f"{role} {v:.2f}" for role, v in (("baseline", low), ("student", student), ("teacher", high)) if v is not None]
+        words = "mean of core skills" if name == "mean" else skill_name(name)
+        return f"{words}: {', '.join(scores) or 'not measured'}" + (f" ({share})" if share else "")
 
     return f"Scores by skill, and recovery in brackets ({note}). " + "; ".join(map(tell, rows)) + "."
-
-
-# ---- small parts -----------------------------------------------------------------------------------------------------
 
 
 def skill_name(skill: str) -> str:
@@ -403,64 +285,3 @@ def skill_name(skill: str) -> str:
 
 def seeds_of(reference: ev.Reference | None) -> str:
     return f", mean of {reference.seeds} seeds" if reference and reference.seeds > 1 else ""
-
-
-def signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "\u2212")
-
-
-def shown(text: object, most: int) -> str:
-    """Text of unknown origin, for display: control and text-direction characters out, length bounded."""
-    clean = "".join(c if c.isprintable() else " " for c in str(text))
-    return clean if len(clean) <= most else clean[: most - 1] + "\u2026"
-
-
-def positive(points: Any) -> list[tuple[float, float]]:
-    """The points a log axis can show."""
-    return [(x, y) for x, y in points if y is not None and math.isfinite(y) and y > 0]
-
-
-def smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The geometric mean of each point and its neighbours, a sixtieth of the run to either side: it does not lag behind."""
-    reach, sums = max(1, len(points) // 60), [0.0]
-    for _, y in points:
-        sums.append(sums[-1] + math.log(y))
-    spans = [(max(0, i - reach), min(len(points), i + reach + 1)) for i in range(len(points))]
-    return [(x, math.exp((sums[b] - sums[a]) / (b - a))) for (x, _), (a, b) in zip(points, spans, strict=True)]
-
-
-def log_domain(values: Sequence[float]) -> tuple[float, float]:
-    """From the 1-2-5 rung below to the one above, and always 0.1 to 1, so that axes of different runs are alike."""
-    rungs = [m * 10.0**e for e in range(-8, 6) for m in (1, 2, 5)]
-    low, high = max(min([0.1, *values]), 1e-6), min(max([1.0, *values]), 1e5)
-    return max(r for r in rungs if r <= low * 1.0001), min(r for r in rungs if r >= high * 0.9999)
-
-
-def ticks(low: float, high: float) -> list[float]:
-    fine = [
-        m * 10.0**e
-        for e in range(-8, 6)
-        for m in (1, 2, 5)
-        if low <= m * 10.0**e * 1.0001 and m * 10.0**e <= high * 1.0001
-    ]
-    return fine if len(fine) <= 8 else [t for t in fine if f"{t:e}"[0] == "1"]
-
-
-def step_ticks(longest: float) -> list[float]:
-    rungs = [m * 10.0**e for e in range(8) for m in (1, 2, 5)]
-    unit = next((r for r in rungs if longest / r <= 5), longest)
-    return [i * unit for i in range(int(longest / unit) + 1)]
-
-
-def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Sorted positions moved apart until neighbours are `gap` away, the last at `high` or below it."""
-    out: list[float] = []
-    for position in positions:
-        out.append(max(position, low, out[-1] + gap) if out else max(position, low))
-    for i in reversed(range(len(out))):
-        out[i] = min(out[i], high if i == len(out) - 1 else out[i + 1] - gap)
-    return out
-
-
-def _number(value: object) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else shown(value, 12)

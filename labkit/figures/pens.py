@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 # One colour, one meaning, as in the light theme of live/board.css.
 PALETTE = {"teacher": "#6b3fa0", "student": "#0a66ad", "baseline": "#ad5200", "truth": "#00766a", "ghost": "#868f9a"}
-PAPER, INK, MUTED, HAIR, HATCH = "#ffffff", "#1b1f24", "#59626d", "#e3e6ea", "#dde1e6"
+PAPER, INK, MUTED, HAIR, HATCH = "#ffffff", "#1b1f24", "#59626d", "#e3e6ea", "#c3c9d0"
+FONT = "DejaVu Sans"  # comes with matplotlib, so that a figure is the same everywhere
 
 
 def tint(colour: str, share: float) -> str:
@@ -29,7 +30,7 @@ Numbers = Sequence[float]
 
 
 class Pen(Protocol):
-    """Strokes in data coordinates; `dx` and `dy` move a text by points. `name` is what a stroke stands for, if anything."""
+    """Strokes in data coordinates; `dx`, `dy` move a text by points; `name` is what a stroke stands for."""
 
     figure: Any
 
@@ -45,12 +46,8 @@ class Pen(Protocol):
         alpha: float = 1.0,
         name: str = "",
     ) -> None: ...
-    def dots(
-        self, xs: Numbers, ys: Numbers, colour: str, marker: str, size: float, name: str = "", hollow: bool = False
-    ) -> None: ...
-    def bar(
-        self, x0: float, x1: float, y: float, height: float, colour: str, name: str = "", edge: str = ""
-    ) -> None: ...
+    def dots(self, xs: Numbers, ys: Numbers, colour: str, marker: str, size: float, name: str = "", hollow: bool = False) -> None: ...
+    def bar(self, x0: float, x1: float, y: float, height: float, colour: str, name: str = "", edge: str = "") -> None: ...
     def hatch(self, x0: float, x1: float, y: float, height: float, name: str = "") -> None: ...
     def text(
         self,
@@ -68,12 +65,10 @@ class Pen(Protocol):
 
 
 class MatplotlibPen:
-    """Draws on an axes of its own: `place` is left, bottom, width, height as shares of the figure, `head` the inches kept
-    free in it for the title."""
+    """Draws on an axes of its own: `place` is left, bottom, width, height as shares of the figure, `head` the inches
+    kept free in it for the title."""
 
-    def __init__(
-        self, figure: Any, place: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0), head: float = 0.62
-    ) -> None:
+    def __init__(self, figure: Any, place: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0), head: float = 0.62) -> None:
         self.figure = figure
         left, bottom, width, height = place
         self.axes = figure.add_axes((left, bottom, width, height - head / figure.get_figheight()))
@@ -91,9 +86,7 @@ class MatplotlibPen:
     @staticmethod
     def png(figure: Any, dpi: float) -> bytes:
         out = io.BytesIO()
-        figure.savefig(
-            out, format="png", dpi=dpi, facecolor=PAPER, edgecolor=PAPER, bbox_inches=None, metadata={"Software": None}
-        )
+        figure.savefig(out, format="png", dpi=dpi, facecolor=PAPER, edgecolor=PAPER, bbox_inches=None, metadata={"Software": None})
         return out.getvalue()
 
     def frame(self, xlim: Range, ylim: Range, log: bool = False) -> None:
@@ -103,8 +96,8 @@ class MatplotlibPen:
     def title(self, text: str, note: str) -> None:
         for words, colour, size, up, weight in ((text, INK, 11.5, 22, "bold"), (note, MUTED, 8.5, 8, "normal")):
             self.axes.annotate(
-                words, (0, 1), (12, up), xycoords="axes fraction", textcoords="offset points", color=colour, fontsize=size,
-                fontfamily="DejaVu Sans", fontweight=weight, va="bottom", ha="left", parse_math=False, annotation_clip=False,
+                words, (0, 1), (12, up), xycoords="axes fraction", textcoords="offset points", color=colour,
+                fontsize=size, fontfamily=FONT, fontweight=weight, va="bottom", ha="left", parse_math=False,
             )  # fmt: skip
 
     def line(self, xs, ys, colour, width=1.5, dash="", alpha=1.0, name=""):
@@ -123,8 +116,8 @@ class MatplotlibPen:
 
     def dots(self, xs, ys, colour, marker, size, name="", hollow=False):
         self.axes.plot(
-            xs, ys, linestyle="none", marker=marker, markersize=size, markeredgecolor=colour, markeredgewidth=1.4, label=name or "_",
-            markerfacecolor=PAPER if hollow else colour, clip_on=False, zorder=3,
+            xs, ys, linestyle="none", marker=marker, markersize=size, markeredgecolor=colour, markeredgewidth=1.4,
+            label=name or "_", markerfacecolor=PAPER if hollow else colour, clip_on=False, zorder=3,
         )  # fmt: skip
 
     def bar(self, x0, x1, y, height, colour, name="", edge=""):
@@ -147,7 +140,7 @@ class MatplotlibPen:
             height,
             left=x0,
             color=PAPER,
-            edgecolor="#c3c9d0",
+            edgecolor=HATCH,
             linewidth=0.0,
             hatch="////",
             label=name or "_",
@@ -156,7 +149,7 @@ class MatplotlibPen:
 
     def text(self, x, y, text, colour=INK, align="left", size=9, bold=False, dx=0, dy=0, boxed=False):
         self.axes.annotate(
-            text, (x, y), (dx, dy), textcoords="offset points", color=colour, fontsize=size, fontfamily="DejaVu Sans", ha=align,
+            text, (x, y), (dx, dy), textcoords="offset points", color=colour, fontsize=size, fontfamily=FONT, ha=align,
             va="center", fontweight="bold" if bold else "normal", parse_math=False, annotation_clip=False, zorder=4,
             bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 2.5} if boxed else None,
         )  # fmt: skip
@@ -171,9 +164,10 @@ class PlotlyPen:
         self._go, self._log = graph_objects, False
         self.figure = graph_objects.Figure()
         self.figure.update_layout(
-            template="none", width=width * 100, height=height * 100, paper_bgcolor=PAPER, plot_bgcolor=PAPER, showlegend=False,
-            margin={"l": 0, "r": 0, "t": 62, "b": 0}, barmode="overlay", hoverlabel={"bgcolor": PAPER, "font": {"color": INK}},
-            font={"family": "DejaVu Sans, Verdana, sans-serif", "color": INK}, meta={"alt": alt}, dragmode=False,
+            template="none", width=width * 100, height=height * 100, paper_bgcolor=PAPER, plot_bgcolor=PAPER,
+            margin={"l": 0, "r": 0, "t": 62, "b": 0}, barmode="overlay", showlegend=False, dragmode=False,
+            font={"family": f"{FONT}, Verdana, sans-serif", "color": INK}, meta={"alt": alt},
+            hoverlabel={"bgcolor": PAPER, "font": {"color": INK}},
         )  # fmt: skip
 
     def frame(self, xlim: Range, ylim: Range, log: bool = False) -> None:
@@ -201,30 +195,35 @@ class PlotlyPen:
             )
 
     def line(self, xs, ys, colour, width=1.5, dash="", alpha=1.0, name=""):
+        if not name and len(xs) == 2:  # a rule or a stem; as a trace it would lie over the bars
+            style = {"color": colour, "width": width * 1.3, "dash": dash or "solid"}
+            ends = {"x0": xs[0], "x1": xs[1], "y0": ys[0], "y1": ys[1]}
+            self.figure.add_shape(type="line", layer="below", opacity=alpha, line=style, **ends)
+            return
         self.figure.add_scatter(
-            x=list(xs), y=list(ys), mode="lines", opacity=alpha, line={"color": colour, "width": width * 1.3, "dash": dash or "solid"},
+            x=list(xs), y=list(ys), mode="lines", opacity=alpha,
+            line={"color": colour, "width": width * 1.3, "dash": dash or "solid"},
             **self._hover(name, "step %{x:,}: %{y:.3g}" if self._log else "%{x:.2f}"),
         )  # fmt: skip
 
     def dots(self, xs, ys, colour, marker, size, name="", hollow=False):
         shape = {"o": "circle", "s": "square", "D": "diamond"}[marker]
+        rim = {"color": colour, "width": 1.8}
         self.figure.add_scatter(
             x=list(xs), y=list(ys), mode="markers", cliponaxis=False,
-            marker={"symbol": shape, "size": size * 1.3, "color": PAPER if hollow else colour, "line": {"color": colour, "width": 1.8}},
+            marker={"symbol": shape, "size": size * 1.3, "color": PAPER if hollow else colour, "line": rim},
             **self._hover(name, "step %{x:,}: %{y:.3g}" if self._log else "%{x:.2f}"),
         )  # fmt: skip
 
     def bar(self, x0, x1, y, height, colour, name="", edge=""):
         look = {"color": colour, "line": {"color": edge or colour, "width": 1.2 if edge else 0}}
-        self.figure.add_bar(
-            x=[x1 - x0], base=[x0], y=[y], width=height, orientation="h", marker=look, **self._hover(name, f"{x1:.2f}")
-        )
+        self.figure.add_bar(x=[x1 - x0], base=[x0], y=[y], width=height, orientation="h", marker=look, **self._hover(name, f"{x1:.2f}"))
 
     def hatch(self, x0, x1, y, height, name=""):
         look = {
             "color": PAPER,
             "line": {"width": 0},
-            "pattern": {"shape": "/", "fgcolor": "#c3c9d0", "bgcolor": PAPER, "size": 7},
+            "pattern": {"shape": "/", "fgcolor": HATCH, "bgcolor": PAPER, "size": 7},
         }
         self.figure.add_bar(
             x=[x1 - x0],
@@ -238,16 +237,15 @@ class PlotlyPen:
 
     def text(self, x, y, text, colour=INK, align="left", size=9, bold=False, dx=0, dy=0, boxed=False):
         self._write(
-            text, colour, size, bold, x=x, y=math.log10(y) if self._log else y, xref="x", yref="y", xanchor=align, yanchor="middle",
-            xshift=dx * 1.39, yshift=dy * 1.39, **({"bgcolor": PAPER} if boxed else {}),
+            text, colour, size, bold, x=x, y=math.log10(y) if self._log else y, xref="x", yref="y",
+            xanchor=align, yanchor="middle", xshift=dx * 1.39, yshift=dy * 1.39,
+            **({"bgcolor": PAPER} if boxed else {}),
         )  # fmt: skip
 
     def _write(self, text: str, colour: str, size: float, bold: bool, **place: Any) -> None:
         words = html.escape(text)
         font = {"color": colour, "size": size * 1.39}
-        self.figure.add_annotation(
-            text=f"<b>{words}</b>" if bold else words, showarrow=False, font=font, borderpad=0, **place
-        )
+        self.figure.add_annotation(text=f"<b>{words}</b>" if bold else words, showarrow=False, font=font, borderpad=0, **place)
 
     @staticmethod
     def _hover(name: str, numbers: str) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""Numbers and words for charts: ticks, smoothing, labels that keep apart, text made safe to show. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+def signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "\u2212")
+
+
+def shown(text: object, most: int) -> str:
+    """Text of unknown origin, for display: control and text-direction characters out, length bounded."""
+    clean = "".join(c if c.isprintable() else " " for c in str(text))
+    return clean if len(clean) <= most else clean[: most - 1] + "\u2026"
+
+
+def positive(points: Any) -> list[tuple[float, float]]:
+    """The points a log axis can show."""
+    return [(x, y) for x, y in points if y is not None and math.isfinite(y) and y > 0]
+
+
+def smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The geometric mean of each point and its neighbours, a sixtieth of the run to either side: it does not lag."""
+    reach, sums = max(1, len(points) // 60), [0.0]
+    for _, y in points:
+        sums.append(sums[-1] + math.log(y))
+    spans = [(max(0, i - reach), min(len(points), i + reach + 1)) for i in range(len(points))]
+    return [(x, math.exp((sums[b] - sums[a]) / (b - a))) for (x, _), (a, b) in zip(points, spans, strict=True)]
+
+
+def log_domain(values: Sequence[float]) -> tuple[float, float]:
+    """From the 1-2-5 rung below to the one above, and always 0.1 to 1, so that axes of different runs are alike."""
+    rungs = [m * 10.0**e for e in range(-8, 6) for m in (1, 2, 5)]
+    low, high = max(min([0.1, *values]), 1e-6), min(max([1.0, *values]), 1e5)
+    return max(r for r in rungs if r <= low * 1.0001), min(r for r in rungs if r >= high * 0.9999)
+
+
+def ticks(low: float, high: float) -> list[float]:
+    fine = [m * 10.0**e for e in range(-8, 6) for m in (1, 2, 5) if low <= m * 10.0**e * 1.0001 and m * 10.0**e <= high * 1.0001]
+    return fine if len(fine) <= 8 else [t for t in fine if f"{t:e}"[0] == "1"]
+
+
+def step_ticks(longest: float) -> list[float]:
+    rungs = [m * 10.0**e for e in range(8) for m in (1, 2, 5)]
+    unit = next((r for r in rungs if longest / r <= 5), longest)
+    return [i * unit for i in range(int(longest / unit) + 1)]
+
+
+def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Sorted positions moved apart until neighbours are `gap` away, the last at `high` or below it."""
+    out: list[float] = []
+    for position in positions:
+        out.append(max(position, low, out[-1] + gap) if out else max(position, low))
+    for i in reversed(range(len(out))):
+        out[i] = min(out[i], high if i == len(out) - 1 else out[i + 1] - gap)
+    return out
+
+
+def number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else shown(value, 12)

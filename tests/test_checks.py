@@ -1,0 +1,272 @@
+"""Each checker takes right answers in several styles, and rejects each known wrong one by its name."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from labkit import checks
+from labkit.checks import EXERCISES, Verdict, check, verdict
+from labkit.errors import LabError
+
+
+def log_softmax(x, axis=-1):
+    x = np.asarray(x, dtype=float)
+    x = x - x.max(axis, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis, keepdims=True))
+
+
+def softmax(x, axis=-1):
+    return np.exp(log_softmax(x, axis))
+
+
+def forward(t, s):
+    return (softmax(t) * (log_softmax(t) - log_softmax(s))).sum(-1)
+
+
+def naive(t, s):
+    p, q = np.exp(t) / np.exp(t).sum(-1, keepdims=True), np.exp(s) / np.exp(s).sum(-1, keepdims=True)
+    return (p * np.log(p / q)).sum(-1)
+
+
+def torch_style(t, s):
+    import torch
+
+    return torch.nn.functional.kl_div(s.log_softmax(-1), t.log_softmax(-1), reduction="none", log_target=True).sum(-1)
+
+
+def numpy_only(t, s):
+    if not isinstance(t, np.ndarray):
+        raise TypeError("numpy, please")
+    return forward(t, s)
+
+
+@pytest.fixture(params=["torch", "numpy alone"])
+def library(request, monkeypatch):
+    if request.param == "torch":
+        pytest.importorskip("torch")
+    else:
+        monkeypatch.setattr(verdict.importlib.util, "find_spec", lambda name: None)
+    return request.param
+
+
+@pytest.mark.parametrize("answer", [forward, numpy_only])
+def test_kl_takes_a_right_answer(answer, library):
+    found = check("00.kl", answer)
+    assert found.ok
+    assert found
+    assert not found.misconception
+    assert "Worth knowing" not in found.reason
+
+
+def test_kl_takes_torch_and_lists():
+    pytest.importorskip("torch")
+    assert check("00.kl", torch_style).ok
+    assert check("00.kl", lambda t, s: [float(v) for v in torch_style(t, s)]).ok
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")
+def test_kl_that_overflows_is_right_with_a_remark(library):
+    found = check("00.kl", naive)
+    assert found.ok
+    assert "log_softmax" in found.reason
+
+
+WRONG_KL = {
+    "reverse direction": [lambda t, s: forward(s, t)],
+    "mean over vocabulary": [lambda t, s: (softmax(t) * (log_softmax(t) - log_softmax(s))).mean(-1)],
+    "log base 2": [lambda t, s: forward(t, s) / math.log(2)],
+    "reverse direction, log base 2": [lambda t, s: forward(s, t) / math.log(2)],
+    "wrong sign": [lambda t, s: -forward(t, s)],
+    "cross-entropy": [lambda t, s: -(softmax(t) * log_softmax(s)).sum(-1)],
+    "missing softmax": [
+        lambda t, s: (softmax(t) * (log_softmax(t) - np.asarray(s))).sum(-1),
+        lambda t, s: (np.asarray(t) * (np.asarray(t) - np.asarray(s))).sum(-1),
+        lambda t, s: (np.asarray(t) * np.log(np.asarray(t) / np.asarray(s))).sum(-1),
+        lambda t, s: (np.exp(np.asarray(t)) * (np.asarray(t) - np.asarray(s))).sum(-1),
+    ],
+    "softmax over rows": [lambda t, s: (softmax(t, 0) * (log_softmax(t, 0) - log_softmax(s, 0))).sum(-1)],
+    "not summed": [lambda t, s: softmax(t) * (log_softmax(t) - log_softmax(s))],
+    "wrong axis": [lambda t, s: (softmax(t) * (log_softmax(t) - log_softmax(s))).sum(0)],
+    "wrong shape": [lambda t, s: forward(t, s)[:, None]],
+    "reduced": [lambda t, s: forward(t, s).mean(), lambda t, s: float(forward(t, s).sum()), lambda t, s: 3],
+}
+
+
+@pytest.mark.parametrize(("name", "answer"), [(name, f) for name, wrongs in WRONG_KL.items() for f in wrongs])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_kl_names_each_misconception(name, answer, library):
+    found = check("00.kl", answer)
+    assert (found.ok, found.misconception) == (False, name), found
+
+
+def test_kl_reasons_say_what_the_brief_promises():
+    assert "reverse KL" in check("00.kl", WRONG_KL["reverse direction"][0]).reason
+    assert "bits" in check("00.kl", WRONG_KL["log base 2"][0]).reason
+    assert "softmax" in check("00.kl", WRONG_KL["missing softmax"][0]).reason
+    assert "mean over the vocabulary" in check("00.kl", WRONG_KL["mean over vocabulary"][0]).reason
+    assert "the mean for the whole batch" in check("00.kl", WRONG_KL["reduced"][0]).reason
+
+
+def test_kl_that_is_wrong_in_a_new_way_gets_the_first_number():
+    found = check("00.kl", lambda t, s: forward(t, s) * 1.1 + 0.05)
+    assert not found.ok
+    assert not found.misconception
+    assert "nats and gives" in found.reason
+
+
+def test_kl_is_given_copies():
+    def spoils(t, s):
+        value = forward(t, s)
+        t *= 0
+        s *= 0
+        return value
+
+    assert check("00.kl", spoils).ok
+
+
+def test_kl_in_torch_with_gradients_is_taken():
+    torch = pytest.importorskip("torch")
+
+    def tracked(t, s):
+        return torch_style(t, s.requires_grad_())
+
+    assert check("00.kl", tracked).ok
+    assert torch.is_grad_enabled()
+
+
+def share(s, b, t):
+    return (s - b) / (t - b)
+
+
+WRONG_RECOVERY = {
+    "plain ratio": lambda s, b, t: s / t,
+    "gain over the teacher": lambda s, b, t: (s - b) / t,
+    "what is left": lambda s, b, t: 1 - share(s, b, t),
+    "difference": lambda s, b, t: s - b,
+    "gap to the teacher": lambda s, b, t: t - s,
+    "ratio to the baseline": lambda s, b, t: s / b,
+    "percent": lambda s, b, t: 100 * share(s, b, t),
+    "swapped arguments": lambda b, s, t: share(s, b, t),
+    "clipped": lambda s, b, t: min(1, max(0, share(s, b, t))),
+    "clipped at 0": lambda s, b, t: max(0, share(s, b, t)),
+    "clipped at 1": lambda s, b, t: min(1, share(s, b, t)),
+}
+
+
+@pytest.mark.parametrize("answer", [share, lambda s, b, t: np.float32(share(s, b, t)), lambda s, b, t: 1 - (t - s) / (t - b)])
+def test_recovery_takes_a_right_answer(answer):
+    assert check("00.recovery", answer).ok
+
+
+@pytest.mark.parametrize("name", WRONG_RECOVERY)
+def test_recovery_names_each_misconception(name):
+    found = check("00.recovery", WRONG_RECOVERY[name])
+    assert (found.ok, found.misconception) == (False, name), found
+
+
+def test_recovery_knows_every_rule_it_lists():
+    assert set(WRONG_RECOVERY) == set(checks.lesson_00.RECOVERY_MISTAKES)
+    assert set(WRONG_KL) - {"not summed", "wrong axis", "wrong shape", "reduced"} == set(checks.lesson_00.KL_MISTAKES)
+
+
+def test_recovery_that_is_wrong_in_a_new_way_gets_a_counterexample():
+    found = check("00.recovery", lambda s, b, t: share(s, b, t) ** 2)
+    assert not found.ok
+    assert "and should give" in found.reason
+
+
+@pytest.mark.parametrize("answer", ["C", "c", " C) ", "(c)", EXERCISES["00.temperature"].choices["C"]])
+def test_temperature_takes_the_right_choice(answer):
+    assert check("00.temperature", answer).ok
+
+
+@pytest.mark.parametrize(("answer", "name"), [("A", "faster learning"), ("B", "undoes the softening"), ("d", "temperature at use")])
+def test_temperature_names_each_misconception(answer, name):
+    found = check("00.temperature", answer)
+    assert not found.ok
+    assert found.misconception == name
+
+
+def test_temperature_every_choice_has_a_verdict():
+    verdicts = [check("00.temperature", letter) for letter in EXERCISES["00.temperature"].choices]
+    assert sum(v.ok for v in verdicts) == 1
+    assert all(v.ok or v.misconception for v in verdicts)
+
+
+@pytest.mark.parametrize("answer", ["E", "", 3, None, ["C"], share])
+def test_temperature_other_answers_get_a_sentence(answer):
+    found = check("00.temperature", answer)
+    assert not found.ok
+    assert "A, B, C, D" in found.reason
+
+
+class Raises:
+    def __init__(self, error):
+        self.error = error
+
+    def __call__(self, *_):
+        raise self.error
+
+
+@pytest.mark.parametrize("exercise", ["00.kl", "00.recovery"])
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (Raises(ZeroDivisionError("division by zero")), "ZeroDivisionError: division by zero"),
+        (Raises(NotImplementedError()), "not written yet"),
+        (Raises(RuntimeError("a\n  long\n story")), "RuntimeError: a long story"),
+        (lambda: 1, "TypeError"),
+        (lambda *_: None, "returned nothing"),
+        (lambda *_: "0.4", "returned"),
+        (lambda *_: {"a": 1}, "of type dict"),
+        (0.4, "function itself"),
+        (None, "function itself"),
+        ("kl", "function itself"),
+        (dict, "class dict"),
+    ],
+)
+def test_whatever_a_function_does_a_sentence_comes_back(exercise, answer, says):
+    found = check(exercise, answer)
+    assert isinstance(found, Verdict)
+    assert not found.ok
+    assert says in found.reason
+    assert "Traceback" not in found.reason
+
+
+def test_an_interrupt_is_not_swallowed():
+    with pytest.raises(KeyboardInterrupt):
+        check("00.recovery", Raises(KeyboardInterrupt()))
+
+
+def test_an_unknown_exercise_is_named_with_its_neighbour():
+    with pytest.raises(LabError, match=r"Did you mean '00\.recovery'"):
+        check("00.recover", share)
+
+
+def test_a_verdict_shows_a_symbol_and_a_word_and_escapes_the_rest():
+    bad = check("00.recovery", Raises(ValueError("<script>alert(1)</script>")))
+    page = bad._repr_html_()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "\u2717 Not yet." in page
+    assert repr(bad).startswith("\u2717 not yet: ")
+    good = check("00.recovery", share)
+    assert "\u2713 Right." in good._repr_html_()
+    assert repr(good).startswith("\u2713 right: ")
+    assert "A  It makes" in repr(EXERCISES["00.temperature"])
+    assert "<li><b>A</b>" in EXERCISES["00.temperature"]._repr_html_()
+
+
+def test_a_new_exercise_is_one_decorated_function(monkeypatch):
+    monkeypatch.setattr(verdict, "EXERCISES", registry := dict(EXERCISES))
+
+    @checks.exercise("99.answer", "What is six times seven?")
+    def judge(answer):
+        return Verdict(answer == 42, "six sevens")
+
+    assert check("99.answer", 42).ok
+    assert not check("99.answer", 41).ok
+    assert "99.answer" in registry

@@ -1,0 +1,85 @@
+"""The command line: flags from fields, sentences for errors, records that can be replayed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from labkit.cli import main
+from labkit.experiment import KNOBS
+
+TINY = ["--student", "22k", "--teacher", "atlas-200k", "--steps", "4", "--batch", "16", "--questions", "128", "--gold", "32"]
+
+
+def test_a_run_prints_its_recipe_and_can_be_replayed(quick, tmp_path, capsys):
+    path = tmp_path / "run.jsonl.gz"
+    assert main(["run", *TINY, "--out", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "labkit student=22k" in said
+    assert "recovery: not shown, since the label-budget baseline is not on record" in said
+    assert main(["replay", str(path), "--events"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [e["event"] for e in events][0] == "started"
+    assert events[-1]["event"] == "finished"
+
+
+def test_recovery_is_shown_once_the_baseline_is_on_record(quick, capsys):
+    assert main(["run", *TINY, "--method", "gold"]) == 0
+    baseline = ["--method", "gold", "--learning-rate", "0.01", "--questions", "20000"]
+    assert main(["run", *TINY, *baseline]) == 0
+    assert main(["run", *TINY, "--fresh"]) == 0
+    assert "recovery over the label budget" in capsys.readouterr().out
+
+
+def test_toml_and_recipe_say_the_same(quick, tmp_path, capsys):
+    from labkit.experiment import Experiment
+
+    experiment = Experiment(student="22k", teacher="atlas-200k", steps=2, batch=8, questions=128, gold=32)
+    path = tmp_path / "run.toml"
+    path.write_text(experiment.to_toml())
+    assert main(["run", "--toml", str(path)]) == 0
+    assert main(["run", *experiment.recipe.split()]) == 0
+    assert capsys.readouterr().out.count(experiment.recipe) >= 2
+
+
+def test_every_field_is_a_flag(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "--help"])
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    assert all(f"--{name.replace('_', '-')}" in said for name in KNOBS)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "--temperature", "99"], "0.25 to 20"),
+        (["run", "--student", "58k"], "Did you mean '57k'"),
+        (["run", "--steps", "many"], "whole number"),
+        (["run", "temperature=2"], "not a recipe"),
+        (["run", "--toml", "nowhere.toml"], "cannot read nowhere.toml"),
+        (["replay", "nowhere.jsonl"], "no record at nowhere.jsonl"),
+        (["build", "tables", "all"], "takes no names"),
+        (["build", "teachers", "atlas-3n"], "Did you mean 'atlas-3m'"),
+    ],
+)
+def test_bad_words_get_one_sentence_and_exit_code_2(words, said, capsys):
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert error.count("\n") == 1
+
+
+def test_check_counts_damage(tiny_folder, tmp_path, monkeypatch, capsys):
+    import shutil
+
+    damaged = tmp_path / "data"
+    shutil.copytree(tiny_folder, damaged)
+    monkeypatch.setenv("LABKIT_DATA", str(damaged))
+    assert main(["check"]) == 0
+    model = next((damaged / "teachers").glob("*/model.safetensors"))
+    model.write_bytes(model.read_bytes()[:-1])
+    assert main(["check"]) == 1
+    assert "damaged" in capsys.readouterr().out
