@@ -364,7 +364,7 @@ class Atlas:
                 if not match:
                     continue
                 for fact in self.facts(relation):
-                    if tuple(normalise(s) for s in fact.subjects) == match.groups():
+                    if tuple(normalise(s) for s in fact.subjects) == tuple(normalise(g) for g in match.groups()):
                         return dataclasses.replace(ask_about(fact), text=text)
         return None
 

@@ -154,7 +154,8 @@ def sample_answers(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]], 
     begun = [[*prompts[i], *said[i].ids] for i in going]  # type: ignore[union-attr]
     for i, more in zip(going, write(teacher, begun, temperature=1.0, seed=seed, keep_hidden=True) if going else [], strict=True):
         first = said[i]
-        assert first is not None and more.hidden is not None
+        assert first is not None
+        assert more.hidden is not None
         said[i] = Said(first.ids + more.ids, torch.cat([first.hidden, more.hidden]))
     return [answer for answer in said if answer is not None]
 

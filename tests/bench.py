@@ -184,7 +184,8 @@ wall = time.perf_counter() - pressed
 got = rec.recovery()
 exams = [[e.seconds, labkit.record_module.mean(e.skills)] for e in rec.evaluations]
 print(json.dumps(dict(opened=opened, first=first[0], wall=wall, seconds=rec.finished.seconds,
-    share=inside[0] / wall, core=got.mean, all=got.all_skills, per_skill=got.per_skill, exams=exams, peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    share=inside[0] / wall, core=got.mean, all=got.all_skills, per_skill=got.per_skill, exams=exams,
+    peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     baseline=labkit.record_module.mean(got.reference), teacher=labkit.record_module.mean(got.teacher))))
 """
 
