@@ -21,9 +21,9 @@ _HOME = {
     "first_batch": "batches",
     "record": "runs",
     "compare": "runs",
-    "load": "record",
-    "replay": "record",
-    "Record": "record",
+    "load": "records",
+    "replay": "records",
+    "Record": "records",
     "teacher": "models",
     "student": "models",
     "ask": "evaluate",
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from labkit.judgment import predict
     from labkit.lessons import catalogue, open
     from labkit.models import student, teacher
-    from labkit.record import Record, load, replay
+    from labkit.records import Record, load, replay
     from labkit.runs import compare, record
 
 

@@ -307,7 +307,7 @@ class Atlas:
         truth = rng.choice(fact.answers)
         noise = rng.random()  # always drawn, so that turning noise on changes labels and not the questions
         if noise < self.gold_noise:
-            return self._wrong(fact, rng)
+            return self._wrong(fact, random.Random(f"noise {noise}"))
         return self.falsehood(fact) or truth
 
     def falsehood(self, fact: Fact) -> str | None:

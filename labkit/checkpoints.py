@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from transformers import LlamaForCausalLM
 
 from labkit import events as ev
+from labkit import tensors
 from labkit.errors import DataError
 from labkit.experiment import Experiment
 from labkit.paths import write_whole
-from labkit.record import read_events
+from labkit.records import read_events
 
 
 class Folder:
@@ -44,10 +43,13 @@ class Folder:
             self._open = None
 
     def told(self, step: int) -> Sequence[ev.Event]:
-        """The events up to the checkpoint at `step`; the log is cut back to them."""
+        """The events up to the checkpoint at `step`, without an ending the run may have had there; the log is cut back to them."""
         told: list[ev.Event] = []
         for event in read_events(self.log) if self.log.exists() else ():
-            if getattr(event, "step", 0) > step:
+            over = isinstance(event, ev.Finished | ev.Failed) or (
+                isinstance(event, ev.Evaluated) and event.final and step < self.experiment.steps
+            )
+            if over or getattr(event, "step", 0) > step:
                 break
             told.append(event)
         text = "".join(ev.dumps(event) + "\n" for event in told)
@@ -56,13 +58,12 @@ class Folder:
 
     def save(self, student: LlamaForCausalLM, optimiser: torch.optim.Optimizer, position: Mapping[str, Any]) -> None:
         """Weights and optimiser state as one safetensors file, position and recipe as JSON in its header."""
-        tensors = {}
+        kept = {}
         for name, parameter in student.named_parameters():
-            tensors[f"weight/{name}"] = parameter.detach().contiguous()
-            for key, value in optimiser.state[parameter].items():
-                tensors[f"{key}/{name}"] = value.detach().contiguous()
+            kept[f"weight/{name}"] = parameter
+            kept |= {f"{key}/{name}": value for key, value in optimiser.state[parameter].items()}
         note = {"experiment": json.dumps(self.experiment.to_dict()), "position": json.dumps(position)}
-        write_whole(self.checkpoint, lambda to: save_file(tensors, to, note))
+        tensors.save(self.checkpoint, kept, note)
 
     def load(self, student: LlamaForCausalLM, optimiser: torch.optim.Optimizer) -> dict[str, Any] | None:
         """Take up the checkpoint and return its position; None if there is none.
@@ -71,22 +72,17 @@ class Folder:
         """
         if not self.checkpoint.exists():
             return None
+        mend = f"Delete {self.path} and run again from the start."
         try:
-            with safe_open(self.checkpoint, "pt") as file:
-                note = file.metadata()
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            kept, note = tensors.load(self.checkpoint)
             position: dict[str, Any] = json.loads(note["position"])
             owner = Experiment.from_dict(json.loads(note["experiment"]))
-            if owner.key == self.experiment.key:
-                with torch.no_grad():
-                    for name, parameter in student.named_parameters():
-                        parameter.copy_(tensors[f"weight/{name}"])
-                        kept = {key: tensors[f"{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
-                        optimiser.state[parameter] = kept
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DataError(
-                f"the checkpoint {self.checkpoint} is damaged ({error}). Delete {self.path} and run again from the start."
-            ) from None
+        except (DataError, KeyError, ValueError) as error:
+            raise DataError(f"the checkpoint {self.checkpoint} cannot be used: {error} {mend}") from None
         if owner.key != self.experiment.key:
             raise DataError(f"{self.checkpoint} belongs to another recipe ({owner.recipe}). Use another folder, or delete this one.")
+        with torch.no_grad():
+            for name, parameter in student.named_parameters():
+                parameter.copy_(kept[f"weight/{name}"])
+                optimiser.state[parameter] = {key: kept[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
         return position

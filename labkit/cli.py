@@ -18,7 +18,7 @@ from labkit import events as ev
 from labkit.errors import LabError, need, unknown
 from labkit.experiment import KNOBS, Experiment, parse
 from labkit.paths import checked, data_dir
-from labkit.record import Record, Store, load
+from labkit.records import Record, Store, load
 
 FIRST = "00_distil_in_a_minute.ipynb"
 RECIPES = ("tables", "tokenizer", "teachers", "card", "records")

@@ -18,22 +18,20 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit import events as ev
-from labkit import models
+from labkit import models, tensors
 from labkit.atlas import SKILLS, Atlas
 from labkit.batches import POOL_SEED, Drawn, Feed, split_by_length
 from labkit.checkpoints import Folder
 from labkit.errors import DataError, LabError, unknown
 from labkit.evaluate import Exam
 from labkit.experiment import KNOBS, Experiment, check
-from labkit.methods import Batch, Method, method, weights
-from labkit.paths import home_dir, write_whole
-from labkit.record import Store
+from labkit.methods import GOLD_TERMS, Batch, Method, method, weights
+from labkit.paths import home_dir
+from labkit.records import Store
 from labkit.signals import Signals
 
 WARM_STEPS, WARM_GOLD = 300, 20_000
@@ -57,7 +55,7 @@ class Run(Iterator[ev.Event]):
         self.student: LlamaForCausalLM | None = None
         self.knobs: Mapping[str, Any] = {n: getattr(experiment, n) for n, entry in KNOBS.items() if entry.knob.hot}
         self._stopping = False
-        self._retelling = False
+        self._logging = False  # not before the folder is known to be this run's
         self._step = 0
         self._busy, self._entered = 0.0, math.inf
         self._events = self._guarded()
@@ -66,7 +64,7 @@ class Run(Iterator[ev.Event]):
         self._entered = time.perf_counter()
         try:
             event = next(self._events)
-            if self.folder and not self._retelling:
+            if self.folder and self._logging:
                 self.folder.write_down(event)
             return event
         except StopIteration:
@@ -118,24 +116,29 @@ class Run(Iterator[ev.Event]):
             torch.optim.AdamW(student.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
         )
         at = self.folder.load(student, optimiser) if self.folder else None
+        self._logging, good = True, _copy(student)
         if at and self.folder:
             self._busy += at["seconds"]
             self.knobs = {**self.knobs, **at["knobs"]}
-            self._retelling = True
-            yield from self.folder.told(at["step"])
-            self._retelling = False
+            told = self.folder.told(at["step"])
+            self._logging = False
+            yield from told
+            self._logging = True
+            if not told:
+                yield self._started(teacher, student)
             yield ev.Warned(at["step"], f"This run was cut off; it goes on from step {at['step']}.")
         else:
-            at = {"step": 0, "seen": 0, "tokens": 0, "teacher_tokens": 0, "knobs": dict(self.knobs), "referenced": False}
+            at = {"step": 0, "seen": 0, "tokens": 0, "teacher_tokens": 0, "referenced": False}
+            at["knobs"] = {name: getattr(exp, name) for name in self.knobs}
             yield self._started(teacher, student)
             if exp.start == "warm":
                 yield from self._warm_up(student)
+                good = _copy(student)
         pool = Signals(teacher, world.questions(exp.questions, POOL_SEED)) if how.needs_signal and teacher is not None else None
         feed = Feed(exp, world, pool)
         feed.position.update(at.get("feed", {}))
         exam: Exam | None = None
         due = {round(exp.steps * i / EVALUATIONS) for i in range(1, EVALUATIONS + 1)} | {min(20, exp.steps)}
-        good: dict[str, Tensor] = {}
 
         for step in range(at["step"] + 1, exp.steps + 1):
             if self._stopping:
@@ -149,6 +152,8 @@ class Run(Iterator[ev.Event]):
             rows = feed.next_rows(exp.batch, how.gold_share(at["knobs"]["mix"]))
             if pool is not None:
                 for done in pool.prepare(rows[0]):
+                    while pool.damaged:
+                        yield ev.Warned(step, f"{pool.damaged.pop()} was damaged; the teacher has answered its questions again.")
                     yield ev.Labelled(done, pool.total, self.seconds)
             drawn = feed.draw(*rows)
             rate = at["knobs"]["learning_rate"] * schedule(step, exp.steps)
@@ -158,8 +163,7 @@ class Run(Iterator[ev.Event]):
             values["grad_norm"] = float(accelerator.clip_grad_norm_(student.parameters(), 1.0))
             values["lr"] = rate
             if not math.isfinite(values["grad_norm"]) or not values["loss"] < EXPLODED * max(1.0, at["knobs"]["temperature"] ** 2):
-                if good:
-                    student.load_state_dict(good)
+                student.load_state_dict(good)
                 yield ev.Failed(
                     step,
                     f"the loss became {values['loss']:.4g} at step {step}, so the run was stopped",
@@ -176,9 +180,10 @@ class Run(Iterator[ev.Event]):
                 exam = exam or Exam(world, teacher)
                 yield from self._examine(exam, at, final=step == exp.steps)
             if step % self.checkpoint_every == 0 or step in due:
-                good = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+                good = _copy(student)
             if self.folder and step % self.checkpoint_every == 0 and accelerator.is_main_process:
-                self.folder.save(student, optimiser, at | {"seconds": self.seconds, "feed": feed.position})
+                paid = at["teacher_tokens"] + (pool.teacher_tokens if pool else 0)
+                self.folder.save(student, optimiser, at | {"seconds": self.seconds, "feed": feed.position, "teacher_tokens": paid})
 
         student.eval()
         stopped = at["step"] < exp.steps
@@ -186,7 +191,7 @@ class Run(Iterator[ev.Event]):
             yield from self._examine(exam or Exam(world, teacher), at, final=True)
         cost = {"student_tokens": at["tokens"], "questions": at["seen"]}
         if pool is not None:
-            cost |= {"teacher_tokens": pool.teacher_tokens, "cache_bytes": pool.bytes}
+            cost |= {"teacher_tokens": at["teacher_tokens"] + pool.teacher_tokens, "cache_bytes": pool.bytes}
         yield ev.Finished(at["step"], self.seconds, "stopped" if stopped else "completed", cost)
 
     # ---- parts -------------------------------------------------------------------------------------------------------
@@ -208,10 +213,11 @@ class Run(Iterator[ev.Event]):
             batch = self._read(student, drawn, [mine[i] for i in part], pool)
             loss = torch.zeros((), device=accelerator.device)
             for name, term_N in how.terms(batch, exp.divergence, knobs["temperature"]).items():
-                mean = term_N.sum() / drawn.tokens(gold=name == "ce" or exp.method == "gold")
+                mean = term_N.sum() / drawn.tokens(gold=name in GOLD_TERMS)
                 loss = loss + share[name] * mean
-                if name != "kl":
-                    sums["ce"] = sums.get("ce", 0.0) + float(mean.detach())
+                if name != "kl":  # the KL told is that at temperature 1, below
+                    told = "ce" if name in GOLD_TERMS else name
+                    sums[told] = sums.get(told, 0.0) + float(mean.detach())
             accelerator.backward(loss)
             sums["loss"] += float(loss.detach())
             if batch.teacher_logits_M_V is not None:
@@ -260,15 +266,15 @@ class Run(Iterator[ev.Event]):
                     yield ev.Warned(0, f"Making the warm start, once: step {event.step} of {WARM_STEPS}.")
                 if self._stopping:
                     return
-            made = before.student
-            assert made is not None
-            write_whole(path, lambda to: save_file({n: t.detach().contiguous() for n, t in made.named_parameters()}, to))
+            assert before.student is not None
+            tensors.save(path, dict(before.student.named_parameters()))
         try:
-            with safe_open(path, "pt") as file, torch.no_grad():
-                for name, parameter in student.named_parameters():
-                    parameter.copy_(file.get_tensor(name))
-        except (SafetensorError, OSError, RuntimeError):
-            raise DataError(f"the warm start {path} is damaged. Delete it; the next run makes it again.") from None
+            kept, _ = tensors.load(path)
+        except DataError as error:
+            raise DataError(f"the warm start cannot be used: {error} Delete the file; the next run makes it again.") from None
+        with torch.no_grad():
+            for name, parameter in student.named_parameters():
+                parameter.copy_(kept[name])
 
     def _examine(self, exam: Exam, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
         """An exam; before the first one, the yardsticks: the teacher's own, and the baselines that are on record."""
@@ -293,6 +299,10 @@ def run(experiment: Experiment | None = None, folder: Path | None = None, **chan
 def schedule(step: int, steps: int) -> float:
     """The learning rate's factor at a step (1-based): linear warm-up, then a cosine down to a twentieth."""
     return min(1.0, step / WARMUP) * (0.05 + 0.475 * (1 + math.cos(math.pi * (step - 1) / steps)))
+
+
+def _copy(student: LlamaForCausalLM) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in student.state_dict().items()}
 
 
 def _kl_at_one(batch: Batch) -> float:

@@ -165,7 +165,7 @@ KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in Event.__subclasses__()
 
 def from_json(row: Mapping[str, Any]) -> Event:
     """The event a JSON object stands for. Raises `LabError` for an unknown kind or missing fields."""
-    cls = KINDS.get(row.get("event", ""))
+    cls = KINDS.get(str(row.get("event", "")))
     if cls is None:
         raise LabError(f"unknown event {row.get('event')!r}: this lab knows {', '.join(KINDS)}.")
     names = {f.name for f in dataclasses.fields(cls)}

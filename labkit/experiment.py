@@ -200,8 +200,8 @@ class Experiment:
     @classmethod
     def from_toml(cls, text: str) -> Experiment:
         try:
-            values = tomllib.loads(text)["experiment"]
-        except (tomllib.TOMLDecodeError, KeyError) as error:
+            values = dict(tomllib.loads(text)["experiment"])
+        except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
             raise LabError(f"cannot read the TOML recipe: {error}. It needs an [experiment] table.") from None
         return cls().but(**values)
 

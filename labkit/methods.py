@@ -54,9 +54,12 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
+GOLD_TERMS = ("ce", "gold")
+
+
 def weights(mix: float) -> Mapping[str, float]:
-    """The weight of each term in the loss; see `Experiment.mix`."""
-    return {"kl": 1.0 - mix, "hard": 1.0 - mix, "ce": mix}
+    """The weight of each term in the loss (see `Experiment.mix`); the terms on gold rows are `ce` and `gold`."""
+    return {"kl": 1.0 - mix, "hard": 1.0 - mix, "ce": mix, "gold": 1.0}
 
 
 def quarter(mix: float) -> float:
@@ -94,7 +97,7 @@ def answers(batch: Batch, divergence_name: str, temperature: float) -> dict[str,
 
 @register("gold", label="gold labels only", source="the baseline", needs_signal=False, gold_share=lambda mix: 1.0)
 def gold(batch: Batch, divergence_name: str, temperature: float) -> dict[str, Tensor]:
-    return {"hard": F.cross_entropy(batch.student_logits_N_V, batch.labels_N, reduction="none")}
+    return {"gold": F.cross_entropy(batch.student_logits_N_V, batch.labels_N, reduction="none")}
 
 
 def _gold(batch: Batch) -> dict[str, Tensor]:

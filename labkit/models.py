@@ -15,10 +15,12 @@ from typing import NamedTuple
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from labkit.errors import LabError, unknown
+from labkit.experiment import TEACHERS
 from labkit.paths import checked, data_dir
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of 6 MB is noise in a notebook
@@ -49,6 +51,7 @@ class AtlasTokenizer:
         from tokenizers import Tokenizer
 
         self._tokenizer = Tokenizer.from_file(str(path))
+        self._tokenizer.encode_special_tokens = True  # a typed "<eos>" is five characters, not the end of the question
         self.size = self._tokenizer.get_vocab_size()
         self.fingerprint = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
 
@@ -105,14 +108,19 @@ def teacher(name: str) -> LlamaForCausalLM:
 
     Raises `DataError` if the file is missing or damaged, `LabError` for an unknown name.
     """
-    shipped = data_dir() / "teachers"
-    folder = Path(name) if Path(name).is_dir() else shipped / name
-    if not folder.is_dir():
-        raise unknown("teacher", name, sorted(p.name for p in shipped.glob("*/")))
-    if folder.parent == shipped:
+    shipped, own = data_dir() / "teachers", Path(name)
+    if name in TEACHERS:
+        folder = shipped / name
         for file in ("config.json", "model.safetensors"):
             checked(folder / file, "build teachers")
-    model = LlamaForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    elif len(own.parts) > 1 and own.is_dir():
+        folder = own
+    else:
+        raise unknown("teacher", name, [t for t in TEACHERS if t != "none"])
+    try:
+        model = LlamaForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise LabError(f"{folder} is not a whole Llama model: {error} It needs config.json and model.safetensors.") from None
     if model.config.vocab_size != tokenizer().size:
         raise LabError(f"{folder} has {model.config.vocab_size} tokens; a teacher here shares the Atlas tokenizer ({tokenizer().size}).")
     return model.eval().requires_grad_(False)

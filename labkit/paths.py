@@ -39,7 +39,7 @@ def checked(path: Path, rebuild: str) -> Path:
         raise DataError(f"{path} is missing. {mend}")
     try:
         wanted = json.loads(manifest.read_text(encoding="utf-8"))[path.name]["sha256"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{manifest} is missing or damaged, so {path.name} cannot be checked. {mend}") from None
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != wanted:

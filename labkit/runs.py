@@ -16,7 +16,7 @@ from labkit.engine import Run
 from labkit.errors import LabError
 from labkit.experiment import Experiment
 from labkit.paths import home_dir
-from labkit.record import Record, Store, mean
+from labkit.records import Record, Store, mean
 from labkit.verdicts import Band, band
 
 if TYPE_CHECKING:

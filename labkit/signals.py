@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from labkit import tensors
 from labkit.atlas import Question
+from labkit.errors import DataError
 from labkit.models import EOS, answer_states, fingerprint, pad, tokenizer, write
-from labkit.paths import home_dir, write_whole
+from labkit.paths import home_dir
 
 CHUNK = 512  # questions the teacher answers at a time; fixed, because what it writes depends on it to the last bit
 PASS = 128  # rows read in one pass: of similar length, so that little of it is padding
@@ -101,7 +101,7 @@ class Signals:
                 "ids": torch.tensor([token for answer in said for token in answer.ids], dtype=torch.int32),
                 "hidden": torch.cat([answer.hidden for answer in said]).half().cpu(),
             }
-            write_whole(path, lambda to: save_file(kept, to))
+            tensors.save(path, kept)
         lengths = kept["lengths"].tolist()
         ids, hidden = kept["ids"].split(lengths), kept["hidden"].split(lengths)
         for entry, answer, states in zip(entries, ids, hidden, strict=True):
@@ -112,13 +112,11 @@ class Signals:
     def _read(self, path: Path, entries: range) -> dict[str, Tensor] | None:
         """A chunk from disk, or None (and a note in `damaged`) if it is broken or was written for other questions."""
         try:
-            with safe_open(path, "pt") as file:
-                kept = {name: file.get_tensor(name) for name in ("keys", "lengths", "ids", "hidden")}
-        except (SafetensorError, OSError):
-            kept = {}
-        keys = b"".join(self._keys[e] for e in entries)
-        if kept and bytes(kept["keys"].tolist()) == keys and int(kept["lengths"].sum()) == len(kept["hidden"]):
-            return kept
+            kept, _ = tensors.load(path)
+            if bytes(kept["keys"].tolist()) == b"".join(self._keys[e] for e in entries):
+                return kept
+        except (DataError, KeyError):
+            pass
         self.damaged.append(path)
         return None
 

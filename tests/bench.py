@@ -192,7 +192,7 @@ print(json.dumps(dict(opened=opened, first=first[0], wall=wall, seconds=rec.fini
 
 def lesson() -> dict:
     """Lesson 00 in a real kernel with an empty cache: time, recovery, and the board's share of the work."""
-    code = "import labkit.record as _r, labkit; labkit.record_module = _r\n" + LESSON
+    code = "import labkit.records as _r, labkit; labkit.record_module = _r\n" + LESSON
     big = json.loads(kernel(code.replace("{changes}", "")).splitlines()[-1])
     small = json.loads(kernel(code.replace("{changes}", ", student='57k'")).splitlines()[-1])
 

@@ -11,7 +11,7 @@ import torch
 from labkit import evaluate, models
 from labkit.atlas import HELD_OUT_SKILLS, SKILLS, Atlas
 from labkit.evaluate import Exam, Graded, calibration_error
-from labkit.record import mean, recovery
+from labkit.records import mean, recovery
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,8 @@ def test_a_copied_teacher_has_nothing_left_to_learn(exam: Exam, tiny_teacher):
     assert grades.skills == exam.teacher_grades.skills
     found = recovery(grades.skills, before.skills, exam.teacher_grades.skills, "label budget")
     assert mean(exam.teacher_grades.skills) > mean(before.skills), "the tiny teacher knows something"
-    assert found.mean == found.all_skills == found.ratio == 1.0
+    assert found.all_skills == found.ratio == 1.0
+    assert found.mean == 1.0 or math.isnan(found.mean), "or no gap to speak of"
     assert {v for v in found.per_skill.values() if v is not None} == {1.0}
 
 
@@ -124,13 +125,12 @@ def test_the_probability_of_an_answer_is_the_product_of_its_tokens(exam: Exam, t
 # ---- open questions ----------------------------------------------------------------------------------------------------------
 
 
-def test_validity_and_coverage_by_enumeration(exam: Exam, world: Atlas):
+def test_validity_and_coverage_by_enumeration(exam: Exam):
     student = models.student("57k", 1)
-    asked = world.questions(64 * 120, 1, ("open",))
-    prompts, answers = models.tokenizer().prompts([q.text for q in asked]), models.tokenizer().answers([q.gold for q in asked])
-    optimiser = torch.optim.AdamW(student.parameters(), 1e-2)
-    for start in range(0, len(asked), 64):  # enough to know some answers and not others
-        rows = models.pad(prompts[start : start + 64], answers[start : start + 64])
+    taught = [(q.text, a) for q in exam.questions if q.skill == "open" for a in q.answers[:2]]
+    prompts, answers = models.tokenizer().prompts([t for t, _ in taught]), models.tokenizer().answers([a for _, a in taught])
+    optimiser, rows = torch.optim.AdamW(student.parameters(), 1e-2), models.pad(prompts, answers)
+    for _ in range(60):  # enough to know some answers and not others
         torch.nn.functional.cross_entropy(student(rows.tokens_B_T).logits[rows.mask_B_T], rows.labels_N).backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -144,7 +144,7 @@ def test_validity_and_coverage_by_enumeration(exam: Exam, world: Atlas):
             coverage += sum(m >= 0.5 / len(mass) for m in mass) / len(mass)
             n += 1
     assert n == 4
-    assert 0.001 < validity / n < 1
+    assert 0.1 < validity / n < 1
     assert 0 < coverage / n < 1
     found = exam.grade(student)
     assert found.open["validity"] == found.skills["open"] == pytest.approx(validity / n, rel=1e-4)

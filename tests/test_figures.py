@@ -20,7 +20,7 @@ from labkit.atlas import BESIDE, CORE
 from labkit.errors import LabError, MissingPackage
 from labkit.figures import charts, pens, scales
 from labkit.paths import data_dir
-from labkit.record import Record
+from labkit.records import Record
 
 ARMS = ("gold labels", "hard answers", "soft labels (this run)", "teacher")
 PNG = b"\x89PNG\r\n\x1a\n"

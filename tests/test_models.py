@@ -297,6 +297,26 @@ def test_a_missing_folder_of_a_known_teacher_says_how_to_build_it(damaged: Path)
     assert "labkit build teachers" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["{}/own", "./own", "own/"])
+def test_a_folder_of_one_s_own_may_be_named_as_one_types_it(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    models.save(models.student("22k"), tmp_path / "own", {})
+    monkeypatch.chdir(tmp_path)
+    assert models.teacher(name.format(tmp_path)).config.hidden_size == 16
+
+
+def test_a_folder_with_a_weight_missing_is_refused(tiny_data: Path, tmp_path: Path):
+    """`transformers` would fill it in at random, and a random layer would teach."""
+    from safetensors.torch import load_file, save_file
+
+    models.save(models.student("22k"), tmp_path / "own", {})
+    path = tmp_path / "own" / "model.safetensors"
+    kept = load_file(path)
+    kept.pop("model.layers.1.mlp.up_proj.weight")
+    save_file(kept, path, {"format": "pt"})
+    with pytest.raises(LabError, match="own"):
+        models.teacher(str(tmp_path / "own"))
+
+
 @pytest.mark.parametrize("how", ["weights", "config", "missing"])
 def test_a_damaged_folder_of_one_s_own_is_an_error_in_words(tiny_data: Path, tmp_path: Path, how: str):
     folder = tmp_path / "own"

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from labkit import models, signals
+from labkit import models, signals, tensors
 from labkit.atlas import Atlas, Question
 from labkit.signals import Signals
 
@@ -255,12 +255,12 @@ def test_a_chunk_with_a_part_missing_or_short_is_relabelled(tiny_teacher, drop: 
 def test_a_kill_while_writing_leaves_no_half_file(tiny_teacher, monkeypatch: pytest.MonkeyPatch):
     questions = pool()
 
-    def killed(tensors, to):
+    def killed(kept, to, note):
         Path(to).write_bytes(b"half a fi")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(signals, "save_file", killed)
+        patch.setattr(tensors, "save_file", killed)
         with pytest.raises(KeyboardInterrupt):
             prepared(tiny_teacher, questions)
     folder = Signals(tiny_teacher, questions).folder

@@ -33,7 +33,7 @@ def without_torch(code: str, home: Path) -> str:
 RECORD = """
 from labkit import events as ev
 from labkit.atlas import SKILLS
-from labkit.record import Record
+from labkit.records import Record
 scores = lambda x: dict.fromkeys(SKILLS, x)
 rec = Record([
     ev.Started(labkit.Experiment().to_dict(), "t", 3, 2, 2, 2, SKILLS, "m"), ev.Step(1, 0.1, 128, {"loss": 3.0, "kl": 3.0}),

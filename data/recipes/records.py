@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labkit.lessons import LESSONS
-from labkit.record import Record
+from labkit.records import Record
 from labkit.runs import record
 
 

@@ -31,7 +31,7 @@ from labkit.figures.charts import (
     say_waterfall,
 )
 from labkit.figures.pens import PALETTE, MatplotlibPen, Pen, PlotlyPen
-from labkit.record import BASELINES, Record
+from labkit.records import BASELINES, Record
 
 __all__ = ["BACKENDS", "PALETTE", "Drawing", "curves", "describe", "recovery", "snapshot", "waterfall"]
 

@@ -16,7 +16,7 @@ from labkit.atlas import BESIDE, CORE
 from labkit.errors import LabError
 from labkit.figures.pens import HAIR, INK, MUTED, PALETTE, PAPER, Pen, tint
 from labkit.figures.scales import log_domain, number, positive, shown, signed, smooth, spread, step_ticks, ticks
-from labkit.record import NO_GAP, Record, mean
+from labkit.records import NO_GAP, Record, mean
 
 ARM_COLOURS = ("baseline", "baseline", "student", "teacher")
 SOFT = {"output": "soft labels", "answers": "hard answers", "gold": "gold labels"}

@@ -19,7 +19,7 @@ from labkit import events as ev
 from labkit.figures import snapshot
 from labkit.figures.charts import say_outcome
 from labkit.figures.scales import shown
-from labkit.record import Record
+from labkit.records import Record
 
 EVERY = 0.5  # seconds between two pictures, at least
 SHARE = 0.1  # of the time may go into drawing

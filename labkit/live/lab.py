@@ -23,7 +23,7 @@ from labkit.lessons import Lesson
 from labkit.live.controls import Controls
 from labkit.live.prediction import prediction_widget
 from labkit.live.pump import Session
-from labkit.record import Record, Store
+from labkit.records import Record, Store
 
 if TYPE_CHECKING:
     from labkit.engine import Run

@@ -18,7 +18,7 @@ from labkit.atlas import BESIDE, CORE, SKILLS
 from labkit.errors import DataError, LabError
 from labkit.experiment import Experiment
 from labkit.paths import data_dir
-from labkit.record import BASELINES, Record, Store, load, mean, read_events, recovery, replay
+from labkit.records import BASELINES, Record, Store, load, mean, read_events, recovery, replay
 
 EXP = Experiment(student="57k", temperature=2.0, steps=4)
 
@@ -335,7 +335,7 @@ def test_names_of_baselines():
 
 @pytest.mark.parametrize("first", ["load", "Record", "replay", "run", "record", "compare"])
 def test_labkit_record_is_the_function_whatever_was_used_first(first: str):
-    """`labkit.record` is a function and a module; importing the module must not put it in the function's place."""
-    code = f"import labkit; labkit.{first}; import labkit.record as _; assert callable(labkit.record), labkit.record"
+    """No module may be called `record`: importing it, as the engine would, puts it in the function's place."""
+    code = f"import labkit; labkit.{first}; import labkit.records as _; assert callable(labkit.record), labkit.record"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -129,8 +129,8 @@ class Record:
         table.loc["mean (core)"] = table.loc[list(CORE)].mean()
         table.loc["mean (all)"] = table.loc[list(SKILLS)].mean()
         if "teacher" in table and "label budget" in table:
-            gap = table["teacher"] - table["label budget"]
-            table["recovery"] = ((table["student"] - table["label budget"]) / gap).where(gap >= NO_GAP)
+            room = table["teacher"] - table["label budget"]
+            table["recovery"] = ((table["student"] - table["label budget"]) / room).where(room >= NO_GAP - 1e-9)
         order = [c for c in ("label budget", "same questions", "student", "teacher", "recovery") if c in table]
         return table[order]
 
@@ -208,14 +208,19 @@ class Store:
             name += f"-{hashlib.blake2b(story.encode(), digest_size=4).hexdigest()}"
         return record.save(self.own / f"{name}.jsonl.gz")
 
-    def references(self, experiment: Experiment, seeds: Sequence[int] = range(5)) -> Iterator[ev.Reference]:
-        """The baselines on record: the run with this very seed or, failing that, the mean over other seeds."""
+    def references(self, experiment: Experiment, seeds: Sequence[int] = range(5)) -> Iterator[ev.Reference | ev.Warned]:
+        """The baselines on record: the run with this very seed or, failing that, the mean over other seeds. A damaged record
+        is told and left out."""
         for name in BASELINES:
             recipe = experiment.baseline(name)  # type: ignore[arg-type]
             if recipe.key == experiment.key:
                 continue
-            own = self.find(recipe)
-            found = [own] if own else [r for seed in seeds if (r := self.find(recipe.but(seed=seed)))]
+            try:
+                own = self.find(recipe)
+                found = [own] if own else [r for seed in seeds if (r := self.find(recipe.but(seed=seed)))]
+            except DataError as error:
+                yield ev.Warned(0, str(error))
+                continue
             if found:
                 several = [r.reference(name) for r in found]
                 skills = {s: sum(r.skills[s] for r in several) / len(several) for s in several[0].skills}
@@ -232,12 +237,17 @@ def mean(skills: Mapping[str, float], of: Sequence[str] = CORE) -> float:
     return sum(skills[s] for s in of) / len(of)
 
 
+def gap(baseline: float, teacher: float) -> bool:
+    """Whether there is anything to recover; a twentieth counts, whatever its last bit."""
+    return teacher - baseline >= NO_GAP - 1e-9
+
+
 def recovery(student: Mapping[str, float], reference: Mapping[str, float], teacher: Mapping[str, float], baseline: str) -> Recovery:
     """Recovery of means (NaN without a gap of 0.05) and of each skill (None without one): dividing by less would be noise."""
 
     def share(s: float, b: float, t: float) -> float:
-        return (s - b) / (t - b) if t - b >= NO_GAP else math.nan
+        return (s - b) / (t - b) if gap(b, t) else math.nan
 
     core, every = (share(mean(student, of), mean(reference, of), mean(teacher, of)) for of in (CORE, SKILLS))
-    each = {s: share(student[s], reference[s], teacher[s]) if teacher[s] - reference[s] >= NO_GAP else None for s in SKILLS}
-    return Recovery(baseline, core, every, mean(student) / mean(teacher), each, student, reference, teacher)
+    each = {s: share(student[s], reference[s], teacher[s]) if gap(reference[s], teacher[s]) else None for s in SKILLS}
+    return Recovery(baseline, core, every, mean(student) / mean(teacher) if mean(teacher) else math.nan, each, student, reference, teacher)
