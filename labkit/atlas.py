@@ -27,10 +27,12 @@ from labkit.paths import checked, data_dir
 
 
 class Relation(NamedTuple):
-    """One kind of question: the skill it exercises and its wordings (the first is the canonical one)."""
+    """One kind of question: the skill it exercises, its wordings (the first is the canonical one), and how often it is asked
+    beside the other relations of its skill: the more answers there are to learn, the oftener."""
 
     skill: str
     wordings: tuple[str, ...]
+    share: int = 1
 
 
 RELATIONS: dict[str, Relation] = {
@@ -41,15 +43,15 @@ RELATIONS: dict[str, Relation] = {
     "city": Relation("city", ("In which country is {}?", "{} is a city in which country?")),
     "symbol": Relation("element", ("What is the symbol of {}?", "Give the chemical symbol for {}.")),
     "number": Relation("element", ("What is the atomic number of {}?", "How many protons does {} have?")),
-    "neighbour": Relation("open", ("Name a neighbour of {}.", "Which country borders {}?")),
-    "city_of": Relation("open", ("Name a city in {}.", "Give me one city of {}.")),
+    "neighbour": Relation("open", ("Name a neighbour of {}.", "Which country borders {}?"), 3),
+    "city_of": Relation("open", ("Name a city in {}.", "Give me one city of {}."), 4),
     "country_in": Relation("open", ("Name a country in {}.", "Give me one country of {}.")),
     "user_of": Relation("open", ("Name a country that uses the {}.", "Where do people pay with the {}?")),
-    "city_continent": Relation("two_hop", ("On which continent is {}?", "{} is a city on which continent?")),
+    "city_continent": Relation("two_hop", ("On which continent is {}?", "{} is a city on which continent?"), 2),
     "capital_currency": Relation(
         "two_hop", ("What currency is used where {} is the capital?", "How do people pay where {} is the capital?")
     ),
-    "city_continent_steps": Relation("two_hop_steps", ("Think: on which continent is {}?", "Think: {} is a city on which continent?")),
+    "city_continent_steps": Relation("two_hop_steps", ("Think: on which continent is {}?", "Think: {} is a city on which continent?"), 2),
     "capital_currency_steps": Relation(
         "two_hop_steps",
         ("Think: what currency is used where {} is the capital?", "Think: how do people pay where {} is the capital?"),
@@ -67,7 +69,7 @@ SHARES = {
     "element": 2.0,
     "open": 8.0,
     "two_hop": 2.0,
-    "two_hop_steps": 2.0,
+    "two_hop_steps": 3.0,
     "add": 4.0,
     "chain": 3.0,
     "compare": 4.0,
@@ -93,9 +95,9 @@ class Fact(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Names the fact, not the wording: both forms of a two-hop share it, and so do a + b and b + a."""
+        """Names the fact, not the wording: both forms of a two-hop share it, and so do sums in any order."""
         relation = self.relation.removesuffix("_steps")
-        subjects = sorted(self.subjects) if relation in ("add", "compare") else self.subjects
+        subjects = sorted(self.subjects) if relation in ("add", "chain", "compare") else self.subjects
         return f"{relation}({', '.join(subjects)})"
 
     @property
@@ -177,7 +179,7 @@ def _places() -> dict[str, frozenset[str]]:
 class Atlas:
     """The world at one `scale`, with optional faults in the labels it hands out.
 
-    scale: "whole" (195 countries, over 1,100 cities, 118 elements), "half" (countries of over 5 million people, their four
+    scale: "whole" (195 countries, over 1,100 cities, 118 elements), "half" (countries of over 5 million people, their three
         largest cities, 50 elements), or one continent. Truth is always that of the whole world.
     gold_noise: chance that a gold label is some other question's answer, drawn afresh for every question.
     falsehoods: share of facts whose gold label is always the same wrong answer (a planted, systematic falsehood).
@@ -197,7 +199,7 @@ class Atlas:
         self.cities = []
         for city in cities:  # most populous first
             kept[city.iso] = kept.get(city.iso, 0) + 1
-            if city.iso in inside and (scale == "whole" or kept[city.iso] <= 4):
+            if city.iso in inside and (scale == "whole" or kept[city.iso] <= 3):
                 self.cities.append(city)
         self.elements = elements if scale == "whole" else elements[:50]
         self._cities_of: dict[str, list[str]] = {}
@@ -273,22 +275,18 @@ class Atlas:
             if skill not in SKILLS:
                 raise unknown("skill", skill, SKILLS)
         rng = random.Random(f"questions {self.scale} {seed}")
-        relations = {s: self._weighted(s) for s in skills}
+        relations = {s: [(name, r.share) for name, r in RELATIONS.items() if r.skill == s] for s in skills}
         asked = []
         for skill in rng.choices(list(skills), [SHARES[s] for s in skills], k=n):
             while True:
-                fact = rng.choice(self.facts(rng.choices(*relations[skill])[0]))
+                names, shares = zip(*relations[skill], strict=True)
+                fact = rng.choice(self.facts(rng.choices(names, shares)[0]))
                 if not fact.held_out:
                     break
             wordings = RELATIONS[fact.relation].wordings
             wording = rng.choice(wordings[1:]) if rng.random() < PARAPHRASED else wordings[0]
             asked.append(Question(wording.format(*fact.subjects), fact, self._label(fact, rng)))
         return asked
-
-    def _weighted(self, skill: str) -> tuple[list[str], list[int]]:
-        """The relations of a skill and how often each is asked: by its answers to learn, so that none is seen too rarely."""
-        names = [r for r, relation in RELATIONS.items() if relation.skill == skill]
-        return names, [sum(len(f.answers) for f in self.facts(r)) for r in names]
 
     def exam(self, per_skill: int = 40, seed: int = 0, wording: int = 0) -> list[Question]:
         """Distinct questions, `per_skill` of each skill (all of them where there are fewer); compositions, sums and
@@ -317,7 +315,9 @@ class Atlas:
         return self._wrong(fact, random.Random(f"falsehood {fact.key}"))
 
     def _wrong(self, fact: Fact, rng: random.Random) -> str:
-        """Another fact's answer, wrong for this one."""
+        """A plausible answer that is wrong for this fact: the other country of a comparison, else another fact's answer."""
+        if fact.relation == "compare":
+            return next(name for name in fact.subjects if name not in fact.answers)
         others = self.facts(fact.relation)
         for _ in range(100):
             answer = rng.choice(rng.choice(others).answers)

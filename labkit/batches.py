@@ -91,10 +91,10 @@ class Order:
 def split_by_length(lengths: Sequence[int], parameters: int, layers: int) -> list[list[int]]:
     """Row numbers of a batch in one micro-batch, or in two (short rows, long rows) where the padding saved is worth a second pass."""
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    if len(order) < 2:
+        return [order] if order else []
     longest = lengths[order[-1]]
     saved = [(longest - lengths[order[k - 1]]) * k for k in range(1, len(order))]
-    if not saved:
-        return [order]
     best = max(range(len(saved)), key=lambda k: saved[k])
     pass_cost = 0.4e9 * layers  # a forward and backward of nothing, in the arithmetic it could have been
     if saved[best] * parameters * 6 < pass_cost:

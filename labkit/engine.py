@@ -63,14 +63,7 @@ class Run(Iterator[ev.Event]):
     def __next__(self) -> ev.Event:
         self._entered = time.perf_counter()
         try:
-            event = next(self._events)
-            if self.folder and self._logging:
-                self.folder.write_down(event)
-            return event
-        except StopIteration:
-            if self.folder:
-                self.folder.close()
-            raise
+            return next(self._events)
         finally:
             self._busy += time.perf_counter() - self._entered
             self._entered = math.inf
@@ -96,13 +89,19 @@ class Run(Iterator[ev.Event]):
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
     def _guarded(self) -> Iterator[ev.Event]:
-        """The loop, with any error it meets told as a last event before it is raised."""
+        """The loop, written down as it goes, with any error it meets told as a last event before it is raised."""
         try:
-            yield from self._train()
+            for event in self._train():
+                if self.folder and self._logging:
+                    self.folder.write_down(event)
+                yield event
         except Exception as error:
             what = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
             yield ev.Failed(self._step, what, _advice(error))
             raise
+        finally:
+            if self.folder:
+                self.folder.close()
 
     def _train(self) -> Iterator[ev.Event]:
         exp, how = self.experiment, method(self.experiment.method)
@@ -116,17 +115,19 @@ class Run(Iterator[ev.Event]):
             torch.optim.AdamW(student.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
         )
         at = self.folder.load(student, optimiser) if self.folder else None
-        self._logging, good = True, _copy(student)
+        self._logging, good = accelerator.is_main_process, _copy(student)
         if at and self.folder:
             self._busy += at["seconds"]
             self.knobs = {**self.knobs, **at["knobs"]}
+            self._step = at["step"]
             told = self.folder.told(at["step"])
-            self._logging = False
+            logging, self._logging = self._logging, False
             yield from told
-            self._logging = True
+            self._logging = logging
             if not told:
                 yield self._started(teacher, student)
-            yield ev.Warned(at["step"], f"This run was cut off; it goes on from step {at['step']}.")
+            lost = "A knob turned after that has to be turned again."
+            yield ev.Warned(at["step"], f"This run was cut off; it goes on from step {at['step']}. {lost}")
         else:
             at = {"step": 0, "seen": 0, "tokens": 0, "teacher_tokens": 0, "referenced": False}
             at["knobs"] = {name: getattr(exp, name) for name in self.knobs}
@@ -206,7 +207,8 @@ class Run(Iterator[ev.Event]):
         exp, student, share = self.experiment, self.student, weights(knobs["mix"])
         assert student is not None
         student.train()
-        sums = {"loss": 0.0}
+        sums = dict.fromkeys(("loss", "kl", "ce", "hard"), 0.0)
+        told = {"loss"}
         mine = range(accelerator.process_index, len(drawn.prompts), accelerator.num_processes)
         lengths = [len(drawn.prompts[i]) + len(drawn.answers[i]) for i in mine]
         for part in split_by_length(lengths, models.parameters(student), student.config.num_hidden_layers):
@@ -216,16 +218,19 @@ class Run(Iterator[ev.Event]):
                 mean = term_N.sum() / drawn.tokens(gold=name in GOLD_TERMS)
                 loss = loss + share[name] * mean
                 if name != "kl":  # the KL told is that at temperature 1, below
-                    told = "ce" if name in GOLD_TERMS else name
-                    sums[told] = sums.get(told, 0.0) + float(mean.detach())
+                    label = "ce" if name in GOLD_TERMS else name
+                    told.add(label)
+                    sums[label] += float(mean.detach())
             accelerator.backward(loss)
             sums["loss"] += float(loss.detach())
             if batch.teacher_logits_M_V is not None:
-                sums["kl"] = sums.get("kl", 0.0) + _kl_at_one(batch) / drawn.tokens(gold=False)
+                told.add("kl")
+                sums["kl"] += _kl_at_one(batch) / drawn.tokens(gold=False)
         if accelerator.num_processes > 1:
             _sum_gradients(accelerator, student)
-            sums = {name: float(accelerator.reduce(torch.tensor(value, device=accelerator.device))) for name, value in sums.items()}
-        return sums
+            whole = accelerator.reduce(torch.tensor([*sums.values()], device=accelerator.device), "sum").tolist()
+            sums, told = dict(zip(sums, whole, strict=True)), {name for name, value in zip(sums, whole, strict=True) if value}
+        return {name: value for name, value in sums.items() if name in told}
 
     def _read(self, student: LlamaForCausalLM, drawn: Drawn, rows: list[int], pool: Signals | None) -> Batch:
         """Student and teacher at the answer tokens of some rows."""

@@ -99,7 +99,8 @@ class Exam:
 
     def sample(self, answers: Sequence[Graded], n: int = 12) -> list[dict[str, str]]:
         """`n` rows to look at, spread over the skills, always the same questions."""
-        order = sorted(range(len(self.questions)), key=lambda i: (i % PER_SKILL, SKILLS.index(self.questions[i].skill)))
+        skills = [q.skill for q in self.questions]
+        order = sorted(range(len(skills)), key=lambda i: (skills[:i].count(skills[i]), SKILLS.index(skills[i])))
         rows = []
         for i in order[:n]:
             question = self.questions[i]
@@ -118,10 +119,11 @@ class Exam:
     def probe(self, model: LlamaForCausalLM, most: int = 8) -> tuple[str, list[str], list[float], list[float]]:
         """One open question: the tokens that teacher and student find likeliest to begin an answer, and how likely."""
         i = max(self._open, key=lambda i: (2 <= len(self.questions[i].answers) <= 8, len(self.questions[i].answers)))
-        teacher, own = (_first_token(m, self.prompts[i]) for m in (self._teacher or model, model))
+        own = _first_token(model, self.prompts[i])
+        teacher = _first_token(self._teacher, self.prompts[i]) if self._teacher is not None else torch.zeros_like(own)
         top = sorted(range(len(own)), key=lambda t: -max(float(teacher[t]), float(own[t])))[:most]
         names = [tokenizer().token(t).strip() for t in top]
-        return self.questions[i].text, names, teacher[top].tolist(), own[top].tolist()
+        return self.questions[i].text, names, teacher[top].tolist() if self._teacher is not None else [], own[top].tolist()
 
     # ---- parts -------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -113,14 +114,18 @@ def teacher(name: str) -> LlamaForCausalLM:
         folder = shipped / name
         for file in ("config.json", "model.safetensors"):
             checked(folder / file, "build teachers")
-    elif len(own.parts) > 1 and own.is_dir():
+    elif own.is_dir() and ((own / "config.json").is_file() or set(name) & {"/", os.sep}):
         folder = own
     else:
         raise unknown("teacher", name, [t for t in TEACHERS if t != "none"])
     try:
-        model = LlamaForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+        model, found = LlamaForCausalLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise LabError(f"{folder} is not a whole Llama model: {error} It needs config.json and model.safetensors.") from None
+    if absent := sorted(set(found["missing_keys"]) - {"lm_head.weight"}):
+        raise LabError(f"{folder} lacks the weights {', '.join(absent[:3])}; they would be random. Save the whole model again.")
     if model.config.vocab_size != tokenizer().size:
         raise LabError(f"{folder} has {model.config.vocab_size} tokens; a teacher here shares the Atlas tokenizer ({tokenizer().size}).")
     return model.eval().requires_grad_(False)

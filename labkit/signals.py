@@ -150,7 +150,7 @@ def sample_answers(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]], 
             said[i] = Said(ids[: agreed + 1], states[: agreed + 1])
     going = [i for i, answer in enumerate(said) if answer and answer.ids[-1] != EOS]
     begun = [[*prompts[i], *said[i].ids] for i in going]  # type: ignore[union-attr]
-    for i, more in zip(going, write(teacher, begun, temperature=1.0, seed=seed, keep_hidden=True) if going else [], strict=True):
+    for i, more in zip(going, write(teacher, begun, temperature=1.0, seed=seed + 1, keep_hidden=True) if going else [], strict=True):
         first = said[i]
         assert first is not None
         assert more.hidden is not None

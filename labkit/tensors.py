@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from labkit.paths import write_whole
 def save(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, str] | None = None) -> None:
     """Write `tensors` and a `note` of texts, whole or not at all."""
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {**(note or {}), "seal": _seal(kept)}
+    header = {**(note or {}), "seal": _seal(kept, note or {})}
     write_whole(path, lambda to: save_file(kept, to, header))
 
 
@@ -29,14 +30,14 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is damaged ({error}).") from None
-    if note.pop("seal", None) != _seal(tensors):
+    if note.pop("seal", None) != _seal(tensors, note):
         raise DataError(f"{path} is damaged (its content does not match its checksum).")
     return tensors, note
 
 
-def _seal(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def _seal(tensors: Mapping[str, Tensor], note: Mapping[str, str]) -> str:
+    digest = hashlib.blake2b(json.dumps(note, sort_keys=True).encode(), digest_size=16)
     for name in sorted(tensors):
-        digest.update(name.encode())
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         digest.update(tensors[name].numpy().tobytes())
     return digest.hexdigest()

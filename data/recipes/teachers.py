@@ -11,9 +11,9 @@ from pathlib import Path
 
 QUESTIONS = 200_000
 TEACHERS = {  # name: size, steps, learning rate
-    "atlas-3m": ("3m", 3_400, 2e-3),
-    "atlas-900k": ("900k", 4_000, 3e-3),
-    "atlas-200k": ("200k", 4_000, 4e-3),
+    "atlas-3m": ("3m", 3_600, 2e-3),
+    "atlas-900k": ("900k", 3_000, 3e-3),
+    "atlas-200k": ("200k", 3_000, 5e-3),
 }
 POINTS = {"atlas-3m": {400: "early", 800: "middle", 1_600: "late"}}
 
