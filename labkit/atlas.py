@@ -206,6 +206,7 @@ class Atlas:
         for city in cities:
             self._cities_of.setdefault(city.iso, []).append(city.name)
         self._facts: dict[str, list[Fact]] = {}
+        self._index: dict[str, dict[tuple[str, ...], Fact]] = {}
 
     def __repr__(self) -> str:
         return f"Atlas({self.scale!r}: {len(self.countries)} countries, {len(self.cities)} cities, {len(self.elements)} elements)"
@@ -357,16 +358,19 @@ class Atlas:
     def find(self, text: str) -> Question | None:
         """The question somebody typed, if Atlas knows it: accents, capitals and punctuation do not matter."""
         wanted = normalise(text)
-        for relation, (_, wordings) in RELATIONS.items():
-            for wording in wordings:
+        for relation, kind in RELATIONS.items():
+            for wording in kind.wordings:
                 pattern = re.escape(normalise(wording.replace("{}", "\x00"))).replace("\x00", "(.+)")
                 match = re.fullmatch(pattern, wanted)
-                if not match:
-                    continue
-                for fact in self.facts(relation):
-                    if tuple(normalise(s) for s in fact.subjects) == tuple(normalise(g) for g in match.groups()):
-                        return dataclasses.replace(ask_about(fact), text=text)
+                fact = self._by_subjects(relation).get(tuple(normalise(g) for g in match.groups())) if match else None
+                if fact:
+                    return dataclasses.replace(ask_about(fact), text=text)
         return None
+
+    def _by_subjects(self, relation: str) -> dict[tuple[str, ...], Fact]:
+        if relation not in self._index:
+            self._index[relation] = {tuple(normalise(s) for s in fact.subjects): fact for fact in self.facts(relation)}
+        return self._index[relation]
 
 
 def ask_about(fact: Fact, wording: int = 0) -> Question:

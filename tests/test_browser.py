@@ -44,7 +44,7 @@ def server(tmp_path_factory):
     environment.pop("LABKIT_DATA", None)
     command = [sys.executable, "-m", "jupyterlab", f"--port={port}", "--ip=127.0.0.1", "--no-browser", "--allow-root"]
     command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={work}", "--LabApp.expose_app_in_browser=True"]
-    command += ["--LabApp.news_url=", "--ServerApp.disable_check_xsrf=True"]
+    command.append(f"--LabApp.app_settings_dir={ROOT / 'labkit' / 'settings'}")
     log = (work / "server.log").open("w")
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 60
@@ -71,7 +71,14 @@ def page(server):
         page.goto(f"{server}/lab/tree/notebooks/00_distil_in_a_minute.ipynb?reset")
         page.wait_for_selector(".jp-Notebook .jp-Cell")
         page.wait_for_function("window.jupyterapp !== undefined")
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").first.wait_for(state="attached")
+        page.wait_for_function(
+            """async () => {
+                const context = window.jupyterapp.shell.currentWidget?.sessionContext;
+                if (!context) return false;
+                await context.ready;
+                return context.session?.kernel?.status === 'idle';
+            }"""
+        )
         yield page
         browser.close()
 

@@ -206,6 +206,7 @@ const duration = (s) => (s < 1 ? "under a second" : s < 120 ? `${Math.round(s)} 
 const SKILL_WORDS = { two_hop: "two-hop", two_hop_steps: "two-hop, in steps" };
 const KNOB_WORDS = { temperature: "T", learning_rate: "lr" };
 const skillName = (skill) => SKILL_WORDS[skill] ?? words(plain(skill, 40));
+const guessOf = (p) => (finite(p?.low) && finite(p?.high) ? p : null);
 const predictedText = (p) => `${percent(p.low).replace("%", "")} to ${percent(p.high)}`;
 const chance = (n) => (n > 0 && n < 0.005 ? "<0.01" : score(n));
 
@@ -491,7 +492,7 @@ function darkPage() {
 /** Draws into `root`. options: onKey(name), headline "core" or "all", title, predicted {low, high, confidence} or null. */
 export function createBoard(root, options = {}) {
   const headline = options.headline ?? "core", calm = matchMedia("(prefers-reduced-motion: reduce)");
-  let model = emptyModel(), predicted = options.predicted ?? null, hover = null, scale = null, look = {};
+  let model = emptyModel(), predicted = guessOf(options.predicted), hover = null, scale = null, look = {};
   let frame = 0, later = null, dirty = true, dead = false;
 
   const strip = rowOf("strip", "testid", "status", ["state", "sign", "word"], "title", "facts");
@@ -723,7 +724,7 @@ export function createBoard(root, options = {}) {
   const point = (event) => { hover = event.type === "pointermove" && model.kl.length ? scale?.stepAt(event.offsetX) ?? null : null; schedule(); };
 
   root.addEventListener("keydown", onKeydown);
-  const resized = new ResizeObserver(schedule), themed = new MutationObserver(recolour), scheme = matchMedia("(prefers-color-scheme: dark)");
+  const resized = new ResizeObserver(recolour), themed = new MutationObserver(recolour), scheme = matchMedia("(prefers-color-scheme: dark)");
   for (const canvas of [klCanvas, lossCanvas]) {
     for (const type of ["pointermove", "pointerleave"]) canvas.addEventListener(type, point);
     resized.observe(canvas);
@@ -752,7 +753,7 @@ export function createBoard(root, options = {}) {
       model.words = plain(message, 90);
       changed(false);
     },
-    setPrediction(prediction) { predicted = finite(prediction?.low) && finite(prediction?.high) ? prediction : null; changed(); },
+    setPrediction(prediction) { predicted = guessOf(prediction); changed(); },
     describe,
     destroy() {
       dead = true; cancelAnimationFrame(frame); clearTimeout(later);

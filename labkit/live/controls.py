@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from labkit.experiment import KNOBS, Experiment
 
 PANEL = tuple(name for name, entry in KNOBS.items() if entry.knob.panel)
 _STYLE = {"description_width": "98px"}
-_LAYOUT = {"width": "100%", "min_width": "0"}
+_LAYOUT = {"width": "calc(100% - 4px)", "min_width": "0"}
 
 
 def control(name: str, value: Any) -> widgets.ValueWidget:
@@ -23,21 +22,22 @@ def control(name: str, value: Any) -> widgets.ValueWidget:
     common = dict(description=knob.label, tooltip=knob.help, style=_STYLE, layout=_LAYOUT)
     if knob.choices:
         return widgets.Dropdown(options=list(knob.choices), value=value, **common)
-    if isinstance(default, float):
-        if knob.log:
-            low, high = math.log10(knob.low), math.log10(knob.high)
-            return widgets.FloatLogSlider(value=value, base=10, min=low, max=high, step=0.01, readout_format=".3g", **common)
-        return widgets.FloatSlider(value=value, min=knob.low, max=knob.high, step=0.01, readout_format=".2f", **common)
     if knob.log:
-        return widgets.SelectionSlider(options=[(f"{n:,}", n) for n in _ladder(name, value)], value=value, **common)
+        return widgets.SelectionSlider(options=_ladder(name, value), value=value, **common)
+    if isinstance(default, float):
+        return widgets.FloatSlider(value=value, min=knob.low, max=knob.high, step=0.01, readout_format=".2f", **common)
     return widgets.BoundedIntText(value=value, min=int(knob.low), max=int(knob.high), **common)
 
 
-def _ladder(name: str, value: int) -> list[int]:
-    """Round numbers to slide over (1, 2, 5, 10 ... as far as a lesson can take), and the present value."""
-    low, high = KNOBS[name].knob.low, min(KNOBS[name].knob.high, 50_000)
-    steps = {m * 10**e for e in range(7) for m in (1, 3)} if name == "gold" else {m * 10**e for e in range(7) for m in (1, 2, 5)}
-    return sorted({n for n in steps if max(low, 30) <= n <= high} | {value})
+def _ladder(name: str, value: float) -> list[tuple[str, float]]:
+    """Round numbers to slide over, as far as a lesson can take, with the present value among them."""
+    default, knob = KNOBS[name]
+    whole = isinstance(default, int)
+    mantissas = (1, 2, 5) if whole else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    low, high = max(knob.low, 30 if whole else 0), min(knob.high, 50_000)
+    rungs = {float(f"{m * 10.0**e:.3g}") for e in range(-6, 6) for m in mantissas}
+    kept = {rung for rung in rungs | {default, knob.low, 300 if name == "gold" else default} if low <= rung <= high} | {value}
+    return [(f"{rung:,.0f}", int(rung)) if whole else (f"{rung:g}", float(rung)) for rung in sorted(kept)]
 
 
 class Controls:
@@ -78,7 +78,7 @@ class Controls:
             for name, field in self.fields.items():
                 value = getattr(experiment, name)
                 if isinstance(field, widgets.SelectionSlider):
-                    field.options = [(f"{n:,}", n) for n in _ladder(name, value)]
+                    field.options = _ladder(name, value)
                 field.value = value
             self.recipe.value = experiment.recipe
         finally:

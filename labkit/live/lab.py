@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
 _CSS = """<style>
 .labkit-lab { container-type: inline-size; }
-.labkit-body { display: grid !important; grid-template-columns: minmax(230px, 300px) minmax(0, 1fr); gap: 16px; align-items: start; }
+.labkit-body { display: grid !important; grid-template-columns: minmax(220px, 260px) minmax(0, 1fr); gap: 16px; align-items: start; }
 @container (max-width: 900px) { .labkit-body { grid-template-columns: minmax(0, 1fr); } }
-.labkit-controls .widget-label { text-align: left; }
+.labkit-lab .widget-label { text-align: left; }
+.labkit-prediction .widget-html-content { line-height: 1.35; white-space: normal; }
 </style>"""
 
 

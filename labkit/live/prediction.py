@@ -14,7 +14,7 @@ from labkit.judgment import Prediction, predict
 
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95)
 _STYLE = {"description_width": "98px"}
-_LAYOUT = {"width": "100%", "min_width": "0"}
+_LAYOUT = {"width": "calc(100% - 4px)", "min_width": "0"}
 
 
 def prediction_widget(
