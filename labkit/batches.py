@@ -40,7 +40,7 @@ class Feed:
         self._gold_prompts = models.tokenizer().prompts([q.text for q in gold])
         self._gold_answers = models.tokenizer().answers([q.gold for q in gold])
         self._gold_order = Order(experiment.gold, experiment.seed + 1)
-        self._pool_order = Order(experiment.questions, experiment.seed, first_in_order=True)  # the teacher labels in this order
+        self._pool_order = Order(experiment.questions, experiment.seed, growing=True)
         self.position = {"pool": 0, "gold": 0}
 
     def next_rows(self, batch: int, gold_share: float) -> tuple[list[int], list[int]]:
@@ -62,16 +62,22 @@ class Feed:
 
 
 class Order:
-    """An endless order of `n` rows: shuffled passes one after the other, each a function of the seed and its number alone."""
+    """An endless order of `n` rows: shuffled passes one after the other, each a function of the seed and its number alone.
 
-    def __init__(self, n: int, seed: int, *, first_in_order: bool = False) -> None:
-        self.n, self.seed, self.first_in_order = n, seed, first_in_order
+    With `growing`, the first pass is twice as long: every other row is the next one in order, and between them come rows from
+    those already seen, so that a pool is labelled while the student learns instead of before.
+    """
+
+    def __init__(self, n: int, seed: int, *, growing: bool = False) -> None:
+        self.n, self.seed, self.growing = n, seed, growing
         self._passes: dict[int, list[int]] = {}
 
     def take(self, start: int, count: int) -> list[int]:
+        """`count` rows from position `start` on."""
         rows: list[int] = []
         while count > 0:
-            number, offset = divmod(start, self.n)
+            first = 2 * self.n if self.growing else self.n
+            number, offset = (0, start) if start < first else divmod(start - first + self.n, self.n)
             part = self._pass(number)[offset : offset + count]
             rows += part
             start, count = start + len(part), count - len(part)
@@ -80,10 +86,11 @@ class Order:
     def _pass(self, number: int) -> list[int]:
         if number not in self._passes:
             self._passes = {k: v for k, v in self._passes.items() if k == number - 1}
-            if number == 0 and self.first_in_order:
-                self._passes[number] = list(range(self.n))
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+            if number == 0 and self.growing:
+                again = (torch.rand(self.n, generator=generator) * torch.arange(1, self.n + 1)).int().tolist()
+                self._passes[0] = [row for pair in zip(range(self.n), again, strict=True) for row in pair]
             else:
-                generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
                 self._passes[number] = torch.randperm(self.n, generator=generator).tolist()
         return self._passes[number]
 
@@ -106,6 +113,6 @@ def first_batch(experiment: Experiment | None = None) -> models.Rows:
     """The first batch of an output-distillation run as `(tokens_B_T, mask_B_T, labels_N)`, to do a training step by hand."""
     exp = experiment or Experiment()
     pool = Signals(models.teacher(exp.teacher), Atlas(exp.scale).questions(exp.questions, POOL_SEED))
-    rows = range(min(exp.batch, exp.questions))
+    rows, _ = Feed(exp, Atlas(exp.scale), pool).next_rows(exp.batch, 0.0)
     list(pool.prepare(rows))
     return models.pad([pool.prompt(i) for i in rows], [pool.answer(i) for i in rows])

@@ -36,7 +36,7 @@ from labkit.signals import Signals
 
 WARM_STEPS, WARM_GOLD = 300, 20_000
 WARMUP = 30
-EVALUATIONS = 12
+EVALUATIONS = 9
 EXPLODED = 20.0  # nats per answer token; an untrained student is at log(1024) = 6.9
 
 

@@ -73,13 +73,13 @@ class Exam:
             self._rows = pad(self.prompts, [w.ids for w in written])
             with torch.no_grad():
                 self._teacher_states = answer_states(teacher, self._rows)
-            self.teacher_grades = self.grade(teacher)
+            self.teacher_grades = self.grade(teacher, written)
 
-    def grade(self, model: LlamaForCausalLM) -> Grades:
-        """Examine `model`; it is left as it was found."""
+    def grade(self, model: LlamaForCausalLM, written: Sequence[Written] | None = None) -> Grades:
+        """Examine `model`, which is left as it was found; `written` are its greedy answers, if they are at hand."""
         training = model.training
         model.eval()
-        answers = self._mark(write(model, self.prompts))
+        answers = self._mark(written or write(model, self.prompts))
         validity, coverage = self._open_questions(model)
         fidelity = self._fidelity(model)
         model.train(training)

@@ -89,6 +89,7 @@ def config(size: str) -> LlamaConfig:
         intermediate_size=int(8 * hidden / 3) // 8 * 8,
         max_position_embeddings=256,
         tie_word_embeddings=True,
+        initializer_range=0.7 * hidden**-0.5,  # the usual 0.02 suits widths of thousands; at 64 it wastes the first 200 steps
         bos_token_id=EOS,
         eos_token_id=EOS,
         pad_token_id=EOS,
@@ -188,10 +189,7 @@ def write(
         out = model.model(tokens, attention_mask=visible, position_ids=position, past_key_values=cache, use_cache=True)
         hidden = out.last_hidden_state[:, -1]
         logprobs = model.lm_head(hidden).float().log_softmax(-1)
-        if temperature:
-            chosen = torch.multinomial((logprobs / temperature).softmax(-1).cpu(), 1, generator=generator).to(device)
-        else:
-            chosen = logprobs.argmax(-1, keepdim=True)
+        chosen = draw((logprobs / temperature).softmax(-1), generator)[:, None] if temperature else logprobs.argmax(-1, keepdim=True)
         scores = logprobs.gather(1, chosen)[:, 0].tolist()
         for column, row in enumerate(alive):
             written[row].ids.append(int(chosen[column]))
@@ -212,6 +210,13 @@ def write(
     if keep_hidden:
         return [Written(w.ids, w.logprobs, torch.stack(s)) for w, s in zip(written, states, strict=True)]
     return written
+
+
+def draw(probabilities_N_V: Tensor, generator: torch.Generator) -> Tensor:
+    """One token a row, `(N,)`: the inverse of the cumulative distribution, ten times as fast here as `multinomial`."""
+    cumulative = probabilities_N_V.cumsum(-1)
+    where = torch.rand(len(cumulative), 1, generator=generator).to(cumulative.device) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, where, right=True)[:, 0].clamp(max=cumulative.shape[-1] - 1)
 
 
 class Rows(NamedTuple):

@@ -19,7 +19,7 @@ from transformers import LlamaForCausalLM
 from labkit import tensors
 from labkit.atlas import Question
 from labkit.errors import DataError
-from labkit.models import EOS, answer_states, fingerprint, pad, tokenizer, write
+from labkit.models import EOS, answer_states, draw, fingerprint, pad, tokenizer, write
 from labkit.paths import home_dir
 
 CHUNK = 512  # questions the teacher answers at a time; fixed, because what it writes depends on it to the last bit
@@ -142,7 +142,7 @@ def sample_answers(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]], 
     for start in range(0, len(order), PASS):
         rows = order[start : start + PASS]
         hidden = answer_states(teacher, pad([prompts[i] for i in rows], [guesses[i] for i in rows]))
-        drawn = torch.multinomial(teacher.lm_head(hidden).float().softmax(-1).cpu(), 1, generator=generator)[:, 0]
+        drawn = draw(teacher.lm_head(hidden).float().softmax(-1), generator)
         lengths = [len(guesses[i]) for i in rows]
         for i, own, states in zip(rows, drawn.split(lengths), hidden.split(lengths), strict=True):
             ids = own.tolist()

@@ -100,9 +100,10 @@ def by_hand(exp: Experiment, steps: int, start: dict | None = None) -> tuple[lis
         pool = Signals(models.teacher(exp.teacher), world.questions(exp.questions, 7))
         for _ in pool.prepare(range(exp.questions)):
             pass
-        rows = [
-            (pool.prompt(i), pool.answer(i), models.teacher(exp.teacher).lm_head(pool.hidden([i]).float())) for i in range(exp.questions)
-        ]
+        again = torch.rand(exp.questions, generator=torch.Generator().manual_seed(exp.seed * 1_000_003))
+        for new in range(exp.questions):  # a new question, then one of those already seen
+            for i in (new, int(again[new] * (new + 1))):
+                rows.append((pool.prompt(i), pool.answer(i), models.teacher(exp.teacher).lm_head(pool.hidden([i]).float())))
     asked = world.questions(exp.gold, 11)
     gold = list(zip(tokenizer.prompts([q.text for q in asked]), tokenizer.answers([q.gold for q in asked]), [None] * exp.gold, strict=True))
     gold = [gold[i] for i in torch.randperm(exp.gold, generator=torch.Generator().manual_seed((exp.seed + 1) * 1_000_003))]
@@ -238,18 +239,25 @@ def test_a_split_is_a_partition(lengths: list[int], size: str):
 
 
 @given(st.integers(1, 40), st.integers(0, 2**31), st.booleans(), st.lists(st.integers(0, 50), max_size=6))
-def test_every_pass_asks_every_question_once(n: int, seed: int, first: bool, counts: list[int]):
-    order = Order(n, seed, first_in_order=first)
+def test_every_pass_asks_every_question_once(n: int, seed: int, growing: bool, counts: list[int]):
+    order = Order(n, seed, growing=growing)
     taken: list[int] = []
     for count in counts:
         rows = order.take(len(taken), count)
         assert len(rows) == count
         taken += rows
-    for number in range(len(taken) // n):
-        assert sorted(taken[number * n : (number + 1) * n]) == list(range(n))
-    assert not first or taken[:n] == list(range(n))[: len(taken)]
-    assert Order(n, seed, first_in_order=first).take(0, len(taken)) == taken, "however it is cut"
-    assert Order(n, seed, first_in_order=first).take(len(taken) // 2, 5) == (taken + order.take(len(taken), 5 + n))[len(taken) // 2 :][:5]
+    begun = 2 * n if growing else 0
+    for start in range(begun, len(taken) - n + 1, n):
+        assert sorted(taken[start : start + n]) == list(range(n))
+    assert Order(n, seed, growing=growing).take(0, len(taken)) == taken, "however it is cut"
+    assert Order(n, seed, growing=growing).take(len(taken) // 2, 5) == (taken + order.take(len(taken), 5 + n))[len(taken) // 2 :][:5]
+
+
+@given(st.integers(1, 40), st.integers(0, 2**31))
+def test_a_growing_pass_takes_new_rows_in_order_and_seen_ones_between(n: int, seed: int):
+    first = Order(n, seed, growing=True).take(0, 2 * n)
+    assert first[::2] == list(range(n))
+    assert all(again <= new for new, again in zip(first[::2], first[1::2], strict=True))
 
 
 def test_orders_differ_by_seed_and_by_pass():
