@@ -54,6 +54,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     os.close(handle)
     try:
         write(Path(name))
+        os.chmod(name, 0o644)  # the temporary file was private
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)

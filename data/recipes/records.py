@@ -5,9 +5,12 @@ Lesson 00 and its two baselines, over three seeds; and the label-budget baseline
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 from labkit.lessons import LESSONS
+from labkit.records import load
 from labkit.runs import record
 
 SEEDS = 3
@@ -23,3 +26,17 @@ def build(folder: Path) -> None:
                 made = record(recipe)
                 made.save(folder / f"{recipe.key}.jsonl.gz")
                 print(recipe.recipe, {name: round(value, 2) for name, value in made.skills.items()}, flush=True)
+    seal(folder)
+
+
+def seal(folder: Path) -> None:
+    """A manifest with the checksum and recipe of every record in the folder."""
+    manifest = {
+        path.name: {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "recipe": load(path).experiment.recipe,
+            "licence": "Apache-2.0",
+        }
+        for path in sorted(folder.glob("*.jsonl.gz"))
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
