@@ -22,10 +22,15 @@ $(VENV)/dev.done: $(VENV)/lab.done
 test: check unit notebook browser
 	@echo "All tests passed."
 
+# Debian's packages that only tests need: $(call debian,command,package).
+debian = command -v $(1) >/dev/null || { echo "installing Debian's $(2)"; \
+  S=$$([ $$(id -u) = 0 ] || echo sudo); $$S apt-get update -qq && $$S apt-get install -y -qq $(2) >/dev/null; }
+
 check: $(VENV)/dev.done
 	$(BIN)/ruff format --check labkit tests data/recipes
 	$(BIN)/ruff check labkit tests data/recipes
 	$(BIN)/mypy
+	@$(call debian,node,nodejs)
 	node --test tests/js/*.test.mjs
 
 unit: $(VENV)/dev.done
@@ -36,8 +41,7 @@ notebook: $(VENV)/dev.done
 	LABKIT_QUICK=1 LABKIT_HOME=$$(mktemp -d) $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks
 
 browser: $(VENV)/dev.done
-	@command -v chromium >/dev/null || { echo "installing Debian's Chromium"; \
-	  S=$$([ $$(id -u) = 0 ] || echo sudo); $$S apt-get update -qq && $$S apt-get install -y -qq chromium >/dev/null; }
+	@$(call debian,chromium,chromium)
 	$(BIN)/python -m pytest -q -m browser tests
 
 # Every notebook in full, as a learner runs it.

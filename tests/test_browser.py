@@ -2,119 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from browsing import board, jupyterlab, opened, press, run_cell, slider, step_of, wait_for_state, wait_for_step
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parent.parent
 ARTIFACTS = Path(__file__).parent / "artifacts"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """JupyterLab on a free port, serving a copy of the notebooks with the lab's own home elsewhere."""
-    work = tmp_path_factory.mktemp("lab")
-    shutil.copytree(ROOT / "notebooks", work / "notebooks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "LABKIT_HOME": str(work / "home"),
-        "JUPYTER_CONFIG_DIR": str(work / "config"),
-        "JUPYTER_DATA_DIR": str(work / "data"),
-    }
-    environment.pop("LABKIT_DATA", None)
-    command = [sys.executable, "-m", "jupyterlab", f"--port={port}", "--ip=127.0.0.1", "--no-browser", "--allow-root"]
-    command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={work}", "--LabApp.expose_app_in_browser=True"]
-    command.append(f"--LabApp.app_settings_dir={ROOT / 'labkit' / 'settings'}")
-    log = (work / "server.log").open("w")
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.2)
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def page(server):
-    from playwright.sync_api import sync_playwright
-
-    assert CHROMIUM, "Chromium is missing: `make browser` installs Debian's"
+def page(tmp_path_factory):
     ARTIFACTS.mkdir(exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        page = browser.new_page(viewport={"width": 1500, "height": 1100})
-        page.set_default_timeout(90_000)
-        page.goto(f"{server}/lab/tree/notebooks/00_distil_in_a_minute.ipynb?reset")
-        page.wait_for_selector(".jp-Notebook .jp-Cell")
-        page.wait_for_function("window.jupyterapp !== undefined")
-        page.wait_for_function(
-            """async () => {
-                const context = window.jupyterapp.shell.currentWidget?.sessionContext;
-                if (!context) return false;
-                await context.ready;
-                return context.session?.kernel?.status === 'idle';
-            }"""
-        )
+    with jupyterlab(tmp_path_factory.mktemp("lab")) as address, opened(address) as page:
         yield page
-        browser.close()
-
-
-def run_cell(page, number: int) -> None:
-    """Run one cell the way the menu does, without waiting for it."""
-    page.evaluate(
-        """(number) => {
-            const notebook = window.jupyterapp.shell.currentWidget.content;
-            notebook.activeCellIndex = number;
-            window.jupyterapp.commands.execute('notebook:run-cell');
-        }""",
-        number,
-    )
-
-
-def board(page):
-    return page.locator(".dlab").first
-
-
-def step_of(page) -> int:
-    return int(board(page).get_attribute("data-step") or 0)
-
-
-def wait_for_step(page, at_least: int) -> None:
-    page.wait_for_function("(n) => Number(document.querySelector('.dlab')?.dataset.step ?? 0) >= n", arg=at_least)
-
-
-def set_slider(page, label: str, keys: str, times: int) -> None:
-    handle = page.get_by_role("slider", name=label).first if page.get_by_role("slider", name=label).count() else None
-    if handle is None:
-        row = page.locator(".labkit-controls .widget-hslider, .labkit-controls .jupyter-widget-hslider", has_text=label).first
-        handle = row.locator(".noUi-handle").first
-    handle.focus()
-    for _ in range(times):
-        handle.press(keys)
 
 
 def test_a_recorded_run_is_on_screen_before_anything_is_pressed(page):
@@ -126,7 +29,7 @@ def test_a_recorded_run_is_on_screen_before_anything_is_pressed(page):
 
 
 def test_run_trains_a_student_and_the_curve_falls(page):
-    page.get_by_role("button", name="Run", exact=True).click()
+    press(page, "Run")
     page.wait_for_function("document.querySelector('.dlab')?.dataset.ghost === '1'")  # the recording became the ghost
     wait_for_step(page, 25)
     assert board(page).get_attribute("data-state") in ("training", "labelling")
@@ -135,7 +38,8 @@ def test_run_trains_a_student_and_the_curve_falls(page):
 
 def test_temperature_turned_during_the_run_leaves_a_mark_on_the_curve(page):
     before = int(board(page).get_attribute("data-knob-marks"))
-    set_slider(page, "Temperature", "ArrowRight", 20)
+    for _ in range(5):
+        slider(page, "Temperature").press("ArrowRight")
     page.wait_for_function("(n) => Number(document.querySelector('.dlab').dataset.knobMarks) > n", arg=before)
     here = step_of(page)
     wait_for_step(page, here + 10)
@@ -143,13 +47,13 @@ def test_temperature_turned_during_the_run_leaves_a_mark_on_the_curve(page):
 
 
 def test_pause_holds_the_run_and_resume_goes_on(page):
-    page.get_by_role("button", name="Pause", exact=True).click()
-    page.wait_for_function("document.querySelector('.dlab').dataset.state === 'paused'")
+    press(page, "Pause")
+    wait_for_state(page, "paused")
     page.wait_for_timeout(500)
     here = step_of(page)
     page.wait_for_timeout(1500)
     assert step_of(page) == here
-    page.get_by_role("button", name="Resume", exact=True).click()
+    press(page, "Resume")
     wait_for_step(page, here + 5)
 
 
@@ -158,8 +62,8 @@ def test_cold_controls_are_locked_while_running(page):
 
 
 def test_stop_ends_in_order_with_an_exam(page):
-    page.get_by_role("button", name="Stop", exact=True).click()
-    page.wait_for_function("['stopped', 'finished'].includes(document.querySelector('.dlab').dataset.state)")
+    press(page, "Stop")
+    wait_for_state(page, "stopped", "finished")
     assert page.locator("[data-testid='samples'] td[data-verdict]").count() >= 8
     text = page.locator("[data-testid='recovery']").inner_text()
     assert re.search(r"recall", text)

@@ -20,7 +20,7 @@ from labkit.records import NO_GAP, Record, mean
 
 ARM_COLOURS = ("baseline", "baseline", "student", "teacher")
 SOFT = {"output": "soft labels", "answers": "hard answers", "gold": "gold labels"}
-SKILL_WORDS = {"two_hop": "two-hop", "two_hop_steps": "two-hop, in steps"}
+SKILL_WORDS = {"two_hop": "two-hop", "two_hop_steps": "two-hop steps"}
 KNOB_WORDS = {"temperature": "T", "learning_rate": "lr"}
 LABEL_BUDGET, SAME_QUESTIONS = "label budget", "same questions"
 

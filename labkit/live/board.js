@@ -158,9 +158,10 @@ export function recoveryOf(model, headline = "core") {
   const core = rows.filter((r) => isCore(r.skill, headline));
   const sources = [student, teacher, gold?.skills].filter(Boolean);  // a mean compares like with like: the skills all share
   const shared = core.map((r) => r.skill).filter((k) => sources.every((s) => finite(s[k])));
+  const labels = model.started?.experiment?.gold, budget = finite(labels) ? count(labels, "gold label") : GOLD;
   return {
     why, core, beside: rows.filter((r) => !isCore(r.skill, headline)), shared, step: model.exam?.step ?? null,
-    baseline: gold ? `${plain(gold.recipe) || GOLD} (${count(gold.seeds, "seed")})` : "",
+    baseline: gold ? `${budget} (${count(gold.seeds, "seed")})` : "",
     mean: row("mean", meanOver(shared, student), meanOver(shared, teacher), meanOver(shared, gold?.skills)),
   };
 }
@@ -171,7 +172,7 @@ export function waterfallOf(model, headline = "core") {
   const arms = [
     { key: "gold", label: "gold labels", scores: model.references[GOLD]?.skills },
     { key: "hard", label: "hard answers", long: "the teacher's answers as hard labels", scores: model.references[HARD]?.skills },
-    { key: "soft", label: `${method === "output" ? "soft labels" : words(plain(method, 20))} (this run)`, scores: model.exam?.skills },
+    { key: "soft", label: method === "output" ? "soft labels" : words(plain(method, 20)), long: "this run", scores: model.exam?.skills },
     { key: "teacher", label: "teacher", scores: model.references.teacher?.skills },
   ];
   const measured = arms.filter((a) => a.scores);
@@ -203,7 +204,7 @@ const signed = (n) => (n < 0 ? "−" : "+") + Math.abs(n).toFixed(2);
 const size = (n) => (n >= 1e6 ? `${(n / 1e6).toFixed(1)}M` : n >= 1e3 ? `${Math.round(n / 1e3)}k` : whole(n));
 const list = (names) => (names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`);
 const duration = (s) => (s < 1 ? "under a second" : s < 120 ? `${Math.round(s)} s` : `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`);
-const SKILL_WORDS = { two_hop: "two-hop", two_hop_steps: "two-hop, in steps" };
+const SKILL_WORDS = { two_hop: "two-hop", two_hop_steps: "two-hop steps" };
 const KNOB_WORDS = { temperature: "T", learning_rate: "lr" };
 const skillName = (skill) => SKILL_WORDS[skill] ?? words(plain(skill, 40));
 const guessOf = (p) => (finite(p?.low) && finite(p?.high) ? p : null);
@@ -589,7 +590,7 @@ export function createBoard(root, options = {}) {
     const [zero, one] = skillRows.firstChild.children[1].children;
     put(zero, shown ? "baseline" : "0"); put(one, shown ? "teacher" : "1");
     rows.forEach((x, i) => drawSkill(skillRows.children[i + 1], x, shown));
-    put(skillRows.children[1].firstChild, `mean of ${r.shared.length || r.core.length}${headline === "all" ? "" : " core"}`);
+    put(skillRows.children[1].firstChild, `mean of ${r.shared.length || r.core.length}`);
     const band = skillRows.children[1].children[1].firstChild;
     band.hidden = !shown || !predicted;
     if (predicted) stretch(band, predicted.low, predicted.high);

@@ -12,7 +12,7 @@ from labkit.errors import LabError
 from labkit.experiment import KNOBS, Experiment
 
 PANEL = tuple(name for name, entry in KNOBS.items() if entry.knob.panel)
-_STYLE = {"description_width": "98px"}
+_STYLE = {"description_width": "90px"}
 _LAYOUT = {"width": "calc(100% - 4px)", "min_width": "0"}
 
 

@@ -23,7 +23,7 @@ from labkit.lessons import Lesson
 from labkit.live.controls import Controls
 from labkit.live.prediction import prediction_widget
 from labkit.live.pump import Session
-from labkit.records import Record, Store
+from labkit.records import NO_GAP, Record, Store
 
 if TYPE_CHECKING:
     from labkit.engine import Run
@@ -33,6 +33,7 @@ _CSS = """<style>
 .labkit-body { display: grid !important; grid-template-columns: minmax(220px, 260px) minmax(0, 1fr); gap: 16px; align-items: start; }
 @container (max-width: 900px) { .labkit-body { grid-template-columns: minmax(0, 1fr); } }
 .labkit-lab .widget-label { text-align: left; }
+.labkit-controls .widget-readout { min-width: 48px; }
 .labkit-prediction .widget-html-content { line-height: 1.35; white-space: normal; }
 </style>"""
 
@@ -234,8 +235,8 @@ class Lab:
         record = self.record
         if self.prediction and record and record.complete and "label budget" in record.references:
             found = record.recovery().mean
-            if math.isfinite(found):
-                self._say(score(self.prediction, found).sentence)
+            no_gap = f"No gap: the teacher is less than {NO_GAP} above the baseline, so there is no recovery to score."
+            self._say(score(self.prediction, found).sentence if math.isfinite(found) else no_gap)
 
 
 def _board(kind: str, title: str) -> Any:

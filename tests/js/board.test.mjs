@@ -6,7 +6,7 @@ import {
   decimate, describeModel, emptyModel, fold, logDomain, mergeSamples, milestones, nats, plain, rateOf, recoveryOf, sentenceOf, stateOf, waterfallOf,
 } from "../../labkit/live/board.js";
 
-const started = (more = {}) => ({ event: "started", experiment: { method: "output" }, title: "t", teacher_parameters: 2.9e6,
+const started = (more = {}) => ({ event: "started", experiment: { method: "output", gold: 300 }, title: "t", teacher_parameters: 2.9e6,
   student_parameters: 57e3, steps: 100, questions: 1000, skills: ["recall", "add", "compare", "two_hop"], machine: "m", resumed_at: 0, ...more });
 const step = (n, kl = 1, more = {}) => ({ event: "step", step: n, seconds: n / 10, questions_seen: n * 128, values: { loss: kl, kl }, ...more });
 const reference = (name, skills, more = {}) => ({ event: "reference", name, skills, curve: [], recipe: "", seeds: 1, ...more });
@@ -19,7 +19,7 @@ const near = (a, b) => assert.ok(Math.abs(a - b) < 1e-9, `${a} is not ${b}`);
 const TEACHER = { recall: 1, add: 0.9, compare: 0.95, two_hop: 0.5 };
 const GOLD = { recall: 0.2, add: 0.1, compare: 0.93, two_hop: 0.1 };
 const STUDENT = { recall: 0.95, add: 0.3, compare: 0.9, two_hop: 0.1 };
-const references = [reference("teacher", TEACHER), reference("label budget", GOLD, { recipe: "300 gold labels", seeds: 3 })];
+const references = [reference("teacher", TEACHER), reference("label budget", GOLD, { recipe: "labkit method=gold", seeds: 3 })];
 
 // ---------------------------------------------------------------- folding
 
@@ -82,11 +82,9 @@ test("a run resumed without its beginning claims no halving", () => {
   assert.deepEqual(m.marks, {});
 });
 
-test("20,000 events fold in under 100 ms and memory stays bounded", () => {
+test("memory stays bounded over 20,000 events", () => {
   const events = [started({ steps: 20000 }), ...Array.from({ length: 20000 }, (_, i) => step(i + 1, 1 + Math.sin(i)))];
-  foldAll(events.slice(0, 2000));
-  const from = performance.now(), m = foldAll(events), took = performance.now() - from;
-  assert.ok(took < 100, `${took} ms`);
+  const m = foldAll(events);
   assert.ok(m.kl.length <= 4000 && m.loss.length <= 4000);
   assert.equal(m.kl[0][0], 1);
   assert.equal(m.kl.at(-1)[0], 20000);
