@@ -15,8 +15,9 @@ $(VENV)/lab.done: requirements.txt constraints.txt pyproject.toml
 	$(BIN)/python -m pip install -q -r requirements.txt -c constraints.txt
 	touch $@
 
-$(VENV)/dev.done: $(VENV)/lab.done
+$(VENV)/dev.done: $(VENV)/lab.done tests/peers.txt
 	$(BIN)/python -m pip install -q -e '.[lab,dev]' -c constraints.txt
+	$(BIN)/python -m pip install -q --no-deps -r tests/peers.txt
 	touch $@
 
 test: check unit notebook browser
@@ -49,7 +50,6 @@ notebooks: $(VENV)/dev.done
 	$(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 
 bench: $(VENV)/dev.done
-	$(BIN)/python -m pip install -q -e '.[lab,dev,bench]' -c constraints.txt
 	$(BIN)/python tests/bench.py
 
 clean:

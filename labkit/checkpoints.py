@@ -1,6 +1,7 @@
 """A run's folder: its log of events, and one checkpoint from which it goes on to the bit-identical result.
 
 Both survive a kill at any moment: the checkpoint is replaced whole or not at all, and a log line cut short is left out.
+One run at a time has the folder: a lock tells a second one.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from filelock import FileLock, Timeout
 from transformers import LlamaForCausalLM
 
 from labkit import events as ev
 from labkit import tensors
 from labkit.errors import DataError
-from labkit.experiment import Experiment
+from labkit.experiment import KNOBS, Experiment
 from labkit.paths import write_whole
 from labkit.records import read_events
 
@@ -28,11 +30,20 @@ class Folder:
         self.path, self.experiment = path, experiment
         self.checkpoint, self.log = path / "checkpoint.safetensors", path / "events.jsonl"
         self._open: TextIO | None = None
+        self._lock = FileLock(path / "lock")
+
+    def claim(self) -> bool:
+        """Whether this run may use the folder: no other has it now."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        return True
 
     def write_down(self, event: ev.Event) -> None:
         """Append an event to the log. Without a checkpoint to go on from, the log begins anew."""
         if self._open is None:
-            self.path.mkdir(parents=True, exist_ok=True)
             self._open = self.log.open("a" if self.checkpoint.exists() else "w", encoding="utf-8")
         self._open.write(ev.dumps(event) + "\n")
         self._open.flush()
@@ -41,6 +52,7 @@ class Folder:
         if self._open:
             self._open.close()
             self._open = None
+        self._lock.release()
 
     def told(self, step: int) -> Sequence[ev.Event]:
         """The events up to the checkpoint at `step`, without an ending the run may have had there; the log is cut back to them."""
@@ -55,6 +67,18 @@ class Folder:
         text = "".join(ev.dumps(event) + "\n" for event in told)
         write_whole(self.log, lambda to: to.write_text(text, encoding="utf-8"))
         return told
+
+    def turned(self) -> bool:
+        """Whether the run that left a checkpoint here had knobs turned, so that going on would not give what the recipe says."""
+        try:
+            knobs = json.loads(tensors.note(self.checkpoint)["position"])["knobs"] if self.checkpoint.exists() else {}
+        except (DataError, KeyError, ValueError):
+            return False  # `load` will say what is wrong with it
+        return any(KNOBS[name].knob.identity and value != getattr(self.experiment, name) for name, value in knobs.items())
+
+    def forget(self) -> None:
+        """Let the next run begin anew."""
+        self.checkpoint.unlink(missing_ok=True)
 
     def save(self, student: LlamaForCausalLM, optimiser: torch.optim.Optimizer, position: Mapping[str, Any]) -> None:
         """Weights and optimiser state as one safetensors file, position and recipe as JSON in its header."""
@@ -84,5 +108,6 @@ class Folder:
         with torch.no_grad():
             for name, parameter in student.named_parameters():
                 parameter.copy_(kept[f"weight/{name}"])
-                optimiser.state[parameter] = {key: kept[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+                state = {key: kept[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+                optimiser.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in state.items()}
         return position

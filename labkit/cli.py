@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -71,6 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return options.call(options) or 0
     except LabError as error:
         print(f"labkit: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"labkit: {need(error.name or 'a package', f'labkit {options.command}')}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("labkit: stopped. A run that was cut off goes on from its last checkpoint when it is run again.", file=sys.stderr)
@@ -173,19 +177,28 @@ def check_all(options: argparse.Namespace) -> int:
         print(f"{'ok     ' if found else 'missing'} {package}")
     bad = 0
     for manifest in sorted(data_dir().rglob("manifest.json")):
-        import json
-
-        for name, entry in json.loads(manifest.read_text(encoding="utf-8")).items():
+        try:
+            entries = json.loads(manifest.read_text(encoding="utf-8"))
+        except ValueError:
+            entries = {"manifest.json": {"sha256": ""}}  # which then says that it is damaged
+        for name, entry in entries.items():
             if "sha256" not in entry:
                 continue
             try:
-                checked(manifest.parent / name, f"build {manifest.parent.name}")
+                checked(manifest.parent / name, _rebuild(manifest.parent))
                 print(f"ok      {(manifest.parent / name).relative_to(data_dir())}")
             except LabError as error:
                 bad += 1
                 print(f"damaged {error}")
     print(f"{len(list(Store().shipped.glob('*.jsonl.gz')))} recorded runs shipped, {len(list(Store().own.glob('*.jsonl.gz')))} made here")
     return 1 if bad else 0
+
+
+def _rebuild(folder: Path) -> str:
+    """The command that rebuilds a folder of shipped data."""
+    if folder.parent.name == "teachers":
+        return f"build teachers {folder.name.removesuffix('-early').removesuffix('-middle').removesuffix('-late')}"
+    return "build " + {"atlas": "tables", "tokenizers": "tokenizer", "teachers": "card"}.get(folder.name, folder.name)
 
 
 def read(path: Path) -> str:

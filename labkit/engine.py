@@ -8,8 +8,8 @@ paused run is simply one that nobody is asking for its next event. Between two s
 
 from __future__ import annotations
 
+import copy
 import math
-import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -29,8 +29,8 @@ from labkit.checkpoints import Folder
 from labkit.errors import DataError, LabError, unknown
 from labkit.evaluate import Exam
 from labkit.experiment import KNOBS, Experiment, check
-from labkit.methods import GOLD_TERMS, Batch, Method, method, weights
-from labkit.paths import home_dir
+from labkit.methods import GOLD_TERMS, Batch, Compare, Method, comparison, method, weights
+from labkit.paths import made_here
 from labkit.records import Store
 from labkit.signals import Signals
 
@@ -56,7 +56,7 @@ class Run(Iterator[ev.Event]):
         self.knobs: Mapping[str, Any] = {n: getattr(experiment, n) for n, entry in KNOBS.items() if entry.knob.hot}
         self._stopping = False
         self._logging = False  # not before the folder is known to be this run's
-        self._step = 0
+        self.step = 0
         self._busy, self._entered = 0.0, math.inf
         self._events = self._guarded()
 
@@ -97,7 +97,7 @@ class Run(Iterator[ev.Event]):
                 yield event
         except Exception as error:
             what = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-            yield ev.Failed(self._step, what, _advice(error))
+            yield ev.Failed(self.step, what, _advice(error))
             raise
         finally:
             if self.folder:
@@ -107,31 +107,37 @@ class Run(Iterator[ev.Event]):
         exp, how = self.experiment, method(self.experiment.method)
         if how.needs_signal and exp.teacher == "none":
             raise LabError(f"method={exp.method!r} needs a teacher: choose one, or method='gold'.")
+        comparison(exp)  # refused before anything is loaded, not at the first step
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
         world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods)
-        teacher = None if exp.teacher == "none" else models.teacher(exp.teacher).to(accelerator.device)
+        teacher = None if exp.teacher == "none" else _on(accelerator.device, models.teacher(exp.teacher))
         student = self.student = models.student(exp.student, exp.seed).to(accelerator.device)
         optimiser = accelerator.prepare(
             torch.optim.AdamW(student.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
         )
+        alone = not self.folder or not accelerator.is_main_process or self.folder.claim()
+        if not alone:
+            self.folder = None
         at = self.folder.load(student, optimiser) if self.folder else None
         self._logging, good = accelerator.is_main_process, _copy(student)
         if at and self.folder:
             self._busy += at["seconds"]
             self.knobs = {**self.knobs, **at["knobs"]}
-            self._step = at["step"]
+            self.step = at["step"]
             told = self.folder.told(at["step"])
             logging, self._logging = self._logging, False
             yield from told
             self._logging = logging
-            if not told:
+            if not told:  # the log is gone: this much can be told again
+                at["referenced"] = False
                 yield self._started(teacher, student)
-            lost = "A knob turned after that has to be turned again."
-            yield ev.Warned(at["step"], f"This run was cut off; it goes on from step {at['step']}. {lost}")
+            yield ev.Warned(at["step"], f"This run was cut off; it goes on from step {at['step']}.")
         else:
             at = {"step": 0, "seen": 0, "tokens": 0, "teacher_tokens": 0, "referenced": False}
             at["knobs"] = {name: getattr(exp, name) for name in self.knobs}
             yield self._started(teacher, student)
+            if not alone:
+                yield ev.Warned(0, "The same recipe is being run elsewhere at this moment, so this run keeps no checkpoint.")
             if exp.start == "warm":
                 yield from self._warm_up(student)
                 good = _copy(student)
@@ -144,7 +150,7 @@ class Run(Iterator[ev.Event]):
         for step in range(at["step"] + 1, exp.steps + 1):
             if self._stopping:
                 break
-            self._step = step
+            self.step = step
             for name, value in self.knobs.items():
                 if value != at["knobs"][name]:
                     if name != "speed":
@@ -160,11 +166,13 @@ class Run(Iterator[ev.Event]):
             rate = at["knobs"]["learning_rate"] * schedule(step, exp.steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            values = self._gradients(accelerator, how, drawn, pool, at["knobs"])
+            values = self._gradients(accelerator, how, comparison(exp, step), drawn, pool, at["knobs"])
             values["grad_norm"] = float(accelerator.clip_grad_norm_(student.parameters(), 1.0))
             values["lr"] = rate
             if not math.isfinite(values["grad_norm"]) or not values["loss"] < EXPLODED * max(1.0, at["knobs"]["temperature"] ** 2):
                 student.load_state_dict(good)
+                if self.folder:
+                    self.folder.forget()  # it would only lead here again
                 yield ev.Failed(
                     step,
                     f"the loss became {values['loss']:.4g} at step {step}, so the run was stopped",
@@ -198,13 +206,13 @@ class Run(Iterator[ev.Event]):
     # ---- parts -------------------------------------------------------------------------------------------------------
 
     def _gradients(
-        self, accelerator: Accelerator, how: Method, drawn: Drawn, pool: Signals | None, knobs: Mapping[str, Any]
+        self, accelerator: Accelerator, how: Method, compare: Compare, drawn: Drawn, pool: Signals | None, knobs: Mapping[str, Any]
     ) -> dict[str, float]:
         """Leave the gradient of the whole batch's loss on the student; returns the numbers of the step.
 
         Every term is divided once, by the answer tokens of the whole batch, so neither micro-batches nor processes change it.
         """
-        exp, student, share = self.experiment, self.student, weights(knobs["mix"])
+        student, share = self.student, weights(knobs["mix"])
         assert student is not None
         student.train()
         sums = dict.fromkeys(("loss", "kl", "ce", "hard"), 0.0)
@@ -214,7 +222,7 @@ class Run(Iterator[ev.Event]):
         for part in split_by_length(lengths, models.parameters(student), student.config.num_hidden_layers):
             batch = self._read(student, drawn, [mine[i] for i in part], pool)
             loss = torch.zeros((), device=accelerator.device)
-            for name, term_N in how.terms(batch, exp.divergence, knobs["temperature"]).items():
+            for name, term_N in how.terms(batch, compare, knobs["temperature"]).items():
                 mean = term_N.sum() / drawn.tokens(gold=name in GOLD_TERMS)
                 loss = loss + share[name] * mean
                 if name != "kl":  # the KL told is that at temperature 1, below
@@ -261,7 +269,7 @@ class Run(Iterator[ev.Event]):
         recipe = self.experiment.baseline().but(
             start="random", gold=WARM_GOLD, steps=WARM_STEPS, teacher="none", gold_noise=0.0, falsehoods=0.0
         )
-        path = home_dir() / "starts" / f"{recipe.key}.safetensors"
+        path = made_here("starts") / f"{recipe.key}.safetensors"
         if not path.exists():
             before = Run(recipe)
             for event in before:
@@ -306,6 +314,11 @@ def schedule(step: int, steps: int) -> float:
     return min(1.0, step / WARMUP) * (0.05 + 0.475 * (1 + math.cos(math.pi * (step - 1) / steps)))
 
 
+def _on(device: torch.device, teacher: LlamaForCausalLM) -> LlamaForCausalLM:
+    """The teacher on a device; a copy if that is not the CPU, since `labkit.teacher()` hands the cached one to everybody."""
+    return teacher if device.type == "cpu" else copy.deepcopy(teacher).to(device)
+
+
 def _copy(student: LlamaForCausalLM) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in student.state_dict().items()}
 
@@ -336,5 +349,5 @@ def _advice(error: Exception) -> str:
     if isinstance(error, MemoryError) or "out of memory" in str(error):
         return "The machine ran out of memory. Choose a smaller student, a smaller batch, or fewer questions."
     if isinstance(error, OSError):
-        return f"Writing or reading a file failed. Check the free space and the permissions of {os.fspath(home_dir())}."
+        return "Writing or reading a file failed. Check the free space, and that you may write to the lab's home folder (LABKIT_HOME)."
     return "This is a fault of the lab, not yours. The last checkpoint is kept; please report the message above."

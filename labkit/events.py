@@ -38,7 +38,6 @@ class Started(Event):
     questions: int
     skills: tuple[str, ...]
     machine: str
-    resumed_at: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from labkit.errors import LabError, unknown
 STUDENTS = ("22k", "57k", "200k", "900k", "3m")
 TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", "none")
 METHODS = ("output", "answers", "gold")
-DIVERGENCES = ("forward_kl",)
+DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "logit_mse")
+TAILS = ("bucket", "teacher_renormalised", "both_renormalised", "raw", "clamped", "sampled")
 WORLDS = ("whole", "half", "Africa", "Asia", "Europe", "North America", "Oceania", "South America")
 
 
@@ -26,7 +27,6 @@ class Knob(NamedTuple):
     """What a field of `Experiment` means to a person: label, unit, allowed values, help, and how it may be used.
 
     hot: may be changed while a run is going.  identity: changes the outcome of a run, so it belongs to the record's key.
-    panel: shown among the controls of a lesson unless the lesson says otherwise.
     """
 
     label: str
@@ -38,7 +38,6 @@ class Knob(NamedTuple):
     choices: tuple[str, ...] = ()
     hot: bool = False
     identity: bool = True
-    panel: bool = False
 
 
 def knob(default: Any, label: str, help: str, **traits: Any) -> Any:
@@ -57,7 +56,6 @@ class Experiment:
         high=20.0,
         log=True,
         hot=True,
-        panel=True,
     )
     mix: float = knob(
         0.0,
@@ -66,7 +64,6 @@ class Experiment:
         low=0.0,
         high=1.0,
         hot=True,
-        panel=True,
     )
     learning_rate: float = knob(
         6e-3,
@@ -76,15 +73,13 @@ class Experiment:
         high=0.1,
         log=True,
         hot=True,
-        panel=True,
     )
-    student: str = knob("200k", "Student size", "Parameters of the student, a small Llama.", choices=STUDENTS, panel=True)
+    student: str = knob("200k", "Student size", "Parameters of the student, a small Llama.", choices=STUDENTS)
     start: str = knob(
         "random",
         "Start",
         "Where the student's weights begin: random, or warm (300 steps of hard-label training on 20,000 gold questions).",
         choices=("random", "warm"),
-        panel=True,
     )
     gold: int = knob(
         300,
@@ -94,7 +89,6 @@ class Experiment:
         low=1,
         high=1_000_000,
         log=True,
-        panel=True,
     )
     questions: int = knob(
         20_000,
@@ -104,9 +98,8 @@ class Experiment:
         low=128,
         high=1_000_000,
         log=True,
-        panel=True,
     )
-    seed: int = knob(0, "Seed", "Sets the student's first weights and the order of questions.", low=0, high=2**31 - 1, panel=True)
+    seed: int = knob(0, "Seed", "Sets the student's first weights and the order of questions.", low=0, high=2**31 - 1)
     speed: str = knob(
         "full",
         "Speed",
@@ -114,7 +107,6 @@ class Experiment:
         choices=("full", "half", "slow"),
         hot=True,
         identity=False,
-        panel=True,
     )
     teacher: str = knob("atlas-3m", "Teacher", "The model that answers the questions.", choices=TEACHERS)
     method: str = knob(
@@ -124,6 +116,12 @@ class Experiment:
         choices=METHODS,
     )
     divergence: str = knob("forward_kl", "Divergence", "How two distributions are compared.", choices=DIVERGENCES)
+    beta: float = knob(0.5, "Beta", "In jsd: the teacher's share of the mixture; 0 is forward KL, 1 reverse KL.", low=0.0, high=1.0)
+    skew: float = knob(
+        0.1, "Skew", "In skew_forward_kl and skew_reverse_kl: how much of the compared distribution is mixed in.", low=0.0, high=1.0
+    )
+    top_k: int = knob(0, "Top k", "Tokens a position that the teacher tells; 0 tells all.", unit="tokens", low=0, high=1_024)
+    tail: str = knob("bucket", "Tail", "What stands for the teacher's other tokens; sampled: top k draws instead.", choices=TAILS)
     signals: str = knob(
         "cached",
         "Signals",
@@ -157,7 +155,8 @@ class Experiment:
         """
         if name not in ("label budget", "same questions"):
             raise unknown("baseline", name, ("label budget", "same questions"))
-        plain = dict(temperature=1.0, mix=0.0, divergence="forward_kl", learning_rate=TUNED_RATE[self.student], speed="full")
+        loss = ("temperature", "mix", "divergence", "beta", "skew", "top_k", "tail")
+        plain = {name: KNOBS[name].default for name in (*loss, "speed")} | {"learning_rate": TUNED_RATE[self.student]}
         if name == "label budget":
             return self.but(method="gold", teacher=self.teacher, questions=KNOBS["questions"].default, **plain)
         return self.but(method="answers", gold=KNOBS["gold"].default, **plain)
@@ -207,8 +206,9 @@ class Experiment:
 
     @property
     def key(self) -> str:
-        """Names the outcome: equal recipes, equal keys. Fields that do not change the outcome are left out."""
-        values = {k: v for k, v in self.to_dict().items() if KNOBS[k].knob.identity}
+        """Names the outcome: equal recipes, equal keys. Fields that do not change the outcome are left out, and so are those at
+        their default, so that a field added later does not orphan the records made before it."""
+        values = {k: v for k, v in self.to_dict().items() if KNOBS[k].knob.identity and v != KNOBS[k].default}
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

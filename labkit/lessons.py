@@ -14,17 +14,21 @@ if TYPE_CHECKING:
 
 
 class Lesson(NamedTuple):
-    """number and title as in its notebook; experiment and controls it opens with; what it asks to predict, in which unit."""
+    """number and title as in its notebook; experiment and controls it opens with; the recorded run that is on the board until
+    the learner's own; what it asks to predict, in which unit."""
 
     number: str
     title: str
     question: str
     minutes: int
     experiment: Experiment
+    recorded: Experiment
     controls: tuple[str, ...]
     asks: str
     unit: str
 
+
+PANEL = ("temperature", "mix", "learning_rate", "student", "gold", "questions", "start", "seed", "speed")
 
 LESSONS = {
     lesson.number: lesson
@@ -35,7 +39,8 @@ LESSONS = {
             question="How much of a teacher fits into a student fourteen times smaller, in one minute?",
             minutes=30,
             experiment=Experiment(),
-            controls=("temperature", "mix", "learning_rate", "student", "gold", "questions", "start", "seed", "speed"),
+            recorded=Experiment(student="57k"),
+            controls=PANEL,
             asks="How much of the way from the gold labels to the teacher will the student go?",
             unit="recovery",
         ),

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labkit.divergences import divergence
-from labkit.errors import unknown
+from labkit.divergences import divergence, sampled_kl, top_k
+from labkit.errors import LabError, unknown
+from labkit.experiment import Experiment
+
+Compare = Callable[[Tensor, Tensor, float], Tensor]  # teacher and student logits and T to an unreduced loss
 
 
 class Batch(NamedTuple):
@@ -32,7 +36,7 @@ class Method(NamedTuple):
     source: str
     needs_signal: bool
     gold_share: Callable[[float], float]
-    terms: Callable[[Batch, str, float], dict[str, Tensor]]
+    terms: Callable[[Batch, Compare, float], dict[str, Tensor]]
 
 
 METHODS: dict[str, Method] = {}
@@ -41,7 +45,7 @@ METHODS: dict[str, Method] = {}
 def register(name: str, *, label: str, source: str, needs_signal: bool, gold_share: Callable[[float], float]):
     """`gold_share(mix)` is the share of a batch's rows that carries gold labels."""
 
-    def add(function: Callable[[Batch, str, float], dict[str, Tensor]]):
+    def add(function: Callable[[Batch, Compare, float], dict[str, Tensor]]):
         METHODS[name] = Method(name, label, source, needs_signal, gold_share, function)
         return function
 
@@ -52,6 +56,32 @@ def method(name: str) -> Method:
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     return METHODS[name]
+
+
+def comparison(exp: Experiment, step: int = 0) -> Compare:
+    """The experiment's divergence, by all tokens or the few its teacher tells, times the power of T that keeps its gradient's size.
+
+    Sampled signals are a function of seed and step. Raises `LabError` for a combination that makes no sense.
+    """
+    entry = divergence(exp.divergence)
+    entry = divergence(exp.divergence, **{name: getattr(exp, name) for name in entry.parameters})
+    drawn = exp.top_k > 0 and exp.tail == "sampled"
+    if drawn and exp.divergence != "forward_kl":
+        raise LabError(f"tail='sampled' estimates forward KL, not {exp.divergence}: choose divergence='forward_kl' or another tail.")
+    if exp.top_k and not entry.on_distributions:
+        raise LabError(f"divergence={exp.divergence!r} needs the whole vocabulary: set top_k=0, or divergence='forward_kl'.")
+    generator = torch.Generator().manual_seed(exp.seed * 1_000_003 + step)
+
+    def compare(teacher_logits_N_V: Tensor, student_logits_N_V: Tensor, temperature: float) -> Tensor:
+        if drawn:
+            value = sampled_kl(teacher_logits_N_V, student_logits_N_V, exp.top_k, generator, temperature)
+        elif exp.top_k:
+            value = top_k(entry, teacher_logits_N_V, student_logits_N_V, exp.top_k, exp.tail, temperature)
+        else:
+            value = entry(teacher_logits_N_V, student_logits_N_V, temperature)
+        return value * temperature**entry.temperature_power
+
+    return compare
 
 
 GOLD_TERMS = ("ce", "gold")
@@ -74,11 +104,11 @@ def quarter(mix: float) -> float:
     needs_signal=True,
     gold_share=quarter,
 )
-def output(batch: Batch, divergence_name: str, temperature: float) -> dict[str, Tensor]:
+def output(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
     terms = {}
     if batch.teacher_logits_M_V is not None:
         student = batch.student_logits_N_V[~batch.gold_N]
-        terms["kl"] = divergence(divergence_name)(batch.teacher_logits_M_V, student, temperature) * temperature**2
+        terms["kl"] = compare(batch.teacher_logits_M_V, student, temperature)
     return terms | _gold(batch)
 
 
@@ -89,14 +119,14 @@ def output(batch: Batch, divergence_name: str, temperature: float) -> dict[str, 
     needs_signal=True,
     gold_share=quarter,
 )
-def answers(batch: Batch, divergence_name: str, temperature: float) -> dict[str, Tensor]:
+def answers(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
     own = ~batch.gold_N
     hard = {"hard": F.cross_entropy(batch.student_logits_N_V[own], batch.labels_N[own], reduction="none")}
     return (hard if bool(own.any()) else {}) | _gold(batch)
 
 
 @register("gold", label="gold labels only", source="the baseline", needs_signal=False, gold_share=lambda mix: 1.0)
-def gold(batch: Batch, divergence_name: str, temperature: float) -> dict[str, Tensor]:
+def gold(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
     return {"gold": F.cross_entropy(batch.student_logits_N_V, batch.labels_N, reduction="none")}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labkit.errors import DataError
+
+OUTCOMES = 1  # raised when a change of code changes what an equal recipe gives, so that old runs are not compared with new ones
 
 
 def data_dir() -> Path:
@@ -27,8 +30,31 @@ def home_dir() -> Path:
     """The folder for what this machine makes (runs, cached teacher signals, predictions): `$LABKIT_HOME` or a cache folder."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(os.environ.get("LABKIT_HOME") or cache / "labkit")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"the lab cannot keep anything in {folder}: {error}. Set LABKIT_HOME to a folder you may write to.") from None
     return folder
+
+
+def made_here(kind: str) -> Path:
+    """The folder for what runs leave behind ("records", "runs", "starts"), apart for each version of the shipped data."""
+    return home_dir() / _version(data_dir()) / kind
+
+
+@functools.cache
+def _version(data: Path) -> str:
+    """A hash of the checksums of tables, tokenizer and teachers: runs on other data are other runs."""
+    digest = hashlib.blake2b(str(OUTCOMES).encode(), digest_size=6)
+    for manifest in sorted(data.glob("*/**/manifest.json")):
+        if manifest.parent.name != "records":
+            try:
+                entries = json.loads(manifest.read_text(encoding="utf-8")).items()
+                sums = {name: entry["sha256"] for name, entry in entries if "sha256" in entry and not name.endswith(".md")}
+            except (OSError, ValueError, AttributeError, TypeError):
+                continue  # whoever needs these files will say so
+            digest.update(json.dumps([manifest.parent.name, sums], sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def checked(path: Path, rebuild: str) -> Path:

@@ -21,7 +21,7 @@ from labkit import events as ev
 from labkit.atlas import CORE, SKILLS
 from labkit.errors import DataError, LabError
 from labkit.experiment import Experiment
-from labkit.paths import data_dir, home_dir, write_whole
+from labkit.paths import data_dir, made_here, write_whole
 
 if TYPE_CHECKING:
     import pandas
@@ -192,12 +192,12 @@ class Store:
 
     def __init__(self) -> None:
         self.shipped = data_dir() / "records"
-        self.own = home_dir() / "records"
+        self.own = made_here("records")
 
     def find(self, experiment: Experiment) -> Record | None:
         for path in (self.own / f"{experiment.key}.jsonl.gz", self.shipped / f"{experiment.key}.jsonl.gz"):
-            if path.exists():
-                return load(path)
+            if path.exists() and (record := load(path)).experiment.key == experiment.key:  # or a default has changed since
+                return record
         return None
 
     def add(self, record: Record) -> Path:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from labkit import events as ev
+from labkit.checkpoints import Folder
 from labkit.engine import Run
 from labkit.errors import LabError
 from labkit.experiment import Experiment
-from labkit.paths import home_dir
+from labkit.paths import made_here
 from labkit.records import Record, Store, mean
 from labkit.verdicts import Band, band
 
@@ -25,7 +26,16 @@ if TYPE_CHECKING:
 
 def folder_of(experiment: Experiment) -> Path:
     """Where a run of this recipe keeps its log and checkpoint while it is under way."""
-    return home_dir() / "runs" / experiment.key
+    return made_here("runs") / experiment.key
+
+
+def begin(experiment: Experiment) -> Run:
+    """A run that keeps itself in its recipe's folder, and goes on from what a killed one left there; but one whose knobs had been
+    turned was another recipe's, and is not gone on from."""
+    folder = Folder(folder_of(experiment), experiment)
+    if folder.turned():
+        folder.forget()
+    return Run(experiment, folder.path)
 
 
 def keep(record: Record) -> Path:
@@ -41,19 +51,27 @@ def record(
     """The record of an experiment: fetched if it is on record (`fresh=True` runs it anyway), else run to the end.
 
     `watch` is called with every event. A run that fails raises `LabError` with what the board would say; one that was killed
-    earlier goes on from its checkpoint.
+    earlier goes on from its checkpoint. A fetched record gets the baselines that were measured since.
     """
     experiment = (experiment or Experiment()).but(**changes)
     found = None if fresh else Store().find(experiment)
     if found is not None and found.complete:
+        for known in Store().references(experiment):
+            if isinstance(known, ev.Reference) and known.name not in found.references:
+                found.add(known)
         return found
-    made = Record()
-    for event in Run(experiment, folder_of(experiment)):
-        made.add(event)
-        if watch:
-            watch(event)
+    made, cause = Record(), None
+    try:
+        for event in begin(experiment):
+            made.add(event)
+            if watch:
+                watch(event)
+    except Exception as error:
+        if not isinstance(made.finished, ev.Failed):
+            raise  # from `watch`, whose errors are the caller's
+        cause = error
     if isinstance(made.finished, ev.Failed):
-        raise LabError(f"{made.finished.message}. {made.finished.advice}")
+        raise LabError(f"{made.finished.message.rstrip('.')}. {made.finished.advice}") from cause
     keep(made)
     return made
 
@@ -108,7 +126,7 @@ def with_baseline(made: Record, watch: Callable[[Run, ev.Event], None] | None = 
     recipe = made.experiment.baseline()
     baseline = Store().find(recipe)
     if baseline is None or not baseline.complete:
-        run, baseline = Run(recipe, folder_of(recipe)), Record()
+        run, baseline = begin(recipe), Record()
         for event in run:
             baseline.add(event)
             if watch:

@@ -35,6 +35,15 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, note
 
 
+def note(path: Path) -> dict[str, str]:
+    """The note alone, unchecked: quick, for a look. Raises `DataError` if there is no reading it."""
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} is damaged ({error}).") from None
+
+
 def _seal(tensors: Mapping[str, Tensor], note: Mapping[str, str]) -> str:
     digest = hashlib.blake2b(json.dumps(note, sort_keys=True).encode(), digest_size=16)
     for name in sorted(tensors):

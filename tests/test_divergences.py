@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from labkit import divergences as dv
+from labkit import experiment as ex
 from labkit.divergences import DIVERGENCES, divergence
 from labkit.errors import LabError
 
@@ -31,9 +32,24 @@ def kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.array([math.fsum(a * (math.log(a) - math.log(b)) for a, b in zip(x, y, strict=True)) for x, y in zip(p, q, strict=True)])
 
 
-# A divergence without an oracle here fails the suite: write down, from the paper, what it must be.
+def jsd(p: np.ndarray, q: np.ndarray, beta: float = 0.5) -> np.ndarray:
+    m = beta * p + (1 - beta) * q
+    return beta * kl(p, m) + (1 - beta) * kl(q, m)
+
+
+def half_variance(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return np.var(np.log(p) - np.log(q), axis=-1) / 2
+
+
+# A divergence without an oracle here fails the suite: write down, from the paper, what it must be (at its default parameters).
 ORACLES = {
     "forward_kl": kl,
+    "reverse_kl": lambda p, q: kl(q, p),
+    "jsd": jsd,
+    "skew_forward_kl": lambda p, q: kl(p, 0.1 * p + 0.9 * q),
+    "skew_reverse_kl": lambda p, q: kl(q, 0.9 * p + 0.1 * q),
+    "total_variation": lambda p, q: 1 - np.minimum(p, q).sum(-1),
+    "logit_mse": half_variance,
 }
 
 
@@ -52,7 +68,10 @@ def test_every_entry_is_complete(entry: dv.Divergence):
     assert "=" in entry.formula
     assert any(c.isdigit() for c in entry.source), "a source has a year or an arXiv number"
     assert list(inspect.signature(entry.per_token).parameters)[:2] == ["teacher_logprobs_N_V", "student_logprobs_N_V"]
-    assert divergence(entry.name) is entry
+    assert divergence(entry.name) == entry
+    assert entry.name in ex.DIVERGENCES, "and a recipe can name it"
+    assert set(entry.parameters) <= ex.KNOBS.keys(), "its parameters are knobs"
+    assert all(ex.KNOBS[name].default == value for name, value in entry.parameters.items())
 
 
 def test_unknown_name_says_the_nearest():
@@ -67,7 +86,7 @@ def test_unknown_name_says_the_nearest():
 def test_enumeration(entry: dv.Divergence, temperature: float):
     teacher, student = logits(1), logits(2)
     wanted = ORACLES[entry.name](softmax(teacher.numpy() / temperature), softmax(student.numpy() / temperature))
-    exact = entry.per_token((teacher / temperature).log_softmax(-1), (student / temperature).log_softmax(-1))
+    exact = entry.of((teacher / temperature).log_softmax(-1), (student / temperature).log_softmax(-1))
     assert exact.shape == (N,)
     np.testing.assert_allclose(exact.numpy(), wanted, rtol=0, atol=1e-12)
     np.testing.assert_allclose(entry(teacher, student, temperature).numpy(), wanted, rtol=2e-6, atol=2e-6)
@@ -76,8 +95,7 @@ def test_enumeration(entry: dv.Divergence, temperature: float):
 @pytest.mark.parametrize("temperature", [0.25, 1.0, 20.0])
 def test_zero_when_equal_and_never_negative(entry: dv.Divergence, temperature: float):
     same, other = logits(3), logits(4)
-    if entry.zero_when_equal:
-        assert entry(same, same.clone(), temperature).abs().max() < 1e-6
+    assert entry(same, same.clone(), temperature).abs().max() < 1e-6
     assert (entry(same, other, temperature) > 0).all()
 
 
@@ -100,7 +118,7 @@ def test_rows_do_not_mix_and_order_of_tokens_does_not_matter(entry: dv.Divergenc
 
 def test_gradients_agree_with_finite_differences(entry: dv.Divergence):
     teacher = logits(9).log_softmax(-1)
-    assert torch.autograd.gradcheck(lambda z: entry.per_token(teacher, z.log_softmax(-1)), logits(10).requires_grad_())
+    assert torch.autograd.gradcheck(lambda z: entry.of(teacher, z.log_softmax(-1)), logits(10).requires_grad_())
 
 
 def test_half_precision_logits_are_compared_in_single(entry: dv.Divergence):
@@ -204,15 +222,202 @@ def test_a_certain_teacher_makes_it_the_hard_label_loss():
     torch.testing.assert_close(divergence("forward_kl")(teacher, student), F.cross_entropy(student, labels, reduction="none"))
 
 
+# ---- claims ------------------------------------------------------------------------------------------------------------
+
+
+def far_apart() -> tuple[torch.Tensor, torch.Tensor]:
+    """Two all but certain distributions that disagree: where a bounded divergence meets its bound."""
+    teacher, student = torch.full((1, V), -40.0), torch.full((1, V), -40.0)
+    teacher[0, 0], student[0, 1] = 40.0, 40.0
+    return teacher, student
+
+
+def test_the_claimed_bound_is_reached_and_not_passed(entry: dv.Divergence):
+    teacher, student = far_apart()
+    value = float(entry(teacher, student))
+    if math.isinf(entry.highest):
+        assert value > 30, "no bound"
+    else:
+        assert value == pytest.approx(entry.highest, rel=1e-5)
+    for seed in range(20):
+        assert float(entry(logits(seed, 9.0), logits(seed + 100, 9.0)).max()) <= entry.highest + 1e-6
+
+
+def test_the_claimed_power_of_t_keeps_the_gradient_s_size(entry: dv.Divergence):
+    def gradient(temperature: float) -> float:
+        moving = logits(2).requires_grad_()
+        value = entry.of((logits(1) / temperature).log_softmax(-1), (moving / temperature).log_softmax(-1))
+        (value.sum() * temperature**entry.temperature_power).backward()
+        return float(moving.grad.norm())
+
+    assert gradient(1e4) == pytest.approx(gradient(1e3), rel=0.01)
+    assert gradient(1e4) > 1e-3
+
+
+# ---- identities between them -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5, 0.7])
+def test_jsd_is_symmetric_under_swapping_both_sides_and_beta(beta: float):
+    teacher, student = logits(1), logits(2)
+    one, other = divergence("jsd", beta=beta), divergence("jsd", beta=1 - beta)
+    torch.testing.assert_close(one(teacher, student), other(student, teacher))
+    np.testing.assert_allclose(one(teacher, student).numpy(), jsd(softmax(teacher.numpy()), softmax(student.numpy()), beta), rtol=1e-5)
+
+
+def test_jsd_jumps_at_its_ends():
+    """JSD / beta tends to KL, so JSD itself to 0; exactly at 0 libraries switch to KL. Near an end beta scales the learning rate."""
+    teacher, student = logits(1), logits(2)
+    forward, reverse = divergence("forward_kl")(teacher, student), divergence("reverse_kl")(teacher, student)
+    p, q = teacher.log_softmax(-1), student.log_softmax(-1)
+    torch.testing.assert_close(divergence("jsd", beta=1e-4).of(p, q) / 1e-4, forward.double(), rtol=2e-3, atol=0)
+    torch.testing.assert_close(divergence("jsd", beta=1 - 1e-4).of(p, q) / 1e-4, reverse.double(), rtol=2e-3, atol=0)
+    torch.testing.assert_close(divergence("jsd", beta=0)(teacher, student), forward)
+    torch.testing.assert_close(divergence("jsd", beta=1)(teacher, student), reverse)
+    assert (divergence("jsd", beta=0.001)(teacher, student) < 0.01 * divergence("jsd", beta=0)(teacher, student)).all(), "the jump"
+
+
+@pytest.mark.parametrize("beta", [0.2, 0.5])
+def test_averaging_log_probabilities_makes_another_and_unbounded_loss(beta: float):
+    p, q = logits(1).log_softmax(-1), logits(2).log_softmax(-1)
+    geometric = beta * p + (1 - beta) * q
+    slip = beta * dv.forward_kl(p, geometric) + (1 - beta) * dv.forward_kl(q, geometric)
+    torch.testing.assert_close(slip, beta * (1 - beta) * (dv.forward_kl(p, q) + dv.forward_kl(q, p)))
+    assert (slip > dv.jsd(p, q, beta)).all()
+    p, q = (z.double().log_softmax(-1) for z in far_apart())
+    assert float(beta * (1 - beta) * (dv.forward_kl(p, q) + dv.forward_kl(q, p))) > 10 > divergence("jsd", beta=beta).highest
+
+
+def test_skewing_runs_from_kl_to_nothing():
+    teacher, student = logits(1), logits(2)
+    for name, whole in (("skew_forward_kl", "forward_kl"), ("skew_reverse_kl", "reverse_kl")):
+        torch.testing.assert_close(divergence(name, skew=0)(teacher, student), divergence(whole)(teacher, student))
+        assert divergence(name, skew=1)(teacher, student).abs().max() < 1e-6
+        values = [float(divergence(name, skew=a)(teacher, student).sum()) for a in (0, 0.1, 0.5, 0.9)]
+        assert values == sorted(values, reverse=True)
+
+
+def test_pinsker_bounds_total_variation():
+    for seed in range(30):
+        teacher, student = logits(seed, 4.0), logits(seed + 50, 4.0)
+        tv, nats = divergence("total_variation")(teacher, student), divergence("forward_kl")(teacher, student)
+        assert (tv <= (nats / 2).sqrt() + 1e-6).all()
+
+
+def test_logit_matching_is_the_hot_limit_of_hinton_s_scaled_loss():
+    teacher, student = logits(1), logits(2)
+    hot = dv.forward_kl((teacher / 1e4).log_softmax(-1), (student / 1e4).log_softmax(-1)) * 1e8
+    torch.testing.assert_close(hot, dv.logit_mse(teacher.log_softmax(-1), student.log_softmax(-1)), rtol=1e-3, atol=0)
+    scaled = divergence("logit_mse")(teacher, student, 7.0) * 7.0**2
+    torch.testing.assert_close(scaled, divergence("logit_mse")(teacher, student), rtol=1e-4, atol=1e-5)
+
+
+# ---- top k and samples -------------------------------------------------------------------------------------------------
+
+
+def by_hand(tail: str, p: np.ndarray, q: np.ndarray, k: int) -> np.ndarray:
+    """Forward KL by each tail rule, in plain loops."""
+    out = []
+    for a, b in zip(p, q, strict=True):
+        kept = sorted(range(len(a)), key=lambda i: -a[i])[:k]
+        a_mass, b_mass = sum(a[i] for i in kept), sum(b[i] for i in kept)
+        a_scale = a_mass if tail in ("teacher_renormalised", "both_renormalised") else 1.0
+        b_scale = b_mass if tail == "both_renormalised" else 1.0
+        value = math.fsum(a[i] / a_scale * (math.log(a[i] / a_scale) - math.log(b[i] / b_scale)) for i in kept)
+        if tail == "bucket":
+            value += (1 - a_mass) * (math.log(1 - a_mass) - math.log(1 - b_mass))
+        out.append(max(0.0, value) if tail == "clamped" else value)
+    return np.array(out)
+
+
+@pytest.mark.parametrize("tail", sorted(dv.TAILS))
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_every_tail_rule_is_what_its_library_computes(tail: str, k: int):
+    assert tail in ex.TAILS
+    teacher, student = logits(1), logits(2)
+    found = dv.top_k(divergence("forward_kl"), teacher, student, k, tail)
+    np.testing.assert_allclose(found.numpy(), by_hand(tail, softmax(teacher.numpy()), softmax(student.numpy()), k), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("tail", sorted(dv.TAILS))
+def test_all_tokens_kept_is_the_full_value(tail: str):
+    teacher, student = logits(1), logits(2)
+    torch.testing.assert_close(
+        dv.top_k(divergence("forward_kl"), teacher, student, V, tail), divergence("forward_kl")(teacher, student), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "jsd", "total_variation"])
+def test_the_bucket_is_a_lower_bound_that_rises_with_k(name: str):
+    teacher, student = logits(1), logits(2)
+    values = [dv.top_k(divergence(name), teacher, student, k) for k in range(1, V + 1)]
+    for less, more in itertools.pairwise(values):
+        assert (less <= more + 1e-5).all()
+    assert dv.top_k(divergence(name), teacher, teacher, 3).abs().max() < 1e-5
+
+
+def test_renormalising_the_teacher_alone_asks_the_student_to_drop_its_tail():
+    teacher = logits(1)
+    kept = teacher.softmax(-1).topk(3).values.sum(-1)
+    found = dv.top_k(divergence("forward_kl"), teacher, teacher, 3, "teacher_renormalised")
+    torch.testing.assert_close(found.double(), -kept.log(), rtol=1e-4, atol=1e-5)
+
+
+def test_samples_are_right_on_average_in_value_and_gradient():
+    teacher, student = logits(1, n=2).float(), logits(2, n=2).float().requires_grad_()
+    whole = divergence("forward_kl")(teacher, student)
+    (wanted,) = torch.autograd.grad(whole.sum(), student)
+    generator = torch.Generator().manual_seed(0)
+    many = 4000
+    found = dv.sampled_kl(teacher.repeat(many, 1), student.repeat(many, 1), 8, generator)
+    (gradient,) = torch.autograd.grad(found.sum() / many, student)
+    error = found.detach().view(many, 2).std(0) / math.sqrt(many)
+    assert ((found.view(many, 2).mean(0) - whole).abs() < 4 * error).all()
+    torch.testing.assert_close(gradient, wanted, atol=0.01, rtol=0)
+    biased = dv.top_k(divergence("forward_kl"), teacher, student, 2)
+    assert ((biased - whole).abs() > 4 * error).all(), "the test would see a biased estimate"
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: divergence("jsd", beta=1.2), "beta=1.2 is out of range"),
+        (lambda: divergence("jsd", bate=0.2), "it takes beta"),
+        (lambda: divergence("forward_kl", beta=0.2), "takes no parameter"),
+        (lambda: dv.top_k(divergence("forward_kl"), logits(1), logits(2), V + 1), f"k={V + 1} is out of range"),
+        (lambda: dv.top_k(divergence("forward_kl"), logits(1), logits(2), 0), "k=0"),
+        (lambda: dv.top_k(divergence("forward_kl"), logits(1), logits(2), 2, "bukcet"), "Did you mean 'bucket'"),
+        (lambda: dv.top_k(divergence("logit_mse"), logits(1), logits(2), 2), "whole vocabulary"),
+        (lambda: dv.sampled_kl(logits(1), logits(2), 0), "draws=0"),
+    ],
+)
+def test_bad_input_is_told(call, words: str):
+    with pytest.raises(LabError, match=words):
+        call()
+
+
+# ---- peers -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 @pytest.mark.filterwarnings("ignore")  # trl's own
-def test_forward_kl_agrees_with_trl(temperature: float, monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("trl")
+def test_jsd_agrees_with_trl_in_value_and_gradient(beta: float, temperature: float, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
-    try:
-        from trl.experimental.gkd import GKDTrainer
-    except ImportError:
-        from trl import GKDTrainer  # older releases
-    teacher, student = logits(1).float(), logits(2).float()
-    theirs = GKDTrainer.generalized_jsd_loss(student[None], teacher[None], beta=0.0, temperature=temperature, reduction="sum")
-    torch.testing.assert_close(divergence("forward_kl")(teacher, student, temperature).sum(), theirs)
+    from trl.experimental.gkd import GKDTrainer
+
+    teacher, student = logits(1).float(), logits(2).float().requires_grad_()
+    theirs = GKDTrainer.generalized_jsd_loss(student[None], teacher[None], beta=beta, temperature=temperature, reduction="sum")
+    ours = divergence("jsd", beta=beta)(teacher, student, temperature).sum()
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, student)[0] for loss in (ours, theirs)), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+def test_jsd_agrees_with_liger(beta: float):
+    from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
+
+    teacher, student, head = logits(1).float(), logits(2).float(), torch.eye(V)
+    loss = LigerFusedLinearJSDLoss(weight_hard_loss=0.0, weight_soft_loss=1.0, beta=beta, temperature=2.0, compiled=False)
+    theirs = loss(student, head, teacher, head, torch.zeros(N, dtype=torch.long))
+    torch.testing.assert_close(divergence("jsd", beta=beta)(teacher, student, 2.0).mean(), theirs)

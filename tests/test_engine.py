@@ -20,13 +20,15 @@ from conftest import REPOSITORY, TEACHER
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit import batches, checkpoints, engine, models, signals, tensors
+from labkit import batches, checkpoints, engine, models, runs, signals, tensors
 from labkit import events as ev
 from labkit.atlas import SKILLS, Atlas
 from labkit.batches import Order, split_by_length
+from labkit.divergences import DIVERGENCES, TAILS, divergence, top_k
 from labkit.engine import Run
 from labkit.errors import DataError, LabError
 from labkit.experiment import Experiment
+from labkit.paths import made_here
 from labkit.records import Record, Store, read_events
 from labkit.signals import Signals
 
@@ -58,6 +60,13 @@ def until(run: Run, step: int) -> list[ev.Event]:
         if isinstance(event, ev.Step) and event.step == step:
             return told
     raise AssertionError(f"the run ended before step {step}: {told[-1]}")
+
+
+def killed(run: Run, step: int) -> list[ev.Event]:
+    """The same, and its hold on the folder gone, as a kill would have it."""
+    told = until(run, step)
+    run.folder._lock.release()
+    return told
 
 
 def plain(events) -> list[dict]:
@@ -306,7 +315,7 @@ def test_the_story_of_a_run(home: Path):
     assert seconds == sorted(seconds)
     for event in events:
         assert ev.from_json(json.loads(ev.dumps(event))).kind == event.kind
-    assert not list(home.glob("runs")), "without a folder nothing is kept of the run"
+    assert not list(home.rglob("runs")), "without a folder nothing is kept of the run"
 
 
 def test_pauses_are_not_counted(monkeypatch: pytest.MonkeyPatch):
@@ -482,8 +491,8 @@ def told_alike(events) -> list[dict]:
 def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, exp: Experiment, killed_at: int, from_step: int):
     whole = Run(exp, tmp_path / "whole", EVERY)
     wanted = list(whole)
-    killed = until(Run(exp, tmp_path / "killed", EVERY), killed_at)
-    assert of(ev.Step, killed)
+    before = killed(Run(exp, tmp_path / "killed", EVERY), killed_at)
+    assert of(ev.Step, before)
     again = Run(exp, tmp_path / "killed", EVERY)
     events = list(again)
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)
@@ -499,8 +508,8 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, exp: Experiment
 def test_killed_twice(tmp_path: Path):
     whole = Run(TINY)
     wanted = list(whole)
-    until(Run(TINY, tmp_path, EVERY), 5)
-    until(Run(TINY, tmp_path, EVERY), 7)
+    killed(Run(TINY, tmp_path, EVERY), 5)
+    killed(Run(TINY, tmp_path, EVERY), 7)
     again = Run(TINY, tmp_path, EVERY)
     events = list(again)
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)
@@ -509,10 +518,10 @@ def test_killed_twice(tmp_path: Path):
 
 def test_killed_before_its_first_checkpoint_a_run_begins_again_with_a_clean_log(tmp_path: Path):
     wanted = list(Run(TINY))
-    until(Run(TINY, tmp_path, EVERY), 2)
+    killed(Run(TINY, tmp_path, EVERY), 2)
     with (tmp_path / "events.jsonl").open("a") as file:
         file.write('{"event":"step","st')
-    until(Run(TINY, tmp_path, EVERY), 5)
+    killed(Run(TINY, tmp_path, EVERY), 5)
     events = list(Run(TINY, tmp_path, EVERY))
     assert told_alike(events) == told_alike(wanted)
     assert len(of(ev.Started, read_events(tmp_path / "events.jsonl"))) == 1
@@ -524,6 +533,7 @@ def test_killed_after_its_last_step(tmp_path: Path):
     for event in run:
         if isinstance(event, ev.Finished):
             break  # the last checkpoint is there, and nobody took the record away
+    run.folder._lock.release()
     again = list(Run(TINY, tmp_path, checkpoint_every=4))
     assert told_alike(again) == told_alike(wanted)
 
@@ -547,7 +557,7 @@ def test_a_knob_turned_before_the_kill_stays_turned(tmp_path: Path):
     def turned_at_two(run: Run, last: int) -> list[ev.Event]:
         until(run, 2)
         run.turn(temperature=4.0, learning_rate=2e-3, mix=0.5)
-        return until(run, last) if last < 8 else list(run)
+        return killed(run, last) if last < 8 else list(run)
 
     whole = Run(TINY)
     wanted = turned_at_two(whole, 8)
@@ -562,17 +572,124 @@ def test_a_knob_turned_before_the_kill_stays_turned(tmp_path: Path):
 def test_without_its_log_a_run_goes_on_all_the_same(tmp_path: Path):
     whole = Run(TINY)
     list(whole)
-    until(Run(TINY, tmp_path, EVERY), 5)
+    killed(Run(TINY, tmp_path, EVERY), 5)
     (tmp_path / "events.jsonl").unlink()
     again = Run(TINY, tmp_path, EVERY)
     events = list(again)
     assert [e.step for e in of(ev.Step, events)] == [4, 5, 6, 7, 8]
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)
     assert Record(events).experiment == TINY, "and what it was is known"
+    assert Record(events).references.keys() == {"teacher"}, "nor does it lose its yardsticks"
+
+
+def test_a_second_run_in_the_same_folder_keeps_out_of_it(tmp_path: Path):
+    first, second = Run(TINY, tmp_path, EVERY), Run(TINY, tmp_path, EVERY)
+    until(first, 4)
+    events = list(second)
+    (notice,) = of(ev.Warned, events)
+    assert "run elsewhere" in notice.message
+    assert of(ev.Finished, events)[0].reason == "completed"
+    rest = list(first)
+    assert of(ev.Finished, rest)
+    logged = list(read_events(tmp_path / "events.jsonl"))
+    assert [e.step for e in of(ev.Step, logged)] == list(range(1, 9)), "the log is the first run's own"
+
+
+def test_a_run_with_turned_knobs_is_not_gone_on_from_under_its_recipe():
+    recipe = TINY.but(steps=60)
+    run = runs.begin(recipe)
+    until(run, 2)
+    run.turn(temperature=4.0)
+    killed(run, 30)  # past a checkpoint
+    again = runs.begin(recipe)
+    events = until(again, 3)
+    assert not of(ev.Warned, events)
+    assert [e.step for e in of(ev.Step, events)] == [1, 2, 3]
+    assert again.knobs["temperature"] == TINY.temperature
+
+
+def test_a_killed_run_is_gone_on_from_under_its_recipe():
+    recipe = TINY.but(steps=60)
+    killed(runs.begin(recipe), 30)
+    events = until(runs.begin(recipe), 31)
+    assert of(ev.Warned, events)[0].step == 25
+
+
+def test_after_an_explosion_the_next_run_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = Run(TINY, tmp_path, EVERY)
+    until(run, 4)
+    monkeypatch.setattr(engine, "EXPLODED", 0.0)
+    assert of(ev.Failed, list(run))
+    monkeypatch.undo()
+    monkeypatch.setattr(signals, "CHUNK", 32)
+    assert [e.step for e in of(ev.Step, killed(Run(TINY, tmp_path, EVERY), 2))] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(OSError("no space left"), "free space"), (RuntimeError("out of memory"), "smaller student"), (RuntimeError("boom"), "report")],
+)
+def test_record_turns_every_failure_into_a_sentence(monkeypatch: pytest.MonkeyPatch, error: Exception, words: str):
+    def broken(*args):
+        raise error
+
+    monkeypatch.setattr(engine, "Exam", broken)
+    with pytest.raises(LabError, match=words) as caught:
+        runs.record(TINY)
+    assert str(error) in str(caught.value)
+    assert caught.value.__cause__ is error
+
+
+def test_an_error_of_the_watcher_is_the_watcher_s():
+    def watch(event: ev.Event) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        runs.record(TINY, watch=watch)
+
+
+def test_a_fetched_record_gets_the_baselines_measured_since():
+    with pytest.raises(LabError, match="label budget"):
+        runs.record(TINY).recovery()
+    runs.record(TINY.baseline())
+    assert runs.record(TINY).recovery().baseline == "label budget"
+
+
+def test_divergences_and_tails_are_trained_with_as_recipes_say():
+    """The first loss of each, against the divergence taken of the same logits by hand."""
+    run = Run(TINY)
+    until(run, 1)
+    tokens, mask, _ = batches.first_batch(TINY)
+    teacher, fresh = models.teacher(TEACHER), models.student(TINY.student, TINY.seed)
+    with torch.no_grad():
+        p, q = (m(tokens).logits[mask] for m in (teacher, fresh))
+    for name in DIVERGENCES:
+        for t in (1.0, 2.0):
+            entry = divergence(name)
+            told = of(ev.Step, until(Run(TINY.but(divergence=name, temperature=t, signals="live")), 1))[0]
+            assert told.values["loss"] == pytest.approx(float(entry(p, q, t).mean()) * t**entry.temperature_power, rel=1e-5)
+    for tail in TAILS:
+        told = of(ev.Step, until(Run(TINY.but(top_k=5, tail=tail, signals="live")), 1))[0]
+        assert told.values["loss"] == pytest.approx(float(top_k(divergence("forward_kl"), p, q, 5, tail).mean()), rel=1e-4, abs=1e-6)
+    drawn = [losses(until(Run(TINY.but(top_k=50, tail="sampled", seed=s, signals="live")), 1))[0] for s in (0, 0)]
+    assert drawn[0] == drawn[1], "drawn by the seed"
+    assert drawn[0] == pytest.approx(float(divergence("forward_kl")(p, q).mean()), rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"divergence": "logit_mse", "top_k": 5}, "needs the whole vocabulary"),
+        ({"divergence": "jsd", "top_k": 5, "tail": "sampled"}, "estimates forward KL"),
+    ],
+)
+def test_losses_that_make_no_sense_are_refused_before_anything_is_loaded(changes: dict, words: str):
+    events, _ = to_its_error(Run(TINY.but(**changes)), LabError, words)
+    assert [e.kind for e in events] == ["failed"]
 
 
 def test_a_resumed_run_keeps_count_of_what_it_cost(tmp_path: Path):
-    until(Run(TINY, tmp_path, EVERY), 5)
+    killed(Run(TINY, tmp_path, EVERY), 5)
     spent = Signals(models.teacher(TEACHER), Atlas("half").questions(128, 7))
     (finished,) = of(ev.Finished, Run(TINY, tmp_path, EVERY))
     assert finished.cost["questions"] == 64
@@ -589,6 +706,7 @@ import torch
 torch.set_num_threads(1)
 from labkit import engine, evaluate, signals
 from labkit.experiment import Experiment
+from labkit.paths import made_here
 signals.CHUNK = 32
 engine.EVALUATIONS = 2
 engine.Exam = functools.partial(evaluate.Exam, per_skill=2)
@@ -611,7 +729,7 @@ print("not killed")
     wanted, events = list(whole), list(again)
     assert told_alike(events) == told_alike(wanted)
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)
-    assert {p.name for p in tmp_path.iterdir()} == {"events.jsonl", "checkpoint.safetensors"}
+    assert {p.name for p in tmp_path.iterdir()} - {"lock"} == {"events.jsonl", "checkpoint.safetensors"}
 
 
 def test_a_kill_while_the_checkpoint_is_written_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -639,7 +757,7 @@ def test_a_kill_while_the_checkpoint_is_written_leaves_the_one_before(tmp_path: 
 
 @pytest.mark.parametrize("how", ["cut", "empty", "text", "bit", "number", "position"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, how: str):
-    until(Run(TINY, tmp_path, EVERY), 5)
+    killed(Run(TINY, tmp_path, EVERY), 5)
     path = tmp_path / "checkpoint.safetensors"
     raw = bytearray(path.read_bytes())
     match how:
@@ -667,7 +785,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, how: str):
 
 @pytest.mark.parametrize("other", [TINY.but(seed=5), TINY.but(student="57k"), TINY.but(method="gold")], ids=["seed", "student", "method"])
 def test_another_recipe_s_checkpoint_is_refused_and_left_alone(tmp_path: Path, other: Experiment):
-    until(Run(TINY, tmp_path, EVERY), 5)
+    killed(Run(TINY, tmp_path, EVERY), 5)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(DataError, match="another recipe") as caught:
         list(Run(other, tmp_path, EVERY))
@@ -717,7 +835,7 @@ def test_a_nan_ends_the_run_with_the_last_good_student(tmp_path: Path, step: int
 
 
 def test_a_nan_right_after_a_resume(tmp_path: Path):
-    until(Run(TINY, tmp_path, EVERY), 4)
+    killed(Run(TINY, tmp_path, EVERY), 4)
     run = Run(TINY, tmp_path, EVERY)
     for event in run:
         if isinstance(event, ev.Warned):
@@ -792,16 +910,16 @@ def test_a_warm_start_is_used_and_shared(short_warm, home: Path):
     from safetensors.torch import load_file
 
     steps = [e.values for e in of(ev.Step, until(Run(WARM), 3))]
-    (path,) = (home / "starts").iterdir()
+    (path,) = made_here("starts").iterdir()
     wanted, _ = by_hand(WARM, 3, start=load_file(path))
     assert [s["loss"] for s in steps] == pytest.approx([w["loss"] for w in wanted], rel=1e-5)
     assert steps[0]["loss"] != pytest.approx(by_hand(TINY, 1)[0][0]["loss"], rel=1e-3)
     kept = path.read_bytes()
     events = until(Run(WARM.but(method="answers", temperature=1.0, gold=7)), 1)
     assert not of(ev.Warned, events), "made once"
-    assert [p.read_bytes() for p in (home / "starts").iterdir()] == [kept]
+    assert [p.read_bytes() for p in made_here("starts").iterdir()] == [kept]
     until(Run(WARM.but(seed=1)), 1)
-    assert len(list((home / "starts").iterdir())) == 2, "each seed has its own"
+    assert len(list(made_here("starts").iterdir())) == 2, "each seed has its own"
 
 
 def test_a_warm_start_is_plain_hard_label_training(short_warm, home: Path):
@@ -810,7 +928,7 @@ def test_a_warm_start_is_plain_hard_label_training(short_warm, home: Path):
     until(Run(WARM), 1)
     recipe = WARM.baseline().but(start="random", gold=50, steps=6, teacher="none")
     _, student = by_hand(recipe, 6)
-    (path,) = (home / "starts").iterdir()
+    (path,) = made_here("starts").iterdir()
     for name, tensor in load_file(path).items():
         torch.testing.assert_close(tensor, student.get_parameter(name).detach(), rtol=0, atol=1e-5)
 
@@ -818,13 +936,13 @@ def test_a_warm_start_is_plain_hard_label_training(short_warm, home: Path):
 def test_labels_at_fault_do_not_reach_the_warm_start(short_warm, home: Path):
     until(Run(WARM.but(gold_noise=0.5, falsehoods=0.5)), 1)
     until(Run(WARM), 1)
-    assert len(list((home / "starts").iterdir())) == 1
+    assert len(list(made_here("starts").iterdir())) == 1
 
 
 @pytest.mark.parametrize("damage", [b"", b"damaged", None])
 def test_a_damaged_warm_start_is_named(short_warm, home: Path, damage: bytes | None):
     until(Run(WARM), 1)
-    (path,) = (home / "starts").iterdir()
+    (path,) = made_here("starts").iterdir()
     path.write_bytes(path.read_bytes()[:-50] if damage is None else damage)
     with pytest.raises(DataError, match="starts") as caught:
         list(Run(WARM))
@@ -835,7 +953,7 @@ def test_a_damaged_warm_start_is_named(short_warm, home: Path, damage: bytes | N
 def test_a_warm_run_that_was_killed_goes_on_to_the_same_result(short_warm, tmp_path: Path):
     whole = Run(WARM)
     list(whole)
-    until(Run(WARM, tmp_path, EVERY), 5)
+    killed(Run(WARM, tmp_path, EVERY), 5)
     again = Run(WARM, tmp_path, EVERY)
     list(again)
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)

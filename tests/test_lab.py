@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
 from labkit import events as ev
 from labkit.errors import LabError
 from labkit.experiment import KNOBS, Experiment
-from labkit.lessons import LESSONS, catalogue
+from labkit.lessons import LESSONS, PANEL, catalogue
+from labkit.live import lab as lab_module
 from labkit.live import pump
 from labkit.live.board import Board
-from labkit.live.controls import PANEL, Controls
+from labkit.live.controls import Controls
 from labkit.live.lab import Lab
+from labkit.records import Store
 
 OTHER = {
     "temperature": 3.0,
@@ -50,7 +53,7 @@ def values(lab: Lab) -> list[ev.Event]:
 
 class TestControls:
     def test_there_is_a_control_for_every_panel_field_with_label_and_help(self):
-        controls = Controls(Experiment())
+        controls = Controls(Experiment(), PANEL)
         assert set(controls.fields) == set(PANEL) == set(OTHER)
         for name, field in controls.fields.items():
             assert field.description == KNOBS[name].knob.label
@@ -59,32 +62,32 @@ class TestControls:
     @pytest.mark.parametrize("name", PANEL)
     def test_moving_a_control_changes_the_experiment_and_its_recipe(self, name):
         turned = []
-        controls = Controls(Experiment(), turned=lambda *change: turned.append(change))
+        controls = Controls(Experiment(), PANEL, turned=lambda *change: turned.append(change))
         controls.fields[name].value = OTHER[name]
         assert getattr(controls.experiment, name) == OTHER[name]
         assert Experiment.from_recipe(controls.recipe.value) == controls.experiment
         assert turned == [(name, OTHER[name])]
 
     def test_a_pasted_recipe_sets_every_control(self):
-        controls = Controls(Experiment())
+        controls = Controls(Experiment(), PANEL)
         controls.recipe.value = Experiment(**OTHER).recipe
         assert controls.experiment == Experiment(**OTHER)
         assert {name: field.value for name, field in controls.fields.items()} == OTHER
 
     @pytest.mark.parametrize("text", ["labkit temprature=2", "hello", "labkit temperature=hot", "labkit temperature=99", "labkit gold"])
     def test_a_bad_recipe_says_what_is_wrong_and_changes_nothing(self, text):
-        controls = Controls(Experiment())
+        controls = Controls(Experiment(), PANEL)
         controls.recipe.value = text
         assert controls.experiment == Experiment()
         assert len(controls.message.value) > 40
 
     def test_text_in_messages_is_escaped(self):
-        controls = Controls(Experiment())
+        controls = Controls(Experiment(), PANEL)
         controls.recipe.value = "<img src=x onerror=alert(1)>"
         assert "<img" not in controls.message.value
 
     def test_only_hot_controls_move_while_locked(self):
-        controls = Controls(Experiment())
+        controls = Controls(Experiment(), PANEL)
         controls.lock(True)
         assert {name for name, field in controls.fields.items() if not field.disabled} == {n for n in PANEL if KNOBS[n].knob.hot}
         controls.lock(False)
@@ -103,10 +106,10 @@ class TestButtons:
 
     def test_a_run_is_found_again_by_its_recipe(self, lab):
         lab.run().wait()
-        again = Lab(lesson())
-        assert again.record is not None
+        again = Lab(lesson()._replace(recorded=lesson().experiment))
         assert again.record.curve()[1] == pytest.approx(lab.record.curve()[1], rel=1e-5)
-        assert "recorded run" in again.note.value
+        assert "label budget" in again.record.references, "the baseline measured after the run is kept with it"
+        assert "recorded run, of a 22k student" in again.note.value
 
     def test_pause_stands_still_and_resume_goes_on(self, lab):
         held = threading.Event()
@@ -183,7 +186,7 @@ class TestButtons:
         lab.run()
         lab.wait()
         assert any(isinstance(event, ev.KnobTurned) for event in values(lab))
-        assert Lab(lesson(steps=60)).record is None
+        assert Store().find(lesson(steps=60).experiment) is None
 
     def test_reset_puts_everything_back(self, lab):
         lab.run().wait()
@@ -192,6 +195,71 @@ class TestButtons:
         assert lab.controls.experiment == lesson().experiment
         assert lab.record is None
         assert lab.board._story == []
+
+    def test_what_a_run_says_after_a_reset_is_not_shown(self, quick):
+        lab = Lab(lesson(steps=5000))
+        began, push = threading.Event(), lab.board.push
+        lab.board.push = lambda events: (push(events), began.set() if any(isinstance(e, ev.Step) for e in events) else None)
+        lab.run()
+        assert began.wait(60)
+        session = lab.session
+        lab.buttons["Reset"].click()
+        session.wait_quietly()
+        assert lab.record is None
+        assert lab.board._story == []
+        assert lab.board.state == ["ready", ""]
+
+    def test_a_knob_turned_before_there_is_a_run_is_not_lost(self, lab):
+        begin, turned = lab_module.Session.start, []
+
+        def start(session):
+            make = session._make
+            session._make = lambda: (setattr(lab.controls.fields["temperature"], "value", 3.0), turned.append(1), make())[-1]
+            begin(session)
+
+        lab_module.Session.start, keep = start, lab_module.Session.start
+        try:
+            lab.run().wait()
+        finally:
+            lab_module.Session.start = keep
+        assert turned
+        assert [(e.step, e.new) for e in values(lab) if isinstance(e, ev.KnobTurned)] == [(1, 3.0)]
+
+    def test_waiting_for_a_paused_run_lets_it_go_on(self, lab):
+        push = lab.board.push
+
+        def watch(events):
+            push(events)
+            if any(isinstance(event, ev.Step) and event.step < 3 for event in events):
+                lab.pause()
+
+        lab.board.push = watch
+        lab.run()
+        while lab.session.state != "paused":
+            time.sleep(0.01)
+        assert lab.result().complete
+
+    def test_an_interrupted_cell_stops_the_run_and_no_more(self, quick):
+        lab = Lab(lesson(steps=5000))
+        push = lab.board.push
+
+        def interrupt(events):
+            push(events)
+            if any(isinstance(event, ev.Evaluated) for event in events):
+                raise KeyboardInterrupt
+
+        lab.board.push = interrupt
+        lab.run(inline=True)
+        assert lab.session.state == "stopped"
+        assert lab.result().evaluations
+
+    def test_a_damaged_recording_is_told_and_the_lesson_opens(self, quick):
+        exp = lesson().experiment
+        Store().own.mkdir(parents=True)
+        (Store().own / f"{exp.key}.jsonl.gz").write_bytes(b"rubbish")
+        lab = Lab(lesson()._replace(recorded=exp))
+        assert "damaged" in lab.note.value
+        assert lab.record is None
 
     def test_a_prediction_is_shown_and_scored(self, lab):
         from labkit.judgment import predict

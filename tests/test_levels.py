@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "labkit"
 
 LEVELS = {
     "errors": 0, "paths": 0, "events": 0, "experiment": 0, "records": 0, "verdicts": 0, "atlas": 0,
-    "divergences": 1, "alignment": 1,
+    "divergences": 1, "chunked": 1, "alignment": 1,
     "models": 2, "signals": 2, "tensors": 2,
     "methods": 3, "evaluate": 3, "speculative": 3, "batches": 3, "checkpoints": 3,
     "engine": 4, "runs": 4, "failures": 4, "cost": 4, "scaling": 4,

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit import events as ev
+from labkit import paths
 from labkit.atlas import BESIDE, CORE, SKILLS
 from labkit.errors import DataError, LabError
 from labkit.experiment import Experiment
@@ -250,7 +251,8 @@ def test_waterfall_order():
 
 
 def test_table():
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     record = Record(story(student=0.5, references={"teacher": 1.0, "same questions": 0.25, "label budget": 0.0}))
     table = record.table()
     assert isinstance(table, pandas.DataFrame)
@@ -261,7 +263,6 @@ def test_table():
 
 
 def test_the_table_and_the_recovery_say_the_same():
-    pytest.importorskip("pandas")
     record = Record(story(student=0.52, references={"teacher": 0.54, "label budget": 0.5}))  # a small gap in every skill
     found, table = record.recovery(), record.table()["recovery"]
     for row, value in (("mean (core)", found.mean), ("mean (all)", found.all_skills)):
@@ -290,6 +291,29 @@ def test_store_finds_its_own_before_the_shipped(shipped: Path):
     assert Store().find(EXP).skills == scores(0.75)
     assert Store().find(EXP.but(seed=1)) is None
     assert Store().find(EXP.but(speed="slow")).skills == scores(0.75), "speed changes no outcome"
+
+
+def test_a_record_from_before_a_default_changed_is_not_found(shipped: Path):
+    Record(story()).save(shipped / f"{EXP.but(seed=5).key}.jsonl.gz")
+    assert Store().find(EXP.but(seed=5)) is None
+
+
+def test_what_was_made_with_other_data_is_not_found(shipped: Path, monkeypatch: pytest.MonkeyPatch):
+    Store().add(Record(story()))
+    assert Store().find(EXP)
+    other = shipped.parent / "teachers" / "atlas-3m"
+    other.mkdir(parents=True)
+    (other / "manifest.json").write_text('{"model.safetensors": {"sha256": "00"}, "note": {"skills": {}}}')
+    paths._version.cache_clear()
+    assert Store().find(EXP) is None
+    paths._version.cache_clear()
+
+
+def test_a_home_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(DataError, match="LABKIT_HOME"):
+        paths.home_dir()
 
 
 def test_a_run_that_was_meddled_with_is_kept_but_not_found(shipped: Path):

@@ -17,13 +17,15 @@ SEEDS = 3
 
 
 def build(folder: Path) -> None:
+    for old in folder.glob("*.jsonl.gz"):  # made by an earlier recipe, or with another teacher
+        old.unlink()
     default = LESSONS["00"].experiment
     small = default.but(student="57k")
     for experiment, seeds in ((default, SEEDS), (small, 1)):
         for seed in range(seeds):
             seeded = experiment.but(seed=seed)
             for recipe in (seeded.baseline("label budget"), seeded.baseline("same questions"), seeded):
-                made = record(recipe)
+                made = record(recipe, fresh=True)
                 made.save(folder / f"{recipe.key}.jsonl.gz")
                 print(recipe.recipe, {name: round(value, 2) for name, value in made.skills.items()}, flush=True)
     seal(folder)

@@ -31,7 +31,7 @@ def build(folder: Path, names: list[str] | None = None, say: Callable[[str], Non
         run = Run(experiment, home_dir() / "build" / name, checkpoint_every=200)
         for event in run:
             if isinstance(event, ev.Step):
-                if event.step in POINTS.get(name, {}):
+                if event.step in POINTS.get(name, {}) and event.step == run.step:  # not one told again by a resumed run
                     point = f"{name}-{POINTS[name][event.step]}"
                     models.save(run.student, folder / point, {"recipe": experiment.recipe, "step": event.step})
                 if event.step % 50 == 0:

@@ -24,13 +24,7 @@ export const stateOf = (model) => (TERMINAL.has(model.phase) ? model.phase : (mo
 
 const FOLDS = {
   started(m, e) {
-    const resumed = e.resumed_at > 0;
-    if (resumed) {                                           // the same run goes on: what lies beyond the checkpoint is redone
-      for (const name of ["kl", "loss"]) m[name] = m[name].filter((p) => p[0] <= e.resumed_at);
-      m.exams = m.exams.filter((x) => x.step <= e.resumed_at);
-      m.exam = m.exams.at(-1) ?? null;
-      m.step = e.resumed_at;
-    } else if (m.started || m.kl.length) {                   // a new run: the old curve stays as a ghost, its yardsticks go
+    if (m.started || m.kl.length) {                          // a new run: the old curve stays as a ghost, its yardsticks go
       const ghost = m.kl.length ? { kl: m.kl, loss: m.loss } : m.ghost;
       Object.assign(m, emptyModel(), { ghost });
     }
@@ -39,7 +33,7 @@ const FOLDS = {
   labelled(m, e) {
     m.labelled = { done: e.done ?? 0, total: e.total ?? 0 };
     if (finite(e.seconds)) m.seconds = Math.max(m.seconds, e.seconds);
-    if (!TERMINAL.has(m.phase)) m.phase = e.done < e.total ? "labelling" : "training";
+    if (!TERMINAL.has(m.phase)) m.phase = e.done < e.total && m.step === 0 ? "labelling" : "training";   // later it goes on beside training
   },
   reference(m, e) {
     const curve = (e.curve ?? []).filter((p) => finite(p?.[0]) && finite(p?.[1]));
@@ -55,8 +49,7 @@ const FOLDS = {
     if (e.step < m.step) return;                             // a straggler adds its point but does not turn back the clock
     Object.assign(m, { step: e.step, seconds: e.seconds ?? m.seconds, seen: e.questions_seen ?? m.seen });
     const kl = m.kl.at(-1)?.[2];
-    const unseen = m.started?.resumed_at > 0;                // resumed here without its beginning: "halved" would be a guess
-    if (finite(kl)) m.first ??= { kl: unseen ? null : kl, seconds: m.seconds, seen: m.seen };
+    if (finite(kl)) m.first ??= { kl, seconds: m.seconds, seen: m.seen };
     m.pace.push([m.seconds, m.seen]);                        // the last seconds, for a rate that follows what happens now
     while (m.pace.length > 2 && (m.seconds - m.pace[0][0] > 4 || m.pace.length > 300)) m.pace.shift();
     for (const part of [2, 10, 100]) {
@@ -133,7 +126,7 @@ export function mergeSamples(old, rows) {
 
 // ---------------------------------------------------------------- what the numbers mean
 
-const isCore = (skill, headline) => headline === "all" || !BESIDE.has(skill);
+const isCore = (skill) => !BESIDE.has(skill);
 const mean = (numbers) => numbers.reduce((sum, n) => sum + n, 0) / numbers.length;
 const meanOver = (skills, scores) => (scores && skills.length ? mean(skills.map((s) => scores[s])) : null);
 
@@ -144,7 +137,7 @@ function skillsOf(model) {
 
 /** Recovery = (student - baseline) / (teacher - baseline), of each skill and of the *mean of skills* (not the mean of
  *  recoveries); null where the gap is under 0.05 or a part is missing, with `note` saying why. */
-export function recoveryOf(model, headline = "core") {
+export function recoveryOf(model) {
   const student = model.exam?.skills, teacher = model.references.teacher?.skills, gold = model.references[GOLD];
   const why = !gold ? NO_BASELINE : !teacher ? "no teacher score yet: recovery is not shown" : "";
   const row = (skill, s, t, b) => {
@@ -155,19 +148,19 @@ export function recoveryOf(model, headline = "core") {
     return { ...parts, recovery: gap && !why && parts.student !== null ? (s - b) / (t - b) : null, note };
   };
   const rows = skillsOf(model).map((k) => row(k, student?.[k], teacher?.[k], gold?.skills[k]));
-  const core = rows.filter((r) => isCore(r.skill, headline));
+  const core = rows.filter((r) => isCore(r.skill));
   const sources = [student, teacher, gold?.skills].filter(Boolean);  // a mean compares like with like: the skills all share
   const shared = core.map((r) => r.skill).filter((k) => sources.every((s) => finite(s[k])));
   const labels = model.started?.experiment?.gold, budget = finite(labels) ? count(labels, "gold label") : GOLD;
   return {
-    why, core, beside: rows.filter((r) => !isCore(r.skill, headline)), shared, step: model.exam?.step ?? null,
+    why, core, beside: rows.filter((r) => !isCore(r.skill)), shared, step: model.exam?.step ?? null,
     baseline: gold ? `${budget} (${count(gold.seeds, "seed")})` : "",
     mean: row("mean", meanOver(shared, student), meanOver(shared, teacher), meanOver(shared, gold?.skills)),
   };
 }
 
 /** The first picture of every result: gold labels, the teacher's answers as hard labels, this run, the teacher. */
-export function waterfallOf(model, headline = "core") {
+export function waterfallOf(model) {
   const method = model.started?.experiment?.method ?? "output";
   const arms = [
     { key: "gold", label: "gold labels", scores: model.references[GOLD]?.skills },
@@ -177,7 +170,7 @@ export function waterfallOf(model, headline = "core") {
   ];
   const measured = arms.filter((a) => a.scores);
   const shared = Object.keys(measured[0]?.scores ?? {})
-    .filter((k) => isCore(k, headline) && measured.every((a) => finite(a.scores[k])));
+    .filter((k) => isCore(k) && measured.every((a) => finite(a.scores[k])));
   let before = null;
   return arms.map(({ key, label, long = label, scores }) => {
     const value = meanOver(shared, scores), delta = value !== null && before !== null ? value - before : null;
@@ -227,9 +220,9 @@ export function plain(text, max = 160) {
 const GROUPS = { facts: ["recall", "reverse", "city", "element"], "open answers": ["open"], sums: ["add"], comparisons: ["compare"] };
 
 /** What has been reached, as clauses computed from the data alone: [{key, text}]. A new key is a new milestone. */
-export function milestones(model, { headline = "core", predicted = null } = {}) {
+export function milestones(model, { predicted = null } = {}) {
   const out = [], say = (key, text) => out.push({ key, text });
-  const { mean: row, baseline } = recoveryOf(model, headline), recovered = finite(row.recovery);
+  const { mean: row, baseline } = recoveryOf(model), recovered = finite(row.recovery);
   if (model.phase === "failed") {
     say("failed", `The run failed at step ${whole(model.failed?.step ?? model.step)}; the last good student is kept`);
   } else if (TERMINAL.has(model.phase)) {
@@ -277,7 +270,7 @@ function groupsOf(model) {
 export const sentenceOf = (model, options) => asSentence(milestones(model, options).map((m) => m.text).join("; "));
 
 /** The whole board in sentences, for someone who does not see it. */
-export function describeModel(model, { headline = "core", predicted = null } = {}) {
+export function describeModel(model, { predicted = null } = {}) {
   const state = stateOf(model), total = model.started?.steps, rate = rateOf(model), now = lastFinite(model.kl), out = [];
   if (state === "ready" && !model.step) return "Ready. No run has started, so there is nothing to describe yet.";
   out.push(state === "labelling"
@@ -290,10 +283,10 @@ export function describeModel(model, { headline = "core", predicted = null } = {
     out.push(`KL to the teacher, smoothed, is ${nats(now[2])} nats per answer token`
       + (finite(model.first?.kl) ? `; it began at ${nats(model.first.kl)}` : "") + (base ? `; at this step the label budget baseline had ${nats(base[1])}` : "") + (ghost ? `; the previous run had ${nats(ghost[2])}` : "") + ".");
   }
-  const { mean: row, core, beside, baseline, step, shared } = recoveryOf(model, headline);
+  const { mean: row, core, beside, baseline, step, shared } = recoveryOf(model);
   const tell = (r) => `${skillName(r.skill)}, ${score(r.student)}${finite(r.teacher) ? ` of ${score(r.teacher)}` : ""}`;
   if (finite(row.student)) {
-    out.push(`On the exam at step ${whole(step)} the mean of ${count(shared.length, headline === "all" ? "skill" : "core skill")} is ${score(row.student)}`
+    out.push(`On the exam at step ${whole(step)} the mean of ${count(shared.length, "core skill")} is ${score(row.student)}`
       + (finite(row.teacher) ? `; the teacher has ${score(row.teacher)}` : "") + (finite(row.baseline) ? `; the baseline, ${baseline}, has ${score(row.baseline)}` : "") + ".");
     const guess = predicted ? `; you predicted ${predictedText(predicted)}` : "";
     out.push(finite(row.recovery) ? `So ${percent(row.recovery)} of the gap is recovered${guess}.` : asSentence(row.note));
@@ -455,7 +448,7 @@ const part = (p) => (Array.isArray(p) ? el("span", { cls: `dlab-${p[0]}` }, ...p
 const rowOf = (cls, name, value, ...parts) => el("div", { cls: `dlab-${cls}`, [`data-${name}`]: value }, ...parts.map(part));
 
 function tableOf([head, ...rows]) {
-  const line = (cells, tag) => el("tr", {}, ...cells.map((text) => el(tag, { text: plain(text) })));
+  const line = (cells, tag) => el("tr", {}, ...cells.map((text) => el(tag, { text: plain(text), ...(tag === "th" && { scope: "col" }) })));
   return el("table", {}, el("thead", {}, line(head, "th")), el("tbody", {}, ...rows.map((cells) => line(cells, "td"))));
 }
 
@@ -490,9 +483,9 @@ function darkPage() {
   return named ? named === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-/** Draws into `root`. options: onKey(name), headline "core" or "all", title, predicted {low, high, confidence} or null. */
+/** Draws into `root`. options: title, predicted {low, high, confidence} or null. */
 export function createBoard(root, options = {}) {
-  const headline = options.headline ?? "core", calm = matchMedia("(prefers-reduced-motion: reduce)");
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
   let model = emptyModel(), predicted = guessOf(options.predicted), hover = null, scale = null, look = {};
   let frame = 0, later = null, dirty = true, dead = false;
 
@@ -504,6 +497,7 @@ export function createBoard(root, options = {}) {
   const line = part("line"), described = part("described");
   const sentence = el("p", { cls: "dlab-sentence", "data-testid": "sentence", "aria-live": "polite" }, line, described);
   const warning = el("p", { cls: "dlab-warning", "data-testid": "warning", "aria-live": "polite" });
+  const status = el("p", { cls: "dlab-unseen", role: "status" });   // the state in a word, for those who do not see the sign
   const alarm = el("div", { cls: "dlab-alarm", "data-testid": "alert", role: "alert" });
   const [klCanvas, lossCanvas] = ["kl", "loss"].map((name) => el("canvas", { cls: `dlab-canvas is-${name}`, role: "img" }));
   const [skillRows, skillFoot, fallRows, sampleBody, probeRows] = [part("skills"), part("foot"), part("fall"), el("tbody"), part("tokens")];
@@ -514,19 +508,19 @@ export function createBoard(root, options = {}) {
     [...series("kl"), ...model.exams.map((x) => [whole(x.step), nats(x.fidelity?.kl), "held-out exam", ""])]);
   const loss = panel("Loss", "loss-chart", [lossCanvas], () => series("loss"));
   const recovery = panel("Recovery by skill", "recovery", [skillRows, skillFoot], () => {
-    const { mean: first, core, beside, why } = recoveryOf(model, headline);
+    const { mean: first, core, beside, why } = recoveryOf(model);
     return [["skill", "student", "baseline", "teacher", "recovery"], ...[first, ...core, ...beside].map((r) => [skillName(r.skill),
       score(r.student), score(r.baseline), score(r.teacher), finite(r.recovery) ? percent(r.recovery) : why ? "not shown" : r.note])];
   });
   const waterfall = panel("From gold labels to the teacher", "waterfall", [fallRows], () => [["arm", "mean skill", "step up"],
-    ...waterfallOf(model, headline).map((a) => [a.long, a.value === null ? "not measured" : score(a.value), a.delta === null ? "" : signed(a.delta)])]);
+    ...waterfallOf(model).map((a) => [a.long, a.value === null ? "not measured" : score(a.value), a.delta === null ? "" : signed(a.delta)])]);
   const samples = panel("The student's answers", "samples", [el("table", { cls: "dlab-table" },
     el("thead", {}, el("tr", {}, ...[...CELLS, "verdict"].map((text) => el("th", { text, scope: "col", cls: `is-${text}` })))), sampleBody)]);
   const probe = panel("The first answer token", "probe", [probeRows], () =>
     [["token", "teacher", "student"], ...tokensOf(model.probe).map((t) => [t.token, chance(t.teacher), chance(t.student)])]);
 
   const columns = [[kl, loss], [recovery, waterfall], [samples], [probe]];
-  root.replaceChildren(strip, el("div", { cls: "dlab-rail" }, labelBar, stepBar), sentence, warning, alarm,
+  root.replaceChildren(strip, el("div", { cls: "dlab-rail" }, labelBar, stepBar), status, sentence, warning, alarm,
     el("div", { cls: "dlab-grid" }, ...columns.map((panels) => el("div", { cls: "dlab-col" }, ...panels.map((p) => p.root)))));
   root.classList.add("dlab");
   for (const [name, value] of Object.entries({ tabindex: "0", role: "group", "data-lm-suppress-shortcuts": "true",
@@ -573,7 +567,7 @@ export function createBoard(root, options = {}) {
   const stretch = (node, from, to) => { node.style.left = place(from); node.style.right = `calc(100% - ${place(to)})`; };
 
   function drawRecovery() {
-    const r = recoveryOf(model, headline), shown = !r.why, rows = [r.mean, ...r.core, ...r.beside], empty = rows.length < 2;
+    const r = recoveryOf(model), shown = !r.why, rows = [r.mean, ...r.core, ...r.beside], empty = rows.length < 2;
     const key = rows.map((x) => x.skill).join("|");
     if (skillRows.dataset.key !== key) {                      // the same rows stay, so that bars slide instead of blinking
       skillRows.dataset.key = key;
@@ -591,6 +585,7 @@ export function createBoard(root, options = {}) {
     put(zero, shown ? "baseline" : "0"); put(one, shown ? "teacher" : "1");
     rows.forEach((x, i) => drawSkill(skillRows.children[i + 1], x, shown));
     put(skillRows.children[1].firstChild, `mean of ${r.shared.length || r.core.length}`);
+    skillRows.children[1].firstChild.title = `mean of ${list((r.shared.length ? r.shared : r.core.map((x) => x.skill)).map(skillName))}`;
     const band = skillRows.children[1].children[1].firstChild;
     band.hidden = !shown || !predicted;
     if (predicted) stretch(band, predicted.low, predicted.high);
@@ -599,7 +594,7 @@ export function createBoard(root, options = {}) {
   function drawSkill(node, x, shown) {
     const [name, track, value, raw] = node.children, [band, zero, one, stem, dot] = track.children;
     const at = shown ? x.recovery : x.student;               // without a baseline: the raw score, and the teacher's beside it
-    put(name, skillName(x.skill)); put(value, !shown ? "" : finite(x.recovery) ? percent(x.recovery) : x.note || "–");
+    put(name, skillName(x.skill)); name.title = name.textContent; put(value, !shown ? "" : finite(x.recovery) ? percent(x.recovery) : x.note || "–");
     put(raw, `${score(x.student)}${finite(x.student) && finite(x.teacher) ? ` of ${score(x.teacher)}` : ""}`);
     value.classList.toggle("is-words", shown && !finite(x.recovery));
     zero.style.left = place(0); one.style.left = place(shown ? 1 : (x.teacher ?? 1));
@@ -612,7 +607,7 @@ export function createBoard(root, options = {}) {
   }
 
   function drawWaterfall() {
-    const arms = waterfallOf(model, headline);
+    const arms = waterfallOf(model);
     if (!fallRows.childElementCount) fallRows.append(...arms.map((a) => rowOf("row", "arm", a.key, "name", ["track", "fill", "none"], "value", "raw")));
     arms.forEach((a, i) => {
       const node = fallRows.children[i], [name, track, value, raw] = node.children, missing = a.value === null;
@@ -622,7 +617,7 @@ export function createBoard(root, options = {}) {
       put(value, missing ? "" : score(a.value)); put(raw, a.delta === null ? "" : signed(a.delta));
       track.firstChild.style.width = `${missing ? 100 : Math.max(0, Math.min(1, a.value)) * 100}%`;
     });
-    put(waterfall.note, `mean ${headline === "all" ? "" : "core "}skill, 0 to 1 · each step up on the right`);
+    put(waterfall.note, `mean core skill, 0 to 1 · each step up on the right`);
   }
 
   function drawSamples() {
@@ -678,7 +673,8 @@ export function createBoard(root, options = {}) {
   }
 
   function speak() {
-    sayLine(sentenceOf(model, { headline, predicted }));
+    sayLine(sentenceOf(model, { predicted }));
+    put(status, stateOf(model) === "failed" && !model.failed ? `failed: ${model.words}` : stateOf(model));
     const last = model.warnings.at(-1), more = model.warnings.length - 1, f = model.failed;
     sayWarning(last ? `Warning at step ${whole(last.step)}: ${asSentence(last.message)}${more > 0 ? ` (and ${count(more, "earlier warning")})` : ""}` : "");
     if (!f) alarm.replaceChildren();
@@ -699,7 +695,7 @@ export function createBoard(root, options = {}) {
   }
 
   function describe() {
-    const text = describeModel(model, { headline, predicted });
+    const text = describeModel(model, { predicted });
     described.textContent = "";                               // an unchanged text would not be read out a second time
     setTimeout(() => { if (!dead) described.textContent = text; }, 30);
     return text;
@@ -720,7 +716,6 @@ export function createBoard(root, options = {}) {
     const name = event.key === " " ? "space" : event.key.toLowerCase();
     if (name === "d") describe();
     if (name === "escape") described.textContent = "";
-    options.onKey?.(name);
   }
   const point = (event) => { hover = event.type === "pointermove" && model.kl.length ? scale?.stepAt(event.offsetX) ?? null : null; schedule(); };
 

@@ -24,7 +24,7 @@ function render({ model, el: host }) {
   const root = document.createElement("div");
   host.append(root);
   let next = -1, epoch = -1;
-  const options = Object.fromEntries(["title", "headline", "predicted"].map((name) => [name, model.get(name)]));
+  const options = Object.fromEntries(["title", "predicted"].map((name) => [name, model.get(name)]));
   const board = createBoard(root, options);
   const view = Math.random().toString(36).slice(2);
   const hello = () => model.send({ type: "hello", view });
@@ -66,7 +66,6 @@ class Board(anywidget.AnyWidget):
     _esm = traitlets.Unicode().tag(sync=True)
     _css = traitlets.Unicode().tag(sync=True)
     title = traitlets.Unicode("").tag(sync=True)
-    headline = traitlets.Unicode("core").tag(sync=True)
     state = traitlets.List(["ready", ""]).tag(sync=True)
     predicted = traitlets.Dict(None, allow_none=True).tag(sync=True)
 

@@ -11,7 +11,6 @@ import ipywidgets as widgets
 from labkit.errors import LabError
 from labkit.experiment import KNOBS, Experiment
 
-PANEL = tuple(name for name, entry in KNOBS.items() if entry.knob.panel)
 _STYLE = {"description_width": "90px"}
 _LAYOUT = {"width": "calc(100% - 4px)", "min_width": "0"}
 
@@ -46,7 +45,7 @@ class Controls:
     turned: called with (name, value) when a hot knob moves, whether or not a run is going.
     """
 
-    def __init__(self, experiment: Experiment, names: Sequence[str] = PANEL, turned: Callable[[str, Any], None] | None = None) -> None:
+    def __init__(self, experiment: Experiment, names: Sequence[str], turned: Callable[[str, Any], None] | None = None) -> None:
         self._experiment = experiment
         self._turned = turned or (lambda name, value: None)
         self._setting = False
@@ -114,4 +113,4 @@ class Controls:
             self.say(str(error))
 
     def say(self, text: str) -> None:
-        self.message.value = f'<span role="status" style="line-height:1.3">{html.escape(text)}</span>' if text else ""
+        self.message.value = f'<span role="alert" style="line-height:1.3">{html.escape(text)}</span>' if text else ""

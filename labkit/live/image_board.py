@@ -100,7 +100,7 @@ class ImageBoard:
 
     def _take(self, event: ev.Event) -> None:
         match event:
-            case ev.Started() if not event.resumed_at:
+            case ev.Started():
                 if self.record.started and self.record.steps:
                     self.previous = self.record
                 self.record, self._labelled, self._warning = Record(), None, ""

@@ -96,20 +96,20 @@ class Lab:
 
         def make() -> Run:
             try:
-                from labkit.engine import Run
-                from labkit.runs import folder_of
+                from labkit.runs import begin
             except ModuleNotFoundError as error:
                 raise need(error.name or "torch", "Training a student") from None
 
-            return Run(experiment, folder_of(experiment))
+            return begin(experiment)
 
         def show(events: Sequence[ev.Event]) -> None:
             for event in events:
                 record.add(event)
-            self.record = record
-            self.board.push(events)
             if any(isinstance(event, ev.Finished) for event in events):
                 self._keep(record)
+            if session is self.session:  # or the board has been reset, or shows a later run
+                self.record = record
+                self.board.push(events)
 
         session = Session(make, show, lambda state, message: self._state(session, state, message), lambda: self._measure(session, record))
         self.session = session
@@ -134,12 +134,13 @@ class Lab:
         self.stop()
         self.session, self.record = None, None
         self.board.reset()
+        self.board.set_state("ready")
         self.controls.experiment = self.lesson.experiment
         self._say("")
         self._buttons("ready")
 
     def wait(self, timeout: float | None = None) -> Lab:
-        """Wait until the run under way has ended; its error, if it had one, is raised here."""
+        """Wait until the run under way has ended (a paused one goes on); its error, if it had one, is raised here."""
         if self.session:
             self.session.wait(timeout)
         return self
@@ -190,23 +191,29 @@ class Lab:
                 self._say(message)
 
     def _buttons(self, state: str) -> None:
-        going = state in ("running", "paused", "baseline")
+        going = state in ("running", "paused")
         self.buttons["Pause"].description = "Resume" if state == "paused" else "Pause"
-        self.buttons["Pause"].disabled = state not in ("running", "paused")
+        self.buttons["Pause"].disabled = not going
         self.buttons["Stop"].disabled = not going
         self.controls.lock(going)
 
     def _say(self, text: str) -> None:
-        self.note.value = f'<span role="status">{html.escape(text)}</span>' if text else ""
+        self.note.value = f'<span role="alert">{html.escape(text)}</span>' if text else ""
 
     def _show_recording(self) -> None:
-        recording = Store().find(self.lesson.experiment)
+        """A recorded run of another student: the one asked about would give the answer away."""
+        shown = self.lesson.recorded
+        try:
+            recording = Store().find(shown)
+        except LabError as error:
+            self._say(str(error))
+            return
         if recording is None:
             self._say("Press Run to distil a student.")
             return
         self.record = recording
         self.board.push(recording.events)
-        self._say("This is a recorded run. Press Run to distil your own student.")
+        self._say(f"A recorded run, of a {shown.student} student. Press Run to distil your own, {self.lesson.experiment.student}.")
 
     def _keep(self, record: Record) -> None:
         from labkit.runs import keep
@@ -222,13 +229,13 @@ class Lab:
             def watch(run: Any, event: ev.Event) -> None:
                 if session.stopping:
                     run.stop()
-                if isinstance(event, ev.Step) and event.step % 10 == 0:
+                session.breathe()
+                if isinstance(event, ev.Step) and event.step % 10 == 0 and session is self.session:
                     words = f"Measuring the label-budget baseline: step {event.step} of {record.experiment.steps}."
                     self.board.set_state("training", words)
                     self._say(words)
 
             yield from with_baseline(record, watch)
-            self._say("")
             self._keep(record)
 
     def _score(self) -> None:

@@ -57,7 +57,7 @@ def prediction_widget(
     title = widgets.HTML(f'<strong style="line-height:1.3;font-weight:600">{html.escape(question)}</strong>')
 
     def say(text: str) -> None:
-        message.value = f'<span role="status" style="line-height:1.3">{html.escape(text)}</span>'
+        message.value = f'<span role="alert" style="line-height:1.3">{html.escape(text)}</span>'
 
     def saved(_: object) -> None:
         try:  # an exception in a callback would be seen by nobody

@@ -46,6 +46,7 @@ class Session:
         self._going.set()
         self._stopping = False
         self._before: Session | None = None
+        self._turned: dict[str, object] = {}  # before there was a run to turn
         self._thread = threading.Thread(target=self._work, name="labkit-run", daemon=True)
 
     # ---- from the notebook -------------------------------------------------------------------------------------------
@@ -85,8 +86,13 @@ class Session:
         self._going.set()
 
     def turn(self, **knobs: object) -> None:
+        self._turned |= knobs
         if self.run:
             self.run.turn(**knobs)
+
+    def breathe(self) -> None:
+        """Wait here while the session is paused."""
+        self._going.wait()
 
     @property
     def stopping(self) -> bool:
@@ -97,7 +103,9 @@ class Session:
         return self.state in ("finished", "stopped", "failed")
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait for the end. An interrupt stops the run in order; an error of the run is raised here."""
+        """Wait for the end. A paused run goes on, or the wait would have none; an interrupt stops it in order; an error of the
+        run is raised here."""
+        self.resume()
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             while self._thread.is_alive() and (deadline is None or time.monotonic() < deadline):
@@ -123,11 +131,16 @@ class Session:
             self.run = self._make()
             if self._stopping:
                 self.run.stop()
+            if self._turned:
+                self.run.turn(**self._turned)
             self._drain(self.run)
-            if self._after and self.state == "running" and not self._stopping:
-                self._show(list(self._after()))
+            if self._after and not self.over and not self._stopping:
+                for event in self._after():
+                    self._show([event])
             if not self.over:
                 self._set("stopped" if self._stopping else "finished")
+        except KeyboardInterrupt:  # of the cell that runs it
+            self._set("stopped", "Interrupted.")
         except BaseException as error:
             self.error = error
             self._set("failed", str(error))
@@ -139,8 +152,12 @@ class Session:
 
     def _drain(self, run: Run) -> None:
         held: list[ev.Event] = []
+        heard = False
         shown = began = time.perf_counter()
         for event in run:
+            if not heard and self.state == "running":
+                self._set("running")  # what was loading is there
+            heard = True
             held.append(event)
             now = time.perf_counter()
             if isinstance(event, ev.Failed):
