@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import torch
 from filelock import FileLock, Timeout
-from transformers import LlamaForCausalLM
+from torch import nn
 
 from labkit import events as ev
 from labkit import tensors
@@ -80,16 +80,16 @@ class Folder:
         """Let the next run begin anew."""
         self.checkpoint.unlink(missing_ok=True)
 
-    def save(self, student: LlamaForCausalLM, optimiser: torch.optim.Optimizer, position: Mapping[str, Any]) -> None:
+    def save(self, learner: nn.Module, optimiser: torch.optim.Optimizer, position: Mapping[str, Any]) -> None:
         """Weights and optimiser state as one safetensors file, position and recipe as JSON in its header."""
         kept = {}
-        for name, parameter in student.named_parameters():
+        for name, parameter in learner.named_parameters():
             kept[f"weight/{name}"] = parameter
             kept |= {f"{key}/{name}": value for key, value in optimiser.state[parameter].items()}
         note = {"experiment": json.dumps(self.experiment.to_dict()), "position": json.dumps(position)}
         tensors.save(self.checkpoint, kept, note)
 
-    def load(self, student: LlamaForCausalLM, optimiser: torch.optim.Optimizer) -> dict[str, Any] | None:
+    def load(self, learner: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any] | None:
         """Take up the checkpoint and return its position; None if there is none.
 
         Raises `DataError` if it is damaged or belongs to another recipe.
@@ -106,7 +106,7 @@ class Folder:
         if owner.key != self.experiment.key:
             raise DataError(f"{self.checkpoint} belongs to another recipe ({owner.recipe}). Use another folder, or delete this one.")
         with torch.no_grad():
-            for name, parameter in student.named_parameters():
+            for name, parameter in learner.named_parameters():
                 parameter.copy_(kept[f"weight/{name}"])
                 state = {key: kept[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
                 optimiser.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in state.items()}

@@ -14,11 +14,11 @@ import platform
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from labkit import events as ev
@@ -29,6 +29,7 @@ from labkit.checkpoints import Folder
 from labkit.errors import DataError, LabError, unknown
 from labkit.evaluate import Exam
 from labkit.experiment import KNOBS, Experiment, check
+from labkit.features import Insides, copy_layers
 from labkit.methods import GOLD_TERMS, Batch, Compare, Method, comparison, method, weights
 from labkit.paths import made_here
 from labkit.records import Store
@@ -38,6 +39,17 @@ WARM_STEPS, WARM_GOLD = 300, 20_000
 WARMUP = 30
 EVALUATIONS = 9
 EXPLODED = 20.0  # nats per answer token; an untrained student is at log(1024) = 6.9
+
+
+class Parts(NamedTuple):
+    """What a run is made of. `learner` holds all that is trained: the student, and any projectors."""
+
+    accelerator: Accelerator
+    method: Method
+    student: LlamaForCausalLM
+    learner: nn.Module
+    pool: Signals | None
+    insides: Insides | None
 
 
 class Run(Iterator[ev.Event]):
@@ -112,13 +124,21 @@ class Run(Iterator[ev.Event]):
         world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods)
         teacher = None if exp.teacher == "none" else _on(accelerator.device, models.teacher(exp.teacher))
         student = self.student = models.student(exp.student, exp.seed).to(accelerator.device)
+        if exp.start == "copied":
+            if teacher is None:
+                raise LabError("start='copied' needs a teacher to copy from: choose one, or start='warm'.")
+            copy_layers(student, teacher)
+        pool = Signals(teacher, world.questions(exp.questions, POOL_SEED)) if how.needs_signal and teacher is not None else None
+        insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
+        learner = nn.ModuleDict({"student": student, **({"projectors": insides.projectors} if insides else {})})
+        parts = Parts(accelerator, how, student, learner, pool, insides)
         optimiser = accelerator.prepare(
-            torch.optim.AdamW(student.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+            torch.optim.AdamW(learner.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
         )
         alone = not self.folder or not accelerator.is_main_process or self.folder.claim()
         if not alone:
             self.folder = None
-        at = self.folder.load(student, optimiser) if self.folder else None
+        at = self.folder.load(learner, optimiser) if self.folder else None
         self._logging, good = accelerator.is_main_process, _copy(student)
         if at and self.folder:
             self._busy += at["seconds"]
@@ -141,7 +161,6 @@ class Run(Iterator[ev.Event]):
             if exp.start == "warm":
                 yield from self._warm_up(student)
                 good = _copy(student)
-        pool = Signals(teacher, world.questions(exp.questions, POOL_SEED)) if how.needs_signal and teacher is not None else None
         feed = Feed(exp, world, pool)
         feed.position.update(at.get("feed", {}))
         exam: Exam | None = None
@@ -166,8 +185,8 @@ class Run(Iterator[ev.Event]):
             rate = at["knobs"]["learning_rate"] * schedule(step, exp.steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            values = self._gradients(accelerator, how, comparison(exp, step), drawn, pool, at["knobs"])
-            values["grad_norm"] = float(accelerator.clip_grad_norm_(student.parameters(), 1.0))
+            values = self._gradients(parts, comparison(exp, step), drawn, at["knobs"])
+            values["grad_norm"] = float(accelerator.clip_grad_norm_(learner.parameters(), 1.0))
             values["lr"] = rate
             if not math.isfinite(values["grad_norm"]) or not values["loss"] < EXPLODED * max(1.0, at["knobs"]["temperature"] ** 2):
                 student.load_state_dict(good)
@@ -192,7 +211,7 @@ class Run(Iterator[ev.Event]):
                 good = _copy(student)
             if self.folder and step % self.checkpoint_every == 0 and accelerator.is_main_process:
                 paid = at["teacher_tokens"] + (pool.teacher_tokens if pool else 0)
-                self.folder.save(student, optimiser, at | {"seconds": self.seconds, "feed": feed.position, "teacher_tokens": paid})
+                self.folder.save(learner, optimiser, at | {"seconds": self.seconds, "feed": feed.position, "teacher_tokens": paid})
 
         student.eval()
         stopped = at["step"] < exp.steps
@@ -205,24 +224,24 @@ class Run(Iterator[ev.Event]):
 
     # ---- parts -------------------------------------------------------------------------------------------------------
 
-    def _gradients(
-        self, accelerator: Accelerator, how: Method, compare: Compare, drawn: Drawn, pool: Signals | None, knobs: Mapping[str, Any]
-    ) -> dict[str, float]:
+    def _gradients(self, parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, Any]) -> dict[str, float]:
         """Leave the gradient of the whole batch's loss on the student; returns the numbers of the step.
 
         Every term is divided once, by the answer tokens of the whole batch, so neither micro-batches nor processes change it.
         """
-        student, share = self.student, weights(knobs["mix"])
-        assert student is not None
+        accelerator, student, share = parts.accelerator, parts.student, weights(knobs["mix"], knobs["feature"])
         student.train()
-        sums = dict.fromkeys(("loss", "kl", "ce", "hard"), 0.0)
+        sums = dict.fromkeys(("loss", "kl", "ce", "hard", "feature"), 0.0)
         told = {"loss"}
         mine = range(accelerator.process_index, len(drawn.prompts), accelerator.num_processes)
         lengths = [len(drawn.prompts[i]) + len(drawn.answers[i]) for i in mine]
-        for part in split_by_length(lengths, models.parameters(student), student.config.num_hidden_layers):
-            batch = self._read(student, drawn, [mine[i] for i in part], pool)
+        passes = split_by_length(lengths, models.parameters(student), student.config.num_hidden_layers)
+        if parts.method.features == "states":  # likenesses between tokens need the whole batch in one piece
+            passes = [list(range(len(mine)))]
+        for rows in passes:
+            batch = self._read(parts, drawn, [mine[i] for i in rows])
             loss = torch.zeros((), device=accelerator.device)
-            for name, term_N in how.terms(batch, compare, knobs["temperature"]).items():
+            for name, term_N in parts.method.terms(batch, compare, knobs["temperature"]).items():
                 mean = term_N.sum() / drawn.tokens(gold=name in GOLD_TERMS)
                 loss = loss + share[name] * mean
                 if name != "kl":  # the KL told is that at temperature 1, below
@@ -235,21 +254,24 @@ class Run(Iterator[ev.Event]):
                 told.add("kl")
                 sums["kl"] += _kl_at_one(batch) / drawn.tokens(gold=False)
         if accelerator.num_processes > 1:
-            _sum_gradients(accelerator, student)
-            whole = accelerator.reduce(torch.tensor([*sums.values()], device=accelerator.device), "sum").tolist()
-            sums, told = dict(zip(sums, whole, strict=True)), {name for name, value in zip(sums, whole, strict=True) if value}
+            _sum_gradients(accelerator, parts.learner)
+            reduced = accelerator.reduce(torch.tensor([*sums.values()], device=accelerator.device), "sum").tolist()
+            sums, told = dict(zip(sums, reduced, strict=True)), {name for name, value in zip(sums, reduced, strict=True) if value}
         return {name: value for name, value in sums.items() if name in told}
 
-    def _read(self, student: LlamaForCausalLM, drawn: Drawn, rows: list[int], pool: Signals | None) -> Batch:
+    def _read(self, parts: Parts, drawn: Drawn, rows: list[int]) -> Batch:
         """Student and teacher at the answer tokens of some rows."""
         padded = models.pad([drawn.prompts[i] for i in rows], [drawn.answers[i] for i in rows])
-        logits = student.lm_head(models.answer_states(student, padded)).float()
+        student, pool, insides = parts.student, parts.pool, parts.insides
+        seen = insides.look(student, padded) if insides else None
+        logits = student.lm_head(seen.final_N_D if seen else models.answer_states(student, padded)).float()
         gold = torch.tensor([drawn.is_gold(i) for i in rows for _ in drawn.answers[i]], device=logits.device)
         own = [drawn.pool_rows[i] for i in rows if not drawn.is_gold(i)]
         teacher = None
         if pool is not None and own:
             teacher = pool.logits(pool.live(own) if self.experiment.signals == "live" else pool.hidden(own))
-        return Batch(logits, padded.labels_N.to(logits.device), gold, teacher)
+        features = insides.pair(seen, ~gold, own) if insides and seen and own else (None, None)
+        return Batch(logits, padded.labels_N.to(logits.device), gold, teacher, *features)
 
     def _started(self, teacher: LlamaForCausalLM | None, student: LlamaForCausalLM) -> ev.Started:
         exp = self.experiment
@@ -332,15 +354,13 @@ def _kl_at_one(batch: Batch) -> float:
         return float((teacher.exp() * (teacher - student)).sum())
 
 
-def _sum_gradients(accelerator: Accelerator, student: LlamaForCausalLM) -> None:
+def _sum_gradients(accelerator: Accelerator, learner: nn.Module) -> None:
     """One all-reduce of all gradients: every process has already divided by the counts of the whole batch."""
-    parameters = [p for p in student.parameters() if p.requires_grad]
-    for p in parameters:
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
-    flat = accelerator.reduce(torch.cat([p.grad.flatten() for p in parameters]), "sum")
+    parameters = [p for p in learner.parameters() if p.requires_grad]
+    own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = accelerator.reduce(torch.cat([g.flatten() for g in own]), "sum")
     for p, g in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        p.grad.copy_(g.view_as(p))
+        p.grad = g.view_as(p).clone()
 
 
 def _advice(error: Exception) -> str:

@@ -15,9 +15,9 @@ from typing import Any, Literal, NamedTuple
 
 from labkit.errors import LabError, unknown
 
-STUDENTS = ("22k", "57k", "200k", "900k", "3m")
+STUDENTS = ("22k", "57k", "200k", "900k", "1.5m", "3m")
 TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", "none")
-METHODS = ("output", "answers", "gold")
+METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "logit_mse")
 TAILS = ("bucket", "teacher_renormalised", "both_renormalised", "raw", "clamped", "sampled")
 WORLDS = ("whole", "half", "Africa", "Asia", "Europe", "North America", "Oceania", "South America")
@@ -78,8 +78,9 @@ class Experiment:
     start: str = knob(
         "random",
         "Start",
-        "Where the student's weights begin: random, or warm (300 steps of hard-label training on 20,000 gold questions).",
-        choices=("random", "warm"),
+        "Where the student's weights begin: random; warm (300 steps of hard-label training on 20,000 gold questions); or copied "
+        "(every so many of the teacher's own layers; needs equal widths).",
+        choices=("random", "warm", "copied"),
     )
     gold: int = knob(
         300,
@@ -112,7 +113,8 @@ class Experiment:
     method: str = knob(
         "output",
         "Method",
-        "output: match the teacher's distribution; answers: the teacher's sampled answers as hard labels; gold: true labels only.",
+        "output: match the teacher's distribution; answers: the teacher's sampled answers as hard labels; gold: true labels only; "
+        "hidden, similarity, relations: output, and the teacher's states, their likenesses, or its attention's.",
         choices=METHODS,
     )
     divergence: str = knob("forward_kl", "Divergence", "How two distributions are compared.", choices=DIVERGENCES)
@@ -122,6 +124,10 @@ class Experiment:
     )
     top_k: int = knob(0, "Top k", "Tokens a position that the teacher tells; 0 tells all.", unit="tokens", low=0, high=1_024)
     tail: str = knob("bucket", "Tail", "What stands for the teacher's other tokens; sampled: top k draws instead.", choices=TAILS)
+    feature: float = knob(
+        1.0, "Feature weight", "Weight of the term on the teacher's insides, beside the soft labels.", low=0.0, high=1_000.0, hot=True
+    )
+    layers: str = knob("uniform", "Layers", "Which student layer looks at which of the teacher's: uniform, last, or pairs as in 1:2,3:6.")
     signals: str = knob(
         "cached",
         "Signals",
@@ -155,7 +161,7 @@ class Experiment:
         """
         if name not in ("label budget", "same questions"):
             raise unknown("baseline", name, ("label budget", "same questions"))
-        loss = ("temperature", "mix", "divergence", "beta", "skew", "top_k", "tail")
+        loss = ("temperature", "mix", "divergence", "beta", "skew", "top_k", "tail", "feature", "layers")
         plain = {name: KNOBS[name].default for name in (*loss, "speed")} | {"learning_rate": TUNED_RATE[self.student]}
         if name == "label budget":
             return self.but(method="gold", teacher=self.teacher, questions=KNOBS["questions"].default, **plain)
@@ -220,7 +226,7 @@ class _Entry(NamedTuple):
 KNOBS: dict[str, _Entry] = {f.name: _Entry(f.default, f.metadata["knob"]) for f in dataclasses.fields(Experiment)}
 
 # Best of the rates tried for each size with hard labels (LOG.md has the table); the baselines use these.
-TUNED_RATE = {"22k": 1e-2, "57k": 1e-2, "200k": 6e-3, "900k": 4e-3, "3m": 2e-3}
+TUNED_RATE = {"22k": 1e-2, "57k": 1e-2, "200k": 6e-3, "900k": 4e-3, "1.5m": 2e-3, "3m": 2e-3}
 
 
 def check(name: str, value: Any) -> Any:

@@ -16,37 +16,43 @@ from torch import Tensor
 from labkit.divergences import divergence, sampled_kl, top_k
 from labkit.errors import LabError, unknown
 from labkit.experiment import Experiment
+from labkit.features import hidden_loss, relation_loss, similarity_loss
 
 Compare = Callable[[Tensor, Tensor, float], Tensor]  # teacher and student logits and T to an unreduced loss
 
 
 class Batch(NamedTuple):
     """A micro-batch at its answer tokens. `gold_N` marks tokens of questions whose true label was paid for; teacher logits
-    `(M, V)` are there for the M other tokens only, in order (None if the method does not ask for them)."""
+    `(M, V)` and both sides' features `(M, ...)` are there for the M other tokens only, in order (None if not asked for)."""
 
     student_logits_N_V: Tensor
     labels_N: Tensor
     gold_N: Tensor
     teacher_logits_M_V: Tensor | None
+    student_features_M: Tensor | None = None
+    teacher_features_M: Tensor | None = None
 
 
 class Method(NamedTuple):
+    """features: "", or which of `features.look` it needs: "hidden" (projected), "states" (as they are) or "relations"."""
+
     name: str
     label: str
     source: str
     needs_signal: bool
     gold_share: Callable[[float], float]
     terms: Callable[[Batch, Compare, float], dict[str, Tensor]]
+    features: str = ""
 
 
 METHODS: dict[str, Method] = {}
 
 
-def register(name: str, *, label: str, source: str, needs_signal: bool, gold_share: Callable[[float], float]):
+def register(name: str, *, label: str, source: str, needs_signal: bool, gold_share: Callable[[float], float], features: str = ""):
     """`gold_share(mix)` is the share of a batch's rows that carries gold labels."""
 
     def add(function: Callable[[Batch, Compare, float], dict[str, Tensor]]):
-        METHODS[name] = Method(name, label, source, needs_signal, gold_share, function)
+        METHODS[name] = Method(name, label, source, needs_signal, gold_share, function, features)
         return function
 
     return add
@@ -87,9 +93,9 @@ def comparison(exp: Experiment, step: int = 0) -> Compare:
 GOLD_TERMS = ("ce", "gold")
 
 
-def weights(mix: float) -> Mapping[str, float]:
-    """The weight of each term in the loss (see `Experiment.mix`); the terms on gold rows are `ce` and `gold`."""
-    return {"kl": 1.0 - mix, "hard": 1.0 - mix, "ce": mix, "gold": 1.0}
+def weights(mix: float, feature: float) -> Mapping[str, float]:
+    """The weight of each term in the loss (see `Experiment`); the terms on gold rows are `ce` and `gold`."""
+    return {"kl": 1.0 - mix, "hard": 1.0 - mix, "feature": (1.0 - mix) * feature, "ce": mix, "gold": 1.0}
 
 
 def quarter(mix: float) -> float:
@@ -128,6 +134,42 @@ def answers(batch: Batch, compare: Compare, temperature: float) -> dict[str, Ten
 @register("gold", label="gold labels only", source="the baseline", needs_signal=False, gold_share=lambda mix: 1.0)
 def gold(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
     return {"gold": F.cross_entropy(batch.student_logits_N_V, batch.labels_N, reduction="none")}
+
+
+def _with_features(distance: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Batch, Compare, float], dict[str, Tensor]]:
+    def terms(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
+        found = output(batch, compare, temperature)
+        if batch.student_features_M is not None and batch.teacher_features_M is not None:
+            found["feature"] = distance(batch.student_features_M, batch.teacher_features_M)
+        return found
+
+    return terms
+
+
+register(
+    "hidden",
+    label="soft labels and hidden states",
+    source="Jiao et al. 2019 (TinyBERT), arXiv 1909.10351",
+    needs_signal=True,
+    gold_share=quarter,
+    features="hidden",
+)(_with_features(hidden_loss))
+register(
+    "similarity",
+    label="soft labels and similarities between tokens",
+    source="Tung & Mori 2019, arXiv 1907.09682",
+    needs_signal=True,
+    gold_share=quarter,
+    features="states",
+)(_with_features(similarity_loss))
+register(
+    "relations",
+    label="soft labels and self-attention relations",
+    source="Wang et al. 2020 (MiniLMv2), arXiv 2012.15828",
+    needs_signal=True,
+    gold_share=quarter,
+    features="relations",
+)(_with_features(relation_loss))
 
 
 def _gold(batch: Batch) -> dict[str, Tensor]:

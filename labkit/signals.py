@@ -55,13 +55,21 @@ class Signals:
         """Distinct questions in the pool."""
         return len(self._keys)
 
+    def entry(self, row: int) -> int:
+        """The number of a row's distinct question; its chunk is `entry // CHUNK`."""
+        return self._entry_of_row[row]
+
+    def text(self, entry: int) -> tuple[list[int], list[int]]:
+        """Prompt and answer of a distinct question, as token ids."""
+        answer = self._answers[entry]
+        assert answer is not None, "prepare() comes before the answer"
+        return self._prompts[entry], answer
+
     def prompt(self, row: int) -> list[int]:
-        return self._prompts[self._entry_of_row[row]]
+        return self.text(self.entry(row))[0]
 
     def answer(self, row: int) -> list[int]:
-        answer = self._answers[self._entry_of_row[row]]
-        assert answer is not None, "prepare() comes before answer()"
-        return answer
+        return self.text(self.entry(row))[1]
 
     def prepare(self, rows: Sequence[int]) -> Iterator[int]:
         """Make sure these rows are answered; yields how many distinct questions are, each time that number grows."""
