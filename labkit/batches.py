@@ -16,11 +16,13 @@ POOL_SEED, GOLD_SEED = 7, 11  # one pool and one gold set for all seeds, so that
 
 
 class Drawn(NamedTuple):
-    """The rows of one step: first those the teacher answered (`pool_rows` are their numbers), then the gold ones."""
+    """The rows of one step: first those of the teacher's pool (`pool_rows` are their numbers), then the gold ones. The first
+    `own` of them were answered by the student, not by the teacher."""
 
     prompts: list[list[int]]
     answers: list[list[int]]
     pool_rows: list[int]
+    own: int = 0
 
     def is_gold(self, row: int) -> bool:
         return row >= len(self.pool_rows)

@@ -31,6 +31,7 @@ from labkit.evaluate import Exam
 from labkit.experiment import KNOBS, Experiment, check
 from labkit.features import Insides, copy_layers
 from labkit.methods import GOLD_TERMS, Batch, Compare, Method, comparison, method, weights
+from labkit.online import OnPolicy
 from labkit.paths import made_here
 from labkit.records import Store
 from labkit.signals import Signals
@@ -163,6 +164,9 @@ class Run(Iterator[ev.Event]):
                 good = _copy(student)
         feed = Feed(exp, world, pool)
         feed.position.update(at.get("feed", {}))
+        own = OnPolicy(exp)
+        if "own" in at:
+            own.restore(at["own"])
         exam: Exam | None = None
         due = {round(exp.steps * i / EVALUATIONS) for i in range(1, EVALUATIONS + 1)} | {min(20, exp.steps)}
 
@@ -182,6 +186,8 @@ class Run(Iterator[ev.Event]):
                         yield ev.Warned(step, f"{pool.damaged.pop()} was damaged; the teacher has answered its questions again.")
                     yield ev.Labelled(done, pool.total, self.seconds)
             drawn = feed.draw(*rows)
+            if how.on_policy:
+                drawn = own.take_over(student, drawn, step, at["knobs"]["on_policy"])
             rate = at["knobs"]["learning_rate"] * schedule(step, exp.steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -211,13 +217,16 @@ class Run(Iterator[ev.Event]):
                 good = _copy(student)
             if self.folder and step % self.checkpoint_every == 0 and accelerator.is_main_process:
                 paid = at["teacher_tokens"] + (pool.teacher_tokens if pool else 0)
-                self.folder.save(learner, optimiser, at | {"seconds": self.seconds, "feed": feed.position, "teacher_tokens": paid})
+                place = {"seconds": self.seconds, "feed": feed.position, "own": own.state(), "teacher_tokens": paid}
+                self.folder.save(learner, optimiser, at | place)
 
         student.eval()
         stopped = at["step"] < exp.steps
         if stopped and at["step"]:
             yield from self._examine(exam or Exam(world, teacher), at, final=True)
         cost = {"student_tokens": at["tokens"], "questions": at["seen"]}
+        if how.on_policy:
+            cost["student_written_tokens"] = own.generated
         if pool is not None:
             cost |= {"teacher_tokens": at["teacher_tokens"] + pool.teacher_tokens, "cache_bytes": pool.bytes}
         yield ev.Finished(at["step"], self.seconds, "stopped" if stopped else "completed", cost)
@@ -266,12 +275,19 @@ class Run(Iterator[ev.Event]):
         seen = insides.look(student, padded) if insides else None
         logits = student.lm_head(seen.final_N_D if seen else models.answer_states(student, padded)).float()
         gold = torch.tensor([drawn.is_gold(i) for i in rows for _ in drawn.answers[i]], device=logits.device)
-        own = [drawn.pool_rows[i] for i in rows if not drawn.is_gold(i)]
-        teacher = None
-        if pool is not None and own:
-            teacher = pool.logits(pool.live(own) if self.experiment.signals == "live" else pool.hidden(own))
-        features = insides.pair(seen, ~gold, own) if insides and seen and own else (None, None)
+        own = [i for i in rows if not drawn.is_gold(i)]
+        teacher = pool.logits(self._teacher_states(pool, drawn, own)) if pool is not None and own else None
+        features = insides.pair(seen, ~gold, [drawn.pool_rows[i] for i in own]) if insides and seen and own else (None, None)
         return Batch(logits, padded.labels_N.to(logits.device), gold, teacher, *features)
+
+    def _teacher_states(self, pool: Signals, drawn: Drawn, rows: list[int]) -> Tensor:
+        """The teacher's states at these rows' answer tokens: its own answers' from the cache, the student's read now."""
+        now = [i for i in rows if i < drawn.own or self.experiment.signals == "live"]
+        if not now:
+            return pool.hidden([drawn.pool_rows[i] for i in rows])
+        read = pool.live([drawn.prompts[i] for i in now], [drawn.answers[i] for i in now])
+        states = dict(zip(now, read.split([len(drawn.answers[i]) for i in now]), strict=True))
+        return torch.cat([states[i] if i in states else pool.hidden([drawn.pool_rows[i]]).to(read) for i in rows])
 
     def _started(self, teacher: LlamaForCausalLM | None, student: LlamaForCausalLM) -> ev.Started:
         exp = self.experiment

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import tomllib
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +18,7 @@ from labkit.errors import LabError, unknown
 
 STUDENTS = ("22k", "57k", "200k", "900k", "1.5m", "3m")
 TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", "none")
-METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations")
+METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "online")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "logit_mse")
 TAILS = ("bucket", "teacher_renormalised", "both_renormalised", "raw", "clamped", "sampled")
 WORLDS = ("whole", "half", "Africa", "Asia", "Europe", "North America", "Oceania", "South America")
@@ -26,6 +27,7 @@ WORLDS = ("whole", "half", "Africa", "Asia", "Europe", "North America", "Oceania
 class Knob(NamedTuple):
     """What a field of `Experiment` means to a person: label, unit, allowed values, help, and how it may be used.
 
+    pattern: for a text that is not one of a few: what it must look like, as a regular expression.
     hot: may be changed while a run is going.  identity: changes the outcome of a run, so it belongs to the record's key.
     """
 
@@ -36,6 +38,7 @@ class Knob(NamedTuple):
     high: float = math.inf
     log: bool = False
     choices: tuple[str, ...] = ()
+    pattern: str = ""
     hot: bool = False
     identity: bool = True
 
@@ -114,7 +117,8 @@ class Experiment:
         "output",
         "Method",
         "output: match the teacher's distribution; answers: the teacher's sampled answers as hard labels; gold: true labels only; "
-        "hidden, similarity, relations: output, and the teacher's states, their likenesses, or its attention's.",
+        "hidden, similarity, relations: output, and the teacher's states, their likenesses, or its attention's; "
+        "online: output, partly on answers the student writes itself.",
         choices=METHODS,
     )
     divergence: str = knob("forward_kl", "Divergence", "How two distributions are compared.", choices=DIVERGENCES)
@@ -127,7 +131,19 @@ class Experiment:
     feature: float = knob(
         1.0, "Feature weight", "Weight of the term on the teacher's insides, beside the soft labels.", low=0.0, high=1_000.0, hot=True
     )
-    layers: str = knob("uniform", "Layers", "Which student layer looks at which of the teacher's: uniform, last, or pairs as in 1:2,3:6.")
+    layers: str = knob(
+        "uniform",
+        "Layers",
+        "Which student layer looks at which of the teacher's: uniform, last, or pairs as in 1:2,3:6.",
+        pattern=r"uniform|last|\d+:\d+(,\d+:\d+)*",
+    )
+    on_policy: float = knob(
+        0.5, "On-policy share", "Share of the questions that the student of an online run answers itself.", low=0.0, high=1.0, hot=True
+    )
+    sampling_temperature: float = knob(
+        1.0, "Sampling temperature", "At which the student writes; 0 is greedy. It has nothing to do with the loss.", low=0.0, high=5.0
+    )
+    replay: float = knob(0.0, "Replay", "Share of the on-policy answers that were written earlier, and are read again.", low=0.0, high=1.0)
     signals: str = knob(
         "cached",
         "Signals",
@@ -161,11 +177,11 @@ class Experiment:
         """
         if name not in ("label budget", "same questions"):
             raise unknown("baseline", name, ("label budget", "same questions"))
-        loss = ("temperature", "mix", "divergence", "beta", "skew", "top_k", "tail", "feature", "layers")
-        plain = {name: KNOBS[name].default for name in (*loss, "speed")} | {"learning_rate": TUNED_RATE[self.student]}
+        same = ("student", "start", "seed", "teacher", "scale", "steps", "batch", "gold_noise", "falsehoods")
+        plain = Experiment(**{name: getattr(self, name) for name in same}, learning_rate=TUNED_RATE[self.student])
         if name == "label budget":
-            return self.but(method="gold", teacher=self.teacher, questions=KNOBS["questions"].default, **plain)
-        return self.but(method="answers", gold=KNOBS["gold"].default, **plain)
+            return plain.but(method="gold", gold=self.gold)
+        return plain.but(method="answers", questions=self.questions)
 
     # ---- text --------------------------------------------------------------------------------------------------------
 
@@ -231,12 +247,16 @@ TUNED_RATE = {"22k": 1e-2, "57k": 1e-2, "200k": 6e-3, "900k": 4e-3, "1.5m": 2e-3
 
 def check(name: str, value: Any) -> Any:
     """`value` as this field's type. Raises `LabError` with the field, the range and the unit."""
-    default, (label, _, unit, low, high, _, choices, *_) = KNOBS[name]
+    default, (label, text, unit, low, high, _, choices, pattern, *_) = KNOBS[name]
     if choices:
         for choice in choices:
             if str(value).casefold().replace("-", " ") == choice.casefold().replace("-", " "):
                 return choice
         raise unknown(name, value, choices)
+    if pattern:
+        if not re.fullmatch(pattern, str(value)):
+            raise LabError(f"{name}={value!r} cannot be read. {text}")
+        return str(value)
     if isinstance(default, int):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
             raise LabError(f"{name}={value!r} must be a whole number ({label}, {low:g} to {high:g} {unit}).".replace(" )", ")"))

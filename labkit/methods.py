@@ -7,7 +7,7 @@ The engine weights the terms, divides each by its number of answer tokens, and s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,8 @@ class Batch(NamedTuple):
 
 
 class Method(NamedTuple):
-    """features: "", or which of `features.look` it needs: "hidden" (projected), "states" (as they are) or "relations"."""
+    """features: "", or which of `features.look` it needs: "hidden" (projected), "states" (as they are) or "relations".
+    on_policy: whether the student answers some of the questions itself."""
 
     name: str
     label: str
@@ -43,16 +44,17 @@ class Method(NamedTuple):
     gold_share: Callable[[float], float]
     terms: Callable[[Batch, Compare, float], dict[str, Tensor]]
     features: str = ""
+    on_policy: bool = False
 
 
 METHODS: dict[str, Method] = {}
 
 
-def register(name: str, *, label: str, source: str, needs_signal: bool, gold_share: Callable[[float], float], features: str = ""):
-    """`gold_share(mix)` is the share of a batch's rows that carries gold labels."""
+def register(name: str, *, label: str, source: str, needs_signal: bool, gold_share: Callable[[float], float], **needs: Any):
+    """`gold_share(mix)` is the share of a batch's rows that carries gold labels; `needs` are the last fields of `Method`."""
 
     def add(function: Callable[[Batch, Compare, float], dict[str, Tensor]]):
-        METHODS[name] = Method(name, label, source, needs_signal, gold_share, function, features)
+        METHODS[name] = Method(name, label, source, needs_signal, gold_share, function, **needs)
         return function
 
     return add
@@ -134,6 +136,16 @@ def answers(batch: Batch, compare: Compare, temperature: float) -> dict[str, Ten
 @register("gold", label="gold labels only", source="the baseline", needs_signal=False, gold_share=lambda mix: 1.0)
 def gold(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
     return {"gold": F.cross_entropy(batch.student_logits_N_V, batch.labels_N, reduction="none")}
+
+
+register(
+    "online",
+    label="soft labels, partly on the student's own answers",
+    source="Agarwal et al. 2023 (GKD), arXiv 2306.13649",
+    needs_signal=True,
+    gold_share=quarter,
+    on_policy=True,
+)(output)
 
 
 def _with_features(distance: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Batch, Compare, float], dict[str, Tensor]]:

@@ -83,9 +83,9 @@ class Signals:
         """The teacher's states `(N, hidden)` in fp16 at the answer positions of these rows, one row after the other."""
         return torch.cat([self._hidden[self._entry_of_row[row]] for row in rows])  # type: ignore[misc]
 
-    def live(self, rows: Sequence[int]) -> Tensor:
-        """The same states in fp32, worked out afresh by the teacher: what a run without a cache pays at every step."""
-        read = pad([self.prompt(row) for row in rows], [self.answer(row) for row in rows])
+    def live(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Tensor:
+        """Such states in fp32 for any answers, worked out by the teacher now: what a run without a cache pays at every step."""
+        read = pad(prompts, answers)
         self.teacher_tokens += read.tokens_B_T.numel()
         with torch.no_grad():
             return answer_states(self.teacher, read)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,8 @@ def _values(name: str) -> st.SearchStrategy:
     default, knob = KNOBS[name]
     if knob.choices:
         return st.sampled_from(knob.choices)
+    if knob.pattern:
+        return st.from_regex(knob.pattern, fullmatch=True, alphabet="0123456789:,uniformlast")
     if isinstance(default, int):
         return st.integers(int(knob.low), int(knob.high))
     return st.floats(knob.low, knob.high)
@@ -100,7 +103,11 @@ def test_every_field_explains_itself(name: str):
     assert knob.label[0].isupper()
     assert knob.help.endswith(".")
     assert len(knob.help) > 15
-    if isinstance(default, str):
+    if knob.pattern:
+        assert re.fullmatch(knob.pattern, default)
+        with pytest.raises(LabError, match="cannot be read"):
+            Experiment(**{name: "no such thing"})
+    elif isinstance(default, str):
         assert knob.choices
         assert default in knob.choices
         assert len(set(knob.choices)) == len(knob.choices)
@@ -111,7 +118,7 @@ def test_every_field_explains_itself(name: str):
 
 def test_fields_and_knobs_agree():
     assert list(KNOBS) == [f.name for f in dataclasses.fields(Experiment)]
-    assert {n for n, e in KNOBS.items() if e.knob.hot} == {"temperature", "mix", "learning_rate", "speed"}
+    assert {n for n, e in KNOBS.items() if e.knob.hot} == {"temperature", "mix", "learning_rate", "speed", "feature", "on_policy"}
     with pytest.raises(dataclasses.FrozenInstanceError):
         Experiment().temperature = 2.0  # type: ignore[misc]
 
@@ -178,7 +185,7 @@ def test_the_key_follows_exactly_the_fields_that_change_the_outcome(name: str):
         assert knob.identity
         return
     number = default + 1 if isinstance(default, int) else knob.high
-    other = next(c for c in knob.choices if c != default) if knob.choices else number
+    other = next(c for c in knob.choices if c != default) if knob.choices else "1:1" if knob.pattern else number
     changed = Experiment().but(**{name: other})
     assert changed != Experiment()
     assert (changed.key == Experiment().key) is not knob.identity

@@ -77,7 +77,7 @@ def test_a_batch_in_any_order_lines_up_with_the_student_s_positions(tiny_teacher
     with torch.no_grad():
         wanted = models.answer_states(tiny_teacher, batch)
     torch.testing.assert_close(kept.hidden(rows).float(), wanted, rtol=1e-3, atol=2e-3)
-    torch.testing.assert_close(kept.live(rows), wanted)
+    torch.testing.assert_close(kept.live([kept.prompt(r) for r in rows], [kept.answer(r) for r in rows]), wanted)
     torch.testing.assert_close(kept.logits(kept.hidden(rows)), tiny_teacher.lm_head(wanted), rtol=1e-2, atol=2e-2)
     assert not kept.logits(kept.hidden(rows)).requires_grad
 
