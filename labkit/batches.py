@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
 from labkit import models
 from labkit.atlas import Atlas
 from labkit.experiment import Experiment
-from labkit.signals import Signals
+from labkit.signals import POOL_SEED, Signals
 
-POOL_SEED, GOLD_SEED = 7, 11  # one pool and one gold set for all seeds, so that seeds differ in the student alone
+GOLD_SEED = 11  # of the questions with a gold label: like the pool, one set for all seeds
+
+
+class Source(Protocol):
+    """Where rows come from that the teacher answered: `Signals` or a `TextPool`."""
+
+    def prompt(self, row: int) -> list[int]: ...
+    def answer(self, row: int) -> list[int]: ...
+    def __len__(self) -> int: ...
 
 
 class Drawn(NamedTuple):
@@ -36,13 +44,14 @@ class Drawn(NamedTuple):
 class Feed:
     """Draws the rows of every step from the teacher's pool and the gold set; `position` is all there is to resume it from."""
 
-    def __init__(self, experiment: Experiment, world: Atlas, pool: Signals | None) -> None:
+    def __init__(self, experiment: Experiment, world: Atlas, pool: Source | None) -> None:
         self.pool = pool
         gold = world.questions(experiment.gold, GOLD_SEED)
         self._gold_prompts = models.tokenizer().prompts([q.text for q in gold])
         self._gold_answers = models.tokenizer().answers([q.gold for q in gold])
         self._gold_order = Order(experiment.gold, experiment.seed + 1)
-        self._pool_order = Order(experiment.questions, experiment.seed, growing=True)
+        # Signals are made as the student gets to them; text is all there from the start.
+        self._pool_order = Order(len(pool) if pool else 0, experiment.seed, growing=isinstance(pool, Signals))
         self.position = {"pool": 0, "gold": 0}
 
     def next_rows(self, batch: int, gold_share: float) -> tuple[list[int], list[int]]:

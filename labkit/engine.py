@@ -14,7 +14,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -24,33 +24,24 @@ from transformers import LlamaForCausalLM
 from labkit import events as ev
 from labkit import models, tensors
 from labkit.atlas import SKILLS, Atlas
-from labkit.batches import POOL_SEED, Drawn, Feed, split_by_length
+from labkit.batches import Feed
 from labkit.checkpoints import Folder
 from labkit.errors import DataError, LabError, unknown
 from labkit.evaluate import Exam
 from labkit.experiment import KNOBS, Experiment, check
 from labkit.features import Insides, copy_layers
-from labkit.methods import GOLD_TERMS, Batch, Compare, Method, comparison, method, weights
+from labkit.methods import comparison, method
 from labkit.online import OnPolicy
 from labkit.paths import made_here
 from labkit.records import Store
-from labkit.signals import Signals
+from labkit.sequences import TextPool, sequences_for
+from labkit.signals import POOL_SEED, Signals
+from labkit.step import Parts, gradients
 
 WARM_STEPS, WARM_GOLD = 300, 20_000
 WARMUP = 30
 EVALUATIONS = 9
 EXPLODED = 20.0  # nats per answer token; an untrained student is at log(1024) = 6.9
-
-
-class Parts(NamedTuple):
-    """What a run is made of. `learner` holds all that is trained: the student, and any projectors."""
-
-    accelerator: Accelerator
-    method: Method
-    student: LlamaForCausalLM
-    learner: nn.Module
-    pool: Signals | None
-    insides: Insides | None
 
 
 class Run(Iterator[ev.Event]):
@@ -118,7 +109,7 @@ class Run(Iterator[ev.Event]):
 
     def _train(self) -> Iterator[ev.Event]:
         exp, how = self.experiment, method(self.experiment.method)
-        if how.needs_signal and exp.teacher == "none":
+        if (how.needs_signal or how.text) and exp.teacher == "none":
             raise LabError(f"method={exp.method!r} needs a teacher: choose one, or method='gold'.")
         comparison(exp)  # refused before anything is loaded, not at the first step
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
@@ -132,7 +123,7 @@ class Run(Iterator[ev.Event]):
         pool = Signals(teacher, world.questions(exp.questions, POOL_SEED)) if how.needs_signal and teacher is not None else None
         insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
         learner = nn.ModuleDict({"student": student, **({"projectors": insides.projectors} if insides else {})})
-        parts = Parts(accelerator, how, student, learner, pool, insides)
+        parts = Parts(accelerator, how, student, learner, pool, insides, exp.signals == "live")
         optimiser = accelerator.prepare(
             torch.optim.AdamW(learner.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
         )
@@ -162,7 +153,16 @@ class Run(Iterator[ev.Event]):
             if exp.start == "warm":
                 yield from self._warm_up(student)
                 good = _copy(student)
-        feed = Feed(exp, world, pool)
+        text: TextPool | None = None
+        if how.text and teacher is not None:
+            work = sequences_for(exp, teacher, world)
+            while text is None:
+                try:
+                    done, total = next(work)
+                    yield ev.Labelled(done, total, self.seconds)
+                except StopIteration as written:
+                    text = TextPool(written.value)
+        feed = Feed(exp, world, text or pool)
         feed.position.update(at.get("feed", {}))
         own = OnPolicy(exp)
         if "own" in at:
@@ -191,7 +191,7 @@ class Run(Iterator[ev.Event]):
             rate = at["knobs"]["learning_rate"] * schedule(step, exp.steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            values = self._gradients(parts, comparison(exp, step), drawn, at["knobs"])
+            values = gradients(parts, comparison(exp, step), drawn, at["knobs"])
             values["grad_norm"] = float(accelerator.clip_grad_norm_(learner.parameters(), 1.0))
             values["lr"] = rate
             if not math.isfinite(values["grad_norm"]) or not values["loss"] < EXPLODED * max(1.0, at["knobs"]["temperature"] ** 2):
@@ -225,6 +225,8 @@ class Run(Iterator[ev.Event]):
         if stopped and at["step"]:
             yield from self._examine(exam or Exam(world, teacher), at, final=True)
         cost = {"student_tokens": at["tokens"], "questions": at["seen"]}
+        if text is not None:
+            cost["rows"] = len(text)
         if how.on_policy:
             cost["student_written_tokens"] = own.generated
         if pool is not None:
@@ -232,62 +234,6 @@ class Run(Iterator[ev.Event]):
         yield ev.Finished(at["step"], self.seconds, "stopped" if stopped else "completed", cost)
 
     # ---- parts -------------------------------------------------------------------------------------------------------
-
-    def _gradients(self, parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, Any]) -> dict[str, float]:
-        """Leave the gradient of the whole batch's loss on the student; returns the numbers of the step.
-
-        Every term is divided once, by the answer tokens of the whole batch, so neither micro-batches nor processes change it.
-        """
-        accelerator, student, share = parts.accelerator, parts.student, weights(knobs["mix"], knobs["feature"])
-        student.train()
-        sums = dict.fromkeys(("loss", "kl", "ce", "hard", "feature"), 0.0)
-        told = {"loss"}
-        mine = range(accelerator.process_index, len(drawn.prompts), accelerator.num_processes)
-        lengths = [len(drawn.prompts[i]) + len(drawn.answers[i]) for i in mine]
-        passes = split_by_length(lengths, models.parameters(student), student.config.num_hidden_layers)
-        if parts.method.features == "states":  # likenesses between tokens need the whole batch in one piece
-            passes = [list(range(len(mine)))]
-        for rows in passes:
-            batch = self._read(parts, drawn, [mine[i] for i in rows])
-            loss = torch.zeros((), device=accelerator.device)
-            for name, term_N in parts.method.terms(batch, compare, knobs["temperature"]).items():
-                mean = term_N.sum() / drawn.tokens(gold=name in GOLD_TERMS)
-                loss = loss + share[name] * mean
-                if name != "kl":  # the KL told is that at temperature 1, below
-                    label = "ce" if name in GOLD_TERMS else name
-                    told.add(label)
-                    sums[label] += float(mean.detach())
-            accelerator.backward(loss)
-            sums["loss"] += float(loss.detach())
-            if batch.teacher_logits_M_V is not None:
-                told.add("kl")
-                sums["kl"] += _kl_at_one(batch) / drawn.tokens(gold=False)
-        if accelerator.num_processes > 1:
-            _sum_gradients(accelerator, parts.learner)
-            reduced = accelerator.reduce(torch.tensor([*sums.values()], device=accelerator.device), "sum").tolist()
-            sums, told = dict(zip(sums, reduced, strict=True)), {name for name, value in zip(sums, reduced, strict=True) if value}
-        return {name: value for name, value in sums.items() if name in told}
-
-    def _read(self, parts: Parts, drawn: Drawn, rows: list[int]) -> Batch:
-        """Student and teacher at the answer tokens of some rows."""
-        padded = models.pad([drawn.prompts[i] for i in rows], [drawn.answers[i] for i in rows])
-        student, pool, insides = parts.student, parts.pool, parts.insides
-        seen = insides.look(student, padded) if insides else None
-        logits = student.lm_head(seen.final_N_D if seen else models.answer_states(student, padded)).float()
-        gold = torch.tensor([drawn.is_gold(i) for i in rows for _ in drawn.answers[i]], device=logits.device)
-        own = [i for i in rows if not drawn.is_gold(i)]
-        teacher = pool.logits(self._teacher_states(pool, drawn, own)) if pool is not None and own else None
-        features = insides.pair(seen, ~gold, [drawn.pool_rows[i] for i in own]) if insides and seen and own else (None, None)
-        return Batch(logits, padded.labels_N.to(logits.device), gold, teacher, *features)
-
-    def _teacher_states(self, pool: Signals, drawn: Drawn, rows: list[int]) -> Tensor:
-        """The teacher's states at these rows' answer tokens: its own answers' from the cache, the student's read now."""
-        now = [i for i in rows if i < drawn.own or self.experiment.signals == "live"]
-        if not now:
-            return pool.hidden([drawn.pool_rows[i] for i in rows])
-        read = pool.live([drawn.prompts[i] for i in now], [drawn.answers[i] for i in now])
-        states = dict(zip(now, read.split([len(drawn.answers[i]) for i in now]), strict=True))
-        return torch.cat([states[i] if i in states else pool.hidden([drawn.pool_rows[i]]).to(read) for i in rows])
 
     def _started(self, teacher: LlamaForCausalLM | None, student: LlamaForCausalLM) -> ev.Started:
         exp = self.experiment
@@ -359,24 +305,6 @@ def _on(device: torch.device, teacher: LlamaForCausalLM) -> LlamaForCausalLM:
 
 def _copy(student: LlamaForCausalLM) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in student.state_dict().items()}
-
-
-def _kl_at_one(batch: Batch) -> float:
-    """Summed KL to the teacher at temperature 1, which is what the KL curve shows whatever the loss is."""
-    assert batch.teacher_logits_M_V is not None
-    with torch.no_grad():
-        teacher = batch.teacher_logits_M_V.log_softmax(-1)
-        student = batch.student_logits_N_V[~batch.gold_N].log_softmax(-1)
-        return float((teacher.exp() * (teacher - student)).sum())
-
-
-def _sum_gradients(accelerator: Accelerator, learner: nn.Module) -> None:
-    """One all-reduce of all gradients: every process has already divided by the counts of the whole batch."""
-    parameters = [p for p in learner.parameters() if p.requires_grad]
-    own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = accelerator.reduce(torch.cat([g.flatten() for g in own]), "sum")
-    for p, g in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        p.grad = g.view_as(p).clone()
 
 
 def _advice(error: Exception) -> str:

@@ -18,8 +18,10 @@ from labkit.errors import LabError, unknown
 
 STUDENTS = ("22k", "57k", "200k", "900k", "1.5m", "3m")
 TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", "none")
-METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "online")
+METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "logit_mse")
+DECODINGS = ("greedy", "sample", "beam", "interpolated")
+KEEP = ("all", "truth", "confidence", "agreement", "distinct")
 TAILS = ("bucket", "teacher_renormalised", "both_renormalised", "raw", "clamped", "sampled")
 WORLDS = ("whole", "half", "Africa", "Asia", "Europe", "North America", "Oceania", "South America")
 
@@ -118,7 +120,7 @@ class Experiment:
         "Method",
         "output: match the teacher's distribution; answers: the teacher's sampled answers as hard labels; gold: true labels only; "
         "hidden, similarity, relations: output, and the teacher's states, their likenesses, or its attention's; "
-        "online: output, partly on answers the student writes itself.",
+        "sequence: hard labels on the teacher's text, decoded and filtered; online: output, partly on answers the student writes itself.",
         choices=METHODS,
     )
     divergence: str = knob("forward_kl", "Divergence", "How two distributions are compared.", choices=DIVERGENCES)
@@ -141,8 +143,15 @@ class Experiment:
         0.5, "On-policy share", "Share of the questions that the student of an online run answers itself.", low=0.0, high=1.0, hot=True
     )
     sampling_temperature: float = knob(
-        1.0, "Sampling temperature", "At which the student writes; 0 is greedy. It has nothing to do with the loss.", low=0.0, high=5.0
+        1.0,
+        "Sampling temperature",
+        "At which text is written: by the student of an online run, by the teacher in sequence. It has nothing to do with the loss.",
+        low=0.0,
+        high=5.0,
     )
+    decoding: str = knob("greedy", "Decoding", "How the teacher writes the text of a sequence run.", choices=DECODINGS)
+    samples: int = knob(1, "Samples", "Answers to each question of a sequence run that samples.", unit="answers", low=1, high=64)
+    keep: str = knob("all", "Keep", "Which of the teacher's answers a sequence run keeps.", choices=KEEP)
     replay: float = knob(0.0, "Replay", "Share of the on-policy answers that were written earlier, and are read again.", low=0.0, high=1.0)
     signals: str = knob(
         "cached",

@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 class Method(NamedTuple):
     """features: "", or which of `features.look` it needs: "hidden" (projected), "states" (as they are) or "relations".
-    on_policy: whether the student answers some of the questions itself."""
+    on_policy: whether the student answers some of the questions itself. text: whether it learns from the teacher's text alone."""
 
     name: str
     label: str
@@ -45,6 +45,7 @@ class Method(NamedTuple):
     terms: Callable[[Batch, Compare, float], dict[str, Tensor]]
     features: str = ""
     on_policy: bool = False
+    text: bool = False
 
 
 METHODS: dict[str, Method] = {}
@@ -138,6 +139,14 @@ def gold(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor
     return {"gold": F.cross_entropy(batch.student_logits_N_V, batch.labels_N, reduction="none")}
 
 
+register(
+    "sequence",
+    label="the teacher's text, decoded and filtered",
+    source="Kim & Rush 2016, arXiv 1606.07947",
+    needs_signal=False,
+    gold_share=quarter,
+    text=True,
+)(answers)
 register(
     "online",
     label="soft labels, partly on the student's own answers",

@@ -22,6 +22,7 @@ from labkit.errors import DataError
 from labkit.models import EOS, answer_states, draw, fingerprint, pad, tokenizer, write
 from labkit.paths import home_dir
 
+POOL_SEED = 7  # of the questions the teacher is asked: one pool for all seeds, so that seeds differ in the student alone
 CHUNK = 512  # questions the teacher answers at a time; fixed, because what it writes depends on it to the last bit
 PASS = 128  # rows read in one pass: of similar length, so that little of it is padding
 
@@ -35,7 +36,7 @@ class Signals:
 
     def __init__(self, teacher: LlamaForCausalLM, questions: Sequence[Question], folder: Path | None = None) -> None:
         self.teacher = teacher
-        texts, guesses, self._entry_of_row = _entries(questions)
+        texts, guesses, self._entry_of_row = distinct(questions)
         self._guesses = tokenizer().answers(guesses)
         self._prompts = tokenizer().prompts([text for text, _ in texts])
         who = f"{tokenizer().fingerprint}-{fingerprint(teacher)}"
@@ -49,6 +50,10 @@ class Signals:
         self.teacher_tokens = 0
         self.bytes = 0
         self.damaged: list[Path] = []
+
+    def __len__(self) -> int:
+        """Rows, the same question counted as often as it is asked."""
+        return len(self._entry_of_row)
 
     @property
     def total(self) -> int:
@@ -130,15 +135,19 @@ class Signals:
 
 
 class Said(NamedTuple):
-    """An answer the teacher sampled, with its end mark, and the states `(len(ids), hidden)` its tokens were drawn from."""
+    """An answer of the teacher, with its end mark; the states `(len(ids), hidden)` its tokens were drawn from; and its
+    log-probability in nats at temperature 1."""
 
     ids: list[int]
     hidden: Tensor
+    logprob: float
 
 
 @torch.no_grad()
-def sample_answers(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]], guesses: Sequence[Sequence[int]], seed: int) -> list[Said]:
-    """One answer a prompt, sampled at temperature 1, mostly in a single pass over prompt and `guess`.
+def sample_answers(
+    teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]], guesses: Sequence[Sequence[int]], seed: int, temperature: float = 1.0
+) -> list[Said]:
+    """One answer a prompt, sampled (greedy at temperature 0), mostly in a single pass over prompt and `guess`.
 
     This is speculative sampling with a fixed guess as the draft: at every position the teacher draws its own token; as long as
     that equals the guess the next position was read in the right context, and where it differs the teacher writes on by itself.
@@ -150,30 +159,34 @@ def sample_answers(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]], 
     for start in range(0, len(order), PASS):
         rows = order[start : start + PASS]
         hidden = answer_states(teacher, pad([prompts[i] for i in rows], [guesses[i] for i in rows]))
-        drawn = draw(teacher.lm_head(hidden).float().softmax(-1), generator)
+        logits = teacher.lm_head(hidden).float()
+        drawn = draw((logits / temperature).softmax(-1), generator) if temperature else logits.argmax(-1)
+        scores = logits.log_softmax(-1).gather(1, drawn[:, None])[:, 0]
         lengths = [len(guesses[i]) for i in rows]
-        for i, own, states in zip(rows, drawn.split(lengths), hidden.split(lengths), strict=True):
+        for i, own, states, logprobs in zip(rows, drawn.split(lengths), hidden.split(lengths), scores.split(lengths), strict=True):
             ids = own.tolist()
             agreed = next((k for k, (a, b) in enumerate(zip(ids, guesses[i], strict=True)) if a != b), len(ids) - 1)
-            said[i] = Said(ids[: agreed + 1], states[: agreed + 1])
+            said[i] = Said(ids[: agreed + 1], states[: agreed + 1], float(logprobs[: agreed + 1].sum()))
     going = [i for i, answer in enumerate(said) if answer and answer.ids[-1] != EOS]
     begun = [[*prompts[i], *said[i].ids] for i in going]  # type: ignore[union-attr]
-    for i, more in zip(going, write(teacher, begun, temperature=1.0, seed=seed + 1, keep_hidden=True) if going else [], strict=True):
+    rest = write(teacher, begun, temperature=temperature, seed=seed + 1, keep_hidden=True) if going else []
+    for i, more in zip(going, rest, strict=True):
         first = said[i]
         assert first is not None
         assert more.hidden is not None
-        said[i] = Said(first.ids + more.ids, torch.cat([first.hidden, more.hidden]))
+        said[i] = Said(first.ids + more.ids, torch.cat([first.hidden, more.hidden]), first.logprob + sum(more.logprobs))
     return [answer for answer in said if answer is not None]
 
 
-def _entries(questions: Sequence[Question]) -> tuple[list[tuple[str, int]], list[str], list[int]]:
-    """The distinct (text, asking) pairs of a pool in order of first appearance, a guess at each answer, and each row's pair."""
+def distinct(questions: Sequence[Question], again: bool = True) -> tuple[list[tuple[str, int]], list[str], list[int]]:
+    """The different (text, asking) pairs of a pool in order of first appearance, a right answer to each, and each row's pair. Only a
+    question with many right answers is asked more than once, and only if `again`."""
     index: dict[tuple[str, int], int] = {}
     asked: dict[str, int] = {}
     guesses, rows = [], []
     for question in questions:
         n = 0
-        if len(question.answers) > 1:
+        if again and len(question.answers) > 1:
             n = asked.get(question.text, 0)
             asked[question.text] = n + 1
         if (question.text, n) not in index:

@@ -39,10 +39,9 @@ def trl() -> dict:
 
     from labkit import events as ev
     from labkit import models
-    from labkit.batches import POOL_SEED
     from labkit.engine import Run
     from labkit.experiment import Experiment
-    from labkit.signals import Signals
+    from labkit.signals import POOL_SEED, Signals
 
     exp = Experiment(steps=STEPS, batch=BATCH, questions=STEPS * BATCH, learning_rate=4e-3)
     pool = Signals(models.teacher(exp.teacher), __import__("labkit").Atlas(exp.scale).questions(exp.questions, POOL_SEED))

@@ -218,7 +218,7 @@ def test_micro_batches_change_nothing(exp: Experiment, monkeypatch: pytest.Monke
                 return super().clip_grad_norm_(parameters, *args)
 
         with monkeypatch.context() as patch:
-            patch.setattr(engine, "split_by_length", lambda lengths, *_: parts(list(range(len(lengths)))))
+            patch.setattr("labkit.step.split_by_length", lambda lengths, *_: parts(list(range(len(lengths)))))
             patch.setattr(engine, "Accelerator", Watched)
             (step,) = of(ev.Step, until(Run(exp), 1))
         return step.values, caught[0]

@@ -16,7 +16,7 @@ LEVELS = {
     "errors": 0, "paths": 0, "events": 0, "experiment": 0, "records": 0, "verdicts": 0, "atlas": 0,
     "divergences": 1, "chunked": 1, "alignment": 1,
     "models": 2, "signals": 2, "tensors": 2,
-    "features": 3, "methods": 3, "online": 4, "evaluate": 3, "speculative": 3, "batches": 3, "checkpoints": 3,
+    "features": 3, "sequences": 3, "methods": 3, "online": 4, "step": 4, "evaluate": 3, "speculative": 3, "batches": 3, "checkpoints": 3,
     "engine": 4, "runs": 4, "failures": 4, "cost": 4, "scaling": 4,
     "live": 5, "figures": 5, "judgment": 5, "lessons": 5, "checks": 5, "cli": 5, "pens": 5, "__main__": 5,
 }  # fmt: skip
@@ -148,3 +148,13 @@ def test_public_names_exist_and_are_found_lazily():
         assert name in defined, f"labkit.{name} should be in {path.name}"
     with pytest.raises(AttributeError, match="'record'"):
         labkit.recrod  # noqa: B018
+
+
+def test_one_place_goes_backward():
+    calls = [
+        path.name
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "backward"
+    ]
+    assert calls == ["step.py"]

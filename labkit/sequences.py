@@ -1,0 +1,254 @@
+"""Sequence-level distillation: the teacher's text is the data set, kept with where it came from, and filtered in the open.
+
+    data = generate(teacher, Atlas("half").questions(1000), "greedy")
+    data = keep(data, "truth", world)         # data.history says what each step left over
+    data.save("answers.jsonl"); Sequences.load("answers.jsonl")
+
+Only text passes from teacher to student, so any pair of tokenizers will do (Kim & Rush 2016, arXiv 1606.07947).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaForCausalLM
+
+from labkit.atlas import Atlas, Question
+from labkit.errors import DataError, LabError, unknown
+from labkit.experiment import DECODINGS, Experiment
+from labkit.models import EOS, fingerprint, tokenizer
+from labkit.paths import made_here, write_whole
+from labkit.signals import CHUNK, PASS, POOL_SEED, distinct, sample_answers
+
+CONFIDENT = 0.5  # least probability of a whole answer that the confidence filter keeps
+BEAMS = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One prompt and the teacher's response; `logprob` is what the teacher gives the whole response, in nats, at temperature 1."""
+
+    prompt: str
+    response: str
+    logprob: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sequences:
+    """Rows, and their history: how they were written, then every filter with the number of rows it was given and left."""
+
+    rows: tuple[Row, ...]
+    history: tuple[dict[str, Any], ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def save(self, path: str | Path) -> Path:
+        """JSON lines, the history first, gzipped if the name ends in .gz; whole or not at all."""
+        path = Path(path)
+        lines = [{"history": list(self.history)}, *map(dataclasses.asdict, self.rows)]
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+        write_whole(path, lambda to: to.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text))
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Sequences:
+        """Raises `DataError` naming the file and what is wrong with it."""
+        path = Path(path)
+        try:
+            raw = path.read_bytes()
+            first, *lines = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode().splitlines()
+            return cls(tuple(Row(**json.loads(line)) for line in lines), tuple(json.loads(first)["history"]))
+        except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+            raise DataError(f"{path} is no data set of sequences ({error}). Write it again with `generate(...).save(path)`.") from None
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------------------
+
+
+def generate(
+    teacher: LlamaForCausalLM,
+    questions: Sequence[Question],
+    decoding: str = "greedy",
+    temperature: float = 1.0,
+    samples: int = 1,
+    seed: int = 0,
+) -> Sequences:
+    """The teacher's responses, a row (or `samples` rows) for every question asked, in order.
+
+    decoding: greedy; sample, at `temperature`; beam, the likeliest of 4; interpolated, of 4 beams the one nearest to the gold label
+    (Kim & Rush, section 3.3). A question asked twice is answered once, unless it has many right answers and they are sampled.
+    Raises `LabError` for a decoding that does not exist, or cannot give several samples.
+    """
+    work = writing(teacher, questions, decoding, temperature, samples, seed)
+    try:
+        while True:
+            next(work)
+    except StopIteration as done:
+        return done.value
+
+
+def writing(
+    teacher: LlamaForCausalLM, questions: Sequence[Question], decoding: str, temperature: float, samples: int, seed: int
+) -> Generator[tuple[int, int], None, Sequences]:
+    """`generate`, telling as it goes how many of the different questions are answered, and of how many."""
+    if decoding not in DECODINGS:
+        raise unknown("decoding", decoding, DECODINGS)
+    if samples != 1 and decoding != "sample":
+        raise LabError(f"samples={samples} with decoding={decoding!r}: only decoding='sample' gives different answers to one question.")
+    entries, golds, entry_of_row = distinct(questions, again=decoding == "sample")
+    texts = [text for text, _ in entries for _ in range(samples)]
+    labels = [gold for gold in golds for _ in range(samples)]
+    found: list[Row] = []
+    size = PASS if decoding in ("beam", "interpolated") else CHUNK
+    for start in range(0, len(texts), size):
+        found += _answer(
+            teacher, texts[start : start + size], labels[start : start + size], decoding, temperature, seed * 1_000_003 + start
+        )
+        yield len(found) // samples, len(entries)
+    how: dict[str, Any] = {"decoding": decoding, "samples": samples, "seed": seed, "rows": len(entry_of_row) * samples}
+    how |= {"temperature": temperature} if decoding == "sample" else {}
+    how |= {"teacher": fingerprint(teacher), "tokenizer": tokenizer().fingerprint}
+    rows = [found[entry * samples + i] for entry in entry_of_row for i in range(samples)]
+    return Sequences(tuple(rows), (how,))
+
+
+def _answer(
+    teacher: LlamaForCausalLM, texts: Sequence[str], labels: Sequence[str], decoding: str, temperature: float, seed: int
+) -> list[Row]:
+    prompts = tokenizer().prompts(texts)
+    if decoding in ("beam", "interpolated"):
+        wanted = labels if decoding == "interpolated" else [None] * len(labels)
+        chosen = [_choose(beams, gold) for beams, gold in zip(_beams(teacher, prompts), wanted, strict=True)]
+    else:
+        said = sample_answers(teacher, prompts, tokenizer().answers(labels), seed, temperature if decoding == "sample" else 0.0)
+        chosen = [(answer.ids, answer.logprob) for answer in said]
+    return [Row(text, tokenizer().text(ids), logprob) for text, (ids, logprob) in zip(texts, chosen, strict=True)]
+
+
+@torch.no_grad()
+def _beams(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]]) -> list[list[tuple[list[int], float]]]:
+    """The `BEAMS` likeliest answers found for each prompt, best first, each with its log-probability."""
+    width = max(map(len, prompts))
+    tokens = torch.tensor([[EOS] * (width - len(p)) + list(p) for p in prompts])
+    visible = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    out = teacher.generate(
+        tokens.to(teacher.device),
+        attention_mask=visible.to(teacher.device),
+        num_beams=BEAMS,
+        num_return_sequences=BEAMS,
+        length_penalty=0.0,  # so that scores are plain log-probabilities
+        max_new_tokens=28,
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    texts = [[*row[: row.index(EOS)], EOS] if EOS in row else row for row in out.sequences[:, width:].tolist()]
+    scored = list(zip(texts, out.sequences_scores.tolist(), strict=True))
+    return [scored[i : i + BEAMS] for i in range(0, len(scored), BEAMS)]
+
+
+def _choose(beams: Sequence[tuple[list[int], float]], gold: str | None) -> tuple[list[int], float]:
+    """The likeliest beam, or the one nearest to the gold label in edits of tokens (the likelier of two as near)."""
+    if gold is None:
+        return max(beams, key=lambda beam: beam[1])
+    wanted = tokenizer().answers([gold])[0]
+    return min(beams, key=lambda beam: (edits(beam[0], wanted), -beam[1]))
+
+
+def edits(one: Sequence[int], other: Sequence[int]) -> int:
+    """Levenshtein distance."""
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        above, row[0] = row[0], i
+        for j, b in enumerate(other, 1):
+            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (a != b))
+    return row[-1]
+
+
+# ---- filtering -------------------------------------------------------------------------------------------------------------------
+
+
+def keep(data: Sequences, rule: str, world: Atlas) -> Sequences:
+    """The rows a filter lets pass, with its count in the history.
+
+    truth: right, by Atlas. confidence: the teacher gives the whole answer at least 0.5. agreement: the answer at least half of a
+    question's samples give. distinct: each prompt and response once. Raises `LabError` for an unknown rule, for agreement
+    without several samples, and when nothing is left.
+    """
+    rules = {"truth": _true, "confidence": _confident, "agreement": _agreed, "distinct": _distinct}
+    if rule not in rules:
+        raise unknown("filter", rule, rules)
+    if rule == "agreement" and data.history[0].get("samples", 1) < 2:
+        raise LabError("the filter 'agreement' needs several answers to a question: set samples=5 with decoding='sample'.")
+    rows = tuple(rules[rule](data.rows, world))
+    if not rows:
+        raise LabError(f"the filter {rule!r} leaves none of {len(data)} rows, and there is nothing to learn from: choose a milder one.")
+    return Sequences(rows, (*data.history, {"filter": rule, "given": len(data), "left": len(rows)}))
+
+
+def _true(rows: Sequence[Row], world: Atlas) -> list[Row]:
+    asked = {row.prompt: world.find(row.prompt) for row in rows}
+    return [row for row in rows if (question := asked[row.prompt]) is not None and world.is_right(question, row.response)]
+
+
+def _confident(rows: Sequence[Row], world: Atlas) -> list[Row]:
+    return [row for row in rows if row.logprob >= math.log(CONFIDENT)]
+
+
+def _agreed(rows: Sequence[Row], world: Atlas) -> list[Row]:
+    answers: dict[str, Counter[str]] = {}
+    for row in rows:
+        answers.setdefault(row.prompt, Counter())[row.response] += 1
+    return [row for row in rows if answers[row.prompt][row.response] * 2 >= answers[row.prompt].total()]
+
+
+def _distinct(rows: Sequence[Row], world: Atlas) -> list[Row]:
+    first: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        first.setdefault((row.prompt, row.response), row)
+    return list(first.values())
+
+
+def sequences_for(experiment: Experiment, teacher: LlamaForCausalLM, world: Atlas) -> Generator[tuple[int, int], None, Sequences]:
+    """The data set of a sequence run, telling as it goes how many questions are answered, of how many; kept on disk for the next."""
+    exp, questions = experiment, world.questions(experiment.questions, POOL_SEED)
+    asked = hashlib.blake2b("\n".join(q.text + q.gold for q in questions).encode(), digest_size=8).hexdigest()
+    how = f"{exp.decoding}-{exp.sampling_temperature:g}-{exp.samples}-{fingerprint(teacher)}-{tokenizer().fingerprint}-{asked}"
+    path = made_here("sequences") / f"{how}.jsonl.gz"
+    try:
+        data = Sequences.load(path)
+    except DataError:  # not there yet, or damaged: it is written (again)
+        data = yield from writing(teacher, questions, exp.decoding, exp.sampling_temperature, exp.samples, 0)
+        data.save(path)
+    return data if exp.keep == "all" else keep(data, exp.keep, world)
+
+
+# ---- as a pool to train on ---------------------------------------------------------------------------------------------------------
+
+
+class TextPool:
+    """The rows of a data set as a student reads them."""
+
+    def __init__(self, data: Sequences) -> None:
+        self.data = data
+        self._prompts = tokenizer().prompts([row.prompt for row in data.rows])
+        self._answers = tokenizer().answers([row.response for row in data.rows])
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def prompt(self, row: int) -> list[int]:
+        return self._prompts[row]
+
+    def answer(self, row: int) -> list[int]:
+        return self._answers[row]

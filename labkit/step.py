@@ -1,0 +1,110 @@
+"""One step's gradient: read the batch, ask the method for its terms, weigh and divide them, go back through the student.
+
+`gradients` is the only place where anything is differentiated, and it is called by the one loop in `engine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
+
+from labkit import models
+from labkit.batches import Drawn, split_by_length
+from labkit.features import Insides
+from labkit.methods import GOLD_TERMS, Batch, Compare, Method, weights
+from labkit.signals import Signals
+
+
+class Parts(NamedTuple):
+    """What a run is made of. `learner` holds all that is trained: the student, and any projectors; `live`: the teacher reads every
+    row again instead of being remembered."""
+
+    accelerator: Accelerator
+    method: Method
+    student: LlamaForCausalLM
+    learner: nn.Module
+    pool: Signals | None
+    insides: Insides | None
+    live: bool
+
+
+def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, Any]) -> dict[str, float]:
+    """Leave the gradient of the whole batch's loss on the student; returns the numbers of the step.
+
+    Every term is divided once, by the answer tokens of the whole batch, so neither micro-batches nor processes change it.
+    """
+    accelerator, student, share = parts.accelerator, parts.student, weights(knobs["mix"], knobs["feature"])
+    student.train()
+    sums = dict.fromkeys(("loss", "kl", "ce", "hard", "feature"), 0.0)
+    told = {"loss"}
+    mine = range(accelerator.process_index, len(drawn.prompts), accelerator.num_processes)
+    lengths = [len(drawn.prompts[i]) + len(drawn.answers[i]) for i in mine]
+    passes = split_by_length(lengths, models.parameters(student), student.config.num_hidden_layers)
+    if parts.method.features == "states":  # likenesses between tokens need the whole batch in one piece
+        passes = [list(range(len(mine)))]
+    for rows in passes:
+        batch = _read(parts, drawn, [mine[i] for i in rows])
+        loss = torch.zeros((), device=accelerator.device)
+        for name, term_N in parts.method.terms(batch, compare, knobs["temperature"]).items():
+            mean = term_N.sum() / drawn.tokens(gold=name in GOLD_TERMS)
+            loss = loss + share[name] * mean
+            if name != "kl":  # the KL told is that at temperature 1, below
+                label = "ce" if name in GOLD_TERMS else name
+                told.add(label)
+                sums[label] += float(mean.detach())
+        accelerator.backward(loss)
+        sums["loss"] += float(loss.detach())
+        if batch.teacher_logits_M_V is not None:
+            told.add("kl")
+            sums["kl"] += _kl_at_one(batch) / drawn.tokens(gold=False)
+    if accelerator.num_processes > 1:
+        _sum_gradients(accelerator, parts.learner)
+        reduced = accelerator.reduce(torch.tensor([*sums.values()], device=accelerator.device), "sum").tolist()
+        sums, told = dict(zip(sums, reduced, strict=True)), {name for name, value in zip(sums, reduced, strict=True) if value}
+    return {name: value for name, value in sums.items() if name in told}
+
+
+def _read(parts: Parts, drawn: Drawn, rows: list[int]) -> Batch:
+    """Student and teacher at the answer tokens of some rows."""
+    padded = models.pad([drawn.prompts[i] for i in rows], [drawn.answers[i] for i in rows])
+    student, pool, insides = parts.student, parts.pool, parts.insides
+    seen = insides.look(student, padded) if insides else None
+    logits = student.lm_head(seen.final_N_D if seen else models.answer_states(student, padded)).float()
+    gold = torch.tensor([drawn.is_gold(i) for i in rows for _ in drawn.answers[i]], device=logits.device)
+    own = [i for i in rows if not drawn.is_gold(i)]
+    teacher = pool.logits(_teacher_states(pool, drawn, own, parts.live)) if pool is not None and own else None
+    features = insides.pair(seen, ~gold, [drawn.pool_rows[i] for i in own]) if insides and seen and own else (None, None)
+    return Batch(logits, padded.labels_N.to(logits.device), gold, teacher, *features)
+
+
+def _teacher_states(pool: Signals, drawn: Drawn, rows: list[int], live: bool) -> Tensor:
+    """The teacher's states at these rows' answer tokens: its own answers' from the cache, the student's read now."""
+    now = [i for i in rows if i < drawn.own or live]
+    if not now:
+        return pool.hidden([drawn.pool_rows[i] for i in rows])
+    read = pool.live([drawn.prompts[i] for i in now], [drawn.answers[i] for i in now])
+    states = dict(zip(now, read.split([len(drawn.answers[i]) for i in now]), strict=True))
+    return torch.cat([states[i] if i in states else pool.hidden([drawn.pool_rows[i]]).to(read) for i in rows])
+
+
+def _kl_at_one(batch: Batch) -> float:
+    """Summed KL to the teacher at temperature 1, which is what the KL curve shows whatever the loss is."""
+    assert batch.teacher_logits_M_V is not None
+    with torch.no_grad():
+        teacher = batch.teacher_logits_M_V.log_softmax(-1)
+        student = batch.student_logits_N_V[~batch.gold_N].log_softmax(-1)
+        return float((teacher.exp() * (teacher - student)).sum())
+
+
+def _sum_gradients(accelerator: Accelerator, learner: nn.Module) -> None:
+    """One all-reduce of all gradients: every process has already divided by the counts of the whole batch."""
+    parameters = [p for p in learner.parameters() if p.requires_grad]
+    own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = accelerator.reduce(torch.cat([g.flatten() for g in own]), "sum")
+    for p, g in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        p.grad = g.view_as(p).clone()
