@@ -85,7 +85,7 @@ class Folder:
         kept = {}
         for name, parameter in learner.named_parameters():
             kept[f"weight/{name}"] = parameter
-            kept |= {f"{key}/{name}": value for key, value in optimiser.state[parameter].items()}
+            kept |= {f"{key}/{name}": value for key, value in optimiser.state.get(parameter, {}).items()}
         note = {"experiment": json.dumps(self.experiment.to_dict()), "position": json.dumps(position)}
         tensors.save(self.checkpoint, kept, note)
 
@@ -108,6 +108,8 @@ class Folder:
         with torch.no_grad():
             for name, parameter in learner.named_parameters():
                 parameter.copy_(kept[f"weight/{name}"])
+                if not parameter.requires_grad:
+                    continue
                 state = {key: kept[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
                 optimiser.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in state.items()}
         return position

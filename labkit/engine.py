@@ -21,8 +21,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
+from labkit import adapters, models, tensors
 from labkit import events as ev
-from labkit import models, tensors
 from labkit.atlas import SKILLS, Atlas
 from labkit.batches import Feed
 from labkit.checkpoints import Folder
@@ -120,6 +120,8 @@ class Run(Iterator[ev.Event]):
             if teacher is None:
                 raise LabError("start='copied' needs a teacher to copy from: choose one, or start='warm'.")
             copy_layers(student, teacher)
+        if exp.adapter:
+            adapters.add(student, exp.adapter, exp.seed)
         pool = Signals(teacher, world.questions(exp.questions, POOL_SEED)) if how.needs_signal and teacher is not None else None
         insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
         learner = nn.ModuleDict({"student": student, **({"projectors": insides.projectors} if insides else {})})
@@ -271,7 +273,8 @@ class Run(Iterator[ev.Event]):
             raise DataError(f"the warm start cannot be used: {error} Delete the file; the next run makes it again.") from None
         with torch.no_grad():
             for name, parameter in student.named_parameters():
-                parameter.copy_(kept[name])
+                if "lora_" not in name:  # an adapter begins as no change at all
+                    parameter.copy_(kept[name.replace(".base_layer", "")])
 
     def _examine(self, exam: Exam, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
         """An exam; before the first one, the yardsticks: the teacher's own, and the baselines that are on record."""

@@ -139,6 +139,9 @@ class Experiment:
         "Which student layer looks at which of the teacher's: uniform, last, or pairs as in 1:2,3:6.",
         pattern=r"uniform|last|\d+:\d+(,\d+:\d+)*",
     )
+    adapter: int = knob(
+        0, "Adapter rank", "Train only a LoRA adapter of this rank, on a start worth keeping; 0 trains all weights.", low=0, high=64
+    )
     on_policy: float = knob(
         0.5, "On-policy share", "Share of the questions that the student of an online run answers itself.", low=0.0, high=1.0, hot=True
     )
