@@ -23,6 +23,7 @@ _HOME = {
     "compare": "runs",
     "load": "records",
     "replay": "records",
+    "report": "reports",
     "Record": "records",
     "teacher": "models",
     "student": "models",
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from labkit.lessons import catalogue, open
     from labkit.models import student, teacher
     from labkit.records import Record, load, replay
+    from labkit.reports import report
     from labkit.runs import compare, record
 
 

@@ -39,7 +39,7 @@ LESSONS = {
             question="How much of a teacher fits into a student fourteen times smaller, in one minute?",
             minutes=30,
             experiment=Experiment(),
-            recorded=Experiment(student="57k"),
+            recorded=Experiment(student="57k", learning_rate=2e-2),
             controls=PANEL,
             asks="How much of the way from the gold labels to the teacher will the student go?",
             unit="recovery",

@@ -144,6 +144,12 @@ class Record:
         curve = tuple((e.step, e.fidelity["kl"]) for e in self.evaluations if e.fidelity.get("kl") is not None)
         return ev.Reference(name, self.skills, curve, self.experiment.recipe)
 
+    def report(self, path: str | Path | None = None) -> str:
+        """One self-contained HTML page about this run, also written to `path` if one is given."""
+        import labkit
+
+        return labkit.report(self, path)
+
     # ---- keeping -----------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:

@@ -108,6 +108,12 @@ class Comparison(NamedTuple):
             )
         return pandas.DataFrame(rows)
 
+    def report(self, path: str | Path | None = None) -> str:
+        """One self-contained HTML page about the comparison, also written to `path` if one is given."""
+        import labkit
+
+        return labkit.report(self, path)
+
     def _repr_html_(self) -> str:
         return self.table().to_html(index=False, float_format=lambda x: f"{x:.3f}", na_rep="")
 

@@ -19,7 +19,16 @@ from labkit.figures.scales import log_domain, number, positive, shown, signed, s
 from labkit.records import NO_GAP, Record, mean
 
 ARM_COLOURS = ("baseline", "baseline", "student", "teacher")
-SOFT = {"output": "soft labels", "answers": "hard answers", "gold": "gold labels"}
+SOFT = {
+    "output": "soft labels",
+    "answers": "hard answers",
+    "gold": "gold labels",
+    "hidden": "soft labels, states",
+    "similarity": "soft labels, likenesses",
+    "relations": "soft labels, relations",
+    "sequence": "teacher's text",
+    "online": "online soft labels",
+}
 SKILL_WORDS = {"two_hop": "two-hop", "two_hop_steps": "two-hop steps"}
 KNOB_WORDS = {"temperature": "T", "learning_rate": "lr"}
 LABEL_BUDGET, SAME_QUESTIONS = "label budget", "same questions"
