@@ -54,6 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     run.set_defaults(call=run_one)
 
+    sweep = commands.add_parser("sweep", help="run a grid of experiments over seeds, and print one table")
+    sweep.add_argument("grid", type=Path, help="a TOML file with [experiment], [grid] and [sweep] tables")
+    sweep.add_argument("--jobs", type=int, default=1, help="processes at a time; they share the cores (default: 1)")
+    sweep.add_argument("--out", type=Path, help="also write the table here, as CSV")
+    sweep.set_defaults(call=sweep_all)
+
     replay = commands.add_parser("replay", help="print a record again, or one event a line")
     replay.add_argument("path", type=Path)
     replay.add_argument("--events", action="store_true", help="print every event as JSON")
@@ -151,6 +157,21 @@ def replay_one(options: argparse.Namespace) -> int:
             tell(event)
     if not options.events and record.evaluations:
         summarise(record)
+    return 0
+
+
+def sweep_all(options: argparse.Namespace) -> int:
+    from labkit.sweeps import Sweep
+
+    sweep = Sweep.from_toml(read(options.grid))
+    if options.jobs < 1:
+        raise LabError(f"--jobs {options.jobs} must be at least 1.")
+    sweep.run(options.jobs, lambda line: print(line, flush=True))
+    table = sweep.table()
+    print(table.to_string(index=False, float_format=lambda x: f"{x:.3f}", na_rep="-"))
+    if options.out:
+        table.to_csv(options.out, index=False)
+        print(f"written to {options.out}")
     return 0
 
 

@@ -1,0 +1,148 @@
+"""A grid of experiments over seeds, run once each on a few processes, and read as one table.
+
+    sweep = Sweep.from_toml('''
+    [experiment]
+    steps = 300
+    [grid]
+    temperature = [1.0, 2.0, 4.0]
+    student = ["57k", "200k"]
+    [sweep]
+    seeds = 3
+    ''')
+    sweep.run(); sweep.table()
+
+What is on record is not run again, so a sweep that was killed goes on where it was, each run from its own checkpoint.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import itertools
+import multiprocessing
+import os
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from labkit.errors import LabError, unknown
+from labkit.experiment import KNOBS, Experiment
+from labkit.records import Record, Store, mean
+from labkit.runs import record
+from labkit.verdicts import band
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class Sweep(NamedTuple):
+    """Every combination of the values in `grid`, on top of `base`, for seeds 0 to `seeds - 1`."""
+
+    base: Experiment
+    grid: Mapping[str, Sequence[Any]]
+    seeds: int = 3
+
+    @classmethod
+    def from_toml(cls, text: str) -> Sweep:
+        """Raises `LabError` for what cannot be read, a field that does not exist, or a value outside its range."""
+        try:
+            told = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise LabError(f"cannot read the sweep: {error}.") from None
+        for section in told:
+            if section not in ("experiment", "grid", "sweep"):
+                raise unknown("section", section, ("experiment", "grid", "sweep"))
+        grid, seeds = told.get("grid", {}), told.get("sweep", {}).get("seeds", 3)
+        if not grid or not all(isinstance(values, list) and values for values in grid.values()):
+            raise LabError("a sweep needs a [grid] table with a list of values for each field, as in temperature = [1.0, 2.0].")
+        if not isinstance(seeds, int) or seeds < 1:
+            raise LabError(f"seeds={seeds!r} must be a whole number, at least 1 (3 for a look, 5 for a claim).")
+        sweep = cls(Experiment().but(**told.get("experiment", {})), grid, seeds)
+        sweep.recipes()  # every one of them is looked at before the first is run
+        return sweep
+
+    def recipes(self) -> list[Experiment]:
+        """The combinations, without seeds, in the order of the grid's fields."""
+        for name in self.grid:
+            if name not in KNOBS or name == "seed":
+                raise unknown("field", name, [n for n in KNOBS if n != "seed"])
+        return [self.base.but(**dict(zip(self.grid, values, strict=True))) for values in itertools.product(*self.grid.values())]
+
+    def experiments(self) -> list[Experiment]:
+        """All that has to be run: each recipe's seeds, and the label-budget baselines they are judged by, once each."""
+        seeded = [recipe.but(seed=seed) for seed in range(self.seeds) for recipe in self.recipes()]
+        wanted = [e for run in seeded for e in (*([run.baseline()] if run.teacher != "none" else []), run)]
+        return list({e.key: e for e in wanted}.values())
+
+    def missing(self) -> list[Experiment]:
+        store = Store()
+        return [e for e in self.experiments() if not (found := store.find(e)) or not found.complete]
+
+    def run(self, jobs: int = 1, tell: Callable[[str], None] = print) -> None:
+        """Run what is not on record. With several `jobs`, on as many processes, which share the cores.
+
+        A run that fails is told and does not stop the others; `LabError` at the end names how many did.
+        """
+        todo, failed = self.missing(), 0
+        tell(f"{len(self.experiments())} runs, {len(todo)} of them to do")
+        for done, (experiment, trouble) in enumerate(_finished(todo, jobs), 1):
+            failed += trouble is not None
+            tell(f"{done}/{len(todo)}  {experiment.recipe}" + (f"  failed: {trouble}" if trouble else ""))
+        if failed:
+            raise LabError(f"{failed} of {len(todo)} runs failed, as told above; the others are on record. Run the sweep again to retry.")
+
+    def table(self) -> pandas.DataFrame:
+        """A row a recipe: the grid's values, mean core skill, recovery, KL, and the difference from the first with its band."""
+        import pandas
+
+        groups = [[r for seed in range(self.seeds) if (r := record_of(recipe.but(seed=seed)))] for recipe in self.recipes()]
+        first = [mean(r.skills) for r in groups[0]]
+        rows = []
+        for recipe, runs in zip(self.recipes(), groups, strict=True):
+            scores = [mean(r.skills) for r in runs]
+            row: dict[str, Any] = {name: getattr(recipe, name) for name in self.grid} | {"seeds": len(runs)}
+            if runs:
+                recovered = [r.recovery().mean for r in runs if {"label budget", "teacher"} <= r.references.keys()]
+                row |= {
+                    "mean skill": sum(scores) / len(scores),
+                    "recovery": sum(recovered) / len(recovered) if len(recovered) == len(runs) else None,
+                    "KL": sum(r.evaluations[-1].fidelity.get("kl", float("nan")) for r in runs) / len(runs),
+                }
+            if runs and runs is not groups[0] and len(scores) == len(first):
+                found = band([b - a for a, b in zip(first, scores, strict=True)])
+                row |= {"difference": found.middle, "low": found.low, "high": found.high, "verdict": found.verdict}
+            rows.append(row)
+        return pandas.DataFrame(rows)
+
+
+def record_of(experiment: Experiment) -> Record | None:
+    """The finished run on record, with every baseline that is."""
+    found = Store().find(experiment)
+    return record(experiment) if found and found.complete else None
+
+
+def _finished(experiments: Sequence[Experiment], jobs: int) -> Iterator[tuple[Experiment, str | None]]:
+    """Each experiment once it has been run, with what went wrong if something did."""
+    if jobs <= 1:
+        for experiment in experiments:
+            yield experiment, _run_one(experiment.to_dict(), 0)
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        waiting = {pool.submit(_run_one, experiment.to_dict(), threads): experiment for experiment in experiments}
+        for future in concurrent.futures.as_completed(waiting):
+            error = future.exception()
+            yield waiting[future], str(error) if error else future.result()
+
+
+def _run_one(experiment: dict[str, Any], threads: int) -> str | None:
+    """In a process of its own, or this one: run it, and say in words what went wrong."""
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    try:
+        record(Experiment.from_dict(experiment))
+    except LabError as error:
+        return str(error)
+    return None

@@ -1,0 +1,110 @@
+"""A sweep runs what is missing, once, in one process or several, and its table is the comparison's."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import TEACHER
+
+from labkit.cli import main
+from labkit.errors import LabError
+from labkit.records import Store
+from labkit.runs import compare, record
+from labkit.sweeps import Sweep
+
+GRID = f"""
+[experiment]
+student = "22k"
+teacher = "{TEACHER}"
+questions = 128
+gold = 40
+batch = 8
+steps = 6
+[grid]
+temperature = [1.0, 2.0]
+student = ["22k", "57k"]
+[sweep]
+seeds = 2
+"""
+
+
+def test_the_grid_is_every_combination_with_its_baselines():
+    sweep = Sweep.from_toml(GRID)
+    assert [(r.temperature, r.student) for r in sweep.recipes()] == [(1.0, "22k"), (1.0, "57k"), (2.0, "22k"), (2.0, "57k")]
+    wanted = sweep.experiments()
+    assert len(wanted) == 2 * (4 + 2), "two seeds of four recipes, and a baseline for each size"
+    assert len({e.key for e in wanted}) == len(wanted)
+    for number, experiment in enumerate(wanted):
+        assert experiment.method == "gold" or experiment.baseline().key in {e.key for e in wanted[:number]}, "a baseline comes first"
+
+
+def test_it_runs_what_is_missing_and_nothing_twice(quick):
+    sweep = Sweep.from_toml(GRID)
+    record(sweep.experiments()[3])
+    told: list[str] = []
+    sweep.run(tell=told.append)
+    assert told[0] == "12 runs, 11 of them to do"
+    assert len(told) == 12
+    assert sweep.missing() == []
+    again: list[str] = []
+    sweep.run(tell=again.append)
+    assert again == ["12 runs, 0 of them to do"]
+
+
+def test_the_table_is_the_comparison(quick):
+    sweep = Sweep.from_toml(GRID)
+    sweep.run(tell=lambda line: None)
+    table, wanted = sweep.table(), compare(sweep.recipes(), seeds=2).table()
+    assert list(table["temperature"]) == [1.0, 1.0, 2.0, 2.0]
+    for column in ("mean skill", "KL", "difference", "low", "high"):
+        assert table[column].tolist() == pytest.approx(wanted[column].tolist(), nan_ok=True)
+    assert table["verdict"].tolist()[1:] == wanted["verdict"].tolist()[1:]
+
+
+def test_a_table_of_what_there_is_so_far(quick):
+    sweep = Sweep.from_toml(GRID)
+    record(sweep.recipes()[0].but(seed=0))
+    assert sweep.table()["seeds"].tolist() == [1, 0, 0, 0]
+
+
+def test_several_processes_give_the_same_records(quick, tiny_data):
+    sweep = Sweep.from_toml(GRID.replace('student = ["22k", "57k"]\n', "").replace("seeds = 2", "seeds = 1"))
+    sweep.run(jobs=2, tell=lambda line: None)
+    one = Store().find(sweep.recipes()[1].but(seed=0))
+    again = record(one.experiment, fresh=True)
+    assert [s.values["loss"] for s in again.steps] == pytest.approx([s.values["loss"] for s in one.steps], rel=1e-4)
+
+
+def test_a_run_that_fails_is_told_and_the_others_go_on(quick):
+    sweep = Sweep.from_toml(
+        GRID.replace("temperature = [1.0, 2.0]", 'teacher = ["atlas-900k", "atlas-200k"]').replace("seeds = 2", "seeds = 1")
+    )
+    told: list[str] = []
+    with pytest.raises(LabError, match="runs failed"):
+        sweep.run(tell=told.append)
+    assert any("failed: " in line and "build teachers" in line for line in told)
+    assert Store().find(sweep.recipes()[-1].but(seed=0)).complete
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[grid]", "[gird]", "Did you mean 'grid'"),
+        ("temperature = [1.0, 2.0]", "temprature = [1.0]", "Did you mean 'temperature'"),
+        ("temperature = [1.0, 2.0]", "temperature = 2.0", "list of values"),
+        ("temperature = [1.0, 2.0]", "temperature = [99.0]", "temperature goes from"),
+        ("temperature = [1.0, 2.0]", "seed = [1]", "unknown field 'seed'"),
+        ("seeds = 2", "seeds = 0", "at least 1"),
+        ("[grid]", "[grid", "cannot read the sweep"),
+    ],
+)
+def test_bad_input_is_told_before_anything_runs(old: str, new: str, words: str):
+    with pytest.raises(LabError, match=words):
+        Sweep.from_toml(GRID.replace(old, new))
+
+
+def test_on_the_command_line(quick, tmp_path, capsys):
+    (tmp_path / "grid.toml").write_text(GRID.replace("seeds = 2", "seeds = 1").replace('student = ["22k", "57k"]\n', ""))
+    assert main(["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "table.csv")]) == 0
+    assert "verdict" in capsys.readouterr().out
+    assert (tmp_path / "table.csv").read_text().startswith("temperature,seeds,mean skill")
+    assert main(["sweep", str(tmp_path / "none.toml")]) == 2
