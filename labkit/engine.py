@@ -170,7 +170,8 @@ class Run(Iterator[ev.Event]):
         if "own" in at:
             own.restore(at["own"])
         exam: Exam | None = None
-        due = {round(exp.steps * i / EVALUATIONS) for i in range(1, EVALUATIONS + 1)} | {min(20, exp.steps)}
+        exams = min(EVALUATIONS, max(2, exp.steps // 20))
+        due = {round(exp.steps * i / exams) for i in range(1, exams + 1)} | {min(20, exp.steps)}
 
         for step in range(at["step"] + 1, exp.steps + 1):
             if self._stopping:

@@ -27,11 +27,14 @@ def test_a_run_prints_its_recipe_and_can_be_replayed(quick, tmp_path, capsys):
     assert events[-1]["event"] == "finished"
 
 
-def test_recovery_is_shown_once_the_baseline_is_on_record(quick, capsys):
-    assert main(["run", *TINY, "--method", "gold"]) == 0
-    baseline = ["--method", "gold", "--learning-rate", "0.01", "--questions", "20000"]
-    assert main(["run", *TINY, *baseline]) == 0
-    assert main(["run", *TINY, "--fresh"]) == 0
+def test_recovery_is_shown_once_the_advised_baseline_is_on_record(quick, capsys):
+    assert main(["run", *TINY]) == 0
+    said = capsys.readouterr().out
+    assert "recovery: not shown" in said
+    (advised,) = [line.split("python -m labkit ")[1] for line in said.splitlines() if "python -m labkit run" in line]
+    assert main(advised.split()) == 0
+    capsys.readouterr()
+    assert main(["run", *TINY]) == 0
     assert "recovery over the label budget" in capsys.readouterr().out
 
 
