@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from labkit.atlas import SKILLS, Atlas, Question, normalise
 from labkit.models import Written, answer_states, pad, tokenizer, write
 
 PER_SKILL = 40
+ROWS = 200  # read or answered at a time; all in one batch, padded to the longest, would take 200 MB more
 
 
 class Graded(NamedTuple):
@@ -68,18 +69,18 @@ class Exam:
         self._choices = list(zip([self.prompts[i] for i, _ in choices], tokenizer().answers([a for _, a in choices]), strict=True))
         self._teacher = teacher
         if teacher is not None:
-            written = write(teacher, self.prompts)
+            written = self._write(teacher)
             self.teacher_answers = self._mark(written)
-            self._rows = pad(self.prompts, [w.ids for w in written])
+            self._teacher_ids = [w.ids for w in written]
             with torch.no_grad():
-                self._teacher_states = answer_states(teacher, self._rows)
+                self._teacher_states = _states(teacher, self.prompts, self._teacher_ids)
             self.teacher_grades = self.grade(teacher, written)
 
     def grade(self, model: LlamaForCausalLM, written: Sequence[Written] | None = None) -> Grades:
         """Examine `model`, which is left as it was found; `written` are its greedy answers, if they are at hand."""
         training = model.training
         model.eval()
-        answers = self._mark(written or write(model, self.prompts))
+        answers = self._mark(written or self._write(model))
         validity, coverage = self._open_questions(model)
         fidelity = self._fidelity(model)
         model.train(training)
@@ -128,6 +129,13 @@ class Exam:
 
     # ---- parts -------------------------------------------------------------------------------------------------------
 
+    def _write(self, model: LlamaForCausalLM) -> list[Written]:
+        """Greedy answers to the whole paper."""
+        found: dict[int, Written] = {}
+        for part in _of_like_length(self.prompts):
+            found |= zip(part, write(model, [self.prompts[i] for i in part]), strict=True)
+        return [found[i] for i in range(len(self.prompts))]
+
     def _mark(self, written: Sequence[Written]) -> list[Graded]:
         texts = [tokenizer().text(w.ids) for w in written]
         return [
@@ -140,9 +148,10 @@ class Exam:
         """Mean probability mass on valid answers, and mean share of valid answers with at least half an even share."""
         if not self._choices:
             return 0.0, 0.0
-        rows = pad([p for p, _ in self._choices], [a for _, a in self._choices])
-        logprobs = model.lm_head(answer_states(model, rows)).float().log_softmax(-1)
-        scores = logprobs.gather(1, rows.labels_N.to(logprobs.device)[:, None])[:, 0]
+        prompts, answers = [p for p, _ in self._choices], [a for _, a in self._choices]
+        logprobs = model.lm_head(_states(model, prompts, answers)).float().log_softmax(-1)
+        labels = torch.tensor([token for answer in answers for token in answer], device=logprobs.device)
+        scores = logprobs.gather(1, labels[:, None])[:, 0]
         totals = [float(s.sum().exp()) for s in scores.split([len(a) for _, a in self._choices])]
         mass: dict[int, list[float]] = {}
         for i, p in zip(self._choice_of, totals, strict=True):
@@ -156,9 +165,25 @@ class Exam:
         if self._teacher is None or self._teacher_states is None:
             return {}
         teacher = self._teacher.lm_head(self._teacher_states).float().log_softmax(-1)
-        own = model.lm_head(answer_states(model, self._rows)).float().log_softmax(-1)
+        own = model.lm_head(_states(model, self.prompts, self._teacher_ids)).float().log_softmax(-1)
         kl = (teacher.exp() * (teacher - own)).sum(-1).mean()
         return {"kl": float(kl), "agreement": float((teacher.argmax(-1) == own.argmax(-1)).float().mean())}
+
+
+def _of_like_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Row numbers, `ROWS` at a time, so that little of a batch is padding."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    for start in range(0, len(order), ROWS):
+        yield order[start : start + ROWS]
+
+
+def _states(model: LlamaForCausalLM, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> Tensor:
+    """Final states `(N, hidden)` at all answer tokens, one row after the other."""
+    found: dict[int, Tensor] = {}
+    for part in _of_like_length([[*p, *a] for p, a in zip(prompts, answers, strict=True)]):
+        states = answer_states(model, pad([prompts[i] for i in part], [answers[i] for i in part]))
+        found |= zip(part, states.split([len(answers[i]) for i in part]), strict=True)
+    return torch.cat([found[i] for i in range(len(prompts))])
 
 
 def calibration_error(answers: Sequence[Graded], bins: int = 10) -> float:

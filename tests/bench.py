@@ -39,13 +39,17 @@ def trl() -> dict:
 
     from labkit import events as ev
     from labkit import models
+    from labkit.atlas import Atlas
+    from labkit.batches import Feed
     from labkit.engine import Run
     from labkit.experiment import Experiment
     from labkit.signals import POOL_SEED, Signals
 
-    exp = Experiment(steps=STEPS, batch=BATCH, questions=STEPS * BATCH, learning_rate=4e-3)
-    pool = Signals(models.teacher(exp.teacher), __import__("labkit").Atlas(exp.scale).questions(exp.questions, POOL_SEED))
+    exp, world = Experiment(steps=STEPS, batch=BATCH, questions=STEPS * BATCH, learning_rate=4e-3), Atlas("half")
+    pool = Signals(models.teacher(exp.teacher), world.questions(exp.questions, POOL_SEED))
     list(pool.prepare(range(exp.questions)))
+    feed = Feed(exp, world, pool)
+    order = [row for _ in range(STEPS) for row in feed.next_rows(BATCH, 0.0)[0]]  # the very rows of every step
 
     def ours(signals: str) -> tuple[float, float]:
         run = Run(exp.but(signals=signals))
@@ -64,7 +68,7 @@ def trl() -> dict:
         from transformers import PreTrainedTokenizerFast
         from trl.experimental.gkd import GKDConfig, GKDTrainer
 
-        rows = [{"prompt": pool.prompt(i), "answer": pool.answer(i)} for i in range(exp.questions)]
+        rows = [{"prompt": pool.prompt(i), "answer": pool.answer(i)} for i in order]
 
         def collate(batch: list[dict]) -> dict:
             """As lean as a collator can be: ids are ready, rows are padded to the longest of the batch."""
@@ -271,10 +275,13 @@ def lesson() -> dict:
 WATCH_KNOB = """() => {
     window.turned = [];
     const board = document.querySelector('.dlab');
-    let pressed = 0;
+    let pressed = 0, marks = board.dataset.knobMarks;
     document.addEventListener('keydown', () => { pressed = performance.now(); }, true);
-    new MutationObserver(() => requestAnimationFrame(() => window.turned.push(performance.now() - pressed)))
-        .observe(board, { attributeFilter: ['data-knob-marks'] });
+    new MutationObserver(() => {
+        if (board.dataset.knobMarks === marks) return;
+        marks = board.dataset.knobMarks;
+        requestAnimationFrame(() => window.turned.push(performance.now() - pressed));
+    }).observe(board, { attributeFilter: ['data-knob-marks'] });
 }"""
 
 
