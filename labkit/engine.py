@@ -40,7 +40,7 @@ from labkit.step import Parts, gradients
 
 WARM_STEPS, WARM_GOLD = 300, 20_000
 WARMUP = 30
-EVALUATIONS = 9
+EVALUATIONS = 8
 EXPLODED = 20.0  # nats per answer token; an untrained student is at log(1024) = 6.9
 
 
@@ -125,7 +125,8 @@ class Run(Iterator[ev.Event]):
         pool = Signals(teacher, world.questions(exp.questions, POOL_SEED)) if how.needs_signal and teacher is not None else None
         insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
         learner = nn.ModuleDict({"student": student, **({"projectors": insides.projectors} if insides else {})})
-        parts = Parts(accelerator, how, student, learner, pool, insides, exp.signals == "live")
+        plain = exp.divergence == "forward_kl" and not exp.top_k
+        parts = Parts(accelerator, how, student, learner, pool, insides, exp.signals == "live", plain)
         optimiser = accelerator.prepare(
             torch.optim.AdamW(learner.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
         )

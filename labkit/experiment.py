@@ -163,7 +163,7 @@ class Experiment:
         choices=("cached", "live"),
     )
     scale: str = knob("half", "World", "How much of the world is asked about.", choices=WORLDS)
-    steps: int = knob(560, "Steps", "Optimiser steps.", unit="steps", low=1, high=1_000_000, log=True)
+    steps: int = knob(600, "Steps", "Optimiser steps.", unit="steps", low=1, high=1_000_000, log=True)
     batch: int = knob(128, "Batch", "Questions a step.", unit="questions", low=1, high=8192, log=True)
     gold_noise: float = knob(0.0, "Gold noise", "Chance that a gold label is wrong, at random.", low=0.0, high=1.0)
     falsehoods: float = knob(0.0, "Falsehoods", "Share of facts whose gold label is always the same lie.", low=0.0, high=1.0)

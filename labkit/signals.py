@@ -24,7 +24,7 @@ from labkit.paths import home_dir
 
 POOL_SEED = 7  # of the questions the teacher is asked: one pool for all seeds, so that seeds differ in the student alone
 CHUNK = 512  # questions the teacher answers at a time; fixed, because what it writes depends on it to the last bit
-PASS = 128  # rows read in one pass: of similar length, so that little of it is padding
+PASS = 64  # rows read in one pass: of similar length, so that little of it is padding, and few enough for the processor's cache
 
 
 class Signals:

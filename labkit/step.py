@@ -22,7 +22,7 @@ from labkit.signals import Signals
 
 class Parts(NamedTuple):
     """What a run is made of. `learner` holds all that is trained: the student, and any projectors; `live`: the teacher reads every
-    row again instead of being remembered."""
+    row again instead of being remembered; `plain`: at temperature 1 the loss is the very KL that is told."""
 
     accelerator: Accelerator
     method: Method
@@ -31,6 +31,7 @@ class Parts(NamedTuple):
     pool: Signals | None
     insides: Insides | None
     live: bool
+    plain: bool
 
 
 def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, Any]) -> dict[str, float]:
@@ -49,10 +50,12 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
         passes = [list(range(len(mine)))]
     for rows in passes:
         batch = _read(parts, drawn, [mine[i] for i in rows])
-        loss = torch.zeros((), device=accelerator.device)
+        loss, kl_at_one = torch.zeros((), device=accelerator.device), None
         for name, term_N in parts.method.terms(batch, compare, knobs["temperature"]).items():
             mean = term_N.sum() / drawn.tokens(gold=name in GOLD_TERMS)
             loss = loss + share[name] * mean
+            if name == "kl" and parts.plain and knobs["temperature"] == 1:
+                kl_at_one = float(term_N.detach().sum())
             if name != "kl":  # the KL told is that at temperature 1, below
                 label = "ce" if name in GOLD_TERMS else name
                 told.add(label)
@@ -61,7 +64,7 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
         sums["loss"] += float(loss.detach())
         if batch.teacher_logits_M_V is not None:
             told.add("kl")
-            sums["kl"] += _kl_at_one(batch) / drawn.tokens(gold=False)
+            sums["kl"] += (_kl_at_one(batch) if kl_at_one is None else kl_at_one) / drawn.tokens(gold=False)
     if accelerator.num_processes > 1:
         _sum_gradients(accelerator, parts.learner)
         reduced = accelerator.reduce(torch.tensor([*sums.values()], device=accelerator.device), "sum").tolist()
