@@ -348,7 +348,7 @@ def main(names: list[str]) -> None:
     results["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
     for name in names or BENCHES:
         for label, value in BENCHES[name]().items():
-            results[label] = round(value, 4) if isinstance(value, float) else value
+            results[label] = float(f"{value:.4g}") if isinstance(value, float) else value
             print(f"{label}: {results[label]}", flush=True)
         path.write_text(json.dumps(results, indent=1) + "\n")
 
