@@ -167,30 +167,12 @@ def _with_features(distance: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Ba
     return terms
 
 
-register(
-    "hidden",
-    label="soft labels and hidden states",
-    source="Jiao et al. 2019 (TinyBERT), arXiv 1909.10351",
-    needs_signal=True,
-    gold_share=quarter,
-    features="hidden",
-)(_with_features(hidden_loss))
-register(
-    "similarity",
-    label="soft labels and similarities between tokens",
-    source="Tung & Mori 2019, arXiv 1907.09682",
-    needs_signal=True,
-    gold_share=quarter,
-    features="states",
-)(_with_features(similarity_loss))
-register(
-    "relations",
-    label="soft labels and self-attention relations",
-    source="Wang et al. 2020 (MiniLMv2), arXiv 2012.15828",
-    needs_signal=True,
-    gold_share=quarter,
-    features="relations",
-)(_with_features(relation_loss))
+for _name, _label, _source, _features, _distance in (
+    ("hidden", "soft labels and hidden states", "Jiao et al. 2019 (TinyBERT), arXiv 1909.10351", "hidden", hidden_loss),
+    ("similarity", "soft labels and similarities between tokens", "Tung & Mori 2019, arXiv 1907.09682", "states", similarity_loss),
+    ("relations", "soft labels and self-attention relations", "Wang et al. 2020 (MiniLMv2), arXiv 2012.15828", "relations", relation_loss),
+):
+    register(_name, label=_label, source=_source, needs_signal=True, gold_share=quarter, features=_features)(_with_features(_distance))
 
 
 def _gold(batch: Batch) -> dict[str, Tensor]:

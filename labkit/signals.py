@@ -45,7 +45,6 @@ class Signals:
         self.folder = (folder or home_dir() / "signals") / f"{who}-{name}"
         self._answers: list[list[int] | None] = [None] * len(texts)
         self._hidden: list[Tensor | None] = [None] * len(texts)
-        self._next = 0  # first row that may not have been prepared
         self.labelled = 0
         self.teacher_tokens = 0
         self.bytes = 0
