@@ -198,7 +198,7 @@ class Run(Iterator[ev.Event]):
             values = gradients(parts, comparison(exp, step), drawn, at["knobs"])
             values["grad_norm"] = float(accelerator.clip_grad_norm_(learner.parameters(), 1.0))
             values["lr"] = rate
-            if not math.isfinite(values["grad_norm"]) or not values["loss"] < EXPLODED * max(1.0, at["knobs"]["temperature"] ** 2):
+            if not math.isfinite(values["grad_norm"]) or not values["loss"] < EXPLODED * max(at["knobs"]["temperature"], 1 / at["knobs"]["temperature"]) ** 2:
                 student.load_state_dict(good)
                 if self.folder:
                     self.folder.forget()  # it would only lead here again

@@ -5,11 +5,18 @@
     steps = 300
     [grid]
     temperature = [1.0, 2.0, 4.0]
-    student = ["57k", "200k"]
+    [[arm]]
+    name = "small"
+    student = "57k"
+    learning_rate = 2e-2
+    [[arm]]
+    name = "large"
+    student = "200k"
     [sweep]
     seeds = 3
     ''')
     sweep.run(); sweep.table()
+    Sweep.shipped("ladder").table()           # one of those in data/sweeps, whose runs are on record
 
 What is on record is not run again, so a sweep that was killed goes on where it was, each run from its own checkpoint.
 """
@@ -22,10 +29,12 @@ import multiprocessing
 import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.errors import LabError, unknown
 from labkit.experiment import KNOBS, Experiment
+from labkit.paths import data_dir
 from labkit.records import Record, Store, mean
 from labkit.runs import record
 from labkit.verdicts import band
@@ -33,13 +42,17 @@ from labkit.verdicts import band
 if TYPE_CHECKING:
     import pandas
 
+SECTIONS = ("experiment", "grid", "arm", "sweep")
+
 
 class Sweep(NamedTuple):
-    """Every combination of the values in `grid`, on top of `base`, for seeds 0 to `seeds - 1`."""
+    """Every arm (a named set of fields that go together) with every combination of the values in `grid`, on top of `base`, for seeds
+    0 to `seeds - 1`."""
 
     base: Experiment
     grid: Mapping[str, Sequence[Any]]
     seeds: int = 3
+    arms: Mapping[str, Mapping[str, Any]] = MappingProxyType({"": {}})
 
     @classmethod
     def from_toml(cls, text: str) -> Sweep:
@@ -49,23 +62,52 @@ class Sweep(NamedTuple):
         except tomllib.TOMLDecodeError as error:
             raise LabError(f"cannot read the sweep: {error}.") from None
         for section in told:
-            if section not in ("experiment", "grid", "sweep"):
-                raise unknown("section", section, ("experiment", "grid", "sweep"))
+            if section not in SECTIONS:
+                raise unknown("section", section, SECTIONS)
         grid, seeds = told.get("grid", {}), told.get("sweep", {}).get("seeds", 3)
-        if not grid or not all(isinstance(values, list) and values for values in grid.values()):
+        arms = told.get("arm", [])
+        if not (grid or arms) or not all(isinstance(values, list) and values for values in grid.values()):
             raise LabError("a sweep needs a [grid] table with a list of values for each field, as in temperature = [1.0, 2.0].")
+        names = [arm.get("name") for arm in arms] if isinstance(arms, list) and all(isinstance(arm, dict) for arm in arms) else [None]
+        if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+            raise LabError('every [[arm]] of a sweep needs a name of its own, as in name = "online", and then its fields.')
         if not isinstance(seeds, int) or seeds < 1:
             raise LabError(f"seeds={seeds!r} must be a whole number, at least 1 (3 for a look, 5 for a claim).")
-        sweep = cls(Experiment().but(**told.get("experiment", {})), grid, seeds)
+        named = {arm["name"]: {field: value for field, value in arm.items() if field != "name"} for arm in arms}
+        sweep = cls(Experiment().but(**told.get("experiment", {})), grid, seeds, named or {"": {}})
         sweep.recipes()  # every one of them is looked at before the first is run
         return sweep
 
+    @classmethod
+    def shipped(cls, name: str) -> Sweep:
+        """One of the sweeps in `data/sweeps`, whose runs ship with the lab. Raises `LabError` for a name that is not there."""
+        files = {path.stem: path for path in sorted((data_dir() / "sweeps").glob("*.toml"))}
+        if name not in files:
+            raise unknown("sweep", name, files)
+        return cls.from_toml(files[name].read_text(encoding="utf-8"))
+
+    def points(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Arm and values of the grid's fields, one combination after the other; the first is what the others are compared with."""
+        for arm, values in itertools.product(self.arms, itertools.product(*self.grid.values())):
+            yield arm, dict(zip(self.grid, values, strict=True))
+
+    def recipe(self, arm: str = "", **values: Any) -> Experiment:
+        """The experiment at one point, without its seed."""
+        if arm not in self.arms:
+            raise unknown("arm", arm, self.arms)
+        return self.base.but(**{**self.arms[arm], **values})
+
     def recipes(self) -> list[Experiment]:
-        """The combinations, without seeds, in the order of the grid's fields."""
-        for name in self.grid:
+        """The combinations, without seeds, in the order of the arms and of the grid's fields."""
+        for name in (*self.grid, *(field for fields in self.arms.values() for field in fields)):
             if name not in KNOBS or name == "seed":
                 raise unknown("field", name, [n for n in KNOBS if n != "seed"])
-        return [self.base.but(**dict(zip(self.grid, values, strict=True))) for values in itertools.product(*self.grid.values())]
+        return [self.recipe(arm, **values) for arm, values in self.points()]
+
+    def records(self, arm: str = "", **values: Any) -> list[Record]:
+        """What is on record at one point, a run a seed."""
+        recipe = self.recipe(arm, **values)
+        return [found for seed in range(self.seeds) if (found := record_of(recipe.but(seed=seed)))]
 
     def experiments(self) -> list[Experiment]:
         """All that has to be run: each recipe's seeds, and the label-budget baselines they are judged by, once each."""
@@ -94,12 +136,13 @@ class Sweep(NamedTuple):
         """A row a recipe: the grid's values, mean core skill, recovery, KL, and the difference from the first with its band."""
         import pandas
 
-        groups = [[r for seed in range(self.seeds) if (r := record_of(recipe.but(seed=seed)))] for recipe in self.recipes()]
+        points = list(self.points())
+        groups = [self.records(arm, **values) for arm, values in points]
         first = [mean(r.skills) for r in groups[0]]
         rows = []
-        for recipe, runs in zip(self.recipes(), groups, strict=True):
+        for (arm, values), runs in zip(points, groups, strict=True):
             scores = [mean(r.skills) for r in runs]
-            row: dict[str, Any] = {name: getattr(recipe, name) for name in self.grid} | {"seeds": len(runs)}
+            row: dict[str, Any] = ({"arm": arm} if arm else {}) | values | {"seeds": len(runs)}
             if runs:
                 recovered = [r.recovery().mean for r in runs if {"label budget", "teacher"} <= r.references.keys()]
                 row |= {
