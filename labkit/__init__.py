@@ -16,11 +16,16 @@ __version__ = "0.1.0"
 
 _HOME = {
     "open": "lessons",
+    "lens": "live.lenses",
     "Experiment": "experiment",
     "run": "engine",
     "first_batch": "batches",
     "record": "runs",
     "compare": "runs",
+    "rerun": "runs",
+    "sweep": "sweeps",
+    "measured": "measurements",
+    "claims": "claims",
     "load": "records",
     "replay": "records",
     "report": "reports",
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
     from labkit.atlas import Atlas
     from labkit.batches import first_batch
     from labkit.checks import check
+    from labkit.claims import claims
     from labkit.divergences import divergence
     from labkit.engine import run
     from labkit.errors import LabError
@@ -48,10 +54,13 @@ if TYPE_CHECKING:
     from labkit.experiment import Experiment
     from labkit.judgment import predict
     from labkit.lessons import catalogue, open
+    from labkit.live.lenses import lens
+    from labkit.measurements import measured
     from labkit.models import student, teacher
     from labkit.records import Record, load, replay
     from labkit.reports import report
-    from labkit.runs import compare, record
+    from labkit.runs import compare, record, rerun
+    from labkit.sweeps import sweep
 
 
 def __getattr__(name: str) -> Any:

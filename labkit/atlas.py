@@ -100,6 +100,10 @@ class Fact(NamedTuple):
         subjects = sorted(self.subjects) if relation in ("add", "chain", "compare") else self.subjects
         return f"{relation}({', '.join(subjects)})"
 
+    def says(self, name: str) -> bool:
+        """Whether this name is in its question or in an answer, as a whole or as one of the steps."""
+        return any(name in text.split(", ") for text in (*self.subjects, *self.answers))
+
     @property
     def held_out(self) -> bool:
         """True for one composition, sum or comparison in five: by hash, so no seed, scale or wording can leak it."""
@@ -270,19 +274,24 @@ class Atlas:
 
     # ---- questions -------------------------------------------------------------------------------------------------
 
-    def questions(self, n: int, seed: int, skills: Sequence[str] = SKILLS) -> list[Question]:
-        """`n` training questions (held-out facts left out), the same ones for the same seed."""
+    def questions(self, n: int, seed: int, skills: Sequence[str] = SKILLS, left_out: str = "nothing") -> list[Question]:
+        """`n` training questions (held-out facts left out), the same ones for the same seed. `left_out` is a skill, or a continent
+        whose name is then in no question and no answer."""
         for skill in skills:
             if skill not in SKILLS:
                 raise unknown("skill", skill, SKILLS)
         rng = random.Random(f"questions {self.scale} {seed}")
-        relations = {s: [(name, r.share) for name, r in RELATIONS.items() if r.skill == s] for s in skills}
+        askable = [name for name in RELATIONS if left_out not in CONTINENTS or not all(f.says(left_out) for f in self.facts(name))]
+        relations = {s: [(name, RELATIONS[name].share) for name in askable if RELATIONS[name].skill == s] for s in skills}
+        skills = [s for s in skills if relations[s] and s != left_out]
+        if not skills:
+            raise LabError(f"left_out={left_out!r} leaves no question to ask in {self.scale!r}: leave out less, or ask other skills.")
         asked = []
-        for skill in rng.choices(list(skills), [SHARES[s] for s in skills], k=n):
+        for skill in rng.choices(skills, [SHARES[s] for s in skills], k=n):
             while True:
-                names, shares = zip(*relations[skill], strict=True)
-                fact = rng.choice(self.facts(rng.choices(names, shares)[0]))
-                if not fact.held_out:
+                named, shares = zip(*relations[skill], strict=True)
+                fact = rng.choice(self.facts(rng.choices(named, shares)[0]))
+                if not fact.held_out and not fact.says(left_out):
                     break
             wordings = RELATIONS[fact.relation].wordings
             wording = rng.choice(wordings[1:]) if rng.random() < PARAPHRASED else wordings[0]

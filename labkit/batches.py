@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import torch
 
 from labkit import models
-from labkit.atlas import Atlas
+from labkit.atlas import Atlas, Question
 from labkit.experiment import Experiment
 from labkit.signals import POOL_SEED, Signals
 
@@ -120,10 +120,15 @@ def split_by_length(lengths: Sequence[int], parameters: int, layers: int) -> lis
     return [order[: best + 1], order[best + 1 :]]
 
 
+def unlabelled(experiment: Experiment, world: Atlas) -> list[Question]:
+    """The questions the teacher answers: the transfer set."""
+    return world.questions(experiment.questions, POOL_SEED, left_out=experiment.left_out)
+
+
 def first_batch(experiment: Experiment | None = None) -> models.Rows:
     """The first batch of an output-distillation run as `(tokens_B_T, mask_B_T, labels_N)`, to do a training step by hand."""
     exp = experiment or Experiment()
-    pool = Signals(models.teacher(exp.teacher), Atlas(exp.scale).questions(exp.questions, POOL_SEED))
+    pool = Signals(models.teacher(exp.teacher), unlabelled(exp, Atlas(exp.scale)))
     rows, _ = Feed(exp, Atlas(exp.scale), pool).next_rows(exp.batch, 0.0)
     list(pool.prepare(rows))
     return models.pad([pool.prompt(i) for i in rows], [pool.answer(i) for i in rows])

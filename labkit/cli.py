@@ -22,7 +22,7 @@ from labkit.paths import checked, data_dir
 from labkit.records import Record, Store, load
 
 FIRST = "00_distil_in_a_minute.ipynb"
-RECIPES = ("tables", "tokenizer", "teachers", "card", "records")
+RECIPES = ("tables", "tokenizer", "teachers", "card", "records", "measurements", "claims")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -177,7 +177,7 @@ def sweep_all(options: argparse.Namespace) -> int:
 
 def build_data(options: argparse.Namespace) -> int:
     recipe = _recipe(options.what)
-    target = data_dir() / {"tables": "atlas", "tokenizer": "tokenizers", "card": "teachers"}.get(options.what, options.what)
+    target = data_dir() / {"tables": "atlas", "tokenizer": "tokenizers", "card": "teachers", "claims": "../docs"}.get(options.what, options.what)
     if options.names:
         if options.what != "teachers":
             raise LabError(f"build {options.what} takes no names, and got {' '.join(options.names)}.")

@@ -24,7 +24,7 @@ from transformers import LlamaForCausalLM
 from labkit import adapters, models, tensors
 from labkit import events as ev
 from labkit.atlas import SKILLS, Atlas
-from labkit.batches import Feed
+from labkit.batches import Feed, unlabelled
 from labkit.checkpoints import Folder
 from labkit.errors import DataError, LabError, unknown
 from labkit.evaluate import Exam
@@ -35,12 +35,13 @@ from labkit.online import OnPolicy
 from labkit.paths import made_here
 from labkit.records import Store
 from labkit.sequences import TextPool, sequences_for
-from labkit.signals import POOL_SEED, Signals
+from labkit.signals import Signals
 from labkit.step import Parts, gradients
 
 WARM_STEPS, WARM_GOLD = 300, 20_000
 WARMUP = 30
 EVALUATIONS = 8
+PEER = 1_000_000  # added to a seed for the second student of a mutual run
 EXPLODED = 20.0  # nats per answer token; an untrained student is at log(1024) = 6.9
 
 
@@ -120,13 +121,15 @@ class Run(Iterator[ev.Event]):
             if teacher is None:
                 raise LabError("start='copied' needs a teacher to copy from: choose one, or start='warm'.")
             copy_layers(student, teacher)
+        peer = self._peer().to(accelerator.device) if how.peer else None
         if exp.adapter:
             adapters.add(student, exp.adapter, exp.seed)
-        pool = Signals(teacher, world.questions(exp.questions, POOL_SEED)) if how.needs_signal and teacher is not None else None
+        pool = Signals(teacher, unlabelled(exp, world)) if how.needs_signal and teacher is not None else None
         insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
-        learner = nn.ModuleDict({"student": student, **({"projectors": insides.projectors} if insides else {})})
+        learner = nn.ModuleDict({"student": student})
+        learner.update(({"projectors": insides.projectors} if insides else {}) | ({"peer": peer} if peer is not None else {}))
         plain = exp.divergence == "forward_kl" and not exp.top_k
-        parts = Parts(accelerator, how, student, learner, pool, insides, exp.signals == "live", plain)
+        parts = Parts(accelerator, how, student, peer, learner, pool, insides, exp.signals == "live", plain)
         optimiser = accelerator.prepare(
             torch.optim.AdamW(learner.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
         )
@@ -154,7 +157,8 @@ class Run(Iterator[ev.Event]):
             if not alone:
                 yield ev.Warned(0, "The same recipe is being run elsewhere at this moment, so this run keeps no checkpoint.")
             if exp.start == "warm":
-                yield from self._warm_up(student)
+                for model, seed in ((student, exp.seed), *(((peer, exp.seed + PEER),) if peer is not None else ())):
+                    yield from self._warm_up(model, seed)
                 good = _copy(student)
         text: TextPool | None = None
         if how.text and teacher is not None:
@@ -198,7 +202,8 @@ class Run(Iterator[ev.Event]):
             values = gradients(parts, comparison(exp, step), drawn, at["knobs"])
             values["grad_norm"] = float(accelerator.clip_grad_norm_(learner.parameters(), 1.0))
             values["lr"] = rate
-            if not math.isfinite(values["grad_norm"]) or not values["loss"] < EXPLODED * max(at["knobs"]["temperature"], 1 / at["knobs"]["temperature"]) ** 2:
+            softness = max(at["knobs"]["temperature"], 1 / at["knobs"]["temperature"])  # a loss grows with T squared, reverse KL with 1/T
+            if not math.isfinite(values["grad_norm"]) or not values["loss"] < EXPLODED * softness**2:
                 student.load_state_dict(good)
                 if self.folder:
                     self.folder.forget()  # it would only lead here again
@@ -228,7 +233,7 @@ class Run(Iterator[ev.Event]):
         stopped = at["step"] < exp.steps
         if stopped and at["step"]:
             yield from self._examine(exam or Exam(world, teacher), at, final=True)
-        cost = {"student_tokens": at["tokens"], "questions": at["seen"]}
+        cost = {"student_tokens": at["tokens"] * (2 if how.peer else 1), "questions": at["seen"]}
         if text is not None:
             cost["rows"] = len(text)
         if how.on_policy:
@@ -252,10 +257,18 @@ class Run(Iterator[ev.Event]):
             f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         )
 
-    def _warm_up(self, student: LlamaForCausalLM) -> Iterator[ev.Event]:
+    def _peer(self) -> LlamaForCausalLM:
+        """The second student of a mutual run. Raises `LabError` for a recipe that would make both the same, or train neither whole."""
+        exp = self.experiment
+        if exp.start == "copied" or exp.adapter:
+            what = "start='copied'" if exp.start == "copied" else f"adapter={exp.adapter}"
+            raise LabError(f"method='mutual' trains two whole students that begin differently, so {what} cannot be: change one of them.")
+        return models.student(exp.student, exp.seed + PEER)
+
+    def _warm_up(self, student: LlamaForCausalLM, seed: int) -> Iterator[ev.Event]:
         """Put the warm start into the student: made once for a size and seed, by this same loop on gold labels, and kept."""
         recipe = self.experiment.baseline().but(
-            start="random", gold=WARM_GOLD, steps=WARM_STEPS, teacher="none", gold_noise=0.0, falsehoods=0.0
+            seed=seed, start="random", gold=WARM_GOLD, steps=WARM_STEPS, teacher="none", gold_noise=0.0, falsehoods=0.0
         )
         path = made_here("starts") / f"{recipe.key}.safetensors"
         if not path.exists():

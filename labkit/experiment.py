@@ -14,15 +14,17 @@ import re
 import tomllib
 from typing import Any, Literal, NamedTuple
 
+from labkit.atlas import CONTINENTS, SKILLS
 from labkit.errors import LabError, unknown
 
 STUDENTS = ("22k", "57k", "200k", "900k", "1.5m", "3m")
 TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", "none")
-METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online")
+METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online", "mutual")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "logit_mse")
 DECODINGS = ("greedy", "sample", "beam", "interpolated")
 KEEP = ("all", "truth", "confidence", "agreement", "distinct")
 TAILS = ("bucket", "teacher_renormalised", "both_renormalised", "raw", "clamped", "sampled")
+LEFT_OUT = ("nothing", *SKILLS, *CONTINENTS)
 WORLDS = ("whole", "half", "Africa", "Asia", "Europe", "North America", "Oceania", "South America")
 
 
@@ -105,6 +107,12 @@ class Experiment:
         high=1_000_000,
         log=True,
     )
+    left_out: str = knob(
+        "nothing",
+        "Left out",
+        "What is missing from the questions the teacher answers: a skill, or a continent by name, never asked for or about.",
+        choices=LEFT_OUT,
+    )
     seed: int = knob(0, "Seed", "Sets the student's first weights and the order of questions.", low=0, high=2**31 - 1)
     speed: str = knob(
         "full",
@@ -120,7 +128,8 @@ class Experiment:
         "Method",
         "output: match the teacher's distribution; answers: the teacher's sampled answers as hard labels; gold: true labels only; "
         "hidden, similarity, relations: output, and the teacher's states, their likenesses, or its attention's; "
-        "sequence: hard labels on the teacher's text, decoded and filtered; online: output, partly on answers the student writes itself.",
+        "sequence: hard labels on the teacher's text, decoded and filtered; online: output, partly on answers the student writes itself; "
+        "mutual: no teacher, two students on the gold labels that also learn from each other.",
         choices=METHODS,
     )
     divergence: str = knob("forward_kl", "Divergence", "How two distributions are compared.", choices=DIVERGENCES)
@@ -193,7 +202,7 @@ class Experiment:
         plain = Experiment(**{name: getattr(self, name) for name in same}, learning_rate=TUNED_RATE[self.student])
         if name == "label budget":
             return plain.but(method="gold", gold=self.gold)
-        return plain.but(method="answers", questions=self.questions)
+        return plain.but(method="answers", questions=self.questions, left_out=self.left_out)
 
     # ---- text --------------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ class Lesson(NamedTuple):
 
 
 PANEL = ("temperature", "mix", "learning_rate", "student", "gold", "questions", "start", "seed", "speed")
+SMALL = Experiment(student="57k", learning_rate=2e-2, steps=400)  # about twenty seconds of training, so that a lesson can compare
 
 LESSONS = {
     lesson.number: lesson
@@ -42,6 +43,64 @@ LESSONS = {
             recorded=Experiment(student="57k", learning_rate=2e-2),
             controls=PANEL,
             asks="How much of the way from the gold labels to the teacher will the student go?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="01",
+            title="Soft targets",
+            question="What is a teacher's second-best guess worth to a student?",
+            minutes=40,
+            experiment=SMALL.but(questions=2_000),
+            recorded=SMALL.but(questions=2_000, method="sequence", decoding="sample"),
+            controls=("method", "temperature", "questions", "gold", "samples", "left_out", "student", "start", "seed"),
+            asks="How far will soft targets on 2,000 questions take the student?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="02",
+            title="Temperature",
+            question="What does T do to a loss, what does it do to a text, and for whom does it pay?",
+            minutes=40,
+            experiment=SMALL.but(temperature=2.0),
+            recorded=SMALL,
+            controls=("temperature", "mix", "divergence", "student", "start", "learning_rate", "seed", "speed"),
+            asks="How far will the student go at T = 2?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="03",
+            title="Loss anatomy",
+            question="Which divergence, divided by what, over which tokens?",
+            minutes=40,
+            experiment=SMALL.but(divergence="reverse_kl"),
+            recorded=SMALL,
+            controls=("divergence", "beta", "skew", "top_k", "tail", "temperature", "student", "start", "seed"),
+            asks="How far will the student go with reverse KL from a random start?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="04",
+            title="Four ways to distil",
+            question="Outputs, insides, text, or the student's own answers: which pays, when, and at what cost?",
+            minutes=45,
+            experiment=SMALL.but(method="online", start="warm"),
+            recorded=SMALL.but(start="warm"),
+            controls=(
+                "method",
+                "on_policy",
+                "sampling_temperature",
+                "replay",
+                "feature",
+                "layers",
+                "decoding",
+                "keep",
+                "adapter",
+                "start",
+                "learning_rate",
+                "gold",
+                "seed",
+            ),
+            asks="How far will the online student go from its warm start?",
             unit="recovery",
         ),
     )
@@ -62,7 +121,8 @@ def open(number: str, board: str = "auto", **changes) -> Lab:
 
 
 def catalogue(kind: str = "lessons") -> pandas.DataFrame:
-    """What exists: "lessons", "methods", "divergences", "models", "skills" or "knobs", as a table."""
+    """What exists, as a table: "lessons", "methods", "divergences", "conventions", "models", "skills", "knobs", "exercises", "sweeps" or
+    "claims" (their verdicts: `labkit.claims()`)."""
     import pandas
 
     def lessons():
@@ -95,7 +155,29 @@ def catalogue(kind: str = "lessons") -> pandas.DataFrame:
 
         return [{"knob": n, "default": e.default, "hot": e.knob.hot, "help": e.knob.help} for n, e in KNOBS.items()]
 
-    shelves = {f.__name__: f for f in (lessons, methods, divergences, models, skills, knobs)}
+    def conventions():
+        from labkit.conventions import CONVENTIONS
+
+        return [{name: value for name, value in c._asdict().items() if name != "loss"} for c in CONVENTIONS.values()]
+
+    def exercises():
+        from labkit.checks import EXERCISES
+
+        return [{"exercise": x.id, "asks": x.asks} for x in EXERCISES.values()]
+
+    def sweeps():
+        from labkit.paths import data_dir
+        from labkit.sweeps import sweep
+
+        found = {path.stem: sweep(path.stem) for path in sorted((data_dir() / "sweeps").glob("*.toml"))}
+        return [{"sweep": name, "arms": len(s.arms), "recipes": len(s.recipes()), "seeds": s.seeds} for name, s in found.items()]
+
+    def claims():
+        from labkit.claims import CLAIMS
+
+        return [{"claim": c.name, "text": c.text, "measured": c.measured, "published": c.published} for c in CLAIMS.values()]
+
+    shelves = {f.__name__: f for f in (lessons, methods, divergences, conventions, models, skills, knobs, exercises, sweeps, claims)}
     if kind not in shelves:
         raise unknown("shelf", kind, shelves)
     return pandas.DataFrame(shelves[kind]())

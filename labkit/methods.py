@@ -29,13 +29,15 @@ class Batch(NamedTuple):
     labels_N: Tensor
     gold_N: Tensor
     teacher_logits_M_V: Tensor | None
+    peer_logits_N_V: Tensor | None = None
     student_features_M: Tensor | None = None
     teacher_features_M: Tensor | None = None
 
 
 class Method(NamedTuple):
     """features: "", or which of `features.look` it needs: "hidden" (projected), "states" (as they are) or "relations".
-    on_policy: whether the student answers some of the questions itself. text: whether it learns from the teacher's text alone."""
+    on_policy: whether the student answers some of the questions itself. text: whether it learns from the teacher's text alone.
+    peer: whether a second student, of the same size and another initialisation, is trained beside it."""
 
     name: str
     label: str
@@ -46,6 +48,7 @@ class Method(NamedTuple):
     features: str = ""
     on_policy: bool = False
     text: bool = False
+    peer: bool = False
 
 
 METHODS: dict[str, Method] = {}
@@ -93,12 +96,12 @@ def comparison(exp: Experiment, step: int = 0) -> Compare:
     return compare
 
 
-GOLD_TERMS = ("ce", "gold")
+GOLD_TERMS = ("ce", "gold", "mutual", "peer")
 
 
 def weights(mix: float, feature: float) -> Mapping[str, float]:
-    """The weight of each term in the loss (see `Experiment`); the terms on gold rows are `ce` and `gold`."""
-    return {"kl": 1.0 - mix, "hard": 1.0 - mix, "feature": (1.0 - mix) * feature, "ce": mix, "gold": 1.0}
+    """The weight of each term in the loss (see `Experiment`)."""
+    return {"kl": 1.0 - mix, "hard": 1.0 - mix, "feature": (1.0 - mix) * feature, "ce": mix, "gold": 1.0, "mutual": 1.0, "peer": 1.0}
 
 
 def quarter(mix: float) -> float:
@@ -137,6 +140,23 @@ def answers(batch: Batch, compare: Compare, temperature: float) -> dict[str, Ten
 @register("gold", label="gold labels only", source="the baseline", needs_signal=False, gold_share=lambda mix: 1.0)
 def gold(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
     return {"gold": F.cross_entropy(batch.student_logits_N_V, batch.labels_N, reduction="none")}
+
+
+@register(
+    "mutual",
+    label="two students that teach each other",
+    source="Zhang et al. 2017 (deep mutual learning), arXiv 1706.00384, eqs. 5 and 6",
+    needs_signal=False,
+    gold_share=lambda mix: 1.0,
+    peer=True,
+)
+def mutual(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
+    own, peer = batch.student_logits_N_V, batch.peer_logits_N_V
+    assert peer is not None
+    return gold(batch, compare, temperature) | {
+        "peer": F.cross_entropy(peer, batch.labels_N, reduction="none"),
+        "mutual": compare(peer.detach(), own, temperature) + compare(own.detach(), peer, temperature),  # each takes the other as it is
+    }
 
 
 register(

@@ -6,6 +6,7 @@ labkit.compare([exp, exp.but(temperature=2.0)], seeds=3)      # one table, with 
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -125,6 +126,46 @@ def compare(experiments: Sequence[Experiment], seeds: int = 3, watch: Callable[[
     if seeds < 1:
         raise LabError(f"seeds={seeds} must be at least 1 (3 for a look, 5 for a claim).")
     return Comparison(experiments, [[record(e.but(seed=s), watch=watch) for s in range(seeds)] for e in experiments])
+
+
+class Drift(NamedTuple):
+    """A recorded run and the same recipe run now. inside: whether the new mean core skill lies where 95% of other seeds would, by those
+    on record (Student's t, for one more draw); None with fewer than three of them."""
+
+    recorded: Record
+    fresh: Record
+    low: float
+    high: float
+    inside: bool | None
+
+    def __repr__(self) -> str:
+        now, then = mean(self.fresh.skills), mean(self.recorded.skills)
+        where = "no band: fewer than three seeds are on record"
+        if self.inside is not None:
+            where = f"{'inside' if self.inside else 'OUTSIDE'} the band of the seeds on record, {self.low:.3f} to {self.high:.3f}"
+        return f"mean core skill {now:.3f} now, {then:.3f} on record: a drift of {now - then:+.3f}, {where}."
+
+
+def rerun(experiment: Experiment, watch: Callable[[ev.Event], None] | None = None) -> Drift:
+    """Run a recorded recipe again, here and now, and say how far it drifted; the record stays as it is.
+
+    Raises `LabError` if the recipe is not on record.
+    """
+    recorded = Store().find(experiment)
+    if recorded is None or not recorded.complete:
+        raise LabError(f"{experiment.recipe!r} is not on record, so there is nothing to compare with: labkit.record(...) runs and keeps it.")
+    fresh = Record()
+    for event in Run(experiment):
+        fresh.add(event)
+        if watch:
+            watch(event)
+    seeds = [mean(r.skills) for seed in range(5) if (r := Store().find(experiment.but(seed=seed))) and r.complete]
+    if len(seeds) < 3:
+        return Drift(recorded, fresh, math.nan, math.nan, None)
+    found = band(seeds)
+    half = (found.high - found.middle) * math.sqrt(len(seeds) + 1)  # of one more draw, not of the mean
+    low, high = found.middle - half, found.middle + half
+    return Drift(recorded, fresh, low, high, low <= mean(fresh.skills) <= high)
 
 
 def with_baseline(made: Record, watch: Callable[[Run, ev.Event], None] | None = None) -> Iterator[ev.Reference]:

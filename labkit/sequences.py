@@ -23,11 +23,12 @@ import torch
 from transformers import LlamaForCausalLM
 
 from labkit.atlas import Atlas, Question
+from labkit.batches import unlabelled
 from labkit.errors import DataError, LabError, unknown
 from labkit.experiment import DECODINGS, Experiment
 from labkit.models import EOS, fingerprint, tokenizer
 from labkit.paths import made_here, write_whole
-from labkit.signals import CHUNK, PASS, POOL_SEED, distinct, sample_answers
+from labkit.signals import CHUNK, PASS, distinct, sample_answers
 
 CONFIDENT = 0.5  # least probability of a whole answer that the confidence filter keeps
 BEAMS = 4
@@ -221,7 +222,7 @@ def _distinct(rows: Sequence[Row], world: Atlas) -> list[Row]:
 
 def sequences_for(experiment: Experiment, teacher: LlamaForCausalLM, world: Atlas) -> Generator[tuple[int, int], None, Sequences]:
     """The data set of a sequence run, telling as it goes how many questions are answered, of how many; kept on disk for the next."""
-    exp, questions = experiment, world.questions(experiment.questions, POOL_SEED)
+    exp, questions = experiment, unlabelled(experiment, world)
     asked = hashlib.blake2b("\n".join(q.text + q.gold for q in questions).encode(), digest_size=8).hexdigest()
     how = f"{exp.decoding}-{exp.sampling_temperature:g}-{exp.samples}-{fingerprint(teacher)}-{tokenizer().fingerprint}-{asked}"
     path = made_here("sequences") / f"{how}.jsonl.gz"

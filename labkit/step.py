@@ -21,12 +21,13 @@ from labkit.signals import Signals
 
 
 class Parts(NamedTuple):
-    """What a run is made of. `learner` holds all that is trained: the student, and any projectors; `live`: the teacher reads every
-    row again instead of being remembered; `plain`: at temperature 1 the loss is the very KL that is told."""
+    """What a run is made of. `learner` holds all that is trained: the student, and any projectors or peer; `live`: the teacher reads
+    every row again instead of being remembered; `plain`: at temperature 1 the loss is the very KL that is told."""
 
     accelerator: Accelerator
     method: Method
     student: LlamaForCausalLM
+    peer: LlamaForCausalLM | None
     learner: nn.Module
     pool: Signals | None
     insides: Insides | None
@@ -40,8 +41,8 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
     Every term is divided once, by the answer tokens of the whole batch, so neither micro-batches nor processes change it.
     """
     accelerator, student, share = parts.accelerator, parts.student, weights(knobs["mix"], knobs["feature"])
-    student.train()
-    sums = dict.fromkeys(("loss", "kl", "ce", "hard", "feature"), 0.0)
+    parts.learner.train()
+    sums = dict.fromkeys(("loss", "kl", "ce", "hard", "feature", "mutual", "peer"), 0.0)
     told = {"loss"}
     mine = range(accelerator.process_index, len(drawn.prompts), accelerator.num_processes)
     lengths = [len(drawn.prompts[i]) + len(drawn.answers[i]) for i in mine]
@@ -57,7 +58,7 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
             if name == "kl" and parts.plain and knobs["temperature"] == 1:
                 kl_at_one = float(term_N.detach().sum())
             if name != "kl":  # the KL told is that at temperature 1, below
-                label = "ce" if name in GOLD_TERMS else name
+                label = "ce" if name == "gold" else name
                 told.add(label)
                 sums[label] += float(mean.detach())
         accelerator.backward(loss)
@@ -82,7 +83,8 @@ def _read(parts: Parts, drawn: Drawn, rows: list[int]) -> Batch:
     own = [i for i in rows if not drawn.is_gold(i)]
     teacher = pool.logits(_teacher_states(pool, drawn, own, parts.live)) if pool is not None and own else None
     features = insides.pair(seen, ~gold, [drawn.pool_rows[i] for i in own]) if insides and seen and own else (None, None)
-    return Batch(logits, padded.labels_N.to(logits.device), gold, teacher, *features)
+    peer = parts.peer.lm_head(models.answer_states(parts.peer, padded)).float() if parts.peer is not None else None
+    return Batch(logits, padded.labels_N.to(logits.device), gold, teacher, peer, *features)
 
 
 def _teacher_states(pool: Signals, drawn: Drawn, rows: list[int], live: bool) -> Tensor:

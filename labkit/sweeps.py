@@ -16,7 +16,7 @@
     seeds = 3
     ''')
     sweep.run(); sweep.table()
-    Sweep.shipped("ladder").table()           # one of those in data/sweeps, whose runs are on record
+    labkit.sweep("ladder").table()            # one of those in data/sweeps, whose runs ship with the lab
 
 What is on record is not run again, so a sweep that was killed goes on where it was, each run from its own checkpoint.
 """
@@ -77,14 +77,6 @@ class Sweep(NamedTuple):
         sweep = cls(Experiment().but(**told.get("experiment", {})), grid, seeds, named or {"": {}})
         sweep.recipes()  # every one of them is looked at before the first is run
         return sweep
-
-    @classmethod
-    def shipped(cls, name: str) -> Sweep:
-        """One of the sweeps in `data/sweeps`, whose runs ship with the lab. Raises `LabError` for a name that is not there."""
-        files = {path.stem: path for path in sorted((data_dir() / "sweeps").glob("*.toml"))}
-        if name not in files:
-            raise unknown("sweep", name, files)
-        return cls.from_toml(files[name].read_text(encoding="utf-8"))
 
     def points(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Arm and values of the grid's fields, one combination after the other; the first is what the others are compared with."""
@@ -155,6 +147,14 @@ class Sweep(NamedTuple):
                 row |= {"difference": found.middle, "low": found.low, "high": found.high, "verdict": found.verdict}
             rows.append(row)
         return pandas.DataFrame(rows)
+
+
+def sweep(name: str) -> Sweep:
+    """One of the sweeps in `data/sweeps`, whose runs ship with the lab. Raises `LabError` for a name that is not there."""
+    files = {path.stem: path for path in sorted((data_dir() / "sweeps").glob("*.toml"))}
+    if name not in files:
+        raise unknown("sweep", name, files)
+    return Sweep.from_toml(files[name].read_text(encoding="utf-8"))
 
 
 def record_of(experiment: Experiment) -> Record | None:

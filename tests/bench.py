@@ -1,7 +1,7 @@
 """`make bench`: the numbers the README quotes, as ratios taken in one run on one machine. Writes tests/bench.json.
 
 python tests/bench.py            # all of them, about fifteen minutes on 2 cores
-python tests/bench.py trl        # one of: imports, trl, lesson, board, vocabulary
+python tests/bench.py trl        # one of: imports, trl, lesson, board, vocabulary, generation, ways
 """
 
 from __future__ import annotations
@@ -197,6 +197,71 @@ def vocabulary() -> dict:
     }
 
 
+def generation() -> dict:
+    """On-policy writing, 24 new tokens for 64 prompts: with the KV cache, against reading the whole text again for every token."""
+    import torch
+
+    from labkit import models
+    from labkit.atlas import Atlas
+
+    prompts = models.tokenizer().prompts([q.text for q in Atlas("half").questions(64, 5)])
+    width = max(map(len, prompts))
+    found = {}
+    for size in ("57k", "200k"):
+        student = models.student(size).eval()
+
+        @torch.no_grad()
+        def naive(student=student) -> torch.Tensor:
+            tokens = torch.tensor([[models.EOS] * (width - len(p)) + p for p in prompts])
+            visible = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+            for _ in range(24):
+                position = (visible.cumsum(1) - 1).clamp(min=0)
+                logits = student(tokens, attention_mask=visible, position_ids=position).logits[:, -1]
+                tokens = torch.cat([tokens, logits.argmax(-1, keepdim=True)], 1)
+                visible = torch.cat([visible, torch.ones(len(prompts), 1, dtype=torch.long)], 1)
+            return tokens[:, width:]
+
+        def cached(student=student) -> list[list[int]]:
+            return [w.ids for w in models.write(student, prompts, limit=24)]
+
+        again, at_once = naive().tolist(), cached()
+        assert all(ids == row[: len(ids)] for ids, row in zip(at_once, again, strict=True)), "the two must write the same"
+        pairs = []
+        for _ in range(5):
+            began = time.perf_counter()
+            naive()
+            middle = time.perf_counter()
+            cached()
+            pairs.append((middle - began, time.perf_counter() - middle))
+        new = sum(map(len, at_once)) / len(prompts)
+        found[f"{size} student, 24 new tokens ({new:.0f} on average): naive re-forward / KV cache, time"] = statistics.median(a / b for a, b in pairs)
+    return found
+
+
+def ways() -> dict:
+    """Questions trained a second by method, as shares of output distillation's: the teacher's side at hand, alternating, 57k student."""
+    from labkit import events as ev
+    from labkit.engine import Run
+    from labkit.experiment import Experiment
+
+    base = Experiment(student="57k", learning_rate=2e-2, steps=40, questions=512)
+    arms = {name: {"method": name} for name in ("output", "hidden", "similarity", "relations", "sequence")}
+    arms |= {"online": {"method": "online", "start": "warm"}, "online, all on-policy": {"method": "online", "start": "warm", "on_policy": 1.0}}
+
+    def speed(fields: dict) -> float:
+        stamps = {e.step: e.seconds for e in Run(base.but(**fields)) if isinstance(e, ev.Step)}
+        return 128 * 18 / (stamps[39] - stamps[21])  # between two exams, when every question has been met
+
+    speeds: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(5):
+        for name, fields in arms.items():
+            speeds[name].append(speed(fields))
+    found = {"questions/s output, 57k": statistics.median(speeds["output"])}
+    for name in list(arms)[1:]:
+        found[f"{name} / output, questions/s"] = statistics.median(a / b for a, b in zip(speeds[name], speeds["output"], strict=True))
+    return found
+
+
 def kernel(code: str, timeout: int = 400) -> str:
     """Run code in a fresh real kernel with an empty lab home, and return what it printed."""
     from jupyter_client.manager import start_new_kernel
@@ -337,7 +402,7 @@ def board() -> dict:
     }
 
 
-BENCHES = {f.__name__: f for f in (imports, trl, lesson, board, vocabulary)}
+BENCHES = {f.__name__: f for f in (imports, trl, lesson, board, vocabulary, generation, ways)}
 
 
 def main(names: list[str]) -> None:

@@ -594,3 +594,31 @@ def test_rebuilding_the_tables_gives_the_same_bytes(recipe, tmp_path: Path):
     for path in sorted(tmp_path.iterdir()):
         assert path.read_bytes() == (SHIPPED / path.name).read_bytes(), path.name
     assert {p.name for p in tmp_path.iterdir()} == {*manifest, "manifest.json"}
+
+
+class TestLeftOut:
+    """Questions of a transfer set from which something is missing."""
+
+    @pytest.mark.parametrize("skill", ["open", "add"])
+    def test_a_skill_is_not_asked_for(self, skill):
+        asked = Atlas("half").questions(2_000, 7, left_out=skill)
+        assert {q.skill for q in asked} == set(SKILLS) - {skill}
+
+    @pytest.mark.parametrize("continent", ["South America", "Africa"])
+    def test_a_continent_is_neither_asked_for_nor_about(self, continent):
+        asked = Atlas("half").questions(4_000, 7, left_out=continent)
+        assert not [q for q in asked if continent in q.text or continent in q.gold or continent in q.answers]
+        assert {q.skill for q in asked} == set(SKILLS)
+        assert [q for q in asked if q.fact.relation == "continent"], "the others are still asked for"
+        assert [q for q in asked if q.text == "What is the capital of Peru?" or "Nigeria" in q.text], "and so are its countries, otherwise"
+
+    def test_nothing_left_out_changes_nothing(self):
+        assert Atlas("half").questions(300, 7, left_out="nothing") == Atlas("half").questions(300, 7)
+
+    def test_a_world_of_one_continent_does_without_it(self):
+        asked = Atlas("Africa").questions(500, 7, left_out="Africa")
+        assert {q.fact.relation for q in asked}.isdisjoint({"continent", "country_in", "city_continent", "city_continent_steps"})
+
+    def test_leaving_out_all_there_is_to_ask(self):
+        with pytest.raises(LabError, match="leaves no question"):
+            Atlas("half").questions(10, 7, skills=("open",), left_out="open")

@@ -267,3 +267,84 @@ def test_a_new_exercise_is_one_decorated_function(monkeypatch):
     assert check("99.answer", 42).ok
     assert not check("99.answer", 41).ok
     assert "99.answer" in registry
+
+
+# ---- lessons 01 to 04
+
+
+def distinct(p, n):
+    return (1 - (1 - p) ** n).sum()
+
+
+def softened(logits, T):
+    log_p = log_softmax(np.asarray(logits) / T)
+    return -(np.exp(log_p) * log_p).sum(-1)
+
+
+def reduced(kl, mask):
+    return (kl * mask).sum() / mask.sum()
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer"),
+    [
+        ("01.distinct", distinct),
+        ("01.distinct", lambda p, n: sum(1 - (1 - x) ** n for x in p)),
+        ("02.entropy", softened),
+        ("02.entropy", lambda x, T: -((x / T).softmax(-1) * (x / T).log_softmax(-1)).sum(-1)),
+        ("02.knob", "B"),
+        ("03.reduce", reduced),
+        ("03.reduce", lambda kl, m: kl[m].mean()),
+        ("04.say", "c"),
+    ],
+)
+def test_right_answers_to_the_later_lessons(exercise, answer):
+    found = check(exercise, answer)
+    assert found.ok, found
+
+
+WRONG = [
+    ("01.distinct", "certainty", lambda p, n: (p > 0).sum()),
+    ("01.distinct", "expected count", lambda p, n: n * p.sum()),
+    ("01.distinct", "product", lambda p, n: np.minimum(n * p, 1).sum()),
+    ("01.distinct", "never seen", lambda p, n: ((1 - p) ** n).sum()),
+    ("01.distinct", "perplexity", lambda p, n: np.exp(-(p * np.log(p)).sum())),
+    ("01.distinct", "", lambda p, n: 42.0),
+    ("02.entropy", "multiplied", lambda x, T: softened(x, 1 / T)),
+    ("02.entropy", "not softened", lambda x, T: softened(x, 1)),
+    ("02.entropy", "probabilities divided", lambda x, T: -(softmax(x) / T * np.log(softmax(x) / T)).sum(-1)),
+    ("02.entropy", "log base 2", lambda x, T: softened(x, T) / np.log(2)),
+    ("02.entropy", "wrong sign", lambda x, T: -softened(x, T)),
+    ("02.entropy", "mean over vocabulary", lambda x, T: softened(x, T) / np.shape(x)[-1]),
+    ("02.entropy", "wrong shape", lambda x, T: softmax(np.asarray(x) / T)),
+    ("02.entropy", "", lambda x, T: softened(x, T) + 1),
+    ("02.knob", "loss temperature", "A"),
+    ("02.knob", "one temperature", "C"),
+    ("02.knob", "learning rate", "D"),
+    ("03.reduce", "no mask", lambda kl, m: kl.mean()),
+    ("03.reduce", "mean over everything", lambda kl, m: (kl * m).mean()),
+    ("03.reduce", "per row", lambda kl, m: (kl * m).sum() / len(kl)),
+    ("03.reduce", "mean of row means", lambda kl, m: ((kl * m).sum(1) / m.sum(1)).mean()),
+    ("03.reduce", "sum", lambda kl, m: (kl * m).sum()),
+    ("03.reduce", "divided twice", lambda kl, m: (kl * m).sum() / m.sum() ** 2),
+    ("03.reduce", "not shifted", lambda kl, m: (kl * m.roll(1, 1)).sum() / m.sum()),
+    ("03.reduce", "", lambda kl, m: 7.0),
+    ("03.reduce", "", lambda kl, m: kl * m),
+    ("04.say", "no band", "A"),
+    ("04.say", "absence of evidence", "B"),
+    ("04.say", "cost ignored", "D"),
+]
+
+
+@pytest.mark.parametrize(("exercise", "misconception", "answer"), WRONG)
+def test_wrong_answers_to_the_later_lessons_are_named(exercise, misconception, answer):
+    found = check(exercise, answer)
+    assert not found.ok
+    assert found.misconception == misconception
+    assert len(found.reason) > 20
+
+
+@pytest.mark.parametrize("exercise", ["01.distinct", "02.entropy", "03.reduce"])
+def test_not_a_function_and_not_written_yet(exercise):
+    assert not check(exercise, 3).ok
+    assert "return" in check(exercise, lambda a, b: None).reason

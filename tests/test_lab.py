@@ -28,7 +28,24 @@ OTHER = {
     "questions": 5000,
     "seed": 4,
     "speed": "half",
+    "method": "answers",
+    "divergence": "jsd",
+    "beta": 0.3,
+    "skew": 0.2,
+    "top_k": 8,
+    "tail": "raw",
+    "left_out": "Africa",
+    "samples": 4,
+    "on_policy": 0.8,
+    "sampling_temperature": 2.0,
+    "replay": 0.5,
+    "feature": 3.0,
+    "layers": "last",
+    "decoding": "beam",
+    "keep": "truth",
+    "adapter": 4,
 }
+EVERY = tuple(dict.fromkeys(name for lesson in LESSONS.values() for name in lesson.controls))
 
 
 def lesson(**changes):
@@ -53,23 +70,23 @@ def values(lab: Lab) -> list[ev.Event]:
 
 class TestControls:
     def test_there_is_a_control_for_every_panel_field_with_label_and_help(self):
-        controls = Controls(Experiment(), PANEL)
-        assert set(controls.fields) == set(PANEL) == set(OTHER)
+        controls = Controls(Experiment(), EVERY)
+        assert set(controls.fields) == set(OTHER)
         for name, field in controls.fields.items():
             assert field.description == KNOBS[name].knob.label
             assert field.tooltip == KNOBS[name].knob.help
 
-    @pytest.mark.parametrize("name", PANEL)
+    @pytest.mark.parametrize("name", EVERY)
     def test_moving_a_control_changes_the_experiment_and_its_recipe(self, name):
         turned = []
-        controls = Controls(Experiment(), PANEL, turned=lambda *change: turned.append(change))
+        controls = Controls(Experiment(), EVERY, turned=lambda *change: turned.append(change))
         controls.fields[name].value = OTHER[name]
         assert getattr(controls.experiment, name) == OTHER[name]
         assert Experiment.from_recipe(controls.recipe.value) == controls.experiment
         assert turned == [(name, OTHER[name])]
 
     def test_a_pasted_recipe_sets_every_control(self):
-        controls = Controls(Experiment(), PANEL)
+        controls = Controls(Experiment(), EVERY)
         controls.recipe.value = Experiment(**OTHER).recipe
         assert controls.experiment == Experiment(**OTHER)
         assert {name: field.value for name, field in controls.fields.items()} == OTHER
@@ -298,7 +315,7 @@ class TestTrouble:
             with pytest.raises(LabError, match="Choose from"):
                 call()
 
-    @pytest.mark.parametrize("kind", ["lessons", "methods", "divergences", "models", "skills", "knobs"])
+    @pytest.mark.parametrize("kind", ["lessons", "methods", "divergences", "conventions", "models", "skills", "knobs", "exercises", "sweeps", "claims"])
     def test_every_shelf_of_the_catalogue_has_rows(self, kind):
         assert len(catalogue(kind)) > 0
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from conftest import TEACHER
+from conftest import REPOSITORY, TEACHER
 
+import labkit
 from labkit.cli import main
 from labkit.errors import LabError
-from labkit.records import Store
-from labkit.runs import compare, record
+from labkit.records import Store, mean
+from labkit.runs import compare, record, rerun
 from labkit.sweeps import Sweep
 
 GRID = f"""
@@ -108,3 +109,72 @@ def test_on_the_command_line(quick, tmp_path, capsys):
     assert "verdict" in capsys.readouterr().out
     assert (tmp_path / "table.csv").read_text().startswith("temperature,seeds,mean skill")
     assert main(["sweep", str(tmp_path / "none.toml")]) == 2
+
+
+ARMS = GRID.replace('student = ["22k", "57k"]', "") + """
+[[arm]]
+name = "soft"
+[[arm]]
+name = "hard"
+method = "answers"
+temperature = 4.0
+"""
+
+
+def test_arms_are_crossed_with_the_grid_and_the_grid_has_the_last_word():
+    sweep = Sweep.from_toml(ARMS)
+    assert [(arm, values["temperature"]) for arm, values in sweep.points()] == [("soft", 1.0), ("soft", 2.0), ("hard", 1.0), ("hard", 2.0)]
+    assert [(r.method, r.temperature) for r in sweep.recipes()] == [("output", 1.0), ("output", 2.0), ("answers", 1.0), ("answers", 2.0)]
+    assert sweep.recipe("hard").temperature == 4.0
+    with pytest.raises(LabError, match="unknown arm"):
+        sweep.recipe("medium")
+
+
+def test_records_of_one_point(quick):
+    sweep = Sweep.from_toml(ARMS)
+    sweep.run(tell=lambda line: None)
+    runs = sweep.records("hard", temperature=2.0)
+    assert [r.experiment for r in runs] == [sweep.recipe("hard", temperature=2.0).but(seed=seed) for seed in (0, 1)]
+    assert list(sweep.table()["arm"]) == ["soft", "soft", "hard", "hard"]
+
+
+@pytest.mark.parametrize(
+    ("arms", "words"),
+    [
+        ('[[arm]]\nmethod = "answers"', "needs a name"),
+        ('[[arm]]\nname = "a"\n[[arm]]\nname = "a"', "name of its own"),
+        ('[arm]\nname = "a"', "needs a name"),
+        ('[[arm]]\nname = "a"\ntemprature = 2.0', "Did you mean 'temperature'"),
+        ('[[arm]]\nname = "a"\nseed = 2', "unknown field"),
+    ],
+)
+def test_bad_arms_are_told(arms: str, words: str):
+    with pytest.raises(LabError, match=words):
+        Sweep.from_toml(arms)
+
+
+def test_every_shipped_sweep_is_on_record():
+    for path in sorted((REPOSITORY / "data" / "sweeps").glob("*.toml")):
+        assert labkit.sweep(path.stem).missing() == [], f"`labkit build records` runs what is missing of {path.name}"
+    with pytest.raises(LabError, match="unknown sweep"):
+        labkit.sweep("lader")
+
+
+def test_drift_is_measured_against_other_seeds_and_leaves_the_record(quick):
+    exp = Sweep.from_toml(GRID).recipes()[0]
+    with pytest.raises(LabError, match="not on record"):
+        rerun(exp)
+    record(exp)
+    alone = rerun(exp)
+    assert alone.inside is None
+    assert "no band" in repr(alone)
+    for seed in (1, 2):
+        record(exp.but(seed=seed))
+    before = Store().find(exp).events
+    drift = rerun(exp)
+    assert drift.inside
+    assert drift.low <= mean(drift.recorded.skills) <= drift.high
+    assert dict(drift.fresh.skills) == dict(drift.recorded.skills), "the same machine, the same numbers"
+    assert Store().find(exp).events == before
+    assert "inside" in repr(drift)
+    assert "OUTSIDE" in repr(drift._replace(inside=False))

@@ -1,6 +1,8 @@
-"""Make the recorded runs that ship in `data/records`: `labkit build records` (on 2 CPU cores about a minute a run).
+"""Make the recorded runs that ship in `data/records`: `labkit build records` (on 2 CPU cores about two hours, and it can be cut off:
+what this machine has on record already is not run again).
 
-Lesson 00 and its two baselines, over three seeds; and the label-budget baseline of the smaller student it invites to try.
+The lessons' own runs, and every run of the sweeps in `data/sweeps` with the baselines they are judged by. Of each sweep the first seed
+runs first, so that what the claims read of an arm's speed was timed alone.
 """
 
 from __future__ import annotations
@@ -9,25 +11,32 @@ import hashlib
 import json
 from pathlib import Path
 
+from labkit.experiment import Experiment
 from labkit.lessons import LESSONS
-from labkit.records import load
+from labkit.paths import data_dir
+from labkit.records import Store, load
 from labkit.runs import record
+from labkit.sweeps import sweep
 
-SEEDS = 3
+
+def wanted() -> list[Experiment]:
+    """Everything that ships, baselines before the runs that are judged by them."""
+    lessons = [LESSONS["00"].experiment, *(lesson.recorded for lesson in LESSONS.values())]
+    found = [e for run in lessons for e in (run.baseline(), run.baseline("same questions"), run)]
+    for path in sorted((data_dir() / "sweeps").glob("*.toml")):
+        found += sweep(path.stem).experiments()
+    return list({e.key: e for e in found}.values())
 
 
 def build(folder: Path) -> None:
-    for old in folder.glob("*.jsonl.gz"):  # made by an earlier recipe, or with another teacher
-        old.unlink()
-    default = LESSONS["00"].experiment
-    small = LESSONS["00"].recorded
-    for experiment, seeds in ((default, SEEDS), (small, 1)):
-        for seed in range(seeds):
-            seeded = experiment.but(seed=seed)
-            for recipe in (seeded.baseline("label budget"), seeded.baseline("same questions"), seeded):
-                made = record(recipe, fresh=True)
-                made.save(folder / f"{recipe.key}.jsonl.gz")
-                print(recipe.recipe, {name: round(value, 2) for name, value in made.skills.items()}, flush=True)
+    ships = wanted()
+    for number, recipe in enumerate(ships, 1):
+        own = Store().own / f"{recipe.key}.jsonl.gz"
+        made = record(recipe, fresh=not own.exists())
+        made.save(folder / own.name)
+        print(f"{number}/{len(ships)}", recipe.recipe, {name: round(value, 2) for name, value in made.skills.items()}, flush=True)
+    for old in set(folder.glob("*.jsonl.gz")) - {folder / f"{recipe.key}.jsonl.gz" for recipe in ships}:
+        old.unlink()  # made by an earlier recipe, or with another teacher
     seal(folder)
 
 

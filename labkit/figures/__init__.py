@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,22 @@ from labkit.figures.charts import (
     say_waterfall,
 )
 from labkit.figures.pens import PALETTE, MatplotlibPen, Pen, PlotlyPen
+from labkit.figures.plain import (
+    Cell,
+    Interval,
+    Points,
+    draw_bars,
+    draw_heat,
+    draw_intervals,
+    draw_lines,
+    say_bars,
+    say_heat,
+    say_intervals,
+    say_lines,
+)
 from labkit.records import BASELINES, Record
 
-__all__ = ["BACKENDS", "PALETTE", "Drawing", "curves", "describe", "recovery", "snapshot", "waterfall"]
+__all__ = ["BACKENDS", "PALETTE", "Cell", "Drawing", "Interval", "bars", "curves", "describe", "heat", "intervals", "lines", "recovery", "snapshot", "waterfall"]
 
 BACKENDS = ("matplotlib", "plotly")
 
@@ -108,6 +121,41 @@ def snapshot(record: Record, *, previous: Record | None = None) -> Drawing:
     draw_waterfall(MatplotlibPen(figure, (0.0, 0.04, 0.52, 0.35)), record)
     draw_recovery(MatplotlibPen(figure, (0.545, 0.04, 0.455, 0.865)), record)
     return Drawing(figure, describe(record, previous))
+
+
+def bars(title: str, note: str, names: Sequence[str], groups: Mapping[str, Sequence[float]], backend: str = "matplotlib") -> Drawing:
+    """A row a name, a bar for each of `groups`, which are values by whose they are: "teacher", "student", "baseline", "truth"."""
+    height = 1.0 + len(names) * max(0.26, 0.2 * len(groups))
+    return _finish(backend, 7.4, height, lambda pen: draw_bars(pen, title, note, names, groups), say_bars(title, note, names, groups))
+
+
+def intervals(title: str, note: str, rows: Sequence[Interval], zero: float | None = None, backend: str = "matplotlib") -> Drawing:
+    """A row a number: a dot, its band, and both in figures; `zero` is a line to compare with."""
+    height = 0.9 + 0.3 * len(rows)
+    return _finish(backend, 7.4, height, lambda pen: draw_intervals(pen, title, note, rows, zero), say_intervals(title, note, rows))
+
+
+def lines(
+    title: str, note: str, series: Mapping[str, tuple[str, Points]], across: str, log: bool = False, backend: str = "matplotlib"
+) -> Drawing:
+    """Named lines over one axis; each is a role, whose colour it wears, and its points."""
+    alt = say_lines(title, note, series, across)
+    return _finish(backend, 7.4, 3.8, lambda pen: draw_lines(pen, title, note, series, across, log), alt)
+
+
+def heat(
+    title: str,
+    note: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Sequence[Sequence[Cell | None]],
+    corner: str = "",
+    backend: str = "matplotlib",
+) -> Drawing:
+    """A table in which more is darker, with bands; the best cell of every row is framed."""
+    alt = say_heat(title, note, rows, columns, cells)
+    height = 1.1 + 0.52 * len(rows)
+    return _finish(backend, 7.4, height, lambda pen: draw_heat(pen, title, note, rows, columns, cells, corner), alt)
 
 
 def describe(record: Record, previous: Record | None = None) -> str:

@@ -28,6 +28,7 @@ SOFT = {
     "relations": "soft labels, relations",
     "sequence": "teacher's text",
     "online": "online soft labels",
+    "mutual": "gold labels, a peer",
 }
 SKILL_WORDS = {"two_hop": "two-hop", "two_hop_steps": "two-hop steps"}
 KNOB_WORDS = {"temperature": "T", "learning_rate": "lr"}

@@ -23,6 +23,10 @@ def control(name: str, value: Any) -> widgets.ValueWidget:
         return widgets.Dropdown(options=list(knob.choices), value=value, **common)
     if knob.log:
         return widgets.SelectionSlider(options=_ladder(name, value), value=value, **common)
+    if knob.pattern:
+        return widgets.Text(value=value, continuous_update=False, **common)
+    if isinstance(default, float) and knob.high > 20:
+        return widgets.BoundedFloatText(value=value, min=knob.low, max=knob.high, step=0.1, **common)
     if isinstance(default, float):
         return widgets.FloatSlider(value=value, min=knob.low, max=knob.high, step=0.01, readout_format=".2f", **common)
     return widgets.BoundedIntText(value=value, min=int(knob.low), max=int(knob.high), **common)

@@ -1,0 +1,165 @@
+"""Charts of plain numbers: bars, intervals, lines and a heat map, for what is measured beside a run.
+
+    draw_bars(pen, "T = 2", "probability", [Bar("Peru", 0.7, "teacher"), ...])
+    draw_heat(pen, "Recovery", "note", rows, columns, cells)      # cells[row][column] is a `Cell` or None: not measured
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from labkit.errors import LabError
+from labkit.figures.pens import HAIR, INK, MUTED, PALETTE, PAPER, Pen, tint
+from labkit.figures.scales import log_domain, number, spread, ticks
+
+
+class Interval(NamedTuple):
+    """A named number with its band, if it has one; role: whose colour it wears."""
+
+    name: str
+    middle: float
+    low: float = math.nan
+    high: float = math.nan
+    role: str = "student"
+    note: str = ""
+
+
+class Cell(NamedTuple):
+    """One cell of a heat map, its number and the half width of its band."""
+
+    value: float
+    half: float = math.nan
+
+
+Points = Sequence[tuple[float, float]]
+
+
+def draw_intervals(pen: Pen, title: str, note: str, rows: Sequence[Interval], zero: float | None = None) -> None:
+    """One row a number: a dot, its band as a line, and both in figures."""
+    if not rows:
+        raise LabError("there is nothing to draw: give at least one row.")
+    known = [v for row in rows for v in (row.middle, row.low, row.high) if math.isfinite(v)] + ([zero] if zero is not None else [])
+    low, high = min(known), max(known)
+    span = (high - low) or 1.0
+    left, right = low - 0.06 * span, high + 0.06 * span
+    wide = right - left
+    pen.frame((left - 0.62 * wide, right + 0.62 * wide), (-len(rows) + 0.2, 0.9))
+    pen.title(title, note)
+    if zero is not None:
+        pen.line([zero, zero], [0.5, -len(rows) + 0.5], MUTED, 1.0, "dot")
+    for i, row in enumerate(rows):
+        y, colour = -float(i), PALETTE[row.role]
+        pen.line([left, right], [y, y], HAIR, 0.8)
+        if math.isfinite(row.low):
+            pen.line([row.low, row.high], [y, y], colour, 3.0, alpha=0.45)
+        pen.dots([row.middle], [y], colour, "o", 7, row.name)
+        pen.text(left, y, row.name, INK, "right", 9, dx=-8)
+        band = f"  {row.low:.2f} to {row.high:.2f}" if math.isfinite(row.low) else ""
+        pen.text(right, y, f"{row.middle:.2f}{band}".replace("-", "\u2212"), colour, "left", 9, bold=True, dx=8)
+        if row.note:
+            pen.text(right, y, row.note, MUTED, "left", 8, dx=118)
+
+
+def say_intervals(title: str, note: str, rows: Sequence[Interval]) -> str:
+    parts = [f"{r.name} {r.middle:.2f}" + (f" ({r.low:.2f} to {r.high:.2f})" if math.isfinite(r.low) else "") for r in rows]
+    return f"{title}, {note}: {'; '.join(parts)}."
+
+
+def draw_bars(pen: Pen, title: str, note: str, names: Sequence[str], groups: Mapping[str, Sequence[float]]) -> None:
+    """Bars side by side, a row a name; `groups` are values by whose they are, in that role's colour."""
+    longest = max([1e-9, *(v for values in groups.values() for v in values if math.isfinite(v))])
+    pen.frame((-0.42 * longest, 1.22 * longest), (-len(names) + 0.3, 0.75))
+    pen.title(title, note)
+    height = 0.76 / len(groups)
+    for i, name in enumerate(names):
+        pen.text(0, -float(i), name, INK, "right", 9, dx=-6)
+        for j, (role, values) in enumerate(groups.items()):
+            y = -i + 0.38 - height * (j + 0.5)
+            pen.bar(0, values[i], y, height * 0.9, PALETTE[role], role if i == 0 else "")
+            pen.text(values[i], y, f"{values[i]:.3f}", PALETTE[role], "left", 8, dx=4)
+    pen.line([0, 0], [0.5, -len(names) + 0.5], MUTED, 0.8)
+
+
+def say_bars(title: str, note: str, names: Sequence[str], groups: Mapping[str, Sequence[float]]) -> str:
+    rows = [f"{name}: " + ", ".join(f"{role} {values[i]:.3f}" for role, values in groups.items()) for i, name in enumerate(names)]
+    return f"{title}, {note}. {'; '.join(rows)}."
+
+
+def draw_lines(pen: Pen, title: str, note: str, lines: Mapping[str, tuple[str, Points]], across: str, log: bool = False) -> None:
+    """Named lines over one axis; each value is a role and its points. `log`: a logarithmic axis upwards."""
+    points = [p for _, line in lines.values() for p in line if math.isfinite(p[1])]
+    if not points:
+        raise LabError("there is nothing to draw: give at least one point.")
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    left, right = min(xs), max(xs)
+    wide = (right - left) or 1.0
+    low, high = log_domain(ys) if log else (min(0.0, *ys), max(1e-9, *ys))
+
+    def level(share: float) -> float:
+        return low * (high / low) ** share if log else low + share * (high - low)
+
+    pen.frame((left - 0.12 * wide, right + 0.36 * wide), (level(-0.2), level(1.1)), log=log)
+    pen.title(title, note)
+    for tick in ticks(low, high) if log else [level(share) for share in (0, 0.25, 0.5, 0.75, 1)]:
+        pen.line([left, right], [tick, tick], HAIR, 0.8)
+        pen.text(left, tick, number(tick), MUTED, "right", 8, dx=-6)
+    for x in sorted(set(xs)) if len(set(xs)) <= 9 else [left + wide * share for share in (0, 0.25, 0.5, 0.75, 1)]:
+        pen.text(x, level(-0.075), number(x), MUTED, "center", 8)
+    pen.text(left + wide / 2, level(-0.16), across, MUTED, "center", 8.5)
+    ends = []
+    for name, (role, line) in lines.items():
+        kept = [p for p in line if math.isfinite(p[1]) and (p[1] > 0 or not log)]
+        pen.line([x for x, _ in kept], [y for _, y in kept], PALETTE[role], 2.0, "dash" if name.startswith("\u2026") else "", name=name)
+        pen.dots([x for x, _ in kept], [y for _, y in kept], PALETTE[role], "o", 4)
+        share = math.log(kept[-1][1] / low) / math.log(high / low) if log else (kept[-1][1] - low) / ((high - low) or 1.0)
+        ends.append((share, name, role))
+    for at, (_, name, role) in zip(spread([e[0] for e in sorted(ends)], 0.075, -0.02, 1.0), sorted(ends), strict=True):
+        pen.text(right, level(at), name, PALETTE[role], "left", 9, dx=8)
+
+
+def say_lines(title: str, note: str, lines: Mapping[str, tuple[str, Points]], across: str) -> str:
+    rows = [f"{name}: " + ", ".join(f"{y:.3g} at {x:g}" for x, y in line) for name, (_, line) in lines.items()]
+    return f"{title}, {note}, over {across}. {'; '.join(rows)}."
+
+
+def draw_heat(
+    pen: Pen, title: str, note: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]], left: str = ""
+) -> None:
+    """A table in which more is darker; the best of every row is framed. A cell without a number says that it was not measured."""
+    values = [c.value for line in cells for c in line if c is not None]
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    pen.frame((-1.35, len(columns) + 0.1), (-len(rows) - 0.1, 1.0))
+    pen.title(title, note)
+    pen.text(-0.05, 0.35, left, MUTED, "right", 8.5)
+    for j, name in enumerate(columns):
+        pen.text(j + 0.5, 0.35, name, MUTED, "center", 9)
+    for i, (name, line) in enumerate(zip(rows, cells, strict=True)):
+        y, best = -i - 0.5, max((c.value for c in line if c is not None), default=math.nan)
+        pen.text(-0.05, y, name, INK, "right", 9.5)
+        for j, cell in enumerate(line):
+            if cell is None:
+                pen.hatch(j + 0.03, j + 0.97, y, 0.92)
+                pen.text(j + 0.5, y, "not measured", MUTED, "center", 7.5, boxed=True)
+                continue
+            share = (cell.value - low) / ((high - low) or 1.0)
+            chosen = cell.value == best
+            edge = INK if chosen else PAPER
+            pen.bar(j + 0.03, j + 0.97, y, 0.92, tint(PALETTE["student"], 0.06 + 0.5 * share), edge=edge)
+            pen.text(j + 0.5, y, f"{cell.value:.2f}".replace("-", "\u2212"), INK, "center", 10.5, bold=chosen, dy=5)
+            if math.isfinite(cell.half):
+                pen.text(j + 0.5, y, f"\u00b1 {cell.half:.2f}", INK, "center", 8, dy=-8)
+
+
+def say_heat(title: str, note: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> str:
+    def say(cell: Cell | None) -> str:
+        if cell is None:
+            return "not measured"
+        return f"{cell.value:.2f}" + (f" plus or minus {cell.half:.2f}" if math.isfinite(cell.half) else "")
+
+    lines = [
+        f"{name}: " + ", ".join(f"{say(c)} at {column}" for c, column in zip(line, columns, strict=True))
+        for name, line in zip(rows, cells, strict=True)
+    ]
+    return f"{title}, {note}. {'; '.join(lines)}."

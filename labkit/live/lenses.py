@@ -1,0 +1,177 @@
+"""Two lenses on real logits, with no training: what temperature does to them, and what a loss makes of them.
+
+    labkit.lens("temperature")        # a question, T, and the teacher's first guesses
+    labkit.lens("loss")               # a library's convention or a known bug, T, and the gradient token by token
+
+Each is a box of labelled controls with a picture and the same in words; it redraws when a control moves.
+"""
+
+from __future__ import annotations
+
+import html
+
+import ipywidgets as widgets
+import torch
+from torch import Tensor
+
+from labkit import figures, models
+from labkit.atlas import Atlas, Question
+from labkit.conventions import CONVENTIONS, Reading, reading
+from labkit.errors import LabError, unknown
+from labkit.models import pad, tokenizer
+from labkit.softening import entropy, gradient_size, soften
+
+TEMPERATURES = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
+ASKED = (
+    "Name a neighbour of France.",
+    "Name a city in Japan.",
+    "Name a country in Africa.",
+    "What is the capital of Chad?",
+    "Which continent is Turkey in?",
+    "Which has more people, Spain or Kenya?",
+    "On which continent is Barcelona?",
+)
+_STYLE = {"description_width": "110px"}
+_WIDE = {"width": "min(640px, 100%)"}
+
+
+def lens(kind: str) -> widgets.VBox:
+    """ "temperature" or "loss"; the parts are attributes of the box. Raises `LabError` for another."""
+    kinds = {"temperature": TemperatureLens, "loss": LossLens}
+    if kind not in kinds:
+        raise unknown("lens", kind, kinds)
+    return kinds[kind]()
+
+
+class _Lens(widgets.VBox):
+    """Controls above a picture; `words` says what it shows, for whoever does not see it."""
+
+    def __init__(self, *controls: widgets.ValueWidget) -> None:
+        self.picture, self.words = widgets.HTML(), widgets.HTML()
+        for control in controls:
+            control.observe(lambda _: self._redraw(), "value")
+        super().__init__([*controls, self.picture, self.words])
+        self._redraw()
+
+    def _redraw(self) -> None:
+        """Draw again, with any error told in the box: one in a callback would be seen by nobody."""
+        try:
+            drawing, sentence = self.look()
+            self.picture.value = drawing._repr_html_()
+            self.words.value = f'<p role="status" style="max-width:78ch;line-height:1.4">{sentence}</p>'
+        except Exception as error:
+            told = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+            self.words.value = f'<span role="alert">{html.escape(told)}</span>'
+
+    def look(self) -> tuple[figures.Drawing, str]:
+        """The picture, and what there is to read off it (HTML)."""
+        raise NotImplementedError
+
+
+def _temperature_slider() -> widgets.SelectionSlider:
+    return widgets.SelectionSlider(
+        options=[(f"{t:g}", t) for t in TEMPERATURES],
+        value=1.0,
+        description="Temperature",
+        tooltip="Both models' logits are divided by it. Arrow keys move it.",
+        style=_STYLE,
+        layout=_WIDE,
+    )
+
+
+class TemperatureLens(_Lens):
+    """One question, the teacher's first token softened at T, and how large the gradient is beside T = 1 and beside 1/T squared."""
+
+    def __init__(self) -> None:
+        world = Atlas()
+        self._asked: dict[str, Question] = {text: found for text in ASKED if (found := world.find(text))}
+        self._logits: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+        self.question = widgets.Dropdown(options=list(self._asked), description="Question", style=_STYLE, layout=_WIDE)
+        self.temperature = _temperature_slider()
+        super().__init__(self.question, self.temperature)
+
+    @torch.no_grad()
+    def _of(self, text: str) -> tuple[Tensor, Tensor, Tensor]:
+        """First-token logits of the teacher, of a fresh student, and of one that has learned most of it."""
+        if text not in self._logits:
+            prompt = torch.tensor(tokenizer().prompts([text]))
+            seen = [m(prompt).logits[:, -1].float() for m in (models.teacher("atlas-3m"), models.student("200k"), models.teacher("atlas-200k"))]
+            self._logits[text] = (seen[0], seen[1], seen[2])
+        return self._logits[text]
+
+    def look(self) -> tuple[figures.Drawing, str]:
+        text, T = self.question.value, self.temperature.value
+        teacher, fresh, learned = self._of(text)
+        soft, plain = soften(teacher, T)[0], soften(teacher, 1.0)[0]
+        top = plain.topk(9).indices
+        right = {ids[0] for ids in tokenizer().answers(self._asked[text].answers)}
+        names = [tokenizer().token(int(t)).strip() + (" \u2713" if int(t) in right else "") for t in top]
+        drawing = figures.bars(
+            f"{text}  T = {T:g}",
+            "first token of the teacher's answer: softened (violet), at T = 1 (grey); \u2713 begins a right answer",
+            names,
+            {"teacher": soft[top].tolist(), "ghost": plain[top].tolist()},
+        )
+        rest, valid = 1 - float(soft[top[0]]), sum(float(soft[t]) for t in right if t != int(top[0]))
+        shrink = {
+            name: float(gradient_size(teacher, student, T) / gradient_size(teacher, student, 1.0))
+            for name, student in (("fresh", fresh), ("trained", learned))
+        }
+        sentence = (
+            f"Entropy <b>{float(entropy(teacher, T)):.2f} nats</b> (of at most {torch.tensor(float(len(soft))).log():.2f}). Beside the first guess lies "
+            f"{rest:.3f} of the mass; {valid / rest if rest > 0 else 0:.0%} of that begins another right answer.<br>Gradient without the factor T\u00b2, "
+            f"beside that at T = 1: <b>{shrink['fresh']:.3f}</b> for a fresh student, <b>{shrink['trained']:.3f}</b> for a trained one; "
+            f"1/T\u00b2 would be {1 / T**2:.3f}."
+        )
+        return drawing, sentence
+
+
+class LossLens(_Lens):
+    """A teacher and a half-trained student on a few real rows, under one convention after the other."""
+
+    def __init__(self) -> None:
+        world = Atlas("half")
+        questions = sorted(world.questions(6, 3, skills=("recall", "open", "two_hop_steps")), key=lambda q: len(q.text) + len(q.gold))
+        prompts, answers = tokenizer().prompts([q.text for q in questions]), tokenizer().answers([q.gold for q in questions])
+        self._first, self._prompt = [*prompts[0], *answers[0]], len(prompts[0])  # the shortest row, so that padding follows it
+        self.rows = pad(prompts, answers)
+        with torch.no_grad():
+            self.teacher_logits, self.student_logits = (models.teacher(n)(self.rows.tokens_B_T).logits.float() for n in ("atlas-3m", "atlas-3m-early"))
+        self._known: dict[tuple[str, float], Reading] = {}
+        kinds = [(f"{c.name}  ({c.kind})", c.name) for c in CONVENTIONS.values()]
+        self.convention = widgets.Dropdown(options=kinds, value="mask not shifted", description="Convention", style=_STYLE, layout=_WIDE)
+        self.temperature = _temperature_slider()
+        super().__init__(self.convention, self.temperature)
+
+    def reading(self, name: str) -> Reading:
+        key = (name, self.temperature.value)
+        if key not in self._known:
+            self._known[key] = reading(name, self.teacher_logits, self.student_logits, self.rows.mask_B_T, key[1])
+        return self._known[key]
+
+    def _name(self, place: int) -> str:
+        """The token of the first row that this position holds, and whether it is to be scored."""
+        if place >= len(self._first):
+            return "(padding)"
+        token = tokenizer().token(self._first[place]).strip() or "\u2423"
+        return f"answer: {token}" if place >= self._prompt else token
+
+    def look(self) -> tuple[figures.Drawing, str]:
+        T, entry = self.temperature.value, CONVENTIONS[self.convention.value]
+        found, right = self.reading(entry.name), self.reading(entry.against)
+        places = range(min(len(self._first), self.rows.tokens_B_T.shape[1]))  # to one position behind the answer's end
+        names = [self._name(i + 1) for i in places]
+        drawing = figures.bars(
+            f"{entry.name}, T = {T:g}",
+            f"size of the gradient for each token of the first row: {entry.against} (green), {entry.name} (blue)",
+            names,
+            {"truth": [float(right.per_token_B_T[0, i]) for i in places], "student": [float(found.per_token_B_T[0, i]) for i in places]},
+        )
+        sentence = (
+            f"<b>{html.escape(entry.kind)}</b>: {html.escape(entry.used_by)} <small>({html.escape(entry.source)})</small>. Look for: "
+            f"{html.escape(entry.symptom)}.<br>Loss <b>{found.value:.4f}</b>; of a perfect student <b>{found.at_match:.4f}</b>; its gradient is "
+            f"<b>{found.gradient_ratio:.3g}</b> times as large as that of {html.escape(entry.against)}, and the cosine between them "
+            f"<b>{found.cosine:.3f}</b>."
+        )
+        return drawing, sentence
+

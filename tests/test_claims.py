@@ -1,0 +1,84 @@
+"""The verdict table: its words, its judge, and that the committed page is what the shipped records say."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+
+import pytest
+from conftest import REPOSITORY
+
+import labkit
+from labkit.claims import CLAIMS, claims, judge, paired, seconds_a_step
+from labkit.errors import LabError
+from labkit.verdicts import VERDICTS, Band
+
+BETTER, WORSE = Band(0.1, 0.05, 0.15, 5), Band(-0.1, -0.15, -0.05, 5)
+UNSURE, NOTHING = Band(0.02, -0.05, 0.09, 5), Band(0.0, -0.01, 0.01, 5)
+
+
+@pytest.mark.parametrize(
+    ("effects", "verdict"),
+    [
+        ([BETTER, BETTER], "holds"),
+        ([BETTER, UNSURE], "holds when: a"),
+        ([BETTER, WORSE], "holds when: a"),
+        ([WORSE, UNSURE], "does not hold"),
+        ([NOTHING, UNSURE], "does not hold"),
+        ([NOTHING, NOTHING], "no practical effect"),
+        ([UNSURE, UNSURE], "not distinguishable"),
+        ([Band(0.3, math.nan, math.nan, 1)], "not testable at this scale"),
+    ],
+)
+def test_the_judge_uses_the_fixed_words(effects, verdict):
+    found = judge(dict(zip("ab", effects, strict=False)))
+    assert found == verdict
+    assert found.partition(":")[0] in VERDICTS
+
+
+def test_no_effect_no_verdict():
+    with pytest.raises(LabError, match="no verdict"):
+        judge({})
+
+
+@pytest.fixture(scope="module")
+def found():
+    return claims()
+
+
+def test_every_claim_is_measured_over_several_seeds(found):
+    assert set(found.found) == set(CLAIMS)
+    for name, finding in found.found.items():
+        for condition, effect in finding.effects.items():
+            assert effect.n >= 3, (name, condition)
+            assert effect.low <= effect.middle <= effect.high
+        assert finding.verdict.partition(":")[0] in VERDICTS
+        assert CLAIMS[name].published
+
+
+def test_the_committed_page_is_what_the_records_say():
+    spec = importlib.util.spec_from_file_location("recipe", REPOSITORY / "data" / "recipes" / "claims.py")
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    assert (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8") == recipe.page(), "run `labkit build claims`"
+
+
+def test_it_is_shown_escaped_and_in_three_columns(found):
+    table = found.table()
+    assert list(table.columns) == ["claim", "Atlas", "measured", "SmolLM2", "published"]
+    assert "<td" in found._repr_html_()
+    assert len(found.markdown().splitlines()) == len(CLAIMS) + 2
+    assert all(claim.text in repr(found) for claim in CLAIMS.values())
+
+
+def test_pairs_are_by_seed():
+    runs = labkit.sweep("soft").records("soft labels")
+    assert paired(runs, list(reversed(runs))).middle == 0
+    with pytest.raises(LabError, match="cannot be paired"):
+        paired(runs, runs[1:])
+
+
+def test_exams_are_not_part_of_a_step():
+    run = labkit.sweep("soft").records("soft labels")[0]
+    steps = [s.seconds for s in run.steps]
+    assert 0 < seconds_a_step(run) < (steps[-1] - steps[0]) / (len(steps) - 1)

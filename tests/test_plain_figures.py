@@ -1,0 +1,73 @@
+"""Charts of plain numbers: every number drawn, in both libraries, and said in the alt text."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from test_figures import Strokes
+
+from labkit import figures
+from labkit.errors import LabError
+from labkit.figures import Cell, Interval, pens, plain
+
+ROWS = [Interval("output", 0.53, 0.49, 0.57), Interval("online", -0.2, role="teacher", note="100 steps")]
+LINES = {"right": ("teacher", [(0.5, 1.0), (2.0, 0.25)]), "… different": ("student", [(0.5, 0.125), (2.0, 0.75)])}
+CELLS = [[Cell(0.5, 0.02), None], [Cell(-0.1), Cell(0.3, 0.1)]]
+
+
+def drawn(chart, *arguments):
+    pen = Strokes()
+    chart(pen, "Title", "note", *arguments)
+    return pen
+
+
+@pytest.mark.parametrize("backend", figures.BACKENDS)
+def test_each_is_drawn_by_both_libraries(backend):
+    made = [
+        figures.intervals("Title", "note", ROWS, zero=0, backend=backend),
+        figures.bars("Title", "note", ["a", "b"], {"teacher": [0.1, 0.2], "student": [0.3, 0.4]}, backend=backend),
+        figures.lines("Title", "note", LINES, "T", backend=backend),
+        figures.lines("Title", "note", LINES, "T", log=True, backend=backend),
+        figures.heat("Title", "note", ["22k", "57k"], ["T = 1", "T = 2"], CELLS, backend=backend),
+    ]
+    for drawing in made:
+        assert drawing.alt.startswith("Title, note")
+        assert drawing._repr_html_()
+
+
+def test_intervals_show_band_number_and_line():
+    pen = drawn(plain.draw_intervals, ROWS, 0.0)
+    assert "0.53  0.49 to 0.57" in pen.texts
+    assert "\u22120.20" in pen.texts, "no band where there is none"
+    assert {"output", "online", "100 steps"} <= set(pen.texts)
+    assert ([0.0, 0.0], [0.5, -1.5]) in [args[:2] for args, _ in pen.of("line")]
+    assert "output 0.53 (0.49 to 0.57); online -0.20" in plain.say_intervals("Title", "note", ROWS)
+
+
+def test_bars_are_as_long_as_their_numbers():
+    pen = drawn(plain.draw_bars, ["a", "b"], {"teacher": [0.1, 0.2], "student": [0.3, 0.4]})
+    assert sorted(args[1] for args, _ in pen.of("bar")) == [0.1, 0.2, 0.3, 0.4]
+    ys = [args[2] for args, _ in pen.of("bar")]
+    assert len(set(ys)) == 4, "none lies on another"
+
+
+def test_lines_leave_out_what_a_log_axis_cannot_show():
+    pen = drawn(plain.draw_lines, {"x": ("student", [(1, 0.0), (2, 0.5), (3, 0.25)])}, "T", True)
+    assert ([2, 3], [0.5, 0.25]) in [args[:2] for args, kwargs in pen.of("line") if kwargs.get("name") == "x"]
+
+
+def test_heat_frames_the_best_of_a_row_and_says_what_was_not_measured():
+    pen = drawn(plain.draw_heat, ["22k", "57k"], ["T = 1", "T = 2"], CELLS)
+    framed = [args[:3] for args, kwargs in pen.of("bar") if kwargs["edge"] == pens.INK]
+    assert framed == [(0.03, 0.97, -0.5), (1.03, 1.97, -1.5)]
+    assert "not measured" in pen.texts
+    assert "\u00b1 0.02" in pen.texts
+    assert "22k: 0.50 plus or minus 0.02 at T = 1, not measured at T = 2" in plain.say_heat("t", "n", ["22k", "57k"], ["T = 1", "T = 2"], CELLS)
+
+
+def test_nothing_to_draw_is_said():
+    with pytest.raises(LabError, match="at least one row"):
+        figures.intervals("Title", "note", [])
+    with pytest.raises(LabError, match="at least one point"):
+        figures.lines("Title", "note", {"x": ("student", [(1, math.nan)])}, "T")

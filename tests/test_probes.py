@@ -1,0 +1,68 @@
+"""Probes of a model, against counting by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from labkit import models
+from labkit.atlas import CONTINENTS, Atlas
+from labkit.errors import LabError
+from labkit.probes import LeftOut, beside_the_top, left_out, variety
+
+
+@pytest.fixture
+def questions():
+    return [q for q in Atlas("half").exam(4) if q.skill == "open"]
+
+
+def test_variety_is_what_counting_gives(tiny_teacher, questions):
+    found = variety(tiny_teacher, questions, 1.0, samples=5, seed=3)
+    prompts = [p for p in models.tokenizer().prompts([q.text for q in questions]) for _ in range(5)]
+    texts = [models.tokenizer().text(w.ids) for w in models.write(tiny_teacher, prompts, temperature=1.0, seed=3)]
+    for i, (question, one) in enumerate(zip(questions, found, strict=True)):
+        said = texts[5 * i : 5 * i + 5]
+        assert one.distinct <= len(set(said)) / 5
+        assert one.valid == sum(Atlas().is_right(question, text) for text in said) / 5
+
+
+def test_at_temperature_nought_there_is_one_answer(tiny_teacher, questions):
+    assert all(v.distinct == 1 / 5 and v.valid in (0.0, 1.0) for v in variety(tiny_teacher, questions, 0.0, samples=5))
+
+
+def test_beside_the_top_leaves_the_top_out(tiny_teacher, questions):
+    for T in (1.0, 3.0):
+        for question, share in zip(questions, beside_the_top(tiny_teacher, questions, T), strict=True):
+            prompt = torch.tensor(models.tokenizer().prompts([question.text]))
+            p = (tiny_teacher(prompt).logits[0, -1].double() / T).softmax(-1)
+            first = {ids[0] for ids in models.tokenizer().answers(question.answers)} - {int(p.argmax())}
+            assert share == pytest.approx(float(sum(p[t] for t in first) / (1 - p.max())), abs=1e-4)
+
+
+def test_a_bias_moves_answers_to_the_left_out_class_and_to_nothing_else(tiny_teacher):
+    found = left_out(tiny_teacher, Atlas("half"), "Europe", biases=(-100, 0, 5, 100))
+    assert [type(row) for row in found] == [LeftOut] * 4
+    recall, others = [row.recall for row in found], [row.others for row in found]
+    assert recall == sorted(recall)
+    assert others == sorted(others, reverse=True)
+    assert (recall[0], recall[-1], others[-1]) == (0.0, 1.0, 0.0)
+
+
+def test_no_bias_is_the_likeliest_continent(tiny_teacher):
+    world, right = Atlas("half"), []
+    for fact in world.facts("continent"):
+        prompt = models.tokenizer().prompts([f"Which continent is {fact.subjects[0]} in?"])[0]
+        scores = []
+        for ids in models.tokenizer().answers(CONTINENTS):
+            logprobs = tiny_teacher(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+            scores.append(sum(float(logprobs[i, token]) for i, token in enumerate(ids)))
+        if fact.answers[0] == "Asia":
+            right.append(CONTINENTS[scores.index(max(scores))] == "Asia")
+    assert left_out(tiny_teacher, world, "Asia", biases=(0,))[0].recall == pytest.approx(sum(right) / len(right))
+
+
+def test_bad_input(tiny_teacher):
+    with pytest.raises(LabError, match="unknown continent"):
+        left_out(tiny_teacher, Atlas("half"), "Atlantis")
+    with pytest.raises(LabError, match="one continent only"):
+        left_out(tiny_teacher, Atlas("Africa"), "Africa")
