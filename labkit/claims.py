@@ -100,7 +100,8 @@ class Claims:
             {
                 "claim": CLAIMS[name].text,
                 "Atlas": finding.verdict,
-                "measured": f"{CLAIMS[name].measured}, {finding.unit}: {_told(finding.effects)}." + (f" {finding.beside}" * bool(finding.beside)),
+                "measured": f"{CLAIMS[name].measured}, {finding.unit}: {_told(finding.effects)}."
+                + (f" {finding.beside}" * bool(finding.beside)),
                 "SmolLM2": "not measured",
                 "published": CLAIMS[name].published,
             }
@@ -198,7 +199,9 @@ def output() -> Finding:
     reads=("ladder", "ladder_time"),
 )
 def feature() -> Finding:
-    return Finding(ladder("hidden states", "output"), "points of 1", f"A step takes {cost_ratio('hidden states', 'output'):.2f} times as long.")
+    return Finding(
+        ladder("hidden states", "output"), "points of 1", f"A step takes {cost_ratio('hidden states', 'output'):.2f} times as long."
+    )
 
 
 @claim(
@@ -222,7 +225,11 @@ def sequence() -> Finding:
 )
 def online() -> Finding:
     random, warm = (cost_ratio("online", "output", start) for start in ("random", "warm"))
-    return Finding(ladder("online", "output"), "points of 1", f"A step takes {random:.1f} times as long from a random start, {warm:.1f} from a warm one.")
+    return Finding(
+        ladder("online", "output"),
+        "points of 1",
+        f"A step takes {random:.1f} times as long from a random start, {warm:.1f} from a warm one.",
+    )
 
 
 @claim(
@@ -259,7 +266,9 @@ def soft_targets() -> Finding:
         "KL to the teacher, nats less": paired(hard, soft, lambda r: r.evaluations[-1].fidelity["kl"]),
     }
     left = paired(soft, many, lambda r: r.evaluations[-1].open["validity"])
-    return Finding(effects, "points of 1", f"Against 16 sampled answers a question, on open questions: {left.middle:+.2f} ({left.verdict}).")
+    return Finding(
+        effects, "points of 1", f"Against 16 sampled answers a question, on open questions: {left.middle:+.2f} ({left.verdict})."
+    )
 
 
 @claim(
@@ -271,12 +280,12 @@ def soft_targets() -> Finding:
 )
 def typical() -> Finding:
     grid = sweep("temperature")
-    effects = {
-        f"{size}, {start} start": paired(*(grid.records(size, start=start, temperature=T, divergence="forward_kl") for T in (2.0, 1.0)))
-        for size in grid.arms
-        for start in STARTS
-    }
-    return Finding(effects, "points of 1")
+
+    def at(size: str, start: str, temperature: float) -> list[Record]:
+        return grid.records(size, start=start, temperature=temperature, divergence="forward_kl")
+
+    pairs = {f"{size}, {start} start": (at(size, start, 2.0), at(size, start, 1.0)) for size in grid.arms for start in STARTS}
+    return Finding({condition: paired(*runs) for condition, runs in pairs.items()}, "points of 1")
 
 
 @claim(

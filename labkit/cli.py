@@ -177,7 +177,9 @@ def sweep_all(options: argparse.Namespace) -> int:
 
 def build_data(options: argparse.Namespace) -> int:
     recipe = _recipe(options.what)
-    target = data_dir() / {"tables": "atlas", "tokenizer": "tokenizers", "card": "teachers", "claims": "../docs"}.get(options.what, options.what)
+    target = data_dir() / {"tables": "atlas", "tokenizer": "tokenizers", "card": "teachers", "claims": "../docs"}.get(
+        options.what, options.what
+    )
     if options.names:
         if options.what != "teachers":
             raise LabError(f"build {options.what} takes no names, and got {' '.join(options.names)}.")

@@ -10,7 +10,6 @@ somebody's deliberate choice; a *bug* is one that was reported, or is plain to r
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -96,7 +95,7 @@ def _value_and_gradient(loss: Loss, teacher: Tensor, student: Tensor, mask: Tens
     return float(value.detach()), gradient
 
 
-def _kl_B_T(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+def _kl(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     return forward_kl((teacher / temperature).log_softmax(-1), (student / temperature).log_softmax(-1))
 
 
@@ -111,7 +110,7 @@ def _kl_B_T(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     symptom="0 when student and teacher agree; nats per answer token; the gradient keeps its size as T grows",
 )
 def _reference(teacher, student, mask, temperature):
-    return temperature**2 * _kl_B_T(teacher, student, temperature)[mask].mean()
+    return temperature**2 * _kl(teacher, student, temperature)[mask].mean()
 
 
 @register(
@@ -122,7 +121,7 @@ def _reference(teacher, student, mask, temperature):
     symptom="the gradient shrinks as T grows: beside a hard-label term the soft one fades; alone, under Adam, nothing changes",
 )
 def _unscaled(teacher, student, mask, temperature):
-    return _kl_B_T(teacher, student, temperature)[mask].mean()
+    return _kl(teacher, student, temperature)[mask].mean()
 
 
 @register(
@@ -145,7 +144,7 @@ def _cross_entropy(teacher, student, mask, temperature):
     symptom="a token of a short answer weighs more than one of a long answer, and the size of the micro-batch matters",
 )
 def _row_means(teacher, student, mask, temperature):
-    kl = _kl_B_T(teacher, student, temperature) * mask
+    kl = _kl(teacher, student, temperature) * mask
     scored = mask.any(1)
     return temperature**2 * (kl.sum(1)[scored] / mask.sum(1)[scored]).mean()
 
@@ -158,7 +157,7 @@ def _row_means(teacher, student, mask, temperature):
     symptom="larger by the answer tokens a row: the same learning rate is another one when answers grow longer",
 )
 def _per_row(teacher, student, mask, temperature):
-    return temperature**2 * _kl_B_T(teacher, student, temperature)[mask].sum() / len(mask)
+    return temperature**2 * _kl(teacher, student, temperature)[mask].sum() / len(mask)
 
 
 @register(
@@ -184,7 +183,7 @@ def _over_vocabulary(teacher, student, mask, temperature):
     against="without T squared",
 )
 def _ignored(teacher, student, mask, temperature):
-    return _kl_B_T(teacher, student, 1.0)[mask].mean()
+    return _kl(teacher, student, 1.0)[mask].mean()
 
 
 @register(
@@ -208,7 +207,7 @@ def _not_shifted(teacher, student, mask, temperature):
     symptom="most of the gradient lies on tokens nobody asked about; worse the longer the prompts and the more padding",
 )
 def _unmasked(teacher, student, mask, temperature):
-    return temperature**2 * _kl_B_T(teacher, student, temperature).mean()
+    return temperature**2 * _kl(teacher, student, temperature).mean()
 
 
 @register(

@@ -32,7 +32,9 @@ class Variety(NamedTuple):
     valid: float
 
 
-def variety(model: LlamaForCausalLM, questions: Sequence[Question], temperature: float, samples: int = SAMPLES, seed: int = 0) -> list[Variety]:
+def variety(
+    model: LlamaForCausalLM, questions: Sequence[Question], temperature: float, samples: int = SAMPLES, seed: int = 0
+) -> list[Variety]:
     """Sample `samples` answers to every question at this *sampling* temperature; one `Variety` a question."""
     prompts = [p for p in tokenizer().prompts([q.text for q in questions]) for _ in range(samples)]
     texts = [tokenizer().text(w.ids) for w in write(model, prompts, temperature=temperature, seed=seed)]
@@ -59,7 +61,7 @@ def beside_the_top(model: LlamaForCausalLM, questions: Sequence[Question], tempe
 
 
 class LeftOut(NamedTuple):
-    """With a bias added to the left-out continent: the share of its own countries called by its name, and of the others called by theirs."""
+    """With a bias on the left-out continent: the share of its own countries called by its name, and of the others called by theirs."""
 
     bias: float
     recall: float

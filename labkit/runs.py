@@ -153,7 +153,9 @@ def rerun(experiment: Experiment, watch: Callable[[ev.Event], None] | None = Non
     """
     recorded = Store().find(experiment)
     if recorded is None or not recorded.complete:
-        raise LabError(f"{experiment.recipe!r} is not on record, so there is nothing to compare with: labkit.record(...) runs and keeps it.")
+        raise LabError(
+            f"{experiment.recipe!r} is not on record, so there is nothing to compare with: labkit.record(...) runs and keeps it."
+        )
     fresh = Record()
     for event in Run(experiment):
         fresh.add(event)

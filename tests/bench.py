@@ -234,7 +234,9 @@ def generation() -> dict:
             cached()
             pairs.append((middle - began, time.perf_counter() - middle))
         new = sum(map(len, at_once)) / len(prompts)
-        found[f"{size} student, 24 new tokens ({new:.0f} on average): naive re-forward / KV cache, time"] = statistics.median(a / b for a, b in pairs)
+        found[f"{size} student, 24 new tokens ({new:.0f} on average): naive re-forward / KV cache, time"] = statistics.median(
+            a / b for a, b in pairs
+        )
     return found
 
 
@@ -246,7 +248,10 @@ def ways() -> dict:
 
     base = Experiment(student="57k", learning_rate=2e-2, steps=40, questions=512)
     arms = {name: {"method": name} for name in ("output", "hidden", "similarity", "relations", "sequence")}
-    arms |= {"online": {"method": "online", "start": "warm"}, "online, all on-policy": {"method": "online", "start": "warm", "on_policy": 1.0}}
+    arms |= {
+        "online": {"method": "online", "start": "warm"},
+        "online, all on-policy": {"method": "online", "start": "warm", "on_policy": 1.0},
+    }
 
     def speed(fields: dict) -> float:
         stamps = {e.step: e.seconds for e in Run(base.but(**fields)) if isinstance(e, ev.Step)}

@@ -329,7 +329,7 @@ WRONG = [
     ("03.reduce", "divided twice", lambda kl, m: (kl * m).sum() / m.sum() ** 2),
     ("03.reduce", "not shifted", lambda kl, m: (kl * m.roll(1, 1)).sum() / m.sum()),
     ("03.reduce", "", lambda kl, m: 7.0),
-    ("03.reduce", "", lambda kl, m: kl * m),
+    ("03.reduce", "not reduced", lambda kl, m: kl * m),
     ("04.say", "no band", "A"),
     ("04.say", "absence of evidence", "B"),
     ("04.say", "cost ignored", "D"),

@@ -315,7 +315,9 @@ class TestTrouble:
             with pytest.raises(LabError, match="Choose from"):
                 call()
 
-    @pytest.mark.parametrize("kind", ["lessons", "methods", "divergences", "conventions", "models", "skills", "knobs", "exercises", "sweeps", "claims"])
+    @pytest.mark.parametrize(
+        "kind", ["lessons", "methods", "divergences", "conventions", "models", "skills", "knobs", "exercises", "sweeps", "claims"]
+    )
     def test_every_shelf_of_the_catalogue_has_rows(self, kind):
         assert len(catalogue(kind)) > 0
 

@@ -63,7 +63,9 @@ def test_heat_frames_the_best_of_a_row_and_says_what_was_not_measured():
     assert framed == [(0.03, 0.97, -0.5), (1.03, 1.97, -1.5)]
     assert "not measured" in pen.texts
     assert "\u00b1 0.02" in pen.texts
-    assert "22k: 0.50 plus or minus 0.02 at T = 1, not measured at T = 2" in plain.say_heat("t", "n", ["22k", "57k"], ["T = 1", "T = 2"], CELLS)
+    assert "22k: 0.50 plus or minus 0.02 at T = 1, not measured at T = 2" in plain.say_heat(
+        "t", "n", ["22k", "57k"], ["T = 1", "T = 2"], CELLS
+    )
 
 
 def test_nothing_to_draw_is_said():

@@ -111,7 +111,9 @@ def test_on_the_command_line(quick, tmp_path, capsys):
     assert main(["sweep", str(tmp_path / "none.toml")]) == 2
 
 
-ARMS = GRID.replace('student = ["22k", "57k"]', "") + """
+ARMS = (
+    GRID.replace('student = ["22k", "57k"]', "")
+    + """
 [[arm]]
 name = "soft"
 [[arm]]
@@ -119,6 +121,7 @@ name = "hard"
 method = "answers"
 temperature = 4.0
 """
+)
 
 
 def test_arms_are_crossed_with_the_grid_and_the_grid_has_the_last_word():

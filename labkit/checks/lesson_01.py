@@ -11,8 +11,8 @@ DISTINCT_ASKS = (
 )
 DISTINCT_MISTAKES = {
     "certainty": "this counts every answer that is possible at all; with few samples most of the rare ones are not seen.",
-    "expected count": "this is the expected number of samples, which is n whatever the distribution: count each answer once, however often it comes.",
-    "product": "n p can be above 1 for a likely answer, and an answer is seen at most once as a new one: use the chance that it comes at least once.",
+    "expected count": "this is the number of samples, n, whatever the distribution: count each answer once, however often it comes.",
+    "product": "n p passes 1 for a likely answer, and no answer is new more than once: use the chance that it comes at least once.",
     "never seen": "this is how many answers are *not* seen. Subtract it from the number of answers.",
     "perplexity": "this is the perplexity, exp of the entropy: how many answers it is like choosing among, whatever n is.",
 }
@@ -26,7 +26,9 @@ def distinct(answer: Any) -> Verdict:
     got = [float(array(call(answer, p.copy(), n)).reshape(-1)[0]) for p, n in cases]
     right = [float((1 - (1 - p) ** n).sum()) for p, n in cases]
     if close(got, right):
-        return Verdict(True, "each answer counts once, with the chance 1 - (1 - p)^n that it comes up at all. A soft target shows all of them at once.")
+        return Verdict(
+            True, "each answer counts once, with the chance 1 - (1 - p)^n that it comes up at all. A soft target shows all of them at once."
+        )
     wrong = {
         "certainty": [float((p > 0).sum()) for p, _ in cases],
         "expected count": [float(n * p.sum()) for p, n in cases],
@@ -38,6 +40,6 @@ def distinct(answer: Any) -> Verdict:
         if close(got, values):
             raise NotYet(DISTINCT_MISTAKES[name], name)
     raise NotYet(
-        f"for probabilities {cases[0][0].tolist()} and n = 4 it gives {got[0]:.4g} and should give {right[0]:.4g}: for each answer the chance "
-        "that it is among the n, added up."
+        f"for probabilities {cases[0][0].tolist()} and n = 4 it gives {got[0]:.4g} and should give {right[0]:.4g}: for each "
+        "answer the chance that it is among the n, added up."
     )

@@ -10,10 +10,10 @@ ENTROPY_ASKS = "Write softened_entropy(logits, temperature): for each row, the e
 ENTROPY_MISTAKES = {
     "multiplied": "the logits are multiplied by the temperature: that sharpens. Divide, so that differences shrink.",
     "not softened": "the temperature is not used: this is the entropy at T = 1.",
-    "probabilities divided": "the probabilities are divided by T instead of the logits; they no longer add to 1, and their order of magnitude is all that changes.",
+    "probabilities divided": "the probabilities are divided by T instead of the logits, so they no longer add to 1.",
     "log base 2": "this is in bits: log base 2 makes it 1.44 times as large. Use the natural logarithm, for nats.",
     "wrong sign": "the sign is the wrong way round: an entropy is never negative. It is minus the sum of p log p.",
-    "mean over vocabulary": "this is the mean over the vocabulary. An entropy is an expectation, so a sum: the probabilities already add to 1.",
+    "mean over vocabulary": "this is the mean over the vocabulary. An entropy is a sum: the probabilities already add to 1.",
 }
 
 
@@ -32,7 +32,9 @@ def entropy(answer: Any) -> Verdict:
     if close(got, right):
         return Verdict(True, "it grows with T, from 0 near T = 0 to log of the vocabulary: dH/dT = Var(logits) / T^3, never negative.")
     if got.shape != right.shape:
-        raise NotYet(f"it returns shape {got.shape} and should return one number a row, {right.shape}: sum over the last axis.", "wrong shape")
+        raise NotYet(
+            f"it returns shape {got.shape} and should return one number a row, {right.shape}: sum over the last axis.", "wrong shape"
+        )
     p = np.exp(log_softmax(logits))
     wrong = {
         "multiplied": of(logits * T),
@@ -45,7 +47,9 @@ def entropy(answer: Any) -> Verdict:
     for name, values in wrong.items():
         if close(got, values):
             raise NotYet(ENTROPY_MISTAKES[name], name)
-    raise NotYet(f"the first row should give {right[0]:.4f} nats at T = 3 and gives {float(got[0]):.4f}: soften, then minus the sum of p log p.")
+    raise NotYet(
+        f"the first row should give {right[0]:.4f} nats at T = 3 and gives {float(got[0]):.4f}: soften, then minus the sum of p log p."
+    )
 
 
 KNOB_CHOICES = {
@@ -59,15 +63,22 @@ KNOB_MISTAKES = {
         "loss temperature",
         "the loss's T changes how two distributions are compared while training. The best fit is the same distribution at any T.",
     ),
-    "C": ("one temperature", "they are two knobs: one softens both models inside the loss, the other sharpens or flattens what is drawn when writing."),
+    "C": (
+        "one temperature",
+        "they are two knobs: one softens both models inside the loss, the other sharpens or flattens what is drawn when writing.",
+    ),
     "D": ("learning rate", "the student can only be as varied as the text it learns from. Ask where that text comes from."),
 }
 
 
-@exercise("02.knob", "A data set written by a teacher at temperature 0 is monotonous. Which knob makes the *data* more varied?", KNOB_CHOICES)
+@exercise(
+    "02.knob", "A data set written by a teacher at temperature 0 is monotonous. Which knob makes the *data* more varied?", KNOB_CHOICES
+)
 def knob(answer: Any) -> Verdict:
     letter = choice_of(answer, KNOB_CHOICES)
     if letter in KNOB_MISTAKES:
         name, reason = KNOB_MISTAKES[letter]
         raise NotYet(reason, name)
-    return Verdict(True, "sampling temperature is the knob for variety, and it costs validity: both are in the figure above, one beside the other.")
+    return Verdict(
+        True, "sampling temperature is the knob for variety, and it costs validity: both are in the figure above, one beside the other."
+    )

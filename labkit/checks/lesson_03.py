@@ -34,7 +34,9 @@ def reduce(answer: Any) -> Verdict:
     got, n = float(returned.reshape(())), mask.sum()
     total, late = (kl * mask).sum(), np.roll(mask, 1, 1)
     if close(got, total / n):
-        return Verdict(True, "summed over answer tokens and divided once, by their number: neither padding nor the cut into micro-batches changes it.")
+        return Verdict(
+            True, "summed over answer tokens and divided once, by their number: neither padding nor the cut into micro-batches changes it."
+        )
     wrong = {
         "no mask": kl.mean(),
         "mean over everything": total / kl.size,

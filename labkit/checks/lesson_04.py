@@ -17,7 +17,10 @@ SAY_CHOICES = {
     "D": "Online is better on average, and its cost does not matter, since quality was asked for.",
 }
 SAY_MISTAKES = {
-    "A": ("no band", "the mean is above 0, and so it would be in half of all experiments on two methods that are the same. What does the band say?"),
+    "A": (
+        "no band",
+        "the mean is above 0, and so it would be in half of all experiments on two methods that are the same. What does the band say?",
+    ),
     "B": ("absence of evidence", "a band that holds 0 also holds 0.07. Equal would be a band that lies inside plus or minus 0.02."),
     "D": ("cost ignored", "four times the time is four times the budget: soft labels trained for as long are the fair opponent."),
 }

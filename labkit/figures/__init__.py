@@ -46,7 +46,22 @@ from labkit.figures.plain import (
 )
 from labkit.records import BASELINES, Record
 
-__all__ = ["BACKENDS", "PALETTE", "Cell", "Drawing", "Interval", "bars", "curves", "describe", "heat", "intervals", "lines", "recovery", "snapshot", "waterfall"]
+__all__ = [
+    "BACKENDS",
+    "PALETTE",
+    "Cell",
+    "Drawing",
+    "Interval",
+    "bars",
+    "curves",
+    "describe",
+    "heat",
+    "intervals",
+    "lines",
+    "recovery",
+    "snapshot",
+    "waterfall",
+]
 
 BACKENDS = ("matplotlib", "plotly")
 

@@ -1,7 +1,7 @@
 """Charts of plain numbers: bars, intervals, lines and a heat map, for what is measured beside a run.
 
-    draw_bars(pen, "T = 2", "probability", [Bar("Peru", 0.7, "teacher"), ...])
-    draw_heat(pen, "Recovery", "note", rows, columns, cells)      # cells[row][column] is a `Cell` or None: not measured
+draw_bars(pen, "T = 2", "probability", [Bar("Peru", 0.7, "teacher"), ...])
+draw_heat(pen, "Recovery", "note", rows, columns, cells)      # cells[row][column] is a `Cell` or None: not measured
 """
 
 from __future__ import annotations

@@ -95,7 +95,9 @@ class TemperatureLens(_Lens):
         """First-token logits of the teacher, of a fresh student, and of one that has learned most of it."""
         if text not in self._logits:
             prompt = torch.tensor(tokenizer().prompts([text]))
-            seen = [m(prompt).logits[:, -1].float() for m in (models.teacher("atlas-3m"), models.student("200k"), models.teacher("atlas-200k"))]
+            seen = [
+                m(prompt).logits[:, -1].float() for m in (models.teacher("atlas-3m"), models.student("200k"), models.teacher("atlas-200k"))
+            ]
             self._logits[text] = (seen[0], seen[1], seen[2])
         return self._logits[text]
 
@@ -117,10 +119,11 @@ class TemperatureLens(_Lens):
             name: float(gradient_size(teacher, student, T) / gradient_size(teacher, student, 1.0))
             for name, student in (("fresh", fresh), ("trained", learned))
         }
+        most, share = float(torch.tensor(float(len(soft))).log()), valid / rest if rest > 0 else 0.0
         sentence = (
-            f"Entropy <b>{float(entropy(teacher, T)):.2f} nats</b> (of at most {torch.tensor(float(len(soft))).log():.2f}). Beside the first guess lies "
-            f"{rest:.3f} of the mass; {valid / rest if rest > 0 else 0:.0%} of that begins another right answer.<br>Gradient without the factor T\u00b2, "
-            f"beside that at T = 1: <b>{shrink['fresh']:.3f}</b> for a fresh student, <b>{shrink['trained']:.3f}</b> for a trained one; "
+            f"Entropy <b>{float(entropy(teacher, T)):.2f} nats</b> (of at most {most:.2f}). Beside the first guess lies {rest:.3f} of the "
+            f"mass; {share:.0%} of that begins another right answer.<br>Gradient without the factor T\u00b2, beside that at T = 1: "
+            f"<b>{shrink['fresh']:.3f}</b> for a fresh student, <b>{shrink['trained']:.3f}</b> for a trained one; "
             f"1/T\u00b2 would be {1 / T**2:.3f}."
         )
         return drawing, sentence
@@ -136,7 +139,9 @@ class LossLens(_Lens):
         self._first, self._prompt = [*prompts[0], *answers[0]], len(prompts[0])  # the shortest row, so that padding follows it
         self.rows = pad(prompts, answers)
         with torch.no_grad():
-            self.teacher_logits, self.student_logits = (models.teacher(n)(self.rows.tokens_B_T).logits.float() for n in ("atlas-3m", "atlas-3m-early"))
+            self.teacher_logits, self.student_logits = (
+                models.teacher(n)(self.rows.tokens_B_T).logits.float() for n in ("atlas-3m", "atlas-3m-early")
+            )
         self._known: dict[tuple[str, float], Reading] = {}
         kinds = [(f"{c.name}  ({c.kind})", c.name) for c in CONVENTIONS.values()]
         self.convention = widgets.Dropdown(options=kinds, value="mask not shifted", description="Convention", style=_STYLE, layout=_WIDE)
@@ -167,11 +172,10 @@ class LossLens(_Lens):
             names,
             {"truth": [float(right.per_token_B_T[0, i]) for i in places], "student": [float(found.per_token_B_T[0, i]) for i in places]},
         )
+        kind, used_by, source, symptom, against = map(html.escape, (entry.kind, entry.used_by, entry.source, entry.symptom, entry.against))
         sentence = (
-            f"<b>{html.escape(entry.kind)}</b>: {html.escape(entry.used_by)} <small>({html.escape(entry.source)})</small>. Look for: "
-            f"{html.escape(entry.symptom)}.<br>Loss <b>{found.value:.4f}</b>; of a perfect student <b>{found.at_match:.4f}</b>; its gradient is "
-            f"<b>{found.gradient_ratio:.3g}</b> times as large as that of {html.escape(entry.against)}, and the cosine between them "
-            f"<b>{found.cosine:.3f}</b>."
+            f"<b>{kind}</b>: {used_by} <small>({source})</small>. Look for: {symptom}.<br>"
+            f"Loss <b>{found.value:.4f}</b>; of a perfect student <b>{found.at_match:.4f}</b>; its gradient is "
+            f"<b>{found.gradient_ratio:.3g}</b> times as large as that of {against}, and the cosine between them <b>{found.cosine:.3f}</b>."
         )
         return drawing, sentence
-
