@@ -65,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     replay.add_argument("--events", action="store_true", help="print every event as JSON")
     replay.set_defaults(call=replay_one)
 
+    claims = commands.add_parser("claims", help="print the verdict on every claim, from the runs that ship")
+    claims.set_defaults(call=print_claims)
+
     build = commands.add_parser("build", help="rebuild shipped data from its recipe")
     build.add_argument("what", choices=RECIPES)
     build.add_argument("names", nargs="*", help="only these (teachers)")
@@ -172,6 +175,13 @@ def sweep_all(options: argparse.Namespace) -> int:
     if options.out:
         table.to_csv(options.out, index=False)
         print(f"written to {options.out}")
+    return 0
+
+
+def print_claims(options: argparse.Namespace) -> int:
+    from labkit.claims import claims
+
+    print(claims())
     return 0
 
 

@@ -32,7 +32,7 @@ from labkit.experiment import KNOBS, Experiment, check
 from labkit.features import Insides, copy_layers
 from labkit.methods import comparison, method
 from labkit.online import OnPolicy
-from labkit.paths import made_here
+from labkit.paths import data_dir, made_here
 from labkit.records import Store
 from labkit.sequences import TextPool, sequences_for
 from labkit.signals import Signals
@@ -117,11 +117,11 @@ class Run(Iterator[ev.Event]):
         world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods)
         teacher = None if exp.teacher == "none" else _on(accelerator.device, models.teacher(exp.teacher))
         student = self.student = models.student(exp.student, exp.seed).to(accelerator.device)
+        peer = self._peer().to(accelerator.device) if how.peer else None
         if exp.start == "copied":
             if teacher is None:
                 raise LabError("start='copied' needs a teacher to copy from: choose one, or start='warm'.")
             copy_layers(student, teacher)
-        peer = self._peer().to(accelerator.device) if how.peer else None
         if exp.adapter:
             adapters.add(student, exp.adapter, exp.seed)
         pool = Signals(teacher, unlabelled(exp, world)) if how.needs_signal and teacher is not None else None
@@ -266,11 +266,10 @@ class Run(Iterator[ev.Event]):
         return models.student(exp.student, exp.seed + PEER)
 
     def _warm_up(self, student: LlamaForCausalLM, seed: int) -> Iterator[ev.Event]:
-        """Put the warm start into the student: made once for a size and seed, by this same loop on gold labels, and kept."""
-        recipe = self.experiment.baseline().but(
-            seed=seed, start="random", gold=WARM_GOLD, steps=WARM_STEPS, teacher="none", gold_noise=0.0, falsehoods=0.0
-        )
-        path = made_here("starts") / f"{recipe.key}.safetensors"
+        """Put the warm start into the student: shipped, or made once for a size and seed, by this same loop on gold labels, and kept."""
+        recipe = warm_recipe(self.experiment, seed)
+        shipped, own = (folder / f"{recipe.key}.safetensors" for folder in (data_dir() / "starts", made_here("starts")))
+        path = shipped if shipped.exists() else own
         if not path.exists():
             before = Run(recipe)
             for event in before:
@@ -309,6 +308,13 @@ class Run(Iterator[ev.Event]):
 def run(experiment: Experiment | None = None, folder: Path | None = None, **changes: Any) -> Run:
     """Start a run: iterate over what is returned. `changes` are fields of the experiment, as in `run(student="57k")`."""
     return Run((experiment or Experiment()).but(**changes), folder)
+
+
+def warm_recipe(experiment: Experiment, seed: int) -> Experiment:
+    """The run that makes a warm start: true hard labels, the same for every arm of a size and seed."""
+    return experiment.baseline().but(
+        seed=seed, start="random", gold=WARM_GOLD, steps=WARM_STEPS, teacher="none", gold_noise=0.0, falsehoods=0.0
+    )
 
 
 def schedule(step: int, steps: int) -> float:

@@ -129,28 +129,36 @@ def compare(experiments: Sequence[Experiment], seeds: int = 3, watch: Callable[[
 
 
 class Drift(NamedTuple):
-    """A recorded run and the same recipe run now. inside: whether the new mean core skill lies where 95% of other seeds would, by those
-    on record (Student's t, for one more draw); None with fewer than three of them."""
+    """A recorded run and the same recipe run now, whole or in part.
+
+    loss: the largest relative difference between the two losses at any step both took. inside: whether the new mean core skill lies
+    where 95% of other seeds would, `low` to `high`, by those on record (Student's t, for one more draw); None for part of a run, or
+    with fewer than three seeds.
+    """
 
     recorded: Record
     fresh: Record
+    loss: float
     low: float
     high: float
     inside: bool | None
 
     def __repr__(self) -> str:
-        now, then = mean(self.fresh.skills), mean(self.recorded.skills)
-        where = "no band: fewer than three seeds are on record"
-        if self.inside is not None:
-            where = f"{'inside' if self.inside else 'OUTSIDE'} the band of the seeds on record, {self.low:.3f} to {self.high:.3f}"
-        return f"mean core skill {now:.3f} now, {then:.3f} on record: a drift of {now - then:+.3f}, {where}."
+        steps, total = len(self.fresh.steps), len(self.recorded.steps)
+        told = f"the first {steps} of {total} steps" if steps < total else f"all {total} steps"
+        parts = [f"{told}: losses differ by at most {self.loss:.2g} of their size"]
+        if self.fresh.complete:
+            now, then = mean(self.fresh.skills), mean(self.recorded.skills)
+            where = "no band: fewer than three seeds are on record"
+            if self.inside is not None:
+                where = f"{'inside' if self.inside else 'OUTSIDE'} the band of the seeds on record, {self.low:.3f} to {self.high:.3f}"
+            parts.append(f"mean core skill {now:.3f} now, {then:.3f} on record ({now - then:+.3f}), {where}")
+        return "; ".join(parts) + "."
 
 
-def rerun(experiment: Experiment, watch: Callable[[ev.Event], None] | None = None) -> Drift:
-    """Run a recorded recipe again, here and now, and say how far it drifted; the record stays as it is.
-
-    Raises `LabError` if the recipe is not on record.
-    """
+def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.Event], None] | None = None) -> Drift:
+    """Run a recorded recipe again, here and now, and say how far it drifted; the record stays as it is. `steps` runs only the first of
+    them. Raises `LabError` if the recipe is not on record."""
     recorded = Store().find(experiment)
     if recorded is None or not recorded.complete:
         raise LabError(
@@ -161,13 +169,17 @@ def rerun(experiment: Experiment, watch: Callable[[ev.Event], None] | None = Non
         fresh.add(event)
         if watch:
             watch(event)
+        if steps is not None and len(fresh.steps) >= steps:
+            break
+    both = zip(fresh.steps, recorded.steps, strict=False)
+    loss = max((abs(now.values["loss"] / then.values["loss"] - 1) for now, then in both), default=math.nan)
     seeds = [mean(r.skills) for seed in range(5) if (r := Store().find(experiment.but(seed=seed))) and r.complete]
-    if len(seeds) < 3:
-        return Drift(recorded, fresh, math.nan, math.nan, None)
+    if len(seeds) < 3 or not fresh.complete:
+        return Drift(recorded, fresh, loss, math.nan, math.nan, None)
     found = band(seeds)
     half = (found.high - found.middle) * math.sqrt(len(seeds) + 1)  # of one more draw, not of the mean
     low, high = found.middle - half, found.middle + half
-    return Drift(recorded, fresh, low, high, low <= mean(fresh.skills) <= high)
+    return Drift(recorded, fresh, loss, low, high, low <= mean(fresh.skills) <= high)
 
 
 def with_baseline(made: Record, watch: Callable[[Run, ev.Event], None] | None = None) -> Iterator[ev.Reference]:

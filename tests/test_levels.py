@@ -140,7 +140,7 @@ def test_public_names_exist_and_are_found_lazily():
 
     assert set(labkit.__all__) <= set(dir(labkit))
     for name, home in labkit._HOME.items():
-        path = PACKAGE / f"{home}.py"
+        path = PACKAGE / f"{home.replace('.', '/')}.py"
         path = path if path.exists() else PACKAGE / home / "__init__.py"
         tree = ast.parse(path.read_text(encoding="utf-8"))
         defined = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
+from labkit.engine import warm_recipe
 from labkit.experiment import Experiment
 from labkit.lessons import LESSONS
-from labkit.paths import data_dir
+from labkit.paths import data_dir, made_here
 from labkit.records import Store, load
 from labkit.runs import record
 from labkit.sweeps import sweep
@@ -35,6 +37,12 @@ def build(folder: Path) -> None:
         made = record(recipe, fresh=not own.exists())
         made.save(folder / own.name)
         print(f"{number}/{len(ships)}", recipe.recipe, {name: round(value, 2) for name, value in made.skills.items()}, flush=True)
+    starts = folder.parent / "starts"  # the warm starts of the lessons' own students, so that a learner need not wait for them
+    starts.mkdir(exist_ok=True)
+    for lesson in LESSONS.values():
+        if lesson.experiment.start == "warm":
+            recipe = warm_recipe(lesson.experiment, lesson.experiment.seed)
+            shutil.copy(made_here("starts") / f"{recipe.key}.safetensors", starts)
     for old in set(folder.glob("*.jsonl.gz")) - {folder / f"{recipe.key}.jsonl.gz" for recipe in ships}:
         old.unlink()  # made by an earlier recipe, or with another teacher
     seal(folder)
