@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from labkit import measurements
+from labkit.atlas import CORE
 from labkit.errors import LabError
 from labkit.records import Record, mean
 from labkit.sweeps import sweep
@@ -212,8 +213,13 @@ def feature() -> Finding:
     reads=("ladder", "ladder_time"),
 )
 def sequence() -> Finding:
+    closed = [skill for skill in CORE if skill != "open"]
+    grid = sweep("ladder")
+    text, soft = (grid.records(f"{arm}, warm") for arm in ("teacher's text", "output"))
+    without = paired(text, soft, lambda r: mean(r.skills, closed))
     cost = cost_ratio("teacher's text", "output")
-    return Finding(ladder("teacher's text", "output"), "points of 1", f"A step takes {cost:.2f} times as long.")
+    beside = f"A step takes {cost:.2f} times as long. Without open questions, warm start, equal questions: "
+    return Finding(ladder("teacher's text", "output"), "points of 1", f"{beside}{without.middle:+.2f} ({without.verdict}).")
 
 
 @claim(

@@ -238,9 +238,15 @@ def sequences_for(experiment: Experiment, teacher: LlamaForCausalLM, world: Atla
 
 
 class TextPool:
-    """The rows of a data set as a student reads them."""
+    """The rows of a data set as a student reads them. Raises `LabError` for one that says nothing, or only one thing."""
 
     def __init__(self, data: Sequences) -> None:
+        if not any(row.response.strip() for row in data.rows):
+            raise LabError(
+                f"all {len(data)} responses are empty: the teacher ended at once. Ask a teacher that answers, or decode otherwise."
+            )
+        if len(data) > 1 and len({(row.prompt, row.response) for row in data.rows}) == 1:
+            raise LabError(f"the {len(data)} rows are one row repeated ({data.rows[0].prompt!r}): ask different questions.")
         self.data = data
         self._prompts = tokenizer().prompts([row.prompt for row in data.rows])
         self._answers = tokenizer().answers([row.response for row in data.rows])

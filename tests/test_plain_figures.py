@@ -9,10 +9,10 @@ from test_figures import Strokes
 
 from labkit import figures
 from labkit.errors import LabError
-from labkit.figures import Cell, Interval, pens, plain
+from labkit.figures import Cell, Interval, Line, pens, plain
 
 ROWS = [Interval("output", 0.53, 0.49, 0.57), Interval("online", -0.2, role="teacher", note="100 steps")]
-LINES = {"right": ("teacher", [(0.5, 1.0), (2.0, 0.25)]), "… different": ("student", [(0.5, 0.125), (2.0, 0.75)])}
+LINES = {"right": Line([(0.5, 1.0), (2.0, 0.25)], "teacher"), "different": Line([(0.5, 0.125), (2.0, 0.75)], dash="dash")}
 CELLS = [[Cell(0.5, 0.02), None], [Cell(-0.1), Cell(0.3, 0.1)]]
 
 
@@ -53,7 +53,7 @@ def test_bars_are_as_long_as_their_numbers():
 
 
 def test_lines_leave_out_what_a_log_axis_cannot_show():
-    pen = drawn(plain.draw_lines, {"x": ("student", [(1, 0.0), (2, 0.5), (3, 0.25)])}, "T", True)
+    pen = drawn(plain.draw_lines, {"x": Line([(1, 0.0), (2, 0.5), (3, 0.25)])}, "T", True)
     assert ([2, 3], [0.5, 0.25]) in [args[:2] for args, kwargs in pen.of("line") if kwargs.get("name") == "x"]
 
 
@@ -72,4 +72,4 @@ def test_nothing_to_draw_is_said():
     with pytest.raises(LabError, match="at least one row"):
         figures.intervals("Title", "note", [])
     with pytest.raises(LabError, match="at least one point"):
-        figures.lines("Title", "note", {"x": ("student", [(1, math.nan)])}, "T")
+        figures.lines("Title", "note", {"x": Line([(1, math.nan)])}, "T")

@@ -17,7 +17,7 @@ from labkit.atlas import Atlas
 from labkit.engine import Run
 from labkit.errors import DataError, LabError
 from labkit.experiment import DECODINGS, KEEP, Experiment
-from labkit.sequences import Row, Sequences, edits, generate, keep
+from labkit.sequences import Row, Sequences, TextPool, edits, generate, keep
 
 TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=8, steps=8, method="sequence")
 
@@ -157,6 +157,8 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
         (lambda t: keep(SOME, "thruth", Atlas("whole")), "Did you mean 'truth'"),
         (lambda t: keep(rows((PERU, "Quito", -0.2)), "truth", Atlas("whole")), "leaves none of 1 rows"),
         (lambda t: keep(Sequences(SOME.rows, ({"samples": 1},)), "agreement", Atlas("whole")), "samples=5"),
+        (lambda t: TextPool(rows((PERU, "", -0.2), (PERU, " ", -0.3))), "all 2 responses are empty"),
+        (lambda t: TextPool(rows((PERU, "Lima", -0.2), (PERU, "Lima", -0.3))), "one row repeated"),
     ],
 )
 def test_bad_input_is_told(tiny_teacher, call, words: str):

@@ -34,7 +34,7 @@ from labkit.figures.pens import PALETTE, MatplotlibPen, Pen, PlotlyPen
 from labkit.figures.plain import (
     Cell,
     Interval,
-    Points,
+    Line,
     draw_bars,
     draw_heat,
     draw_intervals,
@@ -52,6 +52,7 @@ __all__ = [
     "Cell",
     "Drawing",
     "Interval",
+    "Line",
     "bars",
     "curves",
     "describe",
@@ -150,10 +151,8 @@ def intervals(title: str, note: str, rows: Sequence[Interval], zero: float | Non
     return _finish(backend, 7.4, height, lambda pen: draw_intervals(pen, title, note, rows, zero), say_intervals(title, note, rows))
 
 
-def lines(
-    title: str, note: str, series: Mapping[str, tuple[str, Points]], across: str, log: bool = False, backend: str = "matplotlib"
-) -> Drawing:
-    """Named lines over one axis; each is a role, whose colour it wears, and its points."""
+def lines(title: str, note: str, series: Mapping[str, Line], across: str, log: bool = False, backend: str = "matplotlib") -> Drawing:
+    """Named lines over one axis; `log` makes the axis upwards a logarithmic one."""
     alt = say_lines(title, note, series, across)
     return _finish(backend, 7.4, 3.8, lambda pen: draw_lines(pen, title, note, series, across, log), alt)
 

@@ -33,7 +33,15 @@ class Cell(NamedTuple):
     half: float = math.nan
 
 
-Points = Sequence[tuple[float, float]]
+class Line(NamedTuple):
+    """The points of one line, and whose colour it wears; `dash` is "" or "dash"."""
+
+    points: Sequence[tuple[float, float]]
+    role: str = "student"
+    dash: str = ""
+
+
+WIDTH = 7.4  # inches, of every one of these figures
 
 
 def draw_intervals(pen: Pen, title: str, note: str, rows: Sequence[Interval], zero: float | None = None) -> None:
@@ -45,7 +53,9 @@ def draw_intervals(pen: Pen, title: str, note: str, rows: Sequence[Interval], ze
     span = (high - low) or 1.0
     left, right = low - 0.06 * span, high + 0.06 * span
     wide = right - left
-    pen.frame((left - 0.62 * wide, right + 0.62 * wide), (-len(rows) + 0.2, 0.9))
+    names, numbers = 0.25 + 0.082 * max(len(row.name) for row in rows), 3.1 if any(row.note for row in rows) else 2.0  # inches
+    inch = wide / (WIDTH - names - numbers)
+    pen.frame((left - names * inch, right + numbers * inch), (-len(rows) + 0.2, 0.9))
     pen.title(title, note)
     if zero is not None:
         pen.line([zero, zero], [0.5, -len(rows) + 0.5], MUTED, 1.0, "dot")
@@ -56,10 +66,14 @@ def draw_intervals(pen: Pen, title: str, note: str, rows: Sequence[Interval], ze
             pen.line([row.low, row.high], [y, y], colour, 3.0, alpha=0.45)
         pen.dots([row.middle], [y], colour, "o", 7, row.name)
         pen.text(left, y, row.name, INK, "right", 9, dx=-8)
-        band = f"  {row.low:.2f} to {row.high:.2f}" if math.isfinite(row.low) else ""
-        pen.text(right, y, f"{row.middle:.2f}{band}".replace("-", "\u2212"), colour, "left", 9, bold=True, dx=8)
+        band = f"  {_told(row.low)} to {_told(row.high)}" if math.isfinite(row.low) else ""
+        pen.text(right, y, f"{_told(row.middle)}{band}", colour, "left", 9, bold=True, dx=8)
         if row.note:
-            pen.text(right, y, row.note, MUTED, "left", 8, dx=118)
+            pen.text(right, y, row.note, MUTED, "left", 8, dx=140)
+
+
+def _told(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "\u2212")  # no minus nought
 
 
 def say_intervals(title: str, note: str, rows: Sequence[Interval]) -> str:
@@ -87,9 +101,9 @@ def say_bars(title: str, note: str, names: Sequence[str], groups: Mapping[str, S
     return f"{title}, {note}. {'; '.join(rows)}."
 
 
-def draw_lines(pen: Pen, title: str, note: str, lines: Mapping[str, tuple[str, Points]], across: str, log: bool = False) -> None:
-    """Named lines over one axis; each value is a role and its points. `log`: a logarithmic axis upwards."""
-    points = [p for _, line in lines.values() for p in line if math.isfinite(p[1])]
+def draw_lines(pen: Pen, title: str, note: str, lines: Mapping[str, Line], across: str, log: bool = False) -> None:
+    """Named lines over one axis. `log`: a logarithmic axis upwards."""
+    points = [p for line in lines.values() for p in line.points if math.isfinite(p[1])]
     if not points:
         raise LabError("there is nothing to draw: give at least one point.")
     xs, ys = [p[0] for p in points], [p[1] for p in points]
@@ -109,9 +123,9 @@ def draw_lines(pen: Pen, title: str, note: str, lines: Mapping[str, tuple[str, P
         pen.text(x, level(-0.075), number(x), MUTED, "center", 8)
     pen.text(left + wide / 2, level(-0.16), across, MUTED, "center", 8.5)
     ends = []
-    for name, (role, line) in lines.items():
-        kept = [p for p in line if math.isfinite(p[1]) and (p[1] > 0 or not log)]
-        pen.line([x for x, _ in kept], [y for _, y in kept], PALETTE[role], 2.0, "dash" if name.startswith("\u2026") else "", name=name)
+    for name, (drawn, role, dash) in lines.items():
+        kept = [p for p in drawn if math.isfinite(p[1]) and (p[1] > 0 or not log)]
+        pen.line([x for x, _ in kept], [y for _, y in kept], PALETTE[role], 2.0, dash, name=name)
         pen.dots([x for x, _ in kept], [y for _, y in kept], PALETTE[role], "o", 4)
         share = math.log(kept[-1][1] / low) / math.log(high / low) if log else (kept[-1][1] - low) / ((high - low) or 1.0)
         ends.append((share, name, role))
@@ -119,8 +133,8 @@ def draw_lines(pen: Pen, title: str, note: str, lines: Mapping[str, tuple[str, P
         pen.text(right, level(at), name, PALETTE[role], "left", 9, dx=8)
 
 
-def say_lines(title: str, note: str, lines: Mapping[str, tuple[str, Points]], across: str) -> str:
-    rows = [f"{name}: " + ", ".join(f"{y:.3g} at {x:g}" for x, y in line) for name, (_, line) in lines.items()]
+def say_lines(title: str, note: str, lines: Mapping[str, Line], across: str) -> str:
+    rows = [f"{name}: " + ", ".join(f"{y:.3g} at {x:g}" for x, y in line.points) for name, line in lines.items()]
     return f"{title}, {note}, over {across}. {'; '.join(rows)}."
 
 
