@@ -25,7 +25,7 @@ _HOME = {
     "rerun": "runs",
     "sweep": "sweeps",
     "measured": "measurements",
-    "claims": "claims",
+    "claims": "court",
     "load": "records",
     "replay": "records",
     "report": "reports",
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from labkit.atlas import Atlas
     from labkit.batches import first_batch
     from labkit.checks import check
-    from labkit.claims import claims
+    from labkit.court import claims
     from labkit.divergences import divergence
     from labkit.engine import run
     from labkit.errors import LabError

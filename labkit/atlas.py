@@ -280,6 +280,8 @@ class Atlas:
         for skill in skills:
             if skill not in SKILLS:
                 raise unknown("skill", skill, SKILLS)
+        if left_out not in ("nothing", *SKILLS, *CONTINENTS):
+            raise unknown("left_out", left_out, ("nothing", *SKILLS, *CONTINENTS))
         rng = random.Random(f"questions {self.scale} {seed}")
         askable = [name for name in RELATIONS if left_out not in CONTINENTS or not all(f.says(left_out) for f in self.facts(name))]
         relations = {s: [(name, RELATIONS[name].share) for name in askable if RELATIONS[name].skill == s] for s in skills}

@@ -179,7 +179,7 @@ def sweep_all(options: argparse.Namespace) -> int:
 
 
 def print_claims(options: argparse.Namespace) -> int:
-    from labkit.claims import claims
+    from labkit.court import claims
 
     print(claims())
     return 0

@@ -63,11 +63,6 @@ def register(name: str, *, kind: str, used_by: str, source: str, symptom: str, a
 
 def readings(teacher_logits_B_T_V: Tensor, student_logits_B_T_V: Tensor, is_answer_B_T: Tensor, temperature: float = 1.0) -> list[Reading]:
     """All conventions on the same logits. Raises `LabError` for shapes that do not belong together, or nothing to score."""
-    if teacher_logits_B_T_V.shape != student_logits_B_T_V.shape or teacher_logits_B_T_V.shape[:2] != is_answer_B_T.shape:
-        shapes = [tuple(x.shape) for x in (teacher_logits_B_T_V, student_logits_B_T_V, is_answer_B_T)]
-        raise LabError(f"logits {shapes[0]} and {shapes[1]} and the mask {shapes[2]} must be (B, T, V), (B, T, V) and (B, T).")
-    if not bool(is_answer_B_T.any()):
-        raise LabError("the mask marks no answer token, so there is nothing to score: True where the next token belongs to an answer.")
     return [reading(name, teacher_logits_B_T_V, student_logits_B_T_V, is_answer_B_T, temperature) for name in CONVENTIONS]
 
 
@@ -75,6 +70,7 @@ def reading(name: str, teacher_B_T_V: Tensor, student_B_T_V: Tensor, is_answer_B
     """One of them."""
     if name not in CONVENTIONS:
         raise unknown("convention", name, CONVENTIONS)
+    _check(teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
     found = CONVENTIONS[name]
     value, gradient = _value_and_gradient(found.loss, teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
     _, right = _value_and_gradient(CONVENTIONS[found.against].loss, teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
@@ -82,6 +78,18 @@ def reading(name: str, teacher_B_T_V: Tensor, student_B_T_V: Tensor, is_answer_B
     ratio = float(gradient.norm() / right.norm())
     cosine = float((gradient * right).sum() / (gradient.norm() * right.norm()))
     return Reading(name, value, at_match, ratio, cosine, gradient.norm(dim=-1))
+
+
+def _check(teacher: Tensor, student: Tensor, mask: Tensor, temperature: float) -> None:
+    if teacher.ndim != 3 or teacher.shape != student.shape or teacher.shape[:2] != mask.shape:
+        shapes = [tuple(x.shape) for x in (teacher, student, mask)]
+        raise LabError(f"logits {shapes[0]} and {shapes[1]} and the mask {shapes[2]} must be (B, T, V), (B, T, V) and (B, T).")
+    if str(mask.dtype) != "torch.bool":
+        raise LabError(f"the mask is of {mask.dtype}, which would pick rows by number: give True or False, as in mask.bool().")
+    if not bool(mask.any()):
+        raise LabError("the mask marks no answer token, so there is nothing to score: True where the next token belongs to an answer.")
+    if not temperature > 0:
+        raise LabError(f"temperature={temperature:g} must be above 0.")
 
 
 def _value_and_gradient(loss: Loss, teacher: Tensor, student: Tensor, mask: Tensor, temperature: float) -> tuple[float, Tensor]:
@@ -107,7 +115,7 @@ def _kl(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     kind="reference",
     used_by="this lab, DistillKit, torchdistill with a hard-label term",
     source="Hinton, Vinyals & Dean 2015, arXiv 1503.02531",
-    symptom="0 when student and teacher agree; nats per answer token; the gradient keeps its size as T grows",
+    symptom="0 when student and teacher agree; nats per answer token; for large T the gradient no longer depends on it",
 )
 def _reference(teacher, student, mask, temperature):
     return temperature**2 * _kl(teacher, student, temperature)[mask].mean()
@@ -152,8 +160,8 @@ def _row_means(teacher, student, mask, temperature):
 @register(
     "per row",
     kind="definition",
-    used_by="TRL's loss function when it is given no labels; 'batchmean' on (B, T, V)",
-    source="trl/experimental/gkd, generalized_jsd_loss, reduction='batchmean'",
+    used_by="sums over a row's tokens divided by the batch size, as reduction='batchmean' does after masking",
+    source="PyTorch, KLDivLoss, reduction='batchmean'",
     symptom="larger by the answer tokens a row: the same learning rate is another one when answers grow longer",
 )
 def _per_row(teacher, student, mask, temperature):
@@ -262,9 +270,9 @@ def _jsd(teacher, student, mask, temperature):
 @register(
     "JSD of averaged log-probabilities",
     kind="bug",
-    used_by="early TRL",
-    source="trl/experimental/gkd before its correction in March 2025",
-    symptom="log-probabilities are mixed instead of probabilities: the value passes the bound of log 2, and the ends are swapped",
+    used_by="TRL's GKDTrainer until October 2024",
+    source="huggingface/trl issue 2202, mended in pull request 2204",
+    symptom="log-probabilities are mixed instead of probabilities: the value passes the bound of log 2",
     against="JSD, as in the paper",
 )
 def _geometric(teacher, student, mask, temperature):

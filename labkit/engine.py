@@ -128,6 +128,7 @@ class Run(Iterator[ev.Event]):
         insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
         learner = nn.ModuleDict({"student": student})
         learner.update(({"projectors": insides.projectors} if insides else {}) | ({"peer": peer} if peer is not None else {}))
+        own_parameters = [p for name, p in learner.named_parameters() if not name.startswith("peer.")]
         plain = exp.divergence == "forward_kl" and not exp.top_k
         parts = Parts(accelerator, how, student, peer, learner, pool, insides, exp.signals == "live", plain)
         optimiser = accelerator.prepare(
@@ -200,10 +201,12 @@ class Run(Iterator[ev.Event]):
             for group in optimiser.param_groups:
                 group["lr"] = rate
             values = gradients(parts, comparison(exp, step), drawn, at["knobs"])
-            values["grad_norm"] = float(accelerator.clip_grad_norm_(learner.parameters(), 1.0))
+            values["grad_norm"] = float(accelerator.clip_grad_norm_(own_parameters, 1.0))
+            if peer is not None:
+                accelerator.clip_grad_norm_(peer.parameters(), 1.0)  # by itself, as if it were alone
             values["lr"] = rate
-            softness = max(at["knobs"]["temperature"], 1 / at["knobs"]["temperature"])  # a loss grows with T squared, reverse KL with 1/T
-            if not math.isfinite(values["grad_norm"]) or not values["loss"] < EXPLODED * softness**2:
+            limit = EXPLODED * max(1.0, at["knobs"]["temperature"] ** 2) * (2 if how.peer else 1)
+            if not math.isfinite(values["grad_norm"]) or not values["loss"] < limit:
                 student.load_state_dict(good)
                 if self.folder:
                     self.folder.forget()  # it would only lead here again

@@ -110,7 +110,8 @@ class Experiment:
     left_out: str = knob(
         "nothing",
         "Left out",
-        "What is missing from the questions the teacher answers: a skill, or a continent by name, never asked for or about.",
+        "What is missing from the questions the teacher answers: a skill, or a continent by name, never asked for or about. Gold labels "
+        "and warm starts keep it.",
         choices=LEFT_OUT,
     )
     seed: int = knob(0, "Seed", "Sets the student's first weights and the order of questions.", low=0, high=2**31 - 1)

@@ -173,7 +173,7 @@ def catalogue(kind: str = "lessons") -> pandas.DataFrame:
         return [{"sweep": name, "arms": len(s.arms), "recipes": len(s.recipes()), "seeds": s.seeds} for name, s in found.items()]
 
     def claims():
-        from labkit.claims import CLAIMS
+        from labkit.court import CLAIMS
 
         return [{"claim": c.name, "text": c.text, "measured": c.measured, "published": c.published} for c in CLAIMS.values()]
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +22,7 @@ from labkit.atlas import CORE, SKILLS
 from labkit.errors import DataError, LabError
 from labkit.experiment import Experiment
 from labkit.paths import data_dir, made_here, write_whole
+from labkit.verdicts import Band, band
 
 if TYPE_CHECKING:
     import pandas
@@ -241,6 +242,19 @@ def mean(skills: Mapping[str, float], of: Sequence[str] = CORE) -> float:
     if missing := [s for s in of if s not in skills]:
         raise LabError(f"this exam did not ask {', '.join(missing)}, so it has no such mean.")
     return sum(skills[s] for s in of) / len(of)
+
+
+def core(record: Record) -> float:
+    """A run's mean core skill at its last exam."""
+    return mean(record.skills)
+
+
+def paired(runs: Sequence[Record], others: Sequence[Record], score: Callable[[Record], float] = core) -> Band:
+    """What the first runs have more of than the others, seed by seed. Raises `LabError` unless both have the same seeds."""
+    mine, theirs = ({r.experiment.seed: score(r) for r in records} for records in (runs, others))
+    if not mine or mine.keys() != theirs.keys():
+        raise LabError(f"seeds {sorted(mine)} and {sorted(theirs)} cannot be paired: run what is missing.")
+    return band([mine[seed] - theirs[seed] for seed in mine])
 
 
 def gap(baseline: float, teacher: float) -> bool:

@@ -18,7 +18,7 @@ from labkit.engine import Run
 from labkit.errors import LabError
 from labkit.experiment import Experiment
 from labkit.paths import made_here
-from labkit.records import Record, Store, mean
+from labkit.records import Record, Store, mean, paired
 from labkit.verdicts import Band, band
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def record(
     found = None if fresh else Store().find(experiment)
     if found is not None and found.complete:
         for known in Store().references(experiment):
-            if isinstance(known, ev.Reference) and known.name not in found.references:
-                found.add(known)
+            if isinstance(known, ev.Reference) and known.recipe != getattr(found.references.get(known.name), "recipe", None):
+                found.add(known)  # it was not there when the run was, or only another seed's was
         return found
     made, cause = Record(), None
     try:
@@ -85,8 +85,7 @@ class Comparison(NamedTuple):
 
     def differences(self) -> list[Band]:
         """Each recipe's mean core skill less the first recipe's: paired by seed, as a 95% band."""
-        scores = [[mean(r.skills) for r in runs] for runs in self.records]
-        return [band([b - a for a, b in zip(scores[0], other, strict=True)]) for other in scores[1:]]
+        return [paired(runs, self.records[0]) for runs in self.records[1:]]
 
     def table(self) -> pandas.DataFrame:
         import pandas
@@ -169,6 +168,8 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
         fresh.add(event)
         if watch:
             watch(event)
+        if isinstance(event, ev.Failed):
+            raise LabError(f"{event.message.rstrip('.')}. {event.advice}")
         if steps is not None and len(fresh.steps) >= steps:
             break
     both = zip(fresh.steps, recorded.steps, strict=False)

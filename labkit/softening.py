@@ -2,7 +2,7 @@
 
 soften(logits_N_V, 4.0)                     # softmax(logits / T)
 entropy(logits_N_V, 4.0)                    # grows with T: dH/dT = Var(logits) / T^3
-gradient_size(teacher_N_V, student_N_V, 4.0)    # of KL at T, without any power of T: not 1/T^2 of that at 1, but close for large T
+gradient_size(teacher_N_V, student_N_V, 4.0)    # of KL at T, without any power of T: it falls as 1/T^2 once T is large
 """
 
 from __future__ import annotations

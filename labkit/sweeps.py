@@ -35,9 +35,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from labkit.errors import LabError, unknown
 from labkit.experiment import KNOBS, Experiment
 from labkit.paths import data_dir
-from labkit.records import Record, Store, mean
+from labkit.records import Record, Store, mean, paired
 from labkit.runs import record
-from labkit.verdicts import band
 
 if TYPE_CHECKING:
     import pandas
@@ -84,13 +83,20 @@ class Sweep(NamedTuple):
             yield arm, dict(zip(self.grid, values, strict=True))
 
     def recipe(self, arm: str = "", **values: Any) -> Experiment:
-        """The experiment at one point, without its seed."""
+        """The experiment at one point, without its seed. Raises `LabError` for an arm that is not there, or a point off the grid."""
         if arm not in self.arms:
             raise unknown("arm", arm, self.arms)
+        if values.keys() != self.grid.keys():
+            raise LabError(
+                f"a point of this sweep has values for {', '.join(self.grid) or 'no field'}, and got {', '.join(values) or 'none'}."
+            )
         return self.base.but(**{**self.arms[arm], **values})
 
     def recipes(self) -> list[Experiment]:
         """The combinations, without seeds, in the order of the arms and of the grid's fields."""
+        for arm, fields in self.arms.items():
+            if both := fields.keys() & self.grid.keys():
+                raise LabError(f"arm {arm!r} and the grid both set {', '.join(sorted(both))}: leave it to one of them.")
         for name in (*self.grid, *(field for fields in self.arms.values() for field in fields)):
             if name not in KNOBS or name == "seed":
                 raise unknown("field", name, [n for n in KNOBS if n != "seed"])
@@ -116,11 +122,13 @@ class Sweep(NamedTuple):
 
         A run that fails is told and does not stop the others; `LabError` at the end names how many did.
         """
-        todo, failed = self.missing(), 0
+        todo, failed, done = self.missing(), 0, 0
         tell(f"{len(self.experiments())} runs, {len(todo)} of them to do")
-        for done, (experiment, trouble) in enumerate(_finished(todo, jobs), 1):
-            failed += trouble is not None
-            tell(f"{done}/{len(todo)}  {experiment.recipe}" + (f"  failed: {trouble}" if trouble else ""))
+        judged_by = {run.baseline().key for run in todo}
+        for phase in (True, False):  # baselines first, all of them: a run is judged by its own seed's
+            for experiment, trouble in _finished([e for e in todo if (e.key in judged_by) == phase], jobs):
+                done, failed = done + 1, failed + (trouble is not None)
+                tell(f"{done}/{len(todo)}  {experiment.recipe}" + (f"  failed: {trouble}" if trouble else ""))
         if failed:
             raise LabError(f"{failed} of {len(todo)} runs failed, as told above; the others are on record. Run the sweep again to retry.")
 
@@ -130,7 +138,6 @@ class Sweep(NamedTuple):
 
         points = list(self.points())
         groups = [self.records(arm, **values) for arm, values in points]
-        first = [mean(r.skills) for r in groups[0]]
         rows = []
         for (arm, values), runs in zip(points, groups, strict=True):
             scores = [mean(r.skills) for r in runs]
@@ -142,8 +149,8 @@ class Sweep(NamedTuple):
                     "recovery": sum(recovered) / len(recovered) if len(recovered) == len(runs) else None,
                     "KL": sum(r.evaluations[-1].fidelity.get("kl", float("nan")) for r in runs) / len(runs),
                 }
-            if runs and runs is not groups[0] and len(scores) == len(first):
-                found = band([b - a for a, b in zip(first, scores, strict=True)])
+            if runs and runs is not groups[0] and {r.experiment.seed for r in runs} == {r.experiment.seed for r in groups[0]}:
+                found = paired(runs, groups[0])
                 row |= {"difference": found.middle, "low": found.low, "high": found.high, "verdict": found.verdict}
             rows.append(row)
         return pandas.DataFrame(rows)

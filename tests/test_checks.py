@@ -310,6 +310,8 @@ WRONG = [
     ("01.distinct", "never seen", lambda p, n: ((1 - p) ** n).sum()),
     ("01.distinct", "perplexity", lambda p, n: np.exp(-(p * np.log(p)).sum())),
     ("01.distinct", "", lambda p, n: 42.0),
+    ("01.distinct", "not reduced", lambda p, n: 1 - (1 - p) ** n),
+    ("01.distinct", "not reduced", lambda p, n: []),
     ("02.entropy", "multiplied", lambda x, T: softened(x, 1 / T)),
     ("02.entropy", "not softened", lambda x, T: softened(x, 1)),
     ("02.entropy", "probabilities divided", lambda x, T: -(softmax(x) / T * np.log(softmax(x) / T)).sum(-1)),

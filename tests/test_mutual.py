@@ -49,9 +49,19 @@ def test_both_are_trained_and_the_student_s_numbers_are_told():
     for step in steps:
         parts = step.values["ce"] + step.values["mutual"] + step.values["peer"]
         assert step.values["loss"] == pytest.approx(parts, rel=1e-5)
-    fresh, peer = models.student("22k", 0), models.student("22k", PEER)
-    assert not torch.equal(fresh.lm_head.weight, peer.lm_head.weight), "they begin differently"
     assert isinstance(events[-1], ev.Finished)
+    assert events[-1].cost["student_tokens"] % 2 == 0
+
+
+def test_the_peer_is_trained_too(monkeypatch: pytest.MonkeyPatch):
+    made = {}
+    real = models.student
+    monkeypatch.setattr(models, "student", lambda size, seed=0: made.setdefault(seed, real(size, seed)))
+    list(Run(TINY))
+    assert set(made) == {0, PEER}
+    for seed, model in made.items():
+        assert not torch.equal(model.lm_head.weight, real("22k", seed).lm_head.weight)
+    assert not torch.equal(real("22k", 0).lm_head.weight, real("22k", PEER).lm_head.weight), "they begin differently"
 
 
 @pytest.mark.parametrize("start", ["random", "warm"])

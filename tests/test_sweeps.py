@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+
 import pytest
 from conftest import REPOSITORY, TEACHER
 
@@ -119,18 +122,21 @@ name = "soft"
 [[arm]]
 name = "hard"
 method = "answers"
-temperature = 4.0
 """
 )
 
 
-def test_arms_are_crossed_with_the_grid_and_the_grid_has_the_last_word():
+def test_arms_are_crossed_with_the_grid():
     sweep = Sweep.from_toml(ARMS)
     assert [(arm, values["temperature"]) for arm, values in sweep.points()] == [("soft", 1.0), ("soft", 2.0), ("hard", 1.0), ("hard", 2.0)]
     assert [(r.method, r.temperature) for r in sweep.recipes()] == [("output", 1.0), ("output", 2.0), ("answers", 1.0), ("answers", 2.0)]
-    assert sweep.recipe("hard").temperature == 4.0
     with pytest.raises(LabError, match="unknown arm"):
-        sweep.recipe("medium")
+        sweep.recipe("medium", temperature=1.0)
+    for values in ({}, {"temperature": 1.0, "mix": 0.5}):
+        with pytest.raises(LabError, match="has values for temperature"):
+            sweep.recipe("hard", **values)
+    with pytest.raises(LabError, match="both set temperature"):
+        Sweep.from_toml(ARMS + "temperature = 4.0\n")
 
 
 def test_records_of_one_point(quick):
@@ -181,7 +187,26 @@ def test_drift_is_measured_against_other_seeds_and_leaves_the_record(quick):
     before = Store().find(exp).events
     drift = rerun(exp)
     assert drift.inside
-    assert drift.low <= mean(drift.recorded.skills) <= drift.high
+    scores = [mean(Store().find(exp.but(seed=seed)).skills) for seed in (0, 1, 2)]
+    half = 4.303 * statistics.stdev(scores) * math.sqrt(1 + 1 / 3)  # t for 2 degrees of freedom, one more draw
+    assert (drift.low, drift.high) == pytest.approx((statistics.fmean(scores) - half, statistics.fmean(scores) + half))
     assert Store().find(exp).events == before
     assert "inside" in repr(drift)
     assert "OUTSIDE" in repr(drift._replace(inside=False))
+
+
+def test_a_rerun_that_fails_says_so(quick, monkeypatch: pytest.MonkeyPatch):
+    exp = Sweep.from_toml(GRID).recipes()[0]
+    record(exp)
+    monkeypatch.setattr("labkit.engine.EXPLODED", 0.01)
+    with pytest.raises(LabError, match="the loss became"):
+        rerun(exp)
+
+
+def test_a_run_is_judged_by_its_own_seed_once_that_is_on_record(quick):
+    exp = Sweep.from_toml(GRID).recipes()[0]
+    record(exp.baseline().but(seed=1))
+    stand_in = record(exp).references["label budget"]
+    assert stand_in.recipe == exp.baseline().but(seed=1).recipe
+    record(exp.baseline())
+    assert record(exp).references["label budget"].recipe == exp.baseline().recipe

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labkit.claims import claims
+from labkit.court import claims
 
 HEAD = """# Claims and verdicts
 
 What is said of distillation, judged by what ships with the lab. Made by `labkit build claims`; a test compares. A band is a 95%
-t-interval of paired differences over seeds, and a claim holds only if it does under every condition listed; within 0.02 either way
-is no practical effect. The last column is other people's, cited and not checked here.
+t-interval of paired differences over seeds (over questions, where n is above 5), and a claim holds only if it does under every condition
+listed; within 0.02 either way is no practical effect. The bands are not widened for the number of conditions: with four of them and no
+effect at all, about one claim in ten would still "hold when" something. The last column is other people's, cited and not checked here.
 
 """
 

@@ -30,7 +30,7 @@ def sampling() -> list[dict]:
     teacher, paper = labkit.teacher("atlas-3m"), Atlas("half").exam(60)
     rows = []
     for kind, skills in (("open", ("open",)), ("one answer", ("recall", "reverse", "city", "element"))):
-        questions = [q for q in paper if q.skill in skills][:60]
+        questions = [q for skill in skills for q in [q for q in paper if q.skill == skill][: 60 // len(skills)]]
         for temperature in SAMPLING:
             for question, found in zip(questions, variety(teacher, questions, temperature), strict=True):
                 rows.append({"questions": kind, "T": temperature, "question": question.text, **found._asdict()})

@@ -1,4 +1,4 @@
-"""Make the recorded runs that ship in `data/records`: `labkit build records` (on 2 CPU cores about two hours, and it can be cut off:
+"""Make the recorded runs that ship in `data/records`: `labkit build records` (on 2 CPU cores about four hours, and it can be cut off:
 what this machine has on record already is not run again).
 
 The lessons' own runs, and every run of the sweeps in `data/sweeps` with the baselines they are judged by. Of each sweep the first seed

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from labkit.errors import LabError
+from labkit.errors import LabError, unknown
 from labkit.figures.pens import HAIR, INK, MUTED, PALETTE, PAPER, Pen, tint
 from labkit.figures.scales import log_domain, number, spread, ticks
 
@@ -49,6 +49,8 @@ def draw_intervals(pen: Pen, title: str, note: str, rows: Sequence[Interval], ze
     if not rows:
         raise LabError("there is nothing to draw: give at least one row.")
     known = [v for row in rows for v in (row.middle, row.low, row.high) if math.isfinite(v)] + ([zero] if zero is not None else [])
+    if not any(math.isfinite(row.middle) for row in rows):
+        raise LabError("there is nothing to draw: no row has a number.")
     low, high = min(known), max(known)
     span = (high - low) or 1.0
     left, right = low - 0.06 * span, high + 0.06 * span
@@ -83,6 +85,13 @@ def say_intervals(title: str, note: str, rows: Sequence[Interval]) -> str:
 
 def draw_bars(pen: Pen, title: str, note: str, names: Sequence[str], groups: Mapping[str, Sequence[float]]) -> None:
     """Bars side by side, a row a name; `groups` are values by whose they are, in that role's colour."""
+    for role, values in groups.items():
+        if role not in PALETTE:
+            raise unknown("role", role, PALETTE)
+        if len(values) != len(names):
+            raise LabError(f"{role} has {len(values)} values for {len(names)} names: give one for each.")
+    if not names or not groups:
+        raise LabError("there is nothing to draw: give at least one name and one group of values.")
     longest = max([1e-9, *(v for values in groups.values() for v in values if math.isfinite(v))])
     pen.frame((-0.42 * longest, 1.22 * longest), (-len(names) + 0.3, 0.75))
     pen.title(title, note)
@@ -103,7 +112,7 @@ def say_bars(title: str, note: str, names: Sequence[str], groups: Mapping[str, S
 
 def draw_lines(pen: Pen, title: str, note: str, lines: Mapping[str, Line], across: str, log: bool = False) -> None:
     """Named lines over one axis. `log`: a logarithmic axis upwards."""
-    points = [p for line in lines.values() for p in line.points if math.isfinite(p[1])]
+    points = [p for line in lines.values() for p in line.points if math.isfinite(p[1]) and (p[1] > 0 or not log)]
     if not points:
         raise LabError("there is nothing to draw: give at least one point.")
     xs, ys = [p[0] for p in points], [p[1] for p in points]
@@ -124,7 +133,11 @@ def draw_lines(pen: Pen, title: str, note: str, lines: Mapping[str, Line], acros
     pen.text(left + wide / 2, level(-0.16), across, MUTED, "center", 8.5)
     ends = []
     for name, (drawn, role, dash) in lines.items():
+        if role not in PALETTE:
+            raise unknown("role", role, PALETTE)
         kept = [p for p in drawn if math.isfinite(p[1]) and (p[1] > 0 or not log)]
+        if not kept:
+            continue
         pen.line([x for x, _ in kept], [y for _, y in kept], PALETTE[role], 2.0, dash, name=name)
         pen.dots([x for x, _ in kept], [y for _, y in kept], PALETTE[role], "o", 4)
         share = math.log(kept[-1][1] / low) / math.log(high / low) if log else (kept[-1][1] - low) / ((high - low) or 1.0)
@@ -142,6 +155,8 @@ def draw_heat(
     pen: Pen, title: str, note: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]], left: str = ""
 ) -> None:
     """A table in which more is darker; the best of every row is framed. A cell without a number says that it was not measured."""
+    if len(cells) != len(rows) or any(len(line) != len(columns) for line in cells):
+        raise LabError(f"a heat map of {len(rows)} rows and {len(columns)} columns needs as many lines of as many cells.")
     values = [c.value for line in cells for c in line if c is not None]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     pen.frame((-1.35, len(columns) + 0.1), (-len(rows) - 0.1, 1.0))

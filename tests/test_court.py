@@ -9,8 +9,10 @@ import pytest
 from conftest import REPOSITORY
 
 import labkit
-from labkit.claims import CLAIMS, claims, judge, paired, seconds_a_step
+from labkit import court
+from labkit.court import CLAIMS, Claim, Finding, claims, judge, runs_of, seconds_a_step
 from labkit.errors import LabError
+from labkit.records import paired
 from labkit.verdicts import VERDICTS, Band
 
 BETTER, WORSE = Band(0.1, 0.05, 0.15, 5), Band(-0.1, -0.15, -0.05, 5)
@@ -63,12 +65,33 @@ def test_the_committed_page_is_what_the_records_say():
     assert (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8") == recipe.page(), "run `labkit build claims`"
 
 
-def test_it_is_shown_escaped_and_in_three_columns(found):
+def test_what_was_not_measured_says_so(found):
     table = found.table()
     assert list(table.columns) == ["claim", "Atlas", "measured", "SmolLM2", "published"]
-    assert "<td" in found._repr_html_()
+    assert set(table["SmolLM2"]) == {"not measured"}
     assert len(found.markdown().splitlines()) == len(CLAIMS) + 2
     assert all(claim.text in repr(found) for claim in CLAIMS.values())
+
+
+def test_it_is_shown_escaped(monkeypatch):
+    hostile = Claim("x", "<b>T</b>", measured="a < b", published="p & q", measure=lambda: Finding({"<i>": BETTER}, "nats"))
+    monkeypatch.setattr(court, "CLAIMS", {"x": hostile})
+    shown = claims()._repr_html_()
+    assert "<b>" not in shown
+    assert "<i>" not in shown
+    assert "&lt;b&gt;T&lt;/b&gt;" in shown
+    assert "p &amp; q" in shown
+
+
+def test_a_missing_seed_is_told():
+    grid = labkit.sweep("soft")._replace(seeds=6)
+    with pytest.raises(LabError, match="5 of 6 seeds"):
+        runs_of(grid, "soft labels")
+
+
+def test_the_module_and_the_function_keep_out_of_each_other_s_way():
+    labkit.catalogue("claims")
+    assert callable(labkit.claims)
 
 
 def test_pairs_are_by_seed():

@@ -10,14 +10,14 @@ write a function that returns the effects it would have, each as a band of diffe
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit import measurements
 from labkit.atlas import CORE
 from labkit.errors import LabError
-from labkit.records import Record, mean
-from labkit.sweeps import sweep
+from labkit.records import Record, core, mean, paired
+from labkit.sweeps import Sweep, sweep
 from labkit.verdicts import Band, band
 
 if TYPE_CHECKING:
@@ -41,22 +41,21 @@ class Finding(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """text: as it is said. measured: which difference is taken. sweeps, tables: what it is read from. published: elsewhere, cited."""
+    """text: as it is said. measured: which difference is taken. published: elsewhere, cited."""
 
     name: str
     text: str
     measured: str
     published: str
-    reads: tuple[str, ...]
     measure: Callable[[], Finding]
 
 
 CLAIMS: dict[str, Claim] = {}
 
 
-def claim(name: str, text: str, *, measured: str, published: str, reads: Sequence[str]):
+def claim(name: str, text: str, *, measured: str, published: str):
     def add(measure: Callable[[], Finding]) -> Callable[[], Finding]:
-        CLAIMS[name] = Claim(name, text, measured, published, tuple(reads), measure)
+        CLAIMS[name] = Claim(name, text, measured, published, measure)
         return measure
 
     return add
@@ -136,22 +135,18 @@ def _told(effects: Mapping[str, Band]) -> str:
 # ---- reading the records -----------------------------------------------------------------------------------------------------------
 
 
-def core(record: Record) -> float:
-    return mean(record.skills)
-
-
-def paired(runs: Sequence[Record], others: Sequence[Record], score: Callable[[Record], float] = core) -> Band:
-    """What the first runs have more of than the others, seed by seed. Raises `LabError` if a seed of either is not on record."""
-    mine, theirs = ({r.experiment.seed: score(r) for r in records} for records in (runs, others))
-    if not mine or mine.keys() != theirs.keys():
-        raise LabError(f"seeds {sorted(mine)} and {sorted(theirs)} cannot be paired: `labkit sweep` runs what is missing.")
-    return band([mine[seed] - theirs[seed] for seed in mine])
+def runs_of(grid: Sweep, arm: str = "", **values: Any) -> list[Record]:
+    """A point's runs, every seed of them. Raises `LabError` if one is missing."""
+    found = grid.records(arm, **values)
+    if len(found) < grid.seeds:
+        raise LabError(f"{len(found)} of {grid.seeds} seeds of {grid.recipe(arm, **values).recipe!r} are on record: run the sweep.")
+    return found
 
 
 def ladder(arm: str, against: str) -> dict[str, Band]:
     """An arm of the ladder less another, from both starts, on equal questions and in equal time."""
     return {
-        f"{start} start, equal {equal}": paired(grid.records(f"{arm}, {start}"), grid.records(f"{against}, {start}"))
+        f"{start} start, equal {equal}": paired(runs_of(grid, f"{arm}, {start}"), runs_of(grid, f"{against}, {start}"))
         for equal, grid in (("questions", sweep("ladder")), ("time", sweep("ladder_time")))
         for start in STARTS
     }
@@ -160,7 +155,7 @@ def ladder(arm: str, against: str) -> dict[str, Band]:
 def cost_ratio(arm: str, against: str, start: str = "random") -> float:
     """How much longer an arm's step takes than another's; the first seed of every arm was run alone on the machine."""
     grid = sweep("ladder")
-    mine, theirs = (seconds_a_step(grid.records(f"{name}, {start}")[0]) for name in (arm, against))
+    mine, theirs = (seconds_a_step(runs_of(grid, f"{name}, {start}")[0]) for name in (arm, against))
     return mine / theirs
 
 
@@ -179,29 +174,27 @@ def seconds_a_step(record: Record) -> float:
     "output",
     "Output distillation: low cost, good quality.",
     measured="mean core skill of soft labels less that of the same student on 300 gold labels",
-    published="GPT-2 on Dolly: word-level KD 22.8 ROUGE-L, plain fine-tuning 23.2 (Gu et al. 2023, arXiv 2306.08543)",
-    reads=("ladder",),
+    published="GPT-2 on Dolly: word-level KD 22.8 ROUGE-L, plain fine-tuning 23.3 (Gu et al. 2023, arXiv 2306.08543)",
 )
 def output() -> Finding:
     grid = sweep("ladder")
     effects = {}
     for start in STARTS:
-        runs = grid.records(f"output, {start}")
+        runs = runs_of(grid, f"output, {start}")
         effects[f"{start} start"] = band([core(r) - mean(r.references["label budget"].skills) for r in runs])
     cost = cost_ratio("output", "hard answers")
-    return Finding(effects, "points of 1", f"A step takes {cost:.2f} times as long as one on hard labels.")
+    return Finding(effects, "points of 1", f"A step takes {cost:.1f} times as long as one on hard labels.")
 
 
 @claim(
     "feature",
     "Feature distillation: medium cost, better quality.",
     measured="mean core skill of soft labels and hidden states less that of soft labels alone",
-    published="ResNets on CIFAR-10: +0.18 and +0.30 points over logit KD (arXiv 2605.31191); TinyBERT, MiniLM: gains with other losses",
-    reads=("ladder", "ladder_time"),
+    published="ResNets on CIFAR-10: level with or above logit KD in two of three pairs, by fractions of a point (arXiv 2605.31191)",
 )
 def feature() -> Finding:
     return Finding(
-        ladder("hidden states", "output"), "points of 1", f"A step takes {cost_ratio('hidden states', 'output'):.2f} times as long."
+        ladder("hidden states", "output"), "points of 1", f"A step takes {cost_ratio('hidden states', 'output'):.1f} times as long."
     )
 
 
@@ -210,15 +203,14 @@ def feature() -> Finding:
     "Sequence-level distillation: low cost, good quality.",
     measured="mean core skill on the teacher's greedy text less that on its soft labels",
     published="En-De, greedy: word-level KD 15.4 BLEU, sequence-level 18.9 (Kim & Rush 2016, arXiv 1606.07947)",
-    reads=("ladder", "ladder_time"),
 )
 def sequence() -> Finding:
     closed = [skill for skill in CORE if skill != "open"]
     grid = sweep("ladder")
-    text, soft = (grid.records(f"{arm}, warm") for arm in ("teacher's text", "output"))
+    text, soft = (runs_of(grid, f"{arm}, warm") for arm in ("teacher's text", "output"))
     without = paired(text, soft, lambda r: mean(r.skills, closed))
     cost = cost_ratio("teacher's text", "output")
-    beside = f"A step takes {cost:.2f} times as long. Without open questions, warm start, equal questions: "
+    beside = f"A step takes {cost:.1f} times as long. Without open questions, warm start, equal questions: "
     return Finding(ladder("teacher's text", "output"), "points of 1", f"{beside}{without.middle:+.2f} ({without.verdict}).")
 
 
@@ -227,7 +219,6 @@ def sequence() -> Finding:
     "Online distillation: high cost, best quality.",
     measured="mean core skill of online runs (half of the answers the student's own) less that of soft labels on the teacher's answers",
     published="GKD: 1.7 to 2.1 times the gain of KD on fixed text, at 1.8 to 2.2 times the compute (Agarwal et al. 2023, arXiv 2306.13649)",
-    reads=("ladder", "ladder_time"),
 )
 def online() -> Finding:
     random, warm = (cost_ratio("online", "output", start) for start in ("random", "warm"))
@@ -243,16 +234,15 @@ def online() -> Finding:
     "80% of its quality at 10% of the cost.",
     measured="what a student of 7% of the teacher's parameters reaches, less 0.80",
     published="DistilBERT: 97% of BERT on GLUE with 60% of its parameters (Sanh et al. 2019, arXiv 1910.01108)",
-    reads=("minute",),
 )
 def a_tenth_of_the_cost() -> Finding:
-    runs = sweep("minute").records("soft labels")
+    runs = runs_of(sweep("minute"), "soft labels")
     effects = {
         "as student / teacher": band([r.recovery().ratio - 0.8 for r in runs]),
         "as recovery over 300 gold labels": band([r.recovery().mean - 0.8 for r in runs]),
     }
-    steps = sum(r.skills["chain"] / r.references["teacher"].skills["chain"] for r in runs) / len(runs)
-    return Finding(effects, "share of 1", f"On chains of sums it reaches {steps:.0%} of the teacher.")
+    chains = sum(r.skills["chain"] / r.references["teacher"].skills["chain"] for r in runs) / len(runs)
+    return Finding(effects, "share of 1", f"On chains of sums it reaches {chains:.0%} of the teacher.")
 
 
 @claim(
@@ -260,46 +250,44 @@ def a_tenth_of_the_cost() -> Finding:
     "Soft targets contain more information than hard labels.",
     measured="the same 2,000 questions and steps, soft labels less one sampled answer each",
     published="Hinton et al. 2015, arXiv 1503.02531: 3% of speech data with soft targets nearly reaches the accuracy of all of it",
-    reads=("soft",),
 )
 def soft_targets() -> Finding:
     grid = sweep("soft")
-    soft, hard, many = (grid.records(arm) for arm in ("soft labels", "1 answer", "16 answers"))
+    soft, hard, many = (runs_of(grid, arm) for arm in ("soft labels", "1 answer", "16 answers"))
     effects = {
         "questions with one right answer": paired(soft, hard, lambda r: mean(r.skills, ONE_ANSWER)),
         "questions with many: mass on right answers": paired(soft, hard, lambda r: r.evaluations[-1].open["validity"]),
         "agreement with the teacher": paired(soft, hard, lambda r: r.evaluations[-1].fidelity["agreement"]),
-        "KL to the teacher, nats less": paired(hard, soft, lambda r: r.evaluations[-1].fidelity["kl"]),
     }
+    kl = paired(soft, hard, lambda r: r.evaluations[-1].fidelity["kl"])
     left = paired(soft, many, lambda r: r.evaluations[-1].open["validity"])
-    return Finding(
-        effects, "points of 1", f"Against 16 sampled answers a question, on open questions: {left.middle:+.2f} ({left.verdict})."
+    beside = (
+        f"KL to the teacher: {kl.middle:+.2f} nats. Against 16 answers a question, on open questions: {left.middle:+.2f} ({left.verdict})."
     )
+    return Finding(effects, "points of 1", beside)
 
 
 @claim(
     "T from 2 to 4",
     "T = 2 to 4 is typical.",
-    measured="mean core skill at T = 2 less that at T = 1, forward KL",
+    measured="does it pay: mean core skill at T = 2, and at T = 4, less that at T = 1, forward KL",
     published="MNIST 20, speech 2, 30-unit nets 2.5 to 4 (Hinton et al. 2015, arXiv 1503.02531); language models mostly 1",
-    reads=("temperature",),
 )
 def typical() -> Finding:
     grid = sweep("temperature")
 
     def at(size: str, start: str, temperature: float) -> list[Record]:
-        return grid.records(size, start=start, temperature=temperature, divergence="forward_kl")
+        return runs_of(grid, size, start=start, temperature=temperature, divergence="forward_kl")
 
-    pairs = {f"{size}, {start} start": (at(size, start, 2.0), at(size, start, 1.0)) for size in grid.arms for start in STARTS}
-    return Finding({condition: paired(*runs) for condition, runs in pairs.items()}, "points of 1")
+    conditions = [(T, size, start) for T in (2.0, 4.0) for size in grid.arms for start in STARTS]
+    return Finding({f"T = {T:g}, {z}, {s} start": paired(at(z, s, T), at(z, s, 1.0)) for T, z, s in conditions}, "points of 1")
 
 
 @claim(
     "higher T",
     "A higher temperature reveals the model's uncertainty.",
-    measured="of the mass beside the first guess, the share on other right answers: at T = 4 less at T = 1, open questions",
+    measured="of the mass beside the first guess, the share on tokens that begin other right answers, at T = 4 less at T = 1",
     published="Hinton et al. 2015: very small probabilities carry the similarity structure, and noise, since little constrains them",
-    reads=("beneath",),
 )
 def higher_temperature() -> Finding:
     at = {T: {row["question"]: row["valid"] for row in measurements.rows("beneath") if row["T"] == T} for T in (1.0, 4.0)}
@@ -314,7 +302,6 @@ def higher_temperature() -> Finding:
     "Temperature controls response diversity.",
     measured="different answers among 16 samples a question, at sampling temperature 1.5 less at 0.5",
     published="Kim & Rush 2016 train on the mode; Alpaca samples its 52,000 answers",
-    reads=("sampling",),
 )
 def diversity() -> Finding:
     rows = measurements.rows("sampling")
@@ -332,12 +319,11 @@ def diversity() -> Finding:
     "The student's quality is bounded by the teacher.",
     measured="mean core skill of a teacher that is wrong about half the time, less that of its student",
     published="born-again networks of the same size pass their teachers (Furlanello et al. 2018, arXiv 1805.04770)",
-    reads=("bounded",),
 )
 def bounded() -> Finding:
     grid = sweep("bounded")
     words = {0.0: "soft labels alone", 0.25: "a quarter of the loss on 300 gold labels"}
     effects = {
-        words[mix]: band([mean(r.references["teacher"].skills) - core(r) for r in grid.records(mix=mix)]) for mix in grid.grid["mix"]
+        words[mix]: band([mean(r.references["teacher"].skills) - core(r) for r in runs_of(grid, mix=mix)]) for mix in grid.grid["mix"]
     }
     return Finding(effects, "points of 1")
