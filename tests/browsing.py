@@ -72,12 +72,17 @@ def opened(address: str, notebook: str = "00_distil_in_a_minute.ipynb", height: 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         page = browser.new_page(viewport={"width": 1500, "height": height})
-        page.set_default_timeout(90_000)
-        page.goto(f"{address}/lab/tree/notebooks/{notebook}?reset")
-        page.wait_for_selector(".jp-Notebook .jp-Cell")
-        page.wait_for_function(_KERNEL_IS_IDLE)
+        visit(page, address, notebook)
         yield page
         browser.close()
+
+
+def visit(page, address: str, notebook: str) -> None:
+    """Open a notebook on this page, and wait until its kernel is idle."""
+    page.set_default_timeout(90_000)
+    page.goto(f"{address}/lab/tree/notebooks/{notebook}?reset")
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_function(_KERNEL_IS_IDLE)
 
 
 def run_cell(page, number: int) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
-from browsing import board, jupyterlab, opened, press, run_cell, slider, step_of, wait_for_state, wait_for_step
+from browsing import ROOT, board, jupyterlab, opened, press, run_cell, slider, step_of, visit, wait_for_state, wait_for_step
 
 pytestmark = pytest.mark.browser
 
@@ -14,9 +15,15 @@ ARTIFACTS = Path(__file__).parent / "artifacts"
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def address(tmp_path_factory):
     ARTIFACTS.mkdir(exist_ok=True)
-    with jupyterlab(tmp_path_factory.mktemp("lab")) as address, opened(address) as page:
+    with jupyterlab(tmp_path_factory.mktemp("lab")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def page(address):
+    with opened(address) as page:
         yield page
 
 
@@ -81,3 +88,31 @@ def test_describe_key_speaks_the_state(page):
     board(page).focus()
     page.keyboard.press("d")
     page.wait_for_function("document.querySelector('.dlab .dlab-described').textContent.length > 40")
+
+
+@pytest.fixture(scope="module")
+def anatomy(address, page):
+    other = page.context.browser.new_page(viewport={"width": 1500, "height": 1100})
+    page.close()
+    visit(other, address, "03_loss_anatomy.ipynb")
+    return other
+
+
+def test_another_lesson_opens_on_its_recording(anatomy):
+    run_cell(anatomy, 1)
+    board(anatomy).wait_for()
+    anatomy.wait_for_function("Number(document.querySelector('.dlab')?.dataset.klPoints ?? 0) > 20")
+    assert anatomy.get_by_role("combobox", name="Divergence").first.input_value() == "reverse_kl"
+
+
+def test_the_lens_follows_its_controls(anatomy):
+    cells = json.loads((ROOT / "notebooks" / "03_loss_anatomy.ipynb").read_text())["cells"]
+    run_cell(anatomy, next(i for i, cell in enumerate(cells) if cell["id"] == "open-lens"))
+    said = anatomy.locator("[role='status']", has_text="Look for")
+    said.wait_for()
+    assert "the first answer token is never taught" in said.inner_text()
+    anatomy.get_by_role("combobox", name="Convention").select_option("divided twice  (bug)")
+    anatomy.locator("img[alt^='divided twice']").wait_for()
+    assert "100 to 1,000 times smaller" in said.inner_text()
+    assert anatomy.locator(".jp-OutputArea-output [role='alert']", has_text="Error").count() == 0
+    anatomy.screenshot(path=ARTIFACTS / "lens.png")
