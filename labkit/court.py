@@ -127,7 +127,8 @@ def claims() -> Claims:
 
 def _told(effects: Mapping[str, Band]) -> str:
     def one(effect: Band) -> str:
-        return f"{effect.middle:+.2f} ({effect.low:+.2f} to {effect.high:+.2f}, n = {effect.n})".replace("-", "\u2212")
+        middle, low, high = (f"{round(value, 2) + 0.0:+.2f}".replace("-", "\u2212") for value in effect[:3])  # no minus nought
+        return f"{middle} ({low} to {high}, n = {effect.n})"
 
     return "; ".join(f"{condition}: {one(effect)}" for condition, effect in effects.items())
 
