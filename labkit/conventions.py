@@ -88,8 +88,10 @@ def _check(teacher: Tensor, student: Tensor, mask: Tensor, temperature: float) -
         raise LabError(f"the mask is of {mask.dtype}, which would pick rows by number: give True or False, as in mask.bool().")
     if not bool(mask.any()):
         raise LabError("the mask marks no answer token, so there is nothing to score: True where the next token belongs to an answer.")
-    if not temperature > 0:
-        raise LabError(f"temperature={temperature:g} must be above 0.")
+    if not 0 < temperature < float("inf"):
+        raise LabError(f"temperature={temperature:g} must be a number above 0.")
+    if not (teacher.is_floating_point() and student.is_floating_point()):
+        raise LabError(f"logits are of {teacher.dtype} and {student.dtype}: give floating-point logits, as a model does.")
 
 
 def _value_and_gradient(loss: Loss, teacher: Tensor, student: Tensor, mask: Tensor, temperature: float) -> tuple[float, Tensor]:
@@ -172,7 +174,7 @@ def _per_row(teacher, student, mask, temperature):
     "mean over the vocabulary too",
     kind="definition",
     used_by="reduction='mean' in PyTorch's KLDivLoss; Model-Optimizer's default",
-    source="modelopt/torch/distill/losses.py",
+    source="modelopt/torch/distill/losses.py (some versions say batchmean)",
     symptom="smaller by the size of the vocabulary, so that it vanishes beside any other term",
 )
 def _over_vocabulary(teacher, student, mask, temperature):

@@ -49,7 +49,7 @@ def variety(
 @torch.no_grad()
 def beside_the_top(model: LlamaForCausalLM, questions: Sequence[Question], temperature: float) -> list[float]:
     """For each question with many right answers: of the probability beside the first token the model likes best, softened at
-    `temperature`, the share on tokens that begin another right answer. Chance is the share of the vocabulary that does."""
+    `temperature`, the share on tokens that begin another answer it was taught. Chance is the share of the vocabulary that does."""
     found = []
     for question, prompt in zip(questions, tokenizer().prompts([q.text for q in questions]), strict=True):
         soft = soften(model(torch.tensor([prompt], device=model.device)).logits[0, -1].float(), temperature)

@@ -15,6 +15,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from labkit import events as ev
@@ -215,12 +216,14 @@ class Store:
             name += f"-{hashlib.blake2b(story.encode(), digest_size=4).hexdigest()}"
         return record.save(self.own / f"{name}.jsonl.gz")
 
-    def references(self, experiment: Experiment, seeds: Sequence[int] = range(5)) -> Iterator[ev.Reference | ev.Warned]:
+    def references(
+        self, experiment: Experiment, seeds: Sequence[int] = range(5), have: Mapping[str, ev.Reference] = MappingProxyType({})
+    ) -> Iterator[ev.Reference | ev.Warned]:
         """The baselines on record: the run with this very seed or, failing that, the mean over other seeds. A damaged record
-        is told and left out."""
+        is told and left out, and so are those one has already, of this very seed."""
         for name in BASELINES:
             recipe = experiment.baseline(name)  # type: ignore[arg-type]
-            if recipe.key == experiment.key:
+            if recipe.key == experiment.key or (name in have and have[name].recipe == recipe.recipe):
                 continue
             try:
                 own = self.find(recipe)

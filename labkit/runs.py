@@ -57,7 +57,7 @@ def record(
     experiment = (experiment or Experiment()).but(**changes)
     found = None if fresh else Store().find(experiment)
     if found is not None and found.complete:
-        for known in Store().references(experiment):
+        for known in Store().references(experiment, have=found.references):
             if isinstance(known, ev.Reference) and known.recipe != getattr(found.references.get(known.name), "recipe", None):
                 found.add(known)  # it was not there when the run was, or only another seed's was
         return found
@@ -92,7 +92,7 @@ class Comparison(NamedTuple):
 
         rows = []
         for experiment, runs, found in zip(self.experiments, self.records, [None, *self.differences()], strict=True):
-            recovered = [r.recovery().mean for r in runs if "label budget" in r.references]
+            recovered = [r.recovery().mean for r in runs if {"label budget", "teacher"} <= r.references.keys()]
             rows.append(
                 {
                     "recipe": experiment.recipe,
@@ -158,6 +158,8 @@ class Drift(NamedTuple):
 def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.Event], None] | None = None) -> Drift:
     """Run a recorded recipe again, here and now, and say how far it drifted; the record stays as it is. `steps` runs only the first of
     them. Raises `LabError` if the recipe is not on record."""
+    if steps is not None and steps < 1:
+        raise LabError(f"steps={steps} must be at least 1; leave it out for the whole run.")
     recorded = Store().find(experiment)
     if recorded is None or not recorded.complete:
         raise LabError(
@@ -170,10 +172,10 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
             watch(event)
         if isinstance(event, ev.Failed):
             raise LabError(f"{event.message.rstrip('.')}. {event.advice}")
-        if steps is not None and len(fresh.steps) >= steps:
+        if steps is not None and steps <= len(fresh.steps) < experiment.steps:
             break
-    both = zip(fresh.steps, recorded.steps, strict=False)
-    loss = max((abs(now.values["loss"] / then.values["loss"] - 1) for now, then in both), default=math.nan)
+    then = {step.step: step.values["loss"] for step in recorded.steps}
+    loss = max((abs(now.values["loss"] / then[now.step] - 1) for now in fresh.steps if now.step in then), default=math.nan)
     seeds = [mean(r.skills) for seed in range(5) if (r := Store().find(experiment.but(seed=seed))) and r.complete]
     if len(seeds) < 3 or not fresh.complete:
         return Drift(recorded, fresh, loss, math.nan, math.nan, None)

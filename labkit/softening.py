@@ -1,7 +1,7 @@
 """What temperature does to a distribution and to the gradient it gives: pure functions on logits, in nats.
 
 soften(logits_N_V, 4.0)                     # softmax(logits / T)
-entropy(logits_N_V, 4.0)                    # grows with T: dH/dT = Var(logits) / T^3
+entropy(logits_N_V, 4.0)                    # grows with T: dH/dT = Var(logits) / T^3, under the softened distribution
 gradient_size(teacher_N_V, student_N_V, 4.0)    # of KL at T, without any power of T: it falls as 1/T^2 once T is large
 """
 
@@ -25,8 +25,8 @@ def soften(logits_N_V: Tensor, temperature: float) -> Tensor:
 
 def entropy(logits_N_V: Tensor, temperature: float) -> Tensor:
     """Entropy of the softened distribution."""
-    soft = soften(logits_N_V, temperature)
-    return -(soft * soft.clamp(min=1e-38).log()).sum(-1)
+    soft = soften(logits_N_V.float() if logits_N_V.dtype.itemsize < 4 else logits_N_V, temperature)
+    return -soft.xlogy(soft).sum(-1)
 
 
 def gradient_size(teacher_logits_N_V: Tensor, student_logits_N_V: Tensor, temperature: float) -> Tensor:

@@ -63,6 +63,10 @@ class Sweep(NamedTuple):
         for section in told:
             if section not in SECTIONS:
                 raise unknown("section", section, SECTIONS)
+            if section != "arm" and not isinstance(told[section], dict):
+                raise LabError(f"[{section}] must be one table of fields, as in [grid] and, under it, temperature = [1.0, 2.0].")
+        if extra := [name for name in told.get("sweep", {}) if name != "seeds"]:
+            raise unknown("field of [sweep]", extra[0], ("seeds",))
         grid, seeds = told.get("grid", {}), told.get("sweep", {}).get("seeds", 3)
         arms = told.get("arm", [])
         if not (grid or arms) or not all(isinstance(values, list) and values for values in grid.values()):
@@ -70,7 +74,7 @@ class Sweep(NamedTuple):
         names = [arm.get("name") for arm in arms] if isinstance(arms, list) and all(isinstance(arm, dict) for arm in arms) else [None]
         if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
             raise LabError('every [[arm]] of a sweep needs a name of its own, as in name = "online", and then its fields.')
-        if not isinstance(seeds, int) or seeds < 1:
+        if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
             raise LabError(f"seeds={seeds!r} must be a whole number, at least 1 (3 for a look, 5 for a claim).")
         named = {arm["name"]: {field: value for field, value in arm.items() if field != "name"} for arm in arms}
         sweep = cls(Experiment().but(**told.get("experiment", {})), grid, seeds, named or {"": {}})

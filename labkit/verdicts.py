@@ -42,6 +42,8 @@ def band(differences: Sequence[float]) -> Band:
     """The 95% t-interval of paired differences. Raises `LabError` for none at all."""
     if not differences:
         raise LabError("no differences to make a band of: at least one pair of runs is needed.")
+    if not all(map(math.isfinite, differences)):
+        raise LabError(f"differences {list(differences)[:5]} hold what is no number: a run without a score has no band.")
     n, middle = len(differences), statistics.fmean(differences)
     if n == 1:
         return Band(middle, math.nan, math.nan, 1)

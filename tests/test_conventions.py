@@ -124,6 +124,8 @@ def test_bad_input(case):
         reading("per row", teacher, student[..., :5], mask, 1.0)
     with pytest.raises(LabError, match=r"mask\.bool\(\)"):
         readings(teacher, student, mask.int())
+    with pytest.raises(LabError, match="floating-point"):
+        readings(teacher.int(), student.int(), mask)
     with pytest.raises(LabError, match="above 0"):
         readings(teacher, student, mask, 0.0)
     with pytest.raises(LabError, match="unknown convention"):

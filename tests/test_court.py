@@ -24,7 +24,7 @@ UNSURE, NOTHING = Band(0.02, -0.05, 0.09, 5), Band(0.0, -0.01, 0.01, 5)
     [
         ([BETTER, BETTER], "holds"),
         ([BETTER, UNSURE], "holds when: a"),
-        ([BETTER, WORSE], "holds when: a"),
+        ([BETTER, WORSE], "holds when: a (the opposite when: b)"),
         ([WORSE, UNSURE], "does not hold"),
         ([NOTHING, UNSURE], "does not hold"),
         ([NOTHING, NOTHING], "no practical effect"),

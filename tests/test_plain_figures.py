@@ -73,3 +73,21 @@ def test_nothing_to_draw_is_said():
         figures.intervals("Title", "note", [])
     with pytest.raises(LabError, match="at least one point"):
         figures.lines("Title", "note", {"x": Line([(1, math.nan)])}, "T")
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: figures.bars("t", "n", [], {}), "at least one name"),
+        (lambda: figures.bars("t", "n", ["a"], {"nobody": [1.0]}), "unknown role"),
+        (lambda: figures.bars("t", "n", ["a", "b"], {"teacher": [1.0]}), "1 values for 2 names"),
+        (lambda: figures.intervals("t", "n", [Interval("x", 0.1, role="nobody")]), "unknown role"),
+        (lambda: figures.intervals("t", "n", [Interval("x", math.nan)]), "no row has a number"),
+        (lambda: figures.heat("t", "n", ["a"], ["x", "y"], [[Cell(0.1)]]), "2 columns"),
+        (lambda: figures.heat("t", "n", ["a"], ["x"], [[Cell(math.nan)]]), "given as None"),
+        (lambda: figures.lines("t", "n", {"x": Line([(1, 0.0)])}, "T", log=True), "at least one point"),
+    ],
+)
+def test_bad_input_is_told(call, words: str):
+    with pytest.raises(LabError, match=words):
+        call()

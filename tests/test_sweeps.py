@@ -99,6 +99,9 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(quick):
         ("temperature = [1.0, 2.0]", "seed = [1]", "unknown field 'seed'"),
         ("seeds = 2", "seeds = 0", "at least 1"),
         ("[grid]", "[grid", "cannot read the sweep"),
+        ("[grid]", "[[grid]]", "must be one table"),
+        ("seeds = 2", "seed = 2", "Did you mean 'seeds'"),
+        ("seeds = 2", "seeds = true", "at least 1"),
     ],
 )
 def test_bad_input_is_told_before_anything_runs(old: str, new: str, words: str):
@@ -174,6 +177,8 @@ def test_drift_is_measured_against_other_seeds_and_leaves_the_record(quick):
     with pytest.raises(LabError, match="not on record"):
         rerun(exp)
     record(exp)
+    with pytest.raises(LabError, match="at least 1"):
+        rerun(exp, steps=0)
     part = rerun(exp, steps=4)
     assert len(part.fresh.steps) == 4
     assert part.loss < 1e-5, "the same machine, the same numbers but for the order of sums"

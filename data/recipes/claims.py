@@ -10,8 +10,10 @@ HEAD = """# Claims and verdicts
 
 What is said of distillation, judged by what ships with the lab. Made by `labkit build claims`; a test compares. A band is a 95%
 t-interval of paired differences over seeds (over questions, where n is above 5), and a claim holds only if it does under every condition
-listed; within 0.02 either way is no practical effect. The bands are not widened for the number of conditions: with four of them and no
-effect at all, about one claim in ten would still "hold when" something. The last column is other people's, cited and not checked here.
+listed; within 0.02 either way is no practical effect. The bands are not widened for the number of conditions: with no
+effect at all, about one claim in ten with four of them, and up to one in four with twelve, would still "hold when" something. The ladder's
+rates were chosen on one of its five seeds. Equal time counts what a run does itself: the teacher's cached labels and its written text are
+at hand and free, its hidden states are worked out in the run. The last column is other people's, cited and not checked here.
 
 """
 

@@ -42,7 +42,8 @@ def build(folder: Path) -> None:
     for lesson in LESSONS.values():
         if lesson.experiment.start == "warm":
             recipe = warm_recipe(lesson.experiment, lesson.experiment.seed)
-            shutil.copy(made_here("starts") / f"{recipe.key}.safetensors", starts)
+            if (own := made_here("starts") / f"{recipe.key}.safetensors").exists():  # else the shipped one was used
+                shutil.copy(own, starts)
     for old in set(folder.glob("*.jsonl.gz")) - {folder / f"{recipe.key}.jsonl.gz" for recipe in ships}:
         old.unlink()  # made by an earlier recipe, or with another teacher
     seal(folder)

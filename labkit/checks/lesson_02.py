@@ -30,7 +30,10 @@ def entropy(answer: Any) -> Verdict:
 
     right = of(logits / T)
     if close(got, right):
-        return Verdict(True, "it grows with T, from 0 near T = 0 to log of the vocabulary: dH/dT = Var(logits) / T^3, never negative.")
+        return Verdict(
+            True,
+            "it grows with T, from 0 near T = 0 to log V: dH/dT = Var(logits) / T^3, under the softened distribution, is never negative.",
+        )
     if got.shape != right.shape:
         raise NotYet(
             f"it returns shape {got.shape} and should return one number a row, {right.shape}: sum over the last axis.", "wrong shape"

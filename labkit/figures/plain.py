@@ -62,6 +62,8 @@ def draw_intervals(pen: Pen, title: str, note: str, rows: Sequence[Interval], ze
     if zero is not None:
         pen.line([zero, zero], [0.5, -len(rows) + 0.5], MUTED, 1.0, "dot")
     for i, row in enumerate(rows):
+        if row.role not in PALETTE:
+            raise unknown("role", row.role, PALETTE)
         y, colour = -float(i), PALETTE[row.role]
         pen.line([left, right], [y, y], HAIR, 0.8)
         if math.isfinite(row.low):
@@ -83,8 +85,7 @@ def say_intervals(title: str, note: str, rows: Sequence[Interval]) -> str:
     return f"{title}, {note}: {'; '.join(parts)}."
 
 
-def draw_bars(pen: Pen, title: str, note: str, names: Sequence[str], groups: Mapping[str, Sequence[float]]) -> None:
-    """Bars side by side, a row a name; `groups` are values by whose they are, in that role's colour."""
+def _check_bars(names: Sequence[str], groups: Mapping[str, Sequence[float]]) -> None:
     for role, values in groups.items():
         if role not in PALETTE:
             raise unknown("role", role, PALETTE)
@@ -92,6 +93,11 @@ def draw_bars(pen: Pen, title: str, note: str, names: Sequence[str], groups: Map
             raise LabError(f"{role} has {len(values)} values for {len(names)} names: give one for each.")
     if not names or not groups:
         raise LabError("there is nothing to draw: give at least one name and one group of values.")
+
+
+def draw_bars(pen: Pen, title: str, note: str, names: Sequence[str], groups: Mapping[str, Sequence[float]]) -> None:
+    """Bars side by side, a row a name; `groups` are values by whose they are, in that role's colour."""
+    _check_bars(names, groups)
     longest = max([1e-9, *(v for values in groups.values() for v in values if math.isfinite(v))])
     pen.frame((-0.42 * longest, 1.22 * longest), (-len(names) + 0.3, 0.75))
     pen.title(title, note)
@@ -106,6 +112,7 @@ def draw_bars(pen: Pen, title: str, note: str, names: Sequence[str], groups: Map
 
 
 def say_bars(title: str, note: str, names: Sequence[str], groups: Mapping[str, Sequence[float]]) -> str:
+    _check_bars(names, groups)
     rows = [f"{name}: " + ", ".join(f"{role} {values[i]:.3f}" for role, values in groups.items()) for i, name in enumerate(names)]
     return f"{title}, {note}. {'; '.join(rows)}."
 
@@ -151,12 +158,18 @@ def say_lines(title: str, note: str, lines: Mapping[str, Line], across: str) -> 
     return f"{title}, {note}, over {across}. {'; '.join(rows)}."
 
 
+def _check_heat(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> None:
+    if len(cells) != len(rows) or any(len(line) != len(columns) for line in cells):
+        raise LabError(f"a heat map of {len(rows)} rows and {len(columns)} columns needs as many lines of as many cells.")
+    if any(cell is not None and not math.isfinite(cell.value) for line in cells for cell in line):
+        raise LabError("a cell without a number is given as None, and is then shown as not measured.")
+
+
 def draw_heat(
     pen: Pen, title: str, note: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]], left: str = ""
 ) -> None:
     """A table in which more is darker; the best of every row is framed. A cell without a number says that it was not measured."""
-    if len(cells) != len(rows) or any(len(line) != len(columns) for line in cells):
-        raise LabError(f"a heat map of {len(rows)} rows and {len(columns)} columns needs as many lines of as many cells.")
+    _check_heat(rows, columns, cells)
     values = [c.value for line in cells for c in line if c is not None]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     pen.frame((-1.35, len(columns) + 0.1), (-len(rows) - 0.1, 1.0))
@@ -182,6 +195,8 @@ def draw_heat(
 
 
 def say_heat(title: str, note: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> str:
+    _check_heat(rows, columns, cells)
+
     def say(cell: Cell | None) -> str:
         if cell is None:
             return "not measured"

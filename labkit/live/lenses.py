@@ -110,7 +110,7 @@ class TemperatureLens(_Lens):
         names = [tokenizer().token(int(t)).strip() + (" \u2713" if int(t) in right else "") for t in top]
         drawing = figures.bars(
             f"{text}  T = {T:g}",
-            "first token of the teacher's answer: softened (violet), at T = 1 (grey); \u2713 begins a right answer",
+            "first token of the teacher's answer: softened (violet), at T = 1 (grey); \u2713 begins an answer it was taught",
             names,
             {"teacher": soft[top].tolist(), "ghost": plain[top].tolist()},
         )
@@ -122,7 +122,7 @@ class TemperatureLens(_Lens):
         most, share = float(torch.tensor(float(len(soft))).log()), valid / rest if rest > 0 else 0.0
         sentence = (
             f"Entropy <b>{float(entropy(teacher, T)):.2f} nats</b> (of at most {most:.2f}). Beside the first guess lies {rest:.3f} of the "
-            f"mass; {share:.0%} of that begins another right answer.<br>Gradient without the factor T\u00b2, beside that at T = 1: "
+            f"mass; {share:.0%} of that begins another answer it was taught.<br>Gradient without the factor T\u00b2, beside that at T = 1: "
             f"<b>{shrink['fresh']:.3f}</b> for a fresh student, <b>{shrink['trained']:.3f}</b> for a trained one; "
             f"1/T\u00b2 would be {1 / T**2:.3f}."
         )
