@@ -34,6 +34,8 @@ losses = [event.values["loss"] for event in run if isinstance(event, ev.Step)]
 total = float(sum(p.double().abs().sum() for p in run.student.parameters()))
 if int(os.environ.get("RANK", 0)) == 0:
     print(json.dumps({"losses": losses, "total": total, "processes": int(os.environ.get("WORLD_SIZE", 1))}))
+torch.distributed.barrier()  # neither leaves while the other still talks to it, which would abort it
+torch.distributed.destroy_process_group()
 """
 
 
