@@ -152,11 +152,11 @@ def test_a_damaged_archive_is_named(tmp_path: Path):
 
 def test_every_flipped_byte_of_an_archive_is_seen(tmp_path: Path):
     path = Record(story()).save(tmp_path / "run.jsonl.gz")
-    raw, seen = path.read_bytes(), 0
+    raw, whole, seen = path.read_bytes(), load(path).events, 0
     for place in range(10, len(raw), 7):  # after the header, where gzip itself ignores a few bytes
         path.write_bytes(raw[:place] + bytes([raw[place] ^ 0x10]) + raw[place + 1 :])
         try:
-            assert load(path).events == story(), place  # a few bits of an archive mean nothing
+            assert load(path).events == whole, place  # the bits that fill the last byte mean nothing
         except DataError:
             seen += 1
     assert seen > 0.95 * len(range(10, len(raw), 7))
