@@ -147,7 +147,7 @@ VOCABULARY = """
 import json, resource, sys, time, torch
 from labkit.chunked import linear_divergence
 from labkit.divergences import divergence
-N, V, D = 1024, 49152, 576
+N, V, D = 4096, 49152, 576
 g = torch.Generator().manual_seed(0)
 states, teacher = (torch.randn(N, D, generator=g) for _ in range(2))
 head, teacher_head = (torch.randn(V, D, generator=g) * 0.05 for _ in range(2))
@@ -180,7 +180,7 @@ print(json.dumps(dict(mb=peak() - before, seconds=sorted(times[1:])[1], **found)
 
 
 def vocabulary() -> dict:
-    """The loss and its gradient at 1,024 answer tokens over a vocabulary of 49,152: peak memory above the inputs, and time."""
+    """The loss and its gradient at 4,096 answer tokens over a vocabulary of 49,152: peak memory above the inputs, and time."""
     found = {}
     for name in ("naive", "ours", "liger"):
         ran = subprocess.run([sys.executable, "-c", VOCABULARY, name], cwd=ROOT, check=True, capture_output=True, text=True)
@@ -198,16 +198,16 @@ def vocabulary() -> dict:
 
 
 def generation() -> dict:
-    """On-policy writing, 24 new tokens for 64 prompts: with the KV cache, against reading the whole text again for every token."""
+    """On-policy writing, 24 new tokens for 128 prompts: with the KV cache, against reading the whole text again for every token."""
     import torch
 
     from labkit import models
     from labkit.atlas import Atlas
 
-    prompts = models.tokenizer().prompts([q.text for q in Atlas("half").questions(64, 5)])
+    prompts = models.tokenizer().prompts([q.text for q in Atlas("half").questions(128, 5)])
     width = max(map(len, prompts))
     found = {}
-    for size in ("57k", "200k"):
+    for size in ("57k", "200k", "900k"):
         student = models.student(size).eval()
 
         @torch.no_grad()
