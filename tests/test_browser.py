@@ -37,6 +37,7 @@ def test_a_recorded_run_is_on_screen_before_anything_is_pressed(page):
 
 def test_run_trains_a_student_and_the_curve_falls(page):
     press(page, "Run")
+    wait_for_state(page, "training", "labelling")  # at once, though what is drawn is still the recording
     page.wait_for_function("document.querySelector('.dlab')?.dataset.ghost === '1'")  # the recording became the ghost
     wait_for_step(page, 25)
     assert board(page).get_attribute("data-state") in ("training", "labelling")

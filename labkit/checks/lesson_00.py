@@ -17,7 +17,7 @@ from labkit.checks.verdict import (
     log_softmax,
     must_be_function,
     numpy,
-    run_on_logits,
+    run_on_arrays,
     single_number,
 )
 
@@ -49,15 +49,15 @@ def kl(answer: Any) -> Verdict:
     rng = np.random.default_rng(0)
     for shape in ((5, 7), (3, 4)):
         teacher, student = rng.normal(0, 1.5, shape), rng.normal(0, 1.5, shape)
-        _judge_kl(run_on_logits(answer, teacher, student), teacher, student)
-    same = run_on_logits(answer, teacher, teacher)
+        _judge_kl(run_on_arrays(answer, teacher, student), teacher, student)
+    same = run_on_arrays(answer, teacher, teacher)
     if not close(same, np.zeros(len(teacher))):
         value = f"{float(same.reshape(-1)[0]):.4g}"
         raise NotYet(f"for two equal distributions it gives {value}; nothing differs from itself, so it should be 0.")
     reason = "one number a row, in nats, 0 when the two agree, and the teacher's probabilities do the weighting."
     far = np.array([[0.0, 500.0, -500.0], [0.0, 1.0, 2.0]])
     try:
-        stable = bool(np.isfinite(run_on_logits(answer, far, far[:, ::-1].copy())).all())
+        stable = bool(np.isfinite(run_on_arrays(answer, far, far[:, ::-1].copy())).all())
     except NotYet:
         stable = False
     if not stable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.checks.verdict import NotYet, Verdict, choice_of, close, exercise, log_softmax, must_be_function, numpy, run_on_logits
+from labkit.checks.verdict import NotYet, Verdict, choice_of, close, exercise, log_softmax, must_be_function, numpy, run_on_arrays
 
 ENTROPY_ASKS = "Write softened_entropy(logits, temperature): for each row, the entropy in nats of softmax(logits / temperature)."
 ENTROPY_MISTAKES = {
@@ -22,7 +22,7 @@ def entropy(answer: Any) -> Verdict:
     np = numpy()
     must_be_function(answer, "softened_entropy(logits, temperature)")
     logits, T = np.random.default_rng(0).normal(0, 2.5, (5, 7)), 3.0
-    got = run_on_logits(lambda rows, _: answer(rows, T), logits, logits)
+    got = run_on_arrays(lambda rows: answer(rows, T), logits)
 
     def of(x: Any) -> Any:
         log_p = log_softmax(x)

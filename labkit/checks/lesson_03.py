@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.checks.verdict import NotYet, Verdict, array, call, close, exercise, must_be_function, numpy
+from labkit.checks.verdict import NotYet, Verdict, close, exercise, must_be_function, numpy, run_on_arrays
 
 REDUCE_ASKS = (
     "Write reduce(kl, is_answer): kl is (rows, positions), is_answer is 1 where the next token belongs to an answer, else 0. "
@@ -26,9 +26,9 @@ def reduce(answer: Any) -> Verdict:
     np = numpy()
     must_be_function(answer, "reduce(kl, is_answer)")
     kl = np.random.default_rng(1).gamma(1.0, 1.0, (3, 9))
-    mask = np.zeros((3, 9))
-    mask[0, 4:6], mask[1, 3:8], mask[2, 6:7] = 1, 1, 1
-    returned = array(_on(answer, kl, mask))
+    mask = np.zeros((3, 9), dtype=bool)
+    mask[0, 4:6], mask[1, 3:8], mask[2, 6:7] = True, True, True
+    returned = run_on_arrays(answer, kl, mask)
     if returned.size != 1:
         raise NotYet(f"it returns shape {returned.shape} and should return one number.", "not reduced")
     got, n = float(returned.reshape(())), mask.sum()
@@ -50,18 +50,3 @@ def reduce(answer: Any) -> Verdict:
         if close(got, value):
             raise NotYet(REDUCE_MISTAKES[name], name)
     raise NotYet(f"it gives {got:.4f} and should give {total / n:.4f}: add up kl where is_answer is 1, and divide by how many there are.")
-
-
-def _on(answer: Any, kl: Any, mask: Any) -> Any:
-    """As torch tensors where torch is here (a notebook has them at hand), else as numpy arrays."""
-    try:
-        import torch
-    except ImportError:
-        return call(answer, kl.copy(), mask.copy())
-    try:
-        return call(answer, torch.tensor(kl), torch.tensor(mask).bool())
-    except NotYet as reason:
-        try:
-            return call(answer, kl.copy(), mask.copy())
-        except NotYet:
-            raise reason from None

@@ -118,22 +118,22 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     return value
 
 
-def run_on_logits(function: Callable[..., Any], teacher: Any, student: Any) -> Any:
+def run_on_arrays(function: Callable[..., Any], *arrays: Any) -> Any:
     """The function's answer as a numpy array; it is given torch tensors, or numpy arrays if it cannot use those."""
     np = numpy()
-    teacher, student = teacher.astype("float32"), student.astype("float32")
+    arrays = tuple(x if x.dtype == bool else x.astype("float32") for x in arrays)
     if importlib.util.find_spec("torch") is not None:
         torch = importlib.import_module("torch")
         try:
-            return array(call(function, torch.tensor(teacher), torch.tensor(student)))
+            return array(call(function, *map(torch.tensor, arrays)))
         except NotYet as reason:
             try:
                 with np.errstate(all="ignore"):
-                    return array(call(function, teacher.copy(), student.copy()))
+                    return array(call(function, *(x.copy() for x in arrays)))
             except NotYet:
                 raise reason from None
     with np.errstate(all="ignore"):
-        return array(call(function, teacher.copy(), student.copy()))
+        return array(call(function, *(x.copy() for x in arrays)))
 
 
 def array(value: Any) -> Any:

@@ -745,7 +745,8 @@ export function createBoard(root, options = {}) {
     setState(state, message = "") {
       if (!STATES.has(state)) return;
       model.held = state === "paused" || TERMINAL.has(state) ? state : null;
-      if (model.held === null && model.phase === "ready") model.phase = state;
+      if (TERMINAL.has(state)) { if (model.finished || model.failed) model.phase = state; }
+      else if (state !== "paused" && (model.phase === "ready" || (TERMINAL.has(model.phase) && state !== "ready"))) model.phase = state;
       model.words = plain(message, 90);
       changed(false);
     },
