@@ -16,6 +16,18 @@ for part in ("ways", "temperature"):  # they enter their claims in the table, in
     importlib.import_module(f"labkit.court.{part}")
 
 __all__ = [
-    *("ARMS", "CLAIMS", "ONE_ANSWER", "STARTS", "Claim", "Claims", "Finding"),
-    *("claim", "claims", "cost_ratio", "judge", "ladder", "runs_of", "seconds_a_step"),
+    "ARMS",
+    "CLAIMS",
+    "ONE_ANSWER",
+    "STARTS",
+    "Claim",
+    "Claims",
+    "Finding",
+    "claim",
+    "claims",
+    "cost_ratio",
+    "judge",
+    "ladder",
+    "runs_of",
+    "seconds_a_step",
 ]
