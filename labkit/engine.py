@@ -29,7 +29,9 @@ from labkit.checkpoints import Folder
 from labkit.errors import DataError, LabError, unknown
 from labkit.evaluate import Exam
 from labkit.experiment import KNOBS, Experiment, check
+from labkit.faults import Faults
 from labkit.features import Insides, copy_layers
+from labkit.inspection import inspect
 from labkit.methods import comparison, method
 from labkit.online import OnPolicy
 from labkit.paths import data_dir, made_here
@@ -86,6 +88,8 @@ class Run(Iterator[ev.Event]):
                     raise unknown("knob", name, self.knobs)
                 raise LabError(f"{name} cannot change during a run: stop it, set {name}={value!r}, and run again.")
             changes[name] = check(name, value)
+            if name == "faults":
+                Faults(changes[name])  # contradictions are refused here, not in the middle of the run
         self.knobs = {**self.knobs, **changes}
 
     def stop(self) -> None:
@@ -112,6 +116,7 @@ class Run(Iterator[ev.Event]):
         exp, how = self.experiment, method(self.experiment.method)
         if (how.needs_signal or how.text) and exp.teacher == "none":
             raise LabError(f"method={exp.method!r} needs a teacher: choose one, or method='gold'.")
+        Faults(exp.faults)
         comparison(exp)  # refused before anything is loaded, not at the first step
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
         world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods)
@@ -200,7 +205,12 @@ class Run(Iterator[ev.Event]):
             rate = at["knobs"]["learning_rate"] * schedule(step, exp.steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            values = gradients(parts, comparison(exp, step), drawn, at["knobs"])
+            faults, compare = Faults(at["knobs"]["faults"], exp.seed * 1_000_003 + step), comparison(exp, step)
+            if step == 1 or step in due:
+                again = Faults(at["knobs"]["faults"], step)
+                yield ev.Inspected(step, inspect(parts, compare, drawn, at["knobs"]["temperature"], faults, again))
+                faults = Faults(at["knobs"]["faults"], exp.seed * 1_000_003 + step)
+            values = gradients(parts, compare, drawn, at["knobs"], faults)
             values["grad_norm"] = float(accelerator.clip_grad_norm_(own_parameters, 1.0))
             if peer is not None:
                 accelerator.clip_grad_norm_(peer.parameters(), 1.0)  # by itself, as if it were alone
@@ -302,7 +312,7 @@ class Run(Iterator[ev.Event]):
                 yield ev.Reference("teacher", exam.teacher_grades.skills, recipe=self.experiment.teacher)
                 yield from Store().references(self.experiment)
         grades, step = exam.grade(self.student), at["step"]
-        yield ev.Evaluated(step, self.seconds, grades.skills, grades.fidelity, grades.open, grades.ece, grades.truth, final)
+        yield ev.Evaluated(step, self.seconds, grades.skills, grades.fidelity, grades.open, grades.ece, grades.truth, final, grades.habits)
         yield ev.Sampled(step, tuple(exam.sample(grades.answers)))
         question, tokens, teacher, own = exam.probe(self.student)
         yield ev.Probe(step, question, tuple(tokens), tuple(teacher), tuple(own))

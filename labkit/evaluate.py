@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit.atlas import SKILLS, Atlas, Question, normalise
-from labkit.models import Written, answer_states, pad, tokenizer, write
+from labkit.models import EOS, Written, answer_states, pad, tokenizer, write
 
 PER_SKILL = 40
 ROWS = 200  # read or answered at a time; all in one batch, padded to the longest, would take 200 MB more
@@ -36,7 +36,9 @@ class Grades(NamedTuple):
     """skills: score in [0, 1] a skill (share of right greedy answers; for open questions the probability mass on valid
     answers). fidelity: kl (nats per answer token, teacher to student, on the teacher's answers) and agreement (share of equal
     top-1 tokens). open: validity (mass on valid answers) and coverage (share of valid answers given at least half of an even
-    share). truth: shares of right, inherited and wrong answers. ece: expected calibration error of whole answers, 10 bins."""
+    share). truth: shares of right, inherited and wrong answers. ece: expected calibration error of whole answers, 10 bins.
+    habits: unended (share of answers that found no end) and confidence (mean probability of its own answers). fidelity has
+    the mean entropies too, in nats a token, of the student and of the teacher."""
 
     skills: Mapping[str, float]
     fidelity: Mapping[str, float]
@@ -44,6 +46,7 @@ class Grades(NamedTuple):
     truth: Mapping[str, float]
     ece: float
     answers: Sequence[Graded]
+    habits: Mapping[str, float]
 
 
 class Exam:
@@ -80,7 +83,8 @@ class Exam:
         """Examine `model`, which is left as it was found; `written` are its greedy answers, if they are at hand."""
         training = model.training
         model.eval()
-        answers = self._mark(written or self._write(model))
+        written = written or self._write(model)
+        answers = self._mark(written)
         validity, coverage = self._open_questions(model)
         fidelity = self._fidelity(model)
         model.train(training)
@@ -90,7 +94,9 @@ class Exam:
             skills[skill] = validity if skill == "open" else sum(marks) / len(marks)
         verdicts = [self.verdict(i, a) for i, a in enumerate(answers)]
         truth = {name: verdicts.count(name) / len(verdicts) for name in ("right", "inherited", "wrong")}
-        return Grades(skills, fidelity, {"validity": validity, "coverage": coverage}, truth, calibration_error(answers), answers)
+        unended = sum(w.ids[-1] != EOS for w in written) / len(written)
+        habits = {"unended": unended, "confidence": sum(a.probability for a in answers) / len(answers)}
+        return Grades(skills, fidelity, {"validity": validity, "coverage": coverage}, truth, calibration_error(answers), answers, habits)
 
     def verdict(self, number: int, answer: Graded) -> str:
         """ "right"; "inherited" if it repeats the teacher's own wrong answer; else "wrong"."""
@@ -167,7 +173,9 @@ class Exam:
         teacher = self._teacher.lm_head(self._teacher_states).float().log_softmax(-1)
         own = model.lm_head(_states(model, self.prompts, self._teacher_ids)).float().log_softmax(-1)
         kl = (teacher.exp() * (teacher - own)).sum(-1).mean()
-        return {"kl": float(kl), "agreement": float((teacher.argmax(-1) == own.argmax(-1)).float().mean())}
+        agreement = (teacher.argmax(-1) == own.argmax(-1)).float().mean()
+        entropies = [float(-(p.exp() * p).sum(-1).mean()) for p in (own, teacher)]
+        return {"kl": float(kl), "agreement": float(agreement), "entropy": entropies[0], "teacher_entropy": entropies[1]}
 
 
 def _of_like_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:

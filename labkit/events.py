@@ -78,6 +78,15 @@ class Step(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Inspected(Event):
+    """One batch looked at before its step: what the loss reads, and what the teacher's signal says (see `inspection.inspect`)."""
+
+    kind: ClassVar[str] = "inspected"
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Probe(Event):
     """Teacher and student side by side on the first answer token of one question: the `tokens` either finds likeliest."""
 
@@ -92,7 +101,8 @@ class Probe(Event):
 @dataclasses.dataclass(frozen=True, slots=True)
 class Evaluated(Event):
     """Scores on the exam: `skills` in [0, 1]; `fidelity` (kl in nats per answer token, agreement of top-1 tokens); `open`
-    (validity, coverage); `ece` (expected calibration error of whole answers). `final` marks the last one of a run."""
+    (validity, coverage); `ece` (expected calibration error of whole answers); `habits` (unended: share of answers that found no
+    end; confidence: mean probability of its own answers). `final` marks the last one of a run."""
 
     kind: ClassVar[str] = "evaluated"
     step: int
@@ -103,6 +113,7 @@ class Evaluated(Event):
     ece: float
     truth: Mapping[str, float] = dataclasses.field(default_factory=dict)
     final: bool = False
+    habits: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,8 +136,8 @@ class KnobTurned(Event):
     step: int
     seconds: float
     name: str
-    old: float
-    new: float
+    old: float | str
+    new: float | str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

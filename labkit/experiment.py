@@ -24,6 +24,18 @@ DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_rever
 DECODINGS = ("greedy", "sample", "beam", "interpolated")
 KEEP = ("all", "truth", "confidence", "agreement", "distinct")
 TAILS = ("bucket", "teacher_renormalised", "both_renormalised", "raw", "clamped", "sampled")
+FAULTS = (
+    "missing_t2",
+    "mean_over_vocabulary",
+    "shifted_labels",
+    "shuffled_cache",
+    "swapped_roles",
+    "missing_end",
+    "prompt_loss",
+    "padding_loss",
+    "teacher_dropout",
+    "overconfident_teacher",
+)
 LEFT_OUT = ("nothing", *SKILLS, *CONTINENTS)
 WORLDS = ("whole", "half", "Africa", "Asia", "Europe", "North America", "Oceania", "South America")
 
@@ -32,6 +44,7 @@ class Knob(NamedTuple):
     """What a field of `Experiment` means to a person: label, unit, allowed values, help, and how it may be used.
 
     pattern: for a text that is not one of a few: what it must look like, as a regular expression.
+    several: any number of the choices may be taken, joined by "+"; "none" is none of them.
     hot: may be changed while a run is going.  identity: changes the outcome of a run, so it belongs to the record's key.
     """
 
@@ -43,6 +56,7 @@ class Knob(NamedTuple):
     log: bool = False
     choices: tuple[str, ...] = ()
     pattern: str = ""
+    several: bool = False
     hot: bool = False
     identity: bool = True
 
@@ -177,6 +191,14 @@ class Experiment:
     batch: int = knob(128, "Batch", "Questions a step.", unit="questions", low=1, high=8192, log=True)
     gold_noise: float = knob(0.0, "Gold noise", "Chance that a gold label is wrong, at random.", low=0.0, high=1.0)
     falsehoods: float = knob(0.0, "Falsehoods", "Share of facts whose gold label is always the same lie.", low=0.0, high=1.0)
+    faults: str = knob(
+        "none",
+        "Faults",
+        "Bugs of real training code, put into this run on purpose; several are joined by +, as in shuffled_cache+missing_end.",
+        choices=FAULTS,
+        several=True,
+        hot=True,
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -269,7 +291,12 @@ TUNED_RATE = {"22k": 3e-2, "57k": 2e-2, "200k": 6e-3, "900k": 3e-3, "1.5m": 2e-3
 
 def check(name: str, value: Any) -> Any:
     """`value` as this field's type. Raises `LabError` with the field, the range and the unit."""
-    default, (label, text, unit, low, high, _, choices, pattern, *_) = KNOBS[name]
+    default, (label, text, unit, low, high, _, choices, pattern, several, *_) = KNOBS[name]
+    if several:
+        wanted = set(str(value).replace(" ", "").split("+")) - {"none", ""}
+        if strange := sorted(wanted - set(choices)):
+            raise unknown(name, strange[0], choices)
+        return "+".join(choice for choice in choices if choice in wanted) or "none"
     if choices:
         for choice in choices:
             if str(value).casefold().replace("-", " ") == choice.casefold().replace("-", " "):

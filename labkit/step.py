@@ -15,8 +15,10 @@ from transformers import LlamaForCausalLM
 
 from labkit import models
 from labkit.batches import Drawn, split_by_length
+from labkit.faults import Faults, stray_loss
 from labkit.features import Insides
 from labkit.methods import GOLD_TERMS, Batch, Compare, Method, weights
+from labkit.models import EOS
 from labkit.signals import Signals
 
 
@@ -35,27 +37,31 @@ class Parts(NamedTuple):
     plain: bool
 
 
-def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, Any]) -> dict[str, float]:
+def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, Any], faults: Faults) -> dict[str, float]:
     """Leave the gradient of the whole batch's loss on the student; returns the numbers of the step.
 
     Every term is divided once, by the answer tokens of the whole batch, so neither micro-batches nor processes change it.
     """
+    compare, plain = faults.compare(compare), parts.plain and not faults
     accelerator, student, share = parts.accelerator, parts.student, weights(knobs["mix"], knobs["feature"])
     parts.learner.train()
     sums = dict.fromkeys(("loss", "kl", "ce", "hard", "feature", "mutual", "peer"), 0.0)
     told = {"loss"}
     mine = range(accelerator.process_index, len(drawn.prompts), accelerator.num_processes)
+    tokens = {gold: faults.scored(drawn, gold) for gold in (True, False)}
+    stray_prompts, strays = faults.strays(drawn.prompts, drawn.answers)
+    thinned = 1 + sum(map(len, strays)) / sum(tokens.values())  # strays are in the mean too
     lengths = [len(drawn.prompts[i]) + len(drawn.answers[i]) for i in mine]
     passes = split_by_length(lengths, models.parameters(student), student.config.num_hidden_layers)
     if parts.method.features == "states":  # likenesses between tokens need the whole batch in one piece
         passes = [list(range(len(mine)))]
     for rows in passes:
-        batch = _read(parts, drawn, [mine[i] for i in rows])
+        batch = read(parts, drawn, [mine[i] for i in rows], faults)
         loss, kl_at_one = torch.zeros((), device=accelerator.device), None
         for name, term_N in parts.method.terms(batch, compare, knobs["temperature"]).items():
-            mean = term_N.sum() / drawn.tokens(gold=name in GOLD_TERMS)
+            mean = term_N.sum() / (tokens[name in GOLD_TERMS] * thinned)
             loss = loss + share[name] * mean
-            if name == "kl" and parts.plain and knobs["temperature"] == 1:
+            if name == "kl" and plain and knobs["temperature"] == 1:
                 kl_at_one = float(term_N.detach().sum())
             if name != "kl":  # the KL told is that at temperature 1, below
                 label = "ce" if name == "gold" else name
@@ -65,7 +71,13 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
         sums["loss"] += float(loss.detach())
         if batch.teacher_logits_M_V is not None:
             told.add("kl")
-            sums["kl"] += (_kl_at_one(batch) if kl_at_one is None else kl_at_one) / drawn.tokens(gold=False)
+            sums["kl"] += (_kl_at_one(batch) if kl_at_one is None else kl_at_one) / tokens[False]
+    if strays and (rows := [i for i in mine if i < len(strays)]):
+        read_now = models.pad([stray_prompts[i] for i in rows], [strays[i] for i in rows])
+        logits = parts.student.lm_head(models.answer_states(parts.student, read_now)).float()
+        stray = stray_loss(logits, read_now.labels_N.to(logits.device)) / (sum(tokens.values()) * thinned)
+        accelerator.backward(stray)
+        sums["loss"] += float(stray.detach())
     if accelerator.num_processes > 1:
         _sum_gradients(accelerator, parts.learner)
         reduced = accelerator.reduce(torch.tensor([*sums.values()], device=accelerator.device), "sum").tolist()
@@ -73,18 +85,43 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
     return {name: value for name, value in sums.items() if name in told}
 
 
-def _read(parts: Parts, drawn: Drawn, rows: list[int]) -> Batch:
-    """Student and teacher at the answer tokens of some rows."""
+def read(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Batch:
+    """Student and teacher at the answer tokens of some rows, as far as they are in the loss."""
     padded = models.pad([drawn.prompts[i] for i in rows], [drawn.answers[i] for i in rows])
     student, pool, insides = parts.student, parts.pool, parts.insides
     seen = insides.look(student, padded) if insides else None
     logits = student.lm_head(seen.final_N_D if seen else models.answer_states(student, padded)).float()
+    labels = padded.labels_N.to(logits.device)
     gold = torch.tensor([drawn.is_gold(i) for i in rows for _ in drawn.answers[i]], device=logits.device)
     own = [i for i in rows if not drawn.is_gold(i)]
-    teacher = pool.logits(_teacher_states(pool, drawn, own, parts.live)) if pool is not None and own else None
+    teacher = None
+    if pool is not None and own:
+        states = faults.states(_teacher_states(pool, drawn, own, parts.live))
+        teacher = faults.logits(pool.logits(states), [len(drawn.answers[i]) for i in own])
     features = insides.pair(seen, ~gold, [drawn.pool_rows[i] for i in own]) if insides and seen and own else (None, None)
     peer = parts.peer.lm_head(models.answer_states(parts.peer, padded)).float() if parts.peer is not None else None
-    return Batch(logits, padded.labels_N.to(logits.device), gold, teacher, peer, *features)
+    batch = Batch(logits, labels, gold, teacher, peer, *features)
+    return _without_ends(batch) if faults.endless else batch
+
+
+def _without_ends(batch: Batch) -> Batch:
+    """The same batch, with the end marks left out of every part of it."""
+    kept_N = batch.labels_N != EOS
+    kept_M = kept_N[~batch.gold_N]
+    return Batch(
+        batch.student_logits_N_V[kept_N],
+        batch.labels_N[kept_N],
+        batch.gold_N[kept_N],
+        *(
+            None if part is None else part[kept]
+            for part, kept in (
+                (batch.teacher_logits_M_V, kept_M),
+                (batch.peer_logits_N_V, kept_N),
+                (batch.student_features_M, kept_M),
+                (batch.teacher_features_M, kept_M),
+            )
+        ),
+    )
 
 
 def _teacher_states(pool: Signals, drawn: Drawn, rows: list[int], live: bool) -> Tensor:

@@ -1,0 +1,61 @@
+"""A look at one batch before the step: what is in the loss, and what the teacher's signal says. It finds most bugs there are."""
+
+from __future__ import annotations
+
+import torch
+
+from labkit.batches import Drawn
+from labkit.faults import Faults
+from labkit.methods import Compare
+from labkit.models import EOS
+from labkit.step import Parts, read
+
+
+@torch.no_grad()
+def inspect(parts: Parts, compare: Compare, drawn: Drawn, temperature: float, faults: Faults, again: Faults) -> dict[str, float]:
+    """Numbers about one batch; `again` are the same faults, drawn anew, for a second reading of the teacher.
+
+    scored: tokens in the loss for every answer token. after_end: share of them behind the end mark. ends: share of rows whose end
+    mark is in the loss. With a teacher's signal also, over the answers: hits (how often its first choice is the very token it wrote),
+    hits_before and hits_after (the token before that, and after), entropy (of the signal, nats a token), noise (KL between
+    two readings, nats a token), and with a soft term scale (the term as the loss has it, in KLs at T = 1 between the same logits).
+    """
+    rows = list(range(len(drawn.prompts)))
+    batch = read(parts, drawn, rows, faults)
+    prompts, strays = faults.strays(drawn.prompts, drawn.answers)
+    count, extra = len(batch.labels_N), sum(map(len, strays))
+    behind = sum(len(stray) for prompt, stray in zip(prompts, strays, strict=True) if prompt[-1] == EOS and len(prompt) > 1)
+    found = {
+        "scored": (count + extra) / sum(map(len, drawn.answers)),
+        "after_end": behind / (count + extra),
+        "ends": float((batch.labels_N == EOS).sum()) / max(1, sum(row[-1] == EOS for row in drawn.answers)),
+    }
+    teacher = batch.teacher_logits_M_V
+    if teacher is None:
+        return found
+    teacher = teacher.log_softmax(-1)
+    labels, lengths = batch.labels_N[~batch.gold_N], faults.lengths(drawn.answers[: len(drawn.pool_rows)])
+    found |= {
+        "hits": _hits(teacher, labels, lengths, 0),
+        "hits_before": _hits(teacher, labels, lengths, -1),
+        "hits_after": _hits(teacher, labels, lengths, 1),
+        "entropy": float(-(teacher.exp() * teacher).sum(-1).mean()),
+    }
+    second = read(parts, drawn, rows, again).teacher_logits_M_V
+    assert second is not None
+    found["noise"] = float((teacher.exp() * (teacher - second.log_softmax(-1))).sum(-1).mean())
+    terms = parts.method.terms(batch, faults.compare(compare), temperature)
+    if "kl" in terms:
+        student = batch.student_logits_N_V[~batch.gold_N].log_softmax(-1)
+        found["scale"] = float(terms["kl"].mean()) / max(1e-6, float((teacher.exp() * (teacher - student)).sum(-1).mean()))
+    return found
+
+
+def _hits(teacher_logprobs_M_V: torch.Tensor, labels_M: torch.Tensor, lengths: list[int], lag: int) -> float:
+    """How often the signal's first choice is the label `lag` positions on, within each row."""
+    right = total = 0
+    for said, wanted in zip(teacher_logprobs_M_V.argmax(-1).split(lengths), labels_M.split(lengths), strict=True):
+        if lag:
+            said, wanted = (said[:-1], wanted[1:]) if lag > 0 else (said[1:], wanted[:-1])
+        right, total = right + int((said == wanted).sum()), total + len(wanted)
+    return right / max(1, total)
