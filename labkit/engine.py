@@ -88,8 +88,6 @@ class Run(Iterator[ev.Event]):
                     raise unknown("knob", name, self.knobs)
                 raise LabError(f"{name} cannot change during a run: stop it, set {name}={value!r}, and run again.")
             changes[name] = check(name, value)
-            if name == "faults":
-                Faults(changes[name])  # contradictions are refused here, not in the middle of the run
         self.knobs = {**self.knobs, **changes}
 
     def stop(self) -> None:
@@ -116,7 +114,6 @@ class Run(Iterator[ev.Event]):
         exp, how = self.experiment, method(self.experiment.method)
         if (how.needs_signal or how.text) and exp.teacher == "none":
             raise LabError(f"method={exp.method!r} needs a teacher: choose one, or method='gold'.")
-        Faults(exp.faults)
         comparison(exp)  # refused before anything is loaded, not at the first step
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
         world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods)
@@ -207,7 +204,7 @@ class Run(Iterator[ev.Event]):
                 group["lr"] = rate
             faults, compare = Faults(at["knobs"]["faults"], exp.seed * 1_000_003 + step), comparison(exp, step)
             if step == 1 or step in due:
-                again = Faults(at["knobs"]["faults"], step)
+                again = Faults(at["knobs"]["faults"], -step)  # other draws
                 yield ev.Inspected(step, inspect(parts, compare, drawn, at["knobs"]["temperature"], faults, again))
                 faults = Faults(at["knobs"]["faults"], exp.seed * 1_000_003 + step)
             values = gradients(parts, compare, drawn, at["knobs"], faults)

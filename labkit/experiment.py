@@ -36,6 +36,14 @@ FAULTS = (
     "teacher_dropout",
     "overconfident_teacher",
 )
+CONTRADICTIONS = (  # faults that cannot be told apart in one run, and why
+    ({"missing_t2", "mean_over_vocabulary"}, "both make the soft term too small, and the larger hides the other"),
+    ({"shifted_labels", "shuffled_cache"}, "in another question's answer there is no position left to be shifted from"),
+    *(
+        ({"swapped_roles", name}, "with the roles swapped the soft labels teach nothing, whatever else is wrong with them")
+        for name in ("missing_t2", "mean_over_vocabulary", "shifted_labels", "shuffled_cache", "teacher_dropout", "overconfident_teacher")
+    ),
+)
 LEFT_OUT = ("nothing", *SKILLS, *CONTINENTS)
 WORLDS = ("whole", "half", "Africa", "Asia", "Europe", "North America", "Oceania", "South America")
 
@@ -296,6 +304,9 @@ def check(name: str, value: Any) -> Any:
         wanted = set(str(value).replace(" ", "").split("+")) - {"none", ""}
         if strange := sorted(wanted - set(choices)):
             raise unknown(name, strange[0], choices)
+        for together, reason in CONTRADICTIONS:
+            if together <= wanted:
+                raise LabError(f"{name}={value!r} contradicts itself: {reason}. Take {' or '.join(sorted(together))} away.")
         return "+".join(choice for choice in choices if choice in wanted) or "none"
     if choices:
         for choice in choices:

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.batches import Drawn
-from labkit.errors import LabError
 from labkit.methods import Compare
 from labkit.models import EOS
 
@@ -93,24 +92,12 @@ FAULTS: dict[str, Fault] = {
     ),
 }
 
-CONTRADICTIONS = (
-    ({"swapped_roles"}, None, "with the roles swapped the student learns nothing at all, and no other fault can show"),
-    ({"missing_t2", "mean_over_vocabulary"}, 2, "both make the soft term too small, and the larger hides the other"),
-    ({"shifted_labels", "shuffled_cache"}, 2, "in another question's answer there is no position left to be shifted from"),
-)
-
 
 class Faults:
-    """The faults of one step, as what they do together. Random ones are a function of `seed`. Raises `LabError` for faults that
-    contradict each other."""
+    """The faults of one step, as what they do together. Random ones are a function of `seed`."""
 
     def __init__(self, names: str = "none", seed: int = 0) -> None:
-        chosen = [name for name in names.split("+") if name != "none"]
-        for together, most, reason in CONTRADICTIONS:
-            clash = together & set(chosen)
-            if clash and len(chosen if most is None else clash) > (1 if most is None else most - 1):
-                raise LabError(f"faults={names!r} cannot be told apart: {reason}. Take one of them away.")
-        self._at_work = [FAULTS[name] for name in chosen]
+        self._at_work = [FAULTS[name] for name in names.split("+") if name != "none"]
         self._generator = torch.Generator().manual_seed(seed)
         self.endless = any(fault.endless for fault in self._at_work)
 

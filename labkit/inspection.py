@@ -16,9 +16,14 @@ def inspect(parts: Parts, compare: Compare, drawn: Drawn, temperature: float, fa
     """Numbers about one batch; `again` are the same faults, drawn anew, for a second reading of the teacher.
 
     scored: tokens in the loss for every answer token. after_end: share of them behind the end mark. ends: share of rows whose end
-    mark is in the loss. With a teacher's signal also, over the answers: hits (how often its first choice is the very token it wrote),
-    hits_before and hits_after (the token before that, and after), entropy (of the signal, nats a token), noise (KL between
-    two readings, nats a token), and with a soft term scale (the term as the loss has it, in KLs at T = 1 between the same logits).
+    mark is in the loss.
+
+    With a teacher's signal, over the answers: hits (how often its first choice is the very token it wrote), hits_before and hits_after
+    (the token before that, and after), entropy (of the signal, nats a token), target (its entropy at the loss's T), noise (KL between
+    two readings, nats a token).
+
+    With a soft term: scale (its mean, in mean KLs at T = 1 between the same logits) and pull (the mass by which its gradient would move a
+    student equal to the teacher: 0 for a divergence).
     """
     rows = list(range(len(drawn.prompts)))
     batch = read(parts, drawn, rows, faults)
@@ -39,7 +44,8 @@ def inspect(parts: Parts, compare: Compare, drawn: Drawn, temperature: float, fa
         "hits": _hits(teacher, labels, lengths, 0),
         "hits_before": _hits(teacher, labels, lengths, -1),
         "hits_after": _hits(teacher, labels, lengths, 1),
-        "entropy": float(-(teacher.exp() * teacher).sum(-1).mean()),
+        "entropy": _entropy(teacher),
+        "target": _entropy((teacher / temperature).log_softmax(-1)),
     }
     second = read(parts, drawn, rows, again).teacher_logits_M_V
     assert second is not None
@@ -47,8 +53,20 @@ def inspect(parts: Parts, compare: Compare, drawn: Drawn, temperature: float, fa
     terms = parts.method.terms(batch, faults.compare(compare), temperature)
     if "kl" in terms:
         student = batch.student_logits_N_V[~batch.gold_N].log_softmax(-1)
+        found["pull"] = _pull(faults.compare(compare), teacher, temperature)
         found["scale"] = float(terms["kl"].mean()) / max(1e-6, float((teacher.exp() * (teacher - student)).sum(-1).mean()))
     return found
+
+
+@torch.enable_grad()
+def _pull(compare: Compare, teacher_logprobs_N_V: torch.Tensor, temperature: float) -> float:
+    own = teacher_logprobs_N_V.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(compare(teacher_logprobs_N_V.detach(), own, temperature).sum(), own)
+    return float(gradient.abs().sum(-1).mean()) / 2
+
+
+def _entropy(logprobs_N_V: torch.Tensor) -> float:
+    return float(-(logprobs_N_V.exp() * logprobs_N_V).sum(-1).mean())
 
 
 def _hits(teacher_logprobs_M_V: torch.Tensor, labels_M: torch.Tensor, lengths: list[int], lag: int) -> float:

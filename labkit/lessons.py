@@ -121,8 +121,8 @@ def open(number: str, board: str = "auto", **changes) -> Lab:
 
 
 def catalogue(kind: str = "lessons") -> pandas.DataFrame:
-    """What exists, as a table: "lessons", "methods", "divergences", "conventions", "models", "skills", "knobs", "exercises", "sweeps" or
-    "claims" (their verdicts: `labkit.claims()`)."""
+    """What exists, as a table: "lessons", "methods", "divergences", "conventions", "models", "skills", "knobs", "exercises", "sweeps",
+    "failures" or "claims" (their verdicts: `labkit.claims()`)."""
     import pandas
 
     def lessons():
@@ -177,7 +177,13 @@ def catalogue(kind: str = "lessons") -> pandas.DataFrame:
 
         return [{"claim": c.name, "text": c.text, "measured": c.measured, "published": c.published} for c in CLAIMS.values()]
 
-    shelves = {f.__name__: f for f in (lessons, methods, divergences, conventions, models, skills, knobs, exercises, sweeps, claims)}
+    def failures():
+        from labkit.failures import FAILURES
+
+        return [{"failure": f.name, "label": f.label, "symptom": f.unit, "cure": f.remedy, "seen in": f.cited} for f in FAILURES.values()]
+
+    makers = (lessons, methods, divergences, conventions, models, skills, knobs, exercises, sweeps, failures, claims)
+    shelves = {f.__name__: f for f in makers}
     if kind not in shelves:
         raise unknown("shelf", kind, shelves)
     return pandas.DataFrame(shelves[kind]())

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -55,29 +55,32 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
     passes = split_by_length(lengths, models.parameters(student), student.config.num_hidden_layers)
     if parts.method.features == "states":  # likenesses between tokens need the whole batch in one piece
         passes = [list(range(len(mine)))]
-    for rows in passes:
-        batch = read(parts, drawn, [mine[i] for i in rows], faults)
-        loss, kl_at_one = torch.zeros((), device=accelerator.device), None
-        for name, term_N in parts.method.terms(batch, compare, knobs["temperature"]).items():
-            mean = term_N.sum() / (tokens[name in GOLD_TERMS] * thinned)
-            loss = loss + share[name] * mean
-            if name == "kl" and plain and knobs["temperature"] == 1:
-                kl_at_one = float(term_N.detach().sum())
-            if name != "kl":  # the KL told is that at temperature 1, below
-                label = "ce" if name == "gold" else name
-                told.add(label)
-                sums[label] += float(mean.detach())
+
+    def losses() -> Iterator[Tensor]:
+        for rows in passes:
+            batch = read(parts, drawn, [mine[i] for i in rows], faults)
+            loss, kl_at_one = torch.zeros((), device=accelerator.device), None
+            for name, term_N in parts.method.terms(batch, compare, knobs["temperature"]).items():
+                mean = term_N.sum() / (tokens[name in GOLD_TERMS] * thinned)
+                loss = loss + share[name] * mean
+                if name == "kl" and plain and knobs["temperature"] == 1:
+                    kl_at_one = float(term_N.detach().sum())
+                if name != "kl":  # the KL told is that at temperature 1, below
+                    label = "ce" if name == "gold" else name
+                    told.add(label)
+                    sums[label] += float(mean.detach())
+            yield loss
+            if batch.teacher_logits_M_V is not None:
+                told.add("kl")
+                sums["kl"] += (_kl_at_one(batch) if kl_at_one is None else kl_at_one) / tokens[False]
+        if rows := [i for i in mine if i < len(strays)]:
+            stray = models.pad([stray_prompts[i] for i in rows], [strays[i] for i in rows])
+            logits = student.lm_head(models.answer_states(student, stray)).float()
+            yield stray_loss(logits, stray.labels_N.to(logits.device)) / (sum(tokens.values()) * thinned)
+
+    for loss in losses():
         accelerator.backward(loss)
         sums["loss"] += float(loss.detach())
-        if batch.teacher_logits_M_V is not None:
-            told.add("kl")
-            sums["kl"] += (_kl_at_one(batch) if kl_at_one is None else kl_at_one) / tokens[False]
-    if strays and (rows := [i for i in mine if i < len(strays)]):
-        read_now = models.pad([stray_prompts[i] for i in rows], [strays[i] for i in rows])
-        logits = parts.student.lm_head(models.answer_states(parts.student, read_now)).float()
-        stray = stray_loss(logits, read_now.labels_N.to(logits.device)) / (sum(tokens.values()) * thinned)
-        accelerator.backward(stray)
-        sums["loss"] += float(stray.detach())
     if accelerator.num_processes > 1:
         _sum_gradients(accelerator, parts.learner)
         reduced = accelerator.reduce(torch.tensor([*sums.values()], device=accelerator.device), "sum").tolist()

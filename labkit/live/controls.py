@@ -19,6 +19,8 @@ def control(name: str, value: Any) -> widgets.ValueWidget:
     """The control of one field, at `value`."""
     default, knob = KNOBS[name]
     common = dict(description=knob.label, tooltip=knob.help, style=_STYLE, layout=_LAYOUT)
+    if knob.several:
+        return widgets.Text(value=value, continuous_update=False, **common)
     if knob.choices:
         return widgets.Dropdown(options=list(knob.choices), value=value, **common)
     if knob.log:
@@ -46,13 +48,15 @@ def _ladder(name: str, value: float) -> list[tuple[str, float]]:
 class Controls:
     """Controls for some fields of an experiment, and its recipe as text that can be copied and pasted.
 
-    turned: called with (name, value) when a hot knob moves, whether or not a run is going.
+    turned: called with (name, value) when a hot knob moves, whether or not a run is going. followers: called with the experiment
+    whenever it changes.
     """
 
     def __init__(self, experiment: Experiment, names: Sequence[str], turned: Callable[[str, Any], None] | None = None) -> None:
         self._experiment = experiment
         self._turned = turned or (lambda name, value: None)
         self._setting = False
+        self.followers: list[Callable[[Experiment], None]] = []
         self.fields = {name: control(name, getattr(experiment, name)) for name in names}
         for name, field in self.fields.items():
             field.observe(lambda change, name=name: self._changed(name, change["new"]), "value")
@@ -86,6 +90,7 @@ class Controls:
             self.recipe.value = experiment.recipe
         finally:
             self._setting = False
+        self._tell()
 
     def lock(self, running: bool) -> None:
         """While a run is going only its hot knobs may move."""
@@ -106,6 +111,11 @@ class Controls:
         self._setting = True
         self.recipe.value = self._experiment.recipe
         self._setting = False
+        self._tell()
+
+    def _tell(self) -> None:
+        for follower in self.followers:
+            follower(self._experiment)
 
     def _pasted(self, text: str) -> None:
         if self._setting:

@@ -20,6 +20,7 @@ from labkit.errors import LabError, need, unknown
 from labkit.experiment import KNOBS, Experiment
 from labkit.judgment import Prediction, score
 from labkit.lessons import Lesson
+from labkit.live.breakage import Breakage
 from labkit.live.controls import Controls
 from labkit.live.prediction import prediction_widget
 from labkit.live.pump import Session
@@ -34,6 +35,9 @@ _CSS = """<style>
 @container (max-width: 900px) { .labkit-body { grid-template-columns: minmax(0, 1fr); } }
 .labkit-lab .widget-label { text-align: left; }
 .labkit-controls .widget-readout { min-width: 48px; }
+.labkit-failures .widget-toggle-button { flex: 1 1 45%; padding: 3px 6px; line-height: 1.2; white-space: normal; text-align: left; }
+.labkit-breakage .widget-html-content { line-height: 1.35; white-space: normal; }
+.labkit-breakage ol { margin: 0; padding-left: 1.4em; }
 .labkit-prediction .widget-html-content { line-height: 1.35; white-space: normal; }
 </style>"""
 
@@ -62,7 +66,8 @@ class Lab:
         self.note = widgets.HTML()
         self.guess = prediction_widget(lesson.asks, lesson.unit, -0.2, 1.2, self._predicted, question_id=lesson.number)
         header = widgets.HBox([*self.buttons.values(), self.note], layout={"flex_flow": "row wrap", "align_items": "center"})
-        left = widgets.VBox([self.controls.widget, self.guess], layout={"min_width": "0"})
+        self.breakage = Breakage(self.controls, self._turned, lambda: bool(self.session and not self.session.over), lambda: self.record)
+        left = widgets.VBox([self.controls.widget, self.breakage.widget, self.guess], layout={"min_width": "0"})
         surface = self.board.widget if hasattr(self.board, "widget") else self.board
         body = widgets.GridBox([left, surface], layout={"width": "100%"})
         body.add_class("labkit-body")

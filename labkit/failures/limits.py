@@ -1,0 +1,96 @@
+"""Failures that are no slip: what this teacher, this student or these questions cannot give."""
+
+from __future__ import annotations
+
+import math
+
+from labkit.atlas import CONTINENTS
+from labkit.evidence import Evidence
+from labkit.failures.registry import failure, kl, needs_a_teacher, needs_soft_labels, setting
+
+FACTS = ("recall", "reverse", "city", "element")  # learnt at about the same pace, so that one far behind stands out
+
+
+def _facts(seen: Evidence) -> dict[str, float]:
+    return {skill: seen.exam.skills[skill] for skill in FACTS if skill in seen.exam.skills}
+
+
+def _least(seen: Evidence) -> tuple[str, float, float]:
+    """The fact skill that is furthest behind, its score, and the median of the others."""
+    facts = _facts(seen)
+    skill = min(facts, key=lambda name: facts[name])
+    others = sorted(score for name, score in facts.items() if name != skill)
+    return skill, facts[skill], others[len(others) // 2]
+
+
+@failure(
+    "task_mismatch",
+    "A skill missing from the questions",
+    provoke=lambda exp: exp.but(left_out="city" if exp.left_out in ("nothing", *CONTINENTS) else exp.left_out),
+    cure=setting(left_out="nothing"),
+    remedy="Ask the teacher about what the student will be asked; a loss cannot cover what the questions do not.",
+    obstacle=needs_a_teacher,
+    symptom=lambda seen: max(0.0, _least(seen)[2] - _least(seen)[1]),
+    unit="points of 1 by which one fact skill is behind the median of the others",
+    procedure=(
+        "Score skill by skill: is one near nothing while its neighbours are not?",
+        "Count that skill's questions in the transfer set.",
+    ),
+    cited="Hinton et al. 2015, arXiv 1503.02531: a digit left out of the transfer set",
+)
+def task_mismatch(seen: Evidence) -> str:
+    skill, score, others = _least(seen)
+    if others > 0.5 and score < 0.3 * others:
+        return f"{skill} stands at {score:.2f} where other facts are at {others:.2f}: its questions seem to be missing."
+    return ""
+
+
+@failure(
+    "capacity_floor",
+    "Student too small",
+    provoke=setting(student="3k", learning_rate=2e-2),
+    cure=setting(student="57k"),
+    remedy="Take a larger student, or ask it less; neither more steps nor another loss adds room.",
+    obstacle=needs_soft_labels,
+    symptom=lambda seen: seen.mean("kl"),
+    unit="KL to the teacher in training, nats a token, at the end",
+    procedure=(
+        "Is the KL as high in training as on the exam?",
+        "Has every question been seen several times?",
+        "Does a larger student get below at once?",
+    ),
+    cited="Allen-Zhu & Li 2024, arXiv 2404.05405: about 2 bits of knowledge a parameter, 1 after few exposures",
+)
+def capacity_floor(seen: Evidence) -> str:
+    told, exam = seen.mean("kl"), kl(seen)
+    sound = seen.read("hits") > 0.5 and 0.9 <= seen.read("scale") <= 1.1 and not seen.read("scored") > 1.05
+    if sound and seen.exposures > 3 and told > 1.2 and exam < 1.5 * told:
+        return (
+            f"KL is {told:.2f} in training and {exam:.2f} on the exam, though each question was seen {seen.exposures:.0f} times: "
+            "the student has no room for more."
+        )
+    return ""
+
+
+@failure(
+    "online_cost",
+    "The student writes, the teacher reads",
+    provoke=setting(method="online", on_policy=1.0),
+    cure=setting(method="output"),
+    remedy="Distil on the teacher's text first, and let the student write in the last steps only, if that measurably pays.",
+    obstacle=lambda exp: "it needs the teacher's distribution on new text, step by step." if exp.teacher == "none" else "",
+    symptom=lambda seen: (
+        (seen.cost.get("student_written_tokens", 0.0) + seen.cost.get("teacher_tokens", math.nan)) / seen.cost.get("questions", math.nan)
+    ),
+    unit="tokens written by the student or read by the teacher, a question",
+    procedure=(
+        "Count the tokens the student writes and the teacher reads, for each question.",
+        "Compare with the same run on cached text.",
+    ),
+    cited="Agarwal et al. 2023 (GKD), arXiv 2306.13649: 1.8 to 2.2 times the compute",
+)
+def online_cost(seen: Evidence) -> str:
+    written = seen.cost.get("student_written_tokens", 0.0) / max(1.0, seen.cost.get("questions", 1.0))
+    if written > 4:
+        return f"the student writes {written:.0f} tokens for every question it is asked, and the teacher reads them all."
+    return ""
