@@ -11,8 +11,10 @@ abstention: how often those are wrong who answer only where they are sure.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,17 +164,22 @@ def _said(exp: Experiment, facts: Facts) -> tuple[list[Graded], list[list[float 
     return [Graded(*answer) for answer in answers], nats
 
 
+@functools.cache
+def _theirs(name: str) -> list[Graded | None]:
+    """What a student of this teacher is taught: its first guesses; but what it sampled if it is noisy, since its errors are there."""
+    facts, teacher = Facts(Atlas("half")), labkit.teacher(name)
+    if "noise" not in name:
+        return list(facts.ask(teacher))
+    asked = unlabelled(Experiment(), Atlas("half"))
+    return facts.taught(Signals(teacher, asked), asked)
+
+
 def inherited() -> list[dict]:
     facts, rows, said = Facts(Atlas("half")), [], {}
     element = [i for i, question in enumerate(facts.questions) if question.skill == "element"]
     for arm, exp, control in _students():
         answers, nats = said[arm, exp.seed] = _said(exp, facts)
-        teacher = labkit.teacher(exp.teacher)
-        if "noise" in exp.teacher:  # its errors are in what it sampled, not in its first guesses
-            asked = unlabelled(exp, Atlas("half"))
-            theirs = facts.taught(Signals(teacher, asked), asked)
-        else:
-            theirs = facts.ask(teacher) if "lies" in exp.teacher else facts.ask(labkit.teacher("atlas-3m-lies-30"))
+        theirs = _theirs("atlas-3m-lies-30" if exp.teacher == "atlas-3m" else exp.teacher)
         some = element if "not asked" in arm else range(len(facts))
         mine, theirs, others = ([told[i] for i in some] for told in (answers, theirs, said[control, exp.seed][0]))
         found = inheritance(mine, theirs, others)
@@ -206,10 +213,17 @@ MEASUREMENTS = {
 def build(folder: Path, names: list[str] | None = None) -> None:
     folder.mkdir(exist_ok=True)
     for name in names or list(MEASUREMENTS):
-        rows = [{key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()} for row in MEASUREMENTS[name]()]
+        rows = [{key: _told(value) for key, value in row.items()} for row in MEASUREMENTS[name]()]
         text = "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n"
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
     seal(folder)
+
+
+def _told(value):
+    """A number as it is written down; what is not there (no error to be confident in) as None."""
+    if not isinstance(value, float):
+        return value
+    return None if math.isnan(value) else round(value, 6)
 
 
 def seal(folder: Path) -> None:
