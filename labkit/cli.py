@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     build = commands.add_parser("build", help="rebuild shipped data from its recipe")
     build.add_argument("what", choices=RECIPES)
-    build.add_argument("names", nargs="*", help="only these (teachers or adapters)")
+    build.add_argument("names", nargs="*", help="only these (teachers, adapters or measurements)")
     build.set_defaults(call=build_data)
 
     check = commands.add_parser("check", help="check this installation: packages, data and their checksums")
@@ -191,11 +191,14 @@ def build_data(options: argparse.Namespace) -> int:
         options.what, options.what
     )
     if options.names:
-        if options.what not in ("teachers", "adapters"):
+        kind, known = (
+            ("measurement", recipe.MEASUREMENTS) if options.what == "measurements" else ("teacher", getattr(recipe, "TEACHERS", ()))
+        )
+        if not known:
             raise LabError(f"build {options.what} takes no names, and got {' '.join(options.names)}.")
         for name in options.names:
-            if name not in recipe.TEACHERS:
-                raise unknown("teacher", name, recipe.TEACHERS)
+            if name not in known:
+                raise unknown(kind, name, known)
         recipe.build(target, options.names)
     else:
         recipe.build(target)

@@ -154,7 +154,8 @@ def catalogue(kind: str = "lessons") -> pandas.DataFrame:
         from labkit.paths import data_dir
 
         sizes = [{"model": name, "role": "student", **size._asdict()} for name, size in SIZES.items()]
-        return sizes + [{"model": p.name, "role": "teacher"} for p in sorted((data_dir() / "teachers").glob("*/"))]
+        shipped = [path for kind in ("teachers", "adapters") for path in sorted((data_dir() / kind).glob("*/"))]
+        return sizes + [{"model": path.name, "role": "teacher"} for path in shipped]
 
     def skills():
         from labkit.atlas import RELATIONS
