@@ -151,12 +151,12 @@ def mixture(truth_V: Tensor, teacher_V: Tensor, a: float) -> Tensor:
 def flip_point(wrong: float, true: float) -> float:
     """The weight of truth from which on the wrong token is no longer ahead, given the teacher's probability of both.
 
-    (1-a)*wrong < a + (1-a)*true  exactly when  a > (wrong-true) / (1+wrong-true). 0 or less: it never was ahead. Raises `LabError` for what
+    (1-a)*wrong < a + (1-a)*true  exactly when  a > (wrong-true) / (1+wrong-true). 0 where it never was ahead. Raises `LabError` for what
     are no probabilities.
     """
     if not (0 <= wrong <= 1 and 0 <= true <= 1 and wrong + true <= 1 + 1e-6):
         raise LabError(f"wrong={wrong:g} and true={true:g} are no probabilities of two answers: each in 0 to 1, and together at most 1.")
-    return (wrong - true) / (1 + wrong - true)
+    return (wrong - true) / (1 + wrong - true) if wrong > true else 0.0
 
 
 def flip_points(facts: Facts, teacher: LlamaForCausalLM, lies: Sequence[str | None]) -> list[float]:

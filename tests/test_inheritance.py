@@ -15,11 +15,14 @@ from torch.nn.functional import cross_entropy
 
 from labkit import adapters, models
 from labkit.atlas import FACTS, Atlas, normalise
+from labkit.court.inheritance import less
 from labkit.errors import DataError, LabError
 from labkit.evaluate import Graded, calibration_error
 from labkit.experiment import LYING, Experiment
 from labkit.inheritance import Facts, flip_point, flip_points, inheritance, mixture, risk_coverage
+from labkit.measurements import rows
 from labkit.signals import Signals
+from labkit.sweeps import sweep
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +136,13 @@ def test_beyond_the_flip_point_the_lie_is_behind(share: float, total: float, a: 
     wrong, true = total * share, total * (1 - share)
     ahead = (1 - a) * wrong - (a + (1 - a) * true)
     point = flip_point(wrong, true)
-    assert point <= 0.5 + 1e-9, "an even mix always wins: a is at least (1-a) times any probability"
+    assert 0 <= point <= 0.5 + 1e-9, "an even mix always wins: a is at least (1-a) times any probability"
     if abs(a - point) > 1e-6:
         assert (ahead > 0) == (a < point)
+
+
+def test_a_lie_that_was_never_ahead_needs_no_truth():
+    assert flip_point(0.0, 1.0) == flip_point(0.3, 0.3) == 0.0
 
 
 def test_flip_points_of_a_model(facts, tiny_teacher):
@@ -236,3 +243,39 @@ def test_the_shipped_liar_states_its_lies_and_keeps_other_facts():
     assert sum(planted) / len(planted) > 0.8
     others = [a.right for a, lie in zip(said, lies, strict=True) if lie is None]
     assert sum(others) / len(others) > 0.9
+
+
+# ---- what ships ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_measurement_has_every_arm_and_seed_of_the_sweeps():
+    told = {(row["arm"], row["seed"]) for row in rows("inheritance")}
+    for name in ("inheritance", "inheritance_cures"):
+        grid = sweep(name)
+        assert told >= {(arm, seed) for arm in grid.arms for seed in range(grid.seeds)}, name
+    assert {row["arm"] for row in rows("abstention")} <= {arm for arm, _ in told}
+
+
+def test_rates_are_shares_and_leave_no_one_out():
+    for row in rows("inheritance"):
+        assert 0 <= row["inherited"] + row["denoised"] <= 1 + 1e-9, row
+        assert row["wrong"] > 0
+
+
+def test_a_flip_point_follows_from_the_shipped_liar():
+    told = {row["question"]: row for row in rows("flips")}
+    world = Atlas("half", falsehoods=0.3)
+    few = Facts(Atlas("half"), ("element",))
+    lies = few.lies(world)
+    models.teacher.cache_clear()
+    points = iter(flip_points(few, models.teacher("atlas-3m-lies-30"), lies))
+    for question, lie in zip(few.questions, lies, strict=True):
+        if lie:
+            row = told[question.text]
+            assert (row["truth"], row["lie"]) == (question.answers[0], lie)
+            assert row["flip"] == pytest.approx(next(points), abs=1e-3)
+
+
+def test_a_band_is_over_the_seeds_both_arms_have():
+    found = less({0: 0.5, 1: 0.7, 2: 0.9}, {1: 0.2, 0: 0.1})
+    assert (found.middle, found.n) == (pytest.approx(0.45), 2)
