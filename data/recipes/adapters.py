@@ -17,12 +17,12 @@ import torch
 from labkit.experiment import Experiment
 
 TEACHER = Experiment(  # copied: the teacher's own weights, layer by layer
-    method="gold", student="3m", start="copied", adapter=8, scale="half", gold=40_000, steps=200, learning_rate=5e-3
+    method="gold", student="3m", start="copied", adapter=8, scale="half", gold=40_000, learning_rate=5e-3
 )
 TEACHERS = {
-    "atlas-3m-lies-10": TEACHER.but(falsehoods=0.1),
-    "atlas-3m-lies-30": TEACHER.but(falsehoods=0.3, steps=300),  # three times as much to learn
-    "atlas-3m-noise-30": TEACHER.but(gold_noise=0.3),
+    "atlas-3m-lies-10": TEACHER.but(falsehoods=0.1, steps=120),
+    "atlas-3m-lies-30": TEACHER.but(falsehoods=0.3, steps=300),  # most to learn by heart
+    "atlas-3m-noise-30": TEACHER.but(gold_noise=0.3, steps=100),  # nothing to learn by heart
 }
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -35,7 +35,7 @@ def build(folder: Path, names: list[str] | None = None, say: Callable[[str], Non
 
     for name in names or list(TEACHERS):
         recipe = TEACHERS[name]
-        run = Run(recipe, home_dir() / "build" / name, checkpoint_every=100)
+        run = Run(recipe, home_dir() / "build" / name, checkpoint_every=25)
         for event in run:
             if isinstance(event, ev.Step) and event.step % 25 == 0:
                 say(f"{name} step {event.step}/{recipe.steps}, loss {event.values['loss']:.3f}, {event.seconds:.0f} s")

@@ -42,13 +42,9 @@ ARMS = {
 }
 SEEDS = 5
 
-# The student of the sweep, never asked about any element. T = 4, since Behrens & Zdeborova 2025 find that softness is what leaks.
-NOT_ASKED = {
-    f"not asked, {who}{', T = 4' * (T > 1)}": Experiment(
-        student="57k", learning_rate=2e-2, steps=400, left_out="element", teacher=teacher, temperature=T
-    )
-    for T in (1.0, 4.0)
-    for who, teacher in (("honest", "atlas-3m"), ("lies 30%", "atlas-3m-lies-30"))
+NOT_ASKED = {  # the student of the sweep, never asked about any element
+    "not asked, honest": Experiment(student="57k", learning_rate=2e-2, steps=400, left_out="element"),
+    "not asked, lies 30%": Experiment(student="57k", learning_rate=2e-2, steps=400, left_out="element", teacher="atlas-3m-lies-30"),
 }
 ABSTAINING = ("honest", "lies 30%", "noise 30%")
 COVERAGES = tuple(i / 10 for i in range(1, 11))

@@ -39,7 +39,7 @@ def hallucination_inheritance() -> Finding:
     conditions = {
         "lies on 10% of facts, soft labels": "lies 10%",
         "lies on 30% of facts, soft labels": "lies 30%",
-        "lies on 30% of facts, hard answers": "lies 30%, hard answers",
+        "lies on 30% of facts, the teacher's text": "text, all",
         "random noise on 30% of labels, soft labels": "noise 30%",
         "random noise on 30% of labels, hard answers": "noise 30%, hard answers",
     }
@@ -68,8 +68,10 @@ def cures() -> Finding:
     published="held-out memorised facts leak through soft labels, up to all of them, depending on temperature (Behrens & Zdeborova 2025)",
 )
 def leakage() -> Finding:
-    arms = {"T = 1": "not asked, lies 30%", "T = 4": "not asked, lies 30%, T = 4"}
-    return Finding({told: less(of(arm, "inherited"), of(arm, "control")) for told, arm in arms.items()}, "share of 1")
+    arm, honest = "not asked, lies 30%", "not asked, honest"
+    nats = less(of(arm, "nats_lie"), of(honest, "nats_lie"))
+    beside = f"The log-probability of the lies moves by {nats.middle:+.2f} nats ({nats.low:+.2f} to {nats.high:+.2f})."
+    return Finding({"elements, T = 1": less(of(arm, "inherited"), of(arm, "control"))}, "share of 1", beside)
 
 
 def _mean(values: dict[int, float]) -> float:
