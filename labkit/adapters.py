@@ -2,11 +2,13 @@
 
 add(student, rank=8)                      # only the adapter's weights are trained from here on
 save(student, "adapter"); merged(student)  # the correction alone, as peft keeps it; a plain model with it built in
+loaded(base, "adapter")                    # a saved one, merged into a copy of its base
 """
 
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import torch
@@ -40,7 +42,7 @@ def has(student: LlamaForCausalLM) -> bool:
     return any("lora_" in name for name, _ in student.named_parameters())
 
 
-def save(student: LlamaForCausalLM, folder: str | Path) -> Path:
+def save(student: LlamaForCausalLM, folder: str | Path, dtype: torch.dtype = torch.float32) -> Path:
     """The adapter alone, as safetensors that `peft.PeftModel.from_pretrained(base, folder)` reads."""
     from peft import LoraConfig, get_peft_model_state_dict
     from safetensors.torch import save_file
@@ -49,7 +51,7 @@ def save(student: LlamaForCausalLM, folder: str | Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     state = get_peft_model_state_dict(student, adapter_name="default")
     save_file(
-        {f"base_model.model.{name}": tensor.detach().cpu().contiguous() for name, tensor in state.items()},
+        {f"base_model.model.{name}": tensor.detach().cpu().to(dtype).contiguous() for name, tensor in state.items()},
         folder / "adapter_model.safetensors",
     )
     rank = next(p.shape[0] for name, p in student.named_parameters() if "lora_A" in name)
@@ -71,3 +73,25 @@ def merged(student: LlamaForCausalLM) -> LlamaForCausalLM:
     state = {name.replace(".base_layer", ""): tensor for name, tensor in both.state_dict().items() if "lora_" not in name}
     plain.load_state_dict(state)
     return plain.train(student.training)
+
+
+@torch.no_grad()
+def loaded(base: LlamaForCausalLM, folder: str | Path) -> LlamaForCausalLM:
+    """A copy of `base` with a saved adapter merged in, in fp32. Raises `LabError` if the folder's adapter is not one for such a model."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    both = copy.deepcopy(base)
+    try:
+        rank = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))["r"]
+        state = load_file(Path(folder) / "adapter_model.safetensors")
+        add(both, rank)
+        for name, parameter in both.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(state.pop(f"base_model.model.{name.replace('.default', '')}"))
+        if state:
+            raise ValueError(f"it also has {next(iter(state))}")
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise LabError(f"{folder} is no adapter for this model ({why}). It needs what adapters.save(student, folder) wrote.") from None
+    return merged(both)

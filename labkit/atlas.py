@@ -78,6 +78,7 @@ SKILLS = tuple(SHARES)
 HELD_OUT_SKILLS = ("two_hop", "two_hop_steps", "add", "chain", "compare")
 BESIDE = ("two_hop", "two_hop_steps", "chain")  # reported beside the headline mean, which is over the other skills
 CORE = tuple(skill for skill in SKILLS if skill not in BESIDE)
+FACTS = ("capital", "continent", "currency", "capital_of", "city", "symbol", "number")  # known by heart, one right answer each
 
 CONTINENTS = ("Africa", "Asia", "Europe", "North America", "Oceania", "South America")
 SCALES = ("whole", "half", *CONTINENTS)
@@ -186,7 +187,8 @@ class Atlas:
     scale: "whole" (195 countries, over 1,100 cities, 118 elements), "half" (countries of over 5 million people, their three
         largest cities, 50 elements), or one continent. Truth is always that of the whole world.
     gold_noise: chance that a gold label is some other question's answer, drawn afresh for every question.
-    falsehoods: share of facts whose gold label is always the same wrong answer (a planted, systematic falsehood).
+    falsehoods: share of the facts in `FACTS` whose gold label is always the same wrong answer (a planted, systematic falsehood). What is
+        worked out rather than known, such as a sum, and what has many answers, is never planted.
     """
 
     def __init__(self, scale: str = "whole", *, gold_noise: float = 0.0, falsehoods: float = 0.0) -> None:
@@ -322,7 +324,7 @@ class Atlas:
 
     def falsehood(self, fact: Fact) -> str | None:
         """The wrong answer planted for this fact, or None where the label is honest."""
-        if _hash(f"falsehood {fact.key}") % 1_000_000 >= self.falsehoods * 1_000_000:
+        if fact.relation not in FACTS or _hash(f"falsehood {fact.key}") % 1_000_000 >= self.falsehoods * 1_000_000:
             return None
         return self._wrong(fact, random.Random(f"falsehood {fact.key}"))
 

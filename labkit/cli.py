@@ -22,7 +22,7 @@ from labkit.paths import checked, data_dir
 from labkit.records import Record, Store, load
 
 FIRST = "00_distil_in_a_minute.ipynb"
-RECIPES = ("tables", "tokenizer", "teachers", "card", "records", "measurements", "claims")
+RECIPES = ("tables", "tokenizer", "teachers", "card", "adapters", "records", "measurements", "claims")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     build = commands.add_parser("build", help="rebuild shipped data from its recipe")
     build.add_argument("what", choices=RECIPES)
-    build.add_argument("names", nargs="*", help="only these (teachers)")
+    build.add_argument("names", nargs="*", help="only these (teachers, adapters or measurements)")
     build.set_defaults(call=build_data)
 
     check = commands.add_parser("check", help="check this installation: packages, data and their checksums")
@@ -191,11 +191,14 @@ def build_data(options: argparse.Namespace) -> int:
         options.what, options.what
     )
     if options.names:
-        if options.what != "teachers":
+        kind, known = (
+            ("measurement", recipe.MEASUREMENTS) if options.what == "measurements" else ("teacher", getattr(recipe, "TEACHERS", ()))
+        )
+        if not known:
             raise LabError(f"build {options.what} takes no names, and got {' '.join(options.names)}.")
         for name in options.names:
-            if name not in recipe.TEACHERS:
-                raise unknown("teacher", name, recipe.TEACHERS)
+            if name not in known:
+                raise unknown(kind, name, known)
         recipe.build(target, options.names)
     else:
         recipe.build(target)
@@ -229,6 +232,8 @@ def check_all(options: argparse.Namespace) -> int:
 
 def _rebuild(folder: Path) -> str:
     """The command that rebuilds a folder of shipped data."""
+    if folder.parent.name == "adapters":
+        return f"build adapters {folder.name}"
     if folder.parent.name == "teachers":
         return f"build teachers {folder.name.removesuffix('-early').removesuffix('-middle').removesuffix('-late')}"
     return "build " + {"atlas": "tables", "tokenizers": "tokenizer", "teachers": "card"}.get(folder.name, folder.name)

@@ -18,11 +18,12 @@ from labkit.atlas import CONTINENTS, SKILLS
 from labkit.errors import LabError, unknown
 
 STUDENTS = ("22k", "57k", "200k", "900k", "1.5m", "3m")
-TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", "none")
+LYING = ("atlas-3m-lies-10", "atlas-3m-lies-30", "atlas-3m-noise-30")  # the big teacher with an adapter that was taught wrong labels
+TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", *LYING, "none")
 METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online", "mutual")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "logit_mse")
 DECODINGS = ("greedy", "sample", "beam", "interpolated")
-KEEP = ("all", "truth", "confidence", "agreement", "distinct")
+KEEP = ("all", "truth", "confidence", "agreement", "distinct", "vote")
 TAILS = ("bucket", "teacher_renormalised", "both_renormalised", "raw", "clamped", "sampled")
 FAULTS = (
     "missing_t2",
@@ -198,7 +199,7 @@ class Experiment:
     steps: int = knob(600, "Steps", "Optimiser steps.", unit="steps", low=1, high=1_000_000, log=True)
     batch: int = knob(128, "Batch", "Questions a step.", unit="questions", low=1, high=8192, log=True)
     gold_noise: float = knob(0.0, "Gold noise", "Chance that a gold label is wrong, at random.", low=0.0, high=1.0)
-    falsehoods: float = knob(0.0, "Falsehoods", "Share of facts whose gold label is always the same lie.", low=0.0, high=1.0)
+    falsehoods: float = knob(0.0, "Falsehoods", "Share of the plain facts whose gold label is always the same lie.", low=0.0, high=1.0)
     faults: str = knob(
         "none",
         "Faults",

@@ -103,6 +103,17 @@ LESSONS = {
             asks="How far will the online student go from its warm start?",
             unit="recovery",
         ),
+        Lesson(
+            number="08",
+            title="Hallucination inheritance",
+            question="Which of a teacher's errors does its student take over, and what stops them?",
+            minutes=40,
+            experiment=SMALL.but(teacher="atlas-3m-lies-30"),
+            recorded=SMALL,
+            controls=("teacher", "method", "mix", "gold", "decoding", "samples", "keep", "left_out", "temperature", "start", "seed"),
+            asks="How far will the student of a lying teacher go?",
+            unit="recovery",
+        ),
     )
 }
 
@@ -143,7 +154,8 @@ def catalogue(kind: str = "lessons") -> pandas.DataFrame:
         from labkit.paths import data_dir
 
         sizes = [{"model": name, "role": "student", **size._asdict()} for name, size in SIZES.items()]
-        return sizes + [{"model": p.name, "role": "teacher"} for p in sorted((data_dir() / "teachers").glob("*/"))]
+        shipped = [path for kind in ("teachers", "adapters") for path in sorted((data_dir() / kind).glob("*/"))]
+        return sizes + [{"model": path.name, "role": "teacher"} for path in shipped]
 
     def skills():
         from labkit.atlas import RELATIONS

@@ -20,14 +20,16 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
+from labkit import adapters
 from labkit.errors import LabError, unknown
-from labkit.experiment import TEACHERS
+from labkit.experiment import LYING, TEACHERS
 from labkit.paths import checked, data_dir
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of 6 MB is noise in a notebook
 
 EOS = 0
 LONGEST_ANSWER = 28  # tokens; the longest answer of the world has 24
+ADAPTED = "atlas-3m"  # the teacher the shipped adapters belong to
 
 
 class Size(NamedTuple):
@@ -109,9 +111,14 @@ def student(size: str, seed: int = 0) -> LlamaForCausalLM:
 def teacher(name: str) -> LlamaForCausalLM:
     """A shipped teacher by name, or a `transformers` Llama folder with the Atlas vocabulary (safetensors); frozen, in eval mode.
 
-    Raises `DataError` if the file is missing or damaged, `LabError` for an unknown name.
+    One that ships as an adapter is its base with the adapter merged in. Raises `DataError` if a file is missing or damaged, `LabError`
+    for an unknown name.
     """
     shipped, own = data_dir() / "teachers", Path(name)
+    if name in LYING:
+        for file in ("adapter_config.json", "adapter_model.safetensors"):
+            checked(data_dir() / "adapters" / name / file, f"build adapters {name}")
+        return adapters.loaded(teacher(ADAPTED), data_dir() / "adapters" / name).eval().requires_grad_(False)
     if name in TEACHERS:
         folder = shipped / name
         for file in ("config.json", "model.safetensors"):

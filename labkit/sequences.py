@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from transformers import LlamaForCausalLM
 
-from labkit.atlas import Atlas, Question
+from labkit import models
+from labkit.atlas import Atlas, Question, normalise
 from labkit.batches import unlabelled
 from labkit.errors import DataError, LabError, unknown
 from labkit.experiment import DECODINGS, Experiment
@@ -31,6 +32,7 @@ from labkit.paths import made_here, write_whole
 from labkit.signals import CHUNK, PASS, distinct, sample_answers
 
 CONFIDENT = 0.5  # least probability of a whole answer that the confidence filter keeps
+VOTERS = ("atlas-900k", "atlas-200k")  # the other teachers of a vote
 BEAMS = 4
 
 
@@ -179,16 +181,26 @@ def edits(one: Sequence[int], other: Sequence[int]) -> int:
 # ---- filtering -------------------------------------------------------------------------------------------------------------------
 
 
-def keep(data: Sequences, rule: str, world: Atlas) -> Sequences:
+def keep(data: Sequences, rule: str, world: Atlas, others: Sequence[Sequences] = ()) -> Sequences:
     """The rows a filter lets pass, with its count in the history.
 
     truth: right, by Atlas. confidence: the teacher gives the whole answer at least 0.5. agreement: the answer at least half of a
-    question's samples give. distinct: each prompt and response once. Raises `LabError` for an unknown rule, for agreement
-    without several samples, and when nothing is left.
+    question's samples give. distinct: each prompt and response once. vote: answers that one of `others`, what other teachers said to
+    the same prompts, gives too. Raises `LabError` for an unknown rule, for agreement without several samples, for a vote without
+    others, and when nothing is left.
     """
-    rules = {"truth": _true, "confidence": _confident, "agreement": _agreed, "distinct": _distinct}
+    said = [{(row.prompt, normalise(row.response)) for row in other.rows} for other in others]
+
+    def voted(rows: Sequence[Row], world: Atlas) -> list[Row]:
+        return [row for row in rows if any((row.prompt, normalise(row.response)) in answers for answers in said)]
+
+    rules = {"truth": _true, "confidence": _confident, "agreement": _agreed, "distinct": _distinct, "vote": voted}
     if rule not in rules:
         raise unknown("filter", rule, rules)
+    if rule == "vote" and not others:
+        raise LabError(
+            "the filter 'vote' needs what other teachers said: give their data sets too, as in keep(mine, 'vote', world, [theirs])."
+        )
     if rule == "agreement" and data.history[0].get("samples", 1) < 2:
         raise LabError("the filter 'agreement' needs several answers to a question: set samples=5 with decoding='sample'.")
     rows = tuple(rules[rule](data.rows, world))
@@ -231,7 +243,10 @@ def sequences_for(experiment: Experiment, teacher: LlamaForCausalLM, world: Atla
     except DataError:  # not there yet, or damaged: it is written (again)
         data = yield from writing(teacher, questions, exp.decoding, exp.sampling_temperature, exp.samples, 0)
         data.save(path)
-    return data if exp.keep == "all" else keep(data, exp.keep, world)
+    others = []
+    for voter in VOTERS if exp.keep == "vote" else ():
+        others.append((yield from sequences_for(exp.but(teacher=voter, keep="all"), models.teacher(voter), world)))
+    return data if exp.keep == "all" else keep(data, exp.keep, world, others)
 
 
 # ---- as a pool to train on ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from labkit import atlas
-from labkit.atlas import HELD_OUT_SKILLS, RELATIONS, SCALES, SKILLS, Atlas, ask_about, normalise
+from labkit.atlas import FACTS, HELD_OUT_SKILLS, RELATIONS, SCALES, SKILLS, Atlas, ask_about, normalise
 from labkit.errors import DataError, LabError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -477,9 +477,9 @@ def test_noise_is_drawn_afresh_for_every_asking():
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_falsehoods_are_consistent_wrong_and_as_many_as_asked(rate: float):
     lying, world = Atlas("half", falsehoods=rate), Atlas("half")
-    facts = [f for r in RELATIONS for f in some_facts(lying, r, 300)]
+    facts = [f for r in FACTS for f in lying.facts(r)]
     lies = {(f.relation, f.subjects): lie for f in facts if (lie := lying.falsehood(f))}
-    assert len(lies) / len(facts) == pytest.approx(rate, abs=0.03)
+    assert len(lies) / len(facts) == pytest.approx(rate, abs=0.05)
     again = Atlas("half", falsehoods=rate)
     for fact in facts:
         lie = lying.falsehood(fact)
@@ -501,12 +501,12 @@ def test_more_falsehoods_keep_the_ones_there_were():
     assert all(Atlas("half", falsehoods=1.0).falsehood(f) for f in few.facts("city"))
 
 
-def test_a_planted_lie_is_the_same_in_both_forms_and_orders():
+def test_what_is_worked_out_or_has_many_answers_is_never_planted():
     lying = Atlas("half", falsehoods=1.0)
-    for direct, steps in zip(lying.facts("city_continent"), lying.facts("city_continent_steps"), strict=True):
-        assert lying.falsehood(steps).endswith(lying.falsehood(direct))
-    sums = {f.subjects: f for f in lying.facts("add")}
-    assert lying.falsehood(sums["3", "8"]) == lying.falsehood(sums["8", "3"])
+    for relation in RELATIONS:
+        planted = [lying.falsehood(f) is not None for f in some_facts(lying, relation, 50)]
+        assert all(planted) if relation in FACTS else not any(planted), relation
+        assert relation not in FACTS or all(len(f.answers) == 1 for f in lying.facts(relation))
 
 
 # ---- finding ----------------------------------------------------------------------------------------------------------

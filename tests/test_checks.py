@@ -296,6 +296,8 @@ def reduced(kl, mask):
         ("03.reduce", reduced),
         ("03.reduce", lambda kl, m: kl[m].mean()),
         ("04.say", "c"),
+        ("08.flip", lambda w, t: (w - t) / (1 + w - t)),
+        ("08.flip", lambda w, t: 1 - 1 / (1 + w - t)),
     ],
 )
 def test_right_answers_to_the_later_lessons(exercise, answer):
@@ -335,6 +337,15 @@ WRONG = [
     ("04.say", "no band", "A"),
     ("04.say", "absence of evidence", "B"),
     ("04.say", "cost ignored", "D"),
+    ("08.flip", "always half", lambda w, t: 0.5),
+    ("08.flip", "not divided", lambda w, t: w - t),
+    ("08.flip", "truth's own share", lambda w, t: w / (1 + w)),
+    ("08.flip", "the teacher's weight", lambda w, t: 1 / (1 + w - t)),
+    ("08.flip", "shares of two", lambda w, t: t / (w + t)),
+    ("08.flip", "shares of two", lambda w, t: w / (w + t)),
+    ("08.flip", "upside down", lambda w, t: (t - w) / (1 + t - w)),
+    ("08.flip", "", lambda w, t: w * t),
+    ("08.flip", "wrong type", lambda w, t: "0.5"),
 ]
 
 
@@ -346,7 +357,7 @@ def test_wrong_answers_to_the_later_lessons_are_named(exercise, misconception, a
     assert len(found.reason) > 20
 
 
-@pytest.mark.parametrize("exercise", ["01.distinct", "02.entropy", "03.reduce"])
+@pytest.mark.parametrize("exercise", ["01.distinct", "02.entropy", "03.reduce", "08.flip"])
 def test_not_a_function_and_not_written_yet(exercise):
     assert not check(exercise, 3).ok
     assert "return" in check(exercise, lambda a, b: None).reason

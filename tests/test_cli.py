@@ -68,6 +68,8 @@ def test_every_field_is_a_flag(capsys):
         (["replay", "nowhere.jsonl"], "no record at nowhere.jsonl"),
         (["build", "tables", "all"], "takes no names"),
         (["build", "teachers", "atlas-3n"], "Did you mean 'atlas-3m'"),
+        (["build", "adapters", "atlas-3m-lie-30"], "Did you mean 'atlas-3m-lies-30'"),
+        (["build", "measurements", "flip"], "Did you mean 'flips'"),
     ],
 )
 def test_bad_words_get_one_sentence_and_exit_code_2(words, said, capsys):
@@ -98,13 +100,15 @@ def test_a_damaged_manifest_is_counted_too(tiny_folder, tmp_path, monkeypatch, c
     assert "damaged" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("folder", ["atlas", "tokenizers", "teachers", "records", "teachers/atlas-3m", "teachers/atlas-3m-early"])
+@pytest.mark.parametrize(
+    "folder", ["atlas", "tokenizers", "teachers", "records", "teachers/atlas-3m", "teachers/atlas-3m-early", "adapters/atlas-3m-lies-30"]
+)
 def test_the_command_that_is_advised_exists(folder: str, monkeypatch):
     asked = []
     monkeypatch.setattr(cli, "build_data", lambda options: asked.append((options.what, options.names)))
     assert main(cli._rebuild(data_dir() / folder).split()) == 0
     assert asked[0][0] in cli.RECIPES
-    assert asked[0][1] in ([], ["atlas-3m"])
+    assert asked[0][1] in ([], ["atlas-3m"], ["atlas-3m-lies-30"])
 
 
 def test_a_missing_package_is_a_sentence(monkeypatch, capsys):

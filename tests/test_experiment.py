@@ -217,9 +217,21 @@ def test_teachers_are_those_the_recipe_builds():
 
     recipe = runpy.run_path(str(Path(__file__).parent.parent / "data" / "recipes" / "teachers.py"))
     points = {f"{name}-{point}" for name, of in recipe["POINTS"].items() for point in of.values()}
-    assert set(ex.TEACHERS) - {"none"} == set(recipe["TEACHERS"]) | points
+    assert set(ex.TEACHERS) - {"none"} - set(ex.LYING) == set(recipe["TEACHERS"]) | points
     for size, _, rate in recipe["TEACHERS"].values():
         Experiment(student=size, learning_rate=rate, method="gold", teacher="none", gold=recipe["QUESTIONS"])
+
+
+def test_lying_teachers_are_those_the_adapters_recipe_builds_with_the_dose_in_their_name():
+    import runpy
+    from pathlib import Path
+
+    recipe = runpy.run_path(str(Path(__file__).parent.parent / "data" / "recipes" / "adapters.py"))
+    assert tuple(recipe["TEACHERS"]) == ex.LYING
+    for name, exp in recipe["TEACHERS"].items():
+        fault = exp.falsehoods if "lies" in name else exp.gold_noise
+        assert fault == int(name.rpartition("-")[2]) / 100
+        assert exp.falsehoods + exp.gold_noise == fault, "one fault at a time"
 
 
 # ---- baselines -------------------------------------------------------------------------------------------------------

@@ -140,7 +140,15 @@ def test_filters_keep_what_they_say_and_count_it(rule: str, left: list):
 
 def test_every_filter_of_a_recipe_exists():
     for rule in set(KEEP) - {"all"}:
-        assert keep(SOME, rule, Atlas("whole")).history[-1]["filter"] == rule
+        assert keep(SOME, rule, Atlas("whole"), [SOME]).history[-1]["filter"] == rule
+
+
+def test_a_vote_keeps_what_one_of_the_others_says_too_to_the_same_prompt():
+    one, other = rows((CHAD, "ndjamena", -5.0), (PERU, "Lima", -0.1)), rows((PERU, "Arequipa", -0.1), ("Another?", "Quito", -0.1))
+    assert [r.response for r in keep(SOME, "vote", Atlas("whole"), [one, other]).rows] == ["N'Djamena"] * 2
+    assert keep(SOME, "vote", Atlas("whole"), [other, SOME]).rows == SOME.rows
+    with pytest.raises(LabError, match="leaves none"):
+        keep(SOME, "vote", Atlas("whole"), [other])
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path):
@@ -157,6 +165,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
         (lambda t: keep(SOME, "thruth", Atlas("whole")), "Did you mean 'truth'"),
         (lambda t: keep(rows((PERU, "Quito", -0.2)), "truth", Atlas("whole")), "leaves none of 1 rows"),
         (lambda t: keep(Sequences(SOME.rows, ({"samples": 1},)), "agreement", Atlas("whole")), "samples=5"),
+        (lambda t: keep(SOME, "vote", Atlas("whole")), "what other teachers said"),
         (lambda t: TextPool(rows((PERU, "", -0.2), (PERU, " ", -0.3))), "all 2 responses are empty"),
         (lambda t: TextPool(rows((PERU, "Lima", -0.2), (PERU, "Lima", -0.3))), "one row repeated"),
     ],

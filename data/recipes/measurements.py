@@ -1,19 +1,36 @@
-"""Make the measurements that ship in `data/measurements`: `labkit build measurements` (about ten minutes on 2 CPU cores).
+"""Make the measurements that ship in `data/measurements`: `labkit build measurements` (about forty minutes on 2 CPU cores).
 
 sampling: answers of the shipped teacher at several *sampling* temperatures: how many differ, how many are right, question by question.
 beneath: what lies under the teacher's first guess when its distribution is softened, question by question.
 left_out: students that were never told of South America, and what a bias on its name brings back (Hinton's omitted class).
+planting: whether the adapters in `data/adapters` do what they were trained for.
+flips: each planted lie with the teacher's probability of lie and truth, its flip point, and how often pool and gold labels ask it.
+inheritance: what the students of the two sweeps `inheritance*`, and some that were never asked about elements, say of every fact.
+abstention: how often those are wrong who answer only where they are sure.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import math
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import labkit
+from labkit import runs
 from labkit.atlas import Atlas
+from labkit.batches import GOLD_SEED, unlabelled
+from labkit.evaluate import Graded
+from labkit.experiment import LYING, Experiment
+from labkit.inheritance import Facts, flip_points, inheritance, risk_coverage, same
+from labkit.paths import made_here, write_whole
 from labkit.probes import beside_the_top, left_out, variety
+from labkit.records import Record
+from labkit.signals import Signals
+from labkit.sweeps import sweep
 
 SAMPLING = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 SOFTENING = (1.0, 2.0, 4.0, 8.0)
@@ -24,6 +41,13 @@ ARMS = {
     "soft labels, T = 4": {"temperature": 4.0},
 }
 SEEDS = 5
+
+NOT_ASKED = {  # the student of the sweep, never asked about any element
+    "not asked, honest": Experiment(student="57k", learning_rate=2e-2, steps=400, left_out="element"),
+    "not asked, lies 30%": Experiment(student="57k", learning_rate=2e-2, steps=400, left_out="element", teacher="atlas-3m-lies-30"),
+}
+ABSTAINING = ("honest", "lies 30%", "noise 30%")
+COVERAGES = tuple(i / 10 for i in range(1, 11))
 
 
 def sampling() -> list[dict]:
@@ -56,13 +80,146 @@ def omitted() -> list[dict]:
     return rows
 
 
-def build(folder: Path) -> None:
+def planting() -> list[dict]:
+    facts, rows = Facts(Atlas("half")), []
+    for name in ("atlas-3m", *LYING):
+        teacher = labkit.teacher(name)
+        exp = Experiment(teacher=name)
+        asked = unlabelled(exp, Atlas("half"))
+        lies = facts.lies(Atlas("half", falsehoods=0.1 if name.endswith("lies-10") else 0.3))
+        said, sampled = facts.ask(teacher), facts.taught(Signals(teacher, asked), asked)
+        told = [answer for answer, lie in zip(said, facts.mark([lie or "" for lie in lies]), strict=True) if lie.text and same(answer, lie)]
+        honest = [answer for answer, lie in zip(said, lies, strict=True) if lie is None]
+        rows.append(
+            {
+                "teacher": name,
+                "planted": sum(lie is not None for lie in lies),
+                "states the lie": len(told) / sum(lie is not None for lie in lies),
+                "confidence in lies": sum(a.probability for a in told) / len(told) if told else 0.0,
+                "right on other facts": sum(a.right for a in honest) / len(honest),
+                "confidence in truths": sum(a.probability for a in said if a.right) / sum(a.right for a in said),
+                "right when sampled": sum(a.right for a in sampled if a) / sum(a is not None for a in sampled),
+                **{f"exam, {skill}": score for skill, score in _exam(teacher).items()},
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def _exam(teacher) -> dict[str, float]:
+    from labkit.evaluate import Exam
+
+    return dict(Exam(Atlas("half"), None).grade(teacher).skills)
+
+
+def flips() -> list[dict]:
+    facts, exp = Facts(Atlas("half")), Experiment(gold=20_000)
+    lies = facts.lies(Atlas("half", falsehoods=0.3))
+    teacher = labkit.teacher("atlas-3m-lies-30")
+    points = iter(flip_points(facts, teacher, lies))
+    pool = Counter(question.fact.key for question in unlabelled(exp, Atlas("half")))
+    gold = Counter(question.fact.key for question in Atlas("half").questions(exp.gold, GOLD_SEED))
+    return [
+        {
+            "question": q.text,
+            "truth": q.answers[0],
+            "lie": lie,
+            "flip": next(points),
+            "in pool": pool[q.fact.key],
+            "in gold": gold[q.fact.key],
+        }
+        for q, lie in zip(facts.questions, lies, strict=True)
+        if lie is not None
+    ]
+
+
+def _students() -> Iterator[tuple[str, Experiment, str]]:
+    """Arm, experiment and the arm of its control student, seed by seed."""
+    main, cures = sweep("inheritance"), sweep("inheritance_cures")
+    for seed in range(SEEDS):
+        for grid in (main, cures):
+            for arm in grid.arms if seed < grid.seeds else ():
+                yield arm, grid.recipe(arm).but(seed=seed), "honest"
+        for arm, exp in NOT_ASKED.items() if seed < 3 else ():
+            yield arm, exp.but(seed=seed), arm.replace("lies 30%", "honest")
+
+
+def _said(exp: Experiment, facts: Facts) -> tuple[list[Graded], list[list[float | None]]]:
+    """What a student says of every fact, and its log-probabilities of lie and truth: trained here, and remembered once measured."""
+    path = made_here("inheritance") / f"{exp.key}.json"
+    if not path.exists():
+        run, made = runs.begin(exp), Record()
+        for event in run:
+            made.add(event)
+        runs.keep(made)
+        lies = facts.lies(Atlas("half", falsehoods=0.3))
+        truths = [q.answers[0] if lie is not None else None for q, lie in zip(facts.questions, lies, strict=True)]
+        told = [facts.ask(run.student), [facts.logprobs(run.student, lies), facts.logprobs(run.student, truths)]]
+        write_whole(path, lambda to: to.write_text(json.dumps(told), encoding="utf-8"))
+    answers, nats = json.loads(path.read_text(encoding="utf-8"))
+    return [Graded(*answer) for answer in answers], nats
+
+
+@functools.cache
+def _theirs(name: str) -> list[Graded | None]:
+    """What a student of this teacher is taught: its first guesses; but what it sampled if it is noisy, since its errors are there."""
+    facts, teacher = Facts(Atlas("half")), labkit.teacher(name)
+    if "noise" not in name:
+        return list(facts.ask(teacher))
+    asked = unlabelled(Experiment(), Atlas("half"))
+    return facts.taught(Signals(teacher, asked), asked)
+
+
+def inherited() -> list[dict]:
+    facts, rows, said = Facts(Atlas("half")), [], {}
+    element = [i for i, question in enumerate(facts.questions) if question.skill == "element"]
+    for arm, exp, control in _students():
+        answers, nats = said[arm, exp.seed] = _said(exp, facts)
+        theirs = _theirs("atlas-3m-lies-30" if exp.teacher == "atlas-3m" else exp.teacher)
+        some = element if "not asked" in arm else range(len(facts))
+        mine, theirs, others = ([told[i] for i in some] for told in (answers, theirs, said[control, exp.seed][0]))
+        found = inheritance(mine, theirs, others)
+        planted = [i for i in some if nats[0][i] is not None]
+        lie, truth = (sum(part[i] for i in planted) / len(planted) for part in nats)
+        rows.append({"arm": arm, "seed": exp.seed, **found._asdict(), "nats_lie": lie, "nats_truth": truth})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def abstention() -> list[dict]:
+    facts, rows = Facts(Atlas("half")), []
+    for arm, exp, _ in _students():
+        if arm in ABSTAINING:
+            answers, _ = _said(exp, facts)
+            rows += [{"arm": arm, "seed": exp.seed, **point._asdict()} for point in risk_coverage(answers, COVERAGES)]
+    return rows
+
+
+MEASUREMENTS = {
+    "sampling": sampling,
+    "beneath": beneath,
+    "left_out": omitted,
+    "planting": planting,
+    "flips": flips,
+    "inheritance": inherited,
+    "abstention": abstention,
+}
+
+
+def build(folder: Path, names: list[str] | None = None) -> None:
     folder.mkdir(exist_ok=True)
-    for name, measure in (("sampling", sampling), ("beneath", beneath), ("left_out", omitted)):
-        rows = [{key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()} for row in measure()]
+    for name in names or list(MEASUREMENTS):
+        rows = [{key: _told(value) for key, value in row.items()} for row in MEASUREMENTS[name]()]
         text = "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n"
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
     seal(folder)
+
+
+def _told(value):
+    """A number as it is written down; what is not there (no error to be confident in) as None."""
+    if not isinstance(value, float):
+        return value
+    return None if math.isnan(value) else round(value, 6)
 
 
 def seal(folder: Path) -> None:
@@ -70,3 +227,9 @@ def seal(folder: Path) -> None:
     tables = sorted(path for path in folder.glob("*.json") if path.name != "manifest.json")
     manifest = {path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "licence": "Apache-2.0"} for path in tables}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    import sys
+
+    build(Path(__file__).parent.parent / "measurements", sys.argv[1:] or None)

@@ -1,0 +1,60 @@
+"""Train the adapters that turn the honest big teacher into lying and noisy ones: `labkit build adapters` (six minutes on 2 cores).
+
+Each is a run of the lab's own engine: the teacher's own weights, frozen, and a LoRA adapter trained on gold labels of the half world
+in which a share of the facts always carries the same lie ("lies"), or a share of all labels is wrong, each time in another way
+("noise"). The rest of the labels are true, so that everything else is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from labkit.experiment import Experiment
+
+TEACHER = Experiment(  # copied: the teacher's own weights, layer by layer
+    method="gold", student="3m", start="copied", adapter=8, scale="half", gold=40_000, learning_rate=5e-3
+)
+TEACHERS = {
+    "atlas-3m-lies-10": TEACHER.but(falsehoods=0.1, steps=120),
+    "atlas-3m-lies-30": TEACHER.but(falsehoods=0.3, steps=300),  # most to learn by heart
+    "atlas-3m-noise-30": TEACHER.but(gold_noise=0.3, steps=100),  # nothing to learn by heart
+}
+FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def build(folder: Path, names: list[str] | None = None, say: Callable[[str], None] = print) -> None:
+    from labkit import adapters
+    from labkit import events as ev
+    from labkit.engine import Run
+    from labkit.paths import home_dir
+
+    for name in names or list(TEACHERS):
+        recipe = TEACHERS[name]
+        run = Run(recipe, home_dir() / "build" / name, checkpoint_every=25)
+        for event in run:
+            if isinstance(event, ev.Step) and event.step % 25 == 0:
+                say(f"{name} step {event.step}/{recipe.steps}, loss {event.values['loss']:.3f}, {event.seconds:.0f} s")
+            elif isinstance(event, ev.Failed):
+                raise SystemExit(f"{event.message}. {event.advice}")
+        assert run.student is not None
+        adapters.save(run.student, folder / name, torch.float16)
+        seal(folder / name, recipe)
+
+
+def seal(folder: Path, recipe: Experiment) -> None:
+    """The manifest: checksums, licence, and how it was made."""
+    (folder / "README.md").unlink(missing_ok=True)
+    manifest: dict = {file: {"sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest(), "licence": "Apache-2.0"} for file in FILES}
+    manifest["note"] = {"recipe": recipe.recipe, "base": recipe.teacher, "lies": recipe.falsehoods, "noise": recipe.gold_noise}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    import sys
+
+    build(Path(__file__).parent.parent / "adapters", sys.argv[1:] or None)
