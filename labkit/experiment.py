@@ -178,6 +178,22 @@ class Experiment:
     gold_noise: float = knob(0.0, "Gold noise", "Chance that a gold label is wrong, at random.", low=0.0, high=1.0)
     falsehoods: float = knob(0.0, "Falsehoods", "Share of facts whose gold label is always the same lie.", low=0.0, high=1.0)
 
+    facts: int = knob(
+        0,
+        "Facts",
+        "Ask for a store of this many facts with one answer each, in one wording and equally often, and for nothing else; 0 asks for all "
+        "there is. Questions and gold labels are then as many as the facts.",
+        unit="facts",
+        low=0,
+        high=10_000,
+    )
+    assistant: str = knob(
+        "none",
+        "Teacher assistant",
+        "A student of this size is distilled from the teacher first, on the same questions and steps, and then teaches in its place.",
+        choices=("none", *STUDENTS),
+    )
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, check(field.name, getattr(self, field.name)))
@@ -199,7 +215,7 @@ class Experiment:
         """
         if name not in ("label budget", "same questions"):
             raise unknown("baseline", name, ("label budget", "same questions"))
-        same = ("student", "start", "seed", "teacher", "scale", "steps", "batch", "gold_noise", "falsehoods")
+        same = ("student", "start", "seed", "teacher", "scale", "steps", "batch", "gold_noise", "falsehoods", "facts")
         plain = Experiment(**{name: getattr(self, name) for name in same}, learning_rate=TUNED_RATE[self.student])
         if name == "label budget":
             return plain.but(method="gold", gold=self.gold)

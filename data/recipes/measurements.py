@@ -7,12 +7,11 @@ left_out: students that were never told of South America, and what a bias on its
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 import labkit
 from labkit.atlas import Atlas
+from labkit.measurements import seal, write
 from labkit.probes import beside_the_top, left_out, variety
 
 SAMPLING = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -59,14 +58,5 @@ def omitted() -> list[dict]:
 def build(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name, measure in (("sampling", sampling), ("beneath", beneath), ("left_out", omitted)):
-        rows = [{key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()} for row in measure()]
-        text = "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n"
-        (folder / f"{name}.json").write_text(text, encoding="utf-8")
+        write(folder, name, measure())
     seal(folder)
-
-
-def seal(folder: Path) -> None:
-    """A manifest with the checksum of every table in the folder."""
-    tables = sorted(path for path in folder.glob("*.json") if path.name != "manifest.json")
-    manifest = {path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "licence": "Apache-2.0"} for path in tables}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
