@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from labkit.atlas import CONTINENTS, SKILLS
 from labkit.errors import LabError, unknown
 
-STUDENTS = ("3k", "7k", "12k", "22k", "57k", "200k", "284k", "815k", "900k", "1.5m", "3m")
+STUDENTS = ("3.3k", "7k", "12k", "22k", "57k", "200k", "284k", "815k", "900k", "1.5m", "3m")
 TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", "none")
 METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online", "mutual")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "logit_mse")
@@ -282,7 +282,7 @@ KNOBS: dict[str, _Entry] = {f.name: _Entry(f.default, f.metadata["knob"]) for f 
 # Best of the rates tried with hard labels (LOG.md has the table; above 200k they are the teachers' own); the baselines use these.
 # 284k and 815k lie between their neighbours.
 TUNED_RATE = {
-    "3k": 6e-2, "7k": 5e-2, "12k": 4e-2, "22k": 3e-2, "57k": 2e-2, "200k": 6e-3,
+    "3.3k": 6e-2, "7k": 5e-2, "12k": 5e-2, "22k": 3e-2, "57k": 2e-2, "200k": 6e-3,
     "284k": 5e-3, "815k": 3e-3, "900k": 3e-3, "1.5m": 2e-3, "3m": 2e-3,
 }  # fmt: skip
 

@@ -36,10 +36,10 @@ class Size(NamedTuple):
     heads: int
 
 
-# The vocabulary takes 1,024 numbers for each unit of width, so most of the smallest are embedding: 92% of 3k, 73% of 22k, 31% of 200k.
+# The vocabulary takes 1,024 numbers for each unit of width, so most of the smallest are embedding: 92% of 3.3k, 73% of 22k, 31% of 200k.
 # 284k and 815k are a tenth and two sevenths of atlas-3m (1 : 10.03 and 1 : 3.500).
 SIZES = {
-    "3k": Size(3, 2, 1),
+    "3.3k": Size(3, 2, 1),
     "7k": Size(6, 2, 1),
     "12k": Size(10, 2, 1),
     "22k": Size(16, 2, 2),

@@ -28,7 +28,7 @@ from labkit.records import mean
 from labkit.runs import record
 
 BATCH, SEEDS, JOBS = 128, 3, 2
-SIZES, FACTS = ("3k", "7k", "12k", "22k"), (256, 512, 1_024, 2_048)
+SIZES, FACTS = ("3.3k", "7k", "12k", "22k"), (256, 512, 1_024, 2_048)
 HARD, SOFT = {"method": "gold", "teacher": "none"}, {"method": "output"}
 ARMS = {  # fields, exposures, sizes, numbers of facts
     "hard labels": (HARD, 100, SIZES, FACTS),
