@@ -32,14 +32,14 @@ SIZES, FACTS = ("3.3k", "7k", "12k", "22k"), (256, 512, 1_024, 2_048)
 HARD, SOFT = {"method": "gold", "teacher": "none"}, {"method": "output"}
 ARMS = {  # fields, exposures, sizes, numbers of facts
     "hard labels": (HARD, 100, SIZES, FACTS),
-    "soft labels": (SOFT, 100, ("7k", "12k"), FACTS[2:]),
-    "made-up labels": (HARD | {"falsehoods": 1.0}, 100, ("7k", "12k"), FACTS[3:]),
-    "hard labels, 4 x the steps": (HARD, 400, ("7k",), FACTS[3:]),
+    "soft labels": (SOFT, 100, ("7k", "12k"), FACTS[3:]),
+    "hard labels, 4 x the exposures": (HARD, 400, ("7k",), FACTS[2:3]),
+    "made-up labels": (HARD | {"falsehoods": 1.0}, 100, ("12k",), FACTS[3:]),
 }
 BUDGETS = {  # questions, steps
-    "20,000 questions, 400 steps": (20_000, 400, ("7k", "22k", "57k")),
-    "2,000 questions, 400 steps": (2_000, 400, ("7k", "22k", "57k")),
-    "20,000 questions, 4,000 steps": (20_000, 4_000, ("7k", "22k")),
+    "20,000 questions, 300 steps": (20_000, 300, ("7k", "22k", "57k")),
+    "2,000 questions, 300 steps": (2_000, 300, ("7k", "22k", "57k")),
+    "20,000 questions, 3,000 steps": (20_000, 3_000, ("22k",)),
 }
 TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-late")
 ASSISTANTS = ("200k",)
@@ -88,7 +88,7 @@ def teachers() -> list[dict]:
 
 
 def taught(teacher: str, assistant: str, seed: int) -> dict:
-    exp = Experiment(student="57k", learning_rate=TUNED_RATE["57k"], steps=400, seed=seed, teacher=teacher, assistant=assistant)
+    exp = Experiment(student="57k", learning_rate=TUNED_RATE["57k"], steps=300, seed=seed, teacher=teacher, assistant=assistant)
     return {"teacher_core": mean(record(exp).references["teacher"].skills), **_examined(exp)}
 
 
