@@ -286,8 +286,8 @@ class Run(Iterator[ev.Event]):
         """The student that stands between teacher and student: distilled once for a recipe, by this same loop, and kept
         (Mirzadeh et al. 2019, arXiv 1902.03393). Raises `LabError` where there is no teacher to distil it from."""
         exp, how = self.experiment, method(self.experiment.method)
-        if exp.teacher == "none" or not (how.needs_signal or how.text) or exp.start == "copied":
-            what = f"teacher={exp.teacher!r}, method={exp.method!r}, start={exp.start!r}"
+        if exp.teacher == "none" or not (how.needs_signal or how.text):
+            what = f"teacher={exp.teacher!r} and method={exp.method!r}"
             raise LabError(f"an assistant stands between a teacher and a student that hears it: with {what} leave assistant='none'.")
         recipe = assistant_recipe(exp)
         work, weights = self._trained(recipe, made_here("assistants") / f"{recipe.key}.safetensors", "assistant"), None

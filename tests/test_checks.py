@@ -296,6 +296,9 @@ def reduced(kl, mask):
         ("03.reduce", reduced),
         ("03.reduce", lambda kl, m: kl[m].mean()),
         ("04.say", "c"),
+        ("06.bits", lambda nats, n, p: (np.log2(np.asarray(n)) - np.asarray(nats) / np.log(2)).sum() / p),
+        ("06.bits", lambda nats, n, p: (n.log2().sum() - nats.sum() / math.log(2)) / p),
+        ("06.room", "C"),
     ],
 )
 def test_right_answers_to_the_later_lessons(exercise, answer):
@@ -335,6 +338,15 @@ WRONG = [
     ("04.say", "no band", "A"),
     ("04.say", "absence of evidence", "B"),
     ("04.say", "cost ignored", "D"),
+    ("06.bits", "nats taken for bits", lambda nats, n, p: (n.log2().sum() - nats.sum()) / p),
+    ("06.bits", "nats", lambda nats, n, p: (n.log().sum() - nats.sum()) / p),
+    ("06.bits", "mean over facts", lambda nats, n, p: (n.log2() - nats / math.log(2)).mean() / p),
+    ("06.bits", "asked, not held", lambda nats, n, p: n.log2().sum() / p),
+    ("06.bits", "what is missing", lambda nats, n, p: nats.sum() / math.log(2) / p),
+    ("06.bits", "a fact", lambda nats, n, p: (n.log2() - nats / math.log(2)).mean()),
+    ("06.room", "more data", "A"),
+    ("06.room", "a better loss", "B"),
+    ("06.room", "a stronger teacher", "D"),
 ]
 
 

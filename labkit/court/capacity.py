@@ -51,7 +51,7 @@ def capacity_floor() -> Finding:
     }
     facts, steps = less(longer, small), less(core("22k", long), core("22k", usual))
     beside = (
-        f"Four times the exposures took the 7k from {mean_of(small):.2f} of its facts right to {mean_of(longer):.2f} ({facts.verdict}); ten "
+        f"Four times the exposures took the 7k from {mean_of(small):.2f} of its facts to {mean_of(longer):.2f} ({facts.verdict}); ten "
         f"times the steps took the 22k's core skill from {mean_of(core('22k', usual)):.2f} by {steps.middle:+.2f} ({steps.verdict})."
     )
     return Finding(effects, "share of 1", beside)
