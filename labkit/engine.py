@@ -127,7 +127,7 @@ class Run(Iterator[ev.Event]):
             copy_layers(student, teacher)
         if exp.adapter:
             adapters.add(student, exp.adapter, exp.seed)
-        source = self._assistant() if exp.assistant != "none" else teacher
+        source = self._assistant(accelerator.device) if exp.assistant != "none" else teacher
         pool = Signals(source, unlabelled(exp, world)) if how.needs_signal and source is not None else None
         insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
         learner = nn.ModuleDict({"student": student})
@@ -238,7 +238,7 @@ class Run(Iterator[ev.Event]):
 
         student.eval()
         stopped = at["step"] < exp.steps
-        if stopped and at["step"]:
+        if stopped and at["step"] and self.exams != 0:
             yield from self._examine(exam or Exam(world, teacher), at, final=True)
         cost = {"student_tokens": at["tokens"] * (2 if how.peer else 1), "questions": at["seen"]}
         if text is not None:
@@ -282,7 +282,7 @@ class Run(Iterator[ev.Event]):
                 if "lora_" not in name:  # an adapter begins as no change at all
                     parameter.copy_(kept[name.replace(".base_layer", "")])
 
-    def _assistant(self) -> LlamaForCausalLM:
+    def _assistant(self, device: torch.device) -> LlamaForCausalLM:
         """The student that stands between teacher and student: distilled once for a recipe, by this same loop, and kept
         (Mirzadeh et al. 2019, arXiv 1902.03393). Raises `LabError` where there is no teacher to distil it from."""
         exp, how = self.experiment, method(self.experiment.method)
@@ -298,7 +298,7 @@ class Run(Iterator[ev.Event]):
                 weights = trained.value
         model = models.student(exp.assistant)
         model.load_state_dict(weights, strict=False)  # the head is the embedding
-        return _on(Accelerator().device, model.eval().requires_grad_(False))
+        return model.to(device).eval().requires_grad_(False)
 
     def _trained(self, recipe: Experiment, path: Path, what: str) -> Generator[ev.Event, None, dict[str, Tensor]]:
         """The weights a recipe ends with: those kept at `path` or, once, trained by this same loop and put there."""
