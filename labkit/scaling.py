@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from labkit.errors import LabError, need, unknown
+from labkit.verdicts import Band, band
 
 if TYPE_CHECKING:
     from labkit.records import Record
@@ -222,6 +223,11 @@ def points(grid: Sweep, score: Callable[[Record], float], arms: Sequence[str] | 
     if not found:
         raise LabError("none of this sweep's runs is on record: run it, or name arms it has.")
     return found
+
+
+def bands(grid: Sweep, score: Callable[[Record], float]) -> dict[float, Band]:
+    """The same as bands over the seeds, smallest size first."""
+    return {size: band(scores) for size, scores in sorted(points(grid, score).items())}
 
 
 def _off(form: Form, z: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

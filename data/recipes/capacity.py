@@ -64,7 +64,9 @@ def store(arm: str, student: str, facts: int, seed: int) -> dict:
     assert run.student is not None
     world = Atlas("whole", falsehoods=fields.get("falsehoods", 0.0))
     found = held(run.student, world, world.store(facts))
-    return {"exposures": exposures, "parameters": parameters(run.student), **found._asdict()}
+    size = parameters(run.student)
+    each = {"asked_a_parameter": found.asked / size, "held_a_parameter": found.bits / size}
+    return {"exposures": exposures, "parameters": size, **found._asdict(), **each}
 
 
 def budgets() -> list[dict]:

@@ -71,16 +71,10 @@ def mean_of(values: Mapping[int, float]) -> float:
 def another_loss() -> Finding:
     effects, told = {}, []
     for size in ("7k", "12k"):
-        soft, hard = (per_parameter(arm, size, 2_048) for arm in ("soft labels", "hard labels"))
+        soft, hard = (seeds_of("stores", "held_a_parameter", arm=arm, student=size, facts=2_048) for arm in ("soft labels", "hard labels"))
         effects[f"{size}, 2,048 facts"] = less(soft, hard)
         told.append(f"{mean_of(hard):.2f} for the {size}")
     return Finding(effects, "bits a parameter", f"On hard labels {' and '.join(told)}.")
-
-
-def per_parameter(arm: str, size: str, facts: int) -> dict[int, float]:
-    """Bits held a parameter, by seed."""
-    held, parameters = (seeds_of("stores", column, arm=arm, student=size, facts=facts) for column in ("bits", "parameters"))
-    return {seed: held[seed] / parameters[seed] for seed in held}
 
 
 def _of_sizes(score: Callable[[Record], float], less: float = 0.0) -> dict[str, Band]:
