@@ -28,13 +28,12 @@ from labkit.records import mean
 from labkit.runs import record
 
 BATCH, SEEDS, JOBS = 128, 3, 2
-SIZES, FACTS = ("3.3k", "7k", "12k", "22k"), (256, 512, 1_024, 2_048)
 HARD, SOFT = {"method": "gold", "teacher": "none"}, {"method": "output"}
-ARMS = {  # fields, exposures, sizes, numbers of facts
-    "hard labels": (HARD, 100, SIZES, FACTS),
-    "soft labels": (SOFT, 100, ("7k", "12k"), FACTS[3:]),
-    "hard labels, 4 x the exposures": (HARD, 400, ("7k",), FACTS[2:3]),
-    "made-up labels": (HARD | {"falsehoods": 1.0}, 100, ("12k",), FACTS[3:]),
+ARMS = {  # fields, exposures, numbers of facts for each size
+    "hard labels": (HARD, 100, {"7k": (256, 512, 1_024), "12k": (256, 512, 1_024, 2_048), "22k": (1_024, 2_048)}),
+    "soft labels": (SOFT, 100, {"7k": (512,), "12k": (1_024,)}),
+    "hard labels, 4 x the exposures": (HARD, 400, {"7k": (512,)}),
+    "made-up labels": (HARD | {"falsehoods": 1.0}, 100, {"12k": (1_024,)}),
 }
 BUDGETS = {  # questions, steps
     "20,000 questions, 300 steps": (20_000, 300, ("7k", "22k", "57k")),
@@ -49,14 +48,14 @@ def stores() -> list[dict]:
     return [
         {"arm": arm, "student": size, "facts": facts, "seed": seed}
         for seed in range(SEEDS)
-        for arm, (_, _, sizes, numbers) in ARMS.items()
-        for size in sizes
+        for arm, (_, _, stores_of) in ARMS.items()
+        for size, numbers in stores_of.items()
         for facts in numbers
     ]
 
 
 def store(arm: str, student: str, facts: int, seed: int) -> dict:
-    fields, exposures, _, _ = ARMS[arm]
+    fields, exposures, _ = ARMS[arm]
     exp = Experiment(student=student, learning_rate=TUNED_RATE[student], scale="whole", facts=facts, batch=BATCH, seed=seed)
     run = Run(exp.but(steps=facts * exposures // BATCH, **fields), exams=0)
     for _ in run:

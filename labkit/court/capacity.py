@@ -27,16 +27,33 @@ def less(more: Mapping[int, float], fewer: Mapping[int, float]) -> Band:
     return band([more[seed] - fewer[seed] for seed in sorted(more.keys() & fewer.keys())])
 
 
+def what_moves_the_limit() -> dict[str, Band]:
+    """Share of a store's facts right, with something changed, less without."""
+
+    def right(arm: str, size: str, facts: int) -> dict[int, float]:
+        return seeds_of("stores", "right", arm=arm, student=size, facts=facts)
+
+    hard = "hard labels"
+    return {
+        "7k, 512 facts: 4 x the exposures": less(right("hard labels, 4 x the exposures", "7k", 512), right(hard, "7k", 512)),
+        "7k, 512 facts: a teacher's soft labels": less(right("soft labels", "7k", 512), right(hard, "7k", 512)),
+        "12k, 1,024 facts: a teacher's soft labels": less(right("soft labels", "12k", 1_024), right(hard, "12k", 1_024)),
+        "12k, 1,024 facts: made up": less(right("made-up labels", "12k", 1_024), right(hard, "12k", 1_024)),
+        "512 facts: 12k instead of 7k": less(right(hard, "12k", 512), right(hard, "7k", 512)),
+        "1,024 facts: 22k instead of 12k": less(right(hard, "22k", 1_024), right(hard, "12k", 1_024)),
+    }
+
+
 @claim(
     "capacity floor",
     "There is a hard floor: a student too small cannot learn it, regardless of how much data it gets.",
-    measured="1,024 facts: share right in a student 1.8 times the size of the 7k, less in the 7k with four times the exposures; and mean "
+    measured="512 facts: share right in a student 1.8 times the size of the 7k, less in the 7k with four times the exposures; and mean "
     "core skill of the next size less that with ten times the questions, or ten times the steps",
     published="about 1 bit a parameter at 100 exposures, 2 at 1,000, and not more (Allen-Zhu & Li 2024, arXiv 2404.05405)",
 )
 def capacity_floor() -> Finding:
     def right(arm: str, size: str) -> dict[int, float]:
-        return seeds_of("stores", "right", arm=arm, student=size, facts=1_024)
+        return seeds_of("stores", "right", arm=arm, student=size, facts=512)
 
     def core(size: str, budget: str) -> dict[int, float]:
         return seeds_of("budgets", "core", student=size, budget=budget)
@@ -70,9 +87,9 @@ def mean_of(values: Mapping[int, float]) -> float:
 )
 def another_loss() -> Finding:
     effects, told = {}, []
-    for size in ("7k", "12k"):
-        soft, hard = (seeds_of("stores", "held_a_parameter", arm=arm, student=size, facts=2_048) for arm in ("soft labels", "hard labels"))
-        effects[f"{size}, 2,048 facts"] = less(soft, hard)
+    for size, facts in (("7k", 512), ("12k", 1_024)):
+        soft, hard = (seeds_of("stores", "held_a_parameter", arm=arm, student=size, facts=facts) for arm in ("soft labels", "hard labels"))
+        effects[f"{size}, {facts:,} facts"] = less(soft, hard)
         told.append(f"{mean_of(hard):.2f} for the {size}")
     return Finding(effects, "bits a parameter", f"On hard labels {' and '.join(told)}.")
 

@@ -71,7 +71,7 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def apart(numbers: Sequence[float], places: Sequence[float], gap: float = 0.06) -> list[float]:
+def apart(numbers: Sequence[float], places: Sequence[float], gap: float = 0.08) -> list[float]:
     """Those of the sorted numbers whose places on the axis (0 to 1) are `gap` or more from the last one kept; the first always is."""
     kept: list[tuple[float, float]] = []
     for value, place in zip(numbers, places, strict=True):
