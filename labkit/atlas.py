@@ -84,6 +84,7 @@ CONTINENTS = ("Africa", "Asia", "Europe", "North America", "Oceania", "South Ame
 SCALES = ("whole", "half", *CONTINENTS)
 PARAPHRASED = 0.15  # share of training questions asked in another wording
 LISTED_CITIES = 4  # cities a country is asked for; GeoNames' many others are right too
+ONE_ANSWER = ("capital", "continent", "currency", "capital_of", "city", "symbol", "number")  # relations of a store of facts
 ADDENDS, CHAINED = range(50), range(1, 20)
 
 
@@ -301,6 +302,14 @@ class Atlas:
             wording = rng.choice(wordings[1:]) if rng.random() < PARAPHRASED else wordings[0]
             asked.append(Question(wording.format(*fact.subjects), fact, self._label(fact, rng)))
         return asked
+
+    def store(self, n: int) -> list[Question]:
+        """`n` facts with one answer each, a question a fact in its canonical wording; a larger store holds the smaller ones. Raises
+        `LabError` if this world has fewer."""
+        facts = sorted((f for relation in ONE_ANSWER for f in self.facts(relation)), key=lambda f: _hash(f"store {f.key}"))
+        if not 1 <= n <= len(facts):
+            raise LabError(f"a store of {n} facts cannot be had: {self.scale!r} has {len(facts)} with one answer; ask for 1 to that many.")
+        return [dataclasses.replace(ask_about(f), gold=self.falsehood(f) or f.answers[0]) for f in facts[:n]]
 
     def exam(self, per_skill: int = 40, seed: int = 0, wording: int = 0) -> list[Question]:
         """Distinct questions, `per_skill` of each skill (all of them where there are fewer); compositions, sums and

@@ -9,6 +9,7 @@ import torch
 
 from labkit import models
 from labkit.atlas import Atlas, Question
+from labkit.errors import LabError
 from labkit.experiment import Experiment
 from labkit.signals import POOL_SEED, Signals
 
@@ -46,10 +47,10 @@ class Feed:
 
     def __init__(self, experiment: Experiment, world: Atlas, pool: Source | None) -> None:
         self.pool = pool
-        gold = world.questions(experiment.gold, GOLD_SEED)
+        gold = world.store(experiment.facts) if experiment.facts else world.questions(experiment.gold, GOLD_SEED)
         self._gold_prompts = models.tokenizer().prompts([q.text for q in gold])
         self._gold_answers = models.tokenizer().answers([q.gold for q in gold])
-        self._gold_order = Order(experiment.gold, experiment.seed + 1)
+        self._gold_order = Order(len(gold), experiment.seed + 1)
         # Signals are made as the student gets to them; text is all there from the start.
         self._pool_order = Order(len(pool) if pool else 0, experiment.seed, growing=isinstance(pool, Signals))
         self.position = {"pool": 0, "gold": 0}
@@ -121,7 +122,13 @@ def split_by_length(lengths: Sequence[int], parameters: int, layers: int) -> lis
 
 
 def unlabelled(experiment: Experiment, world: Atlas) -> list[Question]:
-    """The questions the teacher answers: the transfer set."""
+    """The questions the teacher answers: the transfer set. Raises `LabError` for a store of facts with something left out."""
+    if experiment.facts:
+        if experiment.left_out != "nothing":
+            raise LabError(
+                f"facts={experiment.facts} asks for a whole store, so nothing can be left out of it: drop left_out={experiment.left_out!r}."
+            )
+        return world.store(experiment.facts)
     return world.questions(experiment.questions, POOL_SEED, left_out=experiment.left_out)
 
 

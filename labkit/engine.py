@@ -12,7 +12,7 @@ import copy
 import math
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from labkit.batches import Feed, unlabelled
 from labkit.checkpoints import Folder
 from labkit.errors import DataError, LabError, unknown
 from labkit.evaluate import Exam
-from labkit.experiment import KNOBS, Experiment, check
+from labkit.experiment import KNOBS, TUNED_RATE, Experiment, check
 from labkit.faults import Faults
 from labkit.features import Insides, copy_layers
 from labkit.inspection import inspect
@@ -52,13 +52,16 @@ class Run(Iterator[ev.Event]):
 
     `turn(temperature=2.0)` changes hot knobs from any thread and takes effect at the next step; `stop()` ends the run in
     order after the present one. With a `folder`, events and checkpoints go there, and a run that was killed goes on from its
-    last checkpoint to the bit-identical result.
+    last checkpoint to the bit-identical result. `exams`: how many there are on the way, spread evenly; 0 for none.
     """
 
-    def __init__(self, experiment: Experiment, folder: Path | None = None, checkpoint_every: int | None = None) -> None:
+    def __init__(
+        self, experiment: Experiment, folder: Path | None = None, checkpoint_every: int | None = None, exams: int | None = None
+    ) -> None:
         self.experiment = experiment
         self.folder = Folder(folder, experiment) if folder else None
         self.checkpoint_every = checkpoint_every or max(25, experiment.steps // 10)
+        self.exams = exams
         self.student: LlamaForCausalLM | None = None
         self.knobs: Mapping[str, Any] = {n: getattr(experiment, n) for n, entry in KNOBS.items() if entry.knob.hot}
         self._stopping = False
@@ -126,7 +129,8 @@ class Run(Iterator[ev.Event]):
             copy_layers(student, teacher)
         if exp.adapter:
             adapters.add(student, exp.adapter, exp.seed)
-        pool = Signals(teacher, unlabelled(exp, world)) if how.needs_signal and teacher is not None else None
+        source = self._assistant(accelerator.device) if exp.assistant != "none" else teacher
+        pool = Signals(source, unlabelled(exp, world)) if how.needs_signal and source is not None else None
         insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
         learner = nn.ModuleDict({"student": student})
         learner.update(({"projectors": insides.projectors} if insides else {}) | ({"peer": peer} if peer is not None else {}))
@@ -164,8 +168,8 @@ class Run(Iterator[ev.Event]):
                     yield from self._warm_up(model, seed)
                 good = _copy(student)
         text: TextPool | None = None
-        if how.text and teacher is not None:
-            work = sequences_for(exp, teacher, world)
+        if how.text and source is not None:
+            work = sequences_for(exp, source, world)
             while text is None:
                 try:
                     done, total = next(work)
@@ -178,8 +182,8 @@ class Run(Iterator[ev.Event]):
         if "own" in at:
             own.restore(at["own"])
         exam: Exam | None = None
-        exams = min(EVALUATIONS, max(2, exp.steps // 20))
-        due = {round(exp.steps * i / exams) for i in range(1, exams + 1)} | {min(20, exp.steps)}
+        exams = min(EVALUATIONS, max(2, exp.steps // 20)) if self.exams is None else self.exams
+        due = {round(exp.steps * i / exams) for i in range(1, exams + 1)} | ({min(20, exp.steps)} if exams else set())
 
         for step in range(at["step"] + 1, exp.steps + 1):
             if self._stopping:
@@ -241,7 +245,7 @@ class Run(Iterator[ev.Event]):
 
         student.eval()
         stopped = at["step"] < exp.steps
-        if stopped and at["step"]:
+        if stopped and at["step"] and self.exams != 0:
             yield from self._examine(exam or Exam(world, teacher), at, final=True)
         cost = {"student_tokens": at["tokens"] * (2 if how.peer else 1), "questions": at["seen"]}
         if text is not None:
@@ -262,7 +266,7 @@ class Run(Iterator[ev.Event]):
             models.parameters(teacher) if teacher is not None else 0,
             models.parameters(student),
             exp.steps,
-            exp.questions if method(exp.method).needs_signal else exp.gold,
+            exp.facts or (exp.questions if method(exp.method).needs_signal else exp.gold),
             SKILLS,
             f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         )
@@ -279,26 +283,49 @@ class Run(Iterator[ev.Event]):
         """Put the warm start into the student: shipped, or made once for a size and seed, by this same loop on gold labels, and kept."""
         recipe = warm_recipe(self.experiment, seed)
         shipped, own = (folder / f"{recipe.key}.safetensors" for folder in (data_dir() / "starts", made_here("starts")))
-        path = shipped if shipped.exists() else own
-        if not path.exists():
-            before = Run(recipe)
-            for event in before:
-                if isinstance(event, ev.Failed):
-                    raise LabError(f"the warm start could not be made: {event.message}")
-                if isinstance(event, ev.Step) and event.step % 50 == 1:
-                    yield ev.Warned(0, f"Making the warm start, once: step {event.step} of {WARM_STEPS}.")
-                if self._stopping:
-                    return
-            assert before.student is not None
-            tensors.save(path, dict(before.student.named_parameters()))
-        try:
-            kept, _ = tensors.load(path)
-        except DataError as error:
-            raise DataError(f"the warm start cannot be used: {error} Delete the file; the next run makes it again.") from None
+        kept = yield from self._trained(recipe, shipped if shipped.exists() else own, "warm start")
         with torch.no_grad():
             for name, parameter in student.named_parameters():
                 if "lora_" not in name:  # an adapter begins as no change at all
                     parameter.copy_(kept[name.replace(".base_layer", "")])
+
+    def _assistant(self, device: torch.device) -> LlamaForCausalLM:
+        """The student that stands between teacher and student: distilled once for a recipe, by this same loop, and kept
+        (Mirzadeh et al. 2019, arXiv 1902.03393). Raises `LabError` where there is no teacher to distil it from."""
+        exp, how = self.experiment, method(self.experiment.method)
+        if exp.teacher == "none" or not (how.needs_signal or how.text):
+            what = f"teacher={exp.teacher!r} and method={exp.method!r}"
+            raise LabError(f"an assistant stands between a teacher and a student that hears it: with {what} leave assistant='none'.")
+        recipe = assistant_recipe(exp)
+        work, weights = self._trained(recipe, made_here("assistants") / f"{recipe.key}.safetensors", "assistant"), None
+        while weights is None:
+            try:
+                next(work)  # what it tells comes before the run has started, so there is nobody to tell
+            except StopIteration as trained:
+                weights = trained.value
+        model = models.student(exp.assistant)
+        model.load_state_dict(weights, strict=False)  # the head is the embedding
+        return model.to(device).eval().requires_grad_(False)
+
+    def _trained(self, recipe: Experiment, path: Path, what: str) -> Generator[ev.Event, None, dict[str, Tensor]]:
+        """The weights a recipe ends with: those kept at `path` or, once, trained by this same loop and put there."""
+        if not path.exists():
+            before = Run(recipe, exams=0)
+            for event in before:
+                if isinstance(event, ev.Failed):
+                    raise LabError(f"the {what} could not be made: {event.message}")
+                if isinstance(event, ev.Step) and event.step % 50 == 1:
+                    yield ev.Warned(0, f"Making the {what}, once: step {event.step} of {recipe.steps}.")
+                if self._stopping:
+                    before.stop()
+            assert before.student is not None
+            if self._stopping:
+                return dict(before.student.named_parameters())
+            tensors.save(path, dict(before.student.named_parameters()))
+        try:
+            return tensors.load(path)[0]
+        except DataError as error:
+            raise DataError(f"the {what} cannot be used: {error} Delete the file; the next run makes it again.") from None
 
     def _examine(self, exam: Exam, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
         """An exam; before the first one, the yardsticks: the teacher's own, and the baselines that are on record."""
@@ -323,8 +350,14 @@ def run(experiment: Experiment | None = None, folder: Path | None = None, **chan
 def warm_recipe(experiment: Experiment, seed: int) -> Experiment:
     """The run that makes a warm start: true hard labels, the same for every arm of a size and seed."""
     return experiment.baseline().but(
-        seed=seed, start="random", gold=WARM_GOLD, steps=WARM_STEPS, teacher="none", gold_noise=0.0, falsehoods=0.0
+        seed=seed, start="random", gold=WARM_GOLD, steps=WARM_STEPS, teacher="none", gold_noise=0.0, falsehoods=0.0, facts=0
     )
+
+
+def assistant_recipe(experiment: Experiment) -> Experiment:
+    """The run that makes an assistant: the same, for a student of its size, at the rate tuned for that."""
+    size = experiment.assistant
+    return experiment.but(student=size, assistant="none", learning_rate=TUNED_RATE[size], start="random", adapter=0)
 
 
 def schedule(step: int, steps: int) -> float:

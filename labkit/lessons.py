@@ -104,6 +104,17 @@ LESSONS = {
             unit="recovery",
         ),
         Lesson(
+            number="06",
+            title="The capacity floor",
+            question="What fits into a student, what does not, and what moves the limit?",
+            minutes=45,
+            experiment=Experiment(student="22k", learning_rate=3e-2, steps=300),
+            recorded=Experiment(student="57k", learning_rate=2e-2, steps=300),
+            controls=("student", "learning_rate", "steps", "questions", "teacher", "assistant", "method", "gold", "start", "seed", "speed"),
+            asks="How far will a student with a 128th of the teacher's parameters go?",
+            unit="recovery",
+        ),
+        Lesson(
             number="08",
             title="Hallucination inheritance",
             question="Which of a teacher's errors does its student take over, and what stops them?",

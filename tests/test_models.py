@@ -198,7 +198,7 @@ def test_names_of_sizes_are_true(size: str):
     assert model.lm_head.weight is model.model.embed_tokens.weight
     hidden, layers, heads = models.SIZES[size]
     assert (model.config.hidden_size, model.config.num_hidden_layers) == (hidden, layers)
-    assert hidden % (2 * heads) == 0
+    assert hidden % heads == 0 and model.config.head_dim % 2 == 0
 
 
 def test_students_are_reproducible_and_leave_the_random_state_alone():

@@ -12,9 +12,7 @@ abstention: how often those are wrong who answer only where they are sure.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +24,7 @@ from labkit.batches import GOLD_SEED, unlabelled
 from labkit.evaluate import Graded
 from labkit.experiment import LYING, Experiment
 from labkit.inheritance import Facts, flip_points, inheritance, risk_coverage, same
+from labkit.measurements import seal, write
 from labkit.paths import made_here, write_whole
 from labkit.probes import beside_the_top, left_out, variety
 from labkit.records import Record
@@ -209,24 +208,8 @@ MEASUREMENTS = {
 def build(folder: Path, names: list[str] | None = None) -> None:
     folder.mkdir(exist_ok=True)
     for name in names or list(MEASUREMENTS):
-        rows = [{key: _told(value) for key, value in row.items()} for row in MEASUREMENTS[name]()]
-        text = "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n"
-        (folder / f"{name}.json").write_text(text, encoding="utf-8")
+        write(folder, name, MEASUREMENTS[name]())
     seal(folder)
-
-
-def _told(value):
-    """A number as it is written down; what is not there (no error to be confident in) as None."""
-    if not isinstance(value, float):
-        return value
-    return None if math.isnan(value) else round(value, 6)
-
-
-def seal(folder: Path) -> None:
-    """A manifest with the checksum of every table in the folder."""
-    tables = sorted(path for path in folder.glob("*.json") if path.name != "manifest.json")
-    manifest = {path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "licence": "Apache-2.0"} for path in tables}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

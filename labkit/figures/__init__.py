@@ -16,6 +16,7 @@ import dataclasses
 import html
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from labkit.errors import LabError, need, unknown
@@ -151,10 +152,20 @@ def intervals(title: str, note: str, rows: Sequence[Interval], zero: float | Non
     return _finish(backend, 7.4, height, lambda pen: draw_intervals(pen, title, note, rows, zero), say_intervals(title, note, rows))
 
 
-def lines(title: str, note: str, series: Mapping[str, Line], across: str, log: bool = False, backend: str = "matplotlib") -> Drawing:
-    """Named lines over one axis; `log` makes the axis upwards a logarithmic one."""
+def lines(
+    title: str,
+    note: str,
+    series: Mapping[str, Line],
+    across: str,
+    log: bool = False,
+    *,
+    log_across: bool = False,
+    marks: Mapping[str, float] = MappingProxyType({}),
+    backend: str = "matplotlib",
+) -> Drawing:
+    """Named lines over one axis; `log`, `log_across`: a logarithmic axis upwards, or across; `marks`: named places across."""
     alt = say_lines(title, note, series, across)
-    return _finish(backend, 7.4, 3.8, lambda pen: draw_lines(pen, title, note, series, across, log), alt)
+    return _finish(backend, 7.4, 3.8, lambda pen: draw_lines(pen, title, note, series, across, log, log_across, marks), alt)
 
 
 def heat(

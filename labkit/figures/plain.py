@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from labkit.errors import LabError, unknown
 from labkit.figures.pens import HAIR, INK, MUTED, PALETTE, PAPER, Pen, tint
-from labkit.figures.scales import log_domain, number, spread, ticks
+from labkit.figures.scales import apart, log_domain, number, short, spread, ticks
 
 
 class Interval(NamedTuple):
@@ -34,11 +35,12 @@ class Cell(NamedTuple):
 
 
 class Line(NamedTuple):
-    """The points of one line, and whose colour it wears; `dash` is "" or "dash"."""
+    """The points of one line, and whose colour it wears; `dash` is "" or "dash"; `bands`: for each point the ends of its interval."""
 
     points: Sequence[tuple[float, float]]
     role: str = "student"
     dash: str = ""
+    bands: Sequence[tuple[float, float]] = ()
 
 
 WIDTH = 7.4  # inches, of every one of these figures
@@ -117,13 +119,27 @@ def say_bars(title: str, note: str, names: Sequence[str], groups: Mapping[str, S
     return f"{title}, {note}. {'; '.join(rows)}."
 
 
-def draw_lines(pen: Pen, title: str, note: str, lines: Mapping[str, Line], across: str, log: bool = False) -> None:
-    """Named lines over one axis. `log`: a logarithmic axis upwards."""
+def draw_lines(
+    pen: Pen,
+    title: str,
+    note: str,
+    lines: Mapping[str, Line],
+    across: str,
+    log: bool = False,
+    log_across: bool = False,
+    marks: Mapping[str, float] = MappingProxyType({}),
+) -> None:
+    """Named lines over one axis. `log`, `log_across`: a logarithmic axis upwards, or across; `marks`: named places on the axis across."""
     points = [p for line in lines.values() for p in line.points if math.isfinite(p[1]) and (p[1] > 0 or not log)]
     if not points:
         raise LabError("there is nothing to draw: give at least one point.")
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
-    left, right = min(xs), max(xs)
+    if log_across and min(p[0] for p in points) <= 0:
+        raise LabError(f"a logarithmic axis across cannot show {min(p[0] for p in points):g}: leave out what is not above 0.")
+    place = math.log if log_across else float
+    numbers = sorted({p[0] for p in points})
+    ends_of = [v for line in lines.values() for band in line.bands for v in band if math.isfinite(v) and (v > 0 or not log)]
+    ys = [p[1] for p in points] + ends_of
+    left, right = place(numbers[0]), place(numbers[-1])
     wide = (right - left) or 1.0
     low, high = log_domain(ys) if log else (min(0.0, *ys), max(1e-9, *ys))
 
@@ -135,18 +151,27 @@ def draw_lines(pen: Pen, title: str, note: str, lines: Mapping[str, Line], acros
     for tick in ticks(low, high) if log else [level(share) for share in (0, 0.25, 0.5, 0.75, 1)]:
         pen.line([left, right], [tick, tick], HAIR, 0.8)
         pen.text(left, tick, number(tick), MUTED, "right", 8, dx=-6)
-    for x in sorted(set(xs)) if len(set(xs)) <= 9 else [left + wide * share for share in (0, 0.25, 0.5, 0.75, 1)]:
-        pen.text(x, level(-0.075), number(x), MUTED, "center", 8)
+    even = [numbers[0] + (numbers[-1] - numbers[0]) * share for share in (0, 0.25, 0.5, 0.75, 1)]
+    for x in apart(numbers, [(place(x) - left) / wide for x in numbers]) if log_across else numbers if len(numbers) <= 9 else even:
+        pen.text(place(x), level(-0.075), short(x) if log_across else number(x), MUTED, "center", 8)
     pen.text(left + wide / 2, level(-0.16), across, MUTED, "center", 8.5)
+    for name, x in marks.items():
+        pen.line([place(x), place(x)], [level(0), level(1.02)], MUTED, 1.0, "dot")
+        pen.text(place(x), level(1.06), name, MUTED, "center", 8)
     ends = []
-    for name, (drawn, role, dash) in lines.items():
+    for name, (drawn, role, dash, bands) in lines.items():
         if role not in PALETTE:
             raise unknown("role", role, PALETTE)
+        if bands and len(bands) != len(drawn):
+            raise LabError(f"{name!r} has {len(bands)} bands for {len(drawn)} points: give one for each, or none.")
         kept = [p for p in drawn if math.isfinite(p[1]) and (p[1] > 0 or not log)]
         if not kept:
             continue
-        pen.line([x for x, _ in kept], [y for _, y in kept], PALETTE[role], 2.0, dash, name=name)
-        pen.dots([x for x, _ in kept], [y for _, y in kept], PALETTE[role], "o", 4)
+        for (x, _), (bottom, top) in zip(drawn, bands, strict=False):
+            if math.isfinite(bottom) and math.isfinite(top) and (bottom > 0 or not log):
+                pen.line([place(x), place(x)], [bottom, top], PALETTE[role], 3.0, alpha=0.35)
+        pen.line([place(x) for x, _ in kept], [y for _, y in kept], PALETTE[role], 2.0, dash, name=name)
+        pen.dots([place(x) for x, _ in kept], [y for _, y in kept], PALETTE[role], "o", 4)
         share = math.log(kept[-1][1] / low) / math.log(high / low) if log else (kept[-1][1] - low) / ((high - low) or 1.0)
         ends.append((share, name, role))
     for at, (_, name, role) in zip(spread([e[0] for e in sorted(ends)], 0.075, -0.02, 1.0), sorted(ends), strict=True):

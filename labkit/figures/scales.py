@@ -61,3 +61,20 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
 
 def number(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float) else shown(value, 12)
+
+
+def short(value: float) -> str:
+    """A number in three figures: 3.33k, 815k, 2.85m; 0.25 stays as it is."""
+    for unit, name in ((1e6, "m"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.3g}"
+
+
+def apart(numbers: Sequence[float], places: Sequence[float], gap: float = 0.08) -> list[float]:
+    """Those of the sorted numbers whose places on the axis (0 to 1) are `gap` or more from the last one kept; the first always is."""
+    kept: list[tuple[float, float]] = []
+    for value, place in zip(numbers, places, strict=True):
+        if not kept or place - kept[-1][1] >= gap:
+            kept.append((value, place))
+    return [value for value, _ in kept]

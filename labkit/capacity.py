@@ -1,0 +1,65 @@
+"""Bits of a store of facts that a model holds, and how that compares with its parameters.
+
+    world = Atlas("whole")
+    held(student, world, world.store(1_000))      # Held(facts=1000, asked=6021.4, bits=4310.2, right=0.71)
+
+After Allen-Zhu & Li 2024 (arXiv 2404.05405, "bit complexity"): what the answers would cost somebody who knows only which answers there
+are, less what they cost the model, both summed over all facts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from transformers import LlamaForCausalLM
+
+from labkit.atlas import Atlas, Question
+from labkit.errors import LabError
+from labkit.models import answer_states, pad, parameters, tokenizer
+
+ROWS = 512  # read at a time
+
+
+class Held(NamedTuple):
+    """asked: bits in the labels of `facts` questions, to one who knows how often each answer comes up. bits: how many of them the model
+    saves (below 0 if it is surer of wrong answers than a guess would be). right: share of labels it would write, greedily."""
+
+    facts: int
+    asked: float
+    bits: float
+    right: float
+
+
+@torch.no_grad()
+def held(model: LlamaForCausalLM, world: Atlas, questions: Sequence[Question]) -> Held:
+    """What a model holds of the labels (`gold`) of these questions, whether they are true or planted. Raises `LabError` for none."""
+    if not questions:
+        raise LabError("there are no facts to hold: give at least one question, as in world.store(100).")
+    prompts, answers = tokenizer().prompts([q.text for q in questions]), tokenizer().answers([q.gold for q in questions])
+    order = sorted(range(len(questions)), key=lambda i: len(prompts[i]) + len(answers[i]))
+    nats, right = 0.0, 0
+    for start in range(0, len(order), ROWS):
+        part = order[start : start + ROWS]
+        rows = pad([prompts[i] for i in part], [answers[i] for i in part])
+        logprobs_N_V = model.lm_head(answer_states(model, rows)).float().log_softmax(-1)
+        labels_N = rows.labels_N.to(logprobs_N_V.device)
+        nats -= float(logprobs_N_V.gather(1, labels_N[:, None]).double().sum())
+        hits = (logprobs_N_V.argmax(-1) == labels_N).split([len(answers[i]) for i in part])
+        right += sum(bool(hit.all()) for hit in hits)  # every token the likeliest: what greedy writing would give
+    asked = sum(information(world, questions))
+    return Held(len(questions), asked, asked - nats / math.log(2), right / len(questions))
+
+
+def information(world: Atlas, questions: Sequence[Question]) -> list[float]:
+    """Bits in each question's label: minus log2 of the share of its relation's facts in this world that have this answer."""
+    answers = {r: Counter(f.answers[0] for f in world.facts(r)) for r in {q.fact.relation for q in questions}}
+    return [math.log2((known := answers[q.fact.relation]).total() / max(1, known[q.gold])) for q in questions]
+
+
+def per_parameter(found: Held, model: LlamaForCausalLM) -> float:
+    """Bits held a parameter, embedding included."""
+    return found.bits / parameters(model)

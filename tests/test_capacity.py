@@ -1,0 +1,154 @@
+"""Stores of facts, the bits of them a model holds, and assistants between teacher and student."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+from conftest import TEACHER
+
+from labkit import events as ev
+from labkit import models, signals, tensors
+from labkit.atlas import ONE_ANSWER, Atlas, ask_about
+from labkit.batches import Feed, unlabelled
+from labkit.capacity import held, information, per_parameter
+from labkit.engine import Run, assistant_recipe
+from labkit.errors import LabError
+from labkit.experiment import TUNED_RATE, Experiment
+from labkit.paths import made_here
+from labkit.records import Record
+
+# ---- the store -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_larger_store_holds_the_smaller_and_no_fact_twice():
+    world = Atlas("half")
+    large = world.store(300)
+    assert world.store(100) == large[:100]
+    assert len({q.fact.key for q in large}) == 300
+    assert {q.fact.relation for q in large} == set(ONE_ANSWER)
+    for question in large:
+        assert len(question.answers) == 1
+        assert question == ask_about(question.fact)
+
+
+def test_a_store_may_be_made_up_and_keeps_its_questions():
+    truth, lies = Atlas("half").store(80), Atlas("half", falsehoods=1.0).store(80)
+    assert [q.text for q in truth] == [q.text for q in lies]
+    assert all(a.gold != b.gold for a, b in zip(truth, lies, strict=True))
+    assert lies == Atlas("half", falsehoods=1.0).store(80), "the same lie every time"
+
+
+def test_every_fact_of_a_store_exists_and_no_more():
+    world = Atlas("Oceania")
+    count = sum(len(world.facts(r)) for r in ONE_ANSWER)
+    assert len(world.store(count)) == count
+    for n in (0, count + 1):
+        with pytest.raises(LabError, match=f"{count} with one answer"):
+            world.store(n)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_all_facts_are_met_equally_often(seed: int):
+    exp = Experiment(student="7k", method="gold", teacher="none", facts=30, batch=10, seed=seed)
+    feed = Feed(exp, Atlas(exp.scale), None)
+    met: Counter[tuple[int, ...]] = Counter()
+    for _ in range(12):
+        drawn = feed.draw(*feed.next_rows(exp.batch, 1.0))
+        met.update(map(tuple, drawn.prompts))
+    assert set(met.values()) == {4}
+    assert set(met) == {tuple(p) for p in models.tokenizer().prompts([q.text for q in Atlas("half").store(30)])}
+
+
+def test_a_store_leaves_nothing_out():
+    with pytest.raises(LabError, match="drop left_out='Africa'"):
+        unlabelled(Experiment(facts=50, left_out="Africa"), Atlas("half"))
+    assert unlabelled(Experiment(facts=50), Atlas("half")) == Atlas("half").store(50)
+
+
+# ---- the bits ------------------------------------------------------------------------------------------------------------------
+
+
+def test_bits_are_what_adding_up_by_hand_gives():
+    world, model = Atlas("half"), models.student("7k", 3)
+    questions = world.store(25)
+    found = held(model, world, questions)
+    bits, right = 0.0, 0
+    for question in questions:
+        prompt, answer = models.tokenizer().prompts([question.text])[0], models.tokenizer().answers([question.gold])[0]
+        logprobs = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1].detach().double().log_softmax(-1)
+        others = [f.answers[0] for f in world.facts(question.fact.relation)]
+        bits += math.log2(len(others) / others.count(question.gold)) + sum(
+            float(row[token]) for row, token in zip(logprobs, answer, strict=True)
+        ) / math.log(2)
+        right += models.write(model, [prompt])[0].ids == answer
+    assert found.bits == pytest.approx(bits, rel=1e-4)
+    assert found.right == right / 25
+    assert per_parameter(found, model) == found.bits / 7_038
+
+
+def test_a_guesser_by_frequency_holds_nothing_and_a_knower_all(monkeypatch):
+    """The identity behind the measure: with the answers' own frequencies as the model's probabilities, bits are 0; with certainty, all."""
+    world = Atlas("half")
+    questions = [q for q in world.store(200) if q.fact.relation == "symbol"]
+    counts = Counter(f.answers[0] for f in world.facts("symbol"))
+    costs = [-math.log(counts[q.gold] / counts.total()) for q in questions]
+    asked = information(world, questions)
+    assert sum(asked) - sum(costs) / math.log(2) == pytest.approx(0, abs=1e-9)
+    assert sum(asked) == pytest.approx(len(questions) * math.log2(counts.total())), "every element has its own symbol"
+
+
+def test_training_puts_bits_in_and_no_facts_are_refused():
+    world, exp = Atlas("half"), Experiment(student="22k", method="gold", teacher="none", facts=16, batch=16, steps=60, learning_rate=3e-2)
+    before = held(models.student("22k"), world, world.store(16))
+    run = Run(exp, exams=0)
+    assert not [e for e in run if isinstance(e, ev.Evaluated)], "no exams were asked for"
+    assert run.student is not None
+    after = held(run.student, world, world.store(16))
+    assert before.bits < 0 < after.bits <= after.asked == before.asked
+    with pytest.raises(LabError, match="no facts to hold"):
+        held(run.student, world, [])
+
+
+# ---- assistants ----------------------------------------------------------------------------------------------------------------
+
+TINY = Experiment(student="7k", teacher=TEACHER, assistant="22k", questions=128, gold=40, batch=8, steps=6, learning_rate=5e-2)
+
+
+@pytest.fixture
+def small(quick, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(signals, "CHUNK", 32)
+
+
+def test_an_assistant_is_distilled_once_and_is_who_teaches(small):
+    record = Record(Run(TINY))
+    (path,) = made_here("assistants").iterdir()
+    recipe = assistant_recipe(TINY)
+    assert (recipe.student, recipe.assistant, recipe.learning_rate, recipe.teacher) == ("22k", "none", TUNED_RATE["22k"], TEACHER)
+    alone = Run(recipe)
+    list(alone)
+    kept, _ = tensors.load(path)
+    for name, parameter in alone.student.named_parameters():
+        assert torch.equal(kept[name], parameter)
+    # the same run with the assistant as the teacher by hand: its signals are its own
+    pool = signals.Signals(alone.student.eval(), unlabelled(TINY, Atlas(TINY.scale)))
+    assert pool.folder.is_dir(), "the assistant's answers were cached under the assistant's weights"
+    assert record.references["teacher"].recipe == TEACHER, "it is still measured against the teacher"
+    made = path.stat().st_mtime_ns
+    again = Record(Run(TINY))
+    assert path.stat().st_mtime_ns == made
+    assert [s.values["loss"] for s in again.steps] == [s.values["loss"] for s in record.steps]
+
+
+@pytest.mark.parametrize("changes", [{"method": "gold"}, {"teacher": "none", "method": "gold"}])
+def test_an_assistant_needs_somebody_on_either_side(small, changes):
+    with pytest.raises(LabError, match="leave assistant='none'"):
+        list(Run(TINY.but(**changes)))
+
+
+def test_new_knobs_leave_old_keys_alone():
+    assert Experiment(facts=0, assistant="none").key == Experiment().key
+    assert len({Experiment().key, Experiment(facts=10).key, Experiment(assistant="57k").key}) == 3
+    assert Experiment(facts=10).baseline().facts == 10
