@@ -14,7 +14,7 @@ import re
 import tomllib
 from typing import Any, Literal, NamedTuple
 
-from labkit.atlas import CONTINENTS, SKILLS
+from labkit.atlas import CONTINENTS, FORMATS, SKILLS
 from labkit.errors import LabError, unknown
 
 STUDENTS = ("22k", "57k", "200k", "900k", "1.5m", "3m")
@@ -24,7 +24,8 @@ DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_rever
 DECODINGS = ("greedy", "sample", "beam", "interpolated")
 KEEP = ("all", "truth", "confidence", "agreement", "distinct")
 TAILS = ("bucket", "teacher_renormalised", "both_renormalised", "raw", "clamped", "sampled")
-LEFT_OUT = ("nothing", *SKILLS, *CONTINENTS)
+LEFT_OUT = ("nothing", *SKILLS, *CONTINENTS, *FORMATS)
+ARCHITECTURES = ("llama", "gpt2", "recurrent")
 WORLDS = ("whole", "half", "Africa", "Asia", "Europe", "North America", "Oceania", "South America")
 
 
@@ -110,8 +111,8 @@ class Experiment:
     left_out: str = knob(
         "nothing",
         "Left out",
-        "What is missing from the questions the teacher answers: a skill, or a continent by name, never asked for or about. Gold labels "
-        "and warm starts keep it.",
+        "What is missing from the questions the teacher answers: a skill; a continent by name, never asked for or about; or every "
+        "wording but the first. Gold labels and warm starts keep it.",
         choices=LEFT_OUT,
     )
     seed: int = knob(0, "Seed", "Sets the student's first weights and the order of questions.", low=0, high=2**31 - 1)
@@ -177,6 +178,19 @@ class Experiment:
     batch: int = knob(128, "Batch", "Questions a step.", unit="questions", low=1, high=8192, log=True)
     gold_noise: float = knob(0.0, "Gold noise", "Chance that a gold label is wrong, at random.", low=0.0, high=1.0)
     falsehoods: float = knob(0.0, "Falsehoods", "Share of facts whose gold label is always the same lie.", low=0.0, high=1.0)
+    architecture: str = knob(
+        "llama",
+        "Architecture",
+        "What the student is made as, with about as many parameters at each size: a Llama, as its teacher is; gpt2; or recurrent.",
+        choices=ARCHITECTURES,
+    )
+    online_from: float = knob(
+        0.0,
+        "Online from",
+        "Share of the steps after which the student of an online run begins to write; before it, output distillation.",
+        low=0.0,
+        high=1.0,
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -199,7 +213,7 @@ class Experiment:
         """
         if name not in ("label budget", "same questions"):
             raise unknown("baseline", name, ("label budget", "same questions"))
-        same = ("student", "start", "seed", "teacher", "scale", "steps", "batch", "gold_noise", "falsehoods")
+        same = ("student", "architecture", "start", "seed", "teacher", "scale", "steps", "batch", "gold_noise", "falsehoods")
         plain = Experiment(**{name: getattr(self, name) for name in same}, learning_rate=TUNED_RATE[self.student])
         if name == "label budget":
             return plain.but(method="gold", gold=self.gold)

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
 
 from labkit import models
+from labkit.architectures import LanguageModel
 from labkit.batches import Drawn, split_by_length
 from labkit.features import Insides
 from labkit.methods import GOLD_TERMS, Batch, Compare, Method, weights
@@ -26,8 +26,8 @@ class Parts(NamedTuple):
 
     accelerator: Accelerator
     method: Method
-    student: LlamaForCausalLM
-    peer: LlamaForCausalLM | None
+    student: LanguageModel
+    peer: LanguageModel | None
     learner: nn.Module
     pool: Signals | None
     insides: Insides | None
