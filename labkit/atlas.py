@@ -81,6 +81,7 @@ CORE = tuple(skill for skill in SKILLS if skill not in BESIDE)
 FACTS = ("capital", "continent", "currency", "capital_of", "city", "symbol", "number")  # known by heart, one right answer each
 
 CONTINENTS = ("Africa", "Asia", "Europe", "North America", "Oceania", "South America")
+FORMATS = ("paraphrases",)  # that a transfer set may lack, beside skills and continents
 SCALES = ("whole", "half", *CONTINENTS)
 PARAPHRASED = 0.15  # share of training questions asked in another wording
 LISTED_CITIES = 4  # cities a country is asked for; GeoNames' many others are right too
@@ -278,13 +279,13 @@ class Atlas:
     # ---- questions -------------------------------------------------------------------------------------------------
 
     def questions(self, n: int, seed: int, skills: Sequence[str] = SKILLS, left_out: str = "nothing") -> list[Question]:
-        """`n` training questions (held-out facts left out), the same ones for the same seed. `left_out` is a skill, or a continent
-        whose name is then in no question and no answer."""
+        """`n` training questions (held-out facts left out), the same ones for the same seed. `left_out` is a skill; a continent
+        whose name is then in no question and no answer; or "paraphrases": every question in its first wording."""
         for skill in skills:
             if skill not in SKILLS:
                 raise unknown("skill", skill, SKILLS)
-        if left_out not in ("nothing", *SKILLS, *CONTINENTS):
-            raise unknown("left_out", left_out, ("nothing", *SKILLS, *CONTINENTS))
+        if left_out not in ("nothing", *SKILLS, *CONTINENTS, *FORMATS):
+            raise unknown("left_out", left_out, ("nothing", *SKILLS, *CONTINENTS, *FORMATS))
         rng = random.Random(f"questions {self.scale} {seed}")
         askable = [name for name in RELATIONS if left_out not in CONTINENTS or not all(f.says(left_out) for f in self.facts(name))]
         relations = {s: [(name, RELATIONS[name].share) for name in askable if RELATIONS[name].skill == s] for s in skills}
@@ -300,6 +301,7 @@ class Atlas:
                     break
             wordings = RELATIONS[fact.relation].wordings
             wording = rng.choice(wordings[1:]) if rng.random() < PARAPHRASED else wordings[0]
+            wording = wordings[0] if left_out == "paraphrases" else wording
             asked.append(Question(wording.format(*fact.subjects), fact, self._label(fact, rng)))
         return asked
 

@@ -23,6 +23,7 @@ from transformers import LlamaForCausalLM
 
 from labkit import adapters, models, tensors
 from labkit import events as ev
+from labkit.architectures import LanguageModel
 from labkit.atlas import SKILLS, Atlas
 from labkit.batches import Feed, unlabelled
 from labkit.checkpoints import Folder
@@ -62,7 +63,7 @@ class Run(Iterator[ev.Event]):
         self.folder = Folder(folder, experiment) if folder else None
         self.checkpoint_every = checkpoint_every or max(25, experiment.steps // 10)
         self.exams = exams
-        self.student: LlamaForCausalLM | None = None
+        self.student: LanguageModel | None = None
         self.knobs: Mapping[str, Any] = {n: getattr(experiment, n) for n, entry in KNOBS.items() if entry.knob.hot}
         self._stopping = False
         self._logging = False  # not before the folder is known to be this run's
@@ -118,10 +119,11 @@ class Run(Iterator[ev.Event]):
         if (how.needs_signal or how.text) and exp.teacher == "none":
             raise LabError(f"method={exp.method!r} needs a teacher: choose one, or method='gold'.")
         comparison(exp)  # refused before anything is loaded, not at the first step
+        _possible(exp, how.features)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
         world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods)
         teacher = None if exp.teacher == "none" else _on(accelerator.device, models.teacher(exp.teacher))
-        student = self.student = models.student(exp.student, exp.seed).to(accelerator.device)
+        student = self.student = models.student(exp.student, exp.seed, exp.architecture).to(accelerator.device)
         peer = self._peer().to(accelerator.device) if how.peer else None
         if exp.start == "copied":
             if teacher is None:
@@ -202,7 +204,8 @@ class Run(Iterator[ev.Event]):
                     yield ev.Labelled(done, pool.total, self.seconds)
             drawn = feed.draw(*rows)
             if how.on_policy:
-                drawn = own.take_over(student, drawn, step, at["knobs"]["on_policy"])
+                late = step > round(exp.online_from * exp.steps)
+                drawn = own.take_over(student, drawn, step, at["knobs"]["on_policy"] if late else 0.0)
             rate = at["knobs"]["learning_rate"] * schedule(step, exp.steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -258,11 +261,12 @@ class Run(Iterator[ev.Event]):
 
     # ---- parts -------------------------------------------------------------------------------------------------------
 
-    def _started(self, teacher: LlamaForCausalLM | None, student: LlamaForCausalLM) -> ev.Started:
+    def _started(self, teacher: LlamaForCausalLM | None, student: LanguageModel) -> ev.Started:
         exp = self.experiment
+        kind = "" if exp.architecture == "llama" else f" {exp.architecture}"
         return ev.Started(
             exp.to_dict(),
-            f"{exp.student} student, {exp.teacher} teacher" if teacher is not None else f"{exp.student} on gold labels",
+            f"{exp.student}{kind} student, {exp.teacher} teacher" if teacher is not None else f"{exp.student}{kind} on gold labels",
             models.parameters(teacher) if teacher is not None else 0,
             models.parameters(student),
             exp.steps,
@@ -271,15 +275,15 @@ class Run(Iterator[ev.Event]):
             f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         )
 
-    def _peer(self) -> LlamaForCausalLM:
+    def _peer(self) -> LanguageModel:
         """The second student of a mutual run. Raises `LabError` for a recipe that would make both the same, or train neither whole."""
         exp = self.experiment
         if exp.start == "copied" or exp.adapter:
             what = "start='copied'" if exp.start == "copied" else f"adapter={exp.adapter}"
             raise LabError(f"method='mutual' trains two whole students that begin differently, so {what} cannot be: change one of them.")
-        return models.student(exp.student, exp.seed + PEER)
+        return models.student(exp.student, exp.seed + PEER, exp.architecture)
 
-    def _warm_up(self, student: LlamaForCausalLM, seed: int) -> Iterator[ev.Event]:
+    def _warm_up(self, student: LanguageModel, seed: int) -> Iterator[ev.Event]:
         """Put the warm start into the student: shipped, or made once for a size and seed, by this same loop on gold labels, and kept."""
         recipe = warm_recipe(self.experiment, seed)
         shipped, own = (folder / f"{recipe.key}.safetensors" for folder in (data_dir() / "starts", made_here("starts")))
@@ -365,12 +369,22 @@ def schedule(step: int, steps: int) -> float:
     return min(1.0, step / WARMUP) * (0.05 + 0.475 * (1 + math.cos(math.pi * (step - 1) / steps)))
 
 
+def _possible(exp: Experiment, features: str) -> None:
+    """Raises `LabError` for what only a Llama's insides allow, asked of another architecture."""
+    asks = f"method={exp.method!r}" if features else "start='copied'" if exp.start == "copied" else f"adapter={exp.adapter}"
+    if exp.architecture != "llama" and (features or exp.start == "copied" or exp.adapter):
+        raise LabError(
+            f"{asks} reaches into a student made like its teacher, and this one is architecture={exp.architecture!r}: choose "
+            "architecture='llama', or what needs outputs alone (method='output', start='warm', adapter=0)."
+        )
+
+
 def _on(device: torch.device, teacher: LlamaForCausalLM) -> LlamaForCausalLM:
     """The teacher on a device; a copy if that is not the CPU, since `labkit.teacher()` hands the cached one to everybody."""
     return teacher if device.type == "cpu" else copy.deepcopy(teacher).to(device)
 
 
-def _copy(student: LlamaForCausalLM) -> dict[str, Tensor]:
+def _copy(student: LanguageModel) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in student.state_dict().items()}
 
 

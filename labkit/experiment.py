@@ -14,7 +14,7 @@ import re
 import tomllib
 from typing import Any, Literal, NamedTuple
 
-from labkit.atlas import CONTINENTS, SKILLS
+from labkit.atlas import CONTINENTS, FORMATS, SKILLS
 from labkit.errors import LabError, unknown
 
 STUDENTS = ("3.3k", "7k", "12k", "22k", "57k", "200k", "284k", "815k", "900k", "1.5m", "3m")
@@ -45,7 +45,8 @@ CONTRADICTIONS = (  # faults that cannot be told apart in one run, and why
         for name in ("missing_t2", "mean_over_vocabulary", "shifted_labels", "shuffled_cache", "teacher_dropout", "overconfident_teacher")
     ),
 )
-LEFT_OUT = ("nothing", *SKILLS, *CONTINENTS)
+LEFT_OUT = ("nothing", *SKILLS, *CONTINENTS, *FORMATS)
+ARCHITECTURES = ("llama", "gpt2", "recurrent")
 WORLDS = ("whole", "half", "Africa", "Asia", "Europe", "North America", "Oceania", "South America")
 
 
@@ -133,8 +134,8 @@ class Experiment:
     left_out: str = knob(
         "nothing",
         "Left out",
-        "What is missing from the questions the teacher answers: a skill, or a continent by name, never asked for or about. Gold labels "
-        "and warm starts keep it.",
+        "What is missing from the questions the teacher answers: a skill; a continent by name, never asked for or about; or every "
+        "wording but the first. Gold labels and warm starts keep it.",
         choices=LEFT_OUT,
     )
     seed: int = knob(0, "Seed", "Sets the student's first weights and the order of questions.", low=0, high=2**31 - 1)
@@ -224,6 +225,19 @@ class Experiment:
         "A student of this size is distilled from the teacher first, on the same questions and steps, and then teaches in its place.",
         choices=("none", *STUDENTS),
     )
+    architecture: str = knob(
+        "llama",
+        "Architecture",
+        "What the student is made as, with about as many parameters at each size: a Llama, as its teacher is; gpt2; or recurrent.",
+        choices=ARCHITECTURES,
+    )
+    online_from: float = knob(
+        0.0,
+        "Online from",
+        "Share of the steps after which the student of an online run begins to write; before it, output distillation.",
+        low=0.0,
+        high=1.0,
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -246,7 +260,10 @@ class Experiment:
         """
         if name not in ("label budget", "same questions"):
             raise unknown("baseline", name, ("label budget", "same questions"))
-        same = ("student", "start", "seed", "teacher", "scale", "steps", "batch", "gold_noise", "falsehoods", "facts")
+        same = (
+            *("student", "architecture", "start", "seed", "teacher", "scale", "steps", "batch"),
+            *("gold_noise", "falsehoods", "facts"),
+        )
         plain = Experiment(**{name: getattr(self, name) for name in same}, learning_rate=TUNED_RATE[self.student])
         if name == "label budget":
             return plain.but(method="gold", gold=self.gold)

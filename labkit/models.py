@@ -18,9 +18,10 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from labkit import adapters
+from labkit import adapters, architectures
+from labkit.architectures import LanguageModel
 from labkit.errors import LabError, unknown
 from labkit.experiment import LYING, TEACHERS
 from labkit.paths import checked, data_dir
@@ -107,12 +108,12 @@ def config(size: str) -> LlamaConfig:
     )
 
 
-def student(size: str, seed: int = 0) -> LlamaForCausalLM:
+def student(size: str, seed: int = 0, architecture: str = "llama") -> LanguageModel:
     """A fresh student. The process-wide random state is left as it was."""
     made = config(size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(made)
+        return architectures.build(architecture, made)
 
 
 @functools.lru_cache(maxsize=4)
@@ -148,7 +149,7 @@ def teacher(name: str) -> LlamaForCausalLM:
     return model.eval().requires_grad_(False)
 
 
-def fingerprint(model: LlamaForCausalLM) -> str:
+def fingerprint(model: LanguageModel) -> str:
     """A hash of the weights, so that whatever was computed from them can never be taken for another model's."""
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in sorted(model.state_dict().items()):
@@ -157,7 +158,7 @@ def fingerprint(model: LlamaForCausalLM) -> str:
     return digest.hexdigest()
 
 
-def parameters(model: LlamaForCausalLM) -> int:
+def parameters(model: LanguageModel) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
@@ -172,7 +173,7 @@ class Written(NamedTuple):
 
 @torch.no_grad()
 def write(
-    model: LlamaForCausalLM,
+    model: LanguageModel,
     prompts: Sequence[Sequence[int]],
     *,
     temperature: float = 0.0,
@@ -180,15 +181,16 @@ def write(
     keep_hidden: bool = False,
     limit: int = LONGEST_ANSWER,
 ) -> list[Written]:
-    """Answers to all prompts in one batch with a KV cache: greedy at temperature 0, sampled otherwise.
+    """Answers to all prompts in one batch with a KV cache (or a state): greedy at temperature 0, sampled otherwise.
 
-    Rows that have ended leave the batch, so a few long answers do not cost the rest.
+    Rows that have ended leave the batch, so a few long answers do not cost the rest. Raises `LabError` for a prompt that is too long.
     """
     device = model.device
     training = model.training
     model.eval()
     lengths = torch.tensor([len(p) for p in prompts])
     width = int(lengths.max())
+    architectures.room_for(model, width + limit - 1)
     tokens = torch.full((len(prompts), width), EOS)
     visible = torch.zeros(len(prompts), width, dtype=torch.long)
     for row, prompt in enumerate(prompts):  # padded on the left, so that every row's next token is in the last column
@@ -197,7 +199,7 @@ def write(
     tokens, visible = tokens.to(device), visible.to(device)
     position = (visible.cumsum(1) - 1).clamp(min=0)
     generator = torch.Generator().manual_seed(seed)
-    cache = DynamicCache()
+    cache = architectures.cache_of(model)
     alive = list(range(len(prompts)))
     written = [Written([], [], None) for _ in prompts]
     states: list[list[Tensor]] = [[] for _ in prompts]
@@ -255,7 +257,7 @@ def pad(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> R
     return Rows(tokens, mask, torch.tensor([t for a in answers for t in a]))
 
 
-def answer_states(model: LlamaForCausalLM, rows: Rows) -> Tensor:
+def answer_states(model: LanguageModel, rows: Rows) -> Tensor:
     """Final hidden states `(N, hidden)` at the answer positions only: the head is the dearest layer of a small model."""
     device = model.device
     return model.model(rows.tokens_B_T.to(device), use_cache=False).last_hidden_state[rows.mask_B_T.to(device)]

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import LlamaForCausalLM
 
+from labkit.architectures import LanguageModel
 from labkit.batches import Drawn
 from labkit.experiment import Experiment
 from labkit.models import write
@@ -27,7 +27,7 @@ class OnPolicy:
         self.kept: list[tuple[list[int], list[int]]] = []
         self.generated = 0  # tokens
 
-    def take_over(self, student: LlamaForCausalLM, drawn: Drawn, step: int, share: float) -> Drawn:
+    def take_over(self, student: LanguageModel, drawn: Drawn, step: int, share: float) -> Drawn:
         """`drawn` with the first `share` of its pool rows answered by the student."""
         exp = self.experiment
         count = round(share * len(drawn.pool_rows))

@@ -1,9 +1,10 @@
 """What is measured of a model beside its exam: how varied and valid its samples are, what lies under its first guess, and what it
-knows of a class that was left out of its transfer set.
+knows of a class, a skill or a format that was left out of its transfer set.
 
     variety(teacher, open_questions, temperature=1.5)      # a `Variety` a question
     beside_the_top(teacher, open_questions, 4.0)           # share of the mass beside the first guess that is on valid answers
     left_out(student, Atlas("half"), "Africa")             # recall of it over a bias on its name
+    papers(Atlas("half"), "compare")                       # questions on what was left out, and on the rest
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from labkit.atlas import CONTINENTS, Atlas, Question, ask_about, normalise
+from labkit.architectures import LanguageModel
+from labkit.atlas import CONTINENTS, CORE, FORMATS, SKILLS, Atlas, Question, ask_about, normalise
 from labkit.errors import LabError, unknown
+from labkit.evaluate import PER_SKILL
 from labkit.models import answer_states, pad, tokenizer, write
 from labkit.softening import soften
 
@@ -97,6 +100,38 @@ def _continent_scores(model: LlamaForCausalLM, questions: Sequence[Question]) ->
     labels = torch.tensor([token for answer in answers for token in answer], device=logprobs.device)
     scores = logprobs.gather(1, labels[:, None])[:, 0].split([len(a) for a in answers])
     return torch.stack([s.sum() for s in scores]).view(len(questions), len(CONTINENTS)).cpu()
+
+
+def papers(world: Atlas, left_out: str, per_skill: int = PER_SKILL) -> tuple[list[Question], list[Question]]:
+    """Questions on what a transfer set lacked, and the rest, for comparison; all with one right answer and compositions
+    are from the held-out fifth.
+
+    A skill: the exam's questions of it, and of the other core skills. A continent: the questions whose answer says its name, and the same
+    questions about elsewhere. "paraphrases": the core exam in its other wordings, and in the first.
+    """
+    core = [skill for skill in CORE if skill != "open"]
+    if left_out in FORMATS:
+        other, first = ([q for q in world.exam(per_skill, wording=w) if q.skill in core] for w in (1, 0))
+        return other, first
+    if left_out in CONTINENTS:
+        facts = [f for name in ("continent", "city_continent", "city_continent_steps") for f in world.facts(name)]
+        asked = [ask_about(f) for f in facts if f.held_out or f.relation == "continent"]
+        missing = [q for q in asked if q.fact.says(left_out)]
+        rest = [q for q in asked if not q.fact.says(left_out)]
+    elif left_out in SKILLS:
+        exam = world.exam(per_skill)
+        missing, rest = [q for q in exam if q.skill == left_out], [q for q in exam if q.skill in core and q.skill != left_out]
+    else:
+        raise unknown("left_out", left_out, (*SKILLS, *CONTINENTS, *FORMATS))
+    if not (missing and rest):
+        raise LabError(f"{world!r} has nothing to ask on {left_out!r}, or nothing else: use a larger world.")
+    return missing, rest
+
+
+def share_right(model: LanguageModel, questions: Sequence[Question]) -> float:
+    """Share of these questions that a model's greedy answers get right."""
+    said = write(model, tokenizer().prompts([q.text for q in questions]))
+    return sum(_world().is_right(q, tokenizer().text(w.ids)) for q, w in zip(questions, said, strict=True)) / len(questions)
 
 
 @functools.cache

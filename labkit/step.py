@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
 
 from labkit import models
+from labkit.architectures import LanguageModel
 from labkit.batches import Drawn, split_by_length
 from labkit.faults import Faults, stray_loss
 from labkit.features import Insides
@@ -28,8 +28,8 @@ class Parts(NamedTuple):
 
     accelerator: Accelerator
     method: Method
-    student: LlamaForCausalLM
-    peer: LlamaForCausalLM | None
+    student: LanguageModel
+    peer: LanguageModel | None
     learner: nn.Module
     pool: Signals | None
     insides: Insides | None
