@@ -26,6 +26,7 @@ from labkit import events as ev
 from labkit.atlas import SKILLS, Atlas
 from labkit.batches import Feed, unlabelled
 from labkit.checkpoints import Folder
+from labkit.crossing import refuse
 from labkit.errors import DataError, LabError, unknown
 from labkit.evaluate import Exam
 from labkit.experiment import KNOBS, Experiment, check
@@ -37,6 +38,7 @@ from labkit.records import Store
 from labkit.sequences import TextPool, sequences_for
 from labkit.signals import Signals
 from labkit.step import Parts, gradients
+from labkit.translation import Crossed
 
 WARM_STEPS, WARM_GOLD = 300, 20_000
 WARMUP = 30
@@ -113,10 +115,11 @@ class Run(Iterator[ev.Event]):
         if (how.needs_signal or how.text) and exp.teacher == "none":
             raise LabError(f"method={exp.method!r} needs a teacher: choose one, or method='gold'.")
         comparison(exp)  # refused before anything is loaded, not at the first step
+        refuse(exp)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
         world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods)
         teacher = None if exp.teacher == "none" else _on(accelerator.device, models.teacher(exp.teacher))
-        student = self.student = models.student(exp.student, exp.seed).to(accelerator.device)
+        student = self.student = models.student(exp.student, exp.seed, exp.vocabulary).to(accelerator.device)
         peer = self._peer().to(accelerator.device) if how.peer else None
         if exp.start == "copied":
             if teacher is None:
@@ -125,12 +128,13 @@ class Run(Iterator[ev.Event]):
         if exp.adapter:
             adapters.add(student, exp.adapter, exp.seed)
         pool = Signals(teacher, unlabelled(exp, world)) if how.needs_signal and teacher is not None else None
+        crossed = Crossed(pool, exp.vocabulary, exp.across) if pool and exp.vocabulary != "atlas" else None
         insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
         learner = nn.ModuleDict({"student": student})
         learner.update(({"projectors": insides.projectors} if insides else {}) | ({"peer": peer} if peer is not None else {}))
         own_parameters = [p for name, p in learner.named_parameters() if not name.startswith("peer.")]
         plain = exp.divergence == "forward_kl" and not exp.top_k
-        parts = Parts(accelerator, how, student, peer, learner, pool, insides, exp.signals == "live", plain)
+        parts = Parts(accelerator, how, student, peer, learner, pool, insides, exp.signals == "live", plain, crossed)
         optimiser = accelerator.prepare(
             torch.optim.AdamW(learner.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
         )
@@ -169,8 +173,8 @@ class Run(Iterator[ev.Event]):
                     done, total = next(work)
                     yield ev.Labelled(done, total, self.seconds)
                 except StopIteration as written:
-                    text = TextPool(written.value)
-        feed = Feed(exp, world, text or pool)
+                    text = TextPool(written.value, exp.vocabulary)
+        feed = Feed(exp, world, text or crossed or pool)
         feed.position.update(at.get("feed", {}))
         own = OnPolicy(exp)
         if "own" in at:
@@ -223,7 +227,7 @@ class Run(Iterator[ev.Event]):
             yield ev.Step(step, self.seconds, at["seen"], values)
 
             if step in due:
-                exam = exam or Exam(world, teacher)
+                exam = exam or Exam(world, teacher, vocabulary=exp.vocabulary)
                 yield from self._examine(exam, at, final=step == exp.steps)
             if step % self.checkpoint_every == 0 or step in due:
                 good = _copy(student)
@@ -235,7 +239,7 @@ class Run(Iterator[ev.Event]):
         student.eval()
         stopped = at["step"] < exp.steps
         if stopped and at["step"]:
-            yield from self._examine(exam or Exam(world, teacher), at, final=True)
+            yield from self._examine(exam or Exam(world, teacher, vocabulary=exp.vocabulary), at, final=True)
         cost = {"student_tokens": at["tokens"] * (2 if how.peer else 1), "questions": at["seen"]}
         if text is not None:
             cost["rows"] = len(text)
@@ -266,7 +270,7 @@ class Run(Iterator[ev.Event]):
         if exp.start == "copied" or exp.adapter:
             what = "start='copied'" if exp.start == "copied" else f"adapter={exp.adapter}"
             raise LabError(f"method='mutual' trains two whole students that begin differently, so {what} cannot be: change one of them.")
-        return models.student(exp.student, exp.seed + PEER)
+        return models.student(exp.student, exp.seed + PEER, exp.vocabulary)
 
     def _warm_up(self, student: LlamaForCausalLM, seed: int) -> Iterator[ev.Event]:
         """Put the warm start into the student: shipped, or made once for a size and seed, by this same loop on gold labels, and kept."""

@@ -25,6 +25,8 @@ DECODINGS = ("greedy", "sample", "beam", "interpolated")
 KEEP = ("all", "truth", "confidence", "agreement", "distinct")
 TAILS = ("bucket", "teacher_renormalised", "both_renormalised", "raw", "clamped", "sampled")
 LEFT_OUT = ("nothing", *SKILLS, *CONTINENTS)
+VOCABULARIES = ("atlas", "other", "small", "bytes")
+CROSSINGS = ("spans", "ids", "mapped", "uld", "chunks", "exact")
 WORLDS = ("whole", "half", "Africa", "Asia", "Europe", "North America", "Oceania", "South America")
 
 
@@ -177,6 +179,22 @@ class Experiment:
     batch: int = knob(128, "Batch", "Questions a step.", unit="questions", low=1, high=8192, log=True)
     gold_noise: float = knob(0.0, "Gold noise", "Chance that a gold label is wrong, at random.", low=0.0, high=1.0)
     falsehoods: float = knob(0.0, "Falsehoods", "Share of facts whose gold label is always the same lie.", low=0.0, high=1.0)
+    vocabulary: str = knob(
+        "atlas",
+        "Vocabulary",
+        "How the student cuts text into tokens: atlas, as its teacher does (1,024 tokens); other, as many learned from other text; small, "
+        "384; bytes, one a token.",
+        choices=VOCABULARIES,
+    )
+    across: str = knob(
+        "spans",
+        "Across vocabularies",
+        "How soft labels reach a student with another vocabulary: spans, chunks: by the likelihood of shared spans, among shared tokens or "
+        "by itself; mapped: by the tokens both have; uld: sorted probabilities; exact: summed over all segmentations; ids: by number, a "
+        "fault.",
+        choices=CROSSINGS,
+    )
+    faults: str = knob("none", "Faults", "Failures that are wanted, joined by +, such as wrong_ids.", pattern=r"[a-z_]+(\+[a-z_]+)*")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -199,7 +217,7 @@ class Experiment:
         """
         if name not in ("label budget", "same questions"):
             raise unknown("baseline", name, ("label budget", "same questions"))
-        same = ("student", "start", "seed", "teacher", "scale", "steps", "batch", "gold_noise", "falsehoods")
+        same = ("student", "start", "seed", "teacher", "scale", "steps", "batch", "gold_noise", "falsehoods", "vocabulary")
         plain = Experiment(**{name: getattr(self, name) for name in same}, learning_rate=TUNED_RATE[self.student])
         if name == "label budget":
             return plain.but(method="gold", gold=self.gold)

@@ -18,11 +18,13 @@ from labkit.batches import Drawn, split_by_length
 from labkit.features import Insides
 from labkit.methods import GOLD_TERMS, Batch, Compare, Method, weights
 from labkit.signals import Signals
+from labkit.translation import Crossed
 
 
 class Parts(NamedTuple):
     """What a run is made of. `learner` holds all that is trained: the student, and any projectors or peer; `live`: the teacher reads
-    every row again instead of being remembered; `plain`: at temperature 1 the loss is the very KL that is told."""
+    every row again instead of being remembered; `plain`: at temperature 1 the loss is the very KL that is told; `crossed`: the pool as
+    a student with another vocabulary reads it."""
 
     accelerator: Accelerator
     method: Method
@@ -33,6 +35,7 @@ class Parts(NamedTuple):
     insides: Insides | None
     live: bool
     plain: bool
+    crossed: Crossed | None = None
 
 
 def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, Any]) -> dict[str, float]:
@@ -42,7 +45,7 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
     """
     accelerator, student, share = parts.accelerator, parts.student, weights(knobs["mix"], knobs["feature"])
     parts.learner.train()
-    sums = dict.fromkeys(("loss", "kl", "ce", "hard", "feature", "mutual", "peer"), 0.0)
+    sums = dict.fromkeys(("loss", "kl", "ce", "hard", "crossed", "feature", "mutual", "peer"), 0.0)
     told = {"loss"}
     mine = range(accelerator.process_index, len(drawn.prompts), accelerator.num_processes)
     lengths = [len(drawn.prompts[i]) + len(drawn.answers[i]) for i in mine]
@@ -81,6 +84,10 @@ def _read(parts: Parts, drawn: Drawn, rows: list[int]) -> Batch:
     logits = student.lm_head(seen.final_N_D if seen else models.answer_states(student, padded)).float()
     gold = torch.tensor([drawn.is_gold(i) for i in rows for _ in drawn.answers[i]], device=logits.device)
     own = [i for i in rows if not drawn.is_gold(i)]
+    if parts.crossed is not None:
+        soft = bool(own) and parts.method.name == "output"
+        aligned = parts.crossed.aligned([drawn.pool_rows[i] for i in own], parts.live) if soft else None
+        return Batch(logits, padded.labels_N.to(logits.device), gold, None, aligned=aligned)
     teacher = pool.logits(_teacher_states(pool, drawn, own, parts.live)) if pool is not None and own else None
     features = insides.pair(seen, ~gold, [drawn.pool_rows[i] for i in own]) if insides and seen and own else (None, None)
     peer = parts.peer.lm_head(models.answer_states(parts.peer, padded)).float() if parts.peer is not None else None
