@@ -20,7 +20,7 @@ from torch import Tensor
 from labkit.errors import LabError
 
 END = b""
-LEAST = 1e-7  # probability of what is left over, so that its logarithm exists in single precision
+LEAST = 1e-6  # probability of what is left over, so that its logarithm exists and rounding does not decide it
 
 
 # ---- where the cuts meet ---------------------------------------------------------------------------------------------------------
