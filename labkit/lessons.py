@@ -103,6 +103,17 @@ LESSONS = {
             asks="How far will the online student go from its warm start?",
             unit="recovery",
         ),
+        Lesson(
+            number="07",
+            title="Mismatch",
+            question="What crosses from a teacher to a student that is not made like it?",
+            minutes=45,
+            experiment=SMALL.but(vocabulary="other"),
+            recorded=SMALL,
+            controls=("vocabulary", "across", "faults", "method", "divergence", "temperature", "student", "start", "learning_rate", "seed"),
+            asks="How far will a student go that shares no token number with its teacher?",
+            unit="recovery",
+        ),
     )
 }
 
