@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -237,3 +239,35 @@ def test_merged_outcomes_are_one_distribution_over_the_same_things():
 def test_likelihoods_of_spans_are_products():
     logprobs = torch.tensor([0.5, 0.25, 0.1, 0.2]).log()
     assert torch.allclose(alignment.add_up(logprobs, torch.tensor([0, 0, 1, 2]), 3).exp(), torch.tensor([0.125, 0.1, 0.2]))
+
+
+# ---- a peer ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def peer():
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    return pytest.importorskip("trl.experimental.gold.gold_trainer").ULDLoss
+
+
+def test_spans_are_a_peer_s_groups(peer):
+    rng = random.Random(5)
+    for _ in range(50):
+        text = bytes(rng.choices(b"abc ", k=rng.randint(1, 30)))
+        sides = [cut_at(text, [rng.randrange(len(text)) for _ in range(rng.randint(0, 12))])[:-1] for _ in range(2)]
+        pairs = [[(end - len(token), end) for token, end in zip(side, offsets(side), strict=True)] for side in sides]
+        student, teacher = peer._align_by_byte_offsets(pairs[1], pairs[0])
+        found = spans(*sides)
+        assert teacher == [list(span.teacher) for span in found]
+        assert student == [list(span.student) for span in found]
+
+
+def test_uld_is_a_peer_s(peer):
+    settings = dict(uld_crossentropy_weight=0.0, uld_distillation_weight=1.0, uld_student_temperature=2.0, uld_teacher_temperature=2.0)
+    settings |= dict(uld_skip_student_eos=False, uld_skip_teacher_eos=False, use_extended_uld=False, uld_token_merge_strategy="bayesian")
+    theirs = peer(SimpleNamespace(**settings))
+    teacher, student = logits(1 + 4, 9, 1)[None], logits(1 + 6, 7, 2)[None]  # one position of prompt; 4 and 6 tokens of answer
+    labels = [torch.tensor([[-100, *range(1, n)]]) for n in (7, 5)]
+    found = theirs(student, teacher, *labels, *labels)
+    wanted = alignment.uld_loss(teacher[0, :4], student[0, :4], 2.0).mean()  # by number, the longer one cut off
+    assert float(found) == pytest.approx(float(wanted), rel=1e-6)
