@@ -17,8 +17,11 @@ GOLD_SEED = 11  # of the questions with a gold label: like the pool, one set for
 
 
 class Source(Protocol):
-    """Where rows come from that the teacher answered: `Signals` or a `TextPool`."""
+    """Where rows come from that the teacher answered: `Signals`, the same in another vocabulary, or a `TextPool`. `growing`: they are made
+    as the student gets to them."""
 
+    @property
+    def growing(self) -> bool: ...
     def prompt(self, row: int) -> list[int]: ...
     def answer(self, row: int) -> list[int]: ...
     def __len__(self) -> int: ...
@@ -48,11 +51,11 @@ class Feed:
     def __init__(self, experiment: Experiment, world: Atlas, pool: Source | None) -> None:
         self.pool = pool
         gold = world.store(experiment.facts) if experiment.facts else world.questions(experiment.gold, GOLD_SEED)
-        self._gold_prompts = models.tokenizer().prompts([q.text for q in gold])
-        self._gold_answers = models.tokenizer().answers([q.gold for q in gold])
+        own = models.tokenizer(experiment.vocabulary)
+        self._gold_prompts = own.prompts([q.text for q in gold])
+        self._gold_answers = own.answers([q.gold for q in gold])
         self._gold_order = Order(len(gold), experiment.seed + 1)
-        # Signals are made as the student gets to them; text is all there from the start.
-        self._pool_order = Order(len(pool) if pool else 0, experiment.seed, growing=isinstance(pool, Signals))
+        self._pool_order = Order(len(pool) if pool else 0, experiment.seed, growing=pool is not None and pool.growing)
         self.position = {"pool": 0, "gold": 0}
 
     def next_rows(self, batch: int, gold_share: float) -> tuple[list[int], list[int]]:

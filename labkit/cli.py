@@ -22,7 +22,7 @@ from labkit.paths import checked, data_dir
 from labkit.records import Record, Store, load
 
 FIRST = "00_distil_in_a_minute.ipynb"
-RECIPES = ("tables", "tokenizer", "teachers", "card", "adapters", "records", "measurements", "claims")
+RECIPES = ("tables", "tokenizer", "vocabularies", "teachers", "card", "adapters", "records", "measurements", "claims")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

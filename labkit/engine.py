@@ -27,6 +27,7 @@ from labkit.architectures import LanguageModel
 from labkit.atlas import SKILLS, Atlas
 from labkit.batches import Feed, unlabelled
 from labkit.checkpoints import Folder
+from labkit.crossing import refuse
 from labkit.errors import DataError, LabError, unknown
 from labkit.evaluate import Exam
 from labkit.experiment import KNOBS, TUNED_RATE, Experiment, check
@@ -40,6 +41,7 @@ from labkit.records import Store
 from labkit.sequences import TextPool, sequences_for
 from labkit.signals import Signals
 from labkit.step import Parts, gradients
+from labkit.translation import Crossed
 
 WARM_STEPS, WARM_GOLD = 300, 20_000
 WARMUP = 30
@@ -120,10 +122,13 @@ class Run(Iterator[ev.Event]):
             raise LabError(f"method={exp.method!r} needs a teacher: choose one, or method='gold'.")
         comparison(exp)  # refused before anything is loaded, not at the first step
         _possible(exp, how.features)
+        refuse(exp)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
         world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods)
         teacher = None if exp.teacher == "none" else _on(accelerator.device, models.teacher(exp.teacher))
-        student = self.student = models.student(exp.student, exp.seed, exp.architecture).to(accelerator.device)
+        student = self.student = models.student(exp.student, exp.seed, architecture=exp.architecture, vocabulary=exp.vocabulary).to(
+            accelerator.device
+        )
         peer = self._peer().to(accelerator.device) if how.peer else None
         if exp.start == "copied":
             if teacher is None:
@@ -133,12 +138,13 @@ class Run(Iterator[ev.Event]):
             adapters.add(student, exp.adapter, exp.seed)
         source = self._assistant(accelerator.device) if exp.assistant != "none" else teacher
         pool = Signals(source, unlabelled(exp, world)) if how.needs_signal and source is not None else None
+        crossed = Crossed(pool, exp.vocabulary, exp.across) if pool and exp.vocabulary != "atlas" else None
         insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
         learner = nn.ModuleDict({"student": student})
         learner.update(({"projectors": insides.projectors} if insides else {}) | ({"peer": peer} if peer is not None else {}))
         own_parameters = [p for name, p in learner.named_parameters() if not name.startswith("peer.")]
         plain = exp.divergence == "forward_kl" and not exp.top_k
-        parts = Parts(accelerator, how, student, peer, learner, pool, insides, exp.signals == "live", plain)
+        parts = Parts(accelerator, how, student, peer, learner, pool, insides, exp.signals == "live", plain, crossed)
         optimiser = accelerator.prepare(
             torch.optim.AdamW(learner.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
         )
@@ -177,8 +183,8 @@ class Run(Iterator[ev.Event]):
                     done, total = next(work)
                     yield ev.Labelled(done, total, self.seconds)
                 except StopIteration as written:
-                    text = TextPool(written.value)
-        feed = Feed(exp, world, text or pool)
+                    text = TextPool(written.value, exp.vocabulary)
+        feed = Feed(exp, world, text or crossed or pool)
         feed.position.update(at.get("feed", {}))
         own = OnPolicy(exp)
         if "own" in at:
@@ -237,7 +243,7 @@ class Run(Iterator[ev.Event]):
             yield ev.Step(step, self.seconds, at["seen"], values)
 
             if step in due:
-                exam = exam or Exam(world, teacher)
+                exam = exam or Exam(world, teacher, vocabulary=exp.vocabulary)
                 yield from self._examine(exam, at, final=step == exp.steps)
             if step % self.checkpoint_every == 0 or step in due:
                 good = _copy(student)
@@ -249,7 +255,7 @@ class Run(Iterator[ev.Event]):
         student.eval()
         stopped = at["step"] < exp.steps
         if stopped and at["step"] and self.exams != 0:
-            yield from self._examine(exam or Exam(world, teacher), at, final=True)
+            yield from self._examine(exam or Exam(world, teacher, vocabulary=exp.vocabulary), at, final=True)
         cost = {"student_tokens": at["tokens"] * (2 if how.peer else 1), "questions": at["seen"]}
         if text is not None:
             cost["rows"] = len(text)
@@ -281,7 +287,7 @@ class Run(Iterator[ev.Event]):
         if exp.start == "copied" or exp.adapter:
             what = "start='copied'" if exp.start == "copied" else f"adapter={exp.adapter}"
             raise LabError(f"method='mutual' trains two whole students that begin differently, so {what} cannot be: change one of them.")
-        return models.student(exp.student, exp.seed + PEER, exp.architecture)
+        return models.student(exp.student, exp.seed + PEER, architecture=exp.architecture, vocabulary=exp.vocabulary)
 
     def _warm_up(self, student: LanguageModel, seed: int) -> Iterator[ev.Event]:
         """Put the warm start into the student: shipped, or made once for a size and seed, by this same loop on gold labels, and kept."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit.atlas import SKILLS, Atlas, Question, normalise
-from labkit.models import EOS, Written, answer_states, pad, tokenizer, write
+from labkit.models import EOS, AtlasTokenizer, Written, answer_states, pad, tokenizer, tokenizer_of, write
 
 PER_SKILL = 40
 ROWS = 200  # read or answered at a time; all in one batch, padded to the longest, would take 200 MB more
@@ -34,11 +34,13 @@ class Graded(NamedTuple):
 
 class Grades(NamedTuple):
     """skills: score in [0, 1] a skill (share of right greedy answers; for open questions the probability mass on valid
-    answers). fidelity: kl (nats per answer token, teacher to student, on the teacher's answers) and agreement (share of equal
-    top-1 tokens). open: validity (mass on valid answers) and coverage (share of valid answers given at least half of an even
-    share). truth: shares of right, inherited and wrong answers. ece: expected calibration error of whole answers, 10 bins.
-    habits: unended (share of answers that found no end) and confidence (mean probability of its own answers). fidelity has
-    the mean entropies too, in nats a token, of the student and of the teacher."""
+    answers). fidelity: bits_per_byte, what the teacher's answers cost the student to spell (their end counts as one byte), and
+    truth_bits_per_byte, what the gold labels do, both comparable across vocabularies; with the teacher's own also kl (nats per answer
+    token, teacher to student, on the teacher's answers) and agreement (share of equal top-1 tokens). open: validity (mass on valid
+    answers) and coverage (share of valid answers given at least half of an even share). truth: shares of right, inherited and wrong
+    answers. ece: expected calibration error of whole answers, 10 bins.
+    fidelity has the mean entropies too, in nats a token, of the student and of the teacher. habits: unended (share of answers that found no
+    end) and confidence (mean probability of its own answers)."""
 
     skills: Mapping[str, float]
     fidelity: Mapping[str, float]
@@ -49,8 +51,19 @@ class Grades(NamedTuple):
     habits: Mapping[str, float]
 
 
+class Paper:
+    """The questions of an exam, and the answers to open ones, in one vocabulary."""
+
+    def __init__(self, questions: Sequence[Question], own: AtlasTokenizer) -> None:
+        self.prompts = own.prompts([q.text for q in questions])
+        choices = [(i, answer) for i, q in enumerate(questions) if q.skill == "open" for answer in q.answers]
+        self.choice_of = [i for i, _ in choices]
+        self.choices = list(zip([self.prompts[i] for i, _ in choices], own.answers([a for _, a in choices]), strict=True))
+
+
 class Exam:
-    """A fixed paper for one world; compositions, sums and comparisons on it were never in any training set."""
+    """A fixed paper for one world; compositions, sums and comparisons on it were never in any training set. `vocabulary` is that of the
+    students who sit it; their teacher has its own."""
 
     def __init__(
         self,
@@ -60,23 +73,23 @@ class Exam:
         *,
         wording: int = 0,
         skills: Sequence[str] = SKILLS,
+        vocabulary: str = "atlas",
     ) -> None:
         self.world = world
         self.questions = [q for q in world.exam(per_skill, wording=wording) if q.skill in skills]
-        self.prompts = tokenizer().prompts([q.text for q in self.questions])
+        self._papers: dict[str, Paper] = {}
+        self.vocabulary = vocabulary
+        self.prompts = self._paper(tokenizer(vocabulary)).prompts
         self.teacher_answers: Sequence[Graded] = ()
         self._teacher_states: Tensor | None = None
         self._open = [i for i, q in enumerate(self.questions) if q.skill == "open"]
-        choices = [(i, answer) for i in self._open for answer in self.questions[i].answers]
-        self._choice_of = [i for i, _ in choices]
-        self._choices = list(zip([self.prompts[i] for i, _ in choices], tokenizer().answers([a for _, a in choices]), strict=True))
         self._teacher = teacher
         if teacher is not None:
             written = self._write(teacher)
-            self.teacher_answers = self._mark(written)
+            self.teacher_answers = self._mark(written, tokenizer_of(teacher))
             self._teacher_ids = [w.ids for w in written]
             with torch.no_grad():
-                self._teacher_states = _states(teacher, self.prompts, self._teacher_ids)
+                self._teacher_states = _states(teacher, self._paper(tokenizer()).prompts, self._teacher_ids)
             self.teacher_grades = self.grade(teacher, written)
 
     def grade(self, model: LlamaForCausalLM, written: Sequence[Written] | None = None) -> Grades:
@@ -84,7 +97,7 @@ class Exam:
         training = model.training
         model.eval()
         written = written or self._write(model)
-        answers = self._mark(written)
+        answers = self._mark(written, tokenizer_of(model))
         validity, coverage = self._open_questions(model)
         fidelity = self._fidelity(model)
         model.train(training)
@@ -125,43 +138,56 @@ class Exam:
         return rows
 
     def probe(self, model: LlamaForCausalLM, most: int = 8) -> tuple[str, list[str], list[float], list[float]]:
-        """One open question: the tokens that teacher and student find likeliest to begin an answer, and how likely."""
+        """One open question: the tokens that teacher and student find likeliest to begin an answer, and how likely. With different
+        vocabularies, valid answers as a whole instead."""
         i = max(self._open, key=lambda i: (2 <= len(self.questions[i].answers) <= 8, len(self.questions[i].answers)))
-        own = _first_token(model, self.prompts[i])
+        question = self.questions[i]
+        if self._teacher is not None and tokenizer_of(model).name != tokenizer_of(self._teacher).name:
+            both = [self._choice_probabilities(m)[i] for m in (self._teacher, model)]
+            return question.text, list(question.answers[:most]), both[0][:most], both[1][:most]
+        own = _first_token(model, self._paper(tokenizer_of(model)).prompts[i])
         teacher = _first_token(self._teacher, self.prompts[i]) if self._teacher is not None else torch.zeros_like(own)
         top = sorted(range(len(own)), key=lambda t: -max(float(teacher[t]), float(own[t])))[:most]
-        names = [tokenizer().token(t).strip() for t in top]
-        return self.questions[i].text, names, teacher[top].tolist() if self._teacher is not None else [], own[top].tolist()
+        names = [tokenizer_of(model).token(t).strip() for t in top]
+        return question.text, names, teacher[top].tolist() if self._teacher is not None else [], own[top].tolist()
 
     # ---- parts -------------------------------------------------------------------------------------------------------
+
+    def _paper(self, own: AtlasTokenizer) -> Paper:
+        if own.name not in self._papers:
+            self._papers[own.name] = Paper(self.questions, own)
+        return self._papers[own.name]
 
     def _write(self, model: LlamaForCausalLM) -> list[Written]:
         """Greedy answers to the whole paper."""
         found: dict[int, Written] = {}
-        for part in _of_like_length(self.prompts):
-            found |= zip(part, write(model, [self.prompts[i] for i in part]), strict=True)
-        return [found[i] for i in range(len(self.prompts))]
+        prompts = self._paper(tokenizer_of(model)).prompts
+        for part in _of_like_length(prompts):
+            found |= zip(part, write(model, [prompts[i] for i in part]), strict=True)
+        return [found[i] for i in range(len(prompts))]
 
-    def _mark(self, written: Sequence[Written]) -> list[Graded]:
-        texts = [tokenizer().text(w.ids) for w in written]
+    def _mark(self, written: Sequence[Written], own: AtlasTokenizer) -> list[Graded]:
+        texts = [own.text(w.ids) for w in written]
         return [
             Graded(text, math.exp(sum(w.logprobs)), self.world.is_right(question, text))
             for text, w, question in zip(texts, written, self.questions, strict=True)
         ]
 
     @torch.no_grad()
+    def _choice_probabilities(self, model: LlamaForCausalLM) -> dict[int, list[float]]:
+        """How likely a model gives each right answer to each open question."""
+        paper, mass = self._paper(tokenizer_of(model)), dict[int, list[float]]()
+        if paper.choices:
+            logprobs, lengths = _logprobs(model, [p for p, _ in paper.choices], [a for _, a in paper.choices])
+            for i, score in zip(paper.choice_of, logprobs.split(lengths), strict=True):
+                mass.setdefault(i, []).append(float(score.sum().exp()))
+        return mass
+
     def _open_questions(self, model: LlamaForCausalLM) -> tuple[float, float]:
         """Mean probability mass on valid answers, and mean share of valid answers with at least half an even share."""
-        if not self._choices:
+        mass = self._choice_probabilities(model)
+        if not mass:
             return 0.0, 0.0
-        prompts, answers = [p for p, _ in self._choices], [a for _, a in self._choices]
-        logprobs = model.lm_head(_states(model, prompts, answers)).float().log_softmax(-1)
-        labels = torch.tensor([token for answer in answers for token in answer], device=logprobs.device)
-        scores = logprobs.gather(1, labels[:, None])[:, 0]
-        totals = [float(s.sum().exp()) for s in scores.split([len(a) for _, a in self._choices])]
-        mass: dict[int, list[float]] = {}
-        for i, p in zip(self._choice_of, totals, strict=True):
-            mass.setdefault(i, []).append(p)
         validity = sum(min(1.0, sum(p)) for p in mass.values()) / len(mass)
         coverage = sum(sum(x >= 0.5 / len(p) for x in p) / len(p) for p in mass.values()) / len(mass)
         return validity, coverage
@@ -170,12 +196,36 @@ class Exam:
     def _fidelity(self, model: LlamaForCausalLM) -> dict[str, float]:
         if self._teacher is None or self._teacher_states is None:
             return {}
-        teacher = self._teacher.lm_head(self._teacher_states).float().log_softmax(-1)
-        own = model.lm_head(_states(model, self.prompts, self._teacher_ids)).float().log_softmax(-1)
-        kl = (teacher.exp() * (teacher - own)).sum(-1).mean()
-        agreement = (teacher.argmax(-1) == own.argmax(-1)).float().mean()
-        entropies = [float(-(p.exp() * p).sum(-1).mean()) for p in (own, teacher)]
-        return {"kl": float(kl), "agreement": float(agreement), "entropy": entropies[0], "teacher_entropy": entropies[1]}
+        own, theirs = tokenizer_of(model), tokenizer_of(self._teacher)
+        prompts, answers = self._paper(own).prompts, self._teacher_ids
+        if same := own.name == theirs.name:
+            logprobs = model.lm_head(_states(model, prompts, answers)).float().log_softmax(-1)
+            teacher = self._teacher.lm_head(self._teacher_states).float().log_softmax(-1)
+            labels = torch.tensor([token for ids in answers for token in ids], device=logprobs.device)
+            spelled, lengths = logprobs.gather(1, labels[:, None])[:, 0], [len(ids) for ids in answers]
+        else:
+            answers = [[*own.cut(theirs.spell(ids)), *([EOS] * (ids[-1] == EOS))] for ids in answers]
+            spelled, lengths = _logprobs(model, prompts, answers)
+        bits = [-float(score.sum()) / math.log(2) for score in spelled.split(lengths)]
+        found = {"bits_per_byte": sum(bits) / sum(len(own.spell(ids)) + 1 for ids in answers)}
+        found["truth_bits_per_byte"] = self._truth_bits(model, answers, bits)
+        if same:
+            found["kl"] = float((teacher.exp() * (teacher - logprobs)).sum(-1).mean())
+            for name, logp in (("entropy", logprobs), ("teacher_entropy", teacher)):
+                found[name] = float(-(logp.exp() * logp).sum(-1).mean())
+            found["agreement"] = float((teacher.argmax(-1) == logprobs.argmax(-1)).float().mean())
+        return found
+
+    def _truth_bits(self, model: LlamaForCausalLM, answers: Sequence[Sequence[int]], bits: Sequence[float]) -> float:
+        """Bits per byte of the gold labels; most are what the teacher said, and known already."""
+        own = tokenizer_of(model)
+        golds, known = own.answers([q.gold for q in self.questions]), list(bits)
+        new = [i for i, gold in enumerate(golds) if gold != list(answers[i])]
+        if new:
+            logprobs, lengths = _logprobs(model, [self._paper(own).prompts[i] for i in new], [golds[i] for i in new])
+            for i, score in zip(new, logprobs.split(lengths), strict=True):
+                known[i] = -float(score.sum()) / math.log(2)
+        return sum(known) / sum(len(own.spell(gold)) + 1 for gold in golds)
 
 
 def _of_like_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
@@ -192,6 +242,14 @@ def _states(model: LlamaForCausalLM, prompts: Sequence[list[int]], answers: Sequ
         states = answer_states(model, pad([prompts[i] for i in part], [answers[i] for i in part]))
         found |= zip(part, states.split([len(answers[i]) for i in part]), strict=True)
     return torch.cat([found[i] for i in range(len(prompts))])
+
+
+@torch.no_grad()
+def _logprobs(model: LlamaForCausalLM, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> tuple[Tensor, list[int]]:
+    """Log-probability of every answer token, one row after the other, and how many each row has."""
+    logprobs = model.lm_head(_states(model, prompts, answers)).float().log_softmax(-1)
+    labels = torch.tensor([token for answer in answers for token in answer], device=logprobs.device)
+    return logprobs.gather(1, labels[:, None])[:, 0], [len(answer) for answer in answers]
 
 
 def calibration_error(answers: Sequence[Graded], bins: int = 10) -> float:
@@ -234,13 +292,14 @@ class Answer(NamedTuple):
 
 def ask(model: LlamaForCausalLM, text: str) -> Answer:
     """A model's greedy answer to any question, how sure it is, the truth if Atlas knows it, and its other first guesses."""
-    prompt = tokenizer().prompts([text])[0]
+    own = tokenizer_of(model)
+    prompt = own.prompts([text])[0]
     written = write(model, [prompt])[0]
     first = _first_token(model, prompt)
-    rivals = [(tokenizer().token(int(t)).strip(), float(first[t])) for t in first.topk(6).indices if int(t) != written.ids[0]]
+    rivals = [(own.token(int(t)).strip(), float(first[t])) for t in first.topk(6).indices if int(t) != written.ids[0]]
     world = _whole_world()
     question: Question | None = world.find(text)
-    said = tokenizer().text(written.ids)
+    said = own.text(written.ids)
     return Answer(
         said,
         math.exp(sum(written.logprobs)),

@@ -36,6 +36,7 @@ FAULTS = (
     "padding_loss",
     "teacher_dropout",
     "overconfident_teacher",
+    "wrong_ids",
 )
 CONTRADICTIONS = (  # faults that cannot be told apart in one run, and why
     ({"missing_t2", "mean_over_vocabulary"}, "both make the soft term too small, and the larger hides the other"),
@@ -47,6 +48,8 @@ CONTRADICTIONS = (  # faults that cannot be told apart in one run, and why
 )
 LEFT_OUT = ("nothing", *SKILLS, *CONTINENTS, *FORMATS)
 ARCHITECTURES = ("llama", "gpt2", "recurrent")
+VOCABULARIES = ("atlas", "other", "small", "bytes")
+CROSSINGS = ("spans", "ids", "mapped", "uld", "chunks", "exact")
 WORLDS = ("whole", "half", "Africa", "Asia", "Europe", "North America", "Oceania", "South America")
 
 
@@ -238,6 +241,21 @@ class Experiment:
         low=0.0,
         high=1.0,
     )
+    vocabulary: str = knob(
+        "atlas",
+        "Vocabulary",
+        "How the student cuts text into tokens: atlas, as its teacher does (1,024 tokens); other, as many learned from other text; small, "
+        "384; bytes, one a token.",
+        choices=VOCABULARIES,
+    )
+    across: str = knob(
+        "spans",
+        "Across vocabularies",
+        "How soft labels reach a student with another vocabulary: spans, chunks: by the likelihood of shared spans, among shared tokens or "
+        "by itself; mapped: by the tokens both have; uld: sorted probabilities; exact: summed over all segmentations; ids: by number, a "
+        "fault.",
+        choices=CROSSINGS,
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -262,7 +280,7 @@ class Experiment:
             raise unknown("baseline", name, ("label budget", "same questions"))
         same = (
             *("student", "architecture", "start", "seed", "teacher", "scale", "steps", "batch"),
-            *("gold_noise", "falsehoods", "facts"),
+            *("gold_noise", "falsehoods", "facts", "vocabulary"),
         )
         plain = Experiment(**{name: getattr(self, name) for name in same}, learning_rate=TUNED_RATE[self.student])
         if name == "label budget":

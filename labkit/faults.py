@@ -30,7 +30,8 @@ class Fault(NamedTuple):
 
     states: to the teacher's final states `(M, hidden)`.  logits: to its logits `(M, V)`, given the rows' lengths.
     factor: on the soft term, given T and the number of tokens.  strays: rows that are wrongly scored beside the answers.
-    blind: the loss has no gradient for the student.  endless: the end mark is left out of the loss.
+    blind: the loss has no gradient for the student.  endless: the end mark is left out of the loss.  foreign: token
+    numbers may be taken from one vocabulary for those of another (see `crossing`).
     """
 
     label: str
@@ -41,6 +42,7 @@ class Fault(NamedTuple):
     strays: Callable[[Sequence[list[int]], Sequence[list[int]]], Rows] | None = None
     blind: bool = False
     endless: bool = False
+    foreign: bool = False
 
 
 def _dropout(states_M_D: Tensor, generator: torch.Generator) -> Tensor:
@@ -90,6 +92,7 @@ FAULTS: dict[str, Fault] = {
         "Müller et al. 2019, arXiv 1906.02629; Guo et al. 2017, arXiv 1706.04599",
         logits=lambda logits_M_V, lengths: logits_M_V * SHARPENED,
     ),
+    "wrong_ids": Fault("numbers of another vocabulary", "DistillKit issue 7", foreign=True),
 }
 
 

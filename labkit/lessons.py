@@ -115,6 +115,17 @@ LESSONS = {
             unit="recovery",
         ),
         Lesson(
+            number="07",
+            title="Mismatch",
+            question="What crosses from a teacher to a student that is not made like it?",
+            minutes=45,
+            experiment=SMALL.but(vocabulary="other"),
+            recorded=SMALL,
+            controls=("vocabulary", "across", "faults", "method", "divergence", "temperature", "student", "start", "learning_rate", "seed"),
+            asks="How far will a student go that shares no token number with its teacher?",
+            unit="recovery",
+        ),
+        Lesson(
             number="08",
             title="Hallucination inheritance",
             question="Which of a teacher's errors does its student take over, and what stops them?",

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from labkit.crossing import Aligned, crossed
 from labkit.divergences import divergence, sampled_kl, top_k
 from labkit.errors import LabError, unknown
 from labkit.experiment import Experiment
@@ -32,6 +33,7 @@ class Batch(NamedTuple):
     peer_logits_N_V: Tensor | None = None
     student_features_M: Tensor | None = None
     teacher_features_M: Tensor | None = None
+    aligned: Aligned | None = None  # instead of the teacher's logits, where the student has another vocabulary
 
 
 class Method(NamedTuple):
@@ -101,7 +103,8 @@ GOLD_TERMS = ("ce", "gold", "mutual", "peer")
 
 def weights(mix: float, feature: float) -> Mapping[str, float]:
     """The weight of each term in the loss (see `Experiment`)."""
-    return {"kl": 1.0 - mix, "hard": 1.0 - mix, "feature": (1.0 - mix) * feature, "ce": mix, "gold": 1.0, "mutual": 1.0, "peer": 1.0}
+    own = {"kl": 1.0 - mix, "hard": 1.0 - mix, "crossed": 1.0 - mix, "feature": (1.0 - mix) * feature}
+    return own | {"ce": mix, "gold": 1.0, "mutual": 1.0, "peer": 1.0}
 
 
 def quarter(mix: float) -> float:
@@ -117,8 +120,10 @@ def quarter(mix: float) -> float:
     gold_share=quarter,
 )
 def output(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
-    terms = {}
-    if batch.teacher_logits_M_V is not None:
+    terms: dict[str, Tensor] = {}
+    if batch.aligned is not None:
+        terms |= crossed(batch.aligned, batch.student_logits_N_V[~batch.gold_N], compare, temperature)
+    elif batch.teacher_logits_M_V is not None:
         student = batch.student_logits_N_V[~batch.gold_N]
         terms["kl"] = compare(batch.teacher_logits_M_V, student, temperature)
     return terms | _gold(batch)

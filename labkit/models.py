@@ -1,4 +1,4 @@
-"""Teachers and students: small Llama models in `transformers`, the tokenizer they share, and how they write an answer.
+"""Teachers and students: small Llama models in `transformers`, their tokenizers, and how they write an answer.
 
 Rows are `<eos> question answer <eos>`; token 0 begins a row, ends an answer and pads a batch (padding comes after the answer, so
 with causal attention it touches nothing that is scored).
@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from labkit import adapters, architectures
 from labkit.architectures import LanguageModel
 from labkit.errors import LabError, unknown
-from labkit.experiment import LYING, TEACHERS
+from labkit.experiment import LYING, TEACHERS, VOCABULARIES
 from labkit.paths import checked, data_dir
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of 6 MB is noise in a notebook
@@ -31,6 +32,7 @@ transformers.utils.logging.disable_progress_bar()  # a bar for a file of 6 MB is
 EOS = 0
 LONGEST_ANSWER = 28  # tokens; the longest answer of the world has 24
 ADAPTED = "atlas-3m"  # the teacher the shipped adapters belong to
+LONGER = {"small": 36, "bytes": 64}  # in vocabularies that need more for it: 26 and 49
 
 
 class Size(NamedTuple):
@@ -57,14 +59,17 @@ SIZES = {
 
 
 class AtlasTokenizer:
-    """1,024-token byte-level BPE with single digits, trained on the world's own questions (`labkit build tokenizer`)."""
+    """A byte-level BPE with single digits: the teachers' own of 1,024 tokens, trained on the world's questions (`labkit build tokenizer`),
+    or one of the students' others (`labkit build vocabularies`)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str = "atlas") -> None:
         from tokenizers import Tokenizer
 
+        self.name = name
         self._tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.encode_special_tokens = True  # a typed "<eos>" is five characters, not the end of the question
         self.size = self._tokenizer.get_vocab_size()
+        self.longest = LONGER.get(name, LONGEST_ANSWER)
         self.fingerprint = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
@@ -81,18 +86,60 @@ class AtlasTokenizer:
     def token(self, token_id: int) -> str:
         return "<end>" if token_id == EOS else self._tokenizer.decode([token_id])
 
+    @functools.cached_property
+    def pieces(self) -> list[bytes]:
+        """The bytes of every token; none for the end mark."""
+        known = {name: number for number, name in _byte_names().items()}
+        names = sorted(self._tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+        return [b"" if token == EOS else bytes(known[letter] for letter in name) for name, token in names]
+
+    def spell(self, ids: Sequence[int]) -> bytes:
+        """The bytes of some tokens, whether they are characters or not."""
+        return b"".join(self.pieces[token] for token in ids)
+
+    def cut(self, spelled: bytes) -> list[int]:
+        """Any bytes as token ids, nothing lost: what is no character (a model may write half of one) is cut into single bytes."""
+        text, ids = spelled.decode("utf-8", "surrogateescape"), []
+        for part in re.findall("[\udc80-\udcff]|[^\udc80-\udcff]+", text):
+            if "\udc80" <= part <= "\udcff":
+                ids.append(self._byte_ids[ord(part) - 0xDC00])
+            else:
+                ids += self._tokenizer.encode(part).ids
+        return ids
+
+    @functools.cached_property
+    def _byte_ids(self) -> dict[int, int]:
+        return {piece[0]: token for token, piece in enumerate(self.pieces) if len(piece) == 1}
+
+
+def _byte_names() -> dict[int, str]:
+    """The letter by which a byte-level BPE's file calls each byte: itself where it can be printed, else the next one from U+0100 on."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {byte: chr(byte) for byte in plain} | {byte: chr(0x100 + i) for i, byte in enumerate(others)}
+
 
 @functools.cache
-def tokenizer() -> AtlasTokenizer:
-    return AtlasTokenizer(checked(data_dir() / "tokenizers" / "atlas.json", "build tokenizer"))
+def tokenizer(vocabulary: str = "atlas") -> AtlasTokenizer:
+    """The teachers' tokenizer, or one of the others that a student may have. Raises `LabError` for an unknown one."""
+    if vocabulary not in VOCABULARIES:
+        raise unknown("vocabulary", vocabulary, VOCABULARIES)
+    if vocabulary == "atlas":
+        return AtlasTokenizer(checked(data_dir() / "tokenizers" / "atlas.json", "build tokenizer"))
+    return AtlasTokenizer(checked(data_dir() / "vocabularies" / f"{vocabulary}.json", "build vocabularies"), vocabulary)
 
 
-def config(size: str) -> LlamaConfig:
+def tokenizer_of(model: LlamaForCausalLM) -> AtlasTokenizer:
+    """The tokenizer a model was made for."""
+    return tokenizer(getattr(model.config, "vocabulary", "atlas"))
+
+
+def config(size: str, vocabulary: str = "atlas") -> LlamaConfig:
     if size not in SIZES:
         raise unknown("model size", size, SIZES)
     hidden, layers, heads = SIZES[size]
-    return LlamaConfig(
-        vocab_size=1024,
+    made = LlamaConfig(
+        vocab_size=tokenizer(vocabulary).size,
         hidden_size=hidden,
         num_hidden_layers=layers,
         num_attention_heads=heads,
@@ -106,11 +153,14 @@ def config(size: str) -> LlamaConfig:
         eos_token_id=EOS,
         pad_token_id=EOS,
     )
+    if vocabulary != "atlas":
+        made.vocabulary = vocabulary  # travels with the model, and says how to read it
+    return made
 
 
-def student(size: str, seed: int = 0, architecture: str = "llama") -> LanguageModel:
+def student(size: str, seed: int = 0, *, architecture: str = "llama", vocabulary: str = "atlas") -> LanguageModel:
     """A fresh student. The process-wide random state is left as it was."""
-    made = config(size)
+    made = config(size, vocabulary)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return architectures.build(architecture, made)
@@ -179,9 +229,10 @@ def write(
     temperature: float = 0.0,
     seed: int = 0,
     keep_hidden: bool = False,
-    limit: int = LONGEST_ANSWER,
+    limit: int | None = None,
 ) -> list[Written]:
-    """Answers to all prompts in one batch with a KV cache (or a state): greedy at temperature 0, sampled otherwise.
+    """Answers to all prompts in one batch with a KV cache (or a state): greedy at temperature 0, sampled otherwise; of at most `limit`
+    tokens, or as many as the model's tokenizer needs for an answer.
 
     Rows that have ended leave the batch, so a few long answers do not cost the rest. Raises `LabError` for a prompt that is too long.
     """
@@ -190,6 +241,7 @@ def write(
     model.eval()
     lengths = torch.tensor([len(p) for p in prompts])
     width = int(lengths.max())
+    limit = limit or tokenizer_of(model).longest
     architectures.room_for(model, width + limit - 1)
     tokens = torch.full((len(prompts), width), EOS)
     visible = torch.zeros(len(prompts), width, dtype=torch.long)

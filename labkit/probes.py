@@ -21,7 +21,7 @@ from labkit.architectures import LanguageModel
 from labkit.atlas import CONTINENTS, CORE, FORMATS, SKILLS, Atlas, Question, ask_about, normalise
 from labkit.errors import LabError, unknown
 from labkit.evaluate import PER_SKILL
-from labkit.models import answer_states, pad, tokenizer, write
+from labkit.models import answer_states, pad, tokenizer_of, write
 from labkit.softening import soften
 
 SAMPLES = 16
@@ -39,8 +39,9 @@ def variety(
     model: LlamaForCausalLM, questions: Sequence[Question], temperature: float, samples: int = SAMPLES, seed: int = 0
 ) -> list[Variety]:
     """Sample `samples` answers to every question at this *sampling* temperature; one `Variety` a question."""
-    prompts = [p for p in tokenizer().prompts([q.text for q in questions]) for _ in range(samples)]
-    texts = [tokenizer().text(w.ids) for w in write(model, prompts, temperature=temperature, seed=seed)]
+    own = tokenizer_of(model)
+    prompts = [p for p in own.prompts([q.text for q in questions]) for _ in range(samples)]
+    texts = [own.text(w.ids) for w in write(model, prompts, temperature=temperature, seed=seed)]
     found = []
     for i, question in enumerate(questions):
         said = texts[i * samples : (i + 1) * samples]
@@ -54,10 +55,11 @@ def beside_the_top(model: LlamaForCausalLM, questions: Sequence[Question], tempe
     """For each question with many right answers: of the probability beside the first token the model likes best, softened at
     `temperature`, the share on tokens that begin another answer it was taught. Chance is the share of the vocabulary that does."""
     found = []
-    for question, prompt in zip(questions, tokenizer().prompts([q.text for q in questions]), strict=True):
+    own = tokenizer_of(model)
+    for question, prompt in zip(questions, own.prompts([q.text for q in questions]), strict=True):
         soft = soften(model(torch.tensor([prompt], device=model.device)).logits[0, -1].float(), temperature)
         top = int(soft.argmax())
-        valid = {ids[0] for ids in tokenizer().answers(question.answers)} - {top}
+        valid = {ids[0] for ids in own.answers(question.answers)} - {top}
         rest = 1 - float(soft[top])
         found.append(float(soft[sorted(valid)].sum()) / rest if rest > 0 and valid else 0.0)
     return found
@@ -94,8 +96,9 @@ def left_out(model: LlamaForCausalLM, world: Atlas, continent: str, biases: Sequ
 
 def _continent_scores(model: LlamaForCausalLM, questions: Sequence[Question]) -> Tensor:
     """Log-probability of each continent's name as the answer to each question, `(questions, continents)`."""
-    prompts = [p for p in tokenizer().prompts([q.text for q in questions]) for _ in CONTINENTS]
-    answers = tokenizer().answers(CONTINENTS) * len(questions)
+    own = tokenizer_of(model)
+    prompts = [p for p in own.prompts([q.text for q in questions]) for _ in CONTINENTS]
+    answers = own.answers(CONTINENTS) * len(questions)
     logprobs = model.lm_head(answer_states(model, pad(prompts, answers))).float().log_softmax(-1)
     labels = torch.tensor([token for answer in answers for token in answer], device=logprobs.device)
     scores = logprobs.gather(1, labels[:, None])[:, 0].split([len(a) for a in answers])
@@ -130,8 +133,9 @@ def papers(world: Atlas, left_out: str, per_skill: int = PER_SKILL) -> tuple[lis
 
 def share_right(model: LanguageModel, questions: Sequence[Question]) -> float:
     """Share of these questions that a model's greedy answers get right."""
-    said = write(model, tokenizer().prompts([q.text for q in questions]))
-    return sum(_world().is_right(q, tokenizer().text(w.ids)) for q, w in zip(questions, said, strict=True)) / len(questions)
+    own = tokenizer_of(model)
+    said = write(model, own.prompts([q.text for q in questions]))
+    return sum(_world().is_right(q, own.text(w.ids)) for q, w in zip(questions, said, strict=True)) / len(questions)
 
 
 @functools.cache

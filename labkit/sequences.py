@@ -253,9 +253,12 @@ def sequences_for(experiment: Experiment, teacher: LlamaForCausalLM, world: Atla
 
 
 class TextPool:
-    """The rows of a data set as a student reads them. Raises `LabError` for one that says nothing, or only one thing."""
+    """The rows of a data set as a student reads them, in its own vocabulary. Raises `LabError` for one that says nothing, or only one
+    thing."""
 
-    def __init__(self, data: Sequences) -> None:
+    growing = False  # all there from the start
+
+    def __init__(self, data: Sequences, vocabulary: str = "atlas") -> None:
         if not any(row.response.strip() for row in data.rows):
             raise LabError(
                 f"all {len(data)} responses are empty: the teacher ended at once. Ask a teacher that answers, or decode otherwise."
@@ -263,8 +266,8 @@ class TextPool:
         if len(data) > 1 and len({(row.prompt, row.response) for row in data.rows}) == 1:
             raise LabError(f"the {len(data)} rows are one row repeated ({data.rows[0].prompt!r}): ask different questions.")
         self.data = data
-        self._prompts = tokenizer().prompts([row.prompt for row in data.rows])
-        self._answers = tokenizer().answers([row.response for row in data.rows])
+        self._prompts = tokenizer(vocabulary).prompts([row.prompt for row in data.rows])
+        self._answers = tokenizer(vocabulary).answers([row.response for row in data.rows])
 
     def __len__(self) -> int:
         return len(self.data)

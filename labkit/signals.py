@@ -34,6 +34,8 @@ class Signals:
     temperature 1. `answers[i]` and `hidden(rows)` are there once `prepare` has covered them.
     """
 
+    growing = True  # answered as the student gets to it
+
     def __init__(self, teacher: LlamaForCausalLM, questions: Sequence[Question], folder: Path | None = None) -> None:
         self.teacher = teacher
         texts, guesses, self._entry_of_row = distinct(questions)
@@ -62,6 +64,10 @@ class Signals:
     def entry(self, row: int) -> int:
         """The number of a row's distinct question; its chunk is `entry // CHUNK`."""
         return self._entry_of_row[row]
+
+    def question(self, entry: int) -> list[int]:
+        """A distinct question's prompt, which is there before its answer is."""
+        return self._prompts[entry]
 
     def text(self, entry: int) -> tuple[list[int], list[int]]:
         """Prompt and answer of a distinct question, as token ids."""

@@ -20,11 +20,13 @@ from labkit.features import Insides
 from labkit.methods import GOLD_TERMS, Batch, Compare, Method, weights
 from labkit.models import EOS
 from labkit.signals import Signals
+from labkit.translation import Crossed
 
 
 class Parts(NamedTuple):
     """What a run is made of. `learner` holds all that is trained: the student, and any projectors or peer; `live`: the teacher reads
-    every row again instead of being remembered; `plain`: at temperature 1 the loss is the very KL that is told."""
+    every row again instead of being remembered; `plain`: at temperature 1 the loss is the very KL that is told; `crossed`: the pool as
+    a student with another vocabulary reads it."""
 
     accelerator: Accelerator
     method: Method
@@ -35,6 +37,7 @@ class Parts(NamedTuple):
     insides: Insides | None
     live: bool
     plain: bool
+    crossed: Crossed | None = None
 
 
 def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, Any], faults: Faults) -> dict[str, float]:
@@ -45,7 +48,7 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
     compare, plain = faults.compare(compare), parts.plain and not faults
     accelerator, student, share = parts.accelerator, parts.student, weights(knobs["mix"], knobs["feature"])
     parts.learner.train()
-    sums = dict.fromkeys(("loss", "kl", "ce", "hard", "feature", "mutual", "peer"), 0.0)
+    sums = dict.fromkeys(("loss", "kl", "ce", "hard", "crossed", "feature", "mutual", "peer"), 0.0)
     told = {"loss"}
     mine = range(accelerator.process_index, len(drawn.prompts), accelerator.num_processes)
     tokens = {gold: faults.scored(drawn, gold) for gold in (True, False)}
@@ -97,6 +100,10 @@ def read(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Batch:
     labels = padded.labels_N.to(logits.device)
     gold = torch.tensor([drawn.is_gold(i) for i in rows for _ in drawn.answers[i]], device=logits.device)
     own = [i for i in rows if not drawn.is_gold(i)]
+    if parts.crossed is not None:
+        soft = bool(own) and parts.method.name == "output"
+        aligned = parts.crossed.aligned([drawn.pool_rows[i] for i in own], parts.live) if soft else None
+        return Batch(logits, labels, gold, None, aligned=aligned)
     teacher = None
     if pool is not None and own:
         states = faults.states(_teacher_states(pool, drawn, own, parts.live))
@@ -111,20 +118,10 @@ def _without_ends(batch: Batch) -> Batch:
     """The same batch, with the end marks left out of every part of it."""
     kept_N = batch.labels_N != EOS
     kept_M = kept_N[~batch.gold_N]
-    return Batch(
-        batch.student_logits_N_V[kept_N],
-        batch.labels_N[kept_N],
-        batch.gold_N[kept_N],
-        *(
-            None if part is None else part[kept]
-            for part, kept in (
-                (batch.teacher_logits_M_V, kept_M),
-                (batch.peer_logits_N_V, kept_N),
-                (batch.student_features_M, kept_M),
-                (batch.teacher_features_M, kept_M),
-            )
-        ),
-    )
+    by_token = dict.fromkeys(("student_logits_N_V", "labels_N", "gold_N", "peer_logits_N_V"), kept_N)
+    by_token |= dict.fromkeys(("teacher_logits_M_V", "student_features_M", "teacher_features_M"), kept_M)
+    parts = {name: getattr(batch, name) for name in by_token}
+    return batch._replace(**{name: part[by_token[name]] for name, part in parts.items() if part is not None})
 
 
 def _teacher_states(pool: Signals, drawn: Drawn, rows: list[int], live: bool) -> Tensor:

@@ -32,7 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of `data/` (atlas and tokenizers linked) whose only teacher is a briefly trained 200k model."""
+    """A copy of `data/` (atlas, tokenizers and vocabularies linked) whose only teacher is a briefly trained 200k model."""
     import torch
     import torch.nn.functional as F
 
@@ -41,7 +41,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.set_num_threads(1)  # tiny matrices; and one thread adds in one order, on any machine
     folder = tmp_path_factory.mktemp("data")
-    for name in ("atlas", "tokenizers"):
+    for name in ("atlas", "tokenizers", "vocabularies"):
         (folder / name).symlink_to(REPOSITORY / "data" / name)
     questions = Atlas("half").questions(60 * 48, seed=99)
     prompts = models.tokenizer().prompts([q.text for q in questions])

@@ -33,21 +33,21 @@ def prompts(n: int = 24) -> list[list[int]]:
 def test_the_field_lists_them_all():
     assert KINDS == ARCHITECTURES
     with pytest.raises(LabError, match="unknown architecture"):
-        models.student("22k", 0, "mamba")
+        models.student("22k", 0, architecture="mamba")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", ["22k", "57k", "200k"])
 def test_they_have_as_many_parameters_as_the_llama(kind: str, size: str):
     llama = models.parameters(models.student(size))
-    assert models.parameters(models.student(size, 0, kind)) == pytest.approx(llama, rel=0.01)
+    assert models.parameters(models.student(size, 0, architecture=kind)) == pytest.approx(llama, rel=0.01)
     assert architectures.count(models.config(size)) == llama
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_seed_makes_one_student_and_leaves_the_global_state_alone(kind: str):
     before = torch.random.get_rng_state()
-    first, again, other = (models.student("22k", seed, kind) for seed in (3, 3, 4))
+    first, again, other = (models.student("22k", seed, architecture=kind) for seed in (3, 3, 4))
     assert models.fingerprint(first) == models.fingerprint(again) != models.fingerprint(other)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert first.lm_head.weight is (first.model.wte if kind == "gpt2" else first.model.embed_tokens).weight
@@ -56,7 +56,7 @@ def test_a_seed_makes_one_student_and_leaves_the_global_state_alone(kind: str):
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_the_future_does_not_change_the_past(kind: str):
-    model = models.student("57k", 1, kind).eval()
+    model = models.student("57k", 1, architecture=kind).eval()
     tokens = torch.randint(1, 1024, (2, 12), generator=torch.Generator().manual_seed(0))
     changed = tokens.clone()
     changed[:, 7:] = 5
@@ -91,7 +91,7 @@ def test_writing_is_what_a_plain_pass_says(kind: str, temperature: float):
 @torch.no_grad()
 def test_the_recurrent_body_is_the_gated_unit_of_the_paper():
     """Against the equations written out, one token at a time (Cho et al. 2014, with the reset gate after the product, as in cuDNN)."""
-    body = models.student("22k", 2, "recurrent").model
+    body = models.student("22k", 2, architecture="recurrent").model
     tokens = torch.tensor([[5, 9, 300, 7]])
     x, units = body.embed_tokens(tokens)[0], body.units
     for layer in range(units.num_layers):
@@ -113,7 +113,7 @@ def test_every_method_that_needs_outputs_alone_trains_them(kind: str, method: st
     events = list(Run(TINY.but(architecture=kind, method=method, learning_rate=3e-2, batch=32, steps=10)))
     losses = [e.values["loss"] for e in events if isinstance(e, ev.Step)]
     assert losses[-1] < losses[0]
-    assert events[0].student_parameters == models.parameters(models.student("22k", 0, kind))
+    assert events[0].student_parameters == models.parameters(models.student("22k", 0, architecture=kind))
     assert kind in events[0].title
     assert 0 <= mean(next(e for e in reversed(events) if isinstance(e, ev.Evaluated)).skills) <= 1
 
@@ -154,8 +154,8 @@ def test_what_needs_a_llama_s_insides_is_refused_with_the_fix(changes: dict):
 def test_a_question_too_long_for_learned_positions_is_refused():
     long = [[models.EOS] + [7] * 120]
     with pytest.raises(LabError, match="128 positions"):
-        models.write(models.student("22k", 0, "gpt2"), long)
-    assert models.write(models.student("22k", 0, "recurrent"), long)
+        models.write(models.student("22k", 0, architecture="gpt2"), long)
+    assert models.write(models.student("22k", 0, architecture="recurrent"), long)
 
 
 def test_the_baseline_is_of_the_same_architecture():

@@ -185,7 +185,8 @@ def test_the_key_follows_exactly_the_fields_that_change_the_outcome(name: str):
         assert knob.identity
         return
     number = default + 1 if isinstance(default, int) else knob.high
-    other = next(c for c in knob.choices if c != default) if knob.choices else "1:1" if knob.pattern else number
+    texts = {"layers": "1:1", "faults": "wrong_ids"}
+    other = next(c for c in knob.choices if c != default) if knob.choices else texts.get(name, number)
     changed = Experiment().but(**{name: other})
     assert changed != Experiment()
     assert (changed.key == Experiment().key) is not knob.identity

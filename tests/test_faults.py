@@ -50,7 +50,7 @@ def test_names_and_rows_agree():
     assert list(ROWS) == list(FAULTS)
     for row in ROWS.values():
         assert row.label and row.source
-        assert any((row.states, row.logits, row.factor, row.strays, row.blind, row.endless))
+        assert any((row.states, row.logits, row.factor, row.strays, row.blind, row.endless, row.foreign))
 
 
 def test_order_and_repetition_of_names_do_not_matter():
@@ -223,7 +223,7 @@ def test_a_fault_may_come_and_go_during_a_run():
         run.turn(faults="shifted_labels+shuffled_cache")
 
 
-@pytest.mark.parametrize("name", [n for n in FAULTS if n not in ("missing_t2", "mean_over_vocabulary")])
+@pytest.mark.parametrize("name", [n for n in FAULTS if n not in ("missing_t2", "mean_over_vocabulary", "wrong_ids")])
 def test_every_fault_changes_a_run_and_does_so_again(name: str):
     first, again = losses(TINY.but(faults=name)), losses(TINY.but(faults=name))
     assert first == again

@@ -15,6 +15,7 @@ from labkit.checks import (  # noqa: F401 - their exercises register themselves
     lesson_03,
     lesson_04,
     lesson_06,
+    lesson_07,
     lesson_08,
 )
 from labkit.checks.verdict import EXERCISES, Exercise, Verdict, check, exercise

@@ -110,6 +110,8 @@ def setting(**changes) -> Change:
 def needs_soft_labels(exp: Experiment) -> str:
     if exp.method not in ("output", "hidden", "similarity", "relations", "online"):
         return f"method={exp.method!r} does not use the teacher's distribution; choose method='output'."
+    if exp.vocabulary != "atlas":
+        return "the signal crosses into another vocabulary here; set vocabulary='atlas'."
     return ""
 
 

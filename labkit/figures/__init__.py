@@ -31,6 +31,7 @@ from labkit.figures.charts import (
     say_recovery,
     say_waterfall,
 )
+from labkit.figures.cuts import Cuts, cuts
 from labkit.figures.pens import PALETTE, MatplotlibPen, Pen, PlotlyPen
 from labkit.figures.plain import (
     Cell,
@@ -51,11 +52,13 @@ __all__ = [
     "BACKENDS",
     "PALETTE",
     "Cell",
+    "Cuts",
     "Drawing",
     "Interval",
     "Line",
     "bars",
     "curves",
+    "cuts",
     "describe",
     "heat",
     "intervals",

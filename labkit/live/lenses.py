@@ -1,7 +1,8 @@
-"""Two lenses on real logits, with no training: what temperature does to them, and what a loss makes of them.
+"""Lenses on real logits, with no training: what temperature does to them, and what a loss makes of them.
 
     labkit.lens("temperature")        # a question, T, and the teacher's first guesses
     labkit.lens("loss")               # a library's convention or a known bug, T, and the gradient token by token
+    labkit.lens("alignment")          # an answer in two vocabularies, and the loss on every span they share
 
 Each is a box of labelled controls with a picture and the same in words; it redraws when a control moves.
 """
@@ -9,6 +10,8 @@ Each is a box of labelled controls with a picture and the same in words; it redr
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
+from typing import Any
 
 import ipywidgets as widgets
 import torch
@@ -35,12 +38,15 @@ _STYLE = {"description_width": "110px"}
 _WIDE = {"width": "min(640px, 100%)"}
 
 
-def lens(kind: str) -> widgets.VBox:
-    """ "temperature" or "loss"; the parts are attributes of the box. Raises `LabError` for another."""
-    kinds = {"temperature": TemperatureLens, "loss": LossLens}
+def lens(kind: str, **given: Any) -> widgets.VBox:
+    """ "temperature", "loss" or "alignment" (of a `student`, if one is given); the parts are attributes of the box. Raises `LabError` for
+    another."""
+    from labkit.live.alignments import AlignmentLens
+
+    kinds: dict[str, Callable[..., widgets.VBox]] = {"temperature": TemperatureLens, "loss": LossLens, "alignment": AlignmentLens}
     if kind not in kinds:
         raise unknown("lens", kind, kinds)
-    return kinds[kind]()
+    return kinds[kind](**given)
 
 
 class _Lens(widgets.VBox):
@@ -63,7 +69,7 @@ class _Lens(widgets.VBox):
             told = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
             self.words.value = f'<span role="alert">{html.escape(told)}</span>'
 
-    def look(self) -> tuple[figures.Drawing, str]:
+    def look(self) -> tuple[figures.Drawing | figures.Cuts, str]:
         """The picture, and what there is to read off it (HTML)."""
         raise NotImplementedError
 
