@@ -45,8 +45,8 @@ def refuse(exp: Experiment) -> None:
     other = [name for name in exp.faults.split("+") if name not in ("none", "wrong_ids", "prompt_loss", "padding_loss")]
     if exp.method == "output" and other:
         raise LabError(
-            f"faults={other[0]!r} spoils a signal that both models read token by token, and vocabulary={exp.vocabulary!r} has other tokens: "
-            "set vocabulary='atlas', or leave the fault out."
+            f"faults={other[0]!r} spoils a signal that both models read token by token, and vocabulary={exp.vocabulary!r} has other "
+            "tokens: set vocabulary='atlas', or leave the fault out."
         )
     if exp.across == "ids" and not wrong:
         raise LabError(

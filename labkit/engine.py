@@ -126,9 +126,7 @@ class Run(Iterator[ev.Event]):
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
         world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods)
         teacher = None if exp.teacher == "none" else _on(accelerator.device, models.teacher(exp.teacher))
-        student = self.student = models.student(exp.student, exp.seed, architecture=exp.architecture, vocabulary=exp.vocabulary).to(
-            accelerator.device
-        )
+        student = self.student = self._fresh(exp.seed).to(accelerator.device)
         peer = self._peer().to(accelerator.device) if how.peer else None
         if exp.start == "copied":
             if teacher is None:
@@ -287,7 +285,11 @@ class Run(Iterator[ev.Event]):
         if exp.start == "copied" or exp.adapter:
             what = "start='copied'" if exp.start == "copied" else f"adapter={exp.adapter}"
             raise LabError(f"method='mutual' trains two whole students that begin differently, so {what} cannot be: change one of them.")
-        return models.student(exp.student, exp.seed + PEER, architecture=exp.architecture, vocabulary=exp.vocabulary)
+        return self._fresh(exp.seed + PEER)
+
+    def _fresh(self, seed: int) -> LanguageModel:
+        exp = self.experiment
+        return models.student(exp.student, seed, architecture=exp.architecture, vocabulary=exp.vocabulary)
 
     def _warm_up(self, student: LanguageModel, seed: int) -> Iterator[ev.Event]:
         """Put the warm start into the student: shipped, or made once for a size and seed, by this same loop on gold labels, and kept."""
