@@ -42,6 +42,16 @@ class Evidence:
         """A number of the first look at a batch; NaN if that was not looked at, which no comparison is true of."""
         return self.looks[0].get(name, math.nan) if self.looks else math.nan
 
+    @property
+    def on_policy(self) -> bool:
+        """Whether the student wrote some of the text itself, so that the teacher's first choice need not be what stands there."""
+        return self.cost.get("student_written_tokens", 0) > 0
+
+    def average(self, name: str) -> float:
+        """Mean of a number over all looks at a batch; NaN if there was none."""
+        values = [look[name] for look in self.looks if look.get(name) is not None]
+        return sum(values) / len(values) if values else math.nan
+
     def mean(self, name: str, last: int = 20) -> float:
         """Mean of a training number over the last steps; NaN if it was not told."""
         values = [step[name] for step in self.steps[-last:] if step.get(name) is not None]

@@ -33,7 +33,7 @@ def inspect(parts: Parts, compare: Compare, drawn: Drawn, temperature: float, fa
     found = {
         "scored": (count + extra) / sum(map(len, drawn.answers)),
         "after_end": behind / (count + extra),
-        "ends": float((batch.labels_N == EOS).sum()) / max(1, sum(row[-1] == EOS for row in drawn.answers)),
+        "ends": _share(int((batch.labels_N == EOS).sum()), sum(row[-1] == EOS for row in drawn.answers)),
     }
     teacher = batch.teacher_logits_M_V
     if teacher is None:
@@ -63,6 +63,10 @@ def _pull(compare: Compare, teacher_logprobs_N_V: torch.Tensor, temperature: flo
     own = teacher_logprobs_N_V.detach().clone().requires_grad_()
     (gradient,) = torch.autograd.grad(compare(teacher_logprobs_N_V.detach(), own, temperature).sum(), own)
     return float(gradient.abs().sum(-1).mean()) / 2
+
+
+def _share(some: int, of: int) -> float:
+    return some / of if of else 1.0  # nothing that could be missing
 
 
 def _entropy(logprobs_N_V: torch.Tensor) -> float:

@@ -12,7 +12,6 @@ from labkit.failures.registry import (
     needs_a_mix,
     needs_heat,
     needs_soft_labels,
-    overconfidence,
     shrunk,
     with_fault,
     without_fault,
@@ -83,7 +82,7 @@ def shifted_labels(seen: Evidence) -> str:
     cited="haitongli/knowledge-distillation-pytorch issues 4 and 9, mended in pull request 17",
 )
 def shuffled_cache(seen: Evidence) -> str:
-    if seen.read("hits") < 0.5 and seen.read("hits_after") <= 0.7:
+    if seen.read("hits") < 0.5 and seen.read("hits_after") <= 0.7 and not seen.on_policy:
         return (
             f"the teacher's first choice is the token it wrote only {seen.read('hits'):.0%} of the time: the signal belongs to other rows."
         )
@@ -161,7 +160,7 @@ def prompt_loss(seen: Evidence) -> str:
 )
 def missing_end(seen: Evidence) -> str:
     unended = seen.exam.habits.get("unended", math.nan)
-    if seen.read("ends") < 0.5 or (unended > 0.5 and len(seen.steps) >= 100 and not seen.looks):
+    if seen.read("ends") < 0.5 and not seen.on_policy:
         return f"{unended:.0%} of the answers run on without an end, and {seen.read('ends'):.0%} of the end marks are in the loss."
     return ""
 
@@ -210,13 +209,13 @@ def missing_t2(seen: Evidence) -> str:
     cure=without_fault("overconfident_teacher"),
     remedy="Use a calibrated teacher, or soften this one until its confidence is the share it gets right.",
     obstacle=needs_soft_labels,
-    symptom=overconfidence,
-    unit="mean confidence of its answers less the share that is right",
+    symptom=lambda seen: seen.exam.fidelity.get("teacher_entropy", math.nan) - seen.average("entropy"),
+    unit="nats a token that the signal has less than the teacher",
     procedure=("How much entropy has the signal on questions with many right answers?", "Compare with the teacher's own, read elsewhere."),
     cited="Guo et al. 2017, arXiv 1706.04599; label smoothing has the opposite look and the same end, Müller et al. 2019, arXiv 1906.02629",
 )
 def overconfident_teacher(seen: Evidence) -> str:
     own = seen.exam.fidelity.get("teacher_entropy", math.nan)
-    if seen.read("entropy") < 0.5 * own and seen.read("hits") >= 0.5:
-        return f"the signal has {seen.read('entropy'):.3f} nats a token, and the teacher itself {own:.3f}: its softness is gone."
+    if seen.average("entropy") < 0.9 * own and seen.read("hits") >= 0.5:
+        return f"the signal has {seen.average('entropy'):.3f} nats a token, and the teacher itself {own:.3f}: its softness is gone."
     return ""

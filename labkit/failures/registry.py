@@ -138,11 +138,6 @@ def kl(seen: Evidence) -> float:
     return seen.exam.fidelity.get("kl", math.nan)
 
 
-def overconfidence(seen: Evidence) -> float:
-    """How much surer a student is of its answers than it is right."""
-    return seen.exam.habits.get("confidence", math.nan) - seen.exam.truth.get("right", math.nan)
-
-
 def shrunk(seen: Evidence) -> float:
     """How many times smaller than a KL the soft term is, in powers of ten."""
     scale = seen.read("scale")
