@@ -9,7 +9,6 @@ knows of a class, a skill or a format that was left out of its transfer set.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ from transformers import LlamaForCausalLM
 from labkit.architectures import LanguageModel
 from labkit.atlas import CONTINENTS, CORE, FORMATS, SKILLS, Atlas, Question, ask_about, normalise
 from labkit.errors import LabError, unknown
-from labkit.evaluate import PER_SKILL
+from labkit.evaluate import PER_SKILL, whole_world
 from labkit.models import answer_states, pad, tokenizer, write
 from labkit.softening import soften
 
@@ -44,7 +43,7 @@ def variety(
     found = []
     for i, question in enumerate(questions):
         said = texts[i * samples : (i + 1) * samples]
-        right = sum(_world().is_right(question, text) for text in said)
+        right = sum(whole_world().is_right(question, text) for text in said)
         found.append(Variety(len({normalise(text) for text in said}) / samples, right / samples))
     return found
 
@@ -131,9 +130,4 @@ def papers(world: Atlas, left_out: str, per_skill: int = PER_SKILL) -> tuple[lis
 def share_right(model: LanguageModel, questions: Sequence[Question]) -> float:
     """Share of these questions that a model's greedy answers get right."""
     said = write(model, tokenizer().prompts([q.text for q in questions]))
-    return sum(_world().is_right(q, tokenizer().text(w.ids)) for q, w in zip(questions, said, strict=True)) / len(questions)
-
-
-@functools.cache
-def _world() -> Atlas:
-    return Atlas()
+    return sum(whole_world().is_right(q, tokenizer().text(w.ids)) for q, w in zip(questions, said, strict=True)) / len(questions)
