@@ -11,6 +11,7 @@ from torch import nn
 
 from labkit import models
 from labkit.atlas import Atlas
+from labkit.checks import check
 from labkit.errors import LabError
 from labkit.exposure import AtPosition, exposure, first_step, kl_along, stepwise
 
@@ -105,3 +106,36 @@ def test_a_right_first_step_of_one_s_own_is_as_good_as_one_that_is_given(tiny_te
 def test_a_question_without_steps_is_refused(tiny_teacher):
     with pytest.raises(LabError, match="not answered in steps"):
         stepwise(tiny_teacher, Atlas("half").exam(1)[:1])
+
+
+# ---- the exercise of lesson 09 ------------------------------------------------------------------------------------------------
+
+
+def test_right_answers_to_the_exercise():
+    for answer in (
+        lambda kl, m: (kl * m).sum(0) / m.sum(0),
+        lambda kl, m: torch.stack([kl[m[:, t], t].mean() for t in range(kl.shape[1])]),
+    ):
+        found = check("09.position", answer)
+        assert found.ok, found
+
+
+WRONG = {
+    "all rows": lambda kl, m: (kl * m).mean(0),
+    "padding": lambda kl, m: kl.mean(0),
+    "by answer": lambda kl, m: (kl * m).sum(1) / m.sum(1),
+    "summed": lambda kl, m: (kl * m).sum(0),
+    "one number": lambda kl, m: kl[m].mean(),
+    "cumulative": lambda kl, m: ((kl * m).sum(0) / m.sum(0)).cumsum(0),
+    "shape": lambda kl, m: kl * m,
+    "": lambda kl, m: (kl * m).sum(0) / m.sum(0) + 1,
+    "nothing returned": lambda kl, m: None,
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_answers_are_named(name: str):
+    found = check("09.position", WRONG[name])
+    assert not found.ok
+    assert found.misconception == name
+    assert len(found.reason) > 20

@@ -8,7 +8,7 @@ To add one, decorate a function of the answer with `exercise` in the lesson's fi
 
 from __future__ import annotations
 
-from labkit.checks import lesson_00, lesson_01, lesson_02, lesson_03, lesson_04  # noqa: F401 - their exercises register themselves
+from labkit.checks import lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_09  # noqa: F401 - their exercises register themselves
 from labkit.checks.verdict import EXERCISES, Exercise, Verdict, check, exercise
 
 __all__ = ["EXERCISES", "Exercise", "Verdict", "check", "exercise"]

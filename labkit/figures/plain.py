@@ -34,11 +34,12 @@ class Cell(NamedTuple):
 
 
 class Line(NamedTuple):
-    """The points of one line, and whose colour it wears; `dash` is "" or "dash"."""
+    """The points of one line, and whose colour it wears; `dash` is "" or "dash"; `bands`: the two ends of each point's band, if any."""
 
     points: Sequence[tuple[float, float]]
     role: str = "student"
     dash: str = ""
+    bands: Sequence[tuple[float, float]] = ()
 
 
 WIDTH = 7.4  # inches, of every one of these figures
@@ -123,6 +124,7 @@ def draw_lines(pen: Pen, title: str, note: str, lines: Mapping[str, Line], acros
     if not points:
         raise LabError("there is nothing to draw: give at least one point.")
     xs, ys = [p[0] for p in points], [p[1] for p in points]
+    ys += [end for line in lines.values() for ends in line.bands for end in ends if math.isfinite(end) and (end > 0 or not log)]
     left, right = min(xs), max(xs)
     wide = (right - left) or 1.0
     low, high = log_domain(ys) if log else (min(0.0, *ys), max(1e-9, *ys))
@@ -139,12 +141,15 @@ def draw_lines(pen: Pen, title: str, note: str, lines: Mapping[str, Line], acros
         pen.text(x, level(-0.075), number(x), MUTED, "center", 8)
     pen.text(left + wide / 2, level(-0.16), across, MUTED, "center", 8.5)
     ends = []
-    for name, (drawn, role, dash) in lines.items():
+    for name, (drawn, role, dash, bands) in lines.items():
         if role not in PALETTE:
             raise unknown("role", role, PALETTE)
         kept = [p for p in drawn if math.isfinite(p[1]) and (p[1] > 0 or not log)]
         if not kept:
             continue
+        for (x, _), (least, most) in zip(drawn, bands, strict=False):
+            if math.isfinite(least) and math.isfinite(most) and (most > 0 or not log):
+                pen.line([x, x], [max(least, low), most], PALETTE[role], 5.0, alpha=0.25)
         pen.line([x for x, _ in kept], [y for _, y in kept], PALETTE[role], 2.0, dash, name=name)
         pen.dots([x for x, _ in kept], [y for _, y in kept], PALETTE[role], "o", 4)
         share = math.log(kept[-1][1] / low) / math.log(high / low) if log else (kept[-1][1] - low) / ((high - low) or 1.0)
