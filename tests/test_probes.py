@@ -9,7 +9,7 @@ from labkit import models
 from labkit.atlas import CONTINENTS, Atlas, normalise
 from labkit.errors import LabError
 from labkit.evaluate import ask
-from labkit.probes import LeftOut, beside_the_top, left_out, papers, share_right, variety
+from labkit.probes import LeftOut, beside_the_top, lacks, left_out, papers, share_right, variety
 
 
 @pytest.fixture
@@ -76,6 +76,10 @@ def test_papers_ask_what_was_left_out_and_the_rest(left_out: str):
     assert missing
     assert rest
     assert not asked & {q.text for q in missing}, "none of it was in the transfer set"
+    pool = Atlas("half").questions(4_000, 7)
+    kept = [q for q in pool if not lacks(q, left_out)]
+    assert 0.02 < 1 - len(kept) / len(pool) < 0.25
+    assert not [q for q in Atlas("half").questions(4_000, 7, left_out=left_out) if lacks(q, left_out)]
     assert all(len(q.answers) == 1 for q in missing + rest)
     match left_out:
         case "compare":

@@ -124,7 +124,7 @@ def draw_lines(pen: Pen, title: str, note: str, lines: Mapping[str, Line], acros
     if not points:
         raise LabError("there is nothing to draw: give at least one point.")
     xs, ys = [p[0] for p in points], [p[1] for p in points]
-    ys += [end for line in lines.values() for ends in line.bands for end in ends if math.isfinite(end) and (end > 0 or not log)]
+    ys += [most for line in lines.values() for _, most in line.bands if math.isfinite(most)]  # what of a band is below is cut off
     left, right = min(xs), max(xs)
     wide = (right - left) or 1.0
     low, high = log_domain(ys) if log else (min(0.0, *ys), max(1e-9, *ys))
@@ -136,9 +136,9 @@ def draw_lines(pen: Pen, title: str, note: str, lines: Mapping[str, Line], acros
     pen.title(title, note)
     for tick in ticks(low, high) if log else [level(share) for share in (0, 0.25, 0.5, 0.75, 1)]:
         pen.line([left, right], [tick, tick], HAIR, 0.8)
-        pen.text(left, tick, number(tick), MUTED, "right", 8, dx=-6)
+        pen.text(left, tick, number(float(f"{tick:.2g}")), MUTED, "right", 8, dx=-6)
     for x in sorted(set(xs)) if len(set(xs)) <= 9 else [left + wide * share for share in (0, 0.25, 0.5, 0.75, 1)]:
-        pen.text(x, level(-0.075), number(x), MUTED, "center", 8)
+        pen.text(x, level(-0.075), number(float(f"{x:.3g}")), MUTED, "center", 8)
     pen.text(left + wide / 2, level(-0.16), across, MUTED, "center", 8.5)
     ends = []
     for name, (drawn, role, dash, bands) in lines.items():
