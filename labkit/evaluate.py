@@ -276,7 +276,8 @@ def _first_token(model: LlamaForCausalLM, prompt: list[int]) -> Tensor:
 
 
 @functools.cache
-def _whole_world() -> Atlas:
+def whole_world() -> Atlas:
+    """Truth is that of the whole world, whatever part of it is asked about."""
     return Atlas()
 
 
@@ -297,7 +298,7 @@ def ask(model: LlamaForCausalLM, text: str) -> Answer:
     written = write(model, [prompt])[0]
     first = _first_token(model, prompt)
     rivals = [(own.token(int(t)).strip(), float(first[t])) for t in first.topk(6).indices if int(t) != written.ids[0]]
-    world = _whole_world()
+    world = whole_world()
     question: Question | None = world.find(text)
     said = own.text(written.ids)
     return Answer(

@@ -136,6 +136,17 @@ LESSONS = {
             asks="How far will the student of a lying teacher go?",
             unit="recovery",
         ),
+        Lesson(
+            number="09",
+            title="Online cost",
+            question="Does a student stray on its own answers, and what is it worth to train it on them?",
+            minutes=40,
+            experiment=SMALL.but(method="online", start="warm", steps=200, on_policy=1.0, online_from=0.75),
+            recorded=SMALL.but(method="online", start="warm", steps=200, on_policy=0.0),
+            controls=("on_policy", "online_from", "sampling_temperature", "replay", "divergence", "start", "learning_rate", "gold", "seed"),
+            asks="How far will the student go with its last quarter online?",
+            unit="recovery",
+        ),
     )
 }
 

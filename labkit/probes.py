@@ -9,7 +9,6 @@ knows of a class, a skill or a format that was left out of its transfer set.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ from transformers import LlamaForCausalLM
 from labkit.architectures import LanguageModel
 from labkit.atlas import CONTINENTS, CORE, FORMATS, SKILLS, Atlas, Question, ask_about, normalise
 from labkit.errors import LabError, unknown
-from labkit.evaluate import PER_SKILL
+from labkit.evaluate import PER_SKILL, whole_world
 from labkit.models import answer_states, pad, tokenizer_of, write
 from labkit.softening import soften
 
@@ -45,7 +44,7 @@ def variety(
     found = []
     for i, question in enumerate(questions):
         said = texts[i * samples : (i + 1) * samples]
-        right = sum(_world().is_right(question, text) for text in said)
+        right = sum(whole_world().is_right(question, text) for text in said)
         found.append(Variety(len({normalise(text) for text in said}) / samples, right / samples))
     return found
 
@@ -105,6 +104,15 @@ def _continent_scores(model: LlamaForCausalLM, questions: Sequence[Question]) ->
     return torch.stack([s.sum() for s in scores]).view(len(questions), len(CONTINENTS)).cpu()
 
 
+def lacks(question: Question, left_out: str) -> bool:
+    """Whether a transfer set without this would not have asked the question. Raises `LabError` for a name that is not there."""
+    if left_out in FORMATS:
+        return question.text != ask_about(question.fact).text
+    if left_out not in (*SKILLS, *CONTINENTS):
+        raise unknown("left_out", left_out, (*SKILLS, *CONTINENTS, *FORMATS))
+    return question.skill == left_out or question.fact.says(left_out)
+
+
 def papers(world: Atlas, left_out: str, per_skill: int = PER_SKILL) -> tuple[list[Question], list[Question]]:
     """Questions on what a transfer set lacked, and the rest, for comparison; all with one right answer and compositions
     are from the held-out fifth.
@@ -112,20 +120,14 @@ def papers(world: Atlas, left_out: str, per_skill: int = PER_SKILL) -> tuple[lis
     A skill: the exam's questions of it, and of the other core skills. A continent: the questions whose answer says its name, and the same
     questions about elsewhere. "paraphrases": the core exam in its other wordings, and in the first.
     """
-    core = [skill for skill in CORE if skill != "open"]
-    if left_out in FORMATS:
-        other, first = ([q for q in world.exam(per_skill, wording=w) if q.skill in core] for w in (1, 0))
-        return other, first
+    closed = [skill for skill in CORE if skill != "open"]
     if left_out in CONTINENTS:
         facts = [f for name in ("continent", "city_continent", "city_continent_steps") for f in world.facts(name)]
         asked = [ask_about(f) for f in facts if f.held_out or f.relation == "continent"]
-        missing = [q for q in asked if q.fact.says(left_out)]
-        rest = [q for q in asked if not q.fact.says(left_out)]
-    elif left_out in SKILLS:
-        exam = world.exam(per_skill)
-        missing, rest = [q for q in exam if q.skill == left_out], [q for q in exam if q.skill in core and q.skill != left_out]
     else:
-        raise unknown("left_out", left_out, (*SKILLS, *CONTINENTS, *FORMATS))
+        wordings = (0, 1) if left_out in FORMATS else (0,)
+        asked = [q for w in wordings for q in world.exam(per_skill, wording=w) if q.skill in closed or q.skill == left_out]
+    missing, rest = ([q for q in asked if lacks(q, left_out) == which] for which in (True, False))
     if not (missing and rest):
         raise LabError(f"{world!r} has nothing to ask on {left_out!r}, or nothing else: use a larger world.")
     return missing, rest
@@ -135,9 +137,4 @@ def share_right(model: LanguageModel, questions: Sequence[Question]) -> float:
     """Share of these questions that a model's greedy answers get right."""
     own = tokenizer_of(model)
     said = write(model, own.prompts([q.text for q in questions]))
-    return sum(_world().is_right(q, own.text(w.ids)) for q, w in zip(questions, said, strict=True)) / len(questions)
-
-
-@functools.cache
-def _world() -> Atlas:
-    return Atlas()
+    return sum(whole_world().is_right(q, own.text(w.ids)) for q, w in zip(questions, said, strict=True)) / len(questions)

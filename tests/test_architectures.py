@@ -70,7 +70,7 @@ def test_the_future_does_not_change_the_past(kind: str):
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_writing_is_what_a_plain_pass_says(kind: str, temperature: float):
     """Padded, cached and with rows leaving, against one unpadded row read at once."""
-    recipe = TINY.but(student="57k", architecture=kind, method="gold", gold=1_000, learning_rate=2e-2, batch=64, steps=30)
+    recipe = TINY.but(student="57k", architecture=kind, method="gold", gold=1_000, learning_rate=2e-2, batch=64, steps=40)
     run = Run(recipe)  # so that answers end early
     for _ in run:
         pass

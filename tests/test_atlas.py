@@ -614,6 +614,12 @@ class TestLeftOut:
         assert [q for q in asked if q.fact.relation == "continent"], "the others are still asked for"
         assert [q for q in asked if q.text == "What is the capital of Peru?" or "Nigeria" in q.text], "and so are its countries, otherwise"
 
+    def test_without_paraphrases_the_same_is_asked_in_the_first_wording(self):
+        plain, asked = (Atlas("half").questions(2_000, 7, left_out=x) for x in ("nothing", "paraphrases"))
+        assert [(q.fact, q.gold) for q in plain] == [(q.fact, q.gold) for q in asked]
+        assert all(q.text == ask_about(q.fact).text for q in asked)
+        assert 0.1 < sum(p.text != q.text for p, q in zip(plain, asked, strict=True)) / 2_000 < 0.2
+
     def test_nothing_left_out_asks_what_was_always_asked(self):
         """The pool's questions by their hash: another draw would orphan every record."""
         text = "|".join(q.text + q.gold for q in Atlas("half").questions(500, 7))

@@ -140,3 +140,35 @@ def test_the_sampling_temperature_is_the_writer_s(temperature: float):
     after = OnPolicy(TINY.but(sampling_temperature=temperature)).take_over(student, drawn(), 1, 1.0)
     wanted = models.write(student, drawn().prompts[:3], temperature=temperature, seed=1)
     assert after.answers[:3] == [w.ids for w in wanted]
+
+
+def test_the_student_writes_from_its_share_of_the_steps_on():
+    """Before it: output distillation, to the bit; after it: online."""
+    late, plain, always = (Run(TINY.but(**c)) for c in ({"online_from": 0.5, "on_policy": 1.0}, {"on_policy": 0.0}, {"on_policy": 1.0}))
+    told, wanted = steps(late), steps(plain)
+    assert [e.values for e in told[:4]] == [e.values for e in wanted[:4]]
+    assert all(a.values["loss"] != b.values["loss"] for a, b in zip(told[4:], wanted[4:], strict=True))
+    assert told[0].values != steps(always)[0].values
+
+
+@pytest.mark.parametrize(("start", "writes"), [(0.0, 8), (0.75, 2), (1.0, 0)])
+def test_it_writes_in_the_steps_left(start: float, writes: int, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    real = OnPolicy.take_over
+    monkeypatch.setattr(OnPolicy, "take_over", lambda self, s, d, step, share: asked.append(share) or real(self, s, d, step, share))
+    list(Run(TINY.but(online_from=start)))
+    assert asked == [0.0] * (8 - writes) + [0.5] * writes
+
+
+def test_a_late_writer_goes_on_after_a_kill(tmp_path):
+    exp = TINY.but(online_from=0.5)
+    whole = Run(exp)
+    list(whole)
+    first = Run(exp, tmp_path, 3)
+    for event in first:
+        if isinstance(event, ev.Step) and event.step == 5:
+            first.folder._lock.release()
+            break
+    again = Run(exp, tmp_path, 3)
+    list(again)
+    assert models.fingerprint(again.student) == models.fingerprint(whole.student)

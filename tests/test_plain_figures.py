@@ -57,6 +57,16 @@ def test_lines_leave_out_what_a_log_axis_cannot_show():
     assert ([2, 3], [0.5, 0.25]) in [args[:2] for args, kwargs in pen.of("line") if kwargs.get("name") == "x"]
 
 
+def test_bands_of_points_are_drawn_and_widen_the_axis():
+    banded = Line([(1, 0.5), (2, 0.25)], bands=[(0.25, 0.75), (math.nan, math.nan)])
+    pen = drawn(plain.draw_lines, {"x": banded}, "T")
+    assert [args[1] for args, _ in pen.of("line") if args[0] == [1, 1]] == [[0.25, 0.75]]
+    assert not [args for args, _ in pen.of("line") if args[0] == [2, 2]], "a band that is no number is not drawn"
+    (_, (low, high)), _ = pen.of("frame")[0]
+    assert low < 0
+    assert high > 0.75
+
+
 def test_heat_frames_the_best_of_a_row_and_says_what_was_not_measured():
     pen = drawn(plain.draw_heat, ["22k", "57k"], ["T = 1", "T = 2"], CELLS)
     framed = [args[:3] for args, kwargs in pen.of("bar") if kwargs["edge"] == pens.INK]

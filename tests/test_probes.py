@@ -8,7 +8,8 @@ import torch
 from labkit import models
 from labkit.atlas import CONTINENTS, Atlas, normalise
 from labkit.errors import LabError
-from labkit.probes import LeftOut, beside_the_top, left_out, variety
+from labkit.evaluate import ask
+from labkit.probes import LeftOut, beside_the_top, lacks, left_out, papers, share_right, variety
 
 
 @pytest.fixture
@@ -66,3 +67,41 @@ def test_bad_input(tiny_teacher):
         left_out(tiny_teacher, Atlas("half"), "Atlantis")
     with pytest.raises(LabError, match="one continent only"):
         left_out(tiny_teacher, Atlas("Africa"), "Africa")
+
+
+@pytest.mark.parametrize("left_out", ["compare", "Africa", "paraphrases"])
+def test_papers_ask_what_was_left_out_and_the_rest(left_out: str):
+    missing, rest = papers(Atlas("half"), left_out)
+    asked = {q.text for q in Atlas("half").questions(4_000, 7, left_out=left_out)}
+    assert missing
+    assert rest
+    assert not asked & {q.text for q in missing}, "none of it was in the transfer set"
+    pool = Atlas("half").questions(4_000, 7)
+    kept = [q for q in pool if not lacks(q, left_out)]
+    assert 0.02 < 1 - len(kept) / len(pool) < 0.25
+    assert not [q for q in Atlas("half").questions(4_000, 7, left_out=left_out) if lacks(q, left_out)]
+    assert all(len(q.answers) == 1 for q in missing + rest)
+    match left_out:
+        case "compare":
+            assert {q.skill for q in missing} == {"compare"}
+            assert "compare" not in {q.skill for q in rest}
+        case "Africa":
+            assert all("Africa" in q.answers[0] for q in missing)
+            assert not any("Africa" in q.answers[0] for q in rest)
+            assert {q.fact.relation for q in missing} == {q.fact.relation for q in rest}
+        case _:
+            assert [q.fact for q in missing] == [q.fact for q in rest]
+            assert not {q.text for q in missing} & {q.text for q in rest}
+
+
+def test_share_right_is_what_asking_one_by_one_gives(tiny_teacher):
+    asked, _ = papers(Atlas("half"), "reverse", per_skill=8)
+    right = [ask(tiny_teacher, q.text).right for q in asked]
+    assert share_right(tiny_teacher, asked) == sum(right) / len(right)
+
+
+def test_papers_on_nothing_are_refused():
+    with pytest.raises(LabError, match="left_out"):
+        papers(Atlas("half"), "nothing")
+    with pytest.raises(LabError, match="larger world"):
+        papers(Atlas("Africa"), "Africa")

@@ -1,4 +1,4 @@
-"""Make the measurements that ship in `data/measurements`: `labkit build measurements` (about forty minutes on 2 CPU cores).
+"""Make the measurements that ship in `data/measurements`: `labkit build measurements` (about an hour on 2 CPU cores).
 
 sampling: answers of the shipped teacher at several *sampling* temperatures: how many differ, how many are right, question by question.
 beneath: what lies under the teacher's first guess when its distribution is softened, question by question.
@@ -7,6 +7,9 @@ planting: whether the adapters in `data/adapters` do what they were trained for.
 flips: each planted lie with the teacher's probability of lie and truth, its flip point, and how often pool and gold labels ask it.
 inheritance: what the students of the two sweeps `inheritance*`, and some that were never asked about elements, say of every fact.
 abstention: how often those are wrong who answer only where they are sure.
+task: students whose transfer set lacked something, examined on that and on the rest.
+exposure: KL to the teacher by answer position, on the teacher's prefixes and on the student's own.
+stepwise: how often the last step of an answer is right, after a right first step and after the student's own.
 """
 
 from __future__ import annotations
@@ -21,12 +24,14 @@ import labkit
 from labkit import runs
 from labkit.atlas import Atlas
 from labkit.batches import GOLD_SEED, unlabelled
+from labkit.engine import warm_recipe
 from labkit.evaluate import Graded
 from labkit.experiment import LYING, Experiment
+from labkit.exposure import exposure, stepwise
 from labkit.inheritance import Facts, flip_points, inheritance, risk_coverage, same
 from labkit.measurements import seal, write
 from labkit.paths import made_here, write_whole
-from labkit.probes import beside_the_top, left_out, variety
+from labkit.probes import beside_the_top, left_out, papers, share_right, variety
 from labkit.records import Record
 from labkit.signals import Signals
 from labkit.sweeps import sweep
@@ -40,6 +45,8 @@ ARMS = {
     "soft labels, T = 4": {"temperature": 4.0},
 }
 SEEDS = 5
+STEPWISE, LONG = ("two_hop_steps", "chain"), 120  # skills with long answers, and questions of each
+EXPOSED = ("teacher's answers", "last tenth online", "last quarter online", "half online throughout")
 
 NOT_ASKED = {  # the student of the sweep, never asked about any element
     "not asked, honest": Experiment(student="57k", learning_rate=2e-2, steps=400, left_out="element"),
@@ -77,6 +84,61 @@ def omitted() -> list[dict]:
             rows += [{"arm": arm, "seed": seed, **found._asdict()} for found in left_out(run.student, world, LEFT_OUT)]
             print(arm, seed, rows[-1], flush=True)
     return rows
+
+
+def trained(recipe: Experiment):
+    """The student of a run, made anew: records keep no weights."""
+    run = labkit.run(recipe)
+    for _ in run:
+        pass
+    print(recipe.recipe, flush=True)
+    return run.student
+
+
+def task() -> list[dict]:
+    grid, world, rows = labkit.sweep("task"), Atlas("half"), []
+    lacking = {name: papers(world, name) for name in grid.grid["left_out"] if name != "nothing"}
+
+    def examine(who: str, start: str, seed: int, student, names) -> None:
+        for name in names:
+            missing, rest = (share_right(student, questions) for questions in lacking[name])
+            rows.append({"student": who, "start": start, "seed": seed, "left_out": name, "missing": missing, "rest": rest})
+
+    examine("teacher", "", 0, labkit.teacher("atlas-3m"), lacking)
+    for start in grid.grid["start"]:
+        for seed in range(grid.seeds):
+            whole = grid.recipe(start=start, left_out="nothing").but(seed=seed)
+            examine("300 gold labels", start, seed, trained(whole.baseline()), lacking)
+            examine("all covered", start, seed, trained(whole), lacking)
+            for name in lacking:
+                examine("left out", start, seed, trained(whole.but(left_out=name)), [name])
+    return rows
+
+
+@functools.cache
+def online_students() -> list[tuple[str, int, object]]:
+    grid = labkit.sweep("online_finish")
+    recipes = {"warm start": warm_recipe(grid.base, 0)} | {arm: grid.recipe(arm) for arm in EXPOSED}
+    return [(arm, seed, trained(recipe.but(seed=seed))) for arm, recipe in recipes.items() for seed in range(grid.seeds)]
+
+
+def in_steps(skill: str) -> list:
+    return [q for q in Atlas("half").exam(LONG) if q.skill == skill]
+
+
+def by_position() -> list[dict]:
+    teacher, rows = labkit.teacher("atlas-3m"), []
+    for arm, seed, student in online_students():
+        for skill in STEPWISE:
+            for at in exposure(teacher, student, in_steps(skill), seed):
+                if min(at.teacher_rows, at.own_rows) >= LONG // 5:
+                    rows.append({"arm": arm, "seed": seed, "skill": skill, **at._asdict()})
+    return rows
+
+
+def by_step() -> list[dict]:
+    students = [("teacher", 0, labkit.teacher("atlas-3m")), *online_students()]
+    return [{"arm": a, "seed": n, "skill": k, **stepwise(s, in_steps(k))._asdict()} for a, n, s in students for k in STEPWISE]
 
 
 def planting() -> list[dict]:
@@ -202,6 +264,9 @@ MEASUREMENTS = {
     "flips": flips,
     "inheritance": inherited,
     "abstention": abstention,
+    "task": task,
+    "exposure": by_position,
+    "stepwise": by_step,
 }
 
 

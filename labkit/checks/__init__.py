@@ -17,6 +17,7 @@ from labkit.checks import (  # noqa: F401 - their exercises register themselves
     lesson_06,
     lesson_07,
     lesson_08,
+    lesson_09,
 )
 from labkit.checks.verdict import EXERCISES, Exercise, Verdict, check, exercise
 

@@ -19,6 +19,30 @@ def _least(seen: Evidence) -> tuple[str, float, float]:
 
 
 @failure(
+    "online_cost",
+    "The student writes, the teacher reads",
+    provoke=setting(method="online", on_policy=1.0),
+    cure=setting(method="output"),
+    remedy="Distil on the teacher's text first, and let the student write in the last steps only, if that measurably pays.",
+    obstacle=lambda exp: "it needs the teacher's distribution on new text, step by step." if exp.teacher == "none" else "",
+    symptom=lambda seen: (
+        (seen.cost.get("student_written_tokens", 0.0) + seen.cost.get("teacher_tokens", math.nan)) / seen.cost.get("questions", math.nan)
+    ),
+    unit="tokens written by the student or read by the teacher, a question",
+    procedure=(
+        "Count the tokens the student writes and the teacher reads, for each question.",
+        "Compare with the same run on cached text.",
+    ),
+    cited="Agarwal et al. 2023 (GKD), arXiv 2306.13649: 1.8 to 2.2 times the compute",
+)
+def online_cost(seen: Evidence) -> str:
+    written = seen.cost.get("student_written_tokens", 0.0) / max(1.0, seen.cost.get("questions", 1.0))
+    if written > 4:
+        return f"the student writes {written:.0f} tokens for every question it is asked, and the teacher reads them all."
+    return ""
+
+
+@failure(
     "task_mismatch",
     "A skill missing from the questions",
     provoke=lambda exp: exp.but(left_out="city" if exp.left_out in ("nothing", *CONTINENTS) else exp.left_out),
@@ -65,28 +89,4 @@ def capacity_floor(seen: Evidence) -> str:
             f"KL is {told:.2f} in training and {exam:.2f} on the exam, though each question was seen {seen.exposures:.0f} times: "
             "the student has no room for more."
         )
-    return ""
-
-
-@failure(
-    "online_cost",
-    "The student writes, the teacher reads",
-    provoke=setting(method="online", on_policy=1.0),
-    cure=setting(method="output"),
-    remedy="Distil on the teacher's text first, and let the student write in the last steps only, if that measurably pays.",
-    obstacle=lambda exp: "it needs the teacher's distribution on new text, step by step." if exp.teacher == "none" else "",
-    symptom=lambda seen: (
-        (seen.cost.get("student_written_tokens", 0.0) + seen.cost.get("teacher_tokens", math.nan)) / seen.cost.get("questions", math.nan)
-    ),
-    unit="tokens written by the student or read by the teacher, a question",
-    procedure=(
-        "Count the tokens the student writes and the teacher reads, for each question.",
-        "Compare with the same run on cached text.",
-    ),
-    cited="Agarwal et al. 2023 (GKD), arXiv 2306.13649: 1.8 to 2.2 times the compute",
-)
-def online_cost(seen: Evidence) -> str:
-    written = seen.cost.get("student_written_tokens", 0.0) / max(1.0, seen.cost.get("questions", 1.0))
-    if written > 4:
-        return f"the student writes {written:.0f} tokens for every question it is asked, and the teacher reads them all."
     return ""
