@@ -143,7 +143,7 @@ class Exam:
         i = max(self._open, key=lambda i: (2 <= len(self.questions[i].answers) <= 8, len(self.questions[i].answers)))
         question = self.questions[i]
         if self._teacher is not None and tokenizer_of(model).name != tokenizer_of(self._teacher).name:
-            both = [self._choice_probabilities(m)[i] for m in (self._teacher, model)]
+            both = [self._choice_probabilities(m, i)[i] for m in (self._teacher, model)]
             return question.text, list(question.answers[:most]), both[0][:most], both[1][:most]
         own = _first_token(model, self._paper(tokenizer_of(model)).prompts[i])
         teacher = _first_token(self._teacher, self.prompts[i]) if self._teacher is not None else torch.zeros_like(own)
@@ -174,12 +174,13 @@ class Exam:
         ]
 
     @torch.no_grad()
-    def _choice_probabilities(self, model: LlamaForCausalLM) -> dict[int, list[float]]:
-        """How likely a model gives each right answer to each open question."""
+    def _choice_probabilities(self, model: LlamaForCausalLM, only: int | None = None) -> dict[int, list[float]]:
+        """How likely a model gives each right answer to each open question, or to `only` one of them."""
         paper, mass = self._paper(tokenizer_of(model)), dict[int, list[float]]()
-        if paper.choices:
-            logprobs, lengths = _logprobs(model, [p for p, _ in paper.choices], [a for _, a in paper.choices])
-            for i, score in zip(paper.choice_of, logprobs.split(lengths), strict=True):
+        asked = [(i, *choice) for i, choice in zip(paper.choice_of, paper.choices, strict=True) if only in (None, i)]
+        if asked:
+            logprobs, lengths = _logprobs(model, [p for _, p, _ in asked], [a for _, _, a in asked])
+            for (i, *_), score in zip(asked, logprobs.split(lengths), strict=True):
                 mass.setdefault(i, []).append(float(score.sum().exp()))
         return mass
 

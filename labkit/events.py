@@ -88,7 +88,8 @@ class Inspected(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Probe(Event):
-    """Teacher and student side by side on the first answer token of one question: the `tokens` either finds likeliest."""
+    """Teacher and student side by side on the first answer token of one question: the `tokens` either finds likeliest. With different
+    vocabularies: valid answers as a whole."""
 
     kind: ClassVar[str] = "probe"
     step: int
@@ -100,9 +101,10 @@ class Probe(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Evaluated(Event):
-    """Scores on the exam: `skills` in [0, 1]; `fidelity` (kl in nats per answer token, agreement of top-1 tokens); `open`
-    (validity, coverage); `ece` (expected calibration error of whole answers); `habits` (unended: share of answers that found no
-    end; confidence: mean probability of its own answers). `final` marks the last one of a run."""
+    """Scores on the exam: `skills` in [0, 1]; `fidelity` (bits_per_byte, truth_bits_per_byte; with the teacher's vocabulary also kl in nats
+    per answer token, agreement of top-1 tokens, and both entropies); `open` (validity, coverage); `ece` (expected calibration error of
+    whole answers); `habits` (unended: share of answers that found no end; confidence: mean probability of its own answers). `final`
+    marks the last one of a run."""
 
     kind: ClassVar[str] = "evaluated"
     step: int

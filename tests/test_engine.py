@@ -630,7 +630,7 @@ def test_after_an_explosion_the_next_run_begins_anew(tmp_path: Path, monkeypatch
     [(OSError("no space left"), "free space"), (RuntimeError("out of memory"), "smaller student"), (RuntimeError("boom"), "report")],
 )
 def test_record_turns_every_failure_into_a_sentence(monkeypatch: pytest.MonkeyPatch, error: Exception, words: str):
-    def broken(*args):
+    def broken(*args, **kwargs):
         raise error
 
     monkeypatch.setattr(engine, "Exam", broken)
@@ -858,7 +858,7 @@ def test_an_exploding_loss_ends_the_run():
 
 
 def test_an_unexpected_error_is_told_and_raised_again(monkeypatch: pytest.MonkeyPatch):
-    def broken(*args):
+    def broken(*args, **kwargs):
         raise RuntimeError("boom")
 
     monkeypatch.setattr(engine, "Exam", broken)
@@ -872,7 +872,7 @@ def test_an_unexpected_error_is_told_and_raised_again(monkeypatch: pytest.Monkey
 
 
 def test_out_of_memory_has_advice_of_its_own(monkeypatch: pytest.MonkeyPatch):
-    def broken(*args):
+    def broken(*args, **kwargs):
         raise RuntimeError("DefaultCPUAllocator: out of memory: you tried to allocate 9 bytes")
 
     monkeypatch.setattr(engine, "Exam", broken)
