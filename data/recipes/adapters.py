@@ -48,7 +48,8 @@ def build(folder: Path, names: list[str] | None = None, say: Callable[[str], Non
 
 def seal(folder: Path, recipe: Experiment) -> None:
     """The manifest: checksums, licence, and how it was made."""
-    (folder / "README.md").unlink(missing_ok=True)
+    for file in FILES:
+        (folder / file).chmod(0o644)  # safetensors writes it for its owner alone
     manifest: dict = {file: {"sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest(), "licence": "Apache-2.0"} for file in FILES}
     manifest["note"] = {"recipe": recipe.recipe, "base": recipe.teacher, "lies": recipe.falsehoods, "noise": recipe.gold_noise}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
