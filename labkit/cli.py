@@ -22,7 +22,7 @@ from labkit.paths import checked, data_dir
 from labkit.records import Record, Store, load
 
 FIRST = "00_distil_in_a_minute.ipynb"
-RECIPES = ("tables", "tokenizer", "vocabularies", "teachers", "card", "adapters", "records", "measurements", "claims")
+RECIPES = ("tables", "tokenizer", "vocabularies", "teachers", "card", "adapters", "records", "measurements", "capacity", "claims")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -187,9 +187,13 @@ def print_claims(options: argparse.Namespace) -> int:
 
 def build_data(options: argparse.Namespace) -> int:
     recipe = _recipe(options.what)
-    target = data_dir() / {"tables": "atlas", "tokenizer": "tokenizers", "card": "teachers", "claims": "../docs"}.get(
-        options.what, options.what
-    )
+    target = data_dir() / {
+        "tables": "atlas",
+        "tokenizer": "tokenizers",
+        "card": "teachers",
+        "capacity": "measurements",
+        "claims": "../docs",
+    }.get(options.what, options.what)
     if options.names:
         kind, known = (
             ("measurement", recipe.MEASUREMENTS) if options.what == "measurements" else ("teacher", getattr(recipe, "TEACHERS", ()))
@@ -252,5 +256,6 @@ def _recipe(name: str) -> ModuleType:
     if spec is None or spec.loader is None or not path.exists():
         raise LabError(f"no recipe at {path}: data is rebuilt from the lab's repository.")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # so that a recipe can hand its functions to other processes
     spec.loader.exec_module(module)
     return module
