@@ -87,10 +87,11 @@ def omitted() -> list[dict]:
 
 
 def trained(recipe: Experiment):
-    """The student of a run, made anew: records keep no weights."""
-    run = labkit.run(recipe)
-    for _ in run:
-        pass
+    """The student of a run, made anew, since records keep no weights; the run itself goes on record."""
+    run, made = runs.begin(recipe), Record()
+    for event in run:
+        made.add(event)
+    runs.keep(made)
     print(recipe.recipe, flush=True)
     return run.student
 
@@ -209,13 +210,10 @@ def _said(exp: Experiment, facts: Facts) -> tuple[list[Graded], list[list[float 
     """What a student says of every fact, and its log-probabilities of lie and truth: trained here, and remembered once measured."""
     path = made_here("inheritance") / f"{exp.key}.json"
     if not path.exists():
-        run, made = runs.begin(exp), Record()
-        for event in run:
-            made.add(event)
-        runs.keep(made)
+        student = trained(exp)
         lies = facts.lies(Atlas("half", falsehoods=0.3))
         truths = [q.answers[0] if lie is not None else None for q, lie in zip(facts.questions, lies, strict=True)]
-        told = [facts.ask(run.student), [facts.logprobs(run.student, lies), facts.logprobs(run.student, truths)]]
+        told = [facts.ask(student), [facts.logprobs(student, lies), facts.logprobs(student, truths)]]
         write_whole(path, lambda to: to.write_text(json.dumps(told), encoding="utf-8"))
     answers, nats = json.loads(path.read_text(encoding="utf-8"))
     return [Graded(*answer) for answer in answers], nats

@@ -1,5 +1,5 @@
 """Make the recorded runs that ship in `data/records`: `labkit build records` (on 2 CPU cores about four hours, and it can be cut off:
-what this machine has on record already is not run again).
+what is on record already, shipped or made here, is not run again; empty the folder first to make all of them anew).
 
 The lessons' own runs, and every run of the sweeps in `data/sweeps` with the baselines they are judged by. Of each sweep the first seed
 runs first, so that what the claims read of an arm's speed was timed alone.
@@ -16,7 +16,7 @@ from labkit.engine import warm_recipe
 from labkit.experiment import Experiment
 from labkit.lessons import LESSONS
 from labkit.paths import data_dir, made_here
-from labkit.records import Store, load
+from labkit.records import load
 from labkit.runs import record
 from labkit.sweeps import sweep
 
@@ -33,9 +33,8 @@ def wanted() -> list[Experiment]:
 def build(folder: Path) -> None:
     ships = wanted()
     for number, recipe in enumerate(ships, 1):
-        own = Store().own / f"{recipe.key}.jsonl.gz"
-        made = record(recipe, fresh=not own.exists())
-        made.save(folder / own.name)
+        made = record(recipe)
+        made.save(folder / f"{recipe.key}.jsonl.gz")
         print(f"{number}/{len(ships)}", recipe.recipe, {name: round(value, 2) for name, value in made.skills.items()}, flush=True)
     starts = folder.parent / "starts"  # the warm starts of the lessons' own students, so that a learner need not wait for them
     starts.mkdir(exist_ok=True)

@@ -12,7 +12,15 @@ import importlib
 from labkit.court.judging import CLAIMS, Claim, Claims, Finding, claim, claims, judge
 from labkit.court.readings import ARMS, ONE_ANSWER, STARTS, cost_ratio, ladder, runs_of, seconds_a_step
 
-for part in ("ways", "temperature", "capacity"):  # they enter their claims in the table, in this order
+for part in (
+    "ways",
+    "temperature",
+    "capacity",
+    "mismatch",
+    "mismatch_tasks",
+    "inheritance",
+    "online",
+):  # they enter their claims in the table, in this order
     importlib.import_module(f"labkit.court.{part}")
 
 __all__ = [
