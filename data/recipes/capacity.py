@@ -28,16 +28,23 @@ from labkit.runs import record
 
 BATCH, SEEDS, JOBS = 128, 3, 2
 HARD, SOFT = {"method": "gold", "teacher": "none"}, {"method": "output"}
-ARMS = {"hard labels": (HARD, 100), "hard labels, 4 x the exposures": (HARD, 400), "soft labels": (SOFT, 100)}  # fields, exposures
+ARMS = {  # fields, exposures
+    "hard labels": (HARD, 100),
+    "hard labels, 4 x the exposures": (HARD, 400),
+    "hard labels, 16 x the exposures": (HARD, 1_600),
+    "soft labels": (SOFT, 100),
+}
 STORES = (  # arm, size, numbers of facts, seeds; the outer ones once, to see where the curve goes
     ("hard labels", "7k", (256, 512), SEEDS),
     ("hard labels", "12k", (512, 1_024), SEEDS),
     ("hard labels", "22k", (1_024,), SEEDS),
     ("soft labels", "7k", (512,), SEEDS),
-    ("hard labels, 4 x the exposures", "7k", (512,), SEEDS),
+    ("hard labels, 4 x the exposures", "7k", (512, 1_024), SEEDS),
+    ("hard labels, 16 x the exposures", "7k", (1_024,), SEEDS),
     ("hard labels", "7k", (1_024, 2_048), 1),
     ("hard labels", "12k", (256, 2_048), 1),
     ("hard labels", "22k", (256, 512), 1),
+    ("hard labels, 16 x the exposures", "7k", (2_048,), 1),
 )
 BUDGETS = (300, 3_000)  # steps of the 22k student
 
