@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -63,3 +63,21 @@ def information(world: Atlas, questions: Sequence[Question]) -> list[float]:
 def per_parameter(found: Held, model: LlamaForCausalLM) -> float:
     """Bits held a parameter, embedding included."""
     return found.bits / parameters(model)
+
+
+def knee(held_of: Mapping[float, float], share: float = 0.9) -> float:
+    """The most bits a store may ask (keys, in any unit) while the model still holds this share of them (values, in the same unit):
+    between the last store that fits and the first that does not, on a logarithmic scale. Infinite where all of them fit, 0 where none
+    does. Raises `LabError` for no stores, or a share that is not between 0 and 1."""
+    if not held_of or not 0 < share < 1:
+        raise LabError(f"{len(held_of)} stores and share={share!r}: give at least one store, and a share between 0 and 1 such as 0.9.")
+    before: tuple[float, float] | None = None
+    for asked, held in sorted(held_of.items()):
+        now = held / asked
+        if now < share:
+            if before is None:
+                return 0.0
+            way = (before[1] - share) / (before[1] - now)
+            return math.exp(math.log(before[0]) + way * math.log(asked / before[0]))
+        before = asked, now
+    return math.inf

@@ -13,7 +13,7 @@ from labkit import events as ev
 from labkit import models, signals, tensors
 from labkit.atlas import ONE_ANSWER, Atlas, ask_about
 from labkit.batches import Feed, unlabelled
-from labkit.capacity import held, information, per_parameter
+from labkit.capacity import held, information, knee, per_parameter
 from labkit.engine import Run, assistant_recipe
 from labkit.errors import LabError
 from labkit.experiment import TUNED_RATE, Experiment
@@ -98,6 +98,18 @@ def test_a_guesser_by_frequency_holds_nothing_and_a_knower_all(monkeypatch):
     asked = information(world, questions)
     assert sum(asked) - sum(costs) / math.log(2) == pytest.approx(0, abs=1e-9)
     assert sum(asked) == pytest.approx(len(questions) * math.log2(counts.total())), "every element has its own symbol"
+
+
+def test_the_knee_is_where_a_store_is_no_longer_held():
+    assert knee({1: 1.0, 2: 2.0, 4: 3.6, 8: 4.0}) == pytest.approx(4.0), "exactly nine tenths of 4 are held"
+    assert knee({1: 1.0, 4: 3.2}) == pytest.approx(2.0), "half-way down from all to four fifths, on a logarithmic scale"
+    assert knee({4: 3.2, 1: 1.0}) == knee({1: 1.0, 4: 3.2})
+    assert knee({1: 0.5, 2: 0.1}) == 0.0
+    assert knee({1: 1.0, 2: 1.95}) == math.inf
+    assert knee({1: 1.0, 4: 3.2}, share=0.8) == math.inf
+    for stores, share in (({}, 0.9), ({1: 1.0}, 1.0), ({1: 1.0}, 0.0)):
+        with pytest.raises(LabError, match="between 0 and 1"):
+            knee(stores, share)
 
 
 def test_training_puts_bits_in_and_no_facts_are_refused():
