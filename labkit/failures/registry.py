@@ -30,6 +30,11 @@ class Failure(NamedTuple):
     procedure: tuple[str, ...]
     cited: str
 
+    @property
+    def kind(self) -> str:
+        """Which of the three it is, by the file it stands in: bugs, settings or limits."""
+        return self.detect.__module__.rpartition(".")[2]
+
     def within(self, experiment: Experiment) -> bool:
         """Whether a recipe has the failure in it already."""
         return not self.obstacle(experiment) and self.provoke(experiment) == experiment

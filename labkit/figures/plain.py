@@ -35,7 +35,7 @@ class Cell(NamedTuple):
 
 
 class Line(NamedTuple):
-    """The points of one line, and whose colour it wears; `dash` is "", "dash" or "dot"; `bands`: for each point the ends of its interval."""
+    """The points of a line, and whose colour it wears; `dash` is "", "dash" or "dot"; `bands`: for each point the ends of its interval."""
 
     points: Sequence[tuple[float, float]]
     role: str = "student"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Callable
 
 import ipywidgets as widgets
@@ -30,7 +31,7 @@ class Breakage:
     ) -> None:
         self._controls, self._turned, self._running, self._record = controls, turned, running, record
         self._setting = False
-        layout = {"width": "auto", "height": "auto", "min_width": "0"}
+        layout = {"width": "100%", "height": "auto", "min_width": "0"}
         self.toggles = {name: widgets.ToggleButton(description=entry.label, layout=layout) for name, entry in FAILURES.items()}
         for name, toggle in self.toggles.items():
             toggle.observe(lambda change, name=name: self._toggled(name, change["new"]), "value")
@@ -41,9 +42,12 @@ class Breakage:
             layout={"width": "auto"},
         )
         self.button.on_click(lambda _: self.diagnose())
-        chips = widgets.Box(list(self.toggles.values()), layout={"flex_flow": "row wrap", "width": "100%"})
-        chips.add_class("labkit-failures")
-        self.widget = widgets.Accordion([widgets.VBox([chips, self.button, self.note])], titles=["Break it"], selected_index=None)
+        chips: list[widgets.Widget] = []
+        for kind, names in itertools.groupby(FAILURES, key=lambda name: FAILURES[name].kind):
+            chips += [widgets.HTML(f"<h4>{kind.capitalize()}</h4>"), *(self.toggles[name] for name in names)]
+        column = widgets.VBox(chips)
+        column.add_class("labkit-failures")
+        self.widget = widgets.Accordion([widgets.VBox([self.note, self.button, column])], titles=["Break it"], selected_index=None)
         self.widget.add_class("labkit-breakage")
         controls.followers.append(self._follow)
         self._follow(controls.experiment)

@@ -35,7 +35,9 @@ _CSS = """<style>
 @container (max-width: 900px) { .labkit-body { grid-template-columns: minmax(0, 1fr); } }
 .labkit-lab .widget-label { text-align: left; }
 .labkit-controls .widget-readout { min-width: 48px; }
-.labkit-failures .widget-toggle-button { flex: 1 1 45%; padding: 3px 6px; line-height: 1.2; white-space: normal; text-align: left; }
+.labkit-failures .widget-toggle-button { flex: none; margin: 1px 0; padding: 3px 8px; font-size: 12px; line-height: 1.25;
+  white-space: normal; text-align: left; }
+.labkit-failures h4 { margin: 6px 0 2px; font-size: 12px; }
 .labkit-breakage .widget-html-content { line-height: 1.35; white-space: normal; }
 .labkit-breakage ol { margin: 0; padding-left: 1.4em; }
 .labkit-prediction .widget-html-content { line-height: 1.35; white-space: normal; }
