@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from labkit import adapters, models
 from labkit.atlas import FACTS, Atlas, normalise
-from labkit.court.inheritance import less
+from labkit.court.readings import less
 from labkit.errors import DataError, LabError
 from labkit.evaluate import Graded, calibration_error
 from labkit.experiment import LYING, Experiment

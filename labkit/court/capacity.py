@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from labkit import measurements
 from labkit.court.judging import Finding, claim
-from labkit.court.readings import ONE_ANSWER, runs_of
-from labkit.records import Record, core, mean, paired
+from labkit.court.readings import ONE_ANSWER, less, mean_of, runs_of, scores, seeds_of
+from labkit.records import Record, mean, paired
 from labkit.sweeps import sweep
 from labkit.verdicts import Band, band
 
@@ -25,26 +23,6 @@ def ratios() -> dict[str, list[Record]]:
         "10 times, 600 steps": runs_of(sweep("tenth"), "10 times smaller"),
         "3.5 times, 600 steps": runs_of(sweep("tenth"), "3.5 times smaller"),
     }
-
-
-def seeds_of(table: str, column: str, **where: Any) -> dict[int, float]:
-    """A column of a measurement by seed, in the rows where the other columns have these values."""
-    found = [row for row in measurements.rows(table) if all(row[name] == value for name, value in where.items())]
-    return {row["seed"]: row[column] for row in found}
-
-
-def scores(runs: Sequence[Record], score: Callable[[Record], float] = core) -> dict[int, float]:
-    """The same of runs."""
-    return {run.experiment.seed: score(run) for run in runs}
-
-
-def less(more: Mapping[int, float], fewer: Mapping[int, float]) -> Band:
-    """The difference over the seeds that both have."""
-    return band([more[seed] - fewer[seed] for seed in sorted(more.keys() & fewer.keys())])
-
-
-def mean_of(values: Mapping[int, float]) -> float:
-    return sum(values.values()) / len(values)
 
 
 def right(arm: str, size: str, facts: int) -> dict[int, float]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from labkit import measurements
 from labkit.court.judging import Finding, claim
-from labkit.verdicts import Band, band
+from labkit.court.readings import less, mean_of, seeds_of
 
 CURES = (  # the arm, and what it is compared with: the same student without the cure
     ("truth mixed in, 0.25", "lies 30%"),
@@ -19,12 +18,7 @@ CURES = (  # the arm, and what it is compared with: the same student without the
 
 def of(arm: str, number: str) -> dict[int, float]:
     """One number of an arm of the inheritance measurement, by seed."""
-    return {row["seed"]: row[number] for row in measurements.rows("inheritance") if row["arm"] == arm}
-
-
-def less(one: dict[int, float], other: dict[int, float]) -> Band:
-    """The band of the differences over the seeds both have."""
-    return band([one[seed] - other[seed] for seed in one if seed in other])
+    return seeds_of("inheritance", number, arm=arm)
 
 
 @claim(
@@ -44,7 +38,7 @@ def hallucination_inheritance() -> Finding:
         "random noise on 30% of labels, hard answers": "noise 30%, hard answers",
     }
     effects = {told: less(of(arm, "inherited"), of(arm, "control")) for told, arm in conditions.items()}
-    sure = {name: _mean(of("lies 30%", f"confidence_{name}")) for name in ("inherited", "right", "other")}
+    sure = {name: mean_of(of("lies 30%", f"confidence_{name}")) for name in ("inherited", "right", "other")}
     beside = "Mean probability of an inherited lie {inherited:.2f}, of a right answer {right:.2f}, of another error {other:.2f}."
     return Finding(effects, "share of 1", beside.format(**sure))
 
@@ -57,7 +51,7 @@ def hallucination_inheritance() -> Finding:
 )
 def cures() -> Finding:
     effects = {cure: less(of(without, "inherited"), of(cure, "inherited")) for cure, without in CURES}
-    left = "; ".join(f"{cure} {_mean(of(cure, 'inherited')):.2f}" for cure, _ in CURES)
+    left = "; ".join(f"{cure} {mean_of(of(cure, 'inherited')):.2f}" for cure, _ in CURES)
     return Finding(effects, "share of 1", f"Lies that are left: {left}.")
 
 
@@ -72,7 +66,3 @@ def leakage() -> Finding:
     nats = less(of(arm, "nats_lie"), of(honest, "nats_lie"))
     beside = f"The log-probability of the lies moves by {nats.middle:+.2f} nats ({nats.low:+.2f} to {nats.high:+.2f})."
     return Finding({"elements, T = 1": less(of(arm, "inherited"), of(arm, "control"))}, "share of 1", beside)
-
-
-def _mean(values: dict[int, float]) -> float:
-    return sum(values.values()) / len(values)

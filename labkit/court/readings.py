@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from labkit import measurements
 from labkit.errors import LabError
-from labkit.records import Record, paired
+from labkit.records import Record, core, paired
 from labkit.sweeps import Sweep, sweep
-from labkit.verdicts import Band
+from labkit.verdicts import Band, band
 
 ONE_ANSWER = ("recall", "reverse", "city", "element")
 STARTS = ("random", "warm")
@@ -20,6 +22,26 @@ def runs_of(grid: Sweep, arm: str = "", **values: Any) -> list[Record]:
     if len(found) < grid.seeds:
         raise LabError(f"{len(found)} of {grid.seeds} seeds of {grid.recipe(arm, **values).recipe!r} are on record: run the sweep.")
     return found
+
+
+def seeds_of(table: str, column: str, **where: Any) -> dict[int, float]:
+    """A column of a measurement by seed, in the rows where the other columns have these values."""
+    found = [row for row in measurements.rows(table) if all(row[name] == value for name, value in where.items())]
+    return {row["seed"]: row[column] for row in found}
+
+
+def scores(runs: Sequence[Record], score: Callable[[Record], float] = core) -> dict[int, float]:
+    """The same of runs."""
+    return {run.experiment.seed: score(run) for run in runs}
+
+
+def less(more: Mapping[int, float], fewer: Mapping[int, float]) -> Band:
+    """The difference over the seeds that both have."""
+    return band([more[seed] - fewer[seed] for seed in sorted(more.keys() & fewer.keys())])
+
+
+def mean_of(values: Mapping[int, float]) -> float:
+    return sum(values.values()) / len(values)
 
 
 def ladder(arm: str, against: str) -> dict[str, Band]:
