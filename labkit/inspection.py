@@ -74,7 +74,7 @@ def _pull(compare: Compare, teacher_logprobs_N_V: torch.Tensor, temperature: flo
 def _aimed(parts: Parts, batch: Batch, compare: Compare, temperature: float) -> float:
     even = torch.zeros_like(batch.student_logits_N_V, requires_grad=True)
     terms = parts.method.terms(batch._replace(student_logits_N_V=even), compare, temperature)
-    (gradient,) = torch.autograd.grad(sum(terms[name].sum() for name in ("crossed", "hard") if name in terms), even)
+    (gradient,) = torch.autograd.grad([terms[name].sum() for name in ("crossed", "hard") if name in terms], even)
     told = gradient.abs().sum(-1) > 1e-6  # a token inside a span may be told nothing
     return float(((-gradient).argmax(-1) == batch.labels_N)[told].float().mean())
 
