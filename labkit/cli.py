@@ -22,7 +22,19 @@ from labkit.paths import checked, data_dir
 from labkit.records import Record, Store, load
 
 FIRST = "00_distil_in_a_minute.ipynb"
-RECIPES = ("tables", "tokenizer", "vocabularies", "teachers", "card", "adapters", "records", "measurements", "capacity", "claims")
+RECIPES = (
+    "tables",
+    "tokenizer",
+    "vocabularies",
+    "teachers",
+    "card",
+    "adapters",
+    "records",
+    "measurements",
+    "capacity",
+    "claims",
+    "failures",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -193,6 +205,7 @@ def build_data(options: argparse.Namespace) -> int:
         "card": "teachers",
         "capacity": "measurements",
         "claims": "../docs",
+        "failures": "../docs",
     }.get(options.what, options.what)
     if options.names:
         kind, known = (

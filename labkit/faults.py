@@ -89,7 +89,7 @@ FAULTS: dict[str, Fault] = {
     "teacher_dropout": Fault("teacher in train mode", "TaCL issue 11", states=_dropout),
     "overconfident_teacher": Fault(
         "over-confident teacher",
-        "Müller et al. 2019, arXiv 1906.02629; Guo et al. 2017, arXiv 1706.04599",
+        "Guo et al. 2017, arXiv 1706.04599",
         logits=lambda logits_M_V, lengths: logits_M_V * SHARPENED,
     ),
     "wrong_ids": Fault("numbers of another vocabulary", "DistillKit issue 7", foreign=True),

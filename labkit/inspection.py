@@ -6,7 +6,7 @@ import torch
 
 from labkit.batches import Drawn
 from labkit.faults import Faults
-from labkit.methods import Compare
+from labkit.methods import Batch, Compare
 from labkit.models import EOS
 from labkit.step import Parts, read
 
@@ -24,6 +24,9 @@ def inspect(parts: Parts, compare: Compare, drawn: Drawn, temperature: float, fa
 
     With a soft term: scale (its mean, in mean KLs at T = 1 between the same logits) and pull (the mass by which its gradient would move a
     student equal to the teacher: 0 for a divergence).
+
+    Across vocabularies, instead of these: aimed (how often the token that the soft term raises most, from an even start, is the one that
+    stands there in the student's row).
     """
     rows = list(range(len(drawn.prompts)))
     batch = read(parts, drawn, rows, faults)
@@ -35,6 +38,8 @@ def inspect(parts: Parts, compare: Compare, drawn: Drawn, temperature: float, fa
         "after_end": behind / (count + extra),
         "ends": _share(int((batch.labels_N == EOS).sum()), sum(row[-1] == EOS for row in drawn.answers)),
     }
+    if batch.aligned is not None:
+        found["aimed"] = _aimed(parts, batch, faults.compare(compare), temperature)
     teacher = batch.teacher_logits_M_V
     if teacher is None:
         return found
@@ -63,6 +68,15 @@ def _pull(compare: Compare, teacher_logprobs_N_V: torch.Tensor, temperature: flo
     own = teacher_logprobs_N_V.detach().clone().requires_grad_()
     (gradient,) = torch.autograd.grad(compare(teacher_logprobs_N_V.detach(), own, temperature).sum(), own)
     return float(gradient.abs().sum(-1).mean()) / 2
+
+
+@torch.enable_grad()
+def _aimed(parts: Parts, batch: Batch, compare: Compare, temperature: float) -> float:
+    even = torch.zeros_like(batch.student_logits_N_V, requires_grad=True)
+    terms = parts.method.terms(batch._replace(student_logits_N_V=even), compare, temperature)
+    (gradient,) = torch.autograd.grad([terms[name].sum() for name in ("crossed", "hard") if name in terms], even)
+    told = gradient.abs().sum(-1) > 1e-6  # a token inside a span may be told nothing
+    return float(((-gradient).argmax(-1) == batch.labels_N)[told].float().mean())
 
 
 def _share(some: int, of: int) -> float:

@@ -203,6 +203,15 @@ def test_what_a_look_at_a_batch_finds():
     assert "scale" not in looks(TINY.but(method="answers"))
 
 
+def test_a_look_across_vocabularies_finds_whether_the_loss_means_the_tokens_that_stand_there():
+    crossed = TINY.but(vocabulary="other")
+    by_number = looks(crossed.but(across="ids", faults="wrong_ids"))["aimed"]
+    for across in ("spans", "mapped", "uld", "chunks"):
+        assert looks(crossed.but(across=across))["aimed"] > by_number + 0.1, across
+    assert "aimed" not in looks(crossed.but(method="answers"))
+    assert "aimed" not in looks(TINY)
+
+
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "logit_mse"])
 def test_no_divergence_pulls_a_student_away_from_its_teacher(divergence: str):
     assert abs(looks(TINY.but(divergence=divergence, temperature=2.0))["pull"]) < 1e-4

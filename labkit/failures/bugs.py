@@ -22,6 +22,12 @@ def _only_soft(exp: Experiment) -> str:
     return "the gold labels still teach the student; set the gold mix to 0." if exp.mix else needs_soft_labels(exp)
 
 
+def _reads_ends(exp: Experiment) -> str:
+    if exp.vocabulary != "atlas" and exp.method == "output":
+        return "the end mark cannot be left out of a signal that crosses into another vocabulary; set vocabulary='atlas'."
+    return ""
+
+
 @failure(
     "swapped_roles",
     "Teacher and student swapped",
@@ -153,6 +159,7 @@ def prompt_loss(seen: Evidence) -> str:
     provoke=with_fault("missing_end"),
     cure=without_fault("missing_end"),
     remedy="Let the end mark be a label; where it doubles as padding, mask by position and not by token.",
+    obstacle=_reads_ends,
     symptom=lambda seen: seen.exam.habits.get("unended", math.nan),
     unit="share of answers that find no end",
     procedure=("Read some answers to their end: is there one?", "Is the end mark among the labels, or masked with the padding?"),

@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import math
 
-from labkit.atlas import CONTINENTS
+from labkit.atlas import SKILLS
 from labkit.evidence import Evidence
-from labkit.failures.registry import failure, kl, needs_a_teacher, needs_soft_labels, setting
+from labkit.experiment import TUNED_RATE, Experiment
+from labkit.failures.registry import failure, kl, needs_questions, needs_soft_labels, setting
 
 FACTS = ("recall", "reverse", "city")  # learnt at about the same pace, so that one far behind stands out
+SMALLEST, LARGER = "3.3k", "57k"
 
 
-def _least(seen: Evidence) -> tuple[str, float, float]:
-    """The fact skill that is furthest behind, its score, and the best of the others."""
-    facts = {skill: seen.exam.skills.get(skill, math.nan) for skill in FACTS}
-    skill = min(facts, key=lambda name: facts[name])
-    return skill, facts[skill], max(facts.values())
+def _ranked(seen: Evidence) -> list[tuple[float, str]]:
+    """Scores of the fact skills, the lowest first."""
+    return sorted((seen.exam.skills.get(skill, math.nan), skill) for skill in FACTS)
+
+
+def _writes(exp: Experiment) -> str:
+    """What keeps a student from writing text that its teacher reads token by token."""
+    if exp.teacher == "none":
+        return "there is no teacher to read what the student writes; choose one."
+    return "the student's tokens are not its teacher's here; set vocabulary='atlas'." if exp.vocabulary != "atlas" else ""
+
+
+def _shrinks(exp: Experiment) -> str:
+    if exp.start == "copied":
+        return "start='copied' needs a student as wide as its teacher; set start='random'."
+    return needs_soft_labels(exp)
+
+
+def _with_size(size: str):
+    return lambda exp: exp if exp.student == size else exp.but(student=size, learning_rate=TUNED_RATE[size])
 
 
 @failure(
     "online_cost",
     "The student writes, the teacher reads",
-    provoke=setting(method="online", on_policy=1.0),
-    cure=setting(method="output"),
+    provoke=setting(method="online", on_policy=1.0, online_from=0.0, replay=0.0),
+    cure=setting(method="output", on_policy=0.5),
     remedy="Distil on the teacher's text first, and let the student write in the last steps only, if that measurably pays.",
-    obstacle=lambda exp: "it needs the teacher's distribution on new text, step by step." if exp.teacher == "none" else "",
+    obstacle=_writes,
     symptom=lambda seen: (
         (seen.cost.get("student_written_tokens", 0.0) + seen.cost.get("teacher_tokens", math.nan)) / seen.cost.get("questions", math.nan)
     ),
@@ -37,7 +54,7 @@ def _least(seen: Evidence) -> tuple[str, float, float]:
 )
 def online_cost(seen: Evidence) -> str:
     written = seen.cost.get("student_written_tokens", 0.0) / max(1.0, seen.cost.get("questions", 1.0))
-    if written > 4:
+    if written > 4 and len(seen.steps) >= 100:  # at first an untrained student does not end its answers, wherever that leads
         return f"the student writes {written:.0f} tokens for every question it is asked, and the teacher reads them all."
     return ""
 
@@ -45,11 +62,11 @@ def online_cost(seen: Evidence) -> str:
 @failure(
     "task_mismatch",
     "A skill missing from the questions",
-    provoke=lambda exp: exp.but(left_out="city" if exp.left_out in ("nothing", *CONTINENTS) else exp.left_out),
+    provoke=lambda exp: exp.but(left_out=exp.left_out if exp.left_out in SKILLS else "city"),
     cure=setting(left_out="nothing"),
     remedy="Ask the teacher about what the student will be asked; a loss cannot cover what the questions do not.",
-    obstacle=needs_a_teacher,
-    symptom=lambda seen: max(0.0, _least(seen)[2] - _least(seen)[1]),
+    obstacle=needs_questions,
+    symptom=lambda seen: _ranked(seen)[-1][0] - _ranked(seen)[0][0],
     unit="points of 1 by which one fact skill is behind the best",
     procedure=(
         "Score skill by skill: is one near nothing while its neighbours are not?",
@@ -58,19 +75,19 @@ def online_cost(seen: Evidence) -> str:
     cited="Hinton et al. 2015, arXiv 1503.02531: a digit left out of the transfer set",
 )
 def task_mismatch(seen: Evidence) -> str:
-    skill, score, others = _least(seen)
-    if others > 0.5 and score < 0.2 * others:
-        return f"{skill} stands at {score:.2f} where other facts are at up to {others:.2f}: its questions seem to be missing."
+    (score, skill), (following, _), _ = _ranked(seen)
+    if following > 0.2 and score < 0.4 * following:
+        return f"{skill} stands at {score:.2f} where other facts are at {following:.2f} and more: its questions seem to be missing."
     return ""
 
 
 @failure(
     "capacity_floor",
     "Student too small",
-    provoke=setting(student="3.3k", learning_rate=3e-2),
-    cure=setting(student="57k"),
+    provoke=_with_size(SMALLEST),
+    cure=_with_size(LARGER),
     remedy="Take a larger student, or ask it less; neither more steps nor another loss adds room.",
-    obstacle=needs_soft_labels,
+    obstacle=_shrinks,
     symptom=lambda seen: seen.mean("kl"),
     unit="KL to the teacher in training, nats a token, at the end",
     procedure=(

@@ -36,8 +36,11 @@ class Failure(NamedTuple):
         return self.detect.__module__.rpartition(".")[2]
 
     def within(self, experiment: Experiment) -> bool:
-        """Whether a recipe has the failure in it already."""
-        return not self.obstacle(experiment) and self.provoke(experiment) == experiment
+        """Whether a recipe has the failure in it already, so that provoking it would change nothing."""
+        try:
+            return not self.obstacle(experiment) and self.provoke(experiment) == experiment
+        except LabError:  # what is in it contradicts this
+            return False
 
 
 class Diagnosis(NamedTuple):
@@ -90,9 +93,8 @@ def provoke(experiment: Experiment, *names: str) -> Experiment:
             raise LabError(f"{entry.label!r} cannot be provoked here: {reason}")
         changed = entry.provoke(experiment)
         if lost := [other for other in names if other != name and named(other).within(experiment) and not named(other).within(changed)]:
-            raise LabError(
-                f"{entry.label!r} and {named(lost[0]).label!r} contradict each other: they set the same knobs. Take one of them away."
-            )
+            reason = named(lost[0]).obstacle(changed) or "they set the same knobs."
+            raise LabError(f"{entry.label!r} and {named(lost[0]).label!r} contradict each other: {reason} Take one of them away.")
         experiment = changed
     return experiment
 
@@ -113,6 +115,10 @@ def setting(**changes) -> Change:
 
 
 def needs_soft_labels(exp: Experiment) -> str:
+    if exp.teacher == "none":
+        return "there is no teacher in this run; choose one."
+    if exp.mix == 1:
+        return "a gold mix of 1 leaves the soft labels without weight; set it below 1."
     if exp.method not in ("output", "hidden", "similarity", "relations", "online"):
         return f"method={exp.method!r} does not use the teacher's distribution; choose method='output'."
     if exp.vocabulary != "atlas":
@@ -131,7 +137,13 @@ def needs_heat(exp: Experiment) -> str:
 
 
 def needs_a_teacher(exp: Experiment) -> str:
-    return "there is no teacher in this run; choose one." if exp.method in ("gold", "mutual") else ""
+    if exp.method in ("gold", "mutual"):
+        return f"method={exp.method!r} asks no teacher anything; choose method='output'."
+    return "there is no teacher in this run; choose one." if exp.teacher == "none" else ""
+
+
+def needs_questions(exp: Experiment) -> str:
+    return "a store of facts is asked for whole, whatever the questions; set facts=0." if exp.facts else needs_a_teacher(exp)
 
 
 def core_lost(seen: Evidence) -> float:

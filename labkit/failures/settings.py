@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from labkit.evidence import Evidence
 from labkit.experiment import Experiment
-from labkit.failures.registry import failure, kl, needs_soft_labels, setting
+from labkit.failures.registry import failure, kl, needs_questions, needs_soft_labels, setting
+
+HOT, FEW = 4.0, 256  # a temperature, and a number of questions, with which it is sure to go wrong
 
 
-def _cools(exp: Experiment) -> Experiment:
-    return exp.but(temperature=1.0)
+def _no_draws(exp: Experiment) -> str:
+    """Reverse KL is no mean over tokens drawn from the teacher."""
+    if exp.top_k and exp.tail == "sampled":
+        return "tail='sampled' estimates forward KL alone; set top_k=0, or tail='bucket'."
+    return needs_soft_labels(exp)
 
 
 @failure(
@@ -39,8 +44,8 @@ def top_k_bias(seen: Evidence) -> str:
 @failure(
     "wrong_temperature",
     "Too hot for the budget",
-    provoke=setting(temperature=4.0),
-    cure=_cools,
+    provoke=lambda exp: exp.but(temperature=max(exp.temperature, HOT)),
+    cure=setting(temperature=1.0),
     remedy="Go back to T = 1, and raise it only where a tuned run says it pays.",
     obstacle=needs_soft_labels,
     symptom=kl,
@@ -62,7 +67,7 @@ def wrong_temperature(seen: Evidence) -> str:
     provoke=setting(divergence="reverse_kl", start="random", temperature=1.0),
     cure=setting(divergence="forward_kl"),
     remedy="Begin with forward KL or a warm start; reverse KL refines a student that already gives the teacher's answers some mass.",
-    obstacle=needs_soft_labels,
+    obstacle=_no_draws,
     symptom=kl,
     unit="KL to the teacher on the exam, nats a token",
     procedure=(
@@ -84,10 +89,10 @@ def reverse_kl_collapse(seen: Evidence) -> str:
 @failure(
     "low_diversity",
     "Too few different questions",
-    provoke=lambda exp: exp.but(questions=256),
+    provoke=lambda exp: exp.but(questions=min(exp.questions, FEW)),
     cure=lambda exp: exp.but(questions=max(exp.questions, 5_000)),
     remedy="Ask more different questions; the same ones again teach the questions, not the world.",
-    obstacle=needs_soft_labels,
+    obstacle=lambda exp: needs_soft_labels(exp) or needs_questions(exp),
     symptom=lambda seen: kl(seen) - seen.mean("kl"),
     unit="KL on the exam less that in training, nats a token",
     procedure=("Is the training KL near 0 while the exam's is not?", "Count the distinct questions, and how often each was seen."),
