@@ -31,8 +31,11 @@ class Failure(NamedTuple):
     cited: str
 
     def within(self, experiment: Experiment) -> bool:
-        """Whether a recipe has the failure in it already."""
-        return not self.obstacle(experiment) and self.provoke(experiment) == experiment
+        """Whether a recipe has the failure in it already, so that provoking it would change nothing."""
+        try:
+            return not self.obstacle(experiment) and self.provoke(experiment) == experiment
+        except LabError:  # what is in it contradicts this
+            return False
 
 
 class Diagnosis(NamedTuple):
