@@ -11,7 +11,7 @@ What is wrong is drawn anew for each case and is not shown before it is named: n
 
 from __future__ import annotations
 
-from labkit.incidents.mistakes import NO_FAULT, Mistakes, mistakes
+from labkit.incidents.answers import NO_FAULT, Mistakes, mistakes
 from labkit.incidents.probes import PROBES, Finding
 from labkit.incidents.room import BUDGET, Room, incident
 from labkit.incidents.verdicts import Verdict

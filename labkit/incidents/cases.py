@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping
 
 from labkit import events as ev
 from labkit.errors import LabError
@@ -46,7 +46,7 @@ class Case:
 def draw(number: int) -> Case:
     """A recorded case. Raises `LabError` if none is on record."""
     store = Store()
-    for recipe in _order(number, recorded()):
+    for recipe in _order(number):
         if found := store.find(recipe):
             return Case(number, recipe, found, live=False)
     raise LabError(
@@ -72,7 +72,6 @@ def train(number: int, watch: Callable[[int, int], object] = lambda step, steps:
     return Case(number, recipe, record, live=True)
 
 
-@functools.lru_cache(1_000)
 def truth(recipe: Experiment) -> tuple[str, ...]:
     """The failures a recipe has in it, in the registry's order."""
     return tuple(name for name, entry in FAILURES.items() if entry.within(recipe))
@@ -103,12 +102,13 @@ def brief(meant: Experiment) -> str:
 
 
 @functools.cache
-def recorded() -> tuple[Experiment, ...]:
-    """Every recipe a case may be drawn from, whose sound runs are known too."""
+def recorded() -> Mapping[Experiment, tuple[str, ...]]:
+    """Every recipe a case may be drawn from, whose sound runs are known too, and what is in it."""
     recipes = {recipe: seeds for name, seeds in SOURCES.items() for recipe in sweep(name).recipes()}
-    kinds = {kind(recipe) for recipe in recipes if not truth(recipe)}
-    fit = [recipe for recipe in recipes if len(truth(recipe)) <= 2 and kind(ordered(recipe)) in kinds]
-    return tuple(recipe.but(seed=seed) for recipe in fit for seed in recipes[recipe])
+    names = {recipe: truth(recipe) for recipe in recipes}
+    kinds = {kind(recipe) for recipe in recipes if not names[recipe]}
+    fit = [recipe for recipe in recipes if len(names[recipe]) <= 2 and kind(ordered(recipe)) in kinds]
+    return {recipe.but(seed=seed): names[recipe] for recipe in fit for seed in recipes[recipe]}
 
 
 @functools.cache
@@ -122,20 +122,16 @@ def _sound(wanted: tuple[float, float, int], but: str) -> tuple[Evidence, ...]:
     return tuple(Evidence(run) for run in found if run.experiment.key != but)
 
 
-def _order(number: int, recipes: Iterable[Experiment]) -> list[Experiment]:
+def _order(number: int) -> Iterator[Experiment]:
     """Recipes by how well a number draws them: first how many failures, then which, then in what run."""
-    many = _many(number)
-
-    def place(recipe: Experiment) -> tuple[bool, bytes, bytes]:
-        names = truth(recipe.but(seed=0))
-        return len(names) != many, _lot(number, "+".join(sorted(names))), _lot(number, recipe.recipe)
-
-    return sorted(recipes, key=place)
+    pool, many = recorded(), _many(number)
+    for names in sorted(set(pool.values()), key=lambda some: (len(some) != many, _lot(number, "+".join(sorted(some))))):
+        yield from sorted((recipe for recipe in pool if pool[recipe] == names), key=lambda recipe: _lot(number, recipe.recipe))
 
 
 def _invented(number: int) -> Experiment:
     """A recipe of one's own for a case that is trained."""
-    orders = {recipe.but(seed=LIVE_SEEDS + number) for recipe in recorded() if not truth(recipe)}
+    orders = {recipe.but(seed=LIVE_SEEDS + number) for recipe, names in recorded().items() if not names}
     meant = min(orders, key=lambda order: _lot(number, order.recipe))
     for names in sorted(itertools.permutations(FAILURES, _many(number)), key=lambda some: _lot(number, "+".join(some))):
         try:

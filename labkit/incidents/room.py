@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabError, unknown
 from labkit.failures import FAILURES, diagnose, provoke
+from labkit.incidents.answers import NO_FAULT, Answer, Mistakes, keep, mistakes
 from labkit.incidents.cases import Case, draw, ordered, train, truth
-from labkit.incidents.mistakes import NO_FAULT, Answer, Mistakes, keep, mistakes
 from labkit.incidents.probes import PROBES, Finding, cheapest, look, minutes, probe
 from labkit.incidents.verdicts import Verdict, entries
 
@@ -245,8 +245,10 @@ def _named(faults: Sequence[str]) -> tuple[str, ...]:
 
 
 def _several(cure: str | Sequence[str] | None, named: Sequence[str]) -> list[str]:
-    cures = [] if cure is None else [cure] if isinstance(cure, str) else list(cure)
-    if len(cures) > len(named) or not all(isinstance(text, str) for text in cures):
+    """The cures given, one for each failure named, as far as they go."""
+    given = list(cure) if isinstance(cure, list | tuple) else [] if cure is None else [cure]
+    cures = [text for text in given if isinstance(text, str)]
+    if len(given) > len(named) or len(cures) < len(given):
         raise LabError(f"cure={cure!r} must be one letter or text for each failure named, in their order; {len(named)} named.")
     return cures
 

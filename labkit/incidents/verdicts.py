@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from labkit.errors import LabError
 from labkit.evidence import Evidence
 from labkit.failures import FAILURES, Diagnosis
-from labkit.incidents.mistakes import label, score, steps
+from labkit.incidents.answers import label, score, steps
 from labkit.incidents.probes import between, minutes, told
 
 

@@ -84,6 +84,9 @@ class IncidentRoom(widgets.VBox):
         room.watchers.append(self.draw)
         self.draw()
 
+    def __repr__(self) -> str:
+        return f"IncidentRoom({self.room.number})"
+
     # ---- what is on the screen -------------------------------------------------------------------------------------------------------
 
     def draw(self) -> None:
