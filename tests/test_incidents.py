@@ -273,13 +273,13 @@ def test_a_right_answer_shows_truth_procedure_cure_and_that_it_works():
 
 
 @pytest.mark.parametrize(
-    "words", ["B", "key what is cached by the text", "Key what is cached by the text itself, never by its place in a batch."]
+    "words", ["B", "b)", "key the cache by the text", "Key what is cached by the text itself, never by its place in a batch."]
 )
 def test_cures_are_given_by_letter_or_by_their_words(words):
     room = labkit.incident(seed=ONE)
     right = FAILURES["shuffled_cache"].remedy
     chosen = room._cure("shuffled_cache", words)
-    assert chosen == (room.cures("shuffled_cache")["B"] if words == "B" else right)
+    assert chosen == (room.cures("shuffled_cache")["B"] if len(words) < 3 else right)
 
 
 def test_what_cures_are_offered_does_not_depend_on_the_case():
@@ -301,6 +301,19 @@ def test_two_failures_and_partial_credit():
         for step in FAILURES[name].procedure:
             assert step in repr(told), "how to look for what was missed and what was wrongly named"
     assert mistakes().cells == {("wrong_temperature", "wrong_temperature"): 1, ("missing_t2", "padding_loss"): 1}
+
+
+def test_the_case_that_the_notebook_solves_is_the_one_it_speaks_of():
+    room = labkit.incident(seed=72)
+    found = {name: {row.words: row.value for row in room.probe(name).rows} for name in PROBES if PROBES[name].minutes <= room.left}
+    assert room.left >= 0
+    assert found["sample answers"]["answers without an end"] == "0%"
+    told = room.name("shuffled_cache", "missing_end", cure=["key the cache by the text", "let the end mark be a label"])
+    assert told.score == 1
+    assert all(entry.cure_right for entry in told.entries)
+    assert [entry.hidden for entry in told.entries] == [False, True]
+    assert "the other failure hides it" in told._repr_html_()
+    assert sorted(told.cheapest) == ["one batch decoded", "signal against text"]
 
 
 def test_no_fault_is_an_answer():
@@ -332,6 +345,8 @@ def test_a_case_is_named_once_and_the_next_one_is_another():
         (lambda room: room.name("missing_end", "padding_loss", "prompt_loss"), "at most two"),
         (lambda room: room.name("shifted_labels", "shuffled_cache"), "cannot both be in this run.*Nothing has been counted"),
         (lambda room: room.name("missing_end", cure="Q"), "give a letter. A: "),
+        (lambda room: room.name("missing_end", cure="drink more coffee"), "not clearly one of the four"),
+        (lambda room: room.name("missing_end", cure=""), "not clearly one of the four"),
         (lambda room: room.name("missing_end", cure=["A", "B"]), "one letter or text for each"),
         (lambda room: room.name("missing_end", cure=7), "one letter or text for each"),
         (lambda room: room.probe("loss"), "unknown probe 'loss'. Did you mean 'loss curve'"),

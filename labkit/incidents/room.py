@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import hashlib
 import html
+import re
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -167,17 +167,17 @@ class Room:
         raise LabError(f"{named[0]} and {named[1]} cannot both be in this run. {reasons[0]} Nothing has been counted; name again.")
 
     def _cure(self, name: str, text: str) -> str:
+        """One of the four: by its letter, or as the one that most of the words given stand in."""
         options = self.cures(name)
-        plain = text.strip().strip("().: ")
-        if plain.upper() in options:
-            return options[plain.upper()]
-        words = {option.casefold(): option for option in options.values()}
-        if near := [words[w] for w in words if plain.casefold() in w] if len(plain) > 3 else []:
-            return near[0]
-        if close := difflib.get_close_matches(plain.casefold(), words, n=1, cutoff=0.5):
-            return words[close[0]]
+        if (letter := text.strip().strip("().: ").upper()) in options:
+            return options[letter]
+        given = _stems(text)
+        shared = {option: len(given & _stems(option)) for option in options.values()}
+        best = max(shared, key=lambda option: shared[option])
+        if 2 * shared[best] > len(given) and list(shared.values()).count(shared[best]) == 1:
+            return best
         listed = "; ".join(f"{letter}: {option}" for letter, option in options.items())
-        raise LabError(f"cure={text[:60]!r} is none of the four for {name}: give a letter. {listed}")
+        raise LabError(f"cure={text[:60]!r} is not clearly one of the four for {name}: give a letter. {listed}")
 
     def _tell(self) -> None:
         for watcher in self.watchers:
@@ -251,6 +251,11 @@ def _several(cure: str | Sequence[str] | None, named: Sequence[str]) -> list[str
     if len(given) > len(named) or len(cures) < len(given):
         raise LabError(f"cure={cure!r} must be one letter or text for each failure named, in their order; {len(named)} named.")
     return cures
+
+
+def _stems(text: str) -> set[str]:
+    """Its words, as far as they tell: "cache" is "cached"."""
+    return {word[:4] for word in re.findall(r"[a-z]{3,}", text.casefold())}
 
 
 def _lot(name: str, text: str) -> bytes:

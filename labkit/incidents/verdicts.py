@@ -15,13 +15,15 @@ from labkit.incidents.probes import between, minutes, told
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One failure that was there, or was named. symptom: its number in this run; cured: the same in sound runs of this order."""
+    """One failure that was there, or was named. symptom: its number in this run; cured: the same in sound runs of this order; hidden:
+    whether the first is no worse than the others, so that something else hides it."""
 
     name: str
     there: bool
     named: bool
     symptom: str
     cured: str
+    hidden: bool = False
     cure_given: str = ""
 
     @property
@@ -40,6 +42,7 @@ class Entry:
             given = "" if not self.cure_given else " \u2713 as you said." if self.cure_right else " \u2717 Not what you chose."
             cure = f"<p><b>Cure</b>: {html.escape(entry.remedy)}{given}</p>"
         shown = f"with it {self.symptom}, cured {self.cured}" if self.there else f"here {self.symptom}, in sound runs {self.cured}"
+        shown += " (the other failure hides it)" if self.there and self.hidden else ""
         seen = f"<p>Seen in {html.escape(entry.cited)}.</p>" if self.there else ""
         return (
             f"<section><h4>{sign} {html.escape(entry.label)} <small>({self.name}): {word}</small></h4>"
@@ -104,18 +107,12 @@ def entries(
     truth: Sequence[str], named: Sequence[str], cures: dict[str, str], seen: Evidence, healthy: Sequence[Evidence]
 ) -> tuple[Entry, ...]:
     """An entry for every failure that is there, and then for every one that was wrongly named."""
-    every = [*truth, *(name for name in named if name not in truth)]
-    return tuple(
-        Entry(
-            name,
-            name in truth,
-            name in named,
-            told(_symptom(name, seen)),
-            between([_symptom(name, other) for other in healthy]),
-            cures.get(name, ""),
-        )
-        for name in every
-    )
+    found = []
+    for name in (*truth, *(other for other in named if other not in truth)):
+        here, sound = _symptom(name, seen), [_symptom(name, other) for other in healthy]
+        hidden = len(truth) > 1 and bool(sound) and here <= max(sound)
+        found.append(Entry(name, name in truth, name in named, told(here), between(sound), hidden, cures.get(name, "")))
+    return tuple(found)
 
 
 def _symptom(name: str, seen: Evidence) -> float:
