@@ -6,6 +6,8 @@ import html
 import itertools
 import json
 import re
+import subprocess
+import sys
 import threading
 
 import ipywidgets as widgets
@@ -188,7 +190,8 @@ def test_probes_cost_their_minutes_once_and_no_more_than_there_are():
     assert list(room.probes.query("bought").index) == ["sample answers", "signal against text"]
     assert room.name("shuffled_cache").spent == 13
     assert room.probe("skill by skill").rows, "after the verdict one may look at everything"
-    assert list(room.findings) == ["signal against text", "sample answers"]
+    assert room.left == 0, "and it costs nothing"
+    assert answers()[0][0].probes == ("signal against text", "sample answers")
 
 
 def test_the_budget_does_not_buy_everything():
@@ -471,6 +474,9 @@ def test_a_case_solved_by_clicking():
     assert "1.0 of 1 points" in plain(view.matrix)
     assert view.submit.disabled
     assert all(choice.disabled for choice in (*view.faults, *view.cures))
+    view.probes["perfect student"].click()
+    assert "mass by which it would be moved" in plain(view.notebook), "one may look on, and pays nothing"
+    assert room.left == 30
     view.another.click()
     assert room.verdict is None
     assert view.faults[0].value == ""
@@ -569,3 +575,11 @@ def test_it_shows_itself_once_and_without_widgets_as_text(monkeypatch, capsys):
     other = labkit.incident(seed=ONE)
     other._ipython_display_()
     assert other._view is None
+
+
+def test_recorded_cases_need_no_torch():
+    code = (
+        "import labkit, sys; room = labkit.incident(seed=1); room.probe('counters'); room.name('no fault'); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr

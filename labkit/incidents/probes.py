@@ -245,7 +245,7 @@ class Finding:
         from labkit import figures
 
         series = {name: figures.Line(points, role) for (name, points), role in zip(self.curves.items(), ("student", "ghost"), strict=True)}
-        return figures.lines(self.probe, "this run, and a sound one of the same order", series, "step")
+        return figures.lines(self.probe, "this run, and a sound one of the same order; log scale", series, "step", log=True)
 
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col">{name}</th>' for name in (self.probe, "this run", "sound runs"))
@@ -289,10 +289,12 @@ def between(values: Iterable[float], form: str = ".2f") -> str:
 
 
 def _curve(seen: Evidence, name: str) -> list[tuple[float, float]]:
-    """Means of five steps: one batch is noise."""
-    values = [step.get(name) for step in seen.steps]
-    parts = [(at, [v for v in values[at : at + 5] if v is not None]) for at in range(0, len(values), 5)]
-    return [(at + 1.0, sum(part) / len(part)) for at, part in parts if part]
+    """Its first value, and then means of eighths of the run: one batch is noise."""
+    values = [(step.get(name), at) for at, step in enumerate(seen.steps, 1)]
+    known = [(float(at), value) for value, at in values if value is not None]
+    size = max(1, math.ceil(len(known) / 8))
+    parts = [known[at : at + size] for at in range(0, len(known), size)]
+    return known[:1] + [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
 
 
 # ---- what a detector would make of a few of them ------------------------------------------------------------------------------------

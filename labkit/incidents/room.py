@@ -16,7 +16,7 @@ from labkit.errors import LabError, unknown
 from labkit.failures import FAILURES, diagnose, provoke
 from labkit.incidents.answers import NO_FAULT, Answer, Mistakes, keep, mistakes
 from labkit.incidents.cases import Case, draw, ordered, train, truth
-from labkit.incidents.probes import PROBES, Finding, cheapest, look, minutes, probe
+from labkit.incidents.probes import PROBES, Finding, cheapest, look, probe
 from labkit.incidents.verdicts import Verdict, entries
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Room:
         self._case = _open(seed, live, _progress)
         self._findings: dict[str, Finding] = {}
         self._verdict: Verdict | None = None
+        self._spent = 0
 
     # ---- what there is to see --------------------------------------------------------------------------------------------------------
 
@@ -62,11 +63,11 @@ class Room:
     @property
     def left(self) -> int:
         """Minutes of the budget that are left."""
-        return self.budget - minutes(self.findings)
+        return self.budget - self._spent
 
     @property
     def findings(self) -> Mapping[str, Finding]:
-        """What has been paid for so far."""
+        """What has been looked at so far."""
         return MappingProxyType(self._findings)
 
     @property
@@ -97,10 +98,9 @@ class Room:
             return self._findings[name]
         if reason := self.refused(name):
             raise LabError(reason)
-        finding = look(entry.name, self._case.evidence, self._case.healthy)
-        if self._verdict is None:
-            self._findings[name] = finding
-            self._tell()
+        finding = self._findings[name] = look(entry.name, self._case.evidence, self._case.healthy)
+        self._spent += 0 if self._verdict else entry.minutes
+        self._tell()
         return finding
 
     def refused(self, name: str) -> str:
@@ -130,7 +130,7 @@ class Room:
             named=named,
             detectors=tuple(d.failure for d in found),
             probes=tuple(self._findings),
-            minutes=minutes(self._findings),
+            minutes=self._spent,
             cures=len(cured),
             cured=sum(cured),
             made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -143,7 +143,8 @@ class Room:
 
     def next(self, seed: int | None = None, watch: Callable[[int, int], object] | None = None) -> Room:
         """Open another case in this room. One that was not named is not counted."""
-        self._case, self._findings, self._verdict = _open(seed, self.live, watch or _progress), {}, None
+        self._case = _open(seed, self.live, watch or _progress)
+        self._findings, self._verdict, self._spent = {}, None, 0
         self._tell()
         return self
 

@@ -37,7 +37,9 @@ _CSS = """<style>
 .labkit-matrix td { text-align: center; }
 .labkit-matrix caption { text-align: left; opacity: 0.75; padding: 2px 0; }
 .labkit-incident-probes .widget-button { width: 100%; height: auto; margin: 1px 0; padding: 2px 10px; line-height: 1.5; text-align: left; }
-.labkit-incident .widget-radio-box label { height: auto; white-space: normal; line-height: 1.3; margin-bottom: 4px; }
+.labkit-incident .widget-radio-box label { display: flex; align-items: flex-start; height: auto; white-space: normal; line-height: 1.3;
+  margin-bottom: 4px; }
+.labkit-incident .widget-radio-box input { order: -1; flex: none; margin: 2px 6px 0 0; }
 .labkit-incident .widget-radio { width: 100%; }
 .labkit-incident .widget-radio-box { max-width: none; }
 .labkit-meter { height: 6px; max-width: 340px; background: var(--jp-border-color2, #8884); }
@@ -62,7 +64,7 @@ class IncidentRoom(widgets.VBox):
             self._choice(
                 "It is", [("(choose)", ""), ("Nothing: no fault", NO_FAULT), *labels], "What is wrong with this run, or that nothing is."
             ),
-            self._choice("and", [("nothing else", ""), *labels], "The second failure, if there are two."),
+            self._choice("and also", [("nothing else", ""), *labels], "The second failure, if there are two."),
         )
         self.cures = tuple(widgets.RadioButtons(options=[], layout=_WIDE) for _ in self.faults)
         for fault, cure in zip(self.faults, self.cures, strict=True):
@@ -177,7 +179,7 @@ def _heading(text: str) -> widgets.HTML:
 
 
 def _told(found) -> str:
-    """A finding, with its picture if it has one and there is something to draw it with."""
+    """A finding, with its picture if it has one and there is a library to draw it with."""
     try:
         picture = found.figure._repr_html_() if found.curves else ""
     except LabError:
