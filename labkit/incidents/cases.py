@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 
 from labkit import events as ev
-from labkit.errors import LabError
+from labkit.errors import DataError, LabError
 from labkit.evidence import Evidence
 from labkit.experiment import Experiment
 from labkit.failures import FAILURES, provoke
@@ -45,9 +45,8 @@ class Case:
 
 def draw(number: int) -> Case:
     """A recorded case. Raises `LabError` if none is on record."""
-    store = Store()
     for recipe in _order(number):
-        if found := store.find(recipe):
+        if found := _find(recipe):
             return Case(number, recipe, found, live=False)
     raise LabError(
         "no recorded case is on this machine. Restore data/records with `git checkout -- data`, or train one: incident(live=True)."
@@ -118,8 +117,16 @@ def _sound(wanted: tuple[float, float, int], but: str) -> tuple[Evidence, ...]:
     for name in SOURCES:
         grid = sweep(name)
         alike = [recipe for recipe in grid.recipes() if kind(recipe) == wanted and not truth(recipe)]
-        found += [run for recipe in alike for seed in range(grid.seeds) if (run := Store().find(recipe.but(seed=seed)))]
+        found += [run for recipe in alike for seed in range(grid.seeds) if (run := _find(recipe.but(seed=seed)))]
     return tuple(Evidence(run) for run in found if run.experiment.key != but)
+
+
+def _find(recipe: Experiment) -> Record | None:
+    """A run on record; a damaged one is passed over, since to name it would tell."""
+    try:
+        return Store().find(recipe)
+    except DataError:
+        return None
 
 
 def _order(number: int) -> Iterator[Experiment]:

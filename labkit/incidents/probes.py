@@ -261,7 +261,7 @@ class Finding:
 
 
 def probe(name: str) -> Probe:
-    if name not in PROBES:
+    if not isinstance(name, str) or name not in PROBES:
         raise unknown("probe", name, PROBES)
     return PROBES[name]
 
@@ -307,8 +307,8 @@ class Glimpse(Evidence):
         def kept(values: Mapping[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in values.items() if name in opened}
 
+        vars(self).update(vars(whole))
         self.steps = tuple(kept(step) for step in whole.steps)
-        self.seconds, self.samples, self.teacher = whole.seconds, whole.samples, whole.teacher
         self.looks = tuple(kept(look) for look in whole.looks)
         self.exams = tuple(
             dataclasses.replace(
