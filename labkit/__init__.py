@@ -36,6 +36,7 @@ _HOME = {
     "Atlas": "atlas",
     "divergence": "divergences",
     "predict": "judgment",
+    "incident": "incidents",
     "check": "checks",
     "catalogue": "lessons",
     "LabError": "errors",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from labkit.errors import LabError
     from labkit.evaluate import ask
     from labkit.experiment import Experiment
+    from labkit.incidents import incident
     from labkit.judgment import predict
     from labkit.lessons import catalogue, open
     from labkit.live.lenses import lens

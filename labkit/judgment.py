@@ -11,19 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 import math
-import os
-import threading
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import LabError
-from labkit.paths import home_dir
+from labkit.paths import append_row, home_dir, rows_of
 
 FEW = 10  # with fewer scored predictions than this, a hit rate says little
-
-_lock = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,7 +75,7 @@ def predict(question_id: str, low: float, high: float, confidence: float, *, uni
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     prediction = Prediction(question_id, low, high, confidence, unit, made)
     try:
-        _append({"kind": "prediction", **dataclasses.asdict(prediction)})
+        append_row(ledger(), {"kind": "prediction", **dataclasses.asdict(prediction)})
     except OSError as error:
         fix = "Free some space, or set LABKIT_HOME to another folder."
         raise LabError(f"the prediction cannot be kept in {ledger()}: {error}. {fix}") from None
@@ -90,13 +85,12 @@ def predict(question_id: str, low: float, high: float, confidence: float, *, uni
 def score(prediction: Prediction, truth: float) -> Score:
     """Compare a prediction with the truth, and write that down. Raises `LabError` if the truth is no finite number."""
     truth = _number("truth", truth)
-    with _lock:
-        entry = _entries()[0].get(prediction.question_id)
+    entry = _entries()[0].get(prediction.question_id)
     counts = entry is not None and entry.prediction == prediction
     kept = ""
     if entry is None or entry.truth is None:  # the first truth is the one predicted; later runs are other questions
         try:
-            _append({"kind": "truth", "question_id": prediction.question_id, "truth": truth})
+            append_row(ledger(), {"kind": "truth", "question_id": prediction.question_id, "truth": truth})
         except OSError as error:
             kept, counts = f" This could not be kept: {error}.", False
     elif not counts:
@@ -123,8 +117,7 @@ def calibration() -> dict[str, Any]:
     always saying 50% gives 0.25); None where n is 0. waiting: predictions without a truth. unreadable: damaged rows,
     left out. sentence: the same in words.
     """
-    with _lock:
-        entries, unreadable = _entries()
+    entries, unreadable = _entries()
     met = [(e.prediction, e.truth) for e in entries.values() if e.prediction and e.truth is not None]
     scored = [(prediction, prediction.contains(truth)) for prediction, truth in met]
     found: dict[str, Any] = {"n": len(scored), "hit_rate": None, "mean_confidence": None, "brier": None}
@@ -155,15 +148,10 @@ class _Entry:
 
 def _entries() -> tuple[dict[str, _Entry], int]:
     """Of each question: the prediction that counts and the truth it met; and how many rows could not be read."""
-    try:
-        lines = ledger().read_text(encoding="utf-8", errors="replace").split("\n")
-    except FileNotFoundError:
-        return {}, 0
     entries: dict[str, _Entry] = {}
-    unreadable = 0
-    for line in filter(str.strip, lines):
+    rows, unreadable = rows_of(ledger())
+    for row in rows:
         try:
-            row = json.loads(line)
             kind, entry = row.pop("kind"), entries.get(row["question_id"], _Entry())
             made = Prediction(**row) if kind == "prediction" else None
             truth = None if made else _number("truth", row["truth"])
@@ -171,24 +159,8 @@ def _entries() -> tuple[dict[str, _Entry], int]:
                 entry.prediction, entry.truth = made or entry.prediction, truth
             entries[row["question_id"]] = entry
         except (ValueError, TypeError, KeyError, AttributeError):
-            unreadable += 1  # a line cut short by a kill: the next append began a new one
+            unreadable += 1
     return entries, unreadable
-
-
-def _append(row: dict[str, Any]) -> None:
-    """One row in one write, so that rows of two processes never mix; a line cut short before it is ended first."""
-    data = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    with _lock:
-        handle = os.open(ledger(), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            size = os.lseek(handle, 0, os.SEEK_END)
-            if size:
-                os.lseek(handle, size - 1, os.SEEK_SET)
-                data = data if os.read(handle, 1) == b"\n" else b"\n" + data
-            if os.write(handle, data) != len(data):
-                raise OSError("the disk took only part of the row")
-        finally:
-            os.close(handle)
 
 
 def _sentence(prediction: Prediction, truth: float, value: float) -> str:

@@ -147,6 +147,17 @@ LESSONS = {
             asks="How far will the student go with its last quarter online?",
             unit="recovery",
         ),
+        Lesson(
+            number="11",
+            title="The incident room",
+            question="A run has gone wrong, or not. What do you look at first?",
+            minutes=40,
+            experiment=Experiment(student="57k", learning_rate=2e-2, scale="Europe", questions=5_000, steps=120),
+            recorded=Experiment(student="57k", learning_rate=2e-2, scale="Europe", questions=5_000, steps=120, seed=1),
+            controls=("method", "divergence", "temperature", "mix", "top_k", "questions", "gold", "student", "learning_rate", "seed"),
+            asks="How far will a run go in which you have broken something?",
+            unit="recovery",
+        ),
     )
 }
 

@@ -7,12 +7,16 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from labkit.errors import DataError
 
 OUTCOMES = 1  # raised when a change of code changes what an equal recipe gives, so that old runs are not compared with new ones
+
+_appending = threading.Lock()
 
 
 def data_dir() -> Path:
@@ -84,3 +88,40 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a JSON object as a line, in one write, so that lines of two processes never mix; one cut short before it is ended first."""
+    data = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    with _appending:
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            size = os.lseek(handle, 0, os.SEEK_END)
+            if size:
+                os.lseek(handle, size - 1, os.SEEK_SET)
+                data = data if os.read(handle, 1) == b"\n" else b"\n" + data
+            if os.write(handle, data) != len(data):
+                raise OSError("the disk took only part of the row")
+        finally:
+            os.close(handle)
+
+
+def rows_of(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The JSON objects that were added to a file, and how many lines are none: cut short by a kill, or damaged."""
+    try:
+        with _appending:
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return [], 0
+    rows: list[dict[str, Any]] = []
+    unreadable = 0
+    for line in filter(str.strip, lines):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            unreadable += 1
+    return rows, unreadable

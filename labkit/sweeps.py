@@ -36,7 +36,6 @@ from labkit.errors import LabError, unknown
 from labkit.experiment import KNOBS, Experiment
 from labkit.paths import data_dir
 from labkit.records import Record, Store, mean, paired
-from labkit.runs import record
 
 if TYPE_CHECKING:
     import pandas
@@ -170,6 +169,8 @@ def sweep(name: str) -> Sweep:
 
 def record_of(experiment: Experiment) -> Record | None:
     """The finished run on record, with every baseline that is."""
+    from labkit.runs import record  # brings torch, which reading a sweep does not need
+
     found = Store().find(experiment)
     return record(experiment) if found and found.complete else None
 
@@ -191,6 +192,8 @@ def _finished(experiments: Sequence[Experiment], jobs: int) -> Iterator[tuple[Ex
 
 def _run_one(experiment: dict[str, Any], threads: int) -> str | None:
     """In a process of its own, or this one: run it, and say in words what went wrong."""
+    from labkit.runs import record
+
     if threads:
         import torch
 

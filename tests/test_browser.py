@@ -117,3 +117,29 @@ def test_the_lens_follows_its_controls(anatomy):
     assert "100 to 1,000 times smaller" in said.inner_text()
     assert anatomy.locator(".jp-OutputArea-output [role='alert']", has_text="Error").count() == 0
     anatomy.screenshot(path=ARTIFACTS / "lens.png")
+
+
+@pytest.fixture(scope="module")
+def incident(address, anatomy):
+    other = anatomy.context.browser.new_page(viewport={"width": 1500, "height": 1600})
+    anatomy.close()
+    visit(other, address, "11_incident_room.ipynb")
+    return other
+
+
+def test_an_incident_is_looked_at_and_named(incident):
+    cells = json.loads((ROOT / "notebooks" / "11_incident_room.ipynb").read_text())["cells"]
+    for name in ("open", "room-open"):
+        run_cell(incident, next(i for i, cell in enumerate(cells) if cell["id"] == name))
+    room = incident.locator(".labkit-incident")
+    room.wait_for()
+    press(incident, "signal against text \u00b7 10 min")
+    room.get_by_text("the signal's first choice is the token at its place").wait_for()
+    assert room.get_by_role("meter", name="minutes left").get_attribute("aria-valuenow") == "30"
+    room.get_by_role("combobox", name="It is").select_option("Nothing: no fault")
+    press(incident, "Name it")
+    room.get_by_text("The detectors, which see everything").first.wait_for()
+    incident.screenshot(path=ARTIFACTS / "incident.png")
+    press(incident, "Next case")
+    room.get_by_text("40 of 40 minutes left").wait_for()
+    assert incident.locator(".jp-OutputArea-output [role='alert']", has_text="Error").count() == 0

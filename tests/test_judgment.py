@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import random
 import statistics
 import threading
@@ -13,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit import judgment
 from labkit.errors import LabError
 from labkit.judgment import Prediction, calibration, interval_score, ledger, predict, score
 
@@ -222,7 +222,7 @@ def test_a_full_disk_is_a_sentence_for_a_prediction_and_no_harm_to_a_score(monke
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(judgment.os, "write", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(LabError, match="No space left"):
         predict("r", 0.6, 0.8, 0.8)
     found = score(kept, 0.7)

@@ -18,6 +18,7 @@ from labkit.checks import (  # noqa: F401 - their exercises register themselves
     lesson_07,
     lesson_08,
     lesson_09,
+    lesson_11,
 )
 from labkit.checks.verdict import EXERCISES, Exercise, Verdict, check, exercise
 
