@@ -6,11 +6,20 @@ import math
 
 from labkit.atlas import SKILLS
 from labkit.evidence import Evidence
-from labkit.experiment import TUNED_RATE, Experiment
-from labkit.failures.registry import failure, kl, needs_questions, needs_soft_labels, setting
+from labkit.experiment import LYING, TUNED_RATE, Experiment
+from labkit.failures.registry import (
+    failure,
+    kl,
+    needs_a_teacher,
+    needs_questions,
+    needs_soft_labels,
+    setting,
+)
 
 FACTS = ("recall", "reverse", "city")  # learnt at about the same pace, so that one far behind stands out
+PLAIN = (*FACTS, "element")
 SMALLEST, LARGER = "3.3k", "57k"
+LIARS = [name for name in LYING if "lies" in name]  # random noise is not inherited: it has no say in what is likeliest
 
 
 def _ranked(seen: Evidence) -> list[tuple[float, str]]:
@@ -105,5 +114,31 @@ def capacity_floor(seen: Evidence) -> str:
         return (
             f"KL is {told:.2f} in training and {exam:.2f} on the exam, though each question was seen {seen.exposures:.0f} times: "
             "the student has no room for more."
+        )
+    return ""
+
+
+@failure(
+    "hallucination_inheritance",
+    "A teacher with false facts",
+    provoke=lambda exp: exp if exp.teacher in LIARS else exp.but(teacher="atlas-3m-lies-30"),
+    cure=setting(teacher="atlas-3m"),
+    remedy="Check what the teacher says before it is learnt: ask an honest one, mix the truth in, or keep only answers that are verified.",
+    obstacle=needs_a_teacher,
+    symptom=lambda seen: seen.exam.truth.get("inherited", math.nan),
+    unit="share of the exam's answers that are the teacher's own mistakes, word for word",
+    procedure=(
+        "Examine the teacher itself: is it right about what can be looked up?",
+        "Of the student's wrong answers, how many are the teacher's, word for word?",
+    ),
+    cited="Dankers & Raunak 2025: students of a teacher's text hallucinate more than baselines of their size",
+)
+def hallucination_inheritance(seen: Evidence) -> str:
+    facts = [seen.teacher.get(skill, math.nan) for skill in PLAIN]
+    wrong = 1 - sum(facts) / len(facts)
+    if wrong > 0.1 and seen.teacher.get("add", math.nan) > 0.9:
+        return (
+            f"the teacher is wrong about {wrong:.0%} of plain facts, though it can add; {seen.exam.truth.get('inherited', 0):.0%} of the "
+            "student's answers are its mistakes, word for word."
         )
     return ""
