@@ -154,6 +154,7 @@ LIVE_READINGS: dict[str, Callable[[Evidence], float] | None] = {
     "reverse_kl_collapse": lambda seen: abs(seen.read("scale") - 1),
     "online_cost": FAILURES["online_cost"].symptom,
     "low_diversity": lambda seen: seen.exposures,
+    "tokenizer_mismatch": lambda seen: -seen.read("aimed"),
     "task_mismatch": None,
     "capacity_floor": None,
     "hallucination_inheritance": None,

@@ -14,6 +14,8 @@ from labkit.failures.registry import (
     needs_questions,
     needs_soft_labels,
     setting,
+    with_fault,
+    without_fault,
 )
 
 FACTS = ("recall", "reverse", "city")  # learnt at about the same pace, so that one far behind stands out
@@ -141,4 +143,46 @@ def hallucination_inheritance(seen: Evidence) -> str:
             f"the teacher is wrong about {wrong:.0%} of plain facts, though it can add; {seen.exam.truth.get('inherited', 0):.0%} of the "
             "student's answers are its mistakes, word for word."
         )
+    return ""
+
+
+def _by_number(exp: Experiment) -> Experiment:
+    vocabulary = "other" if exp.vocabulary == "atlas" else exp.vocabulary
+    return with_fault("wrong_ids", vocabulary=vocabulary, across="ids")(exp)
+
+
+def _crosses(exp: Experiment) -> str:
+    """What keeps a teacher's soft labels from another vocabulary, rightly or wrongly."""
+    if exp.teacher == "none":
+        return "there is no teacher in this run; choose one."
+    if exp.mix == 1:
+        return "a gold mix of 1 leaves the soft labels without weight; set it below 1."
+    if exp.method != "output":
+        return f"method={exp.method!r} does not send soft labels across vocabularies; choose method='output'."
+    if exp.start == "copied":
+        return "start='copied' copies an embedding of the teacher's tokens; set start='random'."
+    if exp.divergence == "logit_mse":
+        return "divergence='logit_mse' needs the same tokens on both sides; choose divergence='forward_kl'."
+    other = set(exp.faults.split("+")) - {"none", "wrong_ids", "prompt_loss", "padding_loss"}
+    return f"the fault {min(other)} is in a signal that both read token by token; set faults='none'." if other else ""
+
+
+@failure(
+    "tokenizer_mismatch",
+    "Tokens compared by number",
+    provoke=_by_number,
+    cure=lambda exp: without_fault("wrong_ids")(exp).but(across="spans"),
+    remedy="Compare spans of the same text, or pass text alone; two vocabularies of one size are still two vocabularies.",
+    obstacle=_crosses,
+    symptom=lambda seen: seen.exam.fidelity.get("bits_per_byte", math.nan),
+    unit="bits a byte that the teacher's answers cost the student to spell",
+    procedure=(
+        "Decode the tokens that are compared, one from either side: are they the same string?",
+        "Start from even logits: is the token that the loss raises most the one that stands in the row?",
+    ),
+    cited="arcee-ai/DistillKit issue 7: the student's tokens were fed to the teacher",
+)
+def tokenizer_mismatch(seen: Evidence) -> str:
+    if seen.read("aimed") < 0.7:
+        return f"only {seen.read('aimed'):.0%} of what the loss pulls at is the token that stands there: it means other tokens."
     return ""
