@@ -6,6 +6,7 @@ And the panel on which a learner switches them on.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import html
 import itertools
 import math
@@ -17,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import labkit
+from labkit import engine, evaluate, failures, signals
 from labkit import events as ev
-from labkit import failures, signals
 from labkit.atlas import Atlas
 from labkit.batches import unlabelled
 from labkit.crossing import refuse
@@ -27,6 +28,7 @@ from labkit.errors import LabError
 from labkit.evidence import Evidence
 from labkit.experiment import FAULTS, KNOBS, Experiment
 from labkit.failures import FAILURES, diagnose, provoke
+from labkit.failures.limits import PLAIN
 from labkit.failures.trials import SET_ON, alarms, effect, pair, sightings
 from labkit.lessons import PANEL, catalogue
 from labkit.live.breakage import Breakage
@@ -135,7 +137,7 @@ def test_the_catalogue_lists_them():
 LIVE = Experiment(student="22k", teacher=TEACHER, questions=512, gold=40, batch=16, steps=2)
 
 
-# What a learner reads off a run of two steps, larger with the failure than without; None: the entry's own symptom, after a few steps more.
+# What a learner reads off a run of two steps, larger with the failure than without; None: see the tests below.
 LIVE_READINGS: dict[str, Callable[[Evidence], float] | None] = {
     "swapped_roles": lambda seen: -max(step["grad_norm"] for step in seen.steps),
     "shifted_labels": lambda seen: seen.read("hits_after") - seen.read("hits"),
@@ -152,8 +154,10 @@ LIVE_READINGS: dict[str, Callable[[Evidence], float] | None] = {
     "reverse_kl_collapse": lambda seen: abs(seen.read("scale") - 1),
     "online_cost": FAILURES["online_cost"].symptom,
     "low_diversity": lambda seen: seen.exposures,
+    "tokenizer_mismatch": lambda seen: -seen.read("aimed"),
     "task_mismatch": None,
     "capacity_floor": None,
+    "hallucination_inheritance": None,
 }
 
 
@@ -186,6 +190,19 @@ def test_a_missing_skill_is_missing_from_the_questions(live):
     counts = [sum(q.skill == "city" for q in unlabelled(exp, Atlas(exp.scale))) for exp in (recipe, entry.cure(recipe))]
     assert counts[0] == 0 < counts[1]
     assert live(recipe).exam.skills.keys() >= {"city"}
+
+
+def test_a_lying_teacher_is_found_out_by_its_own_exam(monkeypatch: pytest.MonkeyPatch):
+    """With the shipped teachers: the lies are there before the student has learnt any of them."""
+    monkeypatch.setattr(engine, "Exam", functools.partial(evaluate.Exam, per_skill=20, skills=(*PLAIN, "open", "add")))
+    monkeypatch.setattr(signals, "CHUNK", 64)
+    entry, few = FAILURES["hallucination_inheritance"], Experiment(student="22k", scale="Europe", questions=128, batch=16, steps=1)
+    recipe = provoke(few, entry.name)
+    found = [Evidence(Record(Run(exp, exams=1))) for exp in (recipe, entry.cure(recipe))]
+    lying, honest = (sum(seen.teacher[skill] for skill in PLAIN) / len(PLAIN) for seen in found)
+    assert lying < 0.9 < honest
+    assert entry.detect(found[0])
+    assert not entry.detect(found[1])
 
 
 def test_every_failure_is_seen_live():

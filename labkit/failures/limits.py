@@ -6,11 +6,22 @@ import math
 
 from labkit.atlas import SKILLS
 from labkit.evidence import Evidence
-from labkit.experiment import TUNED_RATE, Experiment
-from labkit.failures.registry import failure, kl, needs_questions, needs_soft_labels, setting
+from labkit.experiment import LYING, TUNED_RATE, Experiment
+from labkit.failures.registry import (
+    failure,
+    kl,
+    needs_a_teacher,
+    needs_questions,
+    needs_soft_labels,
+    setting,
+    with_fault,
+    without_fault,
+)
 
 FACTS = ("recall", "reverse", "city")  # learnt at about the same pace, so that one far behind stands out
+PLAIN = (*FACTS, "element")
 SMALLEST, LARGER = "3.3k", "57k"
+LIARS = [name for name in LYING if "lies" in name]  # random noise is not inherited: it has no say in what is likeliest
 
 
 def _ranked(seen: Evidence) -> list[tuple[float, str]]:
@@ -106,4 +117,72 @@ def capacity_floor(seen: Evidence) -> str:
             f"KL is {told:.2f} in training and {exam:.2f} on the exam, though each question was seen {seen.exposures:.0f} times: "
             "the student has no room for more."
         )
+    return ""
+
+
+@failure(
+    "hallucination_inheritance",
+    "A teacher with false facts",
+    provoke=lambda exp: exp if exp.teacher in LIARS else exp.but(teacher="atlas-3m-lies-30"),
+    cure=setting(teacher="atlas-3m"),
+    remedy="Check what the teacher says before it is learnt: ask an honest one, mix the truth in, or keep only answers that are verified.",
+    obstacle=needs_a_teacher,
+    symptom=lambda seen: seen.exam.truth.get("inherited", math.nan),
+    unit="share of the exam's answers that are the teacher's own mistakes, word for word",
+    procedure=(
+        "Examine the teacher itself: is it right about what can be looked up?",
+        "Of the student's wrong answers, how many are the teacher's, word for word?",
+    ),
+    cited="Dankers & Raunak 2025: students of a teacher's text hallucinate more than baselines of their size",
+)
+def hallucination_inheritance(seen: Evidence) -> str:
+    facts = [seen.teacher.get(skill, math.nan) for skill in PLAIN]
+    wrong = 1 - sum(facts) / len(facts)
+    if wrong > 0.1 and seen.teacher.get("add", math.nan) > 0.9:
+        return (
+            f"the teacher is wrong about {wrong:.0%} of plain facts, though it can add; {seen.exam.truth.get('inherited', 0):.0%} of the "
+            "student's answers are its mistakes, word for word."
+        )
+    return ""
+
+
+def _by_number(exp: Experiment) -> Experiment:
+    vocabulary = "other" if exp.vocabulary == "atlas" else exp.vocabulary
+    return with_fault("wrong_ids", vocabulary=vocabulary, across="ids")(exp)
+
+
+def _crosses(exp: Experiment) -> str:
+    """What keeps a teacher's soft labels from another vocabulary, rightly or wrongly."""
+    if exp.teacher == "none":
+        return "there is no teacher in this run; choose one."
+    if exp.mix == 1:
+        return "a gold mix of 1 leaves the soft labels without weight; set it below 1."
+    if exp.method != "output":
+        return f"method={exp.method!r} does not send soft labels across vocabularies; choose method='output'."
+    if exp.start == "copied":
+        return "start='copied' copies an embedding of the teacher's tokens; set start='random'."
+    if exp.divergence == "logit_mse":
+        return "divergence='logit_mse' needs the same tokens on both sides; choose divergence='forward_kl'."
+    other = set(exp.faults.split("+")) - {"none", "wrong_ids", "prompt_loss", "padding_loss"}
+    return f"the fault {min(other)} is in a signal that both read token by token; set faults='none'." if other else ""
+
+
+@failure(
+    "tokenizer_mismatch",
+    "Tokens compared by number",
+    provoke=_by_number,
+    cure=lambda exp: without_fault("wrong_ids")(exp).but(across="spans"),
+    remedy="Compare spans of the same text, or pass text alone; two vocabularies of one size are still two vocabularies.",
+    obstacle=_crosses,
+    symptom=lambda seen: seen.exam.fidelity.get("bits_per_byte", math.nan),
+    unit="bits a byte that the teacher's answers cost the student to spell",
+    procedure=(
+        "Decode the tokens that are compared, one from either side: are they the same string?",
+        "Start from even logits: is the token that the loss raises most the one that stands in the row?",
+    ),
+    cited="arcee-ai/DistillKit issue 7: the student's tokens were fed to the teacher",
+)
+def tokenizer_mismatch(seen: Evidence) -> str:
+    if seen.read("aimed") < 0.7:
+        return f"only {seen.read('aimed'):.0%} of what the loss pulls at is the token that stands there: it means other tokens."
     return ""

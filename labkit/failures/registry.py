@@ -139,6 +139,8 @@ def needs_heat(exp: Experiment) -> str:
 def needs_a_teacher(exp: Experiment) -> str:
     if exp.method in ("gold", "mutual"):
         return f"method={exp.method!r} asks no teacher anything; choose method='output'."
+    if exp.mix == 1:
+        return "with a gold mix of 1 nothing is learnt from the teacher; set it below 1."
     return "there is no teacher in this run; choose one." if exp.teacher == "none" else ""
 
 
