@@ -37,7 +37,7 @@ class Case:
         self._recipe, self._record = recipe, record
         self.evidence = Evidence(record)
         self.brief = brief(ordered(recipe))
-        self.healthy = _sound(kind(ordered(recipe)), recipe.key)
+        self.healthy = _sound(ordered(recipe).but(seed=0), recipe.key)
 
     def __repr__(self) -> str:
         return "a sealed case"
@@ -83,16 +83,12 @@ def ordered(recipe: Experiment) -> Experiment:
     return recipe
 
 
-def kind(meant: Experiment) -> tuple[float, float, int]:
-    """What has to agree for two sound runs to be compared: gold mix, temperature and gold labels."""
-    return (meant.mix, meant.temperature, meant.gold if meant.mix else 0)
-
-
 def brief(meant: Experiment) -> str:
     """What was ordered, in a sentence."""
+    cut = ", which cuts text into tokens of its own," if meant.vocabulary != "atlas" else ""
     mixed = f"half and half with {meant.gold:,} gold labels" if meant.mix else "no gold labels"
     return (
-        f"A {meant.student} student of {meant.teacher}: soft labels at T = {meant.temperature:g}, {mixed}; {meant.steps} steps of "
+        f"A {meant.student} student of {meant.teacher}{cut or ':'} soft labels at T = {meant.temperature:g}, {mixed}; {meant.steps} steps of "
         f"{meant.batch}, on {meant.questions:,} different questions about {meant.scale}, which the teacher answered once, beforehand."
     )
 
@@ -113,13 +109,10 @@ def recorded() -> Mapping[Experiment, tuple[str, ...]]:
 
 
 @functools.cache
-def _sound(wanted: tuple[float, float, int], but: str) -> tuple[Evidence, ...]:
-    """What may be seen of every recorded sound run of a kind, but for the run itself."""
-    found = []
-    for name in SOURCES:
-        grid = sweep(name)
-        alike = [recipe for recipe in grid.recipes() if kind(recipe) == wanted and not truth(recipe)]
-        found += [run for recipe in alike for seed in range(grid.seeds) if (run := _find(recipe.but(seed=seed)))]
+def _sound(order: Experiment, but: str) -> tuple[Evidence, ...]:
+    """What may be seen of every recorded sound run of an order, but for the run itself."""
+    grids = [grid for name in SOURCES if order in (grid := sweep(name)).recipes()]
+    found = [run for grid in grids for seed in range(grid.seeds) if (run := _find(order.but(seed=seed)))]
     return tuple(Evidence(run) for run in found if run.experiment.key != but)
 
 
