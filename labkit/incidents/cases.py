@@ -85,10 +85,10 @@ def ordered(recipe: Experiment) -> Experiment:
 
 def brief(meant: Experiment) -> str:
     """What was ordered, in a sentence."""
-    cut = ", which cuts text into tokens of its own," if meant.vocabulary != "atlas" else ""
+    cut = ", with a vocabulary of its own" if meant.vocabulary != "atlas" else ""
     mixed = f"half and half with {meant.gold:,} gold labels" if meant.mix else "no gold labels"
     return (
-        f"A {meant.student} student of {meant.teacher}{cut or ':'} soft labels at T = {meant.temperature:g}, {mixed}; {meant.steps} steps of "
+        f"A {meant.student} student of {meant.teacher}{cut}: soft labels at T = {meant.temperature:g}, {mixed}; {meant.steps} steps of "
         f"{meant.batch}, on {meant.questions:,} different questions about {meant.scale}, which the teacher answered once, beforehand."
     )
 
