@@ -51,6 +51,10 @@ class Probe(NamedTuple):
     samples: bool = False
 
 
+def _teacher(*skills: str) -> Callable[[Evidence], float]:
+    return lambda seen: sum(seen.teacher.get(skill, math.nan) for skill in skills) / len(skills)
+
+
 def _at(name: str, place: int) -> Callable[[Evidence], float]:
     def read(seen: Evidence) -> float:
         value = seen.steps[place].get(name)
@@ -135,6 +139,19 @@ PROBES = {
             tuple(Measure(name.replace("_", "-"), _skill(name)) for name in SKILLS),
         ),
         Probe(
+            "teacher examined",
+            6,
+            "Is the teacher itself right, and whose are the student's mistakes?",
+            ("teacher", "inherited"),
+            (
+                Measure("teacher, plain facts right", _teacher("recall", "reverse", "city", "element"), ".0%"),
+                Measure("teacher, sums right", _teacher("add"), ".0%"),
+                Measure(
+                    "student's answers that are the teacher's mistakes", lambda seen: seen.exam.truth.get("inherited", math.nan), ".0%"
+                ),
+            ),
+        ),
+        Probe(
             "KL in training and on the exam",
             5,
             "Does it learn what it trains on, and does that carry over?",
@@ -181,11 +198,12 @@ PROBES = {
             "signal against text",
             10,
             "Does the signal speak of the token that stands there?",
-            ("hits", "hits_before", "hits_after"),
+            ("hits", "hits_before", "hits_after", "aimed"),
             (
                 Measure("the signal's first choice is the token at its place", _look("hits"), ".0%"),
                 Measure("it is the token before", _look("hits_before"), ".0%"),
                 Measure("it is the token after", _look("hits_after"), ".0%"),
+                Measure("into another vocabulary: what the loss raises most is the token at its place", _look("aimed"), ".0%"),
             ),
         ),
         Probe(
@@ -316,9 +334,11 @@ class Glimpse(Evidence):
                 skills=exam.skills if "skills" in opened else {},
                 fidelity=kept(exam.fidelity),
                 habits=kept(exam.habits),
+                truth=kept(exam.truth),
             )
             for exam in whole.exams
         )
+        self.teacher = whole.teacher if "teacher" in opened else {}
         self.exposures = whole.exposures if "exposures" in opened else math.nan
         self.cost = whole.cost if "cost" in opened else {}
 

@@ -22,7 +22,7 @@ from labkit.incidents.verdicts import Verdict, entries
 if TYPE_CHECKING:
     import pandas
 
-BUDGET = 40  # minutes a case; all probes together cost twice as much
+BUDGET = 40  # minutes a case; all probes together cost more than twice as much
 NUMBERS = 1_000_000  # of cases, that one may be told to somebody else
 LETTERS = "ABCD"
 
