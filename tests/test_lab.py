@@ -44,6 +44,13 @@ OTHER = {
     "decoding": "beam",
     "keep": "truth",
     "adapter": 4,
+    "steps": 1000,
+    "teacher": "atlas-200k",
+    "assistant": "57k",
+    "vocabulary": "bytes",
+    "across": "chunks",
+    "architecture": "gpt2",
+    "online_from": 0.5,
 }
 EVERY = tuple(dict.fromkeys(name for lesson in LESSONS.values() for name in lesson.controls))
 
