@@ -24,7 +24,7 @@ from labkit.methods import comparison
 from labkit.models import EOS, tokenizer
 from labkit.records import Record
 from labkit.signals import Signals
-from labkit.translation import Crossed, answers_of
+from labkit.translation import Crossed, answers_of, spellings
 
 TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=8, steps=4, vocabulary="other")
 
@@ -156,6 +156,30 @@ def test_answers_are_summed_over_segmentations_as_by_brute_force(tiny_teacher, m
             checked, several = checked + 1, several + (ways > 1)
     assert checked > 10
     assert several > 0
+
+
+def test_one_answer_s_spellings_add_up_to_what_is_listed(tiny_teacher):
+    """`spellings` reads each way by itself; `answers_of` follows all token paths at once: the same sum, but for paths below its floor."""
+    question, floor = "What is 3 + 4?", 1e-5
+    (listed,) = answers_of(tiny_teacher, tokenizer().prompts([question]), floor)
+    several = 0
+    for text, probability in listed.items():
+        if not text.startswith(b" ") or len(text) > 5:
+            continue
+        ways = spellings(tiny_teacher, question, text[1:].decode())
+        assert all(b"".join(way) == text for way in ways) and list(ways.values()) == sorted(ways.values(), reverse=True)
+        assert -1e-6 <= sum(ways.values()) - probability <= len(ways) * floor + 1e-6
+        own = tuple(tokenizer().pieces[token] for token in tokenizer().cut(text))
+        assert sum(ways.values()) > ways[own] or len(ways) == 1
+        several += len(ways) > 1
+    assert several > 2
+
+
+def test_an_answer_with_too_many_spellings_is_refused(tiny_teacher):
+    with pytest.raises(LabError, match="a shorter answer"):
+        spellings(tiny_teacher, "What is 3 + 4?", "continent of continents " * 3)
+    assert sum(spellings(tiny_teacher, "What is 3 + 4?", "\u65e5").values()) < 1e-3
+    assert len(spellings(tiny_teacher, "What is 3 + 4?", "")) == 1
 
 
 def test_exact_targets_are_the_teacher_s_own_where_one_token_is_one_token(pool):

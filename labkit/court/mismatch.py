@@ -1,11 +1,16 @@
-"""Claims on students that cut text into other tokens than their teacher."""
+"""Claims on students that are not like their teacher: other tokens, other questions than they will be asked, another architecture."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from labkit import measurements
 from labkit.court.judging import Finding, claim
 from labkit.court.readings import runs_of
 from labkit.records import Record, paired
 from labkit.sweeps import sweep
+from labkit.verdicts import Band, band
 
 WAYS = {
     "ids": "by token number",
@@ -15,6 +20,13 @@ WAYS = {
     "chunks": "likelihoods of shared spans",
     "exact": "summed over all segmentations",
 }
+LACKS = {
+    "compare": "comparisons",
+    "reverse": "reversed facts",
+    "South America": "South America",
+    "paraphrases": "other wordings",
+}
+ARCHITECTURES = {"gpt2": "GPT-2", "recurrent": "recurrent units"}
 
 
 def bits(record: Record) -> float:
@@ -32,8 +44,8 @@ def tokenizers() -> Finding:
     grid = sweep("vocabulary")
     text = runs_of(grid, "text")
     effects = {words: paired(text, runs_of(grid, arm)) for arm, words in WAYS.items()}
-    cost = paired(runs_of(grid, "exact"), runs_of(grid, "same vocabulary"))
-    beside = f"Exact crossing less the teacher's own vocabulary: {cost.middle:+.2f} ({cost.verdict})."
+    own, other = (paired(runs_of(grid, a), runs_of(grid, b)) for a, b in (("same vocabulary", "exact"), ("same vocabulary, text", "text")))
+    beside = f"The teacher's own vocabulary less the exact crossing: {own.middle:+.2f}; less the other, on text alone: {other.middle:+.2f}."
     return Finding(effects, "points of 1", beside)
 
 
@@ -50,3 +62,50 @@ def universal() -> Finding:
     effects = {"mean core skill": paired(uld, text)}
     beside = f"Bits per byte of the teacher's answers saved: {fidelity.middle:+.3f} ({fidelity.low:+.3f} to {fidelity.high:+.3f})."
     return Finding(effects, "points of 1", beside)
+
+
+def of_task(student: str, start: str, left_out: str, which: str = "missing") -> dict[int, float]:
+    """By seed: share right of a kind of student ("left out", "all covered", "300 gold labels", "teacher"), on what was left out
+    ("missing") or on the "rest"."""
+
+    def wanted(row: Mapping[str, Any]) -> bool:
+        return (row["student"], row["start"], row["left_out"]) == (student, start, left_out)
+
+    return {row["seed"]: row[which] for row in measurements.rows("task") if wanted(row)}
+
+
+def lost(start: str, left_out: str, which: str = "missing") -> Band:
+    """What a student whose transfer set covers all gets right more often than one whose set lacks this."""
+    whole, lacking = of_task("all covered", start, left_out, which), of_task("left out", start, left_out, which)
+    return band([whole[seed] - lacking[seed] for seed in whole])
+
+
+@claim(
+    "task mismatch",
+    "Distil on one task, and the student fails on another.",
+    measured="share right on what the transfer set lacked: of students whose set had it, less of those whose set had not",
+    published="a digit left out of the transfer set comes back once its bias is mended (Hinton et al. 2015, arXiv 1503.02531, section 3)",
+)
+def task_mismatch() -> Finding:
+    found = {(row["start"], row["left_out"]) for row in measurements.rows("task") if row["student"] == "left out"}
+    conditions = [(start, name) for start in ("random", "warm") for name in LACKS if (start, name) in found]
+    rest = [lost(start, name, "rest") for start, name in conditions]
+    beside = f"On the rest: {min(b.middle for b in rest):+.2f} to {max(b.middle for b in rest):+.2f}."
+    return Finding({f"{LACKS[name]}, {start} start": lost(start, name) for start, name in conditions}, "points of 1", beside)
+
+
+@claim(
+    "architecture",
+    "The student has to be built like its teacher.",
+    measured="mean core skill on the teacher's soft labels: a Llama, as the teacher is, less another with as many parameters",
+    published="BERT into a single-layer BiLSTM, 100 times smaller: level with ELMo (Tang et al. 2019, arXiv 1903.12136); a Transformer into "
+    "Mamba-2 with 3 billion tokens (Bick et al. 2024, arXiv 2408.10189)",
+)
+def architecture() -> Finding:
+    grid = sweep("architecture")
+    effects = {words: paired(runs_of(grid, "llama"), runs_of(grid, arm)) for arm, words in ARCHITECTURES.items()}
+    soft = [
+        f"{words} {paired(runs_of(grid, arm), runs_of(grid, f'{arm}, hard answers')).middle:+.2f}"
+        for arm, words in ({"llama": "Llama"} | ARCHITECTURES).items()
+    ]
+    return Finding(effects, "points of 1", f"Soft labels less one sampled answer each: {', '.join(soft)}.")
