@@ -213,8 +213,8 @@ def answers_of(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]], floo
 
 @torch.no_grad()
 def spellings(model: LlamaForCausalLM, question: str, answer: str) -> dict[tuple[bytes, ...], float]:
-    """Every way to cut an answer into a model's tokens, likeliest first, and the probability that the model writes it so and ends: their sum
-    is the probability of the answer. Raises `LabError` for an answer with more than 4,096 ways."""
+    """Every way to cut an answer into a model's tokens, likeliest first, and the probability that the model writes it so and ends. Their
+    sum is the probability of the answer. Raises `LabError` for an answer with more than 4,096 ways."""
     own = tokenizer_of(model)
     number = {piece: token for token, piece in enumerate(own.pieces)}
     ways = list(itertools.islice(alignment.segmentations(f" {answer}".encode(), own.pieces), MANY_WAYS + 1))

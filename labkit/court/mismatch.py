@@ -98,8 +98,8 @@ def task_mismatch() -> Finding:
     "architecture",
     "The student has to be built like its teacher.",
     measured="mean core skill on the teacher's soft labels: a Llama, as the teacher is, less another with as many parameters",
-    published="BERT into a single-layer BiLSTM, 100 times smaller: level with ELMo (Tang et al. 2019, arXiv 1903.12136); a Transformer into "
-    "Mamba-2 with 3 billion tokens (Bick et al. 2024, arXiv 2408.10189)",
+    published="BERT into a BiLSTM of one layer: level with ELMo, which is 100 times larger (Tang et al. 2019, arXiv 1903.12136); Phi-1.5 "
+    "into Mamba-2 with 3 billion tokens (Bick et al. 2024, arXiv 2408.10189)",
 )
 def architecture() -> Finding:
     grid = sweep("architecture")
