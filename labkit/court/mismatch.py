@@ -8,7 +8,7 @@ from typing import Any
 from labkit import measurements
 from labkit.court.judging import Finding, claim
 from labkit.court.readings import runs_of
-from labkit.records import Record, paired
+from labkit.records import Record, core, mean, paired
 from labkit.sweeps import sweep
 from labkit.verdicts import Band, band
 
@@ -22,7 +22,6 @@ WAYS = {
 }
 LACKS = {
     "compare": "comparisons",
-    "reverse": "reversed facts",
     "South America": "South America",
     "paraphrases": "other wordings",
 }
@@ -104,8 +103,8 @@ def task_mismatch() -> Finding:
 def architecture() -> Finding:
     grid = sweep("architecture")
     effects = {words: paired(runs_of(grid, "llama"), runs_of(grid, arm)) for arm, words in ARCHITECTURES.items()}
-    soft = [
-        f"{words} {paired(runs_of(grid, arm), runs_of(grid, f'{arm}, hard answers')).middle:+.2f}"
+    gained = [
+        f"{words} {band([core(r) - mean(r.references['label budget'].skills) for r in runs_of(grid, arm)]).middle:+.2f}"
         for arm, words in ({"llama": "Llama"} | ARCHITECTURES).items()
     ]
-    return Finding(effects, "points of 1", f"Soft labels less one sampled answer each: {', '.join(soft)}.")
+    return Finding(effects, "points of 1", f"Above the same student on 300 gold labels: {', '.join(gained)}.")

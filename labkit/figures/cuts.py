@@ -73,7 +73,8 @@ def cuts(
     note = "solid line: both cut here &nbsp; dotted: one side alone &nbsp; 1 : 2, one token of the teacher's against two of the student's"
     look = "color:inherit;border-collapse:collapse;font-variant-numeric:tabular-nums;margin:0"
     table = f"<table aria-label='{html.escape(title)}' style='{look}'><tbody>{''.join(rows)}</tbody></table>"
-    return Cuts(f"{head}<div style='overflow-x:auto;max-width:100%'>{table}</div><small style='opacity:.75'>{note}</small>", alt)
+    page = f"{head}<div style='overflow-x:auto'>{table}</div><small style='opacity:.75'>{note}</small>"
+    return Cuts(f"<div style='line-height:1.35;max-width:100%'>{page}</div>", alt)
 
 
 def _bar(value: float, largest: float) -> str:
