@@ -1,11 +1,13 @@
 """A teacher's pool in the tokens of a student that cuts text elsewhere: the same bytes, cut anew, and what the teacher says about them.
 
-`Crossed` reads the pool's rows, and lines both cuts up for a step; `Answers` lists all that the teacher may say, for exact targets.
+`Crossed` reads the pool's rows, and lines both cuts up for a step; `Answers` lists all that the teacher may say, for exact targets;
+`spellings` takes one answer apart.
 """
 
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,11 +20,13 @@ from transformers import DynamicCache, LlamaForCausalLM
 from labkit import alignment
 from labkit.alignment import Ask, spans
 from labkit.crossing import Aligned
-from labkit.models import EOS, AtlasTokenizer, tokenizer
+from labkit.errors import LabError
+from labkit.models import EOS, AtlasTokenizer, answer_states, pad, tokenizer, tokenizer_of
 from labkit.paths import write_whole
-from labkit.signals import CHUNK, Signals
+from labkit.signals import CHUNK, PASS, Signals
 
 FLOOR = 1e-3  # answers less likely than this are left out of the exact targets, unless it is the one to be learned
+MANY_WAYS = 4_096  # to cut one answer
 TOGETHER = 24  # prompts whose answers are listed at a time: each may branch into dozens
 
 
@@ -205,6 +209,25 @@ def _read(path: Path, count: int) -> list[dict[bytes, float]] | None:
 def answers_of(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]], floor: float = FLOOR) -> list[dict[bytes, float]]:
     """Each prompt's answers (their bytes) and the teacher's probability of each, over all segmentations (see `alignment.texts`)."""
     return alignment.texts(_asking(teacher, prompts), tokenizer().pieces, floor, tokenizer().longest)
+
+
+@torch.no_grad()
+def spellings(model: LlamaForCausalLM, question: str, answer: str) -> dict[tuple[bytes, ...], float]:
+    """Every way to cut an answer into a model's tokens, likeliest first, and the probability that the model writes it so and ends. Their
+    sum is the probability of the answer. Raises `LabError` for an answer with more than 4,096 ways."""
+    own = tokenizer_of(model)
+    number = {piece: token for token, piece in enumerate(own.pieces)}
+    ways = list(itertools.islice(alignment.segmentations(f" {answer}".encode(), own.pieces), MANY_WAYS + 1))
+    if len(ways) > MANY_WAYS:
+        raise LabError(f"{answer!r} can be cut in more than {MANY_WAYS:,} ways: take a shorter answer, or `answers_of`, which has a floor.")
+    found: list[float] = []
+    for start in range(0, len(ways), PASS):
+        answers = [[*(number[piece] for piece in way), EOS] for way in ways[start : start + PASS]]
+        read = pad(own.prompts([question]) * len(answers), answers)
+        logprobs = model.lm_head(answer_states(model, read)).double().log_softmax(-1)
+        each = logprobs.gather(1, read.labels_N[:, None].to(logprobs.device))[:, 0]
+        found += [float(way.sum().exp()) for way in each.split([len(a) for a in answers])]
+    return dict(sorted(zip(ways, found, strict=True), key=lambda way: -way[1]))
 
 
 def _asking(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]]) -> Ask:

@@ -12,12 +12,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from labkit import alignment
 from labkit.alignment import END, LabError, marginal, next_tokens, offsets, segmentations, spans, texts
 from labkit.divergences import divergence
 from labkit.models import EOS, tokenizer
-from labkit.translation import recut
+from labkit.translation import _asking, recut
 
 OTHERS = ("other", "small", "bytes")
 AWKWARD = ["", "Lima", "N'Djamena", "日本 🗾", "Ωмега\t\n", "\x00\x7f", "<eos>", "é" * 3, "7" * 400, "Lima, " * 3_000]
@@ -76,6 +77,14 @@ def test_whatever_a_teacher_writes_crosses(ids, ended, vocabulary):
     cut = recut(tokenizer(), tokenizer(vocabulary), [EOS], answer)
     assert tokenizer(vocabulary).spell(cut.answer) == tokenizer().spell(ids)
     assert (cut.answer[-1] == EOS) == (answer[-1] == EOS)
+
+
+@given(st.text(max_size=60), st.text(max_size=60), st.sampled_from(OTHERS))
+def test_any_question_and_answer_cross(question, answer, vocabulary):
+    own, prompt = tokenizer(vocabulary), tokenizer().prompts([question])[0]
+    cut = recut(tokenizer(), own, prompt, tokenizer().answers([answer])[0])
+    assert (own.spell(cut.prompt), own.spell(cut.answer)) == (question.encode(), f" {answer}".encode())
+    assert cut.prompt.count(EOS) == cut.answer.count(EOS) == 1, "marks are tokens, never text that looks like one"
 
 
 # ---- marginals against enumeration -----------------------------------------------------------------------------------------------
@@ -148,6 +157,32 @@ def test_all_texts_agree_with_brute_force(seed):
     assert sum(found.values()) == pytest.approx(1, abs=1e-9)
     assert set(found) == {text for text, p in wanted.items() if p}
     assert all(found[text] == pytest.approx(wanted[text], abs=1e-6) for text in found)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_transformer_s_texts_agree_with_brute_force(seed):
+    """A real one, with its branching cache and prompts of unequal length: each of 781 token paths a prompt, read in one plain pass."""
+    longest = 5
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        sizes = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, initializer_range=0.5)
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=len(VOCABULARY), **sizes)).double().eval()
+    prompts = [[0, 3, 1], [0, 2, 2, 4, 1]]
+    with torch.no_grad():
+        found = texts(_asking(model, prompts), VOCABULARY, 0.0, longest)
+    for prompt, texts_of in zip(prompts, found, strict=True):
+        wanted: dict[bytes, float] = {}
+        for n in range(longest):
+            paths = torch.tensor([[*prompt, *path, EOS] for path in itertools.product(range(1, len(VOCABULARY)), repeat=n)])
+            with torch.no_grad():
+                logprobs = model(paths).logits[:, len(prompt) - 1 : -1].log_softmax(-1)
+            likely = logprobs.gather(2, paths[:, len(prompt) :, None])[..., 0].sum(1).exp().tolist()
+            for path, p in zip(paths[:, len(prompt) : -1].tolist(), likely, strict=True):
+                text = b"".join(VOCABULARY[token] for token in path)
+                wanted[text] = wanted.get(text, 0.0) + p
+        assert texts_of.keys() == wanted.keys()
+        assert all(texts_of[text] == pytest.approx(wanted[text], abs=1e-6) for text in wanted)
+        assert max(wanted.values()) > 1e-2, "or 1e-6 says nothing"
 
 
 def test_a_floor_leaves_out_what_it_says():

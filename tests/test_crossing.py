@@ -24,7 +24,7 @@ from labkit.methods import comparison
 from labkit.models import EOS, tokenizer
 from labkit.records import Record
 from labkit.signals import Signals
-from labkit.translation import Crossed, answers_of
+from labkit.translation import Crossed, answers_of, spellings
 
 TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=8, steps=4, vocabulary="other")
 
@@ -100,6 +100,42 @@ def test_spans_are_a_kl_of_outcomes_counted_by_hand(pool, vocabulary):
     assert found["crossed"].tolist() == pytest.approx(values, abs=5e-4)
 
 
+AWKWARD = {  # answers as a teacher's token ids
+    "empty": [EOS],
+    "unseen characters": tokenizer().answers(["\u65e5\u672c \U0001f5fe"])[0],
+    "no characters": [tokenizer().pieces.index(bytes([byte])) for byte in (0xFF, 0xC3, 0x20, 0x80)],  # and no end
+    "very long": tokenizer().answers(["Lima, N'Djamena, " * 40])[0],
+}
+
+
+@pytest.mark.parametrize("across", CROSSINGS)
+@pytest.mark.parametrize("vocabulary", ["other", "small", "bytes"])
+def test_awkward_answers_lose_nothing_on_the_way(pool, vocabulary, across):
+    rows = [next(row for row in range(len(pool)) if pool.entry(row) == entry) for entry in range(len(AWKWARD))]
+    for row, answer in zip(rows, AWKWARD.values(), strict=True):
+        pool._answers[pool.entry(row)] = answer
+        pool._hidden[pool.entry(row)] = pool.live([pool.prompt(row)], [answer]).half()
+    found, teacher, student = terms(pool, across, vocabulary, rows)
+    assert all(torch.isfinite(term).all() and len(term) for term in found.values())
+    both = Crossed(pool, vocabulary, across)
+    aligned, own = both.aligned(rows), tokenizer(vocabulary)
+    assert aligned.student_labels_M.tolist() == [token for row in rows for token in both.answer(row)]
+    assert [own.spell(both.answer(row)) for row in rows] == [tokenizer().spell(answer) for answer in AWKWARD.values()]
+    for spans_of, labels, logits, likely in zip(
+        (aligned.span_L, aligned.span_M),
+        (aligned.teacher_labels_L, aligned.student_labels_M),
+        (teacher, student),
+        crossing._likelihoods(aligned, *crossing._sides(aligned, student)),
+        strict=True,
+    ):
+        assert spans_of.tolist() == sorted(spans_of.tolist()) and set(spans_of.tolist()) == set(range(len(likely)))
+        whole = logits.log_softmax(-1).gather(1, labels[:, None]).sum()
+        assert float(likely.sum()) == pytest.approx(float(whole), rel=1e-5), "spans share out the likelihood of all answers"
+    if across == "exact":
+        assert torch.allclose(aligned.target_M_W.sum(-1), torch.ones(len(student)), atol=1e-5)
+        assert (aligned.target_M_W.gather(1, aligned.student_labels_M[:, None]) > 0).all(), "the answer itself is among all texts"
+
+
 def test_answers_are_summed_over_segmentations_as_by_brute_force(tiny_teacher, monkeypatch: pytest.MonkeyPatch):
     """Every listed text of up to four bytes: all its segmentations, each read by the teacher in one plain pass."""
     prompts = tokenizer().prompts(["What is 3 + 4?", "What is the symbol of iron?"])
@@ -120,6 +156,30 @@ def test_answers_are_summed_over_segmentations_as_by_brute_force(tiny_teacher, m
             checked, several = checked + 1, several + (ways > 1)
     assert checked > 10
     assert several > 0
+
+
+def test_one_answer_s_spellings_add_up_to_what_is_listed(tiny_teacher):
+    """`spellings` reads each way by itself; `answers_of` follows all token paths at once: the same sum, but for paths below its floor."""
+    question, floor = "What is 3 + 4?", 1e-5
+    (listed,) = answers_of(tiny_teacher, tokenizer().prompts([question]), floor)
+    several = 0
+    for text, probability in listed.items():
+        if not text.startswith(b" ") or len(text) > 5:
+            continue
+        ways = spellings(tiny_teacher, question, text[1:].decode())
+        assert all(b"".join(way) == text for way in ways) and list(ways.values()) == sorted(ways.values(), reverse=True)
+        assert -1e-6 <= sum(ways.values()) - probability <= len(ways) * floor + 1e-6
+        own = tuple(tokenizer().pieces[token] for token in tokenizer().cut(text))
+        assert sum(ways.values()) > ways[own] or len(ways) == 1
+        several += len(ways) > 1
+    assert several > 2
+
+
+def test_an_answer_with_too_many_spellings_is_refused(tiny_teacher):
+    with pytest.raises(LabError, match="a shorter answer"):
+        spellings(tiny_teacher, "What is 3 + 4?", "continent of continents " * 3)
+    assert sum(spellings(tiny_teacher, "What is 3 + 4?", "\u65e5").values()) < 1e-3
+    assert len(spellings(tiny_teacher, "What is 3 + 4?", "")) == 1
 
 
 def test_exact_targets_are_the_teacher_s_own_where_one_token_is_one_token(pool):

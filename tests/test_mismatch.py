@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import itertools
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import labkit
 from labkit import figures, models
@@ -23,13 +27,31 @@ def table(teacher=TEACHER, student=STUDENT, values=(1.5, 0.25)):
 def test_every_token_is_in_the_table_over_its_own_bytes():
     page = table().page
     rows = re.findall(r"<tr.*?</tr>", page)
-    cells = [[(int(w), text) for w, text in re.findall(r"<td colspan='(\d+)'[^>]*>([^<]*)</td>", row)] for row in rows]
+    found = [re.findall(r"<td colspan='(\d+)'[^>]*>(?:<span aria-hidden='true'[^>]*></span>)?([^<]*)</td>", row) for row in rows]
+    cells = [[(int(width), text) for width, text in row] for row in found]
     assert [text for _, text in cells[0]] == ["␣Sp", "ain", "end ⏎"]
     assert [text for _, text in cells[1]] == ["␣S", "pai", "n", "end ⏎"]
     assert {sum(width for width, _ in row) for row in cells} == {7}, "all rows are as wide as the text and its end"
-    assert [text for _, text in cells[2]] == ["≈ 1", "= 2"]
-    assert [text for _, text in cells[3]] == ["█ 1.50", "▂ 0.25"]
+    assert [text for _, text in cells[2]] == ["2 : 3", "1 : 1"]
+    assert [text for _, text in cells[3]] == ["1.50", "0.25"]
+    assert re.findall(r"height:(\d+)px", rows[3]) == ["36", "6"], "bars are as tall as the numbers are large"
     assert page.count("<th scope='row'") == 4
+
+
+@given(st.binary(max_size=30), st.lists(st.integers(1, 29)), st.lists(st.integers(1, 29)))
+def test_no_byte_of_any_text_is_missing_from_the_table(text, one, other):
+    sides = [
+        [text[a:b] for a, b in itertools.pairwise([0, *sorted({p for p in places if p < len(text)}), len(text)]) if a < b]
+        for places in (one, other)
+    ]
+    teacher, student = ([*side, b""] for side in sides)
+    found = spans(teacher, student)
+    page = table(teacher, student, [0.0] * len(found)).page
+    rows = re.findall(r"<tr.*?</tr>", page)
+    assert len(rows) == 4
+    for row, side in zip(rows, (teacher, student), strict=False):
+        assert [html.unescape(cell) for cell in re.findall(r"<td[^>]*>([^<]*)</td>", row)] == [shown(token) for token in side]
+    assert {sum(map(int, re.findall(r"colspan='(\d+)'", row))) for row in rows} == {len(text) + 1}
 
 
 def test_the_same_in_words():
@@ -60,7 +82,7 @@ def test_a_table_that_would_lose_a_token_is_refused():
 
 def words(view) -> str:
     assert 'role="alert"' not in view.words.value, view.words.value
-    return re.sub(r"<[^>]+>", "", view.words.value)
+    return html.unescape(re.sub(r"<[^>]+>", "", view.words.value))
 
 
 def test_the_lens_shows_every_crossing_into_every_vocabulary():
@@ -69,17 +91,25 @@ def test_the_lens_shows_every_crossing_into_every_vocabulary():
         view.vocabulary.value = vocabulary
         for _, across in view.across.options:
             view.across.value = across
-            total = float(re.search(r"([\d.]+) nats in all", words(view))[1])
-            values = [float(v) for v in re.findall(r"[▁-█] (-?[\d.]+)", view.picture.value)]
+            total = float(re.search(r"([\d.]+) in all", words(view))[1])
+            values = [float(v) for v in re.findall(r"</span>(-?[\d.]+)</td>", view.picture.value)]
             assert sum(values) == pytest.approx(total, abs=0.01 * len(values))
             assert values
+
+
+def test_the_lens_says_which_tokens_are_compared_by_number():
+    view = labkit.lens("alignment")
+    view.question.value, view.vocabulary.value, view.across.value = "On which continent is Barcelona?", "small", "uld"
+    assert "␣Europe\u202f|\u202f␣E, end ⏎\u202f|\u202fur; the last 3 of the student's with nothing." in words(view)
+    view.across.value = "spans"
+    assert "by number" not in words(view)
 
 
 def test_the_lens_reads_a_student_in_its_own_tokens():
     view = labkit.lens("alignment", student=models.student("22k", 0, vocabulary="bytes"))
     assert list(view.vocabulary.options) == ["bytes"]
     view.question.value = "Name a neighbour of France."
-    assert "≈ 1" in view.picture.value
+    assert "1 : 6" in view.picture.value
     with pytest.raises(LabError, match="vocabulary='bytes'"):
         labkit.lens("alignment", student=models.student("22k"))
 

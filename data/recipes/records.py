@@ -1,5 +1,5 @@
 """Make the recorded runs that ship in `data/records`: `labkit build records` (on 2 CPU cores about four hours, and it can be cut off:
-what is on record already, shipped or made here, is not run again; empty the folder first to make all of them anew).
+what ships already stays, and what this machine has on record is not run again; empty both folders to make all anew).
 
 The lessons' own runs, and every run of the sweeps in `data/sweeps` with the baselines they are judged by. Of each sweep the first seed
 runs first, so that what the claims read of an arm's speed was timed alone.
@@ -33,8 +33,11 @@ def wanted() -> list[Experiment]:
 def build(folder: Path) -> None:
     ships = wanted()
     for number, recipe in enumerate(ships, 1):
+        path = folder / f"{recipe.key}.jsonl.gz"
+        if path.exists() and load(path).experiment.key == recipe.key:
+            continue
         made = record(recipe)
-        made.save(folder / f"{recipe.key}.jsonl.gz")
+        made.save(path)
         print(f"{number}/{len(ships)}", recipe.recipe, {name: round(value, 2) for name, value in made.skills.items()}, flush=True)
     starts = folder.parent / "starts"  # the warm starts of the lessons' own students, so that a learner need not wait for them
     starts.mkdir(exist_ok=True)

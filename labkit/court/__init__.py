@@ -17,7 +17,6 @@ for part in (
     "temperature",
     "capacity",
     "mismatch",
-    "mismatch_tasks",
     "inheritance",
     "online",
 ):  # they enter their claims in the table, in this order

@@ -1,11 +1,13 @@
-"""Claims on students that cut text into other tokens than their teacher."""
+"""Claims on students that are not like their teacher: other tokens, other questions than they will be asked, another architecture."""
 
 from __future__ import annotations
 
+from labkit import measurements
 from labkit.court.judging import Finding, claim
-from labkit.court.readings import runs_of
-from labkit.records import Record, paired
+from labkit.court.readings import less, runs_of, seeds_of
+from labkit.records import Record, core, mean, paired
 from labkit.sweeps import sweep
+from labkit.verdicts import Band, band
 
 WAYS = {
     "ids": "by token number",
@@ -15,6 +17,12 @@ WAYS = {
     "chunks": "likelihoods of shared spans",
     "exact": "summed over all segmentations",
 }
+LACKS = {
+    "compare": "comparisons",
+    "South America": "South America",
+    "paraphrases": "other wordings",
+}
+ARCHITECTURES = {"gpt2": "GPT-2", "recurrent": "recurrent units"}
 
 
 def bits(record: Record) -> float:
@@ -32,8 +40,8 @@ def tokenizers() -> Finding:
     grid = sweep("vocabulary")
     text = runs_of(grid, "text")
     effects = {words: paired(text, runs_of(grid, arm)) for arm, words in WAYS.items()}
-    cost = paired(runs_of(grid, "exact"), runs_of(grid, "same vocabulary"))
-    beside = f"Exact crossing less the teacher's own vocabulary: {cost.middle:+.2f} ({cost.verdict})."
+    own, other = (paired(runs_of(grid, a), runs_of(grid, b)) for a, b in (("same vocabulary", "exact"), ("same vocabulary, text", "text")))
+    beside = f"The teacher's own vocabulary less the exact crossing: {own.middle:+.2f}; less the other, on text alone: {other.middle:+.2f}."
     return Finding(effects, "points of 1", beside)
 
 
@@ -50,3 +58,45 @@ def universal() -> Finding:
     effects = {"mean core skill": paired(uld, text)}
     beside = f"Bits per byte of the teacher's answers saved: {fidelity.middle:+.3f} ({fidelity.low:+.3f} to {fidelity.high:+.3f})."
     return Finding(effects, "points of 1", beside)
+
+
+def of_task(student: str, start: str, left_out: str, which: str = "missing") -> dict[int, float]:
+    """By seed: share right of a kind of student ("left out", "all covered", "300 gold labels", "teacher"), on what was left out
+    ("missing") or on the "rest"."""
+    return seeds_of("task", which, student=student, start=start, left_out=left_out)
+
+
+def lost(start: str, left_out: str, which: str = "missing") -> Band:
+    """What a student whose transfer set covers all gets right more often than one whose set lacks this."""
+    return less(of_task("all covered", start, left_out, which), of_task("left out", start, left_out, which))
+
+
+@claim(
+    "task mismatch",
+    "Distil on one task, and the student fails on another.",
+    measured="share right on what the transfer set lacked: of students whose set had it, less of those whose set had not",
+    published="a digit left out of the transfer set comes back once its bias is mended (Hinton et al. 2015, arXiv 1503.02531, section 3)",
+)
+def task_mismatch() -> Finding:
+    found = {(row["start"], row["left_out"]) for row in measurements.rows("task") if row["student"] == "left out"}
+    conditions = [(start, name) for start in ("random", "warm") for name in LACKS if (start, name) in found]
+    rest = [lost(start, name, "rest") for start, name in conditions]
+    beside = f"On the rest: {min(b.middle for b in rest):+.2f} to {max(b.middle for b in rest):+.2f}."
+    return Finding({f"{LACKS[name]}, {start} start": lost(start, name) for start, name in conditions}, "points of 1", beside)
+
+
+@claim(
+    "architecture",
+    "The student has to be built like its teacher.",
+    measured="mean core skill on the teacher's soft labels: a Llama, as the teacher is, less another with as many parameters",
+    published="BERT into a BiLSTM of one layer: level with ELMo, which is 100 times larger (Tang et al. 2019, arXiv 1903.12136); Phi-1.5 "
+    "into Mamba-2 with 3 billion tokens (Bick et al. 2024, arXiv 2408.10189)",
+)
+def architecture() -> Finding:
+    grid = sweep("architecture")
+    effects = {words: paired(runs_of(grid, "llama"), runs_of(grid, arm)) for arm, words in ARCHITECTURES.items()}
+    gained = [
+        f"{words} {band([core(r) - mean(r.references['label budget'].skills) for r in runs_of(grid, arm)]).middle:+.2f}"
+        for arm, words in ({"llama": "Llama"} | ARCHITECTURES).items()
+    ]
+    return Finding(effects, "points of 1", f"Above the same student on 300 gold labels: {', '.join(gained)}.")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from labkit.errors import LabError
 
-BARS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
+TALLEST = 36  # pixels, of the bar over the largest number
 END_NAME = "end \u23ce"
 _EDGE = {"shared": "2px solid", "inner": "1px dotted"}
 _TINT = {"teacher": "rgba(107,63,160,.16)", "student": "rgba(10,102,173,.16)", "": "transparent"}
@@ -56,9 +56,9 @@ def cuts(
     largest = max([*(abs(v) for v in values), 1e-9])
     widths = [sum(len(teacher[i]) or 1 for i in span[0]) for span in spans]
     rows = [
-        _row("teacher", [[(shown(teacher[i]), len(teacher[i]) or 1) for i in span[0]] for span in spans], "teacher"),
-        _row("student", [[(shown(student[i]), len(student[i]) or 1) for i in span[1]] for span in spans], "student"),
-        _row("shared span", [[(f"{_kind(span)} {n + 1}", width)] for n, (span, width) in enumerate(zip(spans, widths, strict=True))], ""),
+        _row("teacher", [[(html.escape(shown(teacher[i])), len(teacher[i]) or 1) for i in span[0]] for span in spans], "teacher"),
+        _row("student", [[(html.escape(shown(student[i])), len(student[i]) or 1) for i in span[1]] for span in spans], "student"),
+        _row("shared span", [[(f"{len(a)} : {len(b)}", width)] for (a, b), width in zip(spans, widths, strict=True)], ""),
         _row(name, [[(_bar(value, largest), width)] for value, width in zip(values, widths, strict=True)], ""),
     ]
     alike = sum(len(a) == len(b) == 1 for a, b in spans)
@@ -66,31 +66,32 @@ def cuts(
         f"{' + '.join(shown(teacher[i]) for i in a)} against {' + '.join(shown(student[i]) for i in b)}: {value:.3f}"
         for (a, b), value in zip(spans, values, strict=True)
     )
-    many = f"{len(spans)} shared {'span' if len(spans) == 1 else 'spans'}, {alike} of one token on either side"
-    alt = f"{title}: {len(teacher)} tokens against {len(student)}, {many}. {name[0].upper()}{name[1:]}: {told}."
-    look = "color:inherit;text-align:left;padding-bottom:6px;white-space:nowrap"
-    head = f"<caption style='{look}'><b>{html.escape(title)}</b> &nbsp; {html.escape(many)}</caption>"
-    note = "solid line: both cut here &nbsp; dotted: one side alone &nbsp; = one token each &nbsp; \u2248 several"
-    look = "color:inherit;border-collapse:collapse;font-variant-numeric:tabular-nums"
-    table = f"<table style='{look}'>{head}<tbody>{''.join(rows)}</tbody></table>"
-    return Cuts(f"<div style='overflow-x:auto;max-width:100%'>{table}<small style='opacity:.75'>{note}</small></div>", alt)
-
-
-def _kind(span: tuple[range, range]) -> str:
-    return "=" if len(span[0]) == len(span[1]) == 1 else "\u2248"
+    many = f"{len(teacher)} tokens against {len(student)}, {len(spans)} shared {'span' if len(spans) == 1 else 'spans'}"
+    many += f", {alike} of one token on either side"
+    alt = f"{title}: {many}. {name[0].upper()}{name[1:]}: {told}."
+    head = f"<div style='padding-bottom:6px'><b>{html.escape(title)}</b> &nbsp; {html.escape(many)}</div>"
+    note = "solid line: both cut here &nbsp; dotted: one side alone &nbsp; 1 : 2, one token of the teacher's against two of the student's"
+    look = "color:inherit;border-collapse:collapse;font-variant-numeric:tabular-nums;margin:0"
+    table = f"<table aria-label='{html.escape(title)}' style='{look}'><tbody>{''.join(rows)}</tbody></table>"
+    page = f"{head}<div style='overflow-x:auto'>{table}</div><small style='opacity:.75'>{note}</small>"
+    return Cuts(f"<div style='line-height:1.35;max-width:100%'>{page}</div>", alt)
 
 
 def _bar(value: float, largest: float) -> str:
-    return f"{BARS[round(abs(value) / largest * (len(BARS) - 1))]} {value:.2f}"
+    look = f"display:block;width:14px;height:{TALLEST * abs(value) / largest:.0f}px;margin:0 auto;background:currentColor;opacity:.6"
+    return f"<span aria-hidden='true' style='{look}'></span>{value:.2f}"
 
 
 def _row(name: str, groups: Sequence[Sequence[tuple[str, int]]], role: str) -> str:
-    """One row; a cell is as many columns wide as it has bytes, so that both cuts stand over each other."""
+    """One row of cells (HTML); each is as many columns wide as it has bytes, so that both cuts stand over each other."""
     cells = []
     for group in groups:
         for place, (text, width) in enumerate(group):
             left, right = _EDGE["inner" if place else "shared"], _EDGE["shared" if place == len(group) - 1 else "inner"]
-            style = f"border-left:{left};border-right:{right};background:{_TINT[role]};text-align:center;padding:3px 5px;white-space:nowrap"
-            cells.append(f"<td colspan='{width}' style='{style}'>{html.escape(text)}</td>")
-    head = f"<th scope='row' style='text-align:right;padding-right:8px;font-weight:600'>{html.escape(name)}</th>"
+            style = (
+                f"border-left:{left};border-right:{right};background:{_TINT[role]};text-align:center;vertical-align:bottom;padding:3px 5px"
+            )
+            cells.append(f"<td colspan='{width}' style='{style};white-space:nowrap'>{text}</td>")
+    look = "text-align:right;vertical-align:bottom;padding:3px 8px 3px 0;font-weight:600;white-space:nowrap"
+    head = f"<th scope='row' style='{look}'>{html.escape(name)}</th>"
     return f"<tr style='border-bottom:1px solid rgba(128,128,128,.35)'>{head}{''.join(cells)}</tr>"

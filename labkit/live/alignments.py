@@ -7,6 +7,8 @@ labkit.lens("alignment", student=run.student)               # one that has been 
 from __future__ import annotations
 
 import functools
+import html
+from collections.abc import Sequence
 
 import ipywidgets as widgets
 import torch
@@ -18,13 +20,22 @@ from labkit.atlas import Atlas
 from labkit.crossing import CROSSINGS, Aligned, crossed
 from labkit.errors import LabError
 from labkit.experiment import VOCABULARIES, Experiment
+from labkit.figures.cuts import shown
 from labkit.live.lenses import _STYLE, _WIDE, ASKED, _Lens
 from labkit.methods import comparison
 from labkit.models import tokenizer, tokenizer_of
 from labkit.signals import Signals
 from labkit.translation import Crossed
 
-NAMES = {"spans": "KL of the span", "chunks": "binary KL", "exact": "KL, summed", "mapped": "KL of shared tokens", "uld": "1.5 ULD, summed"}
+NAMES = {  # what a crossing has for each span
+    "ids": "KL by number, nats",
+    "mapped": "KL of shared tokens, nats",
+    "uld": "1.5 \u00d7 ULD, no nats",
+    "spans": "KL of the span, nats",
+    "chunks": "binary KL, nats",
+    "exact": "KL, summed, nats",
+}
+BY_NUMBER = ("ids", "uld")  # compare token 1 with token 1, token 2 with token 2, wherever these are in the text
 
 
 class AlignmentLens(_Lens):
@@ -58,18 +69,28 @@ def look_across(text: str, vocabulary: str, across: str, student: LlamaForCausal
     per_span = _by_span(aligned, across, found)
     sides = [tokenizer().pieces[t] for t in both.pool.answer(0)], [both.student.pieces[t] for t in both.answer(0)]
     shared = [(span.teacher, span.student) for span in spans(*sides)]
-    table = figures.cuts(text, *sides, shared, per_span, NAMES.get(across, "KL by number"))
+    table = figures.cuts(text, *sides, shared, per_span, NAMES[across])
     how = CROSSINGS[across]
-    beside = " Beside it the text itself is learned, as hard labels." if how.text else ""
-    return table, f"<b>{how.label}</b> <small>({how.source})</small>: {sum(per_span):.2f} nats in all.{beside}"
+    told = f"<b>{how.label}</b> <small>({how.source})</small>: {sum(per_span):.2f} in all."
+    if across in BY_NUMBER:
+        told += f" {_by_number(*sides)}"
+    return table, told + " Beside it the text itself is learned, as hard labels." * how.text
+
+
+def _by_number(teacher: Sequence[bytes], student: Sequence[bytes]) -> str:
+    """Which tokens are compared, where that goes by their number in the row."""
+    pairs = ", ".join(f"{shown(a)}\u202f|\u202f{shown(b)}" for a, b in zip(teacher, student, strict=False))
+    left = len(student) - len(teacher)
+    alone = f"; the last {abs(left)} of the {'student' if left > 0 else 'teacher'}'s with nothing" if left else ""
+    return f"Compared by number, a value under the student's token: {html.escape(pairs + alone)}."
 
 
 def _by_span(aligned: Aligned, across: str, found_N: torch.Tensor) -> list[float]:
     """A term summed over each span: it has a value a span, a student token, or a pair of tokens with the same number."""
     count = len(aligned.first_of_student_S)
-    if len(found_N) == count and across not in ("exact", "uld", "ids"):
+    if across not in ("exact", *BY_NUMBER):
         return found_N.tolist()
-    of = aligned.span_M if across == "exact" else aligned.span_M[aligned.pairs[1]]
+    of = aligned.span_M[aligned.pairs[1]] if across in BY_NUMBER else aligned.span_M
     return torch.zeros(count).index_add(0, of, found_N).tolist()
 
 
