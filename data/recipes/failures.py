@@ -18,9 +18,10 @@ HEAD = f"""# Failures and their detectors
 Made from the runs that ship by `labkit build failures`; a test compares. A failure is provoked in the arm of the sweep "failures" that
 bears its name; the same recipe, cured, ran beside it with the same seeds. A band is the 95% t-interval of the paired differences.
 Detectors read losses, exams, costs and looks at single batches; recipe, names and seeds are kept from them. Their limits were set on
-seeds {SEEDS} of that sweep, and what is said below of names and false alarms is of other runs. Two rules are younger, and were made with
-findings in other runs in view: that the cost of text a student writes is not judged before 100 steps, and that a missing skill is told
-by its distance from the next fact skill, not from the best.
+seeds {SEEDS} of that sweep, and what is said below of names and false alarms is of other runs. Four rules are younger, and were made with
+findings in other runs in view: that the cost of text a student writes is not judged before 100 steps; that a missing skill is told by its
+distance from the next fact skill, not from the best; that a teacher that answered no question is not judged; and that a target is too
+soft from 1 nat on, not from 0.5.
 
 ## What a failure does, and what cures it
 

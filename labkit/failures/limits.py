@@ -138,7 +138,8 @@ def capacity_floor(seen: Evidence) -> str:
 def hallucination_inheritance(seen: Evidence) -> str:
     facts = [seen.teacher.get(skill, math.nan) for skill in PLAIN]
     wrong = 1 - sum(facts) / len(facts)
-    if wrong > 0.1 and seen.teacher.get("add", math.nan) > 0.9:
+    asked = not math.isnan(seen.exposures)  # or it taught nothing, and only sat the exam
+    if asked and wrong > 0.1 and seen.teacher.get("add", math.nan) > 0.9:
         return (
             f"the teacher is wrong about {wrong:.0%} of plain facts, though it can add; {seen.exam.truth.get('inherited', 0):.0%} of the "
             "student's answers are its mistakes, word for word."

@@ -54,7 +54,7 @@ def top_k_bias(seen: Evidence) -> str:
     cited="Hinton et al. 2015, arXiv 1503.02531: with 30 units a layer T above 4 did worse than 2.5 to 4",
 )
 def wrong_temperature(seen: Evidence) -> str:
-    if seen.read("target") > max(0.5, 3 * seen.read("entropy")) and seen.read("scale") >= 0.9:
+    if seen.read("target") > max(1.0, 3 * seen.read("entropy")) and seen.read("scale") >= 0.9:
         return (
             f"the student is asked for {seen.read('target'):.2f} nats of entropy a token where the teacher has {seen.read('entropy'):.2f}."
         )
