@@ -173,7 +173,8 @@ def test_three_steps_are_what_plain_pytorch_does(arm: str):
         if "kl" in found:
             assert found["kl"] == pytest.approx(expected["kl"], rel=1e-5)
     for (name, mine), theirs in zip(run.student.named_parameters(), student.parameters(), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+        # Where a gradient is nearly 0, Adam's division blows up its rounding: a step of a wrong loss would be 1e-4 and more apart.
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
 
 
 def test_kl_is_told_where_it_was_measured_and_only_there():

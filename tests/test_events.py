@@ -17,6 +17,7 @@ from labkit.errors import LabError
 EXAMPLES = [
     ev.Started({"student": "57k", "temperature": 2.0, "seed": 3}, "57k student", 2_900_000, 57_000, 700, 20_000, ("recall", "add"), "x86"),
     ev.Labelled(512, 20_000, 1.25),
+    ev.Inspected(1, {"hits": 0.5, "ends": 1.0}),
     ev.Reference("label budget", {"recall": 0.5, "add": 0.25}, ((1, 6.9), (700, 0.5)), "labkit student=57k", 3),
     ev.Step(7, 0.5, 896, {"loss": 1.5, "kl": 0.25, "lr": 0.006, "grad_norm": 1.0}),
     ev.Probe(7, "Name a neighbour of Côte d'Ivoire.", ("Mali", "日本"), (0.5, 0.25), (0.125, 0.0)),

@@ -293,7 +293,8 @@ def look(name: str, seen: Evidence, healthy: Sequence[Evidence]) -> Finding:
         tuple((row["question"], row["student"], row["teacher"]) for row in seen.samples[-1][:8]) if entry.samples and seen.samples else ()
     )
     curves = {"this run": _curve(seen, entry.curve), "a sound run": _curve(healthy[0], entry.curve)} if entry.curve and healthy else {}
-    return Finding(name, entry.minutes, tuple(rows), samples, curves)
+    drawn = curves if all(curves.values()) else {}  # between vocabularies there is no KL by token to draw
+    return Finding(name, entry.minutes, tuple(rows), samples, drawn)
 
 
 def told(value: float, form: str = ".2f") -> str:
