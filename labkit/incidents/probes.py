@@ -288,7 +288,7 @@ def look(name: str, seen: Evidence, healthy: Sequence[Evidence]) -> Finding:
     """A probe's numbers of a run, each beside the range of sound runs."""
     entry = probe(name)
     rows = [Row(m.words, told(m.read(seen), m.form), between([m.read(other) for other in healthy], m.form)) for m in entry.measures]
-    rows = [row for row in rows if (row.value, row.healthy) != (UNTOLD, UNTOLD)]  # such as the gold part where there is no gold
+    rows = [row for row in rows if (row.value, row.healthy) != (UNTOLD, UNTOLD)] or rows  # the gold part is not told where there is no gold
     samples = (
         tuple((row["question"], row["student"], row["teacher"]) for row in seen.samples[-1][:8]) if entry.samples and seen.samples else ()
     )
