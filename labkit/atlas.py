@@ -329,7 +329,7 @@ class Atlas:
     def fresh(self, paper: Sequence[Question]) -> list[Question]:
         """As many other questions as `paper` asks of each held-out skill, about nothing that it asks, in the canonical wording: what no
         honest training set and no copy of that paper holds. Skills of which this world has too few are left out."""
-        known, others = {q.fact.key for q in paper}, []
+        known, others = {q.fact.key for q in paper}, list[Question]()
         for skill in HELD_OUT_SKILLS:
             many = sum(q.skill == skill for q in paper)
             facts = [f for r, rel in RELATIONS.items() if rel.skill == skill for f in self.facts(r) if f.held_out and f.key not in known]
