@@ -340,7 +340,7 @@ class Run(Iterator[ev.Event]):
             raise DataError(f"the {what} cannot be used: {error} Delete the file; the next run makes it again.") from None
 
     def _examine(self, exam: Exam, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
-        """An exam, the last with fresh questions beside it; before the first, the yardsticks: the teacher's own, and baselines on record."""
+        """An exam, the last with fresh questions beside it; before the first, the yardsticks: the teacher's, and baselines on record."""
         assert self.student is not None
         if not at["referenced"]:
             at["referenced"] = True

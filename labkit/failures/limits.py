@@ -112,7 +112,7 @@ def _unearned(seen: Evidence) -> float:
         "Write as many new questions of the skills that no training set should hold: does the student do as well on them?",
         "Look for the exam's questions in the transfer set, reworded ones too.",
     ),
-    cited="Mansurov et al. 2024, arXiv 2412.15255: a benchmark taught to a student by distillation, whose score rose without its reasoning",
+    cited="Mansurov et al. 2024 (Data Laundering), arXiv 2412.15255: distilled into a two-layer student, a benchmark without its reasoning",
 )
 def benchmark_contamination(seen: Evidence) -> str:
     if _unearned(seen) > 0.18:
