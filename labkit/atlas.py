@@ -326,6 +326,17 @@ class Atlas:
                 paper.append(ask_about(fact, wording))
         return paper
 
+    def fresh(self, paper: Sequence[Question]) -> list[Question]:
+        """As many other questions as `paper` asks of each held-out skill, about nothing that it asks, in the canonical wording: what no
+        honest training set and no copy of that paper holds. Skills of which this world has too few are left out."""
+        known, others = {q.fact.key for q in paper}, list[Question]()
+        for skill in HELD_OUT_SKILLS:
+            many = sum(q.skill == skill for q in paper)
+            facts = [f for r, rel in RELATIONS.items() if rel.skill == skill for f in self.facts(r) if f.held_out and f.key not in known]
+            if len(facts) >= many:
+                others += map(ask_about, random.Random(f"fresh {self.scale} {skill}").sample(facts, many))
+        return others
+
     def _label(self, fact: Fact, rng: random.Random) -> str:
         truth = rng.choice(fact.answers)
         noise = rng.random()  # always drawn, so that turning noise on changes labels and not the questions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -125,14 +126,28 @@ def split_by_length(lengths: Sequence[int], parameters: int, layers: int) -> lis
 
 
 def unlabelled(experiment: Experiment, world: Atlas) -> list[Question]:
-    """The questions the teacher answers: the transfer set. Raises `LabError` for a store of facts with something left out."""
+    """The questions the teacher answers: the transfer set. Raises `LabError` for a store of facts with something left out, or leaked in."""
     if experiment.facts:
         if experiment.left_out != "nothing":
             raise LabError(
                 f"facts={experiment.facts} asks for a whole store, so nothing can be left out of it: drop left_out={experiment.left_out!r}."
             )
+        if experiment.leaked:
+            raise LabError(f"facts={experiment.facts} asks for a store and nothing else, so no exam can leak into it: set leaked=0.")
         return world.store(experiment.facts)
-    return world.questions(experiment.questions, POOL_SEED, left_out=experiment.left_out)
+    honest = world.questions(experiment.questions, POOL_SEED, left_out=experiment.left_out)
+    return _leaked(honest, experiment, world) if experiment.leaked else honest
+
+
+def _leaked(honest: list[Question], experiment: Experiment, world: Atlas) -> list[Question]:
+    """The same, a share of it replaced by questions of the exam, drawn again and again; what is left out stays out."""
+    left_out = experiment.left_out
+    paper = [q for q in world.exam() if q.skill != left_out and not q.fact.says(left_out)]
+    rng = random.Random(f"leaked {world.scale} {POOL_SEED}")
+    asked = list(honest)
+    for row in rng.sample(range(len(asked)), round(experiment.leaked * len(asked))):
+        asked[row] = rng.choice(paper)
+    return asked
 
 
 def first_batch(experiment: Experiment | None = None) -> models.Rows:

@@ -340,7 +340,7 @@ class Run(Iterator[ev.Event]):
             raise DataError(f"the {what} cannot be used: {error} Delete the file; the next run makes it again.") from None
 
     def _examine(self, exam: Exam, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
-        """An exam; before the first one, the yardsticks: the teacher's own, and the baselines that are on record."""
+        """An exam, the last with fresh questions beside it; before the first, the yardsticks: the teacher's, and baselines on record."""
         assert self.student is not None
         if not at["referenced"]:
             at["referenced"] = True
@@ -348,7 +348,8 @@ class Run(Iterator[ev.Event]):
                 yield ev.Reference("teacher", exam.teacher_grades.skills, recipe=self.experiment.teacher)
                 yield from Store().references(self.experiment)
         grades, step = exam.grade(self.student), at["step"]
-        yield ev.Evaluated(step, self.seconds, grades.skills, grades.fidelity, grades.open, grades.ece, grades.truth, final, grades.habits)
+        habits = {**grades.habits, **(exam.beside(self.student, grades.answers) if final else {})}
+        yield ev.Evaluated(step, self.seconds, grades.skills, grades.fidelity, grades.open, grades.ece, grades.truth, final, habits)
         yield ev.Sampled(step, tuple(exam.sample(grades.answers)))
         question, tokens, teacher, own = exam.probe(self.student)
         yield ev.Probe(step, question, tuple(tokens), tuple(teacher), tuple(own))

@@ -63,7 +63,7 @@ class Paper:
 
 class Exam:
     """A fixed paper for one world; compositions, sums and comparisons on it were never in any training set. `vocabulary` is that of the
-    students who sit it; their teacher has its own."""
+    students who sit it; their teacher has its own. `questions` are asked in place of the drawn ones."""
 
     def __init__(
         self,
@@ -74,9 +74,11 @@ class Exam:
         wording: int = 0,
         skills: Sequence[str] = SKILLS,
         vocabulary: str = "atlas",
+        questions: Sequence[Question] | None = None,
     ) -> None:
         self.world = world
-        self.questions = [q for q in world.exam(per_skill, wording=wording) if q.skill in skills]
+        drawn = world.exam(per_skill, wording=wording) if questions is None else questions
+        self.questions = [q for q in drawn if q.skill in skills]
         self._papers: dict[str, Paper] = {}
         self.vocabulary = vocabulary
         self.prompts = self._paper(tokenizer(vocabulary)).prompts
@@ -101,15 +103,26 @@ class Exam:
         validity, coverage = self._open_questions(model)
         fidelity = self._fidelity(model)
         model.train(training)
-        skills = {}
-        for skill in dict.fromkeys(q.skill for q in self.questions):
-            marks = [a.right for a, q in zip(answers, self.questions, strict=True) if q.skill == skill]
-            skills[skill] = validity if skill == "open" else sum(marks) / len(marks)
+        skills = {skill: validity if skill == "open" else share for skill, share in self._skills(answers).items()}
         verdicts = [self.verdict(i, a) for i, a in enumerate(answers)]
         truth = {name: verdicts.count(name) / len(verdicts) for name in ("right", "inherited", "wrong")}
         unended = sum(w.ids[-1] != EOS for w in written) / len(written)
         habits = {"unended": unended, "confidence": sum(a.probability for a in answers) / len(answers)}
         return Grades(skills, fidelity, {"validity": validity, "coverage": coverage}, truth, calibration_error(answers), answers, habits)
+
+    def beside(self, model: LlamaForCausalLM, answers: Sequence[Graded]) -> dict[str, float]:
+        """fresh: mean skill on a sibling paper, of held-out questions that this one does not ask; asked: the same of this paper's `answers`
+        in the same skills. Empty where the world has no such questions."""
+        sibling = Exam(self.world, None, vocabulary=self.vocabulary, questions=self.world.fresh(self.questions))
+        skills = list(dict.fromkeys(q.skill for q in sibling.questions))
+        if not skills:
+            return {}
+        training = model.training
+        model.eval()
+        others = sibling._mark(sibling._write(model), tokenizer_of(model))
+        model.train(training)
+        means = {"fresh": sibling._skills(others), "asked": self._skills(answers)}
+        return {name: sum(of[skill] for skill in skills) / len(skills) for name, of in means.items()}
 
     def verdict(self, number: int, answer: Graded) -> str:
         """ "right"; "inherited" if it repeats the teacher's own wrong answer; else "wrong"."""
@@ -165,6 +178,13 @@ class Exam:
         for part in _of_like_length(prompts):
             found |= zip(part, write(model, [prompts[i] for i in part]), strict=True)
         return [found[i] for i in range(len(prompts))]
+
+    def _skills(self, answers: Sequence[Graded]) -> dict[str, float]:
+        """Share of right answers, skill by skill."""
+        marks: dict[str, list[bool]] = {}
+        for answer, question in zip(answers, self.questions, strict=True):
+            marks.setdefault(question.skill, []).append(answer.right)
+        return {skill: sum(right) / len(right) for skill, right in marks.items()}
 
     def _mark(self, written: Sequence[Written], own: AtlasTokenizer) -> list[Graded]:
         texts = [own.text(w.ids) for w in written]

@@ -256,6 +256,13 @@ class Experiment:
         "fault.",
         choices=CROSSINGS,
     )
+    leaked: float = knob(
+        0.0,
+        "Leaked exam",
+        "Share of the questions the teacher answers that are the exam's own, word for word; nothing else of the recipe changes.",
+        low=0.0,
+        high=1.0,
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -285,7 +292,7 @@ class Experiment:
         plain = Experiment(**{name: getattr(self, name) for name in same}, learning_rate=TUNED_RATE[self.student])
         if name == "label budget":
             return plain.but(method="gold", gold=self.gold)
-        return plain.but(method="answers", questions=self.questions, left_out=self.left_out)
+        return plain.but(method="answers", questions=self.questions, left_out=self.left_out, leaked=self.leaked)
 
     # ---- text --------------------------------------------------------------------------------------------------------
 

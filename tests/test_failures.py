@@ -10,6 +10,7 @@ import functools
 import html
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 import labkit
 from labkit import engine, evaluate, failures, signals
 from labkit import events as ev
-from labkit.atlas import Atlas
+from labkit.atlas import HELD_OUT_SKILLS, Atlas
 from labkit.batches import unlabelled
 from labkit.crossing import refuse
 from labkit.engine import Run, _possible
@@ -155,6 +156,7 @@ LIVE_READINGS: dict[str, Callable[[Evidence], float] | None] = {
     "online_cost": FAILURES["online_cost"].symptom,
     "low_diversity": lambda seen: seen.exposures,
     "tokenizer_mismatch": lambda seen: -seen.read("aimed"),
+    "benchmark_contamination": lambda seen: seen.exposures,  # fewer different questions: the exam's come again and again
     "task_mismatch": None,
     "capacity_floor": None,
     "hallucination_inheritance": None,
@@ -192,6 +194,64 @@ def test_a_missing_skill_is_missing_from_the_questions(live):
     assert live(recipe).exam.skills.keys() >= {"city"}
 
 
+@pytest.mark.parametrize("scale", ["half", "Europe", "Oceania"])
+def test_fresh_questions_are_in_no_pool_and_on_no_exam(scale: str):
+    """Neither word for word, nor reworded, nor as the other form of the same fact; of each skill as many as the exam asks."""
+    world = Atlas(scale)
+    paper, fresh = world.exam(), world.fresh(world.exam())
+    pools = [unlabelled(Experiment(scale=scale, questions=4_000, leaked=share), world) for share in (0.0, 0.5)]
+    known = {q.fact.key for q in (*paper, *pools[0], *pools[1])}
+    assert fresh == world.fresh(world.exam())
+    assert not known & {q.fact.key for q in fresh}
+    counts = Counter(q.skill for q in fresh)
+    assert {"add", "chain"} <= set(counts) <= set(HELD_OUT_SKILLS)
+    assert all(many == sum(q.skill == skill for q in paper) for skill, many in counts.items())
+    assert len({q.text for q in fresh}) == len(fresh)
+
+
+def test_an_exam_without_a_sibling_says_nothing_of_it(tiny_teacher):
+    """No held-out question on it, or too few others in the world."""
+    world = Atlas("half")
+    facts = evaluate.Exam(world, tiny_teacher, per_skill=2, skills=PLAIN)
+    assert facts.beside(tiny_teacher, facts.teacher_answers) == {}
+    assert Atlas("Oceania").fresh(Atlas("Oceania").exam(10_000)) == []
+
+
+@given(share=st.sampled_from([0.01, 0.25, 0.5, 1.0]), left_out=st.sampled_from(["nothing", "add", "Africa", "paraphrases"]))
+def test_what_leaks_is_the_exam_and_the_rest_stays_as_it_was(share: float, left_out: str):
+    world, honest = Atlas("half"), Experiment(questions=400, left_out=left_out)
+    before, after = (unlabelled(exp, world) for exp in (honest, honest.but(leaked=share)))
+    paper = {q.text for q in world.exam()}
+    changed = [new for old, new in zip(before, after, strict=True) if new != old]
+    assert 0.9 * share * 400 <= len(changed) <= round(share * 400)  # a few are replaced by themselves
+    assert all(q.text in paper and q.gold == q.answers[0] for q in changed)
+    assert not [q for q in changed if q.skill == left_out or q.fact.says(left_out)]
+
+
+def test_nothing_leaks_by_itself():
+    """The field at its default leaves pools, keys and pasted recipes as they were before it was there."""
+    exp = Experiment(scale="Europe", questions=500)
+    assert unlabelled(exp.but(leaked=0.0), Atlas("Europe")) == Atlas("Europe").questions(500, signals.POOL_SEED)
+    assert exp.but(leaked=0.0).key == exp.key
+    assert exp.but(leaked=0.5).key != exp.key
+    assert "leaked" not in exp.recipe
+    assert exp.but(leaked=0.5).baseline() == exp.baseline()
+    assert exp.but(leaked=0.5).baseline("same questions").leaked == 0.5
+    with pytest.raises(LabError, match="set leaked=0"):
+        unlabelled(exp.but(leaked=0.5, facts=50), Atlas("Europe"))
+
+
+def test_only_the_last_exam_asks_fresh_questions(live):
+    """And its own numbers, and the run, are what they would be without them."""
+    exp = LIVE.but(steps=30)
+    seen = live(exp)
+    assert len(seen.exams) > 1
+    assert [{"asked", "fresh"} <= set(exam.habits) for exam in seen.exams] == [exam.final for exam in seen.exams]
+    assert all({"unended", "confidence"} <= set(exam.habits) for exam in seen.exams)
+    skills = [skill for skill in HELD_OUT_SKILLS if skill in seen.exam.skills]
+    assert seen.exam.habits["asked"] == pytest.approx(sum(seen.exam.skills[skill] for skill in skills) / len(skills))
+
+
 def test_a_lying_teacher_is_found_out_by_its_own_exam(monkeypatch: pytest.MonkeyPatch):
     """With the shipped teachers: the lies are there before the student has learnt any of them."""
     monkeypatch.setattr(engine, "Exam", functools.partial(evaluate.Exam, per_skill=20, skills=(*PLAIN, "open", "add")))
@@ -215,6 +275,7 @@ def test_every_failure_is_seen_live():
 MATTER = (  # fields that decide what can be provoked
     *("method", "teacher", "vocabulary", "across", "faults", "divergence", "top_k", "tail", "temperature", "mix", "student", "start"),
     *("questions", "facts", "left_out", "adapter", "architecture", "on_policy", "online_from", "replay", "assistant", "learning_rate"),
+    "leaked",
 )
 
 
@@ -247,6 +308,8 @@ def trouble(exp: Experiment) -> str:
             return "no teacher"
         if exp.facts and exp.left_out != "nothing":
             return "facts left out of a store"
+        if exp.facts and exp.leaked:
+            return "an exam leaked into a store"
     except LabError as error:
         return str(error)
     return ""

@@ -77,7 +77,11 @@ def _alarms(groups: Mapping[str, Alarms]) -> str:
         f"- {' and '.join(FAILURES[n].label for n in found)}, {'once' if times == 1 else f'{times} times'}: `{recipe}`\n"
         for (recipe, found), times in alike.items()
     ]
-    return _table(("healthy runs", "how many", "with a finding", "share"), rows) + ("\n" + "".join(listed) if listed else "")
+    fresh = (
+        f"\nFresh questions, without which a leaked exam cannot be told, were asked in {sum(a.fresh for a in groups.values())} of them.\n"
+    )
+    table = _table(("healthy runs", "how many", "with a finding", "share"), rows)
+    return table + fresh + ("\n" + "".join(listed) if listed else "")
 
 
 def _short(seen: Mapping[str, Sightings], groups: Mapping[str, Alarms]) -> str:

@@ -21,6 +21,7 @@ from labkit.failures.registry import (
 FACTS = ("recall", "reverse", "city")  # learnt at about the same pace, so that one far behind stands out
 PLAIN = (*FACTS, "element")
 SMALLEST, LARGER = "3.3k", "57k"
+LEAK = 0.5  # share of the questions that are the exam's
 LIARS = [name for name in LYING if "lies" in name]  # random noise is not inherited: it has no say in what is likeliest
 
 
@@ -89,6 +90,34 @@ def task_mismatch(seen: Evidence) -> str:
     (score, skill), (following, _), _ = _ranked(seen)
     if following > 0.2 and score < 0.4 * following:
         return f"{skill} stands at {score:.2f} where other facts are at {following:.2f} and more: its questions seem to be missing."
+    return ""
+
+
+def _unearned(seen: Evidence) -> float:
+    """How much better the last exam's held-out questions went than others like them; NaN where no others were asked."""
+    habits = seen.exam.habits
+    return habits.get("asked", math.nan) - habits.get("fresh", math.nan)
+
+
+@failure(
+    "benchmark_contamination",
+    "The exam is in the questions",
+    provoke=lambda exp: exp.but(leaked=max(exp.leaked, LEAK)),
+    cure=setting(leaked=0.0),
+    remedy="Take the exam's questions out of what the teacher is asked, and judge by questions that nobody has asked before.",
+    obstacle=needs_questions,
+    symptom=_unearned,
+    unit="points of 1 by which the exam's held-out questions go better than fresh ones of their kind",
+    procedure=(
+        "Write as many new questions of the skills that no training set should hold: does the student do as well on them?",
+        "Look for the exam's questions in the transfer set, reworded ones too.",
+    ),
+    cited="Mansurov et al. 2024 (Data Laundering), arXiv 2412.15255: distilled into a two-layer student, a benchmark without its reasoning",
+)
+def benchmark_contamination(seen: Evidence) -> str:
+    if _unearned(seen) > 0.18:
+        asked, fresh = (seen.exam.habits[name] for name in ("asked", "fresh"))
+        return f"{asked:.0%} of the exam's held-out questions are answered right, and {fresh:.0%} of others like them: it knew the exam."
     return ""
 
 

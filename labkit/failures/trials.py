@@ -43,10 +43,12 @@ class Sightings(NamedTuple):
 
 
 class Alarms(NamedTuple):
-    """Of unseen runs that have no failure: how many there are, and the false findings of those that were given any."""
+    """Of unseen runs that have no failure: how many there are, the false findings of those that were given any, and how many were asked
+    fresh questions, without which a leaked exam cannot be told."""
 
     runs: int
     false: Sequence[tuple[Experiment, Sequence[str]]]
+    fresh: int = 0
 
 
 def pair(name: str) -> Pair:
@@ -87,7 +89,12 @@ def alarms() -> tuple[Alarms, Alarms]:
         if recipe.key not in seen and record.evaluations and not any(entry.within(recipe) for entry in FAILURES.values()):
             groups[not any(isinstance(event, ev.Inspected) for event in record.events)].append(record)
     with_looks, without = (
-        Alarms(len(runs), [(r.experiment, [d.failure for d in found]) for r in runs if (found := diagnose(r))]) for runs in groups
+        Alarms(
+            len(runs),
+            [(r.experiment, [d.failure for d in found]) for r in runs if (found := diagnose(r))],
+            sum("fresh" in r.evaluations[-1].habits for r in runs),
+        )
+        for runs in groups
     )
     return with_looks, without
 

@@ -75,6 +75,10 @@ def _fidelity(name: str, exam: int = -1) -> Callable[[Evidence], float]:
     return lambda seen: seen.exams[exam].fidelity.get(name, math.nan)
 
 
+def _habit(name: str) -> Callable[[Evidence], float]:
+    return lambda seen: seen.exam.habits.get(name, math.nan)
+
+
 def _skill(name: str) -> Callable[[Evidence], float]:
     return lambda seen: seen.exam.skills.get(name, math.nan)
 
@@ -115,8 +119,8 @@ PROBES = {
             "What does the student say, and does it stop?",
             ("unended",),
             (
-                Measure("answers without an end", lambda seen: seen.exam.habits.get("unended", math.nan), ".0%"),
-                Measure("mean probability of its own answers", lambda seen: seen.exam.habits.get("confidence", math.nan)),
+                Measure("answers without an end", _habit("unended"), ".0%"),
+                Measure("mean probability of its own answers", _habit("confidence")),
             ),
             samples=True,
         ),
@@ -135,8 +139,12 @@ PROBES = {
             "skill by skill",
             5,
             "Is all of it weak, or one thing?",
-            ("skills",),
-            tuple(Measure(name.replace("_", "-"), _skill(name)) for name in SKILLS),
+            ("skills", "asked", "fresh"),
+            (
+                *(Measure(name.replace("_", "-"), _skill(name)) for name in SKILLS),
+                Measure("mean of add, chain and other skills held out, on the exam's questions", _habit("asked")),
+                Measure("the same on as many questions that no exam had asked", _habit("fresh")),
+            ),
         ),
         Probe(
             "teacher examined",
