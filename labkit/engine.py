@@ -318,6 +318,7 @@ class Run(Iterator[ev.Event]):
         model = models.student(recipe.student)
         if recipe.adapter:
             adapters.add(model, recipe.adapter, recipe.seed)
+        assert weights is not None
         model.load_state_dict(weights, strict=False)  # the head is the embedding
         return model.to(device).eval().requires_grad_(False)
 
@@ -384,7 +385,7 @@ def earlier(exp: Experiment) -> list[Experiment]:
         return [assistant_recipe(exp)]
     if exp.assistant != "none":
         raise LabError(
-            f"assistant={exp.assistant!r} and {chain} each put another student in the teacher's place: set assistant='none' or generations=1."
+            f"assistant={exp.assistant!r} and {chain} both put a student in the teacher's place: set assistant='none' or generations=1."
         )
     if exp.architecture != "llama" or exp.vocabulary != "atlas":
         what, fix = (
