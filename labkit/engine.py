@@ -12,7 +12,7 @@ import copy
 import math
 import platform
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,7 @@ class Run(Iterator[ev.Event]):
         comparison(exp)  # refused before anything is loaded, not at the first step
         _possible(exp, how.features)
         refuse(exp)
+        before = earlier(exp)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
         world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods)
         teacher = None if exp.teacher == "none" else _on(accelerator.device, models.teacher(exp.teacher))
@@ -134,7 +135,7 @@ class Run(Iterator[ev.Event]):
             copy_layers(student, teacher)
         if exp.adapter:
             adapters.add(student, exp.adapter, exp.seed)
-        source = self._assistant(accelerator.device) if exp.assistant != "none" else teacher
+        source = self._successor(before, accelerator.device) if before else teacher
         pool = Signals(source, unlabelled(exp, world)) if how.needs_signal and source is not None else None
         crossed = Crossed(pool, exp.vocabulary, exp.across) if pool and exp.vocabulary != "atlas" else None
         insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
@@ -301,21 +302,23 @@ class Run(Iterator[ev.Event]):
                 if "lora_" not in name:  # an adapter begins as no change at all
                     parameter.copy_(kept[name.replace(".base_layer", "")])
 
-    def _assistant(self, device: torch.device) -> LlamaForCausalLM:
-        """The student that stands between teacher and student: distilled once for a recipe, by this same loop, and kept
-        (Mirzadeh et al. 2019, arXiv 1902.03393). Raises `LabError` where there is no teacher to distil it from."""
-        exp, how = self.experiment, method(self.experiment.method)
-        if exp.teacher == "none" or not (how.needs_signal or how.text):
-            what = f"teacher={exp.teacher!r} and method={exp.method!r}"
-            raise LabError(f"an assistant stands between a teacher and a student that hears it: with {what} leave assistant='none'.")
-        recipe = assistant_recipe(exp)
-        work, weights = self._trained(recipe, made_here("assistants") / f"{recipe.key}.safetensors", "assistant"), None
-        while weights is None:
-            try:
-                next(work)  # what it tells comes before the run has started, so there is nobody to tell
-            except StopIteration as trained:
-                weights = trained.value
-        model = models.student(exp.assistant)
+    def _successor(self, before: Sequence[Experiment], device: torch.device) -> LlamaForCausalLM:
+        """Who answers the questions in the teacher's place: the student that the last of these recipes ends with, each of them run once,
+        by this same loop, and kept (an assistant: Mirzadeh et al. 2019, arXiv 1902.03393)."""
+        for recipe in before:
+            path = made_here("assistants") / f"{recipe.key}.safetensors"
+            work, weights = self._trained(recipe, path, "assistant" if self.experiment.assistant != "none" else "student before"), None
+            while weights is None:
+                try:
+                    next(work)  # what it tells comes before the run has started, so there is nobody to tell
+                except StopIteration as trained:
+                    weights = trained.value
+            if self._stopping:
+                break
+        model = models.student(recipe.student)
+        if recipe.adapter:
+            adapters.add(model, recipe.adapter, recipe.seed)
+        assert weights is not None
         model.load_state_dict(weights, strict=False)  # the head is the embedding
         return model.to(device).eval().requires_grad_(False)
 
@@ -365,6 +368,34 @@ def warm_recipe(experiment: Experiment, seed: int) -> Experiment:
     return experiment.baseline().but(
         seed=seed, start="random", gold=WARM_GOLD, steps=WARM_STEPS, teacher="none", gold_noise=0.0, falsehoods=0.0, facts=0
     )
+
+
+def earlier(exp: Experiment) -> list[Experiment]:
+    """The runs that come before this one, in order, the last of which teaches it: the assistant's, or the generations'; mostly none.
+
+    Raises `LabError` where nobody could stand between a teacher and a student that hears it.
+    """
+    if exp.assistant == "none" and exp.generations == 1:
+        return []
+    how, chain = method(exp.method), f"generations={exp.generations}"
+    asked, none = ("an assistant", "assistant='none'") if exp.assistant != "none" else (chain, "generations=1")
+    if exp.teacher == "none" or not (how.needs_signal or how.text):
+        what = f"teacher={exp.teacher!r} and method={exp.method!r}"
+        raise LabError(f"{asked} stands between a teacher and a student that hears it: with {what} leave {none}.")
+    if exp.generations == 1:
+        return [assistant_recipe(exp)]
+    if exp.assistant != "none":
+        raise LabError(
+            f"assistant={exp.assistant!r} and {chain} both put a student in the teacher's place: set assistant='none' or generations=1."
+        )
+    if exp.architecture != "llama" or exp.vocabulary != "atlas":
+        what, fix = (
+            (f"vocabulary={exp.vocabulary!r}", "vocabulary='atlas'")
+            if exp.vocabulary != "atlas"
+            else (f"architecture={exp.architecture!r}", "architecture='llama'")
+        )
+        raise LabError(f"{chain} lets a student answer for the next as its teacher would, and this one has {what}: set {fix}.")
+    return [exp.but(generations=n) for n in range(1, exp.generations)]
 
 
 def assistant_recipe(experiment: Experiment) -> Experiment:

@@ -263,6 +263,15 @@ class Experiment:
         low=0.0,
         high=1.0,
     )
+    generations: int = knob(
+        1,
+        "Generations",
+        "How many students in a row: the first learns from the teacher, and each next one, of the same recipe, from the one before it; "
+        "the last is looked at.",
+        unit="generations",
+        low=1,
+        high=8,
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

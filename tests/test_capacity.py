@@ -1,4 +1,4 @@
-"""Stores of facts, the bits of them a model holds, and assistants between teacher and student."""
+"""Stores of facts, the bits of them a model holds, and who may stand between teacher and student."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labkit import models, signals, tensors
 from labkit.atlas import ONE_ANSWER, Atlas, ask_about
 from labkit.batches import Feed, unlabelled
 from labkit.capacity import held, information, knee, per_parameter
-from labkit.engine import Run, assistant_recipe
+from labkit.engine import Run, assistant_recipe, earlier
 from labkit.errors import LabError
 from labkit.experiment import TUNED_RATE, Experiment
 from labkit.paths import made_here
@@ -160,7 +160,77 @@ def test_an_assistant_needs_somebody_on_either_side(small, changes):
         list(Run(TINY.but(**changes)))
 
 
+CHAIN = TINY.but(assistant="none", generations=3)
+
+
+def test_each_generation_is_taught_by_the_one_before_it_and_is_made_once(small):
+    record = Record(Run(CHAIN))
+    folder = made_here("assistants")
+    first, second = earlier(CHAIN)
+    assert (first, second) == (CHAIN.but(generations=1), CHAIN.but(generations=2))
+    assert {path.stem for path in folder.iterdir()} == {first.key, second.key}
+    made = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    for recipe in (first, second):
+        alone = Run(recipe)
+        list(alone)
+        kept, _ = tensors.load(folder / f"{recipe.key}.safetensors")
+        for name, parameter in alone.student.named_parameters():
+            assert torch.equal(kept[name], parameter)
+        pool = signals.Signals(alone.student.eval(), unlabelled(CHAIN, Atlas(CHAIN.scale)))
+        assert pool.folder.is_dir(), "its answers were cached under its own weights"
+    again = Record(Run(CHAIN))
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == made
+    assert [s.values["loss"] for s in again.steps] == [s.values["loss"] for s in record.steps]
+    assert record.references["teacher"].recipe == TEACHER, "it is still measured against the teacher"
+
+
+def test_a_chain_that_was_cut_off_makes_only_what_is_missing(small):
+    list(Run(CHAIN))
+    first, second = (made_here("assistants") / f"{recipe.key}.safetensors" for recipe in earlier(CHAIN))
+    kept, whole = first.stat().st_mtime_ns, second.read_bytes()
+    second.unlink()
+    list(Run(CHAIN))
+    assert first.stat().st_mtime_ns == kept
+    assert second.read_bytes() == whole
+
+
+def test_a_chain_that_is_stopped_keeps_no_half_trained_student(small):
+    run = Run(CHAIN)
+    run.stop()
+    assert Record(run).finished.reason == "stopped"
+    assert not list(made_here("assistants").glob("*"))
+
+
+@pytest.mark.parametrize("changes", [{"adapter": 2}, {"method": "sequence"}, {"method": "relations"}])
+def test_other_recipes_have_generations_too(small, changes):
+    recipe = CHAIN.but(generations=2, steps=2, **changes)
+    assert Record(Run(recipe)).complete
+    assert [path.stem for path in made_here("assistants").iterdir()] == [recipe.but(generations=1).key]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"method": "gold"}, "method='gold' leave generations=1"),
+        ({"method": "mutual", "teacher": "none"}, "teacher='none' and method='mutual' leave generations=1"),
+        ({"assistant": "22k"}, "assistant='22k' and generations=3 .* set assistant='none' or generations=1"),
+        ({"architecture": "gpt2"}, "architecture='gpt2': set architecture='llama'"),
+        ({"vocabulary": "other"}, "vocabulary='other': set vocabulary='atlas'"),
+    ],
+)
+def test_generations_are_refused_where_no_student_can_answer_for_the_next(small, changes, words):
+    with pytest.raises(LabError, match=words):
+        list(Run(CHAIN.but(**changes)))
+    assert not list(made_here("assistants").glob("*"))
+
+
+@pytest.mark.parametrize("many", [0, 9, 1.5])
+def test_generations_are_a_few(many):
+    with pytest.raises(LabError, match="generations"):
+        Experiment(generations=many)
+
+
 def test_new_knobs_leave_old_keys_alone():
-    assert Experiment(facts=0, assistant="none").key == Experiment().key
-    assert len({Experiment().key, Experiment(facts=10).key, Experiment(assistant="57k").key}) == 3
+    assert Experiment(facts=0, assistant="none", generations=1).key == Experiment().key
+    assert len({Experiment(**new).key for new in ({}, {"facts": 10}, {"assistant": "57k"}, {"generations": 2})}) == 4
     assert Experiment(facts=10).baseline().facts == 10

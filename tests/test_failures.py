@@ -24,7 +24,7 @@ from labkit import events as ev
 from labkit.atlas import HELD_OUT_SKILLS, Atlas
 from labkit.batches import unlabelled
 from labkit.crossing import refuse
-from labkit.engine import Run, _possible
+from labkit.engine import Run, _possible, earlier
 from labkit.errors import LabError
 from labkit.evidence import Evidence
 from labkit.experiment import FAULTS, KNOBS, Experiment
@@ -154,6 +154,7 @@ LIVE_READINGS: dict[str, Callable[[Evidence], float] | None] = {
     "wrong_temperature": lambda seen: seen.read("target") - seen.read("entropy"),
     "reverse_kl_collapse": lambda seen: abs(seen.read("scale") - 1),
     "online_cost": FAILURES["online_cost"].symptom,
+    "recursive_self_distillation": lambda seen: seen.read("entropy"),
     "low_diversity": lambda seen: seen.exposures,
     "tokenizer_mismatch": lambda seen: -seen.read("aimed"),
     "benchmark_contamination": lambda seen: seen.exposures,  # fewer different questions: the exam's come again and again
@@ -275,7 +276,7 @@ def test_every_failure_is_seen_live():
 MATTER = (  # fields that decide what can be provoked
     *("method", "teacher", "vocabulary", "across", "faults", "divergence", "top_k", "tail", "temperature", "mix", "student", "start"),
     *("questions", "facts", "left_out", "adapter", "architecture", "on_policy", "online_from", "replay", "assistant", "learning_rate"),
-    "leaked",
+    *("leaked", "generations"),
 )
 
 
@@ -304,6 +305,7 @@ def trouble(exp: Experiment) -> str:
         comparison(exp)
         _possible(exp, how.features)
         refuse(exp)
+        earlier(exp)
         if (how.needs_signal or how.text) and exp.teacher == "none":
             return "no teacher"
         if exp.facts and exp.left_out != "nothing":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from labkit.evidence import Evidence
 from labkit.experiment import Experiment
-from labkit.failures.registry import failure, kl, needs_questions, needs_soft_labels, setting
+from labkit.failures.registry import failure, kl, needs_a_teacher, needs_questions, needs_soft_labels, setting
 
-HOT, FEW = 4.0, 256  # a temperature, and a number of questions, with which it is sure to go wrong
+HOT, FEW, MANY = 4.0, 256, 3  # a temperature, and numbers of questions and of generations, with which it is sure to go wrong
+SOFTER = 5.0  # times as much entropy as the teacher has; sound signals have up to 2.3
 
 
 def _no_draws(exp: Experiment) -> str:
@@ -14,6 +17,23 @@ def _no_draws(exp: Experiment) -> str:
     if exp.top_k and exp.tail == "sampled":
         return "tail='sampled' estimates forward KL alone; set top_k=0, or tail='bucket'."
     return needs_soft_labels(exp)
+
+
+def _teaches_next(exp: Experiment) -> str:
+    """What keeps a student from answering the next one's questions in its teacher's place."""
+    if exp.assistant != "none":
+        return "an assistant stands in the teacher's place already; set assistant='none'."
+    if exp.vocabulary != "atlas":
+        return "a student with another vocabulary cannot answer in its teacher's tokens; set vocabulary='atlas'."
+    if exp.architecture != "llama":
+        return "only a Llama can take its teacher's place; set architecture='llama'."
+    return needs_a_teacher(exp)
+
+
+def _softness(seen: Evidence) -> float:
+    """Entropy of the signal, as a multiple of the teacher's own on the exam; text a student wrote itself says nothing of its teacher."""
+    own = seen.exam.fidelity.get("teacher_entropy", math.nan)
+    return math.nan if seen.on_policy else seen.average("entropy") / max(1e-9, own)
 
 
 @failure(
@@ -87,6 +107,31 @@ def reverse_kl_collapse(seen: Evidence) -> str:
 
 
 @failure(
+    "recursive_self_distillation",
+    "A student taught by its own kind",
+    provoke=lambda exp: exp.but(generations=max(exp.generations, MANY)),
+    cure=setting(generations=1),
+    remedy="Let every student learn from the teacher itself, and check whose weights answer the questions.",
+    obstacle=_teaches_next,
+    symptom=kl,
+    unit="KL to the teacher on the exam, nats a token",
+    procedure=(
+        "Examine the teacher that was ordered: how much entropy has it a token?",
+        "Compare with the entropy of the signal, as it is, before any temperature: is it many times as much?",
+        "Is the KL to the signal near 0 while the KL to the teacher is not?",
+    ),
+    cited="Shumailov et al. 2023, arXiv 2305.17493: models that learn from what models before them wrote forget more with each generation",
+)
+def recursive_self_distillation(seen: Evidence) -> str:
+    if _softness(seen) > SOFTER:  # each student adds the doubt it was left with
+        return (
+            f"the signal has {_softness(seen):.0f} times the entropy of the teacher that is examined; KL is {seen.mean('kl'):.2f} to the "
+            f"signal and {kl(seen):.2f} to that teacher: somebody who knows less answers in its place."
+        )
+    return ""
+
+
+@failure(
     "low_diversity",
     "Too few different questions",
     provoke=lambda exp: exp.but(questions=min(exp.questions, FEW)),
@@ -100,6 +145,7 @@ def reverse_kl_collapse(seen: Evidence) -> str:
 )
 def low_diversity(seen: Evidence) -> str:
     told, exam = seen.mean("kl"), kl(seen)
-    if exam > 4 * told and exam - told > 1.0 and seen.read("hits") > 0.5:
+    own = not _softness(seen) > SOFTER  # else the two KLs are to two teachers
+    if own and exam > 4 * told and exam - told > 1.0 and seen.read("hits") > 0.5:
         return f"KL is {told:.2f} on what it trains on and {exam:.2f} on the exam; each question was seen {seen.exposures:.0f} times."
     return ""

@@ -140,7 +140,7 @@ def _invented(number: int) -> Experiment:
             made = provoke(meant, *names)
         except LabError:
             continue
-        if sorted(truth(made)) == sorted(names):
+        if sorted(truth(made)) == sorted(names) and made.generations == 1:  # the students before it are kept, which would tell
             return made
     return meant
 
