@@ -51,7 +51,6 @@ OTHER = {
     "across": "chunks",
     "architecture": "gpt2",
     "online_from": 0.5,
-    "leaked": 0.5,
 }
 EVERY = tuple(dict.fromkeys(name for lesson in LESSONS.values() for name in lesson.controls))
 

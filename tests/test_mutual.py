@@ -56,7 +56,7 @@ def test_both_are_trained_and_the_student_s_numbers_are_told():
 def test_the_peer_is_trained_too(monkeypatch: pytest.MonkeyPatch):
     made = {}
     real = models.student
-    monkeypatch.setattr(models, "student", lambda size, seed=0, *own: made.setdefault(seed, real(size, seed, *own)))
+    monkeypatch.setattr(models, "student", lambda size, seed=0, **own: made.setdefault(seed, real(size, seed, **own)))
     list(Run(TINY))
     assert set(made) == {0, PEER}
     for seed, model in made.items():
