@@ -94,6 +94,7 @@ class Run(Iterator[ev.Event]):
                     raise unknown("knob", name, self.knobs)
                 raise LabError(f"{name} cannot change during a run: stop it, set {name}={value!r}, and run again.")
             changes[name] = check(name, value)
+        refuse(self.experiment.but(**{**self.knobs, **changes}))  # a fault may contradict the vocabulary
         self.knobs = {**self.knobs, **changes}
 
     def stop(self) -> None:
@@ -382,9 +383,7 @@ def earlier(exp: Experiment) -> list[Experiment]:
     if exp.teacher == "none" or not (how.needs_signal or how.text):
         what = f"teacher={exp.teacher!r} and method={exp.method!r}"
         raise LabError(f"{asked} stands between a teacher and a student that hears it: with {what} leave {none}.")
-    if exp.generations == 1:
-        return [assistant_recipe(exp)]
-    if exp.assistant != "none":
+    if exp.generations > 1 and exp.assistant != "none":
         raise LabError(
             f"assistant={exp.assistant!r} and {chain} both put a student in the teacher's place: set assistant='none' or generations=1."
         )
@@ -394,7 +393,9 @@ def earlier(exp: Experiment) -> list[Experiment]:
             if exp.vocabulary != "atlas"
             else (f"architecture={exp.architecture!r}", "architecture='llama'")
         )
-        raise LabError(f"{chain} lets a student answer for the next as its teacher would, and this one has {what}: set {fix}.")
+        raise LabError(f"{asked} lets a student answer for the next as its teacher would, and this one has {what}: set {fix}.")
+    if exp.generations == 1:
+        return [assistant_recipe(exp)]
     return [exp.but(generations=n) for n in range(1, exp.generations)]
 
 

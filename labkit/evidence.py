@@ -45,7 +45,7 @@ class Evidence:
     @property
     def on_policy(self) -> bool:
         """Whether the student wrote some of the text itself, so that the teacher's first choice need not be what stands there."""
-        return self.cost.get("student_written_tokens", 0) > 0
+        return self.cost.get("student_written_tokens", 0) > 0 or any(look.get("own") for look in self.looks)
 
     def average(self, name: str) -> float:
         """Mean of a number over all looks at a batch; NaN if there was none."""

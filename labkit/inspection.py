@@ -29,13 +29,14 @@ def inspect(parts: Parts, compare: Compare, drawn: Drawn, temperature: float, fa
     stands there in the student's row).
     """
     rows = list(range(len(drawn.prompts)))
-    batch = read(parts, drawn, rows, faults)
+    batch = read(parts, drawn, rows, faults)  # own: the share of the answers that the student wrote
     prompts, strays = faults.strays(drawn.prompts, drawn.answers)
     count, extra = len(batch.labels_N), sum(map(len, strays))
     behind = sum(len(stray) for prompt, stray in zip(prompts, strays, strict=True) if prompt[-1] == EOS and len(prompt) > 1)
     found = {
         "scored": (count + extra) / sum(map(len, drawn.answers)),
         "after_end": behind / (count + extra),
+        "own": drawn.own / len(drawn.prompts),
         "ends": _share(int((batch.labels_N == EOS).sum()), sum(row[-1] == EOS for row in drawn.answers)),
     }
     if batch.aligned is not None:

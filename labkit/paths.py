@@ -51,7 +51,7 @@ def _version(data: Path) -> str:
     """A hash of the checksums of tables, tokenizer and teachers: runs on other data are other runs."""
     digest = hashlib.blake2b(str(OUTCOMES).encode(), digest_size=6)
     for manifest in sorted(data.glob("*/**/manifest.json")):
-        if manifest.relative_to(data).parts[0] in ("atlas", "tokenizers", "teachers"):  # what a run depends on
+        if manifest.relative_to(data).parts[0] in ("atlas", "tokenizers", "vocabularies", "teachers", "adapters"):  # what a run depends on
             try:
                 entries = json.loads(manifest.read_text(encoding="utf-8")).items()
                 sums = {name: entry["sha256"] for name, entry in entries if "sha256" in entry and not name.endswith(".md")}
@@ -113,12 +113,14 @@ def rows_of(path: Path) -> tuple[list[dict[str, Any]], int]:
             lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         return [], 0
+    except OSError:
+        return [], 1  # whatever it is, it cannot be read
     rows: list[dict[str, Any]] = []
     unreadable = 0
     for line in filter(str.strip, lines):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if isinstance(row, dict):
             rows.append(row)

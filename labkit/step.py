@@ -103,7 +103,8 @@ def read(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Batch:
     if parts.crossed is not None:
         soft = bool(own) and parts.method.name == "output"
         aligned = parts.crossed.aligned([drawn.pool_rows[i] for i in own], parts.live) if soft else None
-        return Batch(logits, labels, gold, None, aligned=aligned)
+        batch = Batch(logits, labels, gold, None, aligned=aligned)
+        return _without_ends(batch) if faults.endless else batch
     teacher = None
     if pool is not None and own:
         states = faults.states(_teacher_states(pool, drawn, own, parts.live))

@@ -19,7 +19,11 @@ from labkit.failures.registry import (
 
 
 def _only_soft(exp: Experiment) -> str:
-    return "the gold labels still teach the student; set the gold mix to 0." if exp.mix else needs_soft_labels(exp)
+    if exp.mix:
+        return "the gold labels still teach the student; set the gold mix to 0."
+    if exp.method in ("hidden", "similarity", "relations"):
+        return "the teacher's insides still teach the student; choose method='output'."
+    return needs_soft_labels(exp)
 
 
 def _reads_ends(exp: Experiment) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from labkit.atlas import SKILLS
 from labkit.evidence import Evidence
 from labkit.experiment import LYING, TUNED_RATE, Experiment
 from labkit.failures.registry import (
@@ -73,8 +72,8 @@ def online_cost(seen: Evidence) -> str:
 
 @failure(
     "task_mismatch",
-    "A skill missing from the questions",
-    provoke=lambda exp: exp.but(left_out=exp.left_out if exp.left_out in SKILLS else "city"),
+    "A fact skill missing from the questions",
+    provoke=lambda exp: exp.but(left_out=exp.left_out if exp.left_out in FACTS else "city"),
     cure=setting(left_out="nothing"),
     remedy="Ask the teacher about what the student will be asked; a loss cannot cover what the questions do not.",
     obstacle=needs_questions,
@@ -189,6 +188,8 @@ def _crosses(exp: Experiment) -> str:
         return "a gold mix of 1 leaves the soft labels without weight; set it below 1."
     if exp.method != "output":
         return f"method={exp.method!r} does not send soft labels across vocabularies; choose method='output'."
+    if exp.generations > 1 or exp.assistant != "none":
+        return "a student that answers for the next needs its teacher's tokens; set generations=1 and assistant='none'."
     if exp.start == "copied":
         return "start='copied' copies an embedding of the teacher's tokens; set start='random'."
     if exp.divergence == "logit_mse":

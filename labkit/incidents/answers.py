@@ -60,13 +60,21 @@ def answers() -> tuple[list[Answer], int]:
     found: dict[str, Answer] = {}
     for row in rows:
         try:
-            lists = {name: tuple(map(str, row[name])) for name in ("truth", "named", "detectors", "probes")}
+            lists = {name: _texts(row[name]) for name in ("truth", "named", "detectors", "probes")}
             numbers = {name: int(row[name]) for name in ("minutes", "cures", "cured")}
             answer = Answer(str(row["case"]), **lists, **numbers, made=str(row["made"]))  # type: ignore[arg-type]
+            if not 0 <= answer.cured <= answer.cures <= 2 or not 0 <= answer.minutes <= 1_000:
+                raise ValueError("no such answer could be given")
             found.setdefault(answer.case, answer)
-        except (TypeError, KeyError, ValueError):
+        except (TypeError, KeyError, ValueError, OverflowError):
             unreadable += 1
     return list(found.values()), unreadable
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError("a list of texts is wanted")
+    return tuple(map(str, values))
 
 
 def ledger() -> Path:

@@ -236,6 +236,8 @@ def _named(faults: Sequence[str]) -> tuple[str, ...]:
     said = [f for fault in faults for f in (fault if isinstance(fault, list | tuple | set) else [fault])]
     if not said:
         raise LabError(f'name one or two failures, or say room.name("{NO_FAULT}"): labkit.catalogue("failures") lists them.')
+    if strange := [f for f in said if not isinstance(f, str)]:
+        raise LabError(f"{strange[0]!r} is no name of a failure: give a text, as in room.name({NO_FAULT!r}). Nothing has been counted.")
     nothing = [f for f in said if str(f).strip().casefold().replace("_", " ") in (NO_FAULT, "none", "healthy")]
     if nothing and len(nothing) < len(said):
         raise LabError(f"{NO_FAULT!r} and a failure contradict each other: name one or the other.")

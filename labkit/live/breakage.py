@@ -31,6 +31,7 @@ class Breakage:
     ) -> None:
         self._controls, self._turned, self._running, self._record = controls, turned, running, record
         self._setting = False
+        self._changed: dict[str, dict[str, tuple[object, object]]] = {}  # by failure: what its toggle moved, from where and to where
         layout = {"width": "100%", "height": "auto", "min_width": "0"}
         self.toggles = {name: widgets.ToggleButton(description=entry.label, layout=layout) for name, entry in FAILURES.items()}
         for name, toggle in self.toggles.items():
@@ -78,16 +79,23 @@ class Breakage:
             self._follow(before)
             self._say(html.escape(str(error)))
             return
+        if not on:
+            after = self._given_back(name, before, after)
         self._controls.experiment = after
-        cold = []
-        for field in KNOBS:
-            if getattr(before, field) != getattr(after, field):
-                if KNOBS[field].knob.hot:
-                    self._turned(field, getattr(after, field))
-                elif self._running():
-                    cold.append(KNOBS[field].knob.label.lower())
+        moved = [field for field in KNOBS if getattr(before, field) != getattr(after, field)]
+        if on:
+            self._changed[name] = {field: (getattr(before, field), getattr(after, field)) for field in moved}
+        cold = [KNOBS[field].knob.label.lower() for field in moved if not KNOBS[field].knob.hot and self._running()]
+        for field in moved if not cold else ():  # half of a failure would be another one
+            self._turned(field, getattr(after, field))
         later = f"<p>{', '.join(cold).capitalize()} cannot change during a run: press Run to begin again with it.</p>" if cold else ""
         self._say((_told(entry) if on else f"<p>Cured: {html.escape(entry.remedy)}</p>") + later)
+
+    def _given_back(self, name: str, before: Experiment, cured: Experiment) -> Experiment:
+        """The cured recipe, with what the toggle had moved back where it was, if that is still where it was moved to."""
+        moved = self._changed.pop(name, {})
+        back = {field: old for field, (old, new) in moved.items() if field != "faults" and getattr(before, field) == new}
+        return cured.but(**back)
 
     def _follow(self, experiment: Experiment) -> None:
         """Show which failures a recipe has, and which it cannot have."""
@@ -96,8 +104,8 @@ class Breakage:
             for name, toggle in self.toggles.items():
                 entry = FAILURES[name]
                 reason = entry.obstacle(experiment)
-                toggle.value = entry.within(experiment)
-                toggle.disabled = bool(reason)
+                toggle.value = entry.within(experiment) or name in experiment.faults.split("+")
+                toggle.disabled = bool(reason) and not toggle.value  # what is on can be switched off
                 toggle.tooltip = f"Not here: {reason}" if reason else f"{entry.label}. Watch: {entry.unit}."
         finally:
             self._setting = False
