@@ -19,7 +19,7 @@ from transformers import LlamaForCausalLM
 
 from labkit.atlas import Atlas, Question
 from labkit.errors import LabError
-from labkit.models import answer_states, pad, parameters, tokenizer
+from labkit.models import answer_states, pad, parameters, tokenizer_of
 
 ROWS = 512  # read at a time
 
@@ -39,7 +39,8 @@ def held(model: LlamaForCausalLM, world: Atlas, questions: Sequence[Question]) -
     """What a model holds of the labels (`gold`) of these questions, whether they are true or planted. Raises `LabError` for none."""
     if not questions:
         raise LabError("there are no facts to hold: give at least one question, as in world.store(100).")
-    prompts, answers = tokenizer().prompts([q.text for q in questions]), tokenizer().answers([q.gold for q in questions])
+    own = tokenizer_of(model)
+    prompts, answers = own.prompts([q.text for q in questions]), own.answers([q.gold for q in questions])
     order = sorted(range(len(questions)), key=lambda i: len(prompts[i]) + len(answers[i]))
     nats, right = 0.0, 0
     for start in range(0, len(order), ROWS):

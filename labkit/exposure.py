@@ -19,7 +19,7 @@ from labkit.architectures import LanguageModel
 from labkit.atlas import Question
 from labkit.errors import LabError
 from labkit.evaluate import whole_world
-from labkit.models import answer_states, pad, tokenizer, write
+from labkit.models import answer_states, pad, tokenizer, tokenizer_of, write
 
 
 class AtPosition(NamedTuple):
@@ -34,7 +34,12 @@ class AtPosition(NamedTuple):
 
 
 def exposure(teacher: LanguageModel, student: LanguageModel, questions: Sequence[Question], seed: int = 0) -> list[AtPosition]:
-    """Both write one answer to every question, sampled at temperature 1, and are compared at each position of either."""
+    """Both write one answer to every question, sampled at temperature 1, and are compared at each position of either. Raises `LabError` for
+    models that cut text into different tokens."""
+    if tokenizer_of(teacher) is not tokenizer_of(student):
+        raise LabError(
+            "these two models cut text into different tokens, so there is no KL by position: take a student with vocabulary='atlas'."
+        )
     prompts = tokenizer().prompts([q.text for q in questions])
     sides = []
     for writer in (teacher, student):

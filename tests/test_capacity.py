@@ -112,6 +112,12 @@ def test_the_knee_is_where_a_store_is_no_longer_held():
             knee(stores, share)
 
 
+def test_a_student_is_asked_in_its_own_tokens():
+    world = Atlas("whole")
+    found = held(models.student("7k", vocabulary="bytes"), world, world.store(16))
+    assert found.asked > 0 > found.bits, "a fresh student is surer of nothing, and says so byte by byte"
+
+
 def test_training_puts_bits_in_and_no_facts_are_refused():
     world, exp = Atlas("half"), Experiment(student="22k", method="gold", teacher="none", facts=16, batch=16, steps=60, learning_rate=3e-2)
     before = held(models.student("22k"), world, world.store(16))

@@ -139,3 +139,9 @@ def test_wrong_answers_are_named(name: str):
     assert not found.ok
     assert found.misconception == name
     assert len(found.reason) > 20
+
+
+def test_models_with_other_tokens_are_not_compared_by_position():
+    own, other = models.student("22k"), models.student("22k", vocabulary="bytes")
+    with pytest.raises(LabError, match="vocabulary='atlas'"):
+        exposure(own, other, Atlas("half").exam(1)[:2])
