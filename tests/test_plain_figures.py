@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from test_figures import Strokes
 from labkit import figures
 from labkit.errors import LabError
 from labkit.figures import Cell, Interval, Line, pens, plain
+from labkit.figures.scales import even_ticks
 
 ROWS = [Interval("output", 0.53, 0.49, 0.57), Interval("online", -0.2, role="teacher", note="100 steps")]
 LINES = {"right": Line([(0.5, 1.0), (2.0, 0.25)], "teacher"), "different": Line([(0.5, 0.125), (2.0, 0.75)], dash="dash")}
@@ -101,3 +103,16 @@ def test_nothing_to_draw_is_said():
 def test_bad_input_is_told(call, words: str):
     with pytest.raises(LabError, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 0.967298), (-3.39, 8.0), (0.0, 1e-9), (0.0, 1.0), (-0.2, -0.1), (0.0, 4_321.0), (2.0, 2.0)]
+)
+def test_ticks_are_round_and_hold_everything(low, high):
+    found = even_ticks(low, high)
+    assert found[0] <= low + 1e-12
+    assert found[-1] >= high - 1e-12
+    assert 2 <= len(found) <= 7 or low == high
+    steps = [b - a for a, b in itertools.pairwise(found)]
+    assert all(step == pytest.approx(steps[0], rel=1e-3) for step in steps)
+    assert all(f"{step:.3e}"[0] in "125" for step in steps)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from labkit.errors import LabError, unknown
 from labkit.figures.pens import HAIR, INK, MUTED, PALETTE, PAPER, Pen, tint
-from labkit.figures.scales import apart, log_domain, number, short, spread, ticks
+from labkit.figures.scales import apart, even_ticks, log_domain, number, short, spread, ticks
 
 
 class Interval(NamedTuple):
@@ -142,13 +142,15 @@ def draw_lines(
     left, right = place(numbers[0]), place(numbers[-1])
     wide = (right - left) or 1.0
     low, high = log_domain(ys) if log else (min(0.0, *ys), max(1e-9, *ys))
+    rungs = ticks(low, high) if log else even_ticks(low, high)
+    low, high = (low, high) if log else (rungs[0], rungs[-1])
 
     def level(share: float) -> float:
         return low * (high / low) ** share if log else low + share * (high - low)
 
     pen.frame((left - 0.12 * wide, right + 0.36 * wide), (level(-0.2), level(1.1)), log=log)
     pen.title(title, note)
-    for tick in ticks(low, high) if log else [level(share) for share in (0, 0.25, 0.5, 0.75, 1)]:
+    for tick in rungs:
         pen.line([left, right], [tick, tick], HAIR, 0.8)
         pen.text(left, tick, number(tick), MUTED, "right", 8, dx=-6)
     even = [numbers[0] + (numbers[-1] - numbers[0]) * share for share in (0, 0.25, 0.5, 0.75, 1)]

@@ -43,6 +43,13 @@ def ticks(low: float, high: float) -> list[float]:
     return fine if len(fine) <= 8 else [t for t in fine if f"{t:e}"[0] == "1"]
 
 
+def even_ticks(low: float, high: float) -> list[float]:
+    """Round numbers, 1, 2 or 5 of some power of ten apart, from at or below the lowest to at or above the highest; at most seven."""
+    wide = (high - low) or 1.0
+    unit = next(m * 10.0**e for e in range(-12, 300) for m in (1, 2, 5) if wide <= 5 * m * 10.0**e)
+    return [round(i * unit, 12) for i in range(math.floor(low / unit + 1e-9), math.ceil(high / unit - 1e-9) + 1)]
+
+
 def step_ticks(longest: float) -> list[float]:
     rungs = [m * 10.0**e for e in range(8) for m in (1, 2, 5)]
     unit = next((r for r in rungs if longest / r <= 5), longest)
