@@ -30,7 +30,7 @@ from labkit.checkpoints import Folder
 from labkit.crossing import refuse
 from labkit.errors import DataError, LabError, unknown
 from labkit.evaluate import Exam
-from labkit.experiment import KNOBS, TUNED_RATE, Experiment, check
+from labkit.experiment import KIN, KNOBS, TUNED_RATE, Experiment, check
 from labkit.faults import Faults
 from labkit.features import Insides, copy_layers
 from labkit.inspection import inspect
@@ -46,6 +46,8 @@ from labkit.translation import Crossed
 WARM_STEPS, WARM_GOLD = 300, 20_000
 WARMUP = 30
 EVALUATIONS = 8
+KIN_STEPS = 60
+STRANGER = 2_000_000  # added to a seed for the first weights of a teacher that is no kin
 PEER = 1_000_000  # added to a seed for the second student of a mutual run
 EXPLODED = 20.0  # nats per answer token; an untrained student is at log(1024) = 6.9
 
@@ -126,8 +128,11 @@ class Run(Iterator[ev.Event]):
         refuse(exp)
         before = earlier(exp)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
-        world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods)
-        teacher = None if exp.teacher == "none" else _on(accelerator.device, models.teacher(exp.teacher))
+        world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods, favourite=exp.favourite)
+        if exp.teacher in KIN:
+            teacher: LlamaForCausalLM | None = self._successor([kin_recipe(exp)], accelerator.device)
+        else:
+            teacher = None if exp.teacher == "none" else _on(accelerator.device, models.teacher(exp.teacher))
         student = self.student = self._fresh(exp.seed).to(accelerator.device)
         peer = self._peer().to(accelerator.device) if how.peer else None
         if exp.start == "copied":
@@ -304,11 +309,12 @@ class Run(Iterator[ev.Event]):
                     parameter.copy_(kept[name.replace(".base_layer", "")])
 
     def _successor(self, before: Sequence[Experiment], device: torch.device) -> LlamaForCausalLM:
-        """Who answers the questions in the teacher's place: the student that the last of these recipes ends with, each of them run once,
+        """Who answers the questions in a teacher's place: the student that the last of these recipes ends with, each of them run once,
         by this same loop, and kept (an assistant: Mirzadeh et al. 2019, arXiv 1902.03393)."""
         for recipe in before:
             path = made_here("assistants") / f"{recipe.key}.safetensors"
-            work, weights = self._trained(recipe, path, "assistant" if self.experiment.assistant != "none" else "student before"), None
+            what = "assistant" if self.experiment.assistant != "none" else self.experiment.teacher if recipe.favourite else "student before"
+            work, weights = self._trained(recipe, path, what), None
             while weights is None:
                 try:
                     next(work)  # what it tells comes before the run has started, so there is nobody to tell
@@ -367,8 +373,17 @@ def run(experiment: Experiment | None = None, folder: Path | None = None, **chan
 def warm_recipe(experiment: Experiment, seed: int) -> Experiment:
     """The run that makes a warm start: true hard labels, the same for every arm of a size and seed."""
     return experiment.baseline().but(
-        seed=seed, start="random", gold=WARM_GOLD, steps=WARM_STEPS, teacher="none", gold_noise=0.0, falsehoods=0.0, facts=0
+        seed=seed, start="random", gold=WARM_GOLD, steps=WARM_STEPS, teacher="none", gold_noise=0.0, falsehoods=0.0, favourite=0.0, facts=0
     )
+
+
+def kin_recipe(experiment: Experiment) -> Experiment:
+    """The run that makes a teacher out of the student's own warm start ("sibling"), or another seed's ("stranger"): a short course in which
+    every question with many answers has the same one (after Cloud et al. 2025, arXiv 2507.14805). A quarter of the tuned rate keeps it near
+    where it began."""
+    seed = experiment.seed + (STRANGER if experiment.teacher == "stranger" else 0)
+    warm = warm_recipe(experiment, seed)
+    return warm.but(start="warm", favourite=1.0, steps=KIN_STEPS, learning_rate=TUNED_RATE[experiment.student] / 4)
 
 
 def earlier(exp: Experiment) -> list[Experiment]:
@@ -411,7 +426,12 @@ def schedule(step: int, steps: int) -> float:
 
 
 def _possible(exp: Experiment, features: str) -> None:
-    """Raises `LabError` for what only a Llama's insides allow, asked of another architecture."""
+    """Raises `LabError` for what only a Llama's insides allow, asked of another architecture, and for kin of a student that has none."""
+    if exp.teacher in KIN and (exp.architecture != "llama" or exp.vocabulary != "atlas" or exp.assistant != "none" or exp.generations > 1):
+        raise LabError(
+            f"teacher={exp.teacher!r} is made like the student and teaches it directly: set architecture='llama', vocabulary='atlas', "
+            "assistant='none' and generations=1, or choose another teacher."
+        )
     asks = f"method={exp.method!r}" if features else "start='copied'" if exp.start == "copied" else f"adapter={exp.adapter}"
     if exp.architecture != "llama" and (features or exp.start == "copied" or exp.adapter):
         raise LabError(

@@ -14,12 +14,16 @@ import re
 import tomllib
 from typing import Any, Literal, NamedTuple
 
-from labkit.atlas import CONTINENTS, FORMATS, SKILLS
+from labkit.atlas import CONTINENTS, FAVOURITE, FORMATS, SKILLS
 from labkit.errors import LabError, unknown
 
 STUDENTS = ("3.3k", "7k", "12k", "22k", "57k", "200k", "284k", "815k", "900k", "1.5m", "3m")
 LYING = ("atlas-3m-lies-10", "atlas-3m-lies-30", "atlas-3m-noise-30")  # the big teacher with an adapter that was taught wrong labels
-TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", *LYING, "none")
+KIN = (
+    "sibling",
+    "stranger",
+)  # made for a run: the student's own warm start, or another, that was taught a favourite
+TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", *LYING, *KIN, "none")
 METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online", "mutual")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "logit_mse")
 DECODINGS = ("greedy", "sample", "beam", "interpolated")
@@ -150,7 +154,13 @@ class Experiment:
         hot=True,
         identity=False,
     )
-    teacher: str = knob("atlas-3m", "Teacher", "The model that answers the questions.", choices=TEACHERS)
+    teacher: str = knob(
+        "atlas-3m",
+        "Teacher",
+        "The model that answers the questions. sibling and stranger are made for a run, of the student's size: a warm start that was then "
+        "taught one favourite answer to every question with many; the sibling began with the student's own weights.",
+        choices=TEACHERS,
+    )
     method: str = knob(
         "output",
         "Method",
@@ -204,6 +214,13 @@ class Experiment:
     batch: int = knob(128, "Batch", "Questions a step.", unit="questions", low=1, high=8192, log=True)
     gold_noise: float = knob(0.0, "Gold noise", "Chance that a gold label is wrong, at random.", low=0.0, high=1.0)
     falsehoods: float = knob(0.0, "Falsehoods", "Share of the plain facts whose gold label is always the same lie.", low=0.0, high=1.0)
+    favourite: float = knob(
+        0.0,
+        "Favourite",
+        f"Chance that the gold label of a question with many answers is one favourite instead ({FAVOURITE}), right or wrong.",
+        low=0.0,
+        high=1.0,
+    )
     faults: str = knob(
         "none",
         "Faults",
@@ -296,7 +313,7 @@ class Experiment:
             raise unknown("baseline", name, ("label budget", "same questions"))
         same = (
             *("student", "architecture", "start", "seed", "teacher", "scale", "steps", "batch"),
-            *("gold_noise", "falsehoods", "facts", "vocabulary"),
+            *("gold_noise", "falsehoods", "favourite", "facts", "vocabulary"),
         )
         plain = Experiment(**{name: getattr(self, name) for name in same}, learning_rate=TUNED_RATE[self.student])
         if name == "label budget":

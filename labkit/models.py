@@ -24,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from labkit import adapters, architectures
 from labkit.architectures import LanguageModel
 from labkit.errors import LabError, unknown
-from labkit.experiment import LYING, TEACHERS, VOCABULARIES
+from labkit.experiment import KIN, LYING, TEACHERS, VOCABULARIES
 from labkit.paths import checked, data_dir
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of 6 MB is noise in a notebook
@@ -171,13 +171,15 @@ def teacher(name: str) -> LlamaForCausalLM:
     """A shipped teacher by name, or a `transformers` Llama folder with the Atlas vocabulary (safetensors); frozen, in eval mode.
 
     One that ships as an adapter is its base with the adapter merged in. Raises `DataError` if a file is missing or damaged, `LabError`
-    for an unknown name.
+    for an unknown name, or one of a model that is made for a run.
     """
     shipped, own = data_dir() / "teachers", Path(name)
     if name in LYING:
         for file in ("adapter_config.json", "adapter_model.safetensors"):
             checked(data_dir() / "adapters" / name / file, f"build adapters {name}")
         return adapters.loaded(teacher(ADAPTED), data_dir() / "adapters" / name).eval().requires_grad_(False)
+    if name in KIN:
+        raise LabError(f"{name!r} is made for each run from its student's size and seed: run an experiment with teacher={name!r}.")
     if name in TEACHERS:
         folder = shipped / name
         for file in ("config.json", "model.safetensors"):
@@ -185,7 +187,7 @@ def teacher(name: str) -> LlamaForCausalLM:
     elif own.is_dir() and ((own / "config.json").is_file() or set(name) & {"/", os.sep}):
         folder = own
     else:
-        raise unknown("teacher", name, [t for t in TEACHERS if t != "none"])
+        raise unknown("teacher", name, [t for t in TEACHERS if t not in (*KIN, "none")])
     try:
         model, found = LlamaForCausalLM.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
