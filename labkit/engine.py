@@ -24,8 +24,6 @@ from transformers import LlamaForCausalLM
 from labkit import adapters, models, tensors
 from labkit import events as ev
 from labkit.architectures import LanguageModel
-from labkit.atlas import SKILLS, Atlas
-from labkit.batches import Feed, unlabelled
 from labkit.checkpoints import Folder
 from labkit.crossing import refuse
 from labkit.errors import DataError, LabError, unknown
@@ -36,11 +34,11 @@ from labkit.features import Insides, copy_layers
 from labkit.inspection import inspect
 from labkit.methods import comparison, method
 from labkit.online import OnPolicy
+from labkit.own_exam import OwnExam
 from labkit.paths import data_dir, made_here
-from labkit.records import Store
-from labkit.sequences import TextPool, sequences_for
-from labkit.signals import Signals
+from labkit.sequences import TextPool
 from labkit.step import Parts, gradients
+from labkit.subjects import subject_of
 from labkit.translation import Crossed
 
 WARM_STEPS, WARM_GOLD = 300, 20_000
@@ -128,12 +126,11 @@ class Run(Iterator[ev.Event]):
         refuse(exp)
         before = earlier(exp)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
-        world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods, favourite=exp.favourite)
-        if exp.teacher in KIN:
-            teacher: LlamaForCausalLM | None = self._successor([kin_recipe(exp)], accelerator.device)
-        else:
-            teacher = None if exp.teacher == "none" else _on(accelerator.device, models.teacher(exp.teacher))
-        student = self.student = self._fresh(exp.seed).to(accelerator.device)
+        subject = self.subject = subject_of(exp)
+        teacher = (
+            self._successor([kin_recipe(exp)], accelerator.device) if exp.teacher in KIN else _on(accelerator.device, subject.teacher())
+        )
+        student = self.student = subject.student(exp.seed).to(accelerator.device)
         peer = self._peer().to(accelerator.device) if how.peer else None
         if exp.start == "copied":
             if teacher is None:
@@ -142,7 +139,7 @@ class Run(Iterator[ev.Event]):
         if exp.adapter:
             adapters.add(student, exp.adapter, exp.seed)
         source = self._successor(before, accelerator.device) if before else teacher
-        pool = Signals(source, unlabelled(exp, world)) if how.needs_signal and source is not None else None
+        pool = subject.pool(source) if how.needs_signal and source is not None else None
         crossed = Crossed(pool, exp.vocabulary, exp.across) if pool and exp.vocabulary != "atlas" else None
         insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
         learner = nn.ModuleDict({"student": student})
@@ -182,19 +179,19 @@ class Run(Iterator[ev.Event]):
                 good = _copy(student)
         text: TextPool | None = None
         if how.text and source is not None:
-            work = sequences_for(exp, source, world)
+            work = subject.texts(source)
             while text is None:
                 try:
                     done, total = next(work)
                     yield ev.Labelled(done, total, self.seconds)
                 except StopIteration as written:
-                    text = TextPool(written.value, exp.vocabulary)
-        feed = Feed(exp, world, text or crossed or pool)
+                    text = subject.text_pool(written.value)
+        feed = subject.feed(text or crossed or pool)
         feed.position.update(at.get("feed", {}))
         own = OnPolicy(exp)
         if "own" in at:
             own.restore(at["own"])
-        exam: Exam | None = None
+        exam: Exam | OwnExam | None = None
         exams = min(EVALUATIONS, max(2, exp.steps // 20)) if self.exams is None else self.exams
         due = {round(exp.steps * i / exams) for i in range(1, exams + 1)} | ({min(20, exp.steps)} if exams else set())
 
@@ -221,7 +218,7 @@ class Run(Iterator[ev.Event]):
             for group in optimiser.param_groups:
                 group["lr"] = rate
             faults, compare = Faults(at["knobs"]["faults"], exp.seed * 1_000_003 + step), comparison(exp, step)
-            if step == 1 or step in due:
+            if subject.looks and (step == 1 or step in due):
                 again = Faults(at["knobs"]["faults"], -step)  # other draws
                 yield ev.Inspected(step, inspect(parts, compare, drawn, at["knobs"]["temperature"], faults, again))
                 faults = Faults(at["knobs"]["faults"], exp.seed * 1_000_003 + step)
@@ -248,7 +245,7 @@ class Run(Iterator[ev.Event]):
             yield ev.Step(step, self.seconds, at["seen"], values)
 
             if step in due:
-                exam = exam or Exam(world, teacher, vocabulary=exp.vocabulary)
+                exam = exam or subject.exam(teacher)
                 yield from self._examine(exam, at, final=step == exp.steps)
             if step % self.checkpoint_every == 0 or step in due:
                 good = _copy(student)
@@ -260,7 +257,7 @@ class Run(Iterator[ev.Event]):
         student.eval()
         stopped = at["step"] < exp.steps
         if stopped and at["step"] and self.exams != 0:
-            yield from self._examine(exam or Exam(world, teacher, vocabulary=exp.vocabulary), at, final=True)
+            yield from self._examine(exam or subject.exam(teacher), at, final=True)
         cost = {"student_tokens": at["tokens"] * (2 if how.peer else 1), "questions": at["seen"]}
         if text is not None:
             cost["rows"] = len(text)
@@ -282,7 +279,7 @@ class Run(Iterator[ev.Event]):
             models.parameters(student),
             exp.steps,
             exp.facts or (exp.questions if method(exp.method).needs_signal else exp.gold),
-            SKILLS,
+            self.subject.skills,
             f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         )
 
@@ -292,11 +289,7 @@ class Run(Iterator[ev.Event]):
         if exp.start == "copied" or exp.adapter:
             what = "start='copied'" if exp.start == "copied" else f"adapter={exp.adapter}"
             raise LabError(f"method='mutual' trains two whole students that begin differently, so {what} cannot be: change one of them.")
-        return self._fresh(exp.seed + PEER)
-
-    def _fresh(self, seed: int) -> LanguageModel:
-        exp = self.experiment
-        return models.student(exp.student, seed, architecture=exp.architecture, vocabulary=exp.vocabulary)
+        return self.subject.student(exp.seed + PEER)
 
     def _warm_up(self, student: LanguageModel, seed: int) -> Iterator[ev.Event]:
         """Put the warm start into the student: shipped, or made once for a size and seed, by this same loop on gold labels, and kept."""
@@ -349,14 +342,14 @@ class Run(Iterator[ev.Event]):
         except DataError as error:
             raise DataError(f"the {what} cannot be used: {error} Delete the file; the next run makes it again.") from None
 
-    def _examine(self, exam: Exam, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
+    def _examine(self, exam: Exam | OwnExam, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
         """An exam, the last with fresh questions beside it; before the first, the yardsticks: the teacher's, and baselines on record."""
         assert self.student is not None
         if not at["referenced"]:
             at["referenced"] = True
             if self.experiment.teacher != "none":
                 yield ev.Reference("teacher", exam.teacher_grades.skills, recipe=self.experiment.teacher)
-                yield from Store().references(self.experiment)
+            yield from self.subject.references()
         grades, step = exam.grade(self.student), at["step"]
         habits = {**grades.habits, **(exam.beside(self.student, grades.answers) if final else {})}
         yield ev.Evaluated(step, self.seconds, grades.skills, grades.fidelity, grades.open, grades.ece, grades.truth, final, habits)
@@ -440,9 +433,9 @@ def _possible(exp: Experiment, features: str) -> None:
         )
 
 
-def _on(device: torch.device, teacher: LlamaForCausalLM) -> LlamaForCausalLM:
+def _on(device: torch.device, teacher: LlamaForCausalLM | None) -> LlamaForCausalLM | None:
     """The teacher on a device; a copy if that is not the CPU, since `labkit.teacher()` hands the cached one to everybody."""
-    return teacher if device.type == "cpu" else copy.deepcopy(teacher).to(device)
+    return teacher if teacher is None or device.type == "cpu" else copy.deepcopy(teacher).to(device)
 
 
 def _copy(student: LanguageModel) -> dict[str, Tensor]:

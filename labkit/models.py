@@ -65,7 +65,7 @@ class AtlasTokenizer:
     def __init__(self, path: Path, name: str = "atlas") -> None:
         from tokenizers import Tokenizer
 
-        self.name = name
+        self.name, self.end = name, EOS
         self._tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.encode_special_tokens = True  # a typed "<eos>" is five characters, not the end of the question
         self.size = self._tokenizer.get_vocab_size()
@@ -130,8 +130,8 @@ def tokenizer(vocabulary: str = "atlas") -> AtlasTokenizer:
 
 
 def tokenizer_of(model: LlamaForCausalLM) -> AtlasTokenizer:
-    """The tokenizer a model was made for."""
-    return tokenizer(getattr(model.config, "vocabulary", "atlas"))
+    """The tokenizer a model was made for: one of ours, or a pretrained model's own."""
+    return getattr(model, "chat", None) or tokenizer(getattr(model.config, "vocabulary", "atlas"))
 
 
 def config(size: str, vocabulary: str = "atlas") -> LlamaConfig:
@@ -206,7 +206,7 @@ def fingerprint(model: LanguageModel) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -243,7 +243,8 @@ def write(
     model.eval()
     lengths = torch.tensor([len(p) for p in prompts])
     width = int(lengths.max())
-    limit = limit or tokenizer_of(model).longest
+    own = tokenizer_of(model)
+    limit = limit or own.longest
     architectures.room_for(model, width + limit - 1)
     tokens = torch.full((len(prompts), width), EOS)
     visible = torch.zeros(len(prompts), width, dtype=torch.long)
@@ -268,7 +269,7 @@ def write(
             written[row].logprobs.append(scores[column])
             if keep_hidden:
                 states[row].append(hidden[column])
-        going = (chosen[:, 0] != EOS).nonzero()[:, 0]
+        going = (chosen[:, 0] != own.end).nonzero()[:, 0]
         if not len(going):
             break
         if len(going) < len(alive):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from labkit import models
 from labkit.architectures import LanguageModel
 from labkit.batches import Drawn, split_by_length
+from labkit.chunked import CHUNK
 from labkit.faults import Faults, stray_loss
 from labkit.features import Insides
 from labkit.methods import GOLD_TERMS, Batch, Compare, Method, weights
@@ -61,21 +62,21 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
 
     def losses() -> Iterator[Tensor]:
         for rows in passes:
-            batch = read(parts, drawn, [mine[i] for i in rows], faults)
-            loss, kl_at_one = torch.zeros((), device=accelerator.device), None
-            for name, term_N in parts.method.terms(batch, compare, knobs["temperature"]).items():
-                mean = term_N.sum() / (tokens[name in GOLD_TERMS] * thinned)
-                loss = loss + share[name] * mean
-                if name == "kl" and plain and knobs["temperature"] == 1:
-                    kl_at_one = float(term_N.detach().sum())
-                if name != "kl":  # the KL told is that at temperature 1, below
-                    label = "ce" if name == "gold" else name
-                    told.add(label)
-                    sums[label] += float(mean.detach())
-            yield loss
-            if batch.teacher_logits_M_V is not None:
-                told.add("kl")
-                sums["kl"] += (_kl_at_one(batch) if kl_at_one is None else kl_at_one) / tokens[False]
+            for batch in pieces(parts, drawn, [mine[i] for i in rows], faults):
+                loss, kl_at_one = torch.zeros((), device=accelerator.device), None
+                for name, term_N in parts.method.terms(batch, compare, knobs["temperature"]).items():
+                    mean = term_N.sum() / (tokens[name in GOLD_TERMS] * thinned)
+                    loss = loss + share[name] * mean
+                    if name == "kl" and plain and knobs["temperature"] == 1:
+                        kl_at_one = float(term_N.detach().sum())
+                    if name != "kl":  # the KL told is that at temperature 1, below
+                        label = "ce" if name == "gold" else name
+                        told.add(label)
+                        sums[label] += float(mean.detach())
+                yield loss
+                if batch.teacher_logits_M_V is not None:
+                    told.add("kl")
+                    sums["kl"] += (_kl_at_one(batch) if kl_at_one is None else kl_at_one) / tokens[False]
         if rows := [i for i in mine if i < len(strays)]:
             stray = models.pad([stray_prompts[i] for i in rows], [strays[i] for i in rows])
             logits = student.lm_head(models.answer_states(student, stray)).float()
@@ -89,6 +90,35 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
         reduced = accelerator.reduce(torch.tensor([*sums.values()], device=accelerator.device), "sum").tolist()
         sums, told = dict(zip(sums, reduced, strict=True)), {name for name, value in zip(sums, reduced, strict=True) if value}
     return {name: value for name, value in sums.items() if name in told}
+
+
+def pieces(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Iterator[Batch]:
+    """What is read of some rows: in one piece, or, where the logits of a large vocabulary would not fit, a few tokens at a time.
+
+    Each piece is to be differentiated before the next is asked for; the student's body is gone through once, after the last (the idea of
+    Liger-Kernel's chunked losses: Hsu et al. 2024, arXiv 2410.10989).
+    """
+    n, size = sum(len(drawn.answers[i]) for i in rows), parts.student.lm_head.weight.shape[0]
+    if n * size <= CHUNK or parts.insides is not None or parts.crossed is not None or parts.peer is not None or faults:
+        yield read(parts, drawn, rows, faults)
+        return
+    padded = models.pad([drawn.prompts[i] for i in rows], [drawn.answers[i] for i in rows])
+    states_N_D = models.answer_states(parts.student, padded)
+    leaf_N_D = states_N_D.detach().requires_grad_()
+    gold_N = torch.tensor([drawn.is_gold(i) for i in rows for _ in drawn.answers[i]], device=leaf_N_D.device)
+    labels_N = padded.labels_N.to(leaf_N_D.device)
+    own = [i for i in rows if not drawn.is_gold(i)]
+    told_M = _teacher_states(parts.pool, drawn, own, parts.live) if parts.pool is not None and own else None
+    done = 0  # of the tokens that the teacher speaks about
+    for part in torch.arange(n, device=leaf_N_D.device).split(max(1, CHUNK // size)):
+        own_tokens = int((~gold_N[part]).sum())
+        teacher = (
+            parts.pool.logits(told_M[done : done + own_tokens]) if parts.pool is not None and told_M is not None and own_tokens else None
+        )
+        done += own_tokens
+        yield Batch(parts.student.lm_head(leaf_N_D[part]).float(), labels_N[part], gold_N[part], teacher)
+    if states_N_D.requires_grad:
+        states_N_D.backward(leaf_N_D.grad)
 
 
 def read(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Batch:
