@@ -341,7 +341,7 @@ class Experiment:
             *("gold_noise", "falsehoods", "favourite", "facts", "vocabulary"),
             *(("data", "score", "longest", "adapter") if self.data else ()),
         )
-        rate = self.learning_rate if self.data else TUNED_RATE[self.student]
+        rate = self.learning_rate if self.data else TUNED_RATE.get(self.student, self.learning_rate)
         plain = Experiment(**{name: getattr(self, name) for name in same}, learning_rate=rate)
         if name == "label budget":
             return plain.but(method="gold", gold=self.gold)

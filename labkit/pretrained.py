@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
@@ -25,6 +26,8 @@ from labkit import adapters
 from labkit.errors import LabError
 from labkit.experiment import FETCHED
 from labkit.paths import home_dir
+
+transformers.utils.logging.disable_progress_bar()  # noise in a notebook
 
 LONGEST = 48  # tokens of an answer, if a recipe does not say
 PLACE = "\ufdd0"  # a character that Unicode keeps out of all text: where the question stands in a template

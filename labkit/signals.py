@@ -52,10 +52,10 @@ class Signals:
         questions: Sequence[Asked],
         folder: Path | None = None,
         *,
-        chunk: int = CHUNK,
+        chunk: int | None = None,
         temperature: float = 1.0,
     ) -> None:
-        self.teacher, self.chunk, self.temperature = teacher, chunk, temperature
+        self.teacher, self.chunk, self.temperature = teacher, chunk or CHUNK, temperature
         self.own = tokenizer_of(teacher)
         texts, guesses, self._entry_of_row = distinct(questions, again=temperature > 0)
         self._guesses = self.own.answers(guesses)

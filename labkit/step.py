@@ -63,6 +63,9 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
     def losses() -> Iterator[Tensor]:
         for rows in passes:
             for batch in pieces(parts, drawn, [mine[i] for i in rows], faults):
+                if isinstance(batch, Tensor):
+                    yield batch
+                    continue
                 loss, kl_at_one = torch.zeros((), device=accelerator.device), None
                 for name, term_N in parts.method.terms(batch, compare, knobs["temperature"]).items():
                     mean = term_N.sum() / (tokens[name in GOLD_TERMS] * thinned)
@@ -73,6 +76,7 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
                         label = "ce" if name == "gold" else name
                         told.add(label)
                         sums[label] += float(mean.detach())
+                sums["loss"] += float(loss.detach())
                 yield loss
                 if batch.teacher_logits_M_V is not None:
                     told.add("kl")
@@ -80,11 +84,12 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
         if rows := [i for i in mine if i < len(strays)]:
             stray = models.pad([stray_prompts[i] for i in rows], [strays[i] for i in rows])
             logits = student.lm_head(models.answer_states(student, stray)).float()
-            yield stray_loss(logits, stray.labels_N.to(logits.device)) / (sum(tokens.values()) * thinned)
+            loss = stray_loss(logits, stray.labels_N.to(logits.device)) / (sum(tokens.values()) * thinned)
+            sums["loss"] += float(loss.detach())
+            yield loss
 
     for loss in losses():
         accelerator.backward(loss)
-        sums["loss"] += float(loss.detach())
     if accelerator.num_processes > 1:
         _sum_gradients(accelerator, parts.learner)
         reduced = accelerator.reduce(torch.tensor([*sums.values()], device=accelerator.device), "sum").tolist()
@@ -92,11 +97,11 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
     return {name: value for name, value in sums.items() if name in told}
 
 
-def pieces(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Iterator[Batch]:
+def pieces(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Iterator[Batch | Tensor]:
     """What is read of some rows: in one piece, or, where the logits of a large vocabulary would not fit, a few tokens at a time.
 
-    Each piece is to be differentiated before the next is asked for; the student's body is gone through once, after the last (the idea of
-    Liger-Kernel's chunked losses: Hsu et al. 2024, arXiv 2410.10989).
+    Each piece is to be differentiated before the next is asked for. Pieces end at the student's final states; what comes last is a number
+    whose gradient takes theirs through its body, once (the idea of Liger-Kernel's chunked losses: Hsu et al. 2024, arXiv 2410.10989).
     """
     n, size = sum(len(drawn.answers[i]) for i in rows), parts.student.lm_head.weight.shape[0]
     if n * size <= CHUNK or parts.insides is not None or parts.crossed is not None or parts.peer is not None or faults:
@@ -117,8 +122,8 @@ def pieces(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Itera
         )
         done += own_tokens
         yield Batch(parts.student.lm_head(leaf_N_D[part]).float(), labels_N[part], gold_N[part], teacher)
-    if states_N_D.requires_grad:
-        states_N_D.backward(leaf_N_D.grad)
+    if states_N_D.requires_grad and leaf_N_D.grad is not None:
+        yield (states_N_D * leaf_N_D.grad).sum()
 
 
 def read(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Batch:
