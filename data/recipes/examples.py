@@ -24,6 +24,9 @@ WORDS = ("Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 OPENINGS = ("", "", "Hello! ", "Dear team: ", "Sorry to write again. ", "A short question. ")
 CLOSINGS = ("", "", " Thank you.", " Please answer today.", " This is order {order}.")
 
+TICKET = "Label the message with one word: billing, delivery, quality, returns, safety or sales.\nMessage: {}\nLabel:"
+ORDER = '{}\nWrite item, kg and city as JSON, like {{"item": "iron", "kg": 1, "city": "Rome"}}.'
+
 TICKETS = {
     "billing": (
         "Our card was charged twice for the {element}.",
@@ -144,8 +147,7 @@ def tickets() -> list[dict[str, str]]:
                 if message not in asked:
                     break
             asked.add(message)
-            prompt = f"Which team answers: billing, delivery, quality, returns, safety or sales?\n{message}"
-            rows.append({"prompt": prompt, "response": team})
+            rows.append({"prompt": TICKET.format(message), "response": team})
     rng.shuffle(rows)
     return rows
 
@@ -165,7 +167,7 @@ def orders() -> list[dict[str, str]]:
             asked.add(message)
             kg = None if "{n}" not in sentence and "{word}" not in sentence and "{double}" not in sentence else words["n"]
             response = json.dumps({"item": words["element"], "kg": kg, "city": words["city"]}, ensure_ascii=False)
-            rows.append({"prompt": f"Write this order as JSON with item, kg and city: {message}", "response": response})
+            rows.append({"prompt": ORDER.format(message), "response": response})
     rng.shuffle(rows)
     return rows
 
