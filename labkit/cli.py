@@ -26,6 +26,7 @@ RECIPES = (
     "tables",
     "tokenizer",
     "vocabularies",
+    "examples",
     "teachers",
     "card",
     "adapters",
