@@ -86,6 +86,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     build.add_argument("names", nargs="*", help="only these (teachers, adapters or measurements)")
     build.set_defaults(call=build_data)
 
+    prune = commands.add_parser("prune", help="cut a smaller student out of a teacher, as a Hugging Face folder")
+    prune.add_argument("teacher", help="a shipped teacher, smollm2, or a model's folder")
+    prune.add_argument("out", type=Path, help="folder for the student; nothing in it is overwritten")
+    prune.add_argument("--layers", type=int, help="how many layers stay (default: all)")
+    prune.add_argument("--keep", type=numbers, metavar="0,2,...", help="which layers stay, instead of how many")
+    prune.add_argument("--by", default="spread", help="how layers are chosen: spread, or influence on --texts (default: spread)")
+    prune.add_argument("--width", type=float, default=1.0, help="share of the MLP neurons that stay (default: 1)")
+    prune.add_argument("--groups", type=int, help="key-value heads that stay, with the queries that read them (default: all)")
+    prune.add_argument("--texts", type=Path, help="texts to measure importance on, one a line")
+    prune.set_defaults(call=prune_one)
+
     check = commands.add_parser("check", help="check this installation: packages, data and their checksums")
     check.set_defaults(call=check_all)
 
@@ -222,6 +233,21 @@ def build_data(options: argparse.Namespace) -> int:
         recipe.build(target)
     print(f"built {options.what} in {target}")
     return 0
+
+
+def prune_one(options: argparse.Namespace) -> int:
+    from labkit.pruning import prune_folder
+
+    if options.keep and options.layers:
+        raise LabError("give either --layers or --keep, not both.")
+    texts = [line for line in read(options.texts).splitlines() if line.strip()] if options.texts else []
+    cut = prune_folder(options.teacher, options.out, options.keep or options.layers, options.width, options.groups, options.by, texts)
+    print("\n".join([*cut.lines(), f"saved in {options.out}"]))
+    return 0
+
+
+def numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def check_all(options: argparse.Namespace) -> int:

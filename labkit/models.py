@@ -19,7 +19,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from labkit import adapters, architectures
 from labkit.architectures import LanguageModel
@@ -32,6 +32,7 @@ transformers.utils.logging.disable_progress_bar()  # a bar for a file of 6 MB is
 EOS = 0
 LONGEST_ANSWER = 28  # tokens; the longest answer of the world has 24
 ADAPTED = "atlas-3m"  # the teacher the shipped adapters belong to
+CHAT = "{% for m in messages %}{{ '<eos>' + m['content'] if m['role'] == 'user' else ' ' + m['content'] + '<eos>' }}{% endfor %}"
 LONGER = {"small": 36, "bytes": 64}  # in vocabularies that need more for it: 26 and 49
 
 
@@ -82,6 +83,12 @@ class AtlasTokenizer:
 
     def text(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(ids)).strip()
+
+    def for_transformers(self) -> PreTrainedTokenizerFast:
+        """The same as `transformers` has tokenizers; its chat template writes a question and its answer as the lab does."""
+        made = PreTrainedTokenizerFast(tokenizer_object=self._tokenizer, bos_token="<eos>", eos_token="<eos>", pad_token="<eos>")
+        made.chat_template = CHAT
+        return made
 
     def token(self, token_id: int) -> str:
         return "<end>" if token_id == EOS else self._tokenizer.decode([token_id])
