@@ -146,7 +146,9 @@ class Run(Iterator[ev.Event]):
         learner.update(({"projectors": insides.projectors} if insides else {}) | ({"peer": peer} if peer is not None else {}))
         own_parameters = [p for name, p in learner.named_parameters() if not name.startswith("peer.")]
         plain = exp.divergence == "forward_kl" and not exp.top_k
-        parts = Parts(accelerator, how, student, peer, learner, pool, insides, exp.signals == "live", plain, crossed)
+        parts = Parts(
+            accelerator, how, student, peer, learner, pool, insides, exp.signals == "live", plain, crossed, exp.precision == "bf16"
+        )
         optimiser = accelerator.prepare(
             torch.optim.AdamW(learner.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
         )

@@ -17,12 +17,14 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit import tensors
-from labkit.errors import DataError, LabError
+from labkit.errors import DataError
 from labkit.models import answer_states, draw, fingerprint, pad, tokenizer_of, write
 from labkit.paths import home_dir
+from labkit.topk import TopKStore, dense
 
 POOL_SEED = 7  # of the questions the teacher is asked: one pool for all seeds, so that seeds differ in the student alone
 CHUNK = 512  # questions the teacher answers at a time; fixed, because what it writes depends on it to the last bit
+TOGETHER = 16  # chunks of top-k signals written at a time, so that files stay few; a kill loses those that wait
 PASS = 64  # rows read in one pass: of similar length, so that little of it is padding, and few enough for the processor's cache
 
 
@@ -128,23 +130,17 @@ class Signals:
         with torch.no_grad():
             return self.teacher.lm_head(hidden.to(self.teacher.device, self.teacher.lm_head.weight.dtype)).float()
 
-    def _kept(self, hidden: Tensor) -> Tensor:
-        return hidden.half()
-
     def _chunk(self, number: int) -> None:
         entries = range(number * self.chunk, min((number + 1) * self.chunk, self.total))
         path = self.folder / f"{number:05}.safetensors"
         kept = self._read(path, entries) if path.exists() else None
         if kept is None:
-            seed = int.from_bytes(self._keys[entries[0]][:7])
-            prompts, guesses = [self._prompts[e] for e in entries], [self._guesses[e] for e in entries]
-            said = sample_answers(self.teacher, prompts, guesses, seed, self.temperature)
-            self.teacher_tokens += sum(len(self._prompts[e]) for e in entries) + sum(len(answer.ids) for answer in said)
+            said = self._said(entries)
             kept = {
                 "keys": torch.frombuffer(bytearray(b"".join(self._keys[e] for e in entries)), dtype=torch.uint8),
                 "lengths": torch.tensor([len(answer.ids) for answer in said]),
                 "ids": torch.tensor([token for answer in said for token in answer.ids], dtype=torch.int32),
-                "hidden": self._kept(torch.cat([answer.hidden for answer in said])).cpu(),
+                "hidden": torch.cat([answer.hidden for answer in said]).half().cpu(),
             }
             tensors.save(path, kept)
         lengths = kept["lengths"].tolist()
@@ -153,6 +149,14 @@ class Signals:
             self._answers[entry], self._hidden[entry] = answer.tolist(), states
         self.labelled += len(entries)
         self.bytes += kept["hidden"].numel() * kept["hidden"].element_size()
+
+    def _said(self, entries: range) -> list[Said]:
+        """The teacher's answers to these, given now."""
+        seed = int.from_bytes(self._keys[entries[0]][:7])
+        prompts, guesses = [self._prompts[e] for e in entries], [self._guesses[e] for e in entries]
+        said = sample_answers(self.teacher, prompts, guesses, seed, self.temperature)
+        self.teacher_tokens += sum(map(len, prompts)) + sum(len(answer.ids) for answer in said)
+        return said
 
     def _read(self, path: Path, entries: range) -> dict[str, Tensor] | None:
         """A chunk from disk, or None (and a note in `damaged`) if it is broken or was written for other questions."""
@@ -167,37 +171,38 @@ class Signals:
 
 
 class TopKSignals(Signals):
-    """The same for vocabularies whose states would take too much room: of each answer token the teacher's `k` likeliest, with their
-    log-probabilities at temperature 1, in 4k bytes (128 at k = 32).
-
-    `logits` spreads the mass that is missing evenly over all other tokens. At T = 1 what was kept, and the sum of the rest, are exact to
-    fp16; at another T the kept tokens keep their odds, and the rest is only as far off as its evenness is.
-    """
+    """The same for vocabularies whose states would take too much room: of each answer token the teacher's `k` likeliest, kept by
+    `topk.TopKStore` in 129 bytes (k = 32). At temperatures other than 1 the tail is only as true as it is even; see `topk.dense`."""
 
     def __init__(self, *args, k: int, **how) -> None:
         self.k = k
         super().__init__(*args, **how)
+        self.store = TopKStore(self.folder, vocabulary=self.own.size, k=k, who=self.folder.name)
 
     def _how(self) -> str:
         return f"{super()._how()}-top{self.k}"
 
-    def _kept(self, hidden: Tensor) -> Tensor:
-        """`(N, 2k)` int16: token numbers (as unsigned 16 bits), then log-probabilities (as fp16)."""
-        with torch.no_grad():
-            logits = super().logits(hidden)
-            if logits.shape[-1] > 2**16:
-                raise LabError(f"a vocabulary of {logits.shape[-1]:,} does not fit top-k signals, which number 65,536 tokens: set top_k=0.")
-            top = logits.log_softmax(-1).topk(self.k)
-        return torch.cat([top.indices.to(torch.uint16).view(torch.int16), top.values.half().view(torch.int16)], -1)
+    def hidden(self, rows: Sequence[int]) -> Tensor:
+        """Token numbers and log-probabilities `(N, 2k)` at the answer positions of these rows, one row after the other."""
+        return torch.cat(self.store.read(self._entry_of_row[row] for row in rows), -1)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits `(N, V)` whose softmax has the kept probabilities; of states (`live`), all of them."""
-        if hidden.is_floating_point():
-            return super().logits(hidden)
-        ids, logprobs = hidden[:, : self.k].long() & 0xFFFF, hidden[:, self.k :].contiguous().view(torch.half).float()
-        size = self.own.size
-        rest = (1 - logprobs.exp().sum(-1, keepdim=True)).clamp(min=1e-6) / max(1, size - self.k)
-        return rest.log().expand(-1, size).scatter(-1, ids, logprobs)
+        return dense(hidden[:, : self.k].long(), hidden[:, self.k :], self.own.size)
+
+    def _chunk(self, number: int) -> None:
+        entries = range(number * self.chunk, min((number + 1) * self.chunk, self.total))
+        if not all(self.store.has(entry) for entry in entries):
+            said = self._said(entries)
+            states = torch.cat([answer.hidden for answer in said])
+            self.store.add(entries, [answer.ids for answer in said], super().logits(states))
+            if number % TOGETHER == TOGETHER - 1 or entries.stop == self.total:
+                self.store.flush()
+            self.damaged += self.store.damaged
+            self.store.damaged.clear()
+        for entry in entries:
+            self._answers[entry] = self.store.answer(entry)
+        self.labelled += len(entries)
+        self.bytes = self.store.bytes
 
 
 class Said(NamedTuple):

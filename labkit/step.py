@@ -39,6 +39,10 @@ class Parts(NamedTuple):
     live: bool
     plain: bool
     crossed: Crossed | None = None
+    bf16: bool = False  # the student's passes only; losses are worked out in fp32
+
+    def cast(self) -> torch.autocast:
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.bf16)
 
 
 def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, Any], faults: Faults) -> dict[str, float]:
@@ -108,7 +112,8 @@ def pieces(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Itera
         yield read(parts, drawn, rows, faults)
         return
     padded = models.pad([drawn.prompts[i] for i in rows], [drawn.answers[i] for i in rows])
-    states_N_D = models.answer_states(parts.student, padded)
+    with parts.cast():
+        states_N_D = models.answer_states(parts.student, padded)
     leaf_N_D = states_N_D.detach().requires_grad_()
     gold_N = torch.tensor([drawn.is_gold(i) for i in rows for _ in drawn.answers[i]], device=leaf_N_D.device)
     labels_N = padded.labels_N.to(leaf_N_D.device)
@@ -121,7 +126,9 @@ def pieces(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Itera
             parts.pool.logits(told_M[done : done + own_tokens]) if parts.pool is not None and told_M is not None and own_tokens else None
         )
         done += own_tokens
-        yield Batch(parts.student.lm_head(leaf_N_D[part]).float(), labels_N[part], gold_N[part], teacher)
+        with parts.cast():
+            logits = parts.student.lm_head(leaf_N_D[part]).float()
+        yield Batch(logits, labels_N[part], gold_N[part], teacher)
     if states_N_D.requires_grad and leaf_N_D.grad is not None:
         yield (states_N_D * leaf_N_D.grad).sum()
 
@@ -130,8 +137,9 @@ def read(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Batch:
     """Student and teacher at the answer tokens of some rows, as far as they are in the loss."""
     padded = models.pad([drawn.prompts[i] for i in rows], [drawn.answers[i] for i in rows])
     student, pool, insides = parts.student, parts.pool, parts.insides
-    seen = insides.look(student, padded) if insides else None
-    logits = student.lm_head(seen.final_N_D if seen else models.answer_states(student, padded)).float()
+    with parts.cast():
+        seen = insides.look(student, padded) if insides else None
+        logits = student.lm_head(seen.final_N_D if seen else models.answer_states(student, padded)).float()
     labels = padded.labels_N.to(logits.device)
     gold = torch.tensor([drawn.is_gold(i) for i in rows for _ in drawn.answers[i]], device=logits.device)
     own = [i for i in rows if not drawn.is_gold(i)]

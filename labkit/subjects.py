@@ -101,7 +101,7 @@ class OwnSubject:
             raise LabError(
                 f"{path} has changed since this recipe was written (it is now #{rows.fingerprint}): use {path!r} without the mark."
             )
-        self.problems = rows.problems
+        self.problems, self.fingerprint = rows.problems, rows.fingerprint
         train, held = split(rows)
         self.train, self.held = [Prompt.of(row) for row in train], [Prompt.of(row) for row in held if row.response is not None]
         if not self.train or not self.held:
@@ -109,7 +109,8 @@ class OwnSubject:
                 f"{path} has {len(train)} prompts to learn from and {len(self.held)} with a response to be examined on: a fifth is "
                 "held out, so give at least 20 prompts, and responses to some."
             )
-        self.gold = [row for row in self.train if row.answers[0]][: exp.gold]
+        paid_for = [row for row in self.train if row.answers[0]]
+        self.answered, self.gold = len(paid_for), paid_for[: exp.gold]
         if method(exp.method).gold_share(exp.mix) and not self.gold:
             raise LabError(
                 f"method={exp.method!r} with mix={exp.mix:g} learns from gold responses, and {path} has none: add them, or set mix=0."
@@ -121,7 +122,7 @@ class OwnSubject:
         if exp.teacher == "none":
             return None
         found = pretrained.kept(exp.teacher, exp.longest) if named_model(exp.teacher) else models.teacher(exp.teacher)
-        how, student = method(exp.method), self._reads()
+        how, student = method(exp.method), self.reads()
         if how.needs_signal and models.tokenizer_of(found).fingerprint != student.fingerprint:
             raise LabError(
                 f"{exp.teacher} and {exp.student} have different tokenizers, and method={exp.method!r} compares them token by token: set "
@@ -129,7 +130,7 @@ class OwnSubject:
             )
         return found
 
-    def _reads(self) -> Any:
+    def reads(self) -> Any:
         """The student's tokenizer."""
         exp = self.experiment
         if not named_model(exp.student):
@@ -152,10 +153,10 @@ class OwnSubject:
         return sequences_for(self.experiment, source, self.train[: self.experiment.questions], None)
 
     def text_pool(self, data: Sequences) -> TextPool:
-        return TextPool(data, self._reads())
+        return TextPool(data, self.reads())
 
     def feed(self, rows: Source | None) -> Feed:
-        return Feed(self.experiment, self.gold, rows, self._reads())
+        return Feed(self.experiment, self.gold, rows, self.reads())
 
     def exam(self, teacher: LanguageModel | None) -> OwnExam:
         return OwnExam(self.held, teacher, self.experiment.score)
