@@ -143,5 +143,5 @@ def _missing(path: Path, name: str) -> LabError:
         return LabError(f"{name} is a folder: give one file of it ({', '.join(SUFFIXES)}).")
     near: Iterable[str] = ()
     if path.parent.is_dir():
-        near = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() in SUFFIXES)[:20]
+        near = sorted(str(p) for p in path.parent.iterdir() if p.suffix.lower() in SUFFIXES)[:20]
     return LabError(suggest("no such file or example:", name, [*near, *EXAMPLES]))

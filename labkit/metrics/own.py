@@ -47,15 +47,19 @@ def _function(spec: str) -> Callable[..., Any]:
 )
 @each
 def python(answer: str, row: Row, given: Callable[..., Any]) -> float:
-    called = f"{given.__name__}() on line {row.line} (prompt {row.prompt[:60]!r}, answer {answer[:60]!r})"
+    called = f"{getattr(given, '__name__', 'your function')}() on line {row.line} (prompt {row.prompt[:60]!r}, answer {answer[:60]!r})"
     path = Path(given.__code__.co_filename) if hasattr(given, "__code__") else None
     try:
         value = given(answer, row.response, row.prompt)
     except (Exception, SystemExit) as error:
         raise LabError(f"{called} failed: {_told(error, path)}. Mend the function; nothing was scored.") from None
-    if value is None or isinstance(value, str) or not hasattr(value, "__float__") or not math.isfinite(float(value)):
+    try:
+        number = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        number = math.nan
+    if not math.isfinite(number):
         raise LabError(f"{called} returned {value!r}: it must return a finite number, True or False.")
-    return float(value)
+    return number
 
 
 def _told(error: BaseException, path: Path | None) -> str:

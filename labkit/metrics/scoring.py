@@ -102,6 +102,9 @@ class Metric:
         if isinstance(answers, str) or len(answers) != len(rows):
             what = "one text" if isinstance(answers, str) else f"{len(answers):,} answers"
             raise LabError(f"{what} for {len(rows):,} rows: give a list with one answer for each row, in the same order.")
+        wrong = next(((i, answer) for i, answer in enumerate(answers) if not isinstance(answer, str)), None)
+        if wrong:
+            raise LabError(f"answer {wrong[0] + 1} is {wrong[1]!r}, and must be a text: write an empty one for no answer.")
         if not len(rows):
             raise LabError("no row to score: give at least one, and some hundreds for a narrow band.")
         lacking = [row.line for row in rows if row.response is None] if self.kind.reference else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,33 +24,37 @@ def _json(text: str) -> Any:
     """The whole text as JSON, as the standard has it (no NaN); a code fence around it is taken off."""
     fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", text, re.DOTALL)
     try:
-        return json.loads(fenced.group(1) if fenced else text, parse_constant=_refuse)
+        return json.loads(fenced.group(1) if fenced else text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         raise _NotJSON("not JSON") from None
 
 
-def _refuse(name: str) -> None:
-    raise ValueError(name)
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(text)
+    return float(text)
 
 
 def _schema(path: str) -> Any:
     """A validator of a schema file, that fetches nothing."""
     try:
         import jsonschema
-        import referencing
+        from jsonschema_specifications import REGISTRY
     except ModuleNotFoundError:
         raise need("jsonschema", "scoring answers against a JSON schema") from None
     try:
         schema = json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise LabError(f"the schema {path} cannot be read as JSON: {error}. Give the path of a JSON Schema file.") from None
+    if not isinstance(schema, dict):
+        raise LabError(f'{path} is no JSON Schema: its top must be an object, such as {{"type": "object"}}.')
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
         kind.check_schema(schema)
     except jsonschema.SchemaError as error:
         place = "/".join(map(str, error.absolute_path)) or "its top"
         raise LabError(f"{path} is no JSON Schema: at {place}, {error.message}. Mend it there.") from None
-    return kind(schema, registry=referencing.Registry())
+    return kind(schema, registry=REGISTRY)
 
 
 @register(
@@ -74,6 +79,8 @@ def schema(answers: Sequence[str], rows: Sequence[Row], given: Any) -> Look:
             reason = str(found)
         except Unresolvable as found:
             raise LabError(f"the schema refers to {found.ref!r}, which is not in its file: copy that part into its $defs.") from None
+        except RecursionError:
+            reason = "nested too deeply"
         reasons.update([reason] if reason else [])
         scores.append(float(not reason))
     return columns(scores), {"reasons": dict(reasons.most_common())}

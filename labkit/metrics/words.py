@@ -19,14 +19,15 @@ from labkit.own_data import Row
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)?(?:\.?\d+)?(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?(?:(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 def plain(text: str) -> str:
     """What two spellings of one answer share: capitals, spaces and full-width forms do not matter, nor quotes, stops and brackets
     around the whole. Signs, accents and points inside do: -5 is not 5, nor C# C."""
     text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return text.strip("\"'`“”‘’.!?,;:*()[] ") or text
+    around = "\"'`“”‘’!?,;:()[] "
+    return text.rstrip(around + ".").lstrip(around) or text  # a point in front may belong to a number
 
 
 @register("exact", "exact match", "the answer is the reference; capitals, spaces and punctuation around it do not matter")
@@ -108,7 +109,7 @@ def _tolerance(text: str) -> _Tolerance:
 
 def number(text: str) -> float | None:
     """The last number in a text, which is where answers end up; commas may group thousands. None where there is none."""
-    found = [m.group() for m in _NUMBER.finditer(text) if any(c.isdigit() for c in m.group())]
+    found = _NUMBER.findall(text)
     if not found:
         return None
     value = float(found[-1].replace(",", "").replace("\u2212", "-"))
@@ -149,16 +150,16 @@ def _macro(sums_D_C: NDArray[np.float64]) -> NDArray[np.float64]:
 def label_f1(answers: Sequence[str], rows: Sequence[Row], _: Any) -> Look:
     said, wanted = [plain(answer) for answer in answers], [plain(row.response or "") for row in rows]
     labels = sorted(set(wanted))
-    columns = [[float(a == b) for a, b in zip(said, wanted)]]
+    table = [[float(a == b) for a, b in zip(said, wanted)]]
     for label in labels:
-        columns.append([float(a == b == label) for a, b in zip(said, wanted)])
-        columns.append([float(a == label) for a in said])
-        columns.append([float(b == label) for b in wanted])
-    table_N_C = np.array(columns).T
-    sums = table_N_C.sum(0)
+        table.append([float(a == b == label) for a, b in zip(said, wanted)])
+        table.append([float(a == label) for a in said])
+        table.append([float(b == label) for b in wanted])
+    table_N_C = np.array(table).T
+    sums = table_N_C.sum(0).tolist()
     per_label = {}
     for label, right, claimed, n in zip(labels, sums[1::3], sums[2::3], sums[3::3]):
         precision = right / claimed if claimed else 0.0
         per_label[label] = {"precision": precision, "recall": right / n, "f1": 2 * right / (claimed + n), "n": int(n)}
     other = sum(a not in per_label for a in said)
-    return table_N_C, {"labels": per_label, "accuracy": float(sums[0] / len(rows)), "answers that are no label": other}
+    return table_N_C, {"labels": per_label, "accuracy": sums[0] / len(rows), "answers that are no label": other}
