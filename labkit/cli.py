@@ -55,17 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.add_argument("--toml", type=Path, help="read the experiment from a TOML file")
     run.add_argument("--out", type=Path, help="also save the record here (.jsonl or .jsonl.gz)")
     run.add_argument("--fresh", action="store_true", help="run even if the recipe is already on record")
-    for name, (default, knob) in KNOBS.items():
-        unit = f" [{knob.unit}]" if knob.unit else ""
-        choices = f" ({', '.join(knob.choices)})" if knob.choices else ""
-        run.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=name,
-            metavar="X",
-            help=f"{knob.help}{unit}{choices} Default: {default}.",
-            default=argparse.SUPPRESS,
-        )
+    _knobs(run)
     run.set_defaults(call=run_one)
+
+    distill = commands.add_parser("distill", help="distil your teacher into your student, on your data, and save what comes of it")
+    distill.add_argument("recipe", nargs="*", help="a recipe, as a model card gives it: teacher=... student=... data=...")
+    distill.add_argument("--toml", type=Path, help="read the experiment from a TOML file")
+    distill.add_argument("--out", type=Path, required=True, help="folder for the student, its card, the record and a report")
+    distill.add_argument("--no-baseline", action="store_true", help="skip the same student fine-tuned on the gold labels")
+    _knobs(distill)
+    distill.set_defaults(call=distill_one)
 
     sweep = commands.add_parser("sweep", help="run a grid of experiments over seeds, and print one table")
     sweep.add_argument("grid", type=Path, help="a TOML file with [experiment], [grid] and [sweep] tables")
@@ -127,16 +126,54 @@ def open_lab(options: argparse.Namespace) -> int:
     return subprocess.call(command, cwd=root)
 
 
-def run_one(options: argparse.Namespace) -> int:
+def _knobs(command: argparse.ArgumentParser) -> None:
+    """A flag for every field of `Experiment`."""
+    for name, (default, knob) in KNOBS.items():
+        unit = f" [{knob.unit}]" if knob.unit else ""
+        choices = f" ({', '.join(knob.choices)})" if knob.choices else ""
+        command.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            metavar="X",
+            help=f"{knob.help}{unit}{choices} Default: {default}.".replace("%", "%%"),
+            default=argparse.SUPPRESS,
+        )
+
+
+def _experiment(options: argparse.Namespace) -> Experiment:
+    """From a recipe or a TOML file, with the flags on top."""
     given = {name: parse(name, value) for name, value in vars(options).items() if name in KNOBS and isinstance(value, str)}
     if options.toml and options.recipe:
         raise LabError("give either a recipe or --toml, not both.")
     base = Experiment()
     if options.recipe:
-        base = Experiment.from_recipe(" ".join(options.recipe))
+        words = options.recipe if options.recipe[0] == "labkit" else ["labkit", *options.recipe]
+        base = Experiment.from_recipe(" ".join(words))
     elif options.toml:
         base = Experiment.from_toml(read(options.toml))
-    experiment = base.but(**given)
+    return base.but(**given)
+
+
+def distill_one(options: argparse.Namespace) -> int:
+    from labkit.distilling import distill
+
+    asked, last = _experiment(options), ""
+
+    def watch(what: str, event: ev.Event) -> None:
+        nonlocal last
+        if what != last:
+            print(f"-- {what}", flush=True)
+            last = what
+        tell(event, every=10)
+
+    done = distill(experiment=asked, out=options.out, baseline=not options.no_baseline, watch=watch)
+    print(done)
+    print(f"\nsaved to {options.out}: the student with its card (README.md), record.jsonl.gz and report.html")
+    return 0
+
+
+def run_one(options: argparse.Namespace) -> int:
+    experiment = _experiment(options)
     print(experiment.recipe)
     from labkit.runs import record
 
@@ -147,12 +184,12 @@ def run_one(options: argparse.Namespace) -> int:
     return 0
 
 
-def tell(event: ev.Event) -> None:
+def tell(event: ev.Event, every: int = 50) -> None:
     """One event as a line for a terminal, where it is worth one."""
     match event:
         case ev.Labelled() if event.done == event.total:
             print(f"{event.seconds:6.1f} s  the teacher has answered {event.total:,} questions")
-        case ev.Step() if event.step % 50 == 0:
+        case ev.Step() if event.step % every == 0:
             numbers = "  ".join(f"{name} {value:.3f}" for name, value in event.values.items() if name in ("loss", "kl", "ce"))
             print(f"{event.seconds:6.1f} s  step {event.step}  {numbers}", flush=True)
         case ev.Evaluated():

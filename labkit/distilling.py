@@ -17,8 +17,8 @@ from labkit import pretrained
 from labkit.errors import LabError
 from labkit.evaluate import Grades
 from labkit.experiment import Experiment, named_model
-from labkit.metrics import Score, better
 from labkit.methods import method
+from labkit.metrics import Score, better
 from labkit.models import tokenizer_of
 from labkit.own_exam import OwnExam
 from labkit.paths import write_whole
@@ -168,7 +168,8 @@ def card(done: Distilled, exam: OwnExam) -> str:
     """A model card: what was taught by whom, on what, how well, and how to do it again."""
     exp, table = done.experiment, done.table().round(3)
     head = ["model", *table.columns]
-    lines = ["| " + " | ".join(map(str, (name, *row))) + " |" for name, row in zip(table.index, table.values.tolist(), strict=True)]
+    rows = [(name, *row) for name, row in zip(table.index, table.values.tolist(), strict=True)]
+    lines = ["| " + " | ".join("-" if cell != cell else str(cell) for cell in row) + " |" for row in rows]
     wrong = [row for row in exam.sample(done.grades["distilled"].answers, len(exam.rows)) if row["verdict"] != "right"][:5]
     shown = [f"- {row['question']!r}: {row['student']!r}; wanted {row['truth']!r} ({row['verdict']})\n" for row in wrong]
     return "\n".join(
@@ -179,8 +180,8 @@ def card(done: Distilled, exam: OwnExam) -> str:
             "---",
             f"# {exp.student} distilled from {exp.teacher}",
             "",
-            f"Made with the Distillation Lab on {exp.data.partition('#')[0]} ({len(exam.rows)} prompts held out). The licences of both models "
-            "and of the data hold for this one; look them up before you pass it on.",
+            f"Made with the Distillation Lab on {exp.data.partition('#')[0]} ({len(exam.rows)} prompts held out). The licences of both "
+            "models and of the data hold for this one; look them up before you pass it on.",
             "",
             "| " + " | ".join(map(str, head)) + " |",
             "| " + " | ".join("---" for _ in head) + " |",
