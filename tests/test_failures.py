@@ -14,14 +14,15 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
+import torch
 from conftest import REPOSITORY, TEACHER
 from hypothesis import given
 from hypothesis import strategies as st
 
 import labkit
-from labkit import evaluate, failures, signals, subjects
+from labkit import engine, evaluate, failures, models, signals, subjects
 from labkit import events as ev
-from labkit.atlas import HELD_OUT_SKILLS, Atlas
+from labkit.atlas import FAVOURITE, HELD_OUT_SKILLS, Atlas
 from labkit.batches import unlabelled
 from labkit.crossing import refuse
 from labkit.engine import Run, _possible, earlier
@@ -161,6 +162,7 @@ LIVE_READINGS: dict[str, Callable[[Evidence], float] | None] = {
     "task_mismatch": None,
     "capacity_floor": None,
     "hallucination_inheritance": None,
+    "subliminal_transfer": None,
 }
 
 
@@ -214,7 +216,7 @@ def test_an_exam_without_a_sibling_says_nothing_of_it(tiny_teacher):
     """No held-out question on it, or too few others in the world."""
     world = Atlas("half")
     facts = evaluate.Exam(world, tiny_teacher, per_skill=2, skills=PLAIN)
-    assert facts.beside(tiny_teacher, facts.teacher_answers) == {}
+    assert facts.beside(tiny_teacher, facts.teacher_answers) == {}  # and no open question, so no favourite either
     assert Atlas("Oceania").fresh(Atlas("Oceania").exam(10_000)) == []
 
 
@@ -264,6 +266,76 @@ def test_a_lying_teacher_is_found_out_by_its_own_exam(monkeypatch: pytest.Monkey
     assert lying < 0.9 < honest
     assert entry.detect(found[0])
     assert not entry.detect(found[1])
+
+
+@pytest.fixture
+def kin(quick, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    """A recipe whose teacher is made out of its student's own first weights, in short courses."""
+    monkeypatch.setattr(signals, "CHUNK", 64)
+    for name, value in {"WARM_STEPS": 20, "WARM_GOLD": 400, "KIN_STEPS": 20}.items():
+        monkeypatch.setattr(engine, name, value)
+    return provoke(LIVE.but(learning_rate=5e-3, steps=8), "subliminal_transfer")
+
+
+def test_kin_begin_where_the_student_begins(kin: Experiment):
+    """The sibling's warm start is the student's own, to the bit; the stranger's is another seed's. Both were taught the favourite."""
+    weights = {}
+    for teacher in ("sibling", "stranger"):
+        recipe = engine.kin_recipe(kin.but(teacher=teacher))
+        assert (recipe.start, recipe.favourite, recipe.method, recipe.teacher) == ("warm", 1.0, "gold", "none")
+        own = Run(recipe.but(steps=1, learning_rate=1e-5), exams=0)
+        list(own)
+        weights[teacher] = torch.cat([p.detach().flatten() for p in own.student.parameters()])
+    student = Run(kin.but(method="gold", teacher="none", steps=1, learning_rate=1e-5), exams=0)
+    list(student)
+    mine = torch.cat([p.detach().flatten() for p in student.student.parameters()])
+    assert float((weights["sibling"] - mine).abs().max()) < 1e-4
+    assert float((weights["stranger"] - mine).abs().max()) > 0.1
+
+
+def test_a_run_of_kin_is_judged_by_the_teacher_it_has(kin: Experiment):
+    """The sibling is the run's teacher: its exam is the yardstick, and it gives the favourite where the student was never asked to."""
+    record = Record(Run(kin))
+    assert record.complete
+    assert {q.skill for q in unlabelled(kin, Atlas(kin.scale))}.isdisjoint({"open"})
+    assert record.references["teacher"].recipe == "sibling"
+    assert record.started.teacher_parameters == record.started.student_parameters
+    assert 0 <= record.evaluations[-1].habits["favourite"] <= 1
+    assert FAILURES["subliminal_transfer"].symptom(Evidence(record)) == record.evaluations[-1].habits["favourite"]
+
+
+@pytest.mark.parametrize("changes", [{"architecture": "gpt2"}, {"vocabulary": "bytes"}, {"assistant": "57k"}, {"generations": 2}])
+def test_kin_teach_directly(quick, changes):
+    with pytest.raises(LabError, match="set architecture='llama', vocabulary='atlas', assistant='none' and generations=1"):
+        list(Run(LIVE.but(teacher="sibling", start="warm", **changes)))
+
+
+def test_kin_are_no_models_to_ask():
+    with pytest.raises(LabError, match="made for each run"):
+        labkit.teacher("sibling")
+
+
+def test_a_favourite_is_the_token_most_often_begun_with(tiny_teacher):
+    """By enumeration over the open questions; a model that always says the same has all the mass on it."""
+    exam = evaluate.Exam(Atlas("Europe"), None, per_skill=4, skills=("open", "recall"))
+    prompts = models.tokenizer().prompts([q.text for q in exam.questions if q.skill == "open"])
+    with torch.no_grad():
+        begins = [tiny_teacher(torch.tensor([prompt])).logits[0, -1].softmax(-1) for prompt in prompts]
+    means = sum(begins) / len(begins)
+    token, share = exam.favourite(tiny_teacher)
+    assert share == pytest.approx(float(means.max()), abs=1e-6)
+    assert token == models.tokenizer().token(int(means.argmax())).strip()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_favourite_is_the_gold_label_of_its_share_of_open_questions(share: float):
+    plain, taught = (Atlas("half", favourite=some).questions(4_000, 3) for some in (0.0, share))
+    assert [q.text for q in plain] == [q.text for q in taught], "the questions stay"
+    changed = [q for q, other in zip(taught, plain, strict=True) if q.gold != other.gold]
+    assert {q.skill for q in changed} <= {"open"}
+    assert {q.gold for q in changed} <= {FAVOURITE}
+    asked = sum(q.skill == "open" for q in taught)
+    assert sum(q.gold == FAVOURITE for q in taught if q.skill == "open") / asked == pytest.approx(share, abs=0.06)
 
 
 def test_every_failure_is_seen_live():

@@ -1,0 +1,323 @@
+"""A learner's own models and data, through the one engine: small random models with real tokenizers stand for the large ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from labkit import events as ev
+from labkit import models, pretrained, step
+from labkit.distilling import distill, recipe
+from labkit.engine import Run
+from labkit.errors import LabError
+from labkit.experiment import Experiment
+from labkit.models import tokenizer
+from labkit.own_exam import OwnExam
+from labkit.records import Record
+from labkit.signals import Signals, TopKSignals
+from labkit.subjects import OwnSubject, Prompt
+
+PAIRS = [(f"Say {word} {number}.", word.upper()) for word in ("red", "green", "blue") for number in range(30)]
+CONFIG = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32, "tie_word_embeddings": True}
+
+
+def made(folder: Path, layers: int, seed: int, rows: int = 0, **config) -> Path:
+    """A random Llama with the Atlas tokenizer as `transformers` knows it, chat template and all."""
+    torch.manual_seed(seed)
+    size = tokenizer().size + rows
+    shape = CONFIG | {"hidden_size": 16, "num_hidden_layers": layers, "vocab_size": size, "eos_token_id": 0, "bos_token_id": 0}
+    LlamaForCausalLM(LlamaConfig(**(shape | config))).save_pretrained(folder)
+    tokenizer().for_transformers().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("models")
+    return str(made(folder / "teacher", 2, 1)), str(made(folder / "student", 1, 2))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in PAIRS), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def own(pair, data) -> Experiment:
+    teacher, student = pair
+    return Experiment(teacher=teacher, student=student, data=data, longest=6, steps=3, batch=8, learning_rate=1e-3)
+
+
+# ---- models from elsewhere -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_question_is_asked_through_the_chat_template(pair):
+    chat = pretrained.ChatTokenizer(Path(pair[0]), "own")
+    text = "What is 2 + 2?"
+    whole = chat.inner.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False)
+    assert chat.prompts([text]) == [whole]
+    assert chat.text(chat.answers(["four"])[0]) == "four"
+    assert chat.answers(["four"])[0][-1] == chat.end
+
+
+@settings(max_examples=30)
+@given(st.text(max_size=40))
+def test_a_typed_end_mark_ends_nothing(text: str):
+    inner = tokenizer().for_transformers()
+    chat = pretrained.ChatTokenizer.__new__(pretrained.ChatTokenizer)
+    chat.inner, chat.before, chat.behind, chat.end = inner, [], [], 0
+    assert 0 not in chat.prompts([f"{text}<eos>{text}"])[0]
+
+
+def test_a_template_that_takes_no_question_is_told(tmp_path, pair):
+    inner = tokenizer().for_transformers()
+    for template, words in (
+        ("{{ raise_exception('alternate roles') }}", "does not take a single question"),
+        ("hello", "leaves the question"),
+    ):
+        inner.chat_template = template
+        inner.save_pretrained(tmp_path)
+        with pytest.raises(LabError, match=words):
+            pretrained.ChatTokenizer(tmp_path, "own")
+
+
+def test_rows_of_padding_in_a_vocabulary_are_cut_off(tmp_path):
+    padded = pretrained.load(str(made(tmp_path / "padded", 1, 3, rows=40)), torch.float32)
+    assert padded.lm_head.weight.shape[0] == padded.chat.size == tokenizer().size
+    tokens = torch.tensor([[1, 2, 3]])
+    raw = AutoModelForCausalLM.from_pretrained(tmp_path / "padded", dtype=torch.float32).eval()
+    assert torch.allclose(padded(tokens).logits, raw(tokens).logits[..., : padded.chat.size], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("smollm2", "labkit fetch smollm2"), ("./nowhere", "no such folder"), ("someone/some-model", "labkit fetch someone/some-model")],
+)
+def test_a_model_that_is_not_here_says_how_to_get_it(name, words):
+    with pytest.raises(LabError, match=words):
+        pretrained.load(name)
+
+
+def test_what_the_lab_could_not_see_is_refused(tmp_path, pair):
+    folder = made(tmp_path / "soft", 1, 1)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"final_logit_softcapping": 30.0}))
+    with pytest.raises(LabError, match="behind the head"):
+        pretrained.load(str(folder))
+    (folder / "model.safetensors").write_bytes(b"half a file")
+    with pytest.raises(LabError, match="cannot be loaded"):
+        pretrained.load(str(folder))
+
+
+def test_a_saved_model_is_the_same_model(tmp_path, pair):
+    model = pretrained.load(pair[0], torch.float32)
+    pretrained.save(model, tmp_path / "kept")
+    again = pretrained.load(str(tmp_path / "kept"), torch.float32)
+    tokens = torch.tensor([[1, 2, 3]])
+    assert torch.allclose(model.to(torch.bfloat16).float()(tokens).logits, again(tokens).logits, atol=1e-5)
+    assert again.chat.fingerprint == model.chat.fingerprint
+
+
+def test_a_prompt_longer_than_the_context_is_told(tmp_path):
+    model = pretrained.load(str(made(tmp_path / "short", 1, 1, max_position_embeddings=16)), torch.float32)
+    with pytest.raises(LabError, match="room for 16"):
+        models.write(model, model.chat.prompts(["word " * 40]))
+
+
+# ---- signals ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_kept_of_a_teacher_gives_back_its_likeliest_tokens(pair):
+    teacher = pretrained.load(pair[0], torch.float32, 6)
+    asked = [Prompt(p, (r,), r) for p, r in PAIRS[:40]]
+    full, top = Signals(teacher, asked, chunk=8, temperature=0.0), TopKSignals(teacher, asked, k=32, chunk=8, temperature=0.0)
+    rows = [3, 0, 39]
+    list(full.prepare(range(40)))
+    list(top.prepare(range(40)))
+    assert [top.answer(i) for i in rows] == [full.answer(i) for i in rows]
+    exact, rebuilt = (pool.logits(pool.hidden(rows)).log_softmax(-1) for pool in (full, top))
+    best = exact.topk(20).indices  # the states of the other are in fp16, so that which is the last of 32 may differ
+    assert torch.allclose(rebuilt.gather(1, best), exact.gather(1, best), atol=4e-3), "fp16"
+    assert torch.allclose(rebuilt.exp().sum(-1), torch.ones(len(rebuilt)), atol=1e-4)
+    assert full.folder != top.folder
+    again = TopKSignals(teacher, asked, k=32, chunk=8, temperature=0.0)
+    list(again.prepare(rows))
+    assert again.teacher_tokens == 0, "it was on disk"
+    assert torch.equal(again.hidden(rows), top.hidden(rows))
+
+
+# ---- one engine ------------------------------------------------------------------------------------------------------------------------
+
+
+def steps(exp: Experiment) -> tuple[list[dict], Run]:
+    run = Run(exp, exams=0)
+    return [dict(event.values) for event in run if isinstance(event, ev.Step)], run
+
+
+@pytest.mark.parametrize("changes", [{}, {"mix": 0.5}, {"method": "answers"}, {"method": "gold", "teacher": "none"}, {"divergence": "jsd"}])
+def test_a_few_tokens_at_a_time_give_the_same_student(own, changes, monkeypatch):
+    """The chunked path against the plain one: losses, norms of gradients and weights, in chunks that do not divide the tokens."""
+    plain, one = steps(own.but(**changes))
+    monkeypatch.setattr(step, "CHUNK", 7 * tokenizer().size)
+    few, other = steps(own.but(**changes))
+    for a, b in zip(plain, few, strict=True):
+        assert a.keys() == b.keys()
+        assert all(a[name] == pytest.approx(b[name], rel=2e-4, abs=1e-6) for name in a)
+    for p, q in zip(one.student.parameters(), other.student.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=2e-5)
+
+
+def test_large_students_read_a_batch_in_passes(own, monkeypatch):
+    from labkit import batches
+
+    plain, _ = steps(own)
+    monkeypatch.setattr(batches, "LARGE", 100)
+    monkeypatch.setattr(batches, "MICRO", 40)
+    passes, _ = steps(own)
+    assert [s["loss"] for s in passes] == pytest.approx([s["loss"] for s in plain], rel=1e-5)
+    assert sorted(row for rows in batches.split_by_length([30, 9, 9, 41], 10**9, 1) for row in rows) == [0, 1, 2, 3]
+
+
+def test_the_first_loss_by_hand(own):
+    """Mean KL over the teacher's own greedy answers, from two plain forward passes."""
+    told, _ = steps(own.but(steps=1))
+    subject = OwnSubject(own)
+    teacher, student = subject.teacher().float(), subject.student(0).eval()
+    pool = subject.pool(teacher)
+    rows, _ = subject.feed(pool).next_rows(own.batch, 0.0)
+    list(pool.prepare(rows))
+    total, count = 0.0, 0
+    for row in rows:
+        prompt, answer = pool.prompt(row), pool.answer(row)
+        tokens = torch.tensor([[*prompt, *answer]])
+        with torch.no_grad():
+            a, b = (m(tokens).logits[0, len(prompt) - 1 : -1].log_softmax(-1) for m in (teacher, student))
+        total, count = total + float((a.exp() * (a - b)).sum()), count + len(answer)
+    teacher.to(torch.bfloat16)
+    assert told[0]["loss"] == pytest.approx(total / count, rel=2e-2), "the teacher reads in bf16"
+
+
+def test_half_precision_is_near(own):
+    plain, half = steps(own)[0], steps(own.but(precision="bf16"))[0]
+    assert half[0]["loss"] == pytest.approx(plain[0]["loss"], rel=1e-2)
+    assert half[0]["loss"] != plain[0]["loss"]
+
+
+def test_text_crosses_tokenizers(own):
+    """A student with the lab's own tokenizer, and a teacher with chat tokens: text passes, and what reads token by token is refused."""
+    crossed = own.but(student="22k", method="sequence", learning_rate=3e-2)
+    record = Record(Run(crossed))
+    assert record.complete
+    assert "kl" not in record.evaluations[-1].fidelity
+    with pytest.raises(LabError, match="set method='sequence'"):
+        list(Run(crossed.but(method="output")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"faults": "missing_end"}, "belongs to the small world"),
+        ({"start": "warm"}, "begins as it is"),
+        ({"teacher": "sibling"}, "small world only"),
+        ({"keep": "truth", "method": "sequence"}, "asks Atlas what is true"),
+        ({"decoding": "beam", "method": "sequence"}, "choose 'greedy'"),
+        ({"method": "online", "top_k": 8}, "set signals='live'"),
+        ({"data": "nowhere.jsonl"}, "nowhere.jsonl"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(own, changes, words):
+    with pytest.raises(LabError, match=words):
+        list(Run(own.but(**changes)))
+
+
+def test_a_model_from_elsewhere_needs_questions(pair):
+    with pytest.raises(LabError, match="set data="):
+        list(Run(Experiment(teacher=pair[0])))
+
+
+def test_data_that_has_changed_is_not_taken_for_the_same(own, data):
+    named = recipe(own.teacher, own.student, data, steps=3)
+    Path(data).write_text(json.dumps({"prompt": "new", "response": "x"}) + "\n" + Path(data).read_text())
+    with pytest.raises(LabError, match="has changed since"):
+        list(Run(named))
+
+
+def test_the_exam_scores_and_says_whose_mistakes_they_are(pair):
+    teacher = pretrained.load(pair[0], torch.float32, 6)
+    rows = [Prompt(p, (r,), r) for p, r in PAIRS[:8]]
+    exam = OwnExam(rows, teacher, "exact")
+    grades = exam.grade(teacher)
+    assert grades.fidelity["kl"] == pytest.approx(0, abs=1e-5)
+    assert grades.fidelity["agreement"] == 1
+    assert grades.truth["inherited"] + grades.truth["right"] == 1, "a teacher repeats its own mistakes"
+    told = OwnExam([Prompt(q.text, (a.text,), a.text) for q, a in zip(rows, grades.answers, strict=True)], teacher, "exact")
+    assert told.teacher_grades.skills == {"exact": 1.0}
+    _, tokens, theirs, mine = exam.probe(teacher)
+    assert len(tokens) == len(theirs) == len(mine) == 8
+    assert theirs == pytest.approx(mine, abs=1e-6)
+
+
+# ---- distil ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_distil_leaves_a_student_that_can_be_used(pair, data, tmp_path):
+    seen: list[str] = []
+    out = tmp_path / "out"
+    done = distill(*pair, data, out, steps=4, batch=8, longest=6, learning_rate=1e-3, watch=lambda what, event: seen.append(what))
+    assert list(dict.fromkeys(seen)) == ["gold labels", "distilled"]
+    assert list(done.table().index) == [
+        "the student as it came", "the student, fine-tuned on the gold labels", "the student, distilled", "the teacher",
+    ]  # fmt: skip
+    assert set(done.record.references) >= {"untouched", "label budget", "teacher"}
+    assert (out / "report.html").stat().st_size > 1000
+    again = pretrained.load(str(out), torch.float32, 6)
+    exam = OwnSubject(done.experiment).exam(None)
+    assert len(exam.grade(again).answers) == len(exam.rows)
+    card = (out / "README.md").read_text()
+    assert done.experiment.recipe.removeprefix("labkit ") in card
+    assert "nan" not in card
+    assert list(done.record.table().columns) == ["untouched", "label budget", "student", "teacher", "recovery"]
+
+
+def test_distil_twice_into_one_folder_and_never_over_anything_else(pair, data, tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(LabError, match="choose another --out"):
+        distill(*pair, data, tmp_path, steps=2)
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
+    for _ in range(2):
+        distill(*pair, data, tmp_path / "out", steps=2, batch=8, longest=4, baseline=False)
+
+
+def test_distil_chooses_what_works(pair, data):
+    assert recipe(*pair, data).method == "output"
+    assert recipe(pair[0], "22k", data).method == "sequence"
+    assert recipe(*pair, data, adapter=4).learning_rate > recipe(*pair, data).learning_rate
+    with pytest.raises(LabError, match="different tokenizers"):
+        recipe(pair[0], "22k", data, method="output")
+
+
+def test_an_adapter_is_merged_into_what_is_saved(pair, data, tmp_path):
+    done = distill(*pair, data, tmp_path / "out", steps=4, batch=8, longest=4, adapter=4, baseline=False)
+    names = [name for name, _ in pretrained.load(str(tmp_path / "out")).named_parameters()]
+    assert not any("lora" in name for name in names)
+    assert done.record.complete
+
+
+def test_the_command_line_does_it_all(pair, data, tmp_path, capsys):
+    from labkit.cli import main
+
+    command = ["distill", "--teacher", pair[0], "--student", pair[1], "--data", data, "--steps", "3", "--batch", "8", "--longest", "4"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "the student, distilled" in told
+    assert "saved to" in told
+    assert main(["distill", "--teacher", "smollm2", "--student", pair[1], "--data", data, "--out", str(tmp_path / "other")]) == 2
+    assert "labkit fetch smollm2" in capsys.readouterr().err
