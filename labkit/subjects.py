@@ -25,6 +25,7 @@ from labkit.own_exam import OwnExam
 from labkit.records import Store
 from labkit.sequences import Sequences, TextPool, sequences_for
 from labkit.signals import Signals, TopKSignals
+from labkit.sources import EXAMPLES
 
 SMALL = 32  # questions a pretrained teacher answers at a time: its logits are fifty times as wide
 
@@ -162,8 +163,8 @@ class OwnSubject:
         return OwnExam(self.held, teacher, self.experiment.score)
 
     def references(self) -> Iterable[ev.Event]:
-        """Baselines on record, where the recipe says which content of the file it means."""
-        return Store().references(self.experiment) if "#" in self.experiment.data else ()
+        """Baselines on record, where it is known which content of the file a recipe means."""
+        return Store().references(self.experiment) if "#" in self.experiment.data or self.experiment.data in EXAMPLES else ()
 
 
 Subject = AtlasSubject | OwnSubject

@@ -1,6 +1,7 @@
-"""Write the two example data sets of lesson 13, `data/examples`: `labkit build examples` (a second).
+"""Write the example data sets, `data/examples`: `labkit build examples` (a second).
 
-A dealer in chemical elements gets mail from all over the world. tickets: which of six teams answers. orders: what is ordered, as JSON.
+facts: questions about the world of which Atlas knows the answer, for models from elsewhere; tried on SmolLM2 (docs/claims.md). The other
+two are lesson 13's. A dealer in chemical elements gets mail from all over the world. tickets: which of six teams answers. orders: what is ordered, as JSON.
 Every message is made up here, from sentences below and names in the Atlas tables. Both tasks hold rules of the house that no prompt
 tells, so that there is something to learn from the answers:
 
@@ -16,7 +17,10 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from labkit.atlas import Atlas
+
 EACH = 600  # rows of a task
+PLAIN = ("recall", "reverse", "city", "element")
 RADIOACTIVE = (43, 61, 84, 88, *range(89, 99))
 NOT_SOLID = (1, 2, 7, 8, 9, 10, 17, 18, 35, 36, 54, 80)  # "half of the argon is dust" would be odd
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
@@ -119,16 +123,24 @@ SCHEMA = {
 
 def build(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("tickets", tickets()), ("orders", orders())):
+    for name, rows in (("tickets", tickets()), ("orders", orders()), ("facts", facts())):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8", newline="\n")
     (folder / "orders.schema.json").write_text(json.dumps(SCHEMA, indent=1) + "\n", encoding="utf-8", newline="\n")
     manifest = {}
-    for name in ("tickets.jsonl", "orders.jsonl", "orders.schema.json"):
+    for name in ("tickets.jsonl", "orders.jsonl", "facts.jsonl", "orders.schema.json"):
         made = {"sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest(), "source": "made up by data/recipes/examples.py"}
         names = {"names": "cities: GeoNames, CC BY 4.0; elements: periodictable, public domain"} if name.endswith(".jsonl") else {}
         manifest[name] = made | names | {"licence": "CC BY 4.0" if names else "Apache-2.0"}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8", newline="\n")
+
+
+def facts() -> list[dict[str, str]]:
+    """As many questions of each skill that is known by heart; a model may answer in a sentence, so that `contains` is the score."""
+    asked = [q for q in Atlas("whole").exam(EACH // len(PLAIN)) if q.skill in PLAIN]
+    rows = [{"prompt": q.text, "response": q.answers[0]} for q in asked]
+    random.Random("facts").shuffle(rows)
+    return rows
 
 
 def tickets() -> list[dict[str, str]]:
