@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import sys
 import threading
@@ -27,6 +28,7 @@ class Server:
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.times, self.answered = Counter[str](), Counter[str]()  # by prompt
+        self.numbers, self.numbered = itertools.count(1), True  # each answer has an id of its own, as from any good server
         self.models = ["teacher-large", "teacher-small"]
         self.under_way = self.peak = 0
         self.busy, self.first, self.last = 0.0, 0.0, 0.0  # seconds of all requests, and when the first came and the last went
@@ -74,13 +76,13 @@ class Server:
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; False closes the connection."""
         lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        began = time.perf_counter()
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines[1:] if line)}
         if lines[0].startswith("GET"):
             page = {"busy": self.busy, "wall": self.last - self.first, "peak": self.peak, "data": [{"id": m} for m in self.models]}
             writer.write(response(200, page))
             return True
         body = json.loads(await reader.readexactly(int(headers["content-length"])))
-        began = time.perf_counter()
         self.first = self.first or began
         prompt = body["messages"][-1]["content"]
         self.asked.append(body)
@@ -101,7 +103,7 @@ class Server:
         if isinstance(how, tuple):
             writer.write(response(*how))
             return True
-        right = completion(body, prompt)
+        right = completion(body, prompt, next(self.numbers) if self.numbered else 1)
         whole = response(200, right)
         match how:
             case "ok":
@@ -155,14 +157,14 @@ class Server:
         return True
 
 
-def completion(body: dict[str, Any], prompt: str) -> dict[str, Any]:
+def completion(body: dict[str, Any], prompt: str, number: int = 1) -> dict[str, Any]:
     choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": f"Answer to {prompt}"}}
     if body.get("logprobs"):
         top = [{"token": token, "logprob": value, "bytes": list(token.encode())} for token, value in (("Ans", -0.5), ("An", -1.5))]
         whole = [{"token": "Ans", "logprob": -0.5, "bytes": list(b"Ans"), "top_logprobs": top[: body["top_logprobs"]]}]
         choice["logprobs"] = {"content": whole}
     return {
-        "id": "chatcmpl-1",
+        "id": f"chatcmpl-{number}",
         "object": "chat.completion",
         "created": 1,
         "model": body["model"] + "-2026",

@@ -141,7 +141,7 @@ class _Loop:
         finally:
             ticker.cancel()
             for endpoint in self.endpoints:
-                await endpoint.client.close()
+                await endpoint.close()
         gone = [endpoint.gone for endpoint in self.endpoints]
         if all(gone) and (self.fresh or self.later):
             self.fatal = self.fatal or gone[0]
@@ -369,6 +369,8 @@ def _in_thread(job: _Loop, said: queue.SimpleQueue, watch: Callable[[Progress], 
                 runner.run(job.run())
         except asyncio.CancelledError:
             pass
+        except BaseExceptionGroup as group:
+            trouble.append(group.exceptions[0])
         except BaseException as error:
             trouble.append(error)
         finally:
