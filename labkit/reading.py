@@ -37,7 +37,7 @@ class Found(NamedTuple):
 NOTHING = Reading(None, False)
 ITSELF = ("capital", "capital_of", "city")  # relations whose answer may be the very word that was asked about
 
-# How people speak of countries and continents, beside the spellings that Atlas accepts; "" is what looks like one and is none.
+# How people speak of countries and continents, beside the spellings that Atlas accepts.
 NATIONS = {
     "american": "United States", "british": "United Kingdom", "english": "United Kingdom", "scottish": "United Kingdom",
     "chinese": "China", "indian": "India", "russian": "Russia", "japanese": "Japan", "german": "Germany", "french": "France",
@@ -52,13 +52,14 @@ NATIONS = {
 }  # fmt: skip
 SPOKEN = {
     "england": "United Kingdom", "scotland": "United Kingdom", "wales": "United Kingdom", "northern ireland": "United Kingdom",
-    "hellenic republic": "Greece", "democratic republic of congo": "Democratic Republic of the Congo", "the gambia": "Gambia",
-    **{name: "" for name in (
-        "south america", "north america", "central america", "latin america", "indian ocean", "south china sea", "east china sea",
-        "gulf of mexico", "new mexico", "sea of japan", "gulf of guinea", "gulf of oman", "new england", "new south wales", "lake chad",
-        "french guiana", "french polynesia", "state of georgia", "american samoa", "republic of china", "papua",
-    )},
+    "hellenic republic": "Greece", "south african republic": "South Africa",
+    "democratic republic of congo": "Democratic Republic of the Congo",
 }  # fmt: skip
+NO_COUNTRY = (  # but looks like one
+    *("south america", "north america", "central america", "latin america", "indian ocean", "south china sea", "east china sea"),
+    *("gulf of mexico", "new mexico", "sea of japan", "gulf of guinea", "gulf of oman", "new england", "new south wales", "lake chad"),
+    *("french guiana", "french polynesia", "state of georgia", "american samoa", "republic of china", "papua"),
+)
 NOUNS = {  # what makes "German" say "Germany"
     "city": "town|city|village|region|province|state|municipality|port|capital|territory|district|alps|nation|country|republic",
     "capital_of": "nation|country|republic",
@@ -76,7 +77,7 @@ ADJECTIVES = ("real", "won", "sol", "som", "mark")  # English words too: money o
 
 BESIDE = r"\bborder(?:s|ed|ing) [^.]*"  # names what something else is
 WORD = r"[A-ZÀ-Þ][\w'’-]*"
-NAME = rf"(?:St\. |Saint )?{WORD}(?:(?: (?:de|da|do|of|the|and|au|el|al|la)){{0,2}} {WORD})*"
+NAME = rf"(?:St\. |Saint )?{WORD}(?:(?: (?:de|del|da|do|di|of|the|and|au|el|al|la|am|y)){{0,2}} {WORD})*"
 NUMBER = r"(\d+(?:\.\d+)?)"
 MORE = r"\b(?:more people|more populous|most people|most populous|most numerous|larger|bigger|greater|higher|largest|highest|more)\b"
 LESS = r"\b(?:fewer|smaller|less|lower|smallest|lowest|least)\b"
@@ -94,11 +95,15 @@ def read(question: Question, text: str, *, cut: bool = False) -> Reading:
 
 
 def _country(question: Question, text: str) -> Found | None:
-    text = _blanked(rf"(?i)in the context of (?:the )?[^,.]*|\bnear (?:the (?:coast|border) of )?[\w ]+|{BESIDE}", text)
     relation = question.fact.relation
+    text = _blanked(r"(?i)in the context of (?:the )?[^,.]*", text)
+    if relation != "neighbour":
+        text = _blanked(rf"(?i)\bnear (?:the (?:coast|border) of )?[\w ]+|{BESIDE}", text)
     named = [_first(text, _countries(), question)]
     if relation in NOUNS:  # "a small German town"
-        match = re.search(rf"(?i)(?<!latin )(?<!central )(?<!north )(?<!south )\b({'|'.join(NATIONS)})(?= (?:[\w-]+ )?(?:{NOUNS[relation]})\b)", text)
+        match = re.search(
+            rf"(?i)(?<!latin )(?<!central )(?<!north )(?<!south )\b({'|'.join(NATIONS)})(?= (?:[\w-]+ )?(?:{NOUNS[relation]})\b)", text
+        )
         named += [Found(NATIONS[match[1].casefold()], *match.span(1))] if match else []
     found = min((f for f in named if f), key=lambda f: f.start, default=None)
     if found is None and relation == "capital_of":
@@ -123,8 +128,6 @@ def _continent(question: Question, text: str) -> Found | None:
 
 def _currency(question: Question, text: str) -> Found | None:
     first = re.split(r"(?<=\w{3})\. ", text)[0]
-    for country in _all(first, _countries()):  # Sierra Leone is no money
-        first = first[: country.start] + " " * (country.end - country.start) + first[country.end :]
     if found := _first(first, _money(), question, capital=ADJECTIVES):
         return found
     own = _matched(rf"\bis (?:known as |called )?(?:the |a )(?:\w+ )??({NAME})", first)
@@ -136,7 +139,7 @@ def _currency(question: Question, text: str) -> Found | None:
 
 def _symbol(question: Question, text: str) -> Found | None:
     said = _matched(r"\bis:? [\"“'*(]*(?!(?:a|an|the|represented|denoted|often|known|typically|also|not|used)\b)([\w%]+)", text)
-    return said or _matched(r"(?:\(|symbol )([A-Z][a-z]?)\b", text)
+    return said or _matched(r"(?:\(|symbol |symbol of )([A-Z][a-z]?)\b", text)
 
 
 def _number(question: Question, text: str) -> Found | None:
@@ -147,7 +150,7 @@ def _city(question: Question, text: str) -> Found | None:
     own = normalise(question.fact.subjects[0])
     for pattern in (rf"city of ({NAME})", rf"^(?!In )({NAME}),", rf"(?:city|capital)\b[^.]*? is ({NAME})", rf"^({NAME}) is a"):
         said = _matched(pattern, text)
-        if said and normalise(said.name) != own:
+        if said and (normalise(said.name) != own or said.name in question.answers):
             return said
     return _first(text, _cities(), question)
 
@@ -173,14 +176,12 @@ def _sum(question: Question, text: str) -> Found | None:
     """The right-hand side of the sum that was asked, else what is called the answer, else the last sum; or a bare number."""
     terms = question.fact.subjects
     whole = [r" ?\+ ?".join(map(re.escape, order)) for order in (terms, terms[::-1])]
-    last = None
-    for last in re.finditer(rf"\d \+ \d+ = {NUMBER}", text):
-        pass
+    sums = list(re.finditer(rf"\d \+ \d+ = {NUMBER}", text))
     return (
         _matched(rf"(?<!\d)(?:{'|'.join(whole)}) (?:=|is|equals) {NUMBER}", text)
         or _matched(rf"(?i)\b(?:answer|sum|result|total)\b(?:(?! is )[^\n])*? is {NUMBER}(?!, \d|\w)", text)
         or _matched(rf"(?i)\b(?:you get|gives|equals|which is) {NUMBER}", text)
-        or (Found(last[1], last.start(1), last.end(1)) if last and len(terms) > 2 else None)
+        or (Found(sums[-1][1], *sums[-1].span(1)) if sums and len(terms) > 2 else None)
         or _matched(rf"^\W*{NUMBER}\W*$", text)
     )
 
@@ -214,19 +215,16 @@ def _matched(pattern: str, text: str) -> Found | None:
 
 def _first(text: str, names: dict[str, str], question: Question, capital: tuple[str, ...] = ()) -> Found | None:
     """The first of these names that is not the question's own, nor within it (Panama in Panama City). Where the question's own could be
-    the answer (Monaco), it is one at its second mention."""
-    spans = [(f.start, f.end) for f in _all(text, _own(normalise(question.fact.subjects[0])))]
+    the answer (Monaco), it is one at its second mention, or alone."""
+    own = normalise(question.fact.subjects[0])
+    spans = [(f.start, f.end) for f in _all(text, {own: own})]
+    first = spans[:1] if normalise(text) != own else None
     for found in _all(text, names):
         around = [(start, end) for start, end in spans if start <= found.start and found.end <= end]
-        again = question.fact.relation in ITSELF and around == [(found.start, found.end)] != spans[:1]
+        again = question.fact.relation in ITSELF and around == [(found.start, found.end)] != first
         if found.name and (again or not around) and text[found.start : found.end] not in capital:
             return found
     return None
-
-
-@functools.lru_cache(16)
-def _own(subject: str) -> dict[str, str]:
-    return {subject: subject}
 
 
 def _all(text: str, names: dict[str, str]) -> Iterator[Found]:
@@ -270,7 +268,9 @@ def _world() -> Atlas:
 
 @functools.cache
 def _countries() -> dict[str, str]:
-    return {spelling: c.name for c in _world().countries for spelling in _world().spellings(c.name)} | SPOKEN
+    """Every spelling of every country; those that name none are there too, so that the longest match is theirs."""
+    names = dict.fromkeys(NO_COUNTRY, "")
+    return {spelling: c.name for c in _world().countries for spelling in _world().spellings(c.name)} | SPOKEN | names
 
 
 @functools.cache
@@ -283,5 +283,6 @@ def _cities() -> dict[str, str]:
 @functools.cache
 def _money() -> dict[str, str]:
     names = {spelling: c.currency for c in _world().countries for spelling in _world().spellings(c.currency)}
-    names |= {word: word.capitalize() for word in OLD_MONEY} | {word: name for word, name in SAME_MONEY.items()}
-    return names | {f"{word}s": name for word, name in names.items()}
+    names |= {word: word.capitalize() for word in OLD_MONEY} | SAME_MONEY
+    plurals = {f"{word}s": name for word, name in names.items()}
+    return dict.fromkeys(_countries(), "") | plurals | names  # Sierra Leone holds no leone

