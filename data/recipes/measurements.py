@@ -10,28 +10,39 @@ abstention: how often those are wrong who answer only where they are sure.
 task: students whose transfer set lacked something, examined on that and on the rest.
 exposure: KL to the teacher by answer position, on the teacher's prefixes and on the student's own.
 stepwise: how often the last step of an answer is right, after a right first step and after the student's own.
+warmth: what SmolLM2 says to 40 questions at several sampling temperatures, four times each.
+imitation: what a student of SmolLM2's recorded answers, and the same on gold labels, says to held-out questions, beside its teacher.
+
+The last two need SmolLM2 and its 15-layer student (`labkit fetch smollm2`, `labkit prune`) and take some twenty minutes on one core.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 import labkit
-from labkit import runs
+from labkit import adapters, audit, pretrained, runs
+from labkit import events as ev
 from labkit.atlas import Atlas
 from labkit.batches import GOLD_SEED, unlabelled
-from labkit.engine import warm_recipe
+from labkit.engine import Run, warm_recipe
 from labkit.evaluate import Graded
 from labkit.experiment import LYING, Experiment
 from labkit.exposure import exposure, stepwise
+from labkit.imitation import beside
 from labkit.inheritance import Facts, flip_points, inheritance, risk_coverage, same
 from labkit.measurements import seal, write
+from labkit.models import write as written
 from labkit.paths import made_here, write_whole
 from labkit.probes import beside_the_top, left_out, papers, share_right, variety
+from labkit.reading import read
 from labkit.records import Record
 from labkit.signals import Signals
 from labkit.sweeps import sweep
@@ -54,6 +65,15 @@ NOT_ASKED = {  # the student of the sweep, never asked about any element
 }
 ABSTAINING = ("honest", "lies 30%", "noise 30%")
 COVERAGES = tuple(i / 10 for i in range(1, 11))
+
+BY_HEART = ("recall", "reverse", "city", "element")
+WARMTHS, DRAWS = (0.5, 0.7, 1.0, 1.3), 4
+PUPIL = Experiment(
+    teacher="none", student="smollm2-15", method="gold", score="contains", adapter=8, learning_rate=1e-3, batch=8, steps=60,
+    precision="bf16", longest=32, gold=100_000,
+)  # fmt: skip
+LOOKS = (20, 60)  # steps after which it is examined
+EXAMINED, TAUGHT = 90, 480  # questions; a fifth of the second is held out by the run itself and left alone
 
 
 def sampling() -> list[dict]:
@@ -254,6 +274,50 @@ def abstention() -> list[dict]:
     return rows
 
 
+def warmth() -> list[dict]:
+    teacher, said, rows = pretrained.load("smollm2"), audit.recorded(), []
+    many = [s.question for s in said if s.question.skill == "open" and len(s.question.answers) > 3][:20]
+    one = [q for skill in BY_HEART for q in [s.question for s in said if s.question.skill == skill][:5]]
+    for T in WARMTHS:
+        for kind, questions in (("many answers", many), ("one answer", one)):
+            asked = [q for q in questions for _ in range(DRAWS)]
+            answers = written(teacher, teacher.chat.prompts([q.text for q in asked]), temperature=T, limit=32)
+            for i, (q, answer) in enumerate(zip(asked, answers, strict=True)):
+                text = teacher.chat.text(answer.ids)
+                found = read(q, text, cut=answer.ids[-1] != teacher.chat.end)
+                told = {"answer": text, "named": found.named, "right": found.right}
+                rows.append({"questions": kind, "T": T, "question": q.text, "sample": i % DRAWS, **told})
+        print("warmth", T, flush=True)
+    return rows
+
+
+def imitated() -> list[dict]:
+    said = [s for s in audit.recorded() if s.question.skill in BY_HEART]
+    random.Random("pupils").shuffle(said)
+    held, taught = said[:EXAMINED], said[EXAMINED:][:TAUGHT]
+
+    def examined(who: str, step: int, student) -> list[dict]:
+        plain = adapters.merged(student) if adapters.has(student) else student
+        plain = plain.to(torch.bfloat16).eval()  # as it would be saved
+        plain.chat = student.chat
+        found = [{"student": who, "step": step, "question": s.question.text} for s in held]
+        return [row | likeness._asdict() for row, likeness in zip(found, beside(plain, held), strict=True)]
+
+    rows = examined("untouched", 0, pretrained.load("smollm2-15"))
+    for who in ("teacher's text", "gold labels"):
+        path = made_here("labels") / f"{who.replace(' ', '-')}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        texts = [s.text if who == "teacher's text" else s.question.answers[0] for s in taught]
+        pairs = zip(taught, texts, strict=True)
+        path.write_text("".join(json.dumps({"prompt": s.question.text, "response": text}) + "\n" for s, text in pairs), encoding="utf-8")
+        run = Run(PUPIL.but(data=str(path)), exams=0)
+        for event in run:
+            if isinstance(event, ev.Step) and event.step in LOOKS:
+                rows += examined(who, event.step, run.student)
+                print(who, event.step, flush=True)
+    return rows
+
+
 MEASUREMENTS = {
     "sampling": sampling,
     "beneath": beneath,
@@ -265,6 +329,8 @@ MEASUREMENTS = {
     "task": task,
     "exposure": by_position,
     "stepwise": by_step,
+    "warmth": warmth,
+    "imitation": imitated,
 }
 
 

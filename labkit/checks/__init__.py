@@ -14,6 +14,7 @@ from labkit.checks import (  # noqa: F401 - their exercises register themselves
     lesson_02,
     lesson_03,
     lesson_04,
+    lesson_05,
     lesson_06,
     lesson_07,
     lesson_08,

@@ -19,6 +19,7 @@ for part in (
     "mismatch",
     "inheritance",
     "online",
+    "imitation",
 ):  # they enter their claims in the table, in this order
     importlib.import_module(f"labkit.court.{part}")
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import pandas
 
 
+WORLDS = ("Atlas", "SmolLM2")
+ELSEWHERE = "not measured"
+
+
 class Finding(NamedTuple):
     """effects: by condition, how far the claim is borne out, in `unit`; beside: what has to be known with it, in one sentence."""
 
@@ -26,21 +30,22 @@ class Finding(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """text: as it is said. measured: which difference is taken. published: elsewhere, cited."""
+    """text: as it is said. measured: which difference is taken. published: elsewhere, cited. on: which world it was tried in."""
 
     name: str
     text: str
     measured: str
     published: str
     measure: Callable[[], Finding]
+    on: str = WORLDS[0]
 
 
 CLAIMS: dict[str, Claim] = {}
 
 
-def claim(name: str, text: str, *, measured: str, published: str):
+def claim(name: str, text: str, *, measured: str, published: str, on: str = WORLDS[0]):
     def add(measure: Callable[[], Finding]) -> Callable[[], Finding]:
-        CLAIMS[name] = Claim(name, text, measured, published, measure)
+        CLAIMS[name] = Claim(name, text, measured, published, measure, on)
         return measure
 
     return add
@@ -84,10 +89,10 @@ class Claims:
         return [
             {
                 "claim": CLAIMS[name].text,
-                "Atlas": finding.verdict,
+                "Atlas": finding.verdict if CLAIMS[name].on == "Atlas" else ELSEWHERE,
                 "measured": f"{CLAIMS[name].measured}, {finding.unit}: {_told(finding.effects)}."
                 + (f" {finding.beside}" * bool(finding.beside)),
-                "SmolLM2": "not measured",
+                "SmolLM2": finding.verdict if CLAIMS[name].on == "SmolLM2" else ELSEWHERE,
                 "published": CLAIMS[name].published,
             }
             for name, finding in self.found.items()
