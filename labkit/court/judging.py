@@ -36,11 +36,22 @@ class Claim(NamedTuple):
 
 
 CLAIMS: dict[str, Claim] = {}
+TRIED: dict[str, Callable[[], Finding]] = {}  # the same claims on a real model, by name
 
 
 def claim(name: str, text: str, *, measured: str, published: str):
     def add(measure: Callable[[], Finding]) -> Callable[[], Finding]:
         CLAIMS[name] = Claim(name, text, measured, published, measure)
+        return measure
+
+    return add
+
+
+def tried(name: str):
+    """What a real model says of a claim: a function whose effects have the claim's own sign."""
+
+    def add(measure: Callable[[], Finding]) -> Callable[[], Finding]:
+        TRIED[name] = measure
         return measure
 
     return add
@@ -69,6 +80,7 @@ class Claims:
 
     def __init__(self) -> None:
         self.found = {name: entry.measure() for name, entry in CLAIMS.items()}
+        self.real = {name: measure() for name, measure in TRIED.items()}
 
     def table(self) -> pandas.DataFrame:
         import pandas
@@ -85,9 +97,8 @@ class Claims:
             {
                 "claim": CLAIMS[name].text,
                 "Atlas": finding.verdict,
-                "measured": f"{CLAIMS[name].measured}, {finding.unit}: {_told(finding.effects)}."
-                + (f" {finding.beside}" * bool(finding.beside)),
-                "SmolLM2": "not measured",
+                "measured": f"{CLAIMS[name].measured}, {_all(finding)}",
+                "SmolLM2": f"{self.real[name].verdict}. {_all(self.real[name])}" if name in self.real else "not tried",
                 "published": CLAIMS[name].published,
             }
             for name, finding in self.found.items()
@@ -108,6 +119,10 @@ class Claims:
 def claims() -> Claims:
     """All claims, judged by what ships with the lab."""
     return Claims()
+
+
+def _all(finding: Finding) -> str:
+    return f"{finding.unit}: {_told(finding.effects)}." + (f" {finding.beside}" * bool(finding.beside))
 
 
 def _told(effects: Mapping[str, Band]) -> str:
