@@ -388,8 +388,11 @@ class Atlas:
         if fact.relation in ("city", "city_continent"):
             others = [self._world[iso] for city in self.cities if city.name == fact.subjects[0] for iso in city.also_in]
             names += [c.name if fact.relation == "city" else c.continent for c in others]
-        accepted = {normalise(name) for name in names}
-        return accepted | {normalise(alias) for name in accepted for alias in self._aliases.get(name, ())}
+        return set().union(*(self.spellings(name) for name in names))
+
+    def spellings(self, name: str) -> set[str]:
+        """Every accepted spelling of a name, normalised."""
+        return {normalise(name), *map(normalise, self._aliases.get(normalise(name), ()))}
 
     def _by_name(self, name: str) -> Country:
         return next(c for c in self._world.values() if c.name == name)

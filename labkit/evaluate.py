@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit.atlas import SKILLS, Atlas, Question, normalise
+from labkit.calibration import calibration_error
 from labkit.models import EOS, AtlasTokenizer, Written, answer_states, pad, tokenizer, tokenizer_of, write
 
 PER_SKILL = 40
@@ -279,19 +280,6 @@ def _logprobs(model: LlamaForCausalLM, prompts: Sequence[list[int]], answers: Se
     logprobs = model.lm_head(_states(model, prompts, answers)).float().log_softmax(-1)
     labels = torch.tensor([token for answer in answers for token in answer], device=logprobs.device)
     return logprobs.gather(1, labels[:, None])[:, 0], [len(answer) for answer in answers]
-
-
-def calibration_error(answers: Sequence[Graded], bins: int = 10) -> float:
-    """Expected calibration error: |mean confidence - share right| over equal-width bins of confidence, weighted by their size.
-
-    Guo et al. 2017, arXiv 1706.04599, equation 3.
-    """
-    total = 0.0
-    for b in range(bins):
-        inside = [a for a in answers if b / bins <= a.probability < (b + 1) / bins or (b == bins - 1 and a.probability >= 1)]
-        if inside:
-            total += abs(sum(a.probability for a in inside) - sum(a.right for a in inside))
-    return total / max(1, len(answers))
 
 
 def listed(answers: Sequence[str], most: int = 3) -> str:

@@ -20,8 +20,9 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit.atlas import FACTS, RELATIONS, Atlas, Question, normalise
+from labkit.calibration import calibration_error
 from labkit.errors import LabError
-from labkit.evaluate import Exam, Graded, calibration_error
+from labkit.evaluate import Exam, Graded
 from labkit.models import answer_states, pad, tokenizer
 from labkit.signals import Signals
 
