@@ -23,7 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from labkit import models, pretrained
 from labkit.errors import LabError, unknown
+from labkit.experiment import named_model
 from labkit.models import parameters
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")  # made of the same parts, under the same names
@@ -114,8 +116,9 @@ def family(model: PreTrainedModel) -> None:
     kind = getattr(model.config, "model_type", type(model).__name__)
     if kind not in FAMILIES:
         raise LabError(
-            f"{type(model).__name__} is a {kind!r} model, and pruning here knows the parts of {', '.join(FAMILIES)} alone: layers of separate "
-            "query, key, value, gate, up and down maps. Choose a teacher of one of these, or give a smaller student of its family by name."
+            f"{type(model).__name__} is a {kind!r} model, and pruning here knows the parts of {', '.join(FAMILIES)} alone: layers of "
+            "separate query, key, value, gate, up and down maps."
+            " Choose a teacher of one of these, or give a smaller student of its family by name."
         )
 
 
@@ -283,21 +286,14 @@ def prune_folder(
     teacher: str, out: str | Path, layers: int | Sequence[int] | None, width: float, groups: int | None, by: str, texts: Sequence[str]
 ) -> Cut:
     """What `labkit prune` does: a teacher by name, and a folder for the student."""
-    from labkit import models
-
-    if teacher in models.TEACHERS:
-        model: PreTrainedModel = models.teacher(teacher)
-        tokenizer = models.tokenizer().for_transformers()
-        rows = [ids for ids in models.tokenizer().prompts(texts)]
-    else:
-        from transformers import AutoTokenizer
-
-        from labkit import pretrained
-
+    if named_model(teacher):
         model = pretrained.load(teacher)
         family(model)
-        tokenizer = AutoTokenizer.from_pretrained(pretrained.folder_of(teacher))
+        tokenizer = model.chat.inner
         rows = [ids for ids in tokenizer(list(texts))["input_ids"] if ids] if texts else []
+    else:
+        model, tokenizer = models.teacher(teacher), models.tokenizer().for_transformers()
+        rows = models.tokenizer().prompts(texts)
     student, cut = prune(model, layers, width, groups, by, rows)
     save(student, cut, out, tokenizer, teacher)
     return cut

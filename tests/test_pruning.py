@@ -26,8 +26,8 @@ from labkit.pruning import evenly, influence, prune, save
 
 ROWS = [[1, 5, 9, 2, 7], [3, 3, 8], [4, 60, 11, 30, 2, 2, 17]]
 SHAPE = {
-    "vocab_size": 64, "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 6, "num_attention_heads": 6, "num_key_value_heads": 3,
-    "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0,
+    "vocab_size": 64, "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 6, "num_attention_heads": 6,
+    "num_key_value_heads": 3, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0,
 }  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def test_what_cannot_be_cut_is_refused(teacher, changes, said):
 
 def test_another_architecture_is_refused():
     model = AutoModelForCausalLM.from_config(GPT2Config(n_embd=8, n_layer=2, n_head=2, vocab_size=16, n_positions=8))
-    with pytest.raises(LabError, match="GPT2LMHeadModel is a 'gpt2' model.*llama, mistral"):
+    with pytest.raises(LabError, match=r"GPT2LMHeadModel is a 'gpt2' model.*llama, mistral"):
         prune(model)
 
 
