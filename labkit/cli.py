@@ -90,10 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     prune.add_argument("out", type=Path, help="folder for the student; nothing in it is overwritten")
     prune.add_argument("--layers", type=int, help="how many layers stay (default: all)")
     prune.add_argument("--keep", type=numbers, metavar="0,2,...", help="which layers stay, instead of how many")
-    prune.add_argument("--by", default="spread", help="how layers are chosen: spread, or influence on --texts (default: spread)")
+    prune.add_argument("--by", default="spread", help="how layers are chosen: spread, or influence, measured on texts (default: spread)")
     prune.add_argument("--width", type=float, default=1.0, help="share of the MLP neurons that stay (default: 1)")
     prune.add_argument("--groups", type=int, help="key-value heads that stay, with the queries that read them (default: all)")
-    prune.add_argument("--texts", type=Path, help="texts to measure importance on, one a line")
+    prune.add_argument("--texts", type=Path, help="texts to measure importance on, one a line (default: the teacher writes some)")
     prune.set_defaults(call=prune_one)
 
     export = commands.add_parser("export", help="a recipe as a script for another library")

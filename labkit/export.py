@@ -68,14 +68,14 @@ def export(experiment: Experiment, out: str | Path) -> Path:
     subject = subject_of(exp)
     teacher = subject.teacher()
     student = _first_student(exp)
-    _write_rows(exp, subject, teacher, models.tokenizer_of(student), folder)  # type: ignore[arg-type]
+    _write_rows(exp, subject, teacher, models.tokenizer_of(student), folder)
     if named_model(exp.student):
         place = str(pretrained.folder_of(exp.student).resolve())
     else:
         place = "student"
         student.save_pretrained(folder / place)
         models.tokenizer(exp.vocabulary).for_transformers().save_pretrained(folder / place)
-    text = _script(exp, folder.name, place, _teacher(exp, teacher, folder), models.tokenizer_of(student).longest)  # type: ignore[arg-type]
+    text = _script(exp, folder.name, place, _teacher(exp, teacher, folder), models.tokenizer_of(student).longest)
     write_whole(out, lambda to: to.write_text(text, encoding="utf-8"))
     return out
 
@@ -140,7 +140,7 @@ def _teacher(exp: Experiment, teacher: Any, folder: Path) -> str:
 HEAD = Template('''\
 """$recipe
 
-The recipe above for TRL $trl, written by `labkit export trl`. Run it with `pip install trl==$trl datasets peft`, then `python $name.py`.
+The recipe above for TRL $trl, written by `labkit export trl`. To run it: `pip install trl==$trl datasets peft`, `python $name.py`.
 Rows, their order and the student's first weights are in `$name/`. The loss of the first step is the lab's, and the steps after it are
 as near as arithmetic in another order allows$online_note.
 
@@ -252,18 +252,17 @@ if __name__ == "__main__":
     trainer.save_model(str(HERE / "trained"))
     print(f"saved in {HERE / 'trained'}")
 ''')
-TEMPERED = Template('''
-
-class Tempered(GKDTrainer):
-    """GKDTrainer compares at temperature 1, whatever `temperature` says: that one is for sampling. Its loss can do it, so it is told."""
+COMPARED = Template('''
+class Compared(GKDTrainer):
+    """GKDTrainer compares at temperature 1, whatever `temperature` says (that is for sampling), and in its teacher's own precision."""
 
     @staticmethod
     def generalized_jsd_loss(**given):
-        return $T**2 * GKDTrainer.generalized_jsd_loss(**given | {"temperature": $T})  # T squared, so that the gradient keeps its size
+        given |= {"teacher_logits": given["teacher_logits"].float(), "temperature": $T}
+        return $T**2 * GKDTrainer.generalized_jsd_loss(**given)  # T squared, so that the gradient keeps its size
 
 ''')
 COUNTED = Template('''
-
 class Counted($base):
     """Divides by the tokens of the rows at hand. TRL counts them before the student writes its own, and divides by the teacher's."""
 
@@ -281,8 +280,8 @@ ADAPTER = """\
 def _script(exp: Experiment, name: str, student: str, teacher: str, longest: int) -> str:
     soft, online = exp.method not in HARD, exp.method == "online"
     subclass, trainer = "", "GKDTrainer" if soft else "SFTTrainer"
-    if soft and exp.temperature != 1:
-        subclass, trainer = TEMPERED.substitute(T=f"{exp.temperature:g}"), "Tempered"
+    if soft and (exp.temperature != 1 or named_model(exp.teacher)):
+        subclass, trainer = COMPARED.substitute(T=f"{exp.temperature:g}"), "Compared"
     if online:
         subclass, trainer = subclass + COUNTED.substitute(base=trainer), "Counted"
     beta = exp.beta if exp.divergence == "jsd" else BETA.get(exp.divergence, 0.0)
@@ -312,7 +311,7 @@ def _script(exp: Experiment, name: str, student: str, teacher: str, longest: int
         teacher=f'        teacher_model=model("{teacher}", torch.{dtype}),\n' if soft else "",
     )
     text = head + (PROMPTS if online else "") + tail
-    return text if soft else text.replace("        disable_dropout=True,\n", "").replace(SILENCE, "")
+    return text if soft else text.replace("        disable_dropout=True,\n", "").replace(SILENCE, "").replace("import os\n", "")
 
 
 SILENCE = 'os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")\n'
@@ -329,10 +328,10 @@ def _notes(exp: Experiment) -> Iterator[str]:
     else:
         yield f"divergence={exp.divergence}: beta 0 is KL(teacher || student), 1 KL(student || teacher); between them, the"
         yield "  mixture, in TRL as here, is beta teacher + (1 - beta) student; GKDConfig's own default is 0.5"
-        precision = "bf16, and all of it; the lab works out its logits in fp32" if named_model(exp.teacher) else "fp32"
+        precision = "bf16, and is compared in fp32; see `Compared`" if named_model(exp.teacher) else "fp32"
         yield f"the teacher reads every batch anew, as with signals=live (the lab's cache keeps fp16 states), in {precision}"
     if exp.method not in HARD and exp.temperature != 1:
-        yield f"temperature={exp.temperature:g}: GKDConfig's is for sampling alone, and its loss has no T squared; see `Tempered`"
+        yield f"temperature={exp.temperature:g}: GKDConfig's is for sampling alone, and its loss has no T squared; see `Compared`"
     if exp.method == "online":
         yield f"on_policy={exp.on_policy:g}: the lab lets the student answer this share of every batch; TRL tosses a coin a step (lmbda)"
         yield "  for the whole batch, so that with a share between 0 and 1 single steps differ and the mean does not"

@@ -66,9 +66,9 @@ def test_the_losses_are_the_lab_s(changes, small, tmp_path, monkeypatch):
     assert found == pytest.approx(wanted, abs=1e-4)  # rates, clipping, AdamW and order are the same too
 
 
-@pytest.mark.parametrize(("method", "near"), [("output", 2e-2), ("gold", 2e-6)])
+@pytest.mark.parametrize(("method", "near"), [("output", 1e-3), ("gold", 2e-6)])
 def test_models_and_data_of_one_s_own(method, near, small, tmp_path):
-    """Cut from an Atlas teacher, and asked through its chat template. The lab works out a bf16 teacher's logits in fp32, TRL in bf16."""
+    """Cut from an Atlas teacher, and asked through its chat template. A teacher from elsewhere reads in bf16."""
     for name, layers in (("teacher", 3), ("student", 1)):
         assert main(["prune", TEACHER, str(tmp_path / name), "--layers", str(layers)]) == 0
     rows = [{"prompt": f"What is {i} + {j}?", "response": f"{i + j}"} for i in range(8) for j in range(8)]
