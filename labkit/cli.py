@@ -99,11 +99,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     prune.add_argument("out", type=Path, help="folder for the student; nothing in it is overwritten")
     prune.add_argument("--layers", type=int, help="how many layers stay (default: all)")
     prune.add_argument("--keep", type=numbers, metavar="0,2,...", help="which layers stay, instead of how many")
-    prune.add_argument("--by", default="spread", help="how layers are chosen: spread, or influence on --texts (default: spread)")
+    prune.add_argument("--by", default="spread", help="how layers are chosen: spread, or influence, measured on texts (default: spread)")
     prune.add_argument("--width", type=float, default=1.0, help="share of the MLP neurons that stay (default: 1)")
     prune.add_argument("--groups", type=int, help="key-value heads that stay, with the queries that read them (default: all)")
-    prune.add_argument("--texts", type=Path, help="texts to measure importance on, one a line")
+    prune.add_argument("--texts", type=Path, help="texts to measure importance on, one a line (default: the teacher writes some)")
     prune.set_defaults(call=prune_one)
+
+    export = commands.add_parser("export", help="a recipe as a script for another library")
+    export.add_argument("library", choices=("trl",))
+    export.add_argument("recipe", nargs="*", help="a recipe as the lab prints it, such as: labkit temperature=2")
+    export.add_argument("--toml", type=Path, help="read the experiment from a TOML file")
+    export.add_argument("--out", type=Path, required=True, help="the script; its rows and student go into a folder of its name")
+    export.set_defaults(call=export_one)
 
     check = commands.add_parser("check", help="check this installation: packages, data and their checksums")
     check.set_defaults(call=check_all)
@@ -296,6 +303,16 @@ def prune_one(options: argparse.Namespace) -> int:
     texts = [line for line in read(options.texts).splitlines() if line.strip()] if options.texts else []
     cut = prune_folder(options.teacher, options.out, options.keep or options.layers, options.width, options.groups, options.by, texts)
     print("\n".join([*cut.lines(), f"saved in {options.out}"]))
+    return 0
+
+
+def export_one(options: argparse.Namespace) -> int:
+    from labkit.export import export
+
+    if options.toml and options.recipe:
+        raise LabError("give either a recipe or --toml, not both.")
+    text = " ".join(options.recipe or ["labkit"])
+    print(f"written: {export(Experiment.from_toml(read(options.toml)) if options.toml else Experiment.from_recipe(text), options.out)}")
     return 0
 
 
