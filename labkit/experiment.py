@@ -316,7 +316,7 @@ class Experiment:
     precision: str = knob(
         "fp32",
         "Precision",
-        "Arithmetic of the student's passes in training; its weights stay fp32. bf16 takes two thirds of the time where the processor has it.",
+        "Arithmetic of the student's passes in training, whose weights stay fp32. bf16 is faster where the processor has it.",
         choices=("fp32", "bf16"),
     )
     longest: int = knob(48, "Longest answer", "Tokens an answer to your own data may take.", unit="tokens", low=1, high=4_096)
