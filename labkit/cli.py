@@ -68,7 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     sweep = commands.add_parser("sweep", help="run a grid of experiments over seeds, and print one table")
     sweep.add_argument("grid", type=Path, help="a TOML file with [experiment], [grid] and [sweep] tables")
-    sweep.add_argument("--jobs", type=int, default=1, help="processes at a time; they share the cores (default: 1)")
+    sweep.add_argument("--jobs", type=int, help="processes at a time, which share the cores (default: 1; with Ray, all its processors)")
+    sweep.add_argument(
+        "--backend",
+        default="local",
+        help="local, or ray: the cluster at $RAY_ADDRESS, else one started here; its machines share LABKIT_HOME (default: local)",
+    )
     sweep.add_argument("--out", type=Path, help="also write the table here, as CSV")
     sweep.set_defaults(call=sweep_all)
 
@@ -179,9 +184,7 @@ def sweep_all(options: argparse.Namespace) -> int:
     from labkit.sweeps import Sweep
 
     sweep = Sweep.from_toml(read(options.grid))
-    if options.jobs < 1:
-        raise LabError(f"--jobs {options.jobs} must be at least 1.")
-    sweep.run(options.jobs, lambda line: print(line, flush=True))
+    sweep.run(options.jobs, lambda line: print(line, flush=True), options.backend)
     table = sweep.table()
     print(table.to_string(index=False, float_format=lambda x: f"{x:.3f}", na_rep="-"))
     if options.out:
