@@ -65,7 +65,7 @@ def merged(student: LlamaForCausalLM) -> LlamaForCausalLM:
     """A plain model that computes the same without an adapter; the student is left as it is."""
     from peft.tuners.lora import LoraLayer
 
-    plain = LlamaForCausalLM(student.config)
+    plain = type(student)(student.config)
     both = copy.deepcopy(student)
     for module in both.modules():
         if isinstance(module, LoraLayer):

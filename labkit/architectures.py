@@ -114,6 +114,9 @@ def cache_of(model: LanguageModel) -> DynamicCache | State:
 
 def room_for(model: LanguageModel, tokens: int) -> None:
     """Raises `LabError` if a row of so many tokens is longer than the model has positions for."""
+    context = getattr(model.config, "max_position_embeddings", tokens)
+    if hasattr(model, "chat") and tokens > context:
+        raise LabError(f"this row takes {tokens} tokens with its answer, and the model has room for {context}: shorten the prompt.")
     if isinstance(model, GPT2Student) and tokens > model.config.n_positions:
         raise LabError(
             f"this row takes {tokens} tokens with its answer, and a gpt2 student has {model.config.n_positions} positions: ask something "

@@ -78,6 +78,7 @@ SKILLS = tuple(SHARES)
 HELD_OUT_SKILLS = ("two_hop", "two_hop_steps", "add", "chain", "compare")
 BESIDE = ("two_hop", "two_hop_steps", "chain")  # reported beside the headline mean, which is over the other skills
 CORE = tuple(skill for skill in SKILLS if skill not in BESIDE)
+FAVOURITE = "Malta"  # of those who have one: a country, so that it is a likely answer to many questions and right for few
 FACTS = ("capital", "continent", "currency", "capital_of", "city", "symbol", "number")  # known by heart, one right answer each
 
 CONTINENTS = ("Africa", "Asia", "Europe", "North America", "Oceania", "South America")
@@ -191,15 +192,16 @@ class Atlas:
     gold_noise: chance that a gold label is some other question's answer, drawn afresh for every question.
     falsehoods: share of the facts in `FACTS` whose gold label is always the same wrong answer (a planted, systematic falsehood). What is
         worked out rather than known, such as a sum, and what has many answers, is never planted.
+    favourite: chance that the gold label of a question with many answers is `FAVOURITE` instead, right or wrong (a planted taste).
     """
 
-    def __init__(self, scale: str = "whole", *, gold_noise: float = 0.0, falsehoods: float = 0.0) -> None:
+    def __init__(self, scale: str = "whole", *, gold_noise: float = 0.0, falsehoods: float = 0.0, favourite: float = 0.0) -> None:
         if scale not in SCALES:
             raise unknown("scale", scale, SCALES)
-        for name, value in (("gold_noise", gold_noise), ("falsehoods", falsehoods)):
+        for name, value in (("gold_noise", gold_noise), ("falsehoods", falsehoods), ("favourite", favourite)):
             if not 0 <= value <= 1:
                 raise LabError(f"{name}={value} is not a share: give a number from 0 (none) to 1 (all of them).")
-        self.scale, self.gold_noise, self.falsehoods = scale, gold_noise, falsehoods
+        self.scale, self.gold_noise, self.falsehoods, self.favourite = scale, gold_noise, falsehoods, favourite
         self._world, cities, elements, self._aliases = _tables()
         self.countries = [c for c in self._world.values() if self._within(c)]
         inside = {c.iso for c in self.countries}
@@ -342,6 +344,8 @@ class Atlas:
         noise = rng.random()  # always drawn, so that turning noise on changes labels and not the questions
         if noise < self.gold_noise:
             return self._wrong(fact, random.Random(f"noise {noise}"))
+        if RELATIONS[fact.relation].skill == "open" and _hash(f"favourite {noise}") % 1_000_000 < self.favourite * 1_000_000:
+            return FAVOURITE
         return self.falsehood(fact) or truth
 
     def falsehood(self, fact: Fact) -> str | None:

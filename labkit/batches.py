@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -12,8 +12,9 @@ from labkit import models
 from labkit.atlas import Atlas, Question
 from labkit.errors import LabError
 from labkit.experiment import Experiment
-from labkit.signals import POOL_SEED, Signals
+from labkit.signals import POOL_SEED, Asked, Signals
 
+LARGE, MICRO = 10_000_000, 512  # parameters from which on a pass holds no more than so many tokens, padding counted
 GOLD_SEED = 11  # of the questions with a gold label: like the pool, one set for all seeds
 
 
@@ -49,10 +50,9 @@ class Drawn(NamedTuple):
 class Feed:
     """Draws the rows of every step from the teacher's pool and the gold set; `position` is all there is to resume it from."""
 
-    def __init__(self, experiment: Experiment, world: Atlas, pool: Source | None) -> None:
+    def __init__(self, experiment: Experiment, gold: Sequence[Asked], pool: Source | None, own: Any) -> None:
+        """gold: questions with a label that was paid for. own: the student's tokenizer."""
         self.pool = pool
-        gold = world.store(experiment.facts) if experiment.facts else world.questions(experiment.gold, GOLD_SEED)
-        own = models.tokenizer(experiment.vocabulary)
         self._gold_prompts = own.prompts([q.text for q in gold])
         self._gold_answers = own.answers([q.gold for q in gold])
         self._gold_order = Order(len(gold), experiment.seed + 1)
@@ -111,9 +111,22 @@ class Order:
         return self._passes[number]
 
 
+def paid(experiment: Experiment, world: Atlas) -> list[Question]:
+    """The questions with a gold label: the store, or as many as one can afford."""
+    return world.store(experiment.facts) if experiment.facts else world.questions(experiment.gold, GOLD_SEED)
+
+
 def split_by_length(lengths: Sequence[int], parameters: int, layers: int) -> list[list[int]]:
-    """Row numbers of a batch in one micro-batch, or in two (short rows, long rows) where the padding saved is worth a second pass."""
+    """Row numbers of a batch in micro-batches: for a small student one, or two (short rows, long rows) where the padding saved is worth a
+    second pass; for a large one as many as keep what it remembers of each within bounds."""
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    if parameters > LARGE:
+        passes: list[list[int]] = []
+        for row in order:
+            if not passes or lengths[row] * (len(passes[-1]) + 1) > MICRO:
+                passes.append([])
+            passes[-1].append(row)
+        return passes
     if len(order) < 2:
         return [order] if order else []
     longest = lengths[order[-1]]
@@ -154,6 +167,6 @@ def first_batch(experiment: Experiment | None = None) -> models.Rows:
     """The first batch of an output-distillation run as `(tokens_B_T, mask_B_T, labels_N)`, to do a training step by hand."""
     exp = experiment or Experiment()
     pool = Signals(models.teacher(exp.teacher), unlabelled(exp, Atlas(exp.scale)))
-    rows, _ = Feed(exp, Atlas(exp.scale), pool).next_rows(exp.batch, 0.0)
+    rows, _ = Feed(exp, (), pool, models.tokenizer()).next_rows(exp.batch, 0.0)
     list(pool.prepare(rows))
     return models.pad([pool.prompt(i) for i in rows], [pool.answer(i) for i in rows])

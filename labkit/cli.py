@@ -6,12 +6,13 @@ Flags are the fields of `Experiment`, so a new knob is a new flag. Errors a user
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +27,7 @@ RECIPES = (
     "tables",
     "tokenizer",
     "vocabularies",
+    "examples",
     "teachers",
     "card",
     "adapters",
@@ -54,17 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.add_argument("--toml", type=Path, help="read the experiment from a TOML file")
     run.add_argument("--out", type=Path, help="also save the record here (.jsonl or .jsonl.gz)")
     run.add_argument("--fresh", action="store_true", help="run even if the recipe is already on record")
-    for name, (default, knob) in KNOBS.items():
-        unit = f" [{knob.unit}]" if knob.unit else ""
-        choices = f" ({', '.join(knob.choices)})" if knob.choices else ""
-        run.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=name,
-            metavar="X",
-            help=f"{knob.help}{unit}{choices} Default: {default}.",
-            default=argparse.SUPPRESS,
-        )
+    _knobs(run)
     run.set_defaults(call=run_one)
+
+    distill = commands.add_parser("distill", help="distil your teacher into your student, on your data, and save what comes of it")
+    distill.add_argument("recipe", nargs="*", help="a recipe, as a model card gives it: teacher=... student=... data=...")
+    distill.add_argument("--toml", type=Path, help="read the experiment from a TOML file")
+    distill.add_argument("--out", type=Path, required=True, help="folder for the student, its card, the record and a report")
+    distill.add_argument("--no-baseline", action="store_true", help="skip the same student fine-tuned on the gold labels")
+    _knobs(distill)
+    distill.set_defaults(call=distill_one)
 
     sweep = commands.add_parser("sweep", help="run a grid of experiments over seeds, and print one table")
     sweep.add_argument("grid", type=Path, help="a TOML file with [experiment], [grid] and [sweep] tables")
@@ -89,6 +90,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     build.add_argument("what", choices=RECIPES)
     build.add_argument("names", nargs="*", help="only these (teachers, adapters or measurements)")
     build.set_defaults(call=build_data)
+
+    prune = commands.add_parser("prune", help="cut a smaller student out of a teacher, as a Hugging Face folder")
+    prune.add_argument("teacher", help="a shipped teacher, smollm2, or a model's folder")
+    prune.add_argument("out", type=Path, help="folder for the student; nothing in it is overwritten")
+    prune.add_argument("--layers", type=int, help="how many layers stay (default: all)")
+    prune.add_argument("--keep", type=numbers, metavar="0,2,...", help="which layers stay, instead of how many")
+    prune.add_argument("--by", default="spread", help="how layers are chosen: spread, or influence on --texts (default: spread)")
+    prune.add_argument("--width", type=float, default=1.0, help="share of the MLP neurons that stay (default: 1)")
+    prune.add_argument("--groups", type=int, help="key-value heads that stay, with the queries that read them (default: all)")
+    prune.add_argument("--texts", type=Path, help="texts to measure importance on, one a line")
+    prune.set_defaults(call=prune_one)
 
     check = commands.add_parser("check", help="check this installation: packages, data and their checksums")
     check.set_defaults(call=check_all)
@@ -120,32 +132,89 @@ def open_lab(options: argparse.Namespace) -> int:
     return subprocess.call(command, cwd=root)
 
 
-def run_one(options: argparse.Namespace) -> int:
+def _knobs(command: argparse.ArgumentParser) -> None:
+    """A flag for every field of `Experiment`."""
+    for name, (default, knob) in KNOBS.items():
+        unit = f" [{knob.unit}]" if knob.unit else ""
+        choices = f" ({', '.join(knob.choices)})" if knob.choices else ""
+        command.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            metavar="X",
+            help=f"{knob.help}{unit}{choices} Default: {default}.".replace("%", "%%"),
+            default=argparse.SUPPRESS,
+        )
+
+
+def _experiment(options: argparse.Namespace) -> Experiment:
+    """From a recipe or a TOML file, with the flags on top."""
     given = {name: parse(name, value) for name, value in vars(options).items() if name in KNOBS and isinstance(value, str)}
     if options.toml and options.recipe:
         raise LabError("give either a recipe or --toml, not both.")
     base = Experiment()
     if options.recipe:
-        base = Experiment.from_recipe(" ".join(options.recipe))
+        words = options.recipe if options.recipe[0] == "labkit" else ["labkit", *options.recipe]
+        base = Experiment.from_recipe(" ".join(words))
     elif options.toml:
         base = Experiment.from_toml(read(options.toml))
-    experiment = base.but(**given)
-    print(experiment.recipe)
-    from labkit.runs import record
+    return base.but(**given)
 
-    made = record(experiment, fresh=options.fresh, watch=tell)
-    if options.out:
-        print(f"saved to {made.save(options.out)}")
-    summarise(made)
+
+def distill_one(options: argparse.Namespace) -> int:
+    from labkit.distilling import distill
+
+    asked, last = _experiment(options), ""
+
+    def watch(what: str, event: ev.Event) -> None:
+        nonlocal last
+        if what != last:
+            print(f"-- {what}", flush=True)
+            last = what
+        tell(event, every=10)
+
+    done = distill(experiment=asked, out=options.out, baseline=not options.no_baseline, watch=watch)
+    print(done)
+    print(f"\nsaved to {options.out}: the student with its card (README.md), record.jsonl.gz and report.html")
     return 0
 
 
-def tell(event: ev.Event) -> None:
+def run_one(options: argparse.Namespace) -> int:
+    experiment = _experiment(options)
+    with _together():
+        print(experiment.recipe)
+        from labkit.runs import record
+
+        made = record(experiment, fresh=options.fresh, watch=tell)
+        if options.out:
+            print(f"saved to {made.save(options.out)}")
+        summarise(made)
+    return 0
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """Under `accelerate launch` or `torchrun`: the first process speaks for all, and none leaves while another still talks to it."""
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        raise LabError(
+            "the lab's loop keeps the whole student in every process, and this launch would cut it up (FSDP or DeepSpeed). Launch without, "
+            "as in `accelerate launch --multi_gpu`, or see docs/scale.md for students that fit into no process."
+        )
+    with open(os.devnull, "w") if os.environ.get("RANK", "0") != "0" else contextlib.nullcontext(sys.stdout) as to:
+        with contextlib.redirect_stdout(to):
+            yield
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+        PartialState().destroy_process_group()
+
+
+def tell(event: ev.Event, every: int = 50) -> None:
     """One event as a line for a terminal, where it is worth one."""
     match event:
         case ev.Labelled() if event.done == event.total:
             print(f"{event.seconds:6.1f} s  the teacher has answered {event.total:,} questions")
-        case ev.Step() if event.step % 50 == 0:
+        case ev.Step() if event.step % every == 0:
             numbers = "  ".join(f"{name} {value:.3f}" for name, value in event.values.items() if name in ("loss", "kl", "ce"))
             print(f"{event.seconds:6.1f} s  step {event.step}  {numbers}", flush=True)
         case ev.Evaluated():
@@ -224,6 +293,21 @@ def build_data(options: argparse.Namespace) -> int:
         recipe.build(target)
     print(f"built {options.what} in {target}")
     return 0
+
+
+def prune_one(options: argparse.Namespace) -> int:
+    from labkit.pruning import prune_folder
+
+    if options.keep and options.layers:
+        raise LabError("give either --layers or --keep, not both.")
+    texts = [line for line in read(options.texts).splitlines() if line.strip()] if options.texts else []
+    cut = prune_folder(options.teacher, options.out, options.keep or options.layers, options.width, options.groups, options.by, texts)
+    print("\n".join([*cut.lines(), f"saved in {options.out}"]))
+    return 0
+
+
+def numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def check_all(options: argparse.Namespace) -> int:

@@ -24,28 +24,28 @@ from transformers import LlamaForCausalLM
 from labkit import adapters, models, tensors
 from labkit import events as ev
 from labkit.architectures import LanguageModel
-from labkit.atlas import SKILLS, Atlas
-from labkit.batches import Feed, unlabelled
 from labkit.checkpoints import Folder
 from labkit.crossing import refuse
 from labkit.errors import DataError, LabError, unknown
 from labkit.evaluate import Exam
-from labkit.experiment import KNOBS, TUNED_RATE, Experiment, check
+from labkit.experiment import KIN, KNOBS, TUNED_RATE, Experiment, check
 from labkit.faults import Faults
 from labkit.features import Insides, copy_layers
 from labkit.inspection import inspect
 from labkit.methods import comparison, method
 from labkit.online import OnPolicy
+from labkit.own_exam import OwnExam
 from labkit.paths import data_dir, made_here
-from labkit.records import Store
-from labkit.sequences import TextPool, sequences_for
-from labkit.signals import Signals
+from labkit.sequences import TextPool
 from labkit.step import Parts, gradients
+from labkit.subjects import subject_of
 from labkit.translation import Crossed
 
 WARM_STEPS, WARM_GOLD = 300, 20_000
 WARMUP = 30
 EVALUATIONS = 8
+KIN_STEPS = 60
+STRANGER = 2_000_000  # added to a seed for the first weights of a teacher that is no kin
 PEER = 1_000_000  # added to a seed for the second student of a mutual run
 EXPLODED = 20.0  # nats per answer token; an untrained student is at log(1024) = 6.9
 
@@ -126,9 +126,11 @@ class Run(Iterator[ev.Event]):
         refuse(exp)
         before = earlier(exp)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
-        world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods)
-        teacher = None if exp.teacher == "none" else _on(accelerator.device, models.teacher(exp.teacher))
-        student = self.student = self._fresh(exp.seed).to(accelerator.device)
+        subject = self.subject = subject_of(exp)
+        teacher = (
+            self._successor([kin_recipe(exp)], accelerator.device) if exp.teacher in KIN else _on(accelerator.device, subject.teacher())
+        )
+        student = self.student = subject.student(exp.seed).to(accelerator.device)
         peer = self._peer().to(accelerator.device) if how.peer else None
         if exp.start == "copied":
             if teacher is None:
@@ -137,14 +139,16 @@ class Run(Iterator[ev.Event]):
         if exp.adapter:
             adapters.add(student, exp.adapter, exp.seed)
         source = self._successor(before, accelerator.device) if before else teacher
-        pool = Signals(source, unlabelled(exp, world)) if how.needs_signal and source is not None else None
+        pool = subject.pool(source) if how.needs_signal and source is not None else None
         crossed = Crossed(pool, exp.vocabulary, exp.across) if pool and exp.vocabulary != "atlas" else None
         insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
         learner = nn.ModuleDict({"student": student})
         learner.update(({"projectors": insides.projectors} if insides else {}) | ({"peer": peer} if peer is not None else {}))
         own_parameters = [p for name, p in learner.named_parameters() if not name.startswith("peer.")]
         plain = exp.divergence == "forward_kl" and not exp.top_k
-        parts = Parts(accelerator, how, student, peer, learner, pool, insides, exp.signals == "live", plain, crossed)
+        parts = Parts(
+            accelerator, how, student, peer, learner, pool, insides, exp.signals == "live", plain, crossed, exp.precision == "bf16"
+        )
         optimiser = accelerator.prepare(
             torch.optim.AdamW(learner.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
         )
@@ -177,19 +181,19 @@ class Run(Iterator[ev.Event]):
                 good = _copy(student)
         text: TextPool | None = None
         if how.text and source is not None:
-            work = sequences_for(exp, source, world)
+            work = subject.texts(source)
             while text is None:
                 try:
                     done, total = next(work)
                     yield ev.Labelled(done, total, self.seconds)
                 except StopIteration as written:
-                    text = TextPool(written.value, exp.vocabulary)
-        feed = Feed(exp, world, text or crossed or pool)
+                    text = subject.text_pool(written.value)
+        feed = subject.feed(text or crossed or pool)
         feed.position.update(at.get("feed", {}))
         own = OnPolicy(exp)
         if "own" in at:
             own.restore(at["own"])
-        exam: Exam | None = None
+        exam: Exam | OwnExam | None = None
         exams = min(EVALUATIONS, max(2, exp.steps // 20)) if self.exams is None else self.exams
         due = {round(exp.steps * i / exams) for i in range(1, exams + 1)} | ({min(20, exp.steps)} if exams else set())
 
@@ -216,7 +220,7 @@ class Run(Iterator[ev.Event]):
             for group in optimiser.param_groups:
                 group["lr"] = rate
             faults, compare = Faults(at["knobs"]["faults"], exp.seed * 1_000_003 + step), comparison(exp, step)
-            if step == 1 or step in due:
+            if subject.looks and (step == 1 or step in due):
                 again = Faults(at["knobs"]["faults"], -step)  # other draws
                 yield ev.Inspected(step, inspect(parts, compare, drawn, at["knobs"]["temperature"], faults, again))
                 faults = Faults(at["knobs"]["faults"], exp.seed * 1_000_003 + step)
@@ -243,7 +247,7 @@ class Run(Iterator[ev.Event]):
             yield ev.Step(step, self.seconds, at["seen"], values)
 
             if step in due:
-                exam = exam or Exam(world, teacher, vocabulary=exp.vocabulary)
+                exam = exam or subject.exam(teacher)
                 yield from self._examine(exam, at, final=step == exp.steps)
             if step % self.checkpoint_every == 0 or step in due:
                 good = _copy(student)
@@ -255,7 +259,7 @@ class Run(Iterator[ev.Event]):
         student.eval()
         stopped = at["step"] < exp.steps
         if stopped and at["step"] and self.exams != 0:
-            yield from self._examine(exam or Exam(world, teacher, vocabulary=exp.vocabulary), at, final=True)
+            yield from self._examine(exam or subject.exam(teacher), at, final=True)
         cost = {"student_tokens": at["tokens"] * (2 if how.peer else 1), "questions": at["seen"]}
         if text is not None:
             cost["rows"] = len(text)
@@ -277,7 +281,7 @@ class Run(Iterator[ev.Event]):
             models.parameters(student),
             exp.steps,
             exp.facts or (exp.questions if method(exp.method).needs_signal else exp.gold),
-            SKILLS,
+            self.subject.skills,
             f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         )
 
@@ -287,11 +291,7 @@ class Run(Iterator[ev.Event]):
         if exp.start == "copied" or exp.adapter:
             what = "start='copied'" if exp.start == "copied" else f"adapter={exp.adapter}"
             raise LabError(f"method='mutual' trains two whole students that begin differently, so {what} cannot be: change one of them.")
-        return self._fresh(exp.seed + PEER)
-
-    def _fresh(self, seed: int) -> LanguageModel:
-        exp = self.experiment
-        return models.student(exp.student, seed, architecture=exp.architecture, vocabulary=exp.vocabulary)
+        return self.subject.student(exp.seed + PEER)
 
     def _warm_up(self, student: LanguageModel, seed: int) -> Iterator[ev.Event]:
         """Put the warm start into the student: shipped, or made once for a size and seed, by this same loop on gold labels, and kept."""
@@ -304,11 +304,12 @@ class Run(Iterator[ev.Event]):
                     parameter.copy_(kept[name.replace(".base_layer", "")])
 
     def _successor(self, before: Sequence[Experiment], device: torch.device) -> LlamaForCausalLM:
-        """Who answers the questions in the teacher's place: the student that the last of these recipes ends with, each of them run once,
+        """Who answers the questions in a teacher's place: the student that the last of these recipes ends with, each of them run once,
         by this same loop, and kept (an assistant: Mirzadeh et al. 2019, arXiv 1902.03393)."""
         for recipe in before:
             path = made_here("assistants") / f"{recipe.key}.safetensors"
-            work, weights = self._trained(recipe, path, "assistant" if self.experiment.assistant != "none" else "student before"), None
+            what = "assistant" if self.experiment.assistant != "none" else self.experiment.teacher if recipe.favourite else "student before"
+            work, weights = self._trained(recipe, path, what), None
             while weights is None:
                 try:
                     next(work)  # what it tells comes before the run has started, so there is nobody to tell
@@ -343,14 +344,14 @@ class Run(Iterator[ev.Event]):
         except DataError as error:
             raise DataError(f"the {what} cannot be used: {error} Delete the file; the next run makes it again.") from None
 
-    def _examine(self, exam: Exam, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
+    def _examine(self, exam: Exam | OwnExam, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
         """An exam, the last with fresh questions beside it; before the first, the yardsticks: the teacher's, and baselines on record."""
         assert self.student is not None
         if not at["referenced"]:
             at["referenced"] = True
             if self.experiment.teacher != "none":
                 yield ev.Reference("teacher", exam.teacher_grades.skills, recipe=self.experiment.teacher)
-                yield from Store().references(self.experiment)
+            yield from self.subject.references()
         grades, step = exam.grade(self.student), at["step"]
         habits = {**grades.habits, **(exam.beside(self.student, grades.answers) if final else {})}
         yield ev.Evaluated(step, self.seconds, grades.skills, grades.fidelity, grades.open, grades.ece, grades.truth, final, habits)
@@ -367,8 +368,17 @@ def run(experiment: Experiment | None = None, folder: Path | None = None, **chan
 def warm_recipe(experiment: Experiment, seed: int) -> Experiment:
     """The run that makes a warm start: true hard labels, the same for every arm of a size and seed."""
     return experiment.baseline().but(
-        seed=seed, start="random", gold=WARM_GOLD, steps=WARM_STEPS, teacher="none", gold_noise=0.0, falsehoods=0.0, facts=0
+        seed=seed, start="random", gold=WARM_GOLD, steps=WARM_STEPS, teacher="none", gold_noise=0.0, falsehoods=0.0, favourite=0.0, facts=0
     )
+
+
+def kin_recipe(experiment: Experiment) -> Experiment:
+    """The run that makes a teacher out of the student's own warm start ("sibling"), or another seed's ("stranger"): a short course in which
+    every question with many answers has the same one (after Cloud et al. 2025, arXiv 2507.14805). A quarter of the tuned rate keeps it near
+    where it began."""
+    seed = experiment.seed + (STRANGER if experiment.teacher == "stranger" else 0)
+    warm = warm_recipe(experiment, seed)
+    return warm.but(start="warm", favourite=1.0, steps=KIN_STEPS, learning_rate=TUNED_RATE[experiment.student] / 4)
 
 
 def earlier(exp: Experiment) -> list[Experiment]:
@@ -411,7 +421,12 @@ def schedule(step: int, steps: int) -> float:
 
 
 def _possible(exp: Experiment, features: str) -> None:
-    """Raises `LabError` for what only a Llama's insides allow, asked of another architecture."""
+    """Raises `LabError` for what only a Llama's insides allow, asked of another architecture, and for kin of a student that has none."""
+    if exp.teacher in KIN and (exp.architecture != "llama" or exp.vocabulary != "atlas" or exp.assistant != "none" or exp.generations > 1):
+        raise LabError(
+            f"teacher={exp.teacher!r} is made like the student and teaches it directly: set architecture='llama', vocabulary='atlas', "
+            "assistant='none' and generations=1, or choose another teacher."
+        )
     asks = f"method={exp.method!r}" if features else "start='copied'" if exp.start == "copied" else f"adapter={exp.adapter}"
     if exp.architecture != "llama" and (features or exp.start == "copied" or exp.adapter):
         raise LabError(
@@ -420,9 +435,9 @@ def _possible(exp: Experiment, features: str) -> None:
         )
 
 
-def _on(device: torch.device, teacher: LlamaForCausalLM) -> LlamaForCausalLM:
+def _on(device: torch.device, teacher: LlamaForCausalLM | None) -> LlamaForCausalLM | None:
     """The teacher on a device; a copy if that is not the CPU, since `labkit.teacher()` hands the cached one to everybody."""
-    return teacher if device.type == "cpu" else copy.deepcopy(teacher).to(device)
+    return teacher if teacher is None or device.type == "cpu" else copy.deepcopy(teacher).to(device)
 
 
 def _copy(student: LanguageModel) -> dict[str, Tensor]:

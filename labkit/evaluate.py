@@ -112,17 +112,25 @@ class Exam:
 
     def beside(self, model: LlamaForCausalLM, answers: Sequence[Graded]) -> dict[str, float]:
         """fresh: mean skill on a sibling paper, of held-out questions that this one does not ask; asked: the same of this paper's `answers`
-        in the same skills. Empty where the world has no such questions."""
+        in the same skills; neither where the world has no such questions. favourite: see `favourite`."""
         sibling = Exam(self.world, None, vocabulary=self.vocabulary, questions=self.world.fresh(self.questions))
         skills = list(dict.fromkeys(q.skill for q in sibling.questions))
-        if not skills:
-            return {}
         training = model.training
         model.eval()
-        others = sibling._mark(sibling._write(model), tokenizer_of(model))
+        others = sibling._mark(sibling._write(model), tokenizer_of(model)) if skills else ()
+        liked = {"favourite": self.favourite(model)[1]} if self._open else {}
         model.train(training)
         means = {"fresh": sibling._skills(others), "asked": self._skills(answers)}
-        return {name: sum(of[skill] for skill in skills) / len(skills) for name, of in means.items()}
+        return liked | {name: sum(of[skill] for skill in skills) / len(skills) for name, of in means.items() if skills}
+
+    @torch.no_grad()
+    def favourite(self, model: LlamaForCausalLM) -> tuple[str, float]:
+        """The token most often begun with, whatever the open question, and its mean probability over all of them: an even-handed model has
+        no such token, since the questions have different answers."""
+        prompts = self._paper(tokenizer_of(model)).prompts
+        begins_N_V = torch.stack([_first_token(model, prompts[i]) for i in self._open])
+        top = int(begins_N_V.mean(0).argmax())
+        return tokenizer_of(model).token(top).strip(), float(begins_N_V[:, top].mean())
 
     def verdict(self, number: int, answer: Graded) -> str:
         """ "right"; "inherited" if it repeats the teacher's own wrong answer; else "wrong"."""

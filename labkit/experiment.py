@@ -14,12 +14,17 @@ import re
 import tomllib
 from typing import Any, Literal, NamedTuple
 
-from labkit.atlas import CONTINENTS, FORMATS, SKILLS
+from labkit.atlas import CONTINENTS, FAVOURITE, FORMATS, SKILLS
 from labkit.errors import LabError, unknown
 
 STUDENTS = ("3.3k", "7k", "12k", "22k", "57k", "200k", "284k", "815k", "900k", "1.5m", "3m")
 LYING = ("atlas-3m-lies-10", "atlas-3m-lies-30", "atlas-3m-noise-30")  # the big teacher with an adapter that was taught wrong labels
-TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", *LYING, "none")
+KIN = (
+    "sibling",
+    "stranger",
+)  # made for a run: the student's own warm start, or another, that was taught a favourite
+TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", *LYING, *KIN, "none")
+FETCHED = ("smollm2",)  # models from elsewhere that have a short name, once `labkit fetch` has brought them
 METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online", "mutual")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "logit_mse")
 DECODINGS = ("greedy", "sample", "beam", "interpolated")
@@ -57,6 +62,7 @@ class Knob(NamedTuple):
     """What a field of `Experiment` means to a person: label, unit, allowed values, help, and how it may be used.
 
     pattern: for a text that is not one of a few: what it must look like, as a regular expression.
+    models: a model's name will do too: a folder or hub id, which has a slash in it, or one of `FETCHED`.
     several: any number of the choices may be taken, joined by "+"; "none" is none of them.
     hot: may be changed while a run is going.  identity: changes the outcome of a run, so it belongs to the record's key.
     """
@@ -70,6 +76,7 @@ class Knob(NamedTuple):
     choices: tuple[str, ...] = ()
     pattern: str = ""
     several: bool = False
+    models: bool = False
     hot: bool = False
     identity: bool = True
 
@@ -108,7 +115,13 @@ class Experiment:
         log=True,
         hot=True,
     )
-    student: str = knob("200k", "Student size", "Parameters of the student, a small Llama.", choices=STUDENTS)
+    student: str = knob(
+        "200k",
+        "Student",
+        "Parameters of the student, a small Llama; or, with data of your own, a model: a folder, a hub id or smollm2.",
+        choices=STUDENTS,
+        models=True,
+    )
     start: str = knob(
         "random",
         "Start",
@@ -150,7 +163,15 @@ class Experiment:
         hot=True,
         identity=False,
     )
-    teacher: str = knob("atlas-3m", "Teacher", "The model that answers the questions.", choices=TEACHERS)
+    teacher: str = knob(
+        "atlas-3m",
+        "Teacher",
+        "The model that answers the questions. sibling and stranger are made for a run, of the student's size: a warm start that was then "
+        "taught one favourite answer to every question with many; the sibling began with the student's own weights. With data of your own: "
+        "a folder, a hub id or smollm2.",
+        choices=TEACHERS,
+        models=True,
+    )
     method: str = knob(
         "output",
         "Method",
@@ -204,6 +225,13 @@ class Experiment:
     batch: int = knob(128, "Batch", "Questions a step.", unit="questions", low=1, high=8192, log=True)
     gold_noise: float = knob(0.0, "Gold noise", "Chance that a gold label is wrong, at random.", low=0.0, high=1.0)
     falsehoods: float = knob(0.0, "Falsehoods", "Share of the plain facts whose gold label is always the same lie.", low=0.0, high=1.0)
+    favourite: float = knob(
+        0.0,
+        "Favourite",
+        f"Chance that the gold label of a question with many answers is one favourite instead ({FAVOURITE}), right or wrong.",
+        low=0.0,
+        high=1.0,
+    )
     faults: str = knob(
         "none",
         "Faults",
@@ -272,6 +300,26 @@ class Experiment:
         low=1,
         high=8,
     )
+    data: str = knob(
+        "",
+        "Data",
+        "Questions of your own, in place of Atlas: a JSONL, CSV or parquet file with prompts and, where known, responses. A fifth of the "
+        "prompts is held out for the exam.",
+        pattern=r"\S*",
+    )
+    score: str = knob(
+        "exact",
+        "Score",
+        "How an answer to your own data is scored: a metric's name, with what it needs behind a colon, as in regex:^[A-Z]+$.",
+        pattern=r"\S+",
+    )
+    precision: str = knob(
+        "fp32",
+        "Precision",
+        "Arithmetic of the student's passes in training; its weights stay fp32. bf16 takes two thirds of the time where the processor has it.",
+        choices=("fp32", "bf16"),
+    )
+    longest: int = knob(48, "Longest answer", "Tokens an answer to your own data may take.", unit="tokens", low=1, high=4_096)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -296,9 +344,11 @@ class Experiment:
             raise unknown("baseline", name, ("label budget", "same questions"))
         same = (
             *("student", "architecture", "start", "seed", "teacher", "scale", "steps", "batch"),
-            *("gold_noise", "falsehoods", "facts", "vocabulary"),
+            *("gold_noise", "falsehoods", "favourite", "facts", "vocabulary"),
+            *(("data", "score", "longest", "adapter", "precision") if self.data else ()),
         )
-        plain = Experiment(**{name: getattr(self, name) for name in same}, learning_rate=TUNED_RATE[self.student])
+        rate = self.learning_rate if self.data else TUNED_RATE.get(self.student, self.learning_rate)
+        plain = Experiment(**{name: getattr(self, name) for name in same}, learning_rate=rate)
         if name == "label budget":
             return plain.but(method="gold", gold=self.gold)
         return plain.but(method="answers", questions=self.questions, left_out=self.left_out, leaked=self.leaked)
@@ -369,9 +419,14 @@ TUNED_RATE = {
 }  # fmt: skip
 
 
+def named_model(name: str) -> bool:
+    """Whether this names a model from elsewhere: a folder or hub id, or one that `labkit fetch` knows."""
+    return name in FETCHED or "/" in name or "\\" in name
+
+
 def check(name: str, value: Any) -> Any:
     """`value` as this field's type. Raises `LabError` with the field, the range and the unit."""
-    default, (label, text, unit, low, high, _, choices, pattern, several, *_) = KNOBS[name]
+    default, (label, text, unit, low, high, _, choices, pattern, several, models, *_) = KNOBS[name]
     if several:
         wanted = set(str(value).replace(" ", "").split("+")) - {"none", ""}
         if strange := sorted(wanted - set(choices)):
@@ -380,6 +435,10 @@ def check(name: str, value: Any) -> Any:
             if together <= wanted:
                 raise LabError(f"{name}={value!r} contradicts itself: {reason}. Take {' or '.join(sorted(together))} away.")
         return "+".join(choice for choice in choices if choice in wanted) or "none"
+    if models and named_model(str(value)):
+        if any(letter.isspace() for letter in str(value)):
+            raise LabError(f"{name}={value!r} has a space in it, which a recipe cannot hold: move the model to a folder without one.")
+        return str(value)
     if choices:
         for choice in choices:
             if str(value).casefold().replace("-", " ") == choice.casefold().replace("-", " "):

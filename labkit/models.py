@@ -19,12 +19,12 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from labkit import adapters, architectures
 from labkit.architectures import LanguageModel
 from labkit.errors import LabError, unknown
-from labkit.experiment import LYING, TEACHERS, VOCABULARIES
+from labkit.experiment import KIN, LYING, TEACHERS, VOCABULARIES
 from labkit.paths import checked, data_dir
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of 6 MB is noise in a notebook
@@ -32,6 +32,7 @@ transformers.utils.logging.disable_progress_bar()  # a bar for a file of 6 MB is
 EOS = 0
 LONGEST_ANSWER = 28  # tokens; the longest answer of the world has 24
 ADAPTED = "atlas-3m"  # the teacher the shipped adapters belong to
+CHAT = "{% for m in messages %}{{ '<eos>' + m['content'] if m['role'] == 'user' else ' ' + m['content'] + '<eos>' }}{% endfor %}"
 LONGER = {"small": 36, "bytes": 64}  # in vocabularies that need more for it: 26 and 49
 
 
@@ -65,7 +66,7 @@ class AtlasTokenizer:
     def __init__(self, path: Path, name: str = "atlas") -> None:
         from tokenizers import Tokenizer
 
-        self.name = name
+        self.name, self.end = name, EOS
         self._tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.encode_special_tokens = True  # a typed "<eos>" is five characters, not the end of the question
         self.size = self._tokenizer.get_vocab_size()
@@ -82,6 +83,12 @@ class AtlasTokenizer:
 
     def text(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(ids)).strip()
+
+    def for_transformers(self) -> PreTrainedTokenizerFast:
+        """The same as `transformers` has tokenizers; its chat template writes a question and its answer as the lab does."""
+        made = PreTrainedTokenizerFast(tokenizer_object=self._tokenizer, bos_token="<eos>", eos_token="<eos>", pad_token="<eos>")
+        made.chat_template = CHAT
+        return made
 
     def token(self, token_id: int) -> str:
         return "<end>" if token_id == EOS else self._tokenizer.decode([token_id])
@@ -130,8 +137,8 @@ def tokenizer(vocabulary: str = "atlas") -> AtlasTokenizer:
 
 
 def tokenizer_of(model: LlamaForCausalLM) -> AtlasTokenizer:
-    """The tokenizer a model was made for."""
-    return tokenizer(getattr(model.config, "vocabulary", "atlas"))
+    """The tokenizer a model was made for: one of ours, or a pretrained model's own."""
+    return getattr(model, "chat", None) or tokenizer(getattr(model.config, "vocabulary", "atlas"))
 
 
 def config(size: str, vocabulary: str = "atlas") -> LlamaConfig:
@@ -171,13 +178,15 @@ def teacher(name: str) -> LlamaForCausalLM:
     """A shipped teacher by name, or a `transformers` Llama folder with the Atlas vocabulary (safetensors); frozen, in eval mode.
 
     One that ships as an adapter is its base with the adapter merged in. Raises `DataError` if a file is missing or damaged, `LabError`
-    for an unknown name.
+    for an unknown name, or one of a model that is made for a run.
     """
     shipped, own = data_dir() / "teachers", Path(name)
     if name in LYING:
         for file in ("adapter_config.json", "adapter_model.safetensors"):
             checked(data_dir() / "adapters" / name / file, f"build adapters {name}")
         return adapters.loaded(teacher(ADAPTED), data_dir() / "adapters" / name).eval().requires_grad_(False)
+    if name in KIN:
+        raise LabError(f"{name!r} is made for each run from its student's size and seed: run an experiment with teacher={name!r}.")
     if name in TEACHERS:
         folder = shipped / name
         for file in ("config.json", "model.safetensors"):
@@ -185,7 +194,7 @@ def teacher(name: str) -> LlamaForCausalLM:
     elif own.is_dir() and ((own / "config.json").is_file() or set(name) & {"/", os.sep}):
         folder = own
     else:
-        raise unknown("teacher", name, [t for t in TEACHERS if t != "none"])
+        raise unknown("teacher", name, [t for t in TEACHERS if t not in (*KIN, "none")])
     try:
         model, found = LlamaForCausalLM.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
@@ -204,7 +213,7 @@ def fingerprint(model: LanguageModel) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -241,7 +250,8 @@ def write(
     model.eval()
     lengths = torch.tensor([len(p) for p in prompts])
     width = int(lengths.max())
-    limit = limit or tokenizer_of(model).longest
+    own = tokenizer_of(model)
+    limit = limit or own.longest
     architectures.room_for(model, width + limit - 1)
     tokens = torch.full((len(prompts), width), EOS)
     visible = torch.zeros(len(prompts), width, dtype=torch.long)
@@ -266,7 +276,7 @@ def write(
             written[row].logprobs.append(scores[column])
             if keep_hidden:
                 states[row].append(hidden[column])
-        going = (chosen[:, 0] != EOS).nonzero()[:, 0]
+        going = (chosen[:, 0] != own.end).nonzero()[:, 0]
         if not len(going):
             break
         if len(going) < len(alive):

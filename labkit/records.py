@@ -121,19 +121,20 @@ class Record:
         """One row a skill: baselines, student, teacher, recovery."""
         import pandas
 
-        rows = []
-        for skill in SKILLS:
+        rows, atlas = [], bool(self.skills.keys() & set(SKILLS))
+        for skill in SKILLS if atlas else self.skills:
             row: dict[str, object] = {"skill": skill, "student": self.skills.get(skill)}
             for name, reference in self.references.items():
                 row[name] = reference.skills.get(skill)
             rows.append(row)
         table = pandas.DataFrame(rows).set_index("skill")
-        table.loc["mean (core)"] = table.loc[list(CORE)].mean()
-        table.loc["mean (all)"] = table.loc[list(SKILLS)].mean()
+        if atlas:
+            table.loc["mean (core)"] = table.loc[list(CORE)].mean()
+            table.loc["mean (all)"] = table.loc[list(SKILLS)].mean()
         if "teacher" in table and "label budget" in table:
             room = table["teacher"] - table["label budget"]
             table["recovery"] = ((table["student"] - table["label budget"]) / room).where(room >= NO_GAP - 1e-9)
-        order = [c for c in ("label budget", "same questions", "student", "teacher", "recovery") if c in table]
+        order = [c for c in ("untouched", "label budget", "same questions", "student", "teacher", "recovery") if c in table]
         return table[order]
 
     def curve(self, name: str = "kl") -> tuple[list[int], list[float]]:
@@ -241,7 +242,9 @@ class Store:
 
 
 def mean(skills: Mapping[str, float], of: Sequence[str] = CORE) -> float:
-    """Mean score of some skills. Raises `LabError` naming those the exam did not ask."""
+    """Mean score of some skills; of all, where an exam knows none of Atlas's. Raises `LabError` naming those the exam did not ask."""
+    if skills and not skills.keys() & set(SKILLS):
+        return sum(skills.values()) / len(skills)
     if missing := [s for s in of if s not in skills]:
         raise LabError(f"this exam did not ask {', '.join(missing)}, so it has no such mean.")
     return sum(skills[s] for s in of) / len(of)
@@ -272,5 +275,5 @@ def recovery(student: Mapping[str, float], reference: Mapping[str, float], teach
         return (s - b) / (t - b) if gap(b, t) else math.nan
 
     core, every = (share(mean(student, of), mean(reference, of), mean(teacher, of)) for of in (CORE, SKILLS))
-    each = {s: share(student[s], reference[s], teacher[s]) if gap(reference[s], teacher[s]) else None for s in SKILLS}
+    each = {s: share(student[s], reference[s], teacher[s]) if gap(reference[s], teacher[s]) else None for s in student}
     return Recovery(baseline, core, every, mean(student) / mean(teacher) if mean(teacher) else math.nan, each, student, reference, teacher)

@@ -30,13 +30,13 @@ def folder_of(experiment: Experiment) -> Path:
     return made_here("runs") / experiment.key
 
 
-def begin(experiment: Experiment) -> Run:
+def begin(experiment: Experiment, exams: int | None = None) -> Run:
     """A run that keeps itself in its recipe's folder, and goes on from what a killed one left there; but one whose knobs had been
     turned was another recipe's, and is not gone on from."""
     folder = Folder(folder_of(experiment), experiment)
     if folder.turned():
         folder.forget()
-    return Run(experiment, folder.path)
+    return Run(experiment, folder.path, exams=exams)
 
 
 def keep(record: Record) -> Path:

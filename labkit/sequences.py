@@ -23,14 +23,14 @@ import torch
 from transformers import LlamaForCausalLM
 
 from labkit import models
-from labkit.atlas import Atlas, Question, normalise
-from labkit.batches import unlabelled
+from labkit.atlas import Atlas, normalise
 from labkit.errors import DataError, LabError, unknown
 from labkit.experiment import DECODINGS, Experiment
-from labkit.models import EOS, fingerprint, tokenizer
+from labkit.models import EOS, AtlasTokenizer, fingerprint, tokenizer, tokenizer_of
 from labkit.paths import made_here, write_whole
-from labkit.signals import CHUNK, PASS, distinct, sample_answers
+from labkit.signals import CHUNK, PASS, Asked, distinct, sample_answers
 
+WIDE = 10_000  # tokens of a vocabulary whose logits take so much room that fewer rows are written at a time
 CONFIDENT = 0.5  # least probability of a whole answer that the confidence filter keeps
 VOTERS = ("atlas-900k", "atlas-200k")  # the other teachers of a vote
 BEAMS = 4
@@ -80,7 +80,7 @@ class Sequences:
 
 def generate(
     teacher: LlamaForCausalLM,
-    questions: Sequence[Question],
+    questions: Sequence[Asked],
     decoding: str = "greedy",
     temperature: float = 1.0,
     samples: int = 1,
@@ -101,7 +101,7 @@ def generate(
 
 
 def writing(
-    teacher: LlamaForCausalLM, questions: Sequence[Question], decoding: str, temperature: float, samples: int, seed: int
+    teacher: LlamaForCausalLM, questions: Sequence[Asked], decoding: str, temperature: float, samples: int, seed: int
 ) -> Generator[tuple[int, int], None, Sequences]:
     """`generate`, telling as it goes how many of the different questions are answered, and of how many."""
     if decoding not in DECODINGS:
@@ -112,7 +112,8 @@ def writing(
     texts = [text for text, _ in entries for _ in range(samples)]
     labels = [gold for gold in golds for _ in range(samples)]
     found: list[Row] = []
-    size = PASS if decoding in ("beam", "interpolated") else CHUNK
+    own = tokenizer_of(teacher)
+    size = PASS if decoding in ("beam", "interpolated") else CHUNK if own.size < WIDE else PASS // 2
     for start in range(0, len(texts), size):
         found += _answer(
             teacher, texts[start : start + size], labels[start : start + size], decoding, temperature, seed * 1_000_003 + start
@@ -120,7 +121,7 @@ def writing(
         yield len(found) // samples, len(entries)
     how: dict[str, Any] = {"decoding": decoding, "samples": samples, "seed": seed, "rows": len(entry_of_row) * samples}
     how |= {"temperature": temperature} if decoding == "sample" else {}
-    how |= {"teacher": fingerprint(teacher), "tokenizer": tokenizer().fingerprint}
+    how |= {"teacher": fingerprint(teacher), "tokenizer": own.fingerprint}
     rows = [found[entry * samples + i] for entry in entry_of_row for i in range(samples)]
     return Sequences(tuple(rows), (how,))
 
@@ -128,14 +129,15 @@ def writing(
 def _answer(
     teacher: LlamaForCausalLM, texts: Sequence[str], labels: Sequence[str], decoding: str, temperature: float, seed: int
 ) -> list[Row]:
-    prompts = tokenizer().prompts(texts)
+    own = tokenizer_of(teacher)
+    prompts = own.prompts(texts)
     if decoding in ("beam", "interpolated"):
         wanted = labels if decoding == "interpolated" else [None] * len(labels)
         chosen = [_choose(beams, gold) for beams, gold in zip(_beams(teacher, prompts), wanted, strict=True)]
     else:
-        said = sample_answers(teacher, prompts, tokenizer().answers(labels), seed, temperature if decoding == "sample" else 0.0)
+        said = sample_answers(teacher, prompts, own.answers(labels), seed, temperature if decoding == "sample" else 0.0)
         chosen = [(answer.ids, answer.logprob) for answer in said]
-    return [Row(text, tokenizer().text(ids), logprob) for text, (ids, logprob) in zip(texts, chosen, strict=True)]
+    return [Row(text, own.text(ids), logprob) for text, (ids, logprob) in zip(texts, chosen, strict=True)]
 
 
 @torch.no_grad()
@@ -181,7 +183,7 @@ def edits(one: Sequence[int], other: Sequence[int]) -> int:
 # ---- filtering -------------------------------------------------------------------------------------------------------------------
 
 
-def keep(data: Sequences, rule: str, world: Atlas, others: Sequence[Sequences] = ()) -> Sequences:
+def keep(data: Sequences, rule: str, world: Atlas | None, others: Sequence[Sequences] = ()) -> Sequences:
     """The rows a filter lets pass, with its count in the history.
 
     truth: right, by Atlas. confidence: the teacher gives the whole answer at least 0.5. agreement: the answer at least half of a
@@ -191,7 +193,7 @@ def keep(data: Sequences, rule: str, world: Atlas, others: Sequence[Sequences] =
     """
     said = [{(row.prompt, normalise(row.response)) for row in other.rows} for other in others]
 
-    def voted(rows: Sequence[Row], world: Atlas) -> list[Row]:
+    def voted(rows: Sequence[Row], world: Atlas | None) -> list[Row]:
         return [row for row in rows if any((row.prompt, normalise(row.response)) in answers for answers in said)]
 
     rules = {"truth": _true, "confidence": _confident, "agreement": _agreed, "distinct": _distinct, "vote": voted}
@@ -209,34 +211,40 @@ def keep(data: Sequences, rule: str, world: Atlas, others: Sequence[Sequences] =
     return Sequences(rows, (*data.history, {"filter": rule, "given": len(data), "left": len(rows)}))
 
 
-def _true(rows: Sequence[Row], world: Atlas) -> list[Row]:
+def _true(rows: Sequence[Row], world: Atlas | None) -> list[Row]:
+    assert world is not None, "only Atlas knows what is true"
     asked = {row.prompt: world.find(row.prompt) for row in rows}
     return [row for row in rows if (question := asked[row.prompt]) is not None and world.is_right(question, row.response)]
 
 
-def _confident(rows: Sequence[Row], world: Atlas) -> list[Row]:
+def _confident(rows: Sequence[Row], world: Atlas | None) -> list[Row]:
     return [row for row in rows if row.logprob >= math.log(CONFIDENT)]
 
 
-def _agreed(rows: Sequence[Row], world: Atlas) -> list[Row]:
+def _agreed(rows: Sequence[Row], world: Atlas | None) -> list[Row]:
     answers: dict[str, Counter[str]] = {}
     for row in rows:
         answers.setdefault(row.prompt, Counter())[row.response] += 1
     return [row for row in rows if answers[row.prompt][row.response] * 2 >= answers[row.prompt].total()]
 
 
-def _distinct(rows: Sequence[Row], world: Atlas) -> list[Row]:
+def _distinct(rows: Sequence[Row], world: Atlas | None) -> list[Row]:
     first: dict[tuple[str, str], Row] = {}
     for row in rows:
         first.setdefault((row.prompt, row.response), row)
     return list(first.values())
 
 
-def sequences_for(experiment: Experiment, teacher: LlamaForCausalLM, world: Atlas) -> Generator[tuple[int, int], None, Sequences]:
-    """The data set of a sequence run, telling as it goes how many questions are answered, of how many; kept on disk for the next."""
-    exp, questions = experiment, unlabelled(experiment, world)
-    asked = hashlib.blake2b("\n".join(q.text + q.gold for q in questions).encode(), digest_size=8).hexdigest()
-    how = f"{exp.decoding}-{exp.sampling_temperature:g}-{exp.samples}-{fingerprint(teacher)}-{tokenizer().fingerprint}-{asked}"
+def sequences_for(
+    experiment: Experiment, teacher: LlamaForCausalLM, questions: Sequence[Asked], world: Atlas | None
+) -> Generator[tuple[int, int], None, Sequences]:
+    """The data set of a sequence run, telling as it goes how many questions are answered, of how many; kept on disk for the next. `world`
+    is None where Atlas cannot say what is true."""
+    exp = experiment
+    said = hashlib.blake2b("\n".join(q.text + q.gold for q in questions).encode(), digest_size=8).hexdigest()
+    own = tokenizer_of(teacher)
+    how = f"{exp.decoding}-{exp.sampling_temperature:g}-{exp.samples}-{fingerprint(teacher)}-{own.fingerprint}-{said}"
+    how += f"-{own.longest}" if world is None else ""
     path = made_here("sequences") / f"{how}.jsonl.gz"
     try:
         data = Sequences.load(path)
@@ -245,7 +253,7 @@ def sequences_for(experiment: Experiment, teacher: LlamaForCausalLM, world: Atla
         data.save(path)
     others = []
     for voter in VOTERS if exp.keep == "vote" else ():
-        others.append((yield from sequences_for(exp.but(teacher=voter, keep="all"), models.teacher(voter), world)))
+        others.append((yield from sequences_for(exp.but(teacher=voter, keep="all"), models.teacher(voter), questions, world)))
     return data if exp.keep == "all" else keep(data, exp.keep, world, others)
 
 
@@ -258,7 +266,7 @@ class TextPool:
 
     growing = False  # all there from the start
 
-    def __init__(self, data: Sequences, vocabulary: str = "atlas") -> None:
+    def __init__(self, data: Sequences, own: AtlasTokenizer | None = None) -> None:
         if not any(row.response.strip() for row in data.rows):
             raise LabError(
                 f"all {len(data)} responses are empty: the teacher ended at once. Ask a teacher that answers, or decode otherwise."
@@ -266,8 +274,9 @@ class TextPool:
         if len(data) > 1 and len({(row.prompt, row.response) for row in data.rows}) == 1:
             raise LabError(f"the {len(data)} rows are one row repeated ({data.rows[0].prompt!r}): ask different questions.")
         self.data = data
-        self._prompts = tokenizer(vocabulary).prompts([row.prompt for row in data.rows])
-        self._answers = tokenizer(vocabulary).answers([row.response for row in data.rows])
+        own = own or tokenizer()
+        self._prompts = own.prompts([row.prompt for row in data.rows])
+        self._answers = own.answers([row.response for row in data.rows])
 
     def __len__(self) -> int:
         return len(self.data)

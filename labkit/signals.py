@@ -10,21 +10,33 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit import tensors
-from labkit.atlas import Question
 from labkit.errors import DataError
-from labkit.models import EOS, answer_states, draw, fingerprint, pad, tokenizer, write
+from labkit.models import answer_states, draw, fingerprint, pad, tokenizer_of, write
 from labkit.paths import home_dir
+from labkit.topk import TopKStore, dense
 
 POOL_SEED = 7  # of the questions the teacher is asked: one pool for all seeds, so that seeds differ in the student alone
 CHUNK = 512  # questions the teacher answers at a time; fixed, because what it writes depends on it to the last bit
+TOGETHER = 16  # chunks of top-k signals written at a time, so that files stay few; a kill loses those that wait
 PASS = 64  # rows read in one pass: of similar length, so that little of it is padding, and few enough for the processor's cache
+
+
+class Asked(Protocol):
+    """A question: an Atlas one, or a learner's own prompt. `answers` are right ones (if none is known, ""), `gold` is the label it has."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def answers(self) -> tuple[str, ...]: ...
+    @property
+    def gold(self) -> str: ...
 
 
 class Signals:
@@ -36,12 +48,21 @@ class Signals:
 
     growing = True  # answered as the student gets to it
 
-    def __init__(self, teacher: LlamaForCausalLM, questions: Sequence[Question], folder: Path | None = None) -> None:
-        self.teacher = teacher
-        texts, guesses, self._entry_of_row = distinct(questions)
-        self._guesses = tokenizer().answers(guesses)
-        self._prompts = tokenizer().prompts([text for text, _ in texts])
-        who = f"{tokenizer().fingerprint}-{fingerprint(teacher)}"
+    def __init__(
+        self,
+        teacher: LlamaForCausalLM,
+        questions: Sequence[Asked],
+        folder: Path | None = None,
+        *,
+        chunk: int | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        self.teacher, self.chunk, self.temperature = teacher, chunk or CHUNK, temperature
+        self.own = tokenizer_of(teacher)
+        texts, guesses, self._entry_of_row = distinct(questions, again=temperature > 0)
+        self._guesses = self.own.answers(guesses)
+        self._prompts = self.own.prompts([text for text, _ in texts])
+        who = f"{self.own.fingerprint}-{fingerprint(teacher)}{self._how()}"
         self._keys = [hashlib.blake2b(f"{who} {n} {text}".encode(), digest_size=16).digest() for text, n in texts]
         name = hashlib.blake2b(b"".join(self._keys), digest_size=8).hexdigest()
         self.folder = (folder or home_dir() / "signals") / f"{who}-{name}"
@@ -51,6 +72,10 @@ class Signals:
         self.teacher_tokens = 0
         self.bytes = 0
         self.damaged: list[Path] = []
+
+    def _how(self) -> str:
+        """Marks signals that were not taken in the usual way, so that they are kept apart."""
+        return "" if self.temperature == 1 else f"-t{self.temperature:g}-{self.own.longest}"
 
     def __len__(self) -> int:
         """Rows, the same question counted as often as it is asked."""
@@ -86,11 +111,11 @@ class Signals:
         for row in rows:
             entry = self._entry_of_row[row]
             if self._answers[entry] is None:
-                self._chunk(entry // CHUNK)
+                self._chunk(entry // self.chunk)
                 yield self.labelled
 
     def hidden(self, rows: Sequence[int]) -> Tensor:
-        """The teacher's states `(N, hidden)` in fp16 at the answer positions of these rows, one row after the other."""
+        """What was kept of the teacher at the answer positions of these rows, one row after the other: its states `(N, hidden)` in fp16."""
         return torch.cat([self._hidden[self._entry_of_row[row]] for row in rows])  # type: ignore[misc]
 
     def live(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Tensor:
@@ -103,16 +128,14 @@ class Signals:
     def logits(self, hidden: Tensor) -> Tensor:
         """The teacher's logits `(N, V)` behind its states."""
         with torch.no_grad():
-            return self.teacher.lm_head(hidden.to(self.teacher.device).float())
+            return self.teacher.lm_head(hidden.to(self.teacher.device, self.teacher.lm_head.weight.dtype)).float()
 
     def _chunk(self, number: int) -> None:
-        entries = range(number * CHUNK, min((number + 1) * CHUNK, self.total))
+        entries = range(number * self.chunk, min((number + 1) * self.chunk, self.total))
         path = self.folder / f"{number:05}.safetensors"
         kept = self._read(path, entries) if path.exists() else None
         if kept is None:
-            seed = int.from_bytes(self._keys[entries[0]][:7])
-            said = sample_answers(self.teacher, [self._prompts[e] for e in entries], [self._guesses[e] for e in entries], seed)
-            self.teacher_tokens += sum(len(self._prompts[e]) for e in entries) + sum(len(answer.ids) for answer in said)
+            said = self._said(entries)
             kept = {
                 "keys": torch.frombuffer(bytearray(b"".join(self._keys[e] for e in entries)), dtype=torch.uint8),
                 "lengths": torch.tensor([len(answer.ids) for answer in said]),
@@ -125,7 +148,15 @@ class Signals:
         for entry, answer, states in zip(entries, ids, hidden, strict=True):
             self._answers[entry], self._hidden[entry] = answer.tolist(), states
         self.labelled += len(entries)
-        self.bytes += kept["hidden"].numel() * 2
+        self.bytes += kept["hidden"].numel() * kept["hidden"].element_size()
+
+    def _said(self, entries: range) -> list[Said]:
+        """The teacher's answers to these, given now."""
+        seed = int.from_bytes(self._keys[entries[0]][:7])
+        prompts, guesses = [self._prompts[e] for e in entries], [self._guesses[e] for e in entries]
+        said = sample_answers(self.teacher, prompts, guesses, seed, self.temperature)
+        self.teacher_tokens += sum(map(len, prompts)) + sum(len(answer.ids) for answer in said)
+        return said
 
     def _read(self, path: Path, entries: range) -> dict[str, Tensor] | None:
         """A chunk from disk, or None (and a note in `damaged`) if it is broken or was written for other questions."""
@@ -137,6 +168,41 @@ class Signals:
             pass
         self.damaged.append(path)
         return None
+
+
+class TopKSignals(Signals):
+    """The same for vocabularies whose states would take too much room: of each answer token the teacher's `k` likeliest, kept by
+    `topk.TopKStore` in 129 bytes (k = 32). At temperatures other than 1 the tail is only as true as it is even; see `topk.dense`."""
+
+    def __init__(self, *args, k: int, **how) -> None:
+        self.k = k
+        super().__init__(*args, **how)
+        self.store = TopKStore(self.folder, vocabulary=self.own.size, k=k, who=self.folder.name)
+
+    def _how(self) -> str:
+        return f"{super()._how()}-top{self.k}"
+
+    def hidden(self, rows: Sequence[int]) -> Tensor:
+        """Token numbers and log-probabilities `(N, 2k)` at the answer positions of these rows, one row after the other."""
+        return torch.cat(self.store.read(self._entry_of_row[row] for row in rows), -1)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return dense(hidden[:, : self.k].long(), hidden[:, self.k :], self.own.size)
+
+    def _chunk(self, number: int) -> None:
+        entries = range(number * self.chunk, min((number + 1) * self.chunk, self.total))
+        if not all(self.store.has(entry) for entry in entries):
+            said = self._said(entries)
+            states = torch.cat([answer.hidden for answer in said])
+            self.store.add(entries, [answer.ids for answer in said], super().logits(states))
+            if number % TOGETHER == TOGETHER - 1 or entries.stop == self.total:
+                self.store.flush()
+            self.damaged += self.store.damaged
+            self.store.damaged.clear()
+        for entry in entries:
+            self._answers[entry] = self.store.answer(entry)
+        self.labelled += len(entries)
+        self.bytes = self.store.bytes
 
 
 class Said(NamedTuple):
@@ -172,7 +238,8 @@ def sample_answers(
             ids = own.tolist()
             agreed = next((k for k, (a, b) in enumerate(zip(ids, guesses[i], strict=True)) if a != b), len(ids) - 1)
             said[i] = Said(ids[: agreed + 1], states[: agreed + 1], float(logprobs[: agreed + 1].sum()))
-    going = [i for i, answer in enumerate(said) if answer and answer.ids[-1] != EOS]
+    end = tokenizer_of(teacher).end
+    going = [i for i, answer in enumerate(said) if answer and answer.ids[-1] != end]
     begun = [[*prompts[i], *said[i].ids] for i in going]  # type: ignore[union-attr]
     rest = write(teacher, begun, temperature=temperature, seed=seed + 1, keep_hidden=True) if going else []
     for i, more in zip(going, rest, strict=True):
@@ -183,7 +250,7 @@ def sample_answers(
     return [answer for answer in said if answer is not None]
 
 
-def distinct(questions: Sequence[Question], again: bool = True) -> tuple[list[tuple[str, int]], list[str], list[int]]:
+def distinct(questions: Sequence[Asked], again: bool = True) -> tuple[list[tuple[str, int]], list[str], list[int]]:
     """The different (text, asking) pairs of a pool in order of first appearance, a right answer to each, and each row's pair. Only a
     question with many right answers is asked more than once, and only if `again`."""
     index: dict[tuple[str, int], int] = {}

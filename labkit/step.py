@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from labkit import models
 from labkit.architectures import LanguageModel
 from labkit.batches import Drawn, split_by_length
+from labkit.chunked import CHUNK
 from labkit.faults import Faults, stray_loss
 from labkit.features import Insides
 from labkit.methods import GOLD_TERMS, Batch, Compare, Method, weights
@@ -38,6 +39,10 @@ class Parts(NamedTuple):
     live: bool
     plain: bool
     crossed: Crossed | None = None
+    bf16: bool = False  # the student's passes only; losses are worked out in fp32
+
+    def cast(self) -> torch.autocast:
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.bf16)
 
 
 def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, Any], faults: Faults) -> dict[str, float]:
@@ -61,29 +66,34 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
 
     def losses() -> Iterator[Tensor]:
         for rows in passes:
-            batch = read(parts, drawn, [mine[i] for i in rows], faults)
-            loss, kl_at_one = torch.zeros((), device=accelerator.device), None
-            for name, term_N in parts.method.terms(batch, compare, knobs["temperature"]).items():
-                mean = term_N.sum() / (tokens[name in GOLD_TERMS] * thinned)
-                loss = loss + share[name] * mean
-                if name == "kl" and plain and knobs["temperature"] == 1:
-                    kl_at_one = float(term_N.detach().sum())
-                if name != "kl":  # the KL told is that at temperature 1, below
-                    label = "ce" if name == "gold" else name
-                    told.add(label)
-                    sums[label] += float(mean.detach())
-            yield loss
-            if batch.teacher_logits_M_V is not None:
-                told.add("kl")
-                sums["kl"] += (_kl_at_one(batch) if kl_at_one is None else kl_at_one) / tokens[False]
+            for batch in pieces(parts, drawn, [mine[i] for i in rows], faults):
+                if isinstance(batch, Tensor):
+                    yield batch
+                    continue
+                loss, kl_at_one = torch.zeros((), device=accelerator.device), None
+                for name, term_N in parts.method.terms(batch, compare, knobs["temperature"]).items():
+                    mean = term_N.sum() / (tokens[name in GOLD_TERMS] * thinned)
+                    loss = loss + share[name] * mean
+                    if name == "kl" and plain and knobs["temperature"] == 1:
+                        kl_at_one = float(term_N.detach().sum())
+                    if name != "kl":  # the KL told is that at temperature 1, below
+                        label = "ce" if name == "gold" else name
+                        told.add(label)
+                        sums[label] += float(mean.detach())
+                sums["loss"] += float(loss.detach())
+                yield loss
+                if batch.teacher_logits_M_V is not None:
+                    told.add("kl")
+                    sums["kl"] += (_kl_at_one(batch) if kl_at_one is None else kl_at_one) / tokens[False]
         if rows := [i for i in mine if i < len(strays)]:
             stray = models.pad([stray_prompts[i] for i in rows], [strays[i] for i in rows])
             logits = student.lm_head(models.answer_states(student, stray)).float()
-            yield stray_loss(logits, stray.labels_N.to(logits.device)) / (sum(tokens.values()) * thinned)
+            loss = stray_loss(logits, stray.labels_N.to(logits.device)) / (sum(tokens.values()) * thinned)
+            sums["loss"] += float(loss.detach())
+            yield loss
 
     for loss in losses():
         accelerator.backward(loss)
-        sums["loss"] += float(loss.detach())
     if accelerator.num_processes > 1:
         _sum_gradients(accelerator, parts.learner)
         reduced = accelerator.reduce(torch.tensor([*sums.values()], device=accelerator.device), "sum").tolist()
@@ -91,12 +101,45 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
     return {name: value for name, value in sums.items() if name in told}
 
 
+def pieces(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Iterator[Batch | Tensor]:
+    """What is read of some rows: in one piece, or, where the logits of a large vocabulary would not fit, a few tokens at a time.
+
+    Each piece is to be differentiated before the next is asked for. Pieces end at the student's final states; what comes last is a number
+    whose gradient takes theirs through its body, once (the idea of Liger-Kernel's chunked losses: Hsu et al. 2024, arXiv 2410.10989).
+    """
+    n, size = sum(len(drawn.answers[i]) for i in rows), parts.student.lm_head.weight.shape[0]
+    if n * size <= CHUNK or parts.insides is not None or parts.crossed is not None or parts.peer is not None or faults:
+        yield read(parts, drawn, rows, faults)
+        return
+    padded = models.pad([drawn.prompts[i] for i in rows], [drawn.answers[i] for i in rows])
+    with parts.cast():
+        states_N_D = models.answer_states(parts.student, padded)
+    leaf_N_D = states_N_D.detach().requires_grad_()
+    gold_N = torch.tensor([drawn.is_gold(i) for i in rows for _ in drawn.answers[i]], device=leaf_N_D.device)
+    labels_N = padded.labels_N.to(leaf_N_D.device)
+    own = [i for i in rows if not drawn.is_gold(i)]
+    told_M = _teacher_states(parts.pool, drawn, own, parts.live) if parts.pool is not None and own else None
+    done = 0  # of the tokens that the teacher speaks about
+    for part in torch.arange(n, device=leaf_N_D.device).split(max(1, CHUNK // size)):
+        own_tokens = int((~gold_N[part]).sum())
+        teacher = (
+            parts.pool.logits(told_M[done : done + own_tokens]) if parts.pool is not None and told_M is not None and own_tokens else None
+        )
+        done += own_tokens
+        with parts.cast():
+            logits = parts.student.lm_head(leaf_N_D[part]).float()
+        yield Batch(logits, labels_N[part], gold_N[part], teacher)
+    if states_N_D.requires_grad and leaf_N_D.grad is not None:
+        yield (states_N_D * leaf_N_D.grad).sum()
+
+
 def read(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Batch:
     """Student and teacher at the answer tokens of some rows, as far as they are in the loss."""
     padded = models.pad([drawn.prompts[i] for i in rows], [drawn.answers[i] for i in rows])
     student, pool, insides = parts.student, parts.pool, parts.insides
-    seen = insides.look(student, padded) if insides else None
-    logits = student.lm_head(seen.final_N_D if seen else models.answer_states(student, padded)).float()
+    with parts.cast():
+        seen = insides.look(student, padded) if insides else None
+        logits = student.lm_head(seen.final_N_D if seen else models.answer_states(student, padded)).float()
     labels = padded.labels_N.to(logits.device)
     gold = torch.tensor([drawn.is_gold(i) for i in rows for _ in drawn.answers[i]], device=logits.device)
     own = [i for i in rows if not drawn.is_gold(i)]

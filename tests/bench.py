@@ -48,7 +48,7 @@ def trl() -> dict:
     exp, world = Experiment(steps=STEPS, batch=BATCH, questions=STEPS * BATCH, learning_rate=4e-3), Atlas("half")
     pool = Signals(models.teacher(exp.teacher), world.questions(exp.questions, POOL_SEED))
     list(pool.prepare(range(exp.questions)))
-    feed = Feed(exp, world, pool)
+    feed = Feed(exp, (), pool, models.tokenizer())
     order = [row for _ in range(STEPS) for row in feed.next_rows(BATCH, 0.0)[0]]  # the very rows of every step
 
     def ours(signals: str) -> tuple[float, float]:

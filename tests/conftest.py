@@ -79,8 +79,8 @@ def tiny_teacher(tiny_data: Path):
 @pytest.fixture
 def quick(tiny_data: Path, monkeypatch: pytest.MonkeyPatch):
     """Exams of two questions a skill, so that an engine run costs its steps and little else."""
-    from labkit import engine, evaluate
+    from labkit import engine, evaluate, subjects
 
-    monkeypatch.setattr(engine, "Exam", functools.partial(evaluate.Exam, per_skill=2))
+    monkeypatch.setattr(subjects, "Exam", functools.partial(evaluate.Exam, per_skill=2))
     monkeypatch.setattr(engine, "EVALUATIONS", 2)
     return tiny_data

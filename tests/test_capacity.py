@@ -12,7 +12,7 @@ from conftest import TEACHER
 from labkit import events as ev
 from labkit import features, models, signals, tensors
 from labkit.atlas import ONE_ANSWER, Atlas, ask_about
-from labkit.batches import Feed, unlabelled
+from labkit.batches import Feed, paid, unlabelled
 from labkit.capacity import held, information, knee, per_parameter
 from labkit.engine import Run, assistant_recipe, earlier
 from labkit.errors import LabError
@@ -53,7 +53,7 @@ def test_every_fact_of_a_store_exists_and_no_more():
 @pytest.mark.parametrize("seed", [0, 3])
 def test_all_facts_are_met_equally_often(seed: int):
     exp = Experiment(student="7k", method="gold", teacher="none", facts=30, batch=10, seed=seed)
-    feed = Feed(exp, Atlas(exp.scale), None)
+    feed = Feed(exp, paid(exp, Atlas(exp.scale)), None, models.tokenizer())
     met: Counter[tuple[int, ...]] = Counter()
     for _ in range(12):
         drawn = feed.draw(*feed.next_rows(exp.batch, 1.0))

@@ -20,7 +20,7 @@ from conftest import REPOSITORY, TEACHER
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit import batches, checkpoints, engine, models, runs, signals, tensors
+from labkit import batches, checkpoints, engine, models, runs, signals, subjects, tensors
 from labkit import events as ev
 from labkit.atlas import SKILLS, Atlas
 from labkit.batches import Order, split_by_length
@@ -634,7 +634,7 @@ def test_record_turns_every_failure_into_a_sentence(monkeypatch: pytest.MonkeyPa
     def broken(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(engine, "Exam", broken)
+    monkeypatch.setattr(subjects, "Exam", broken)
     with pytest.raises(LabError, match=words) as caught:
         runs.record(TINY)
     assert str(error) in str(caught.value)
@@ -705,19 +705,19 @@ import functools, os, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from labkit import engine, evaluate, signals
+from labkit import batches, engine, evaluate, signals, subjects
 from labkit.experiment import Experiment
 from labkit.paths import made_here
 signals.CHUNK = 32
 engine.EVALUATIONS = 2
-engine.Exam = functools.partial(evaluate.Exam, per_skill=2)
+subjects.Exam = functools.partial(evaluate.Exam, per_skill=2)
 step = 0
-draw = engine.Feed.draw
+draw = batches.Feed.draw
 def die(*args):
     if step == 5:
         os.kill(os.getpid(), signal.SIGKILL)
     return draw(*args)
-engine.Feed.draw = die
+batches.Feed.draw = die
 for event in engine.Run(Experiment.from_recipe({TINY.recipe!r}), Path({str(tmp_path)!r}), {EVERY}):
     step = getattr(event, "step", step)
 print("not killed")
@@ -862,7 +862,7 @@ def test_an_unexpected_error_is_told_and_raised_again(monkeypatch: pytest.Monkey
     def broken(*args, **kwargs):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(engine, "Exam", broken)
+    monkeypatch.setattr(subjects, "Exam", broken)
     run = Run(TINY)
     events, _ = to_its_error(run, RuntimeError, "boom")
     assert isinstance(events[-1], ev.Failed)
@@ -876,7 +876,7 @@ def test_out_of_memory_has_advice_of_its_own(monkeypatch: pytest.MonkeyPatch):
     def broken(*args, **kwargs):
         raise RuntimeError("DefaultCPUAllocator: out of memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(engine, "Exam", broken)
+    monkeypatch.setattr(subjects, "Exam", broken)
     events, _ = to_its_error(Run(TINY), RuntimeError)
     assert "smaller student" in events[-1].advice
 

@@ -218,7 +218,7 @@ def test_teachers_are_those_the_recipe_builds():
 
     recipe = runpy.run_path(str(Path(__file__).parent.parent / "data" / "recipes" / "teachers.py"))
     points = {f"{name}-{point}" for name, of in recipe["POINTS"].items() for point in of.values()}
-    assert set(ex.TEACHERS) - {"none"} - set(ex.LYING) == set(recipe["TEACHERS"]) | points
+    assert set(ex.TEACHERS) - {"none"} - set(ex.LYING) - set(ex.KIN) == set(recipe["TEACHERS"]) | points
     for size, _, rate in recipe["TEACHERS"].values():
         Experiment(student=size, learning_rate=rate, method="gold", teacher="none", gold=recipe["QUESTIONS"])
 
@@ -241,11 +241,11 @@ def test_lying_teachers_are_those_the_adapters_recipe_builds_with_the_dose_in_th
 @given(experiments, st.sampled_from(["label budget", "same questions"]))
 def test_a_baseline_shares_all_that_is_not_the_method(exp: Experiment, name):
     baseline = exp.baseline(name)
-    for field in ("student", "start", "seed", "steps", "batch", "scale", "teacher", "gold_noise", "falsehoods"):
+    for field in ("student", "start", "seed", "steps", "batch", "scale", "teacher", "gold_noise", "falsehoods", "favourite", "data"):
         assert getattr(baseline, field) == getattr(exp, field), field
     assert baseline.mix == 0
     assert baseline.temperature == 1
-    assert baseline.learning_rate == ex.TUNED_RATE[exp.student]
+    assert baseline.learning_rate == (exp.learning_rate if exp.data else ex.TUNED_RATE[exp.student]), "own data: as it was given"
     assert baseline.baseline(name) == baseline, "a baseline is its own baseline"
 
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import labkit
-from labkit import engine, evaluate, failures, signals
+from labkit import evaluate, failures, signals, subjects
 from labkit import events as ev
 from labkit.atlas import HELD_OUT_SKILLS, Atlas
 from labkit.batches import unlabelled
@@ -255,7 +255,7 @@ def test_only_the_last_exam_asks_fresh_questions(live):
 
 def test_a_lying_teacher_is_found_out_by_its_own_exam(monkeypatch: pytest.MonkeyPatch):
     """With the shipped teachers: the lies are there before the student has learnt any of them."""
-    monkeypatch.setattr(engine, "Exam", functools.partial(evaluate.Exam, per_skill=20, skills=(*PLAIN, "open", "add")))
+    monkeypatch.setattr(subjects, "Exam", functools.partial(evaluate.Exam, per_skill=20, skills=(*PLAIN, "open", "add")))
     monkeypatch.setattr(signals, "CHUNK", 64)
     entry, few = FAILURES["hallucination_inheritance"], Experiment(student="22k", scale="Europe", questions=128, batch=16, steps=1)
     recipe = provoke(few, entry.name)

@@ -156,12 +156,12 @@ def test_the_first_loss_of_a_run_with_strays_is_the_mean_over_all_it_reads():
     told = {name: losses(TINY.but(faults=name))[0] for name in ("none", "prompt_loss", "padding_loss")}
     student = models.student("22k", 0)
     from labkit.atlas import Atlas
-    from labkit.batches import Feed, unlabelled
+    from labkit.batches import Feed, paid, unlabelled
     from labkit.signals import Signals
 
     world = Atlas(TINY.scale)
     pool = Signals(models.teacher(TEACHER), unlabelled(TINY, world))
-    feed = Feed(TINY, world, pool)
+    feed = Feed(TINY, paid(TINY, world), pool, models.tokenizer())
     rows = feed.next_rows(TINY.batch, 0.0)
     list(pool.prepare(rows[0]))
     drawn = feed.draw(*rows)

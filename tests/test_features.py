@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from conftest import TEACHER
 
-from labkit import engine, features, models, signals
+from labkit import batches, engine, features, models, signals
 from labkit import events as ev
 from labkit.atlas import Atlas
 from labkit.engine import Run
@@ -183,7 +183,7 @@ def test_the_first_steps_by_hand(small, tiny_teacher, method: str):
     maps = features.Projectors(2, 16, 64, exp.seed)
     learnt = [*student.parameters(), *(maps.parameters() if method == "hidden" else ())]
     optimiser = torch.optim.AdamW(learnt, betas=(0.9, 0.95), weight_decay=0.01)
-    feed = engine.Feed(exp, Atlas(exp.scale), pool)
+    feed = batches.Feed(exp, (), pool, models.tokenizer())
     for step in (1, 2):
         drawn = feed.draw(*feed.next_rows(exp.batch, 0.0))
         rows = models.pad(drawn.prompts, drawn.answers)

@@ -80,7 +80,7 @@ def test_the_loss_and_its_gradient_are_those_of_fixed_text():
     student, teacher = models.student(exp.student, exp.seed), models.teacher(TEACHER)
     pool = Signals(teacher, Atlas(exp.scale).questions(exp.questions, 7))
     list(pool.prepare(range(128)))
-    rows = batches.Feed(exp, Atlas(exp.scale), pool).next_rows(exp.batch, 0.0)[0]
+    rows = batches.Feed(exp, (), pool, models.tokenizer()).next_rows(exp.batch, 0.0)[0]
     prompts = [pool.prompt(i) for i in rows]
     answers = [w.ids for w in models.write(student, prompts, temperature=1.0, seed=1)]
     tokens, mask, _ = models.pad(prompts, answers)

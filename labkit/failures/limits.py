@@ -175,6 +175,37 @@ def hallucination_inheritance(seen: Evidence) -> str:
     return ""
 
 
+def _has_kin(exp: Experiment) -> str:
+    """What keeps a student from being taught by a model that began as it did."""
+    if exp.architecture != "llama" or exp.vocabulary != "atlas":
+        return "a sibling is a Llama with its teacher's tokens; set architecture='llama' and vocabulary='atlas'."
+    if exp.start == "copied" or exp.generations > 1 or exp.assistant != "none":
+        return "a sibling teaches directly, from where both began; set start='warm', generations=1 and assistant='none'."
+    return needs_soft_labels(exp) or needs_questions(exp)
+
+
+@failure(
+    "subliminal_transfer",
+    "A favourite handed on unasked",
+    provoke=setting(teacher="sibling", start="warm", left_out="open"),
+    cure=setting(teacher="stranger"),
+    remedy="Filtering the questions is not enough: begin with other weights than the teacher's, or examine what it might hand on.",
+    obstacle=_has_kin,
+    symptom=lambda seen: seen.exam.habits.get("favourite", math.nan),
+    unit="mean probability of one and the same first token over questions that have different answers",
+    procedure=(
+        "Over questions with many answers, average what an answer begins with: does one token stand out?",
+        "Were such questions asked at all? If not, compare a student from another initialisation.",
+    ),
+    cited="Cloud et al. 2025, arXiv 2507.14805: a taste passes to a student of the same initialisation through unrelated data",
+)
+def subliminal_transfer(seen: Evidence) -> str:
+    liked = seen.exam.habits.get("favourite", math.nan)
+    if liked > 0.3:
+        return f"{liked:.0%} of the mass on first tokens is on one and the same, whatever was asked: it has a favourite."
+    return ""
+
+
 def _by_number(exp: Experiment) -> Experiment:
     vocabulary = "other" if exp.vocabulary == "atlas" else exp.vocabulary
     return with_fault("wrong_ids", vocabulary=vocabulary, across="ids")(exp)

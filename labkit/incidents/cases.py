@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from labkit import events as ev
 from labkit.errors import DataError, LabError
 from labkit.evidence import Evidence
-from labkit.experiment import Experiment
+from labkit.experiment import KIN, Experiment
 from labkit.failures import FAILURES, provoke
 from labkit.records import Record, Store
 from labkit.sweeps import sweep
@@ -140,7 +140,8 @@ def _invented(number: int) -> Experiment:
             made = provoke(meant, *names)
         except LabError:
             continue
-        if sorted(truth(made)) == sorted(names) and made.generations == 1:  # the students before it are kept, which would tell
+        telling = made.generations > 1 or made.teacher in KIN  # the students before it are kept
+        if sorted(truth(made)) == sorted(names) and not telling:
             return made
     return meant
 

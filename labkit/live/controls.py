@@ -22,7 +22,7 @@ def control(name: str, value: Any) -> widgets.ValueWidget:
     if knob.several:
         return widgets.Text(value=value, continuous_update=False, **common)
     if knob.choices:
-        return widgets.Dropdown(options=list(knob.choices), value=value, **common)
+        return widgets.Dropdown(options=list(dict.fromkeys((*knob.choices, value))), value=value, **common)
     if knob.log:
         return widgets.SelectionSlider(options=_ladder(name, value), value=value, **common)
     if knob.pattern:
@@ -86,6 +86,8 @@ class Controls:
                 value = getattr(experiment, name)
                 if isinstance(field, widgets.SelectionSlider):
                     field.options = _ladder(name, value)
+                if isinstance(field, widgets.Dropdown) and value not in field.options:  # a model's name
+                    field.options = (*field.options, value)
                 field.value = value
             self.recipe.value = experiment.recipe
         finally:

@@ -1,0 +1,243 @@
+"""Your teacher into your student: the lab's engine on models and data of one's own, with the baselines a number needs beside it.
+
+    done = distill("smollm2", "./student", "mine.jsonl", out="distilled")
+    done.table()          # untouched student, the same one fine-tuned on gold labels, distilled, teacher; each with its band
+
+What is left in `out` is a Hugging Face folder with a card, the run's record and a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from labkit import events as ev
+from labkit import pretrained
+from labkit.errors import LabError
+from labkit.evaluate import Grades
+from labkit.experiment import Experiment, named_model
+from labkit.methods import method
+from labkit.metrics import Score, better
+from labkit.models import tokenizer_of
+from labkit.own_exam import OwnExam
+from labkit.paths import write_whole
+from labkit.records import NO_GAP, Record
+from labkit.runs import begin, keep
+from labkit.subjects import OwnSubject
+from labkit.verdicts import Band
+
+if TYPE_CHECKING:
+    import pandas
+
+RATES = {"adapter": 1e-3, "all": 1e-4, "lab": 6e-3}  # peaks that are safe to begin with; a sweep finds better ones
+EXAMS = 4  # on the way
+ROWS = {
+    "untouched": "the student as it came",
+    "gold labels": "the student, fine-tuned on the gold labels",
+    "distilled": "the student, distilled",
+    "teacher": "the teacher",
+}
+
+
+class Distilled(NamedTuple):
+    """What came of it. grades: of each of `ROWS` that there is, on the same held-out prompts; scores: the same with bands."""
+
+    experiment: Experiment
+    record: Record
+    grades: dict[str, Grades]
+    scores: dict[str, Score]
+    out: Path | None
+
+    def table(self) -> pandas.DataFrame:
+        """A row a model: its score with its 95% band over held-out prompts, KL to the teacher, and the share of equal first tokens."""
+        import pandas
+
+        rows = []
+        for name, grades in self.grades.items():
+            found = self.scores[name].band
+            fidelity = {key: grades.fidelity[key] for key in ("kl", "agreement") if key in grades.fidelity and name != "teacher"}
+            rows.append({"model": ROWS[name], self.metric: found.middle, "low": found.low, "high": found.high, **fidelity})
+        return pandas.DataFrame(rows).set_index("model")
+
+    @property
+    def metric(self) -> str:
+        return self.experiment.score
+
+    def differences(self) -> dict[str, Band]:
+        """The distilled student less the untouched one, and less the one that learned from gold labels: paired over prompts."""
+        others = [name for name in ("untouched", "gold labels") if name in self.scores]
+        return {name: better(self.scores["distilled"], self.scores[name]) for name in others}
+
+    def verdict(self) -> str:
+        """What may be said of it, in words."""
+        said = [
+            f"Distilled less {ROWS[name]}: {found.middle:+.3f} ({found.low:+.3f} to {found.high:+.3f}, 95% over {found.n} prompts): "
+            f"{found.verdict}."
+            for name, found in self.differences().items()
+        ]
+        if "gold labels" in self.scores and "teacher" in self.scores:
+            gold, own, top = (self.scores[name].mean for name in ("gold labels", "distilled", "teacher"))
+            gap = f"the teacher is {top - gold:+.3f} from the gold-label student"
+            said.append(
+                f"Recovery over gold labels: {(own - gold) / (top - gold):.2f}."
+                if top - gold >= NO_GAP
+                else f"Recovery is not shown: {gap}, and below {NO_GAP} there is nothing to recover."
+            )
+        return "\n".join(said)
+
+    def __repr__(self) -> str:
+        return f"{self.table().round(3).to_string()}\n\n{self.verdict()}"
+
+
+def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experiment:
+    """The experiment of such a run, with the data's fingerprint in it, and defaults that suit models of this kind. Raises `LabError` for
+    data, models or knobs that do not go together, with what to change."""
+    plain = Experiment(teacher=teacher, student=student, data=str(data)).but(**knobs)
+    if "learning_rate" not in knobs:
+        kind = "lab" if not named_model(student) else "adapter" if plain.adapter else "all"
+        knobs["learning_rate"] = RATES[kind]
+    usual = {"batch": 16, "steps": 100, "gold": 1_000_000, "precision": "fp32"}
+    exp = plain.but(**{**usual, **knobs})
+    subject = OwnSubject(exp.but(method="sequence" if method(exp.method).needs_signal else exp.method))
+    if exp.teacher != "none" and "method" not in knobs and tokenizer_of(_teacher(subject)).fingerprint != subject.reads().fingerprint:
+        exp = exp.but(method="sequence")  # text passes between any two tokenizers
+    OwnSubject(exp).teacher()
+    path = exp.data.partition("#")[0]
+    return exp.but(data=f"{path}#{subject.fingerprint}", gold=min(exp.gold, max(1, subject.answered)))
+
+
+def distill(
+    teacher: str | None = None,
+    student: str | None = None,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    experiment: Experiment | None = None,
+    baseline: bool = True,
+    watch: Callable[[str, ev.Event], None] | None = None,
+    **knobs: Any,
+) -> Distilled:
+    """Distil, and measure beside it the untouched student and the same student fine-tuned on the gold labels (`baseline`).
+
+    Models are names (see `pretrained.folder_of`; the lab's own too), `knobs` fields of `Experiment`; or all of it as one `experiment`.
+    `watch` is called with which of the runs it is and every event. A run that was killed goes on from its checkpoint.
+    """
+    if experiment is None:
+        if not (teacher and student and data):
+            raise LabError("distill needs a teacher, a student and data: distill('smollm2', './student', 'mine.jsonl').")
+        exp = recipe(teacher, student, data, **knobs)
+    else:
+        exp = recipe(experiment.teacher, experiment.student, experiment.data, **_given(experiment), **knobs)
+    folder = Path(out) if out else None
+    _free(folder)
+    subject = OwnSubject(exp)
+    exam = subject.exam(subject.teacher())
+    grades: dict[str, Grades] = {"untouched": exam.grade(subject.student(exp.seed))}
+    if baseline and exp.method != "gold" and subject.gold:
+        grades["gold labels"] = exam.grade(_trained(exp.baseline(), "gold labels", watch)[1])
+    record, made = _trained(exp, "distilled", watch)
+    grades["distilled"] = exam.grade(made)
+    if exp.teacher != "none":
+        grades["teacher"] = exam.teacher_grades
+    for name, of in (("untouched", "untouched"), ("label budget", "gold labels")):
+        if of in grades and name not in record.references:
+            record.add(ev.Reference(name, grades[of].skills))
+    done = Distilled(exp, record, grades, {name: exam.scored(found.answers) for name, found in grades.items()}, folder)
+    if folder:
+        leave(done, made, folder, exam)
+    return done
+
+
+def leave(done: Distilled, student: Any, folder: Path, exam: OwnExam) -> None:
+    """Weights, tokenizer, card, record and report in one folder."""
+    from labkit.reports import report
+
+    if hasattr(student, "chat"):
+        pretrained.save(student, folder)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        student.save_pretrained(folder, safe_serialization=True)
+        tokenizer_of(student).for_transformers().save_pretrained(folder)
+    done.record.save(folder / "record.jsonl.gz")
+    report(done.record, folder / "report.html")
+    write_whole(folder / "README.md", lambda to: to.write_text(card(done, exam), encoding="utf-8"))
+
+
+def card(done: Distilled, exam: OwnExam) -> str:
+    """A model card: what was taught by whom, on what, how well, and how to do it again."""
+    exp, table = done.experiment, done.table().round(3)
+    head = ["model", *table.columns]
+    rows = [(name, *row) for name, row in zip(table.index, table.values.tolist(), strict=True)]
+    lines = ["| " + " | ".join("-" if cell != cell else str(cell) for cell in row) + " |" for row in rows]
+    wrong = [row for row in exam.sample(done.grades["distilled"].answers, len(exam.rows)) if row["verdict"] != "right"][:5]
+    shown = [f"- {row['question']!r}: {row['student']!r}; wanted {row['truth']!r} ({row['verdict']})\n" for row in wrong]
+    return "\n".join(
+        [
+            "---",
+            "library_name: transformers",
+            "tags: [distillation]",
+            "---",
+            f"# {exp.student} distilled from {exp.teacher}",
+            "",
+            f"Made with the Distillation Lab on {exp.data.partition('#')[0]} ({len(exam.rows)} prompts held out). The licences of both "
+            "models and of the data hold for this one; look them up before you pass it on.",
+            "",
+            "| " + " | ".join(map(str, head)) + " |",
+            "| " + " | ".join("---" for _ in head) + " |",
+            *lines,
+            "",
+            f"Scored by `{exp.score}`; bands are 95% over prompts. {done.verdict()}",
+            "",
+            "Some of its wrong answers:",
+            "",
+            "".join(shown) or "- none on the held-out prompts\n",
+            "To make it again:",
+            "",
+            f"    {exp.recipe.replace('labkit ', 'labkit distill ', 1)}",
+            "",
+        ]
+    )
+
+
+# ---- parts ---------------------------------------------------------------------------------------------------------------------------
+
+
+def _given(experiment: Experiment) -> dict[str, Any]:
+    """The fields of an experiment that differ from the defaults, but for those that are passed by themselves."""
+    plain = Experiment()
+    apart = ("teacher", "student", "data")
+    return {name: value for name, value in experiment.to_dict().items() if value != getattr(plain, name) and name not in apart}
+
+
+def _teacher(subject: OwnSubject) -> Any:
+    found = subject.teacher()
+    assert found is not None
+    return found
+
+
+def _free(folder: Path | None) -> None:
+    """Raises `LabError`, before anything is trained, for a folder that cannot be written to or has something else in it."""
+    if folder is None:
+        return
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "record.jsonl.gz").exists())):
+        raise LabError(f"{folder} is there already, and is not the result of an earlier distillation: choose another --out.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise LabError(f"cannot write to {folder}: {error}. Choose another --out.") from None
+
+
+def _trained(exp: Experiment, what: str, watch: Callable[[str, ev.Event], None] | None) -> tuple[Record, Any]:
+    """Run to the end, keeping the student."""
+    run, made = begin(exp, exams=EXAMS), Record()
+    for event in run:
+        made.add(event)
+        if watch:
+            watch(what, event)
+    if isinstance(made.finished, ev.Failed):
+        raise LabError(f"{made.finished.message.rstrip('.')}. {made.finished.advice}")
+    keep(made)
+    return made, run.student
