@@ -36,6 +36,7 @@ RECIPES = (
     "capacity",
     "claims",
     "failures",
+    "scale",
 )
 
 
@@ -199,9 +200,10 @@ def _together() -> Iterator[None]:
             "the lab's loop keeps the whole student in every process, and this launch would cut it up (FSDP or DeepSpeed). Launch without, "
             "as in `accelerate launch --multi_gpu`, or see docs/scale.md for students that fit into no process."
         )
-    with open(os.devnull, "w") if os.environ.get("RANK", "0") != "0" else contextlib.nullcontext(sys.stdout) as to:
-        with contextlib.redirect_stdout(to):
-            yield
+    with contextlib.ExitStack() as stack:
+        if os.environ.get("RANK", "0") != "0":
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        yield
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
@@ -278,6 +280,7 @@ def build_data(options: argparse.Namespace) -> int:
         "capacity": "measurements",
         "claims": "../docs",
         "failures": "../docs",
+        "scale": "../docs",
     }.get(options.what, options.what)
     if options.names:
         kind, known = (
