@@ -18,7 +18,7 @@ Made by `labkit build scale` from the formulas in `labkit/planning.py`; a test c
 | --- | --- |
 | tried here, and tested | training on 2 processes of one machine (gloo, fp32): 20 steps with the losses and weights of one process to 1e-5; a sweep on a local Ray cluster, killed and resumed; the top-k store: bytes, damage, kills, two writers |
 | tested only to be read as meant | `data/configs/fsdp2.yaml`, by accelerate |
-| not tried | any GPU, more than one machine, a Ray cluster of several nodes, a 70B or 7B model, vLLM, SGLang, DeepSpeed, NeMo. Every hour and price below is worked out, not measured |
+| not tried | any GPU, more than one machine, a Ray cluster of several nodes, `labkit distill` on several processes, a 70B or 7B model, vLLM, SGLang, DeepSpeed, NeMo. Every hour and price below is worked out, not measured |
 
 ## How
 
@@ -27,7 +27,7 @@ Made by `labkit build scale` from the formulas in `labkit/planning.py`; a test c
   the counts of the whole batch. So the number of processes changes rounding and nothing else. Processes share the folder `LABKIT_HOME`.
   accelerate calls any launch of several processes on one machine "multi_gpu", with GPUs or not; its `--cpu` would start one.
 - **A student that does not fit into one GPU**: `labkit export trl` writes the recipe as a TRL script, for
-  `accelerate launch --config_file data/configs/fsdp2.yaml train.py`. The lab's own loop refuses such a launch.
+  `accelerate launch --config_file data/configs/fsdp2.yaml train.py`. `labkit run` refuses such a launch.
 - **Sweeps**: `labkit sweep grid.toml --jobs 2`, or `--backend ray` (`pip install ray`) for the cluster at `$RAY_ADDRESS`, else one
   started here for the time. Runs on record are not run again, and one that was cut off goes on from its checkpoint. Usage statistics and
   the dashboard are off. Ray listens on all network interfaces, so a cluster started here gets a random password; for one of your own see
