@@ -6,13 +6,14 @@ Flags are the fields of `Experiment`, so a new knob is a new flag. Errors a user
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -38,6 +39,7 @@ RECIPES = (
     "claims",
     "failures",
     "answers",
+    "scale",
 )
 
 
@@ -71,7 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     sweep = commands.add_parser("sweep", help="run a grid of experiments over seeds, and print one table")
     sweep.add_argument("grid", type=Path, help="a TOML file with [experiment], [grid] and [sweep] tables")
-    sweep.add_argument("--jobs", type=int, default=1, help="processes at a time; they share the cores (default: 1)")
+    sweep.add_argument("--jobs", type=int, help="processes at a time, which share the cores (default: 1; with Ray, all its processors)")
+    sweep.add_argument(
+        "--backend",
+        default="local",
+        help="local, or ray: the cluster at $RAY_ADDRESS, else one started here; its machines share LABKIT_HOME (default: local)",
+    )
     sweep.add_argument("--out", type=Path, help="also write the table here, as CSV")
     sweep.set_defaults(call=sweep_all)
 
@@ -192,14 +199,34 @@ def distill_one(options: argparse.Namespace) -> int:
 
 def run_one(options: argparse.Namespace) -> int:
     experiment = _experiment(options)
-    print(experiment.recipe)
-    from labkit.runs import record
+    with _together():
+        print(experiment.recipe)
+        from labkit.runs import record
 
-    made = record(experiment, fresh=options.fresh, watch=tell)
-    if options.out:
-        print(f"saved to {made.save(options.out)}")
-    summarise(made)
+        made = record(experiment, fresh=options.fresh, watch=tell)
+        if options.out:
+            print(f"saved to {made.save(options.out)}")
+        summarise(made)
     return 0
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """Under `accelerate launch` or `torchrun`: the first process speaks for all, and none leaves while another still talks to it."""
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        raise LabError(
+            "the lab's loop keeps the whole student in every process, and this launch would cut it up (FSDP or DeepSpeed). Launch without, "
+            "as in `accelerate launch --multi_gpu`, or see docs/scale.md for students that fit into no process."
+        )
+    with contextlib.ExitStack() as stack:
+        if os.environ.get("RANK", "0") != "0":
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        yield
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+        PartialState().destroy_process_group()
 
 
 def tell(event: ev.Event, every: int = 50) -> None:
@@ -246,9 +273,7 @@ def sweep_all(options: argparse.Namespace) -> int:
     from labkit.sweeps import Sweep
 
     sweep = Sweep.from_toml(read(options.grid))
-    if options.jobs < 1:
-        raise LabError(f"--jobs {options.jobs} must be at least 1.")
-    sweep.run(options.jobs, lambda line: print(line, flush=True))
+    sweep.run(options.jobs, lambda line: print(line, flush=True), options.backend)
     table = sweep.table()
     print(table.to_string(index=False, float_format=lambda x: f"{x:.3f}", na_rep="-"))
     if options.out:
@@ -289,6 +314,7 @@ def build_data(options: argparse.Namespace) -> int:
         "capacity": "measurements",
         "claims": "../docs",
         "failures": "../docs",
+        "scale": "../docs",
     }.get(options.what, options.what)
     if options.names:
         kind, known = (
