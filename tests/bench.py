@@ -270,8 +270,8 @@ def ways() -> dict:
 LABEL = """
 import json, sys, tempfile, time, urllib.request
 from labkit import labelling
+import labkit.labelling.running
 url, concurrency, requests = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-import labkit.labelling.loop
 with tempfile.TemporaryDirectory() as folder:
     prompts = [f"What is the capital of country number {n}?" for n in range(requests)]
     spent = time.process_time()

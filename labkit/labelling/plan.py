@@ -13,7 +13,7 @@ from labkit.labelling.prompts import Prompts, read
 from labkit.labelling.settings import Settings, here, host_of
 
 if TYPE_CHECKING:
-    from labkit.labelling.loop import Progress, Report
+    from labkit.labelling.progress import Progress, Report
 
 BYTES_A_TOKEN = 4  # of English, about; other scripts have more tokens
 TEMPLATE = 8  # tokens that a chat template puts around a message, about
@@ -87,7 +87,7 @@ class Plan(NamedTuple):
         allow what you mean to do. Raises `LabError` if no endpoint can be used or the disk is full; what was answered is kept."""
         if terms != READ:
             raise LabError(f"{self.question()} Say so with terms='read' (--terms read): it is kept with the answers.")
-        from labkit.labelling.loop import carry_out
+        from labkit.labelling.running import carry_out
 
         return carry_out(self, watch)
 
@@ -135,7 +135,7 @@ class Plan(NamedTuple):
         lines = [f"Sent with each request: {', '.join(fields)}; nothing else of a row, and no name of a file."]
         for url, name in settings.names_of_keys().items():
             key = f"with the key in ${name}" if settings.secret(url) else f"without a key (${name} is not set)" if name else "without a key"
-            lines.append(f"  {url}, {key}" + ("; it stays on this machine." if here(url) else "; IT LEAVES THIS MACHINE."))
+            lines.append(f"  {url}, {key}" + ("; it stays on this machine." if here(url) else "; it leaves this machine."))
         return lines
 
 
