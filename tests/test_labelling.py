@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import itertools
 import json
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from importlib.util import find_spec
@@ -77,6 +79,18 @@ def test_answers_repeat_the_rows_in_order_and_say_where_they_come_from(answers, 
         "temperature": 0.0,
         "max_tokens": 9,
     }
+
+
+def test_it_works_where_a_loop_is_running_already(answers):
+    """As in a notebook's kernel; and the watcher is called in the caller's thread."""
+    threads = set()
+
+    async def cell():
+        return label(server, answers, ASKED[:3], watch=lambda progress: threads.add(threading.current_thread()))
+
+    with Server() as server:
+        assert asyncio.run(cell()).written == 3
+    assert threads == {threading.main_thread()}
 
 
 def test_only_what_was_announced_leaves_the_machine(answers, monkeypatch):
@@ -396,6 +410,13 @@ def test_a_killed_job_asks_nothing_again_that_was_answered(answers, tmp_path):
     assert "20 are answered already; 30 to send" in done.stdout and "50 of 50 answers" in done.stdout
     assert right(answers, asked) and all(server.times[prompt] == 1 for prompt in first)
     assert sum(server.times.values()) == 54, "only the four that were under way were sent twice"
+
+
+def test_a_plan_that_is_run_twice_looks_into_the_journal_again(answers):
+    with Server() as server:
+        job = labelling.plan(ASKED, answers, endpoints=server.url, model="m")
+        assert job.run(terms="read").written == job.run(terms="read").written == 12
+    assert set(server.times.values()) == {1}
 
 
 def test_a_changed_request_is_another_request_and_the_old_answers_stay(answers):

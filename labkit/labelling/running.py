@@ -20,6 +20,7 @@ from labkit.labelling.plan import Plan
 from labkit.labelling.progress import Progress, Report
 
 LATER = "What was answered is kept: run the same again to go on where it stopped."
+MOST_KEPT = 64 << 20  # bytes of disk held in reserve
 
 
 def carry_out(plan: Plan, watch: Callable[[Progress], None] | None = None) -> Report:
@@ -35,6 +36,7 @@ def carry_out(plan: Plan, watch: Callable[[Progress], None] | None = None) -> Re
         return text
 
     with Journal(plan.answers, _reserve(plan), redact) as journal:
+        plan = plan.looked_up()  # now that nobody else can add to it
         job = Loop(plan, journal, said.put)
         if plan.todo:
             trouble = _in_thread(job, said, watch)
@@ -99,4 +101,4 @@ def _reserve(plan: Plan) -> int:
     settings = plan.settings
     longest = max((len(plan.text_of(place).encode()) for place in plan.todo), default=0)
     token = 8 + (0 if settings.logprobs is None else 80 + 40 * settings.logprobs)
-    return len(settings.endpoints) * settings.concurrency * (2_000 + 2 * longest + token * settings.max_tokens)
+    return min(MOST_KEPT, len(settings.endpoints) * settings.concurrency * (2_000 + 2 * longest + token * settings.max_tokens))
