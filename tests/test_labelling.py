@@ -606,7 +606,7 @@ def test_a_real_server_answers_with_text_alone(real_server, answers):
     url, model = real_server
     said = []
     asked = ["What is the capital of France?", "What is 2 + 2?"]
-    settings = {"endpoints": url, "model": model, "terms": "read", "max_tokens": 12, "key_env": "", "concurrency": 2}
+    settings = {"endpoints": url, "model": model, "terms": "read", "max_tokens": 12, "key_env": "", "timeout": 500.0}
     report = labelling.label(asked, answers, **settings, logprobs=2, watch=lambda progress: said.append(progress.note))
     first = rows(answers)
     assert report.written == 2 and "Paris" in first[0]["response"] and all(row["response"] for row in first)
