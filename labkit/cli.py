@@ -21,6 +21,8 @@ from labkit import events as ev
 from labkit.errors import LabError, need, unknown
 from labkit.experiment import KNOBS, Experiment, parse
 from labkit.paths import checked, data_dir, home_dir
+from labkit.labelling.command import add_flags
+from labkit.paths import checked, data_dir
 from labkit.records import Record, Store, load
 
 CUTS = {"smollm2-15": ("smollm2", 15)}  # students that are cut out of a fetched model: of which, and how many layers
@@ -86,6 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     replay.add_argument("path", type=Path)
     replay.add_argument("--events", action="store_true", help="print every event as JSON")
     replay.set_defaults(call=replay_one)
+
+    label = commands.add_parser("label", help="have a teacher behind an endpoint answer your prompts")
+    add_flags(label)
 
     claims = commands.add_parser("claims", help="print the verdict on every claim, from the runs that ship")
     claims.set_defaults(call=print_claims)

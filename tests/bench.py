@@ -2,6 +2,7 @@
 
 python tests/bench.py            # all of them, about fifteen minutes on 2 cores
 python tests/bench.py trl        # one of: imports, trl, lesson, board, vocabulary, generation, ways, sweeps
+python tests/bench.py trl        # one of: imports, trl, lesson, board, vocabulary, generation, ways, labelling
 """
 
 from __future__ import annotations
@@ -267,6 +268,45 @@ def ways() -> dict:
     return found
 
 
+LABEL = """
+import json, sys, tempfile, time, urllib.request
+from labkit import labelling
+import labkit.labelling.running
+url, concurrency, requests = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+with tempfile.TemporaryDirectory() as folder:
+    prompts = [f"What is the capital of country number {n}?" for n in range(requests)]
+    spent = time.process_time()
+    report = labelling.label(prompts, folder + "/a.jsonl", endpoints=url, model="m", concurrency=concurrency, terms="read")
+    spent = time.process_time() - spent
+assert report.written == requests, report
+page = json.load(urllib.request.urlopen(url + "/models"))
+print(json.dumps(dict(busy=page["busy"] / page["wall"] / concurrency, wall=page["wall"], served=page["busy"], cpu=spent / requests)))
+"""
+
+
+def labelling() -> dict:
+    """A server that takes 50 ms, in a process of its own: the share of eight requests' time that it is kept busy, and what one request
+    costs beside the time the server has it. Medians of five."""
+    found: dict[int, list[dict]] = {8: [], 1: []}
+    for _ in range(5):
+        for concurrency, requests in ((8, 800), (1, 100)):
+            command = [sys.executable, str(ROOT / "tests" / "faulty.py"), "0.05"]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+                url = server.stdout.readline().strip()
+                ours = [sys.executable, "-c", LABEL, url, str(concurrency), str(requests)]
+                ran = subprocess.run(ours, cwd=ROOT, check=True, capture_output=True, text=True)
+                server.stdin.close()
+            told = json.loads(ran.stdout.splitlines()[-1])
+            found[concurrency].append(told | {"overhead": (told["wall"] - told["served"]) / requests})
+    middle = statistics.median
+    return {
+        "labelling: share of a 50 ms server kept busy at concurrency 8": middle(run["busy"] for run in found[8]),
+        "labelling: lowest of the five": min(run["busy"] for run in found[8]),
+        "labelling: ms a request beyond the server's time, one at a time": 1000 * middle(run["overhead"] for run in found[1]),
+        "labelling: ms of processor time a request": 1000 * middle(run["cpu"] for run in found[8]),
+    }
+
+
 def kernel(code: str, timeout: int = 400) -> str:
     """Run code in a fresh real kernel with an empty lab home, and return what it printed."""
     from jupyter_client.manager import start_new_kernel
@@ -445,6 +485,7 @@ def sweeps() -> dict:
 
 
 BENCHES = {f.__name__: f for f in (imports, trl, lesson, board, vocabulary, generation, ways, sweeps)}
+BENCHES = {f.__name__: f for f in (imports, trl, lesson, board, vocabulary, generation, ways, labelling)}
 
 
 def main(names: list[str]) -> None:

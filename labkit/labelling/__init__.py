@@ -1,0 +1,36 @@
+"""A teacher behind an endpoint labels your prompts: any OpenAI-compatible server, hosted or your own (no torch).
+
+    job = labelling.plan("prompts.jsonl", "answers.jsonl", endpoints=["http://127.0.0.1:8000/v1"], model="smollm2")
+    print(job)                                # requests, tokens, money, what leaves the machine; nothing is sent yet
+    report = job.run(terms="read", watch=print)
+
+What was answered is in a journal beside the answers at once, so a job that is killed or run again loses nothing and pays nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit.labelling.plan import Plan, Spent, plan
+from labkit.labelling.settings import Settings
+
+if TYPE_CHECKING:
+    from labkit.labelling.progress import Progress, Report
+
+__all__ = ["Plan", "Settings", "Spent", "label", "plan"]
+
+
+def label(
+    prompts: str | Path | Iterable[str | Mapping[str, Any]],
+    answers: str | Path,
+    *,
+    endpoints: str | Sequence[str],
+    model: str,
+    terms: str = "",
+    watch: Callable[[Progress], None] | None = None,
+    **settings: Any,
+) -> Report:
+    """Plan and run in one: a file or list of prompts in, a file of answers out. `watch` gets the progress about once a second."""
+    return plan(prompts, answers, endpoints=endpoints, model=model, **settings).run(terms=terms, watch=watch)
