@@ -318,6 +318,7 @@ def own_words(model: PreTrainedModel, texts: int = 16, tokens: int = 64) -> list
         torch.manual_seed(0)
         found = model.generate(
             torch.full((texts, 1), first, device=model.device),
+            attention_mask=torch.ones((texts, 1), dtype=torch.long, device=model.device),
             do_sample=True,
             top_k=0,
             min_new_tokens=tokens - 1,  # an early end would leave nothing to measure on
