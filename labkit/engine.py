@@ -195,7 +195,7 @@ class Run(Iterator[ev.Event]):
             own.restore(at["own"])
         exam: Exam | OwnExam | None = None
         exams = min(EVALUATIONS, max(2, exp.steps // 20)) if self.exams is None else self.exams
-        due = {round(exp.steps * i / exams) for i in range(1, exams + 1)} | ({min(20, exp.steps)} if exams else set())
+        due = {round(exp.steps * i / exams) for i in range(1, exams + 1)} | ({min(20, exp.steps)} if exams and subject.looks else set())
 
         for step in range(at["step"] + 1, exp.steps + 1):
             if self._stopping:

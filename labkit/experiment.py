@@ -24,7 +24,7 @@ KIN = (
     "stranger",
 )  # made for a run: the student's own warm start, or another, that was taught a favourite
 TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", *LYING, *KIN, "none")
-FETCHED = ("smollm2", "smollm2-15")  # models from elsewhere that have a short name, once `labkit fetch` has brought (or cut) them
+FETCHED = ("smollm2", "smollm2-15", "smollm2-half")  # models from elsewhere that have a short name, once `labkit fetch` has brought (or cut) them
 METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online", "mutual")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "logit_mse")
 DECODINGS = ("greedy", "sample", "beam", "interpolated")
@@ -316,7 +316,7 @@ class Experiment:
     precision: str = knob(
         "fp32",
         "Precision",
-        "Arithmetic of the student's passes in training; its weights stay fp32. bf16 takes two thirds of the time where the processor has it.",
+        "Arithmetic of the student's passes in training, whose weights stay fp32. bf16 is faster where the processor has it.",
         choices=("fp32", "bf16"),
     )
     longest: int = knob(48, "Longest answer", "Tokens an answer to your own data may take.", unit="tokens", low=1, high=4_096)

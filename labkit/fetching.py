@@ -286,11 +286,11 @@ def _beside(folder: Path) -> Iterator[Path]:
         yield made
     except OSError as error:
         if error.errno != errno.ENOSPC:
-            raise
+            raise LabError(f"a file of the model cannot be read or written: {error}. See to that file or folder, and try again.") from None
         free = shutil.disk_usage(folder.parent).free
         raise LabError(
-            f"the disk of {folder.parent} is full ({free / 1e6:,.0f} MB free): make room, smollm2 takes {ROOM / 1e6:.0f} MB while it is "
-            "fetched and 270 MB after, or set LABKIT_HOME to a folder on another disk."
+            f"the disk of {folder.parent} is full ({free / 1e6:,.0f} MB free): make room (smollm2 takes {ROOM / 1e6:.0f} MB while it is "
+            "fetched and 270 MB after), or set LABKIT_HOME to a folder on another disk."
         ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -48,6 +48,7 @@ class OwnExam:
             written = self._write(teacher)
             self.teacher_answers, _ = self._mark(teacher, written)
             self._teacher_ids = [w.ids for w in written]
+            self._teacher_states = [states.clone() for states in self._states(teacher)]
             self.teacher_grades = self.grade(teacher, written)
 
     def grade(self, model: LanguageModel, written: Sequence[Written] | None = None) -> Grades:
@@ -135,7 +136,9 @@ class OwnExam:
         if self._teacher is None or not self._alike(model):
             return {}
         totals, tokens = torch.zeros(4, dtype=torch.float64), 0
-        for teacher, student in self._logprobs(self._teacher, model):
+        for own, theirs in zip(self._states(model), self._teacher_states, strict=True):
+            student = model.lm_head(own).float().log_softmax(-1)
+            teacher = self._teacher.lm_head(theirs).float().log_softmax(-1)
             totals += torch.stack(
                 [
                     (teacher.exp() * (teacher - student)).sum(),
@@ -147,14 +150,13 @@ class OwnExam:
             tokens += len(teacher)
         return dict(zip(("kl", "agreement", "entropy", "teacher_entropy"), (totals / tokens).tolist(), strict=True))
 
-    def _logprobs(self, *models: LanguageModel) -> Iterator[list[Tensor]]:
-        """Log-probabilities `(n, V)` of each model at the tokens of the teacher's answers, some at a time."""
-        prompts = tokenizer_of(models[0]).prompts([row.prompt for row in self.rows])
+    @torch.no_grad()
+    def _states(self, model: LanguageModel) -> Iterator[Tensor]:
+        """Final states `(n, hidden)` of a model at the tokens of the teacher's answers, some at a time."""
+        prompts = tokenizer_of(model).prompts([row.prompt for row in self.rows])
         for start in range(0, len(prompts), ROWS):
             rows = pad(prompts[start : start + ROWS], self._teacher_ids[start : start + ROWS])
-            states = [answer_states(model, rows) for model in models]
-            for parts in zip(*(each.split(TOKENS) for each in states), strict=True):
-                yield [model.lm_head(part).float().log_softmax(-1) for model, part in zip(models, parts, strict=True)]
+            yield from answer_states(model, rows).split(TOKENS)
 
 
 @torch.no_grad()

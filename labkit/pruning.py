@@ -1,7 +1,7 @@
 """Students cut out of their teacher: some of its layers, of its MLP neurons and of its attention heads, with the weights they had.
 
     student, cut = prune(teacher, layers=15)                 # 15 layers, evenly spread, the first and the last among them
-    student, cut = prune(teacher, layers=15, by="influence", rows=rows)
+    student, cut = prune(teacher, layers=15, by="influence", rows=rows)      # rows: texts to measure on; else it writes some
     student, cut = prune(teacher, width=0.75, groups=2)      # three quarters of the neurons, two key-value heads with their queries
     save(student, cut, "folder", tokenizer)
 
@@ -23,7 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from labkit import models, pretrained
 from labkit.errors import LabError, unknown
+from labkit.experiment import named_model
 from labkit.models import parameters
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")  # made of the same parts, under the same names
@@ -44,9 +46,10 @@ class Cut(NamedTuple):
     of_parameters: int
     by: str
     tokens: int  # that importance was measured on
+    written: bool  # by the teacher itself
 
     def lines(self) -> list[str]:
-        measured = f"measured on {self.tokens:,} tokens" if self.tokens else "from the weights alone"
+        measured = f"measured on {self.tokens:,} tokens" + " it wrote itself" * self.written
         by = f"{self.by}, {measured}" if self.by == "influence" else self.by
         found = [
             f"layers: {len(self.layers)} of {self.of_layers} ({by}): {', '.join(map(str, self.layers))}",
@@ -75,13 +78,13 @@ def prune(
     """A smaller copy of a model, which is left as it is.
 
     layers: how many are kept, chosen `by` spread or influence, or which (from 0). width: share of the MLP neurons kept. groups: key-value
-    heads kept, each with all the queries that read it. rows: texts as token ids; neurons and heads are then ranked by what they say on
-    them, and by the size of their weights otherwise. Raises `LabError` for another architecture, or more than there is.
+    heads kept, each with all the queries that read it. rows: texts as token ids, on which importance is measured; some that the
+    teacher writes itself otherwise. Raises `LabError` for another architecture, or more than there is.
     """
     family(teacher)
     config = teacher.config
     of_layers, of_neurons, of_groups = config.num_hidden_layers, config.intermediate_size, config.num_key_value_heads
-    kept = _layers(teacher, of_layers if layers is None else layers, by, rows)
+    layers = of_layers if layers is None else layers
     if not 0 < width <= 1:
         raise LabError(f"width={width:g} is the share of the MLP neurons that is kept: more than 0 and at most 1, as in width=0.75.")
     neurons = max(1, round(width * of_neurons))
@@ -90,7 +93,12 @@ def prune(
         raise LabError(
             f"groups={groups} is out of range: this model has {of_groups} key-value heads a layer, and 1 to {of_groups} can stay."
         )
-    inputs = said(teacher, rows) if rows and (neurons < of_neurons or groups < of_groups) else None
+    narrower = neurons < of_neurons or groups < of_groups
+    measured = narrower or (by == "influence" and isinstance(layers, int))
+    written = measured and not rows
+    rows = own_words(teacher) if written else rows if measured else ()
+    kept = _layers(teacher, layers, by, rows)
+    inputs = said(teacher, rows) if narrower else None
     wanted = _indices(teacher, kept, neurons, groups, inputs)
     state: dict[str, Tensor] = {}
     for name, tensor in teacher.state_dict().items():
@@ -106,7 +114,7 @@ def prune(
     student.generation_config = copy.deepcopy(teacher.generation_config)
     by = "all" if len(kept) == of_layers else by if isinstance(layers, int) else "as asked"
     sizes = parameters(student), parameters(teacher)
-    return Pruned(student.eval(), Cut(kept, of_layers, neurons, of_neurons, groups, of_groups, *sizes, by, sum(map(len, rows))))
+    return Pruned(student.eval(), Cut(kept, of_layers, neurons, of_neurons, groups, of_groups, *sizes, by, sum(map(len, rows)), written))
 
 
 def family(model: PreTrainedModel) -> None:
@@ -114,8 +122,9 @@ def family(model: PreTrainedModel) -> None:
     kind = getattr(model.config, "model_type", type(model).__name__)
     if kind not in FAMILIES:
         raise LabError(
-            f"{type(model).__name__} is a {kind!r} model, and pruning here knows the parts of {', '.join(FAMILIES)} alone: layers of separate "
-            "query, key, value, gate, up and down maps. Choose a teacher of one of these, or give a smaller student of its family by name."
+            f"{type(model).__name__} is a {kind!r} model, and pruning here knows the parts of {', '.join(FAMILIES)} alone: layers of "
+            "separate query, key, value, gate, up and down maps. Choose a teacher of one of these, or give a smaller student of its "
+            "family by name."
         )
 
 
@@ -156,8 +165,6 @@ def _layers(teacher: PreTrainedModel, asked: int | Sequence[int], by: str, rows:
         raise LabError(f"layers={asked} is out of range: this model has {of}, and 1 to {of} of them can stay.")
     if by == "spread" or asked == of:
         return evenly(asked, of)
-    if not rows:
-        raise LabError("by='influence' measures what each layer does to texts, and there are none: give some (--texts FILE, one a line).")
     found = influence(teacher, rows)
     return tuple(sorted(sorted(range(of), key=lambda i: -found[i])[:asked]))
 
@@ -189,18 +196,10 @@ def said(model: PreTrainedModel, rows: Rows) -> list[Said]:
 
 
 @torch.no_grad()
-def importance(layer: nn.Module, inputs: Said | None) -> Said:
-    """Of each neuron, and of each number a head hands on: how large it is, times the norm of the weights that read it, so that what
-    nobody reads counts for nothing. How large it is comes from texts, or from the norms of the weights that write it."""
-    mlp, attention = layer.mlp, layer.self_attn
-    if inputs is None:
-        values = attention.v_proj.weight.float().norm(dim=1).view(-1, attention.head_dim)
-        queries = _out(layer).in_features // attention.head_dim
-        inputs = Said(
-            mlp.gate_proj.weight.float().norm(dim=1) * mlp.up_proj.weight.float().norm(dim=1),
-            values.repeat_interleave(queries // len(values), 0).flatten(),
-        )
-    return Said(*(size.cpu() * place.weight.float().norm(dim=0).cpu() for size, place in zip(inputs, (_down(layer), _out(layer)))))
+def importance(layer: nn.Module, inputs: Said) -> Said:
+    """Of each neuron, and of each number a head hands on: how large it is on texts, times the norm of the weights that read it, so that
+    what nobody reads counts for nothing."""
+    return Said(*(size * place.weight.float().norm(dim=0).cpu() for size, place in zip(inputs, (_down(layer), _out(layer)))))
 
 
 class Kept(NamedTuple):
@@ -216,12 +215,15 @@ def _indices(teacher: PreTrainedModel, kept: Sequence[int], neurons: int, groups
     found, of_groups = {}, teacher.config.num_key_value_heads
     for number in kept:
         layer = teacher.model.layers[number]
-        score = importance(layer, inputs[number] if inputs else None)
-        group = score.heads_H.view(of_groups, -1).sum(1).topk(groups).indices.sort().values
-        numbers = [
-            torch.arange(rows).view(of_groups, -1)[group].flatten() for rows in (len(score.heads_H), layer.self_attn.k_proj.out_features)
-        ]
-        found[number] = Kept(score.neurons_F.topk(neurons).indices.sort().values, *numbers)
+        neuron, group = torch.arange(_down(layer).in_features), torch.arange(of_groups)
+        if inputs:
+            score = importance(layer, inputs[number])
+            neuron = score.neurons_F.topk(neurons).indices.sort().values
+            group = score.heads_H.view(of_groups, -1).sum(1).topk(groups).indices.sort().values
+        queries, keys = (
+            torch.arange(n).view(of_groups, -1)[group].flatten() for n in (_out(layer).in_features, layer.self_attn.k_proj.out_features)
+        )
+        found[number] = Kept(neuron, queries, keys)
     return found
 
 
@@ -283,21 +285,14 @@ def prune_folder(
     teacher: str, out: str | Path, layers: int | Sequence[int] | None, width: float, groups: int | None, by: str, texts: Sequence[str]
 ) -> Cut:
     """What `labkit prune` does: a teacher by name, and a folder for the student."""
-    from labkit import models
-
-    if teacher in models.TEACHERS:
-        model: PreTrainedModel = models.teacher(teacher)
-        tokenizer = models.tokenizer().for_transformers()
-        rows = [ids for ids in models.tokenizer().prompts(texts)]
-    else:
-        from transformers import AutoTokenizer
-
-        from labkit import pretrained
-
+    if named_model(teacher):
         model = pretrained.load(teacher)
         family(model)
-        tokenizer = AutoTokenizer.from_pretrained(pretrained.folder_of(teacher))
+        tokenizer = model.chat.inner
         rows = [ids for ids in tokenizer(list(texts))["input_ids"] if ids] if texts else []
+    else:
+        model, tokenizer = models.teacher(teacher), models.tokenizer().for_transformers()
+        rows = models.tokenizer().prompts(texts)
     student, cut = prune(model, layers, width, groups, by, rows)
     save(student, cut, out, tokenizer, teacher)
     return cut
@@ -316,15 +311,33 @@ def _hooked(places: Any, before: bool = False) -> Iterator[None]:
 
 
 @torch.no_grad()
+def own_words(model: PreTrainedModel, texts: int = 16, tokens: int = 64) -> list[list[int]]:
+    """Texts that a model writes from nothing, at temperature 1; the same every time."""
+    first = model.config.bos_token_id if model.config.bos_token_id is not None else model.config.eos_token_id
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        found = model.generate(
+            torch.full((texts, 1), first, device=model.device),
+            attention_mask=torch.ones((texts, 1), dtype=torch.long, device=model.device),
+            do_sample=True,
+            top_k=0,
+            min_new_tokens=tokens - 1,  # an early end would leave nothing to measure on
+            max_new_tokens=tokens - 1,
+            pad_token_id=first,
+        )
+    return found.tolist()
+
+
+@torch.no_grad()
 def _read(model: PreTrainedModel, rows: Rows) -> None:
     """Every text by itself, so that no padding is measured."""
     for row in rows:
         model.model(torch.tensor([list(row)], device=model.device), use_cache=False)
 
 
-def _down(layer: nn.Module) -> nn.Linear:
+def _down(layer: Any) -> nn.Linear:
     return layer.mlp.down_proj
 
 
-def _out(layer: nn.Module) -> nn.Linear:
+def _out(layer: Any) -> nn.Linear:
     return layer.self_attn.o_proj

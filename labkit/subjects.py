@@ -6,6 +6,7 @@ subject_of(Experiment(data="mine.jsonl", teacher="smollm2", student="./small", m
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator, Iterable
 from typing import Any, NamedTuple
 
@@ -160,7 +161,8 @@ class OwnSubject:
         return Feed(self.experiment, self.gold, rows, self.reads())
 
     def exam(self, teacher: LanguageModel | None) -> OwnExam:
-        return OwnExam(self.held, teacher, self.experiment.score)
+        exp = self.experiment
+        return _exam(tuple(self.held), teacher, exp.teacher, exp.score, exp.longest)
 
     def references(self) -> Iterable[ev.Event]:
         """Baselines on record, where it is known which content of the file a recipe means."""
@@ -168,6 +170,12 @@ class OwnSubject:
 
 
 Subject = AtlasSubject | OwnSubject
+
+
+@functools.lru_cache(maxsize=2)
+def _exam(held: tuple[Prompt, ...], teacher: LanguageModel | None, name: str, score: str, longest: int) -> OwnExam:
+    """One paper for several runs, so that a large teacher sits it once."""
+    return OwnExam(held, teacher, score)
 
 
 def subject_of(experiment: Experiment) -> Subject:

@@ -1,4 +1,4 @@
-"""A grid of experiments over seeds, run once each on a few processes, and read as one table.
+"""A grid of experiments over seeds, run once each on a few processes or machines, and read as one table.
 
     sweep = Sweep.from_toml('''
     [experiment]
@@ -15,7 +15,7 @@
     [sweep]
     seeds = 3
     ''')
-    sweep.run(); sweep.table()
+    sweep.run(); sweep.table()                # sweep.run(jobs=2) on two processes, sweep.run(backend="ray") on a cluster
     labkit.sweep("ladder").table()            # one of those in data/sweeps, whose runs ship with the lab
 
 What is on record is not run again, so a sweep that was killed goes on where it was, each run from its own checkpoint.
@@ -23,24 +23,27 @@ What is on record is not run again, so a sweep that was killed goes on where it 
 
 from __future__ import annotations
 
-import concurrent.futures
+import contextlib
+import importlib.util
 import itertools
-import multiprocessing
 import os
+import secrets
+import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.errors import LabError, unknown
+from labkit.errors import LabError, need, unknown
 from labkit.experiment import KNOBS, Experiment
-from labkit.paths import data_dir
+from labkit.paths import data_dir, home_dir
 from labkit.records import Record, Store, mean, paired
 
 if TYPE_CHECKING:
     import pandas
 
 SECTIONS = ("experiment", "grid", "arm", "sweep")
+BACKENDS = {"local": "loky", "ray": "ray"}  # what joblib calls them
 
 
 class Sweep(NamedTuple):
@@ -120,18 +123,27 @@ class Sweep(NamedTuple):
         store = Store()
         return [e for e in self.experiments() if not (found := store.find(e)) or not found.complete]
 
-    def run(self, jobs: int = 1, tell: Callable[[str], None] = print) -> None:
-        """Run what is not on record. With several `jobs`, on as many processes, which share the cores.
+    def run(self, jobs: int | None = None, tell: Callable[[str], None] = print, backend: str = "local") -> None:
+        """Run what is not on record: here (`jobs` processes, 1 by default, share the cores), or on a Ray cluster (`jobs` processors of it,
+        all by default), which is the one at `$RAY_ADDRESS`, or one started on this machine for the time. The machines of a cluster share
+        the folder `LABKIT_HOME`.
 
         A run that fails is told and does not stop the others; `LabError` at the end names how many did.
         """
+        if backend not in BACKENDS:
+            raise unknown("backend", backend, BACKENDS)
+        if jobs is not None and jobs < 1:
+            raise LabError(f"jobs={jobs} must be at least 1.")
         todo, failed, done = self.missing(), 0, 0
         tell(f"{len(self.experiments())} runs, {len(todo)} of them to do")
+        if not todo:
+            return
         judged_by = {run.baseline().key for run in todo}
-        for phase in (True, False):  # baselines first, all of them: a run is judged by its own seed's
-            for experiment, trouble in _finished([e for e in todo if (e.key in judged_by) == phase], jobs):
-                done, failed = done + 1, failed + (trouble is not None)
-                tell(f"{done}/{len(todo)}  {experiment.recipe}" + (f"  failed: {trouble}" if trouble else ""))
+        with _workers(backend, jobs) as finished:
+            for phase in (True, False):  # baselines first, all of them: a run is judged by its own seed's
+                for experiment, trouble in finished([e for e in todo if (e.key in judged_by) == phase]):
+                    done, failed = done + 1, failed + (trouble is not None)
+                    tell(f"{done}/{len(todo)}  {experiment.recipe}" + (f"  failed: {trouble}" if trouble else ""))
         if failed:
             raise LabError(f"{failed} of {len(todo)} runs failed, as told above; the others are on record. Run the sweep again to retry.")
 
@@ -175,29 +187,88 @@ def record_of(experiment: Experiment) -> Record | None:
     return record(experiment) if found and found.complete else None
 
 
-def _finished(experiments: Sequence[Experiment], jobs: int) -> Iterator[tuple[Experiment, str | None]]:
-    """Each experiment once it has been run, with what went wrong if something did."""
-    if jobs <= 1:
-        for experiment in experiments:
-            yield experiment, _run_one(experiment.to_dict(), 0)
+Finished = Callable[[Sequence[Experiment]], Iterator[tuple[Experiment, str | None]]]
+
+
+@contextlib.contextmanager
+def _workers(backend: str, jobs: int | None) -> Iterator[Finished]:
+    """Something that runs experiments, and gives each once it has been run, with what went wrong if something did."""
+    if backend == "local" and jobs in (None, 1):
+        yield lambda experiments: ((e, _run_one(e.to_dict())) for e in experiments)
         return
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        waiting = {pool.submit(_run_one, experiment.to_dict(), threads): experiment for experiment in experiments}
-        for future in concurrent.futures.as_completed(waiting):
-            error = future.exception()
-            yield waiting[future], str(error) if error else future.result()
+    if backend == "ray" and importlib.util.find_spec("ray") is None:
+        raise need("ray", "a sweep on a Ray cluster")
+    from joblib import Parallel, delayed
+
+    if backend == "ray":
+        jobs, stop = _cluster(jobs)
+        threads = 1  # Ray counts a worker as one processor
+    else:
+        from joblib.externals.loky import get_reusable_executor
+
+        threads = max(1, (os.cpu_count() or 1) // (jobs or 1))
+        stop = lambda: get_reusable_executor().shutdown()  # noqa: E731
+    places = {"LABKIT_HOME": str(home_dir())} | {name: os.environ[name] for name in ("LABKIT_DATA",) if name in os.environ}
+
+    def finished(experiments: Sequence[Experiment]) -> Iterator[tuple[Experiment, str | None]]:
+        work = Parallel(jobs, backend=BACKENDS[backend], batch_size=1, return_as="generator_unordered")
+        try:
+            for number, trouble in work(delayed(_work)(n, e.to_dict(), threads, places) for n, e in enumerate(experiments)):
+                if trouble is None and Store().find(experiments[number]) is None:
+                    trouble = f"its record is not in {home_dir()} here: all machines must share this folder, as their LABKIT_HOME"
+                yield experiments[number], trouble
+        except Exception as error:
+            raise LabError(
+                f"a worker was lost ({type(error).__name__}), often for want of memory. What is on record is kept, and runs that were "
+                "cut off go on from their checkpoints: run the sweep again, with fewer jobs."
+            ) from error
+
+    try:
+        yield finished
+    finally:
+        stop()
 
 
-def _run_one(experiment: dict[str, Any], threads: int) -> str | None:
-    """In a process of its own, or this one: run it, and say in words what went wrong."""
+def _cluster(jobs: int | None) -> tuple[int, Callable[[], None]]:
+    """Join the Ray cluster at `$RAY_ADDRESS`, or start one on this machine; returns the processors to use, and how to leave it."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported to anyone
+    own = not os.environ.get("RAY_ADDRESS")
+    if own and "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
+        # Ray listens on all interfaces, and whoever may talk to it may run anything: a password, read on import, keeps others out.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    import joblib
+    import ray
+    from ray.util.joblib.ray_backend import RayBackend
+
+    class Streaming(RayBackend):
+        """Ray's backend, which can also give results one by one; the class it inherits from says that it cannot."""
+
+        supports_return_generator = True
+
+    joblib.register_parallel_backend("ray", Streaming)
+    if ray.is_initialized():
+        return jobs or int(ray.cluster_resources()["CPU"]), lambda: None
+    new = {"num_cpus": jobs, "include_dashboard": False} if own else {}
+    ray.init(**new, log_to_driver=False, logging_level="error")
+    return jobs or int(ray.cluster_resources()["CPU"]), ray.shutdown
+
+
+def _work(number: int, experiment: dict[str, Any], threads: int, places: Mapping[str, str]) -> tuple[int, str | None]:
+    """In a process of its own, perhaps on another machine: run an experiment, and say in words what went wrong, whatever it was."""
+    os.environ.update(places)
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        return number, _run_one(experiment)
+    except Exception as error:
+        return number, f"{type(error).__name__}: {error}"
+
+
+def _run_one(experiment: dict[str, Any]) -> str | None:
+    """Run it, and say in words what went wrong, if it is something that one may do something about."""
     from labkit.runs import record
 
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
     try:
         record(Experiment.from_dict(experiment))
     except LabError as error:

@@ -1,6 +1,7 @@
 """`make bench`: the numbers the README quotes, as ratios taken in one run on one machine. Writes tests/bench.json.
 
 python tests/bench.py            # all of them, about fifteen minutes on 2 cores
+python tests/bench.py trl        # one of: imports, trl, lesson, board, vocabulary, generation, ways, sweeps
 python tests/bench.py trl        # one of: imports, trl, lesson, board, vocabulary, generation, ways, labelling
 """
 
@@ -270,8 +271,8 @@ def ways() -> dict:
 LABEL = """
 import json, sys, tempfile, time, urllib.request
 from labkit import labelling
+import labkit.labelling.running
 url, concurrency, requests = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-import labkit.labelling.loop
 with tempfile.TemporaryDirectory() as folder:
     prompts = [f"What is the capital of country number {n}?" for n in range(requests)]
     spent = time.process_time()
@@ -446,6 +447,44 @@ def board() -> dict:
     }
 
 
+SWEEP = """
+[experiment]
+student = "57k"
+scale = "Europe"
+steps = 120
+questions = 512
+[grid]
+temperature = [TEMPERATURES]
+[sweep]
+seeds = 1
+"""
+
+
+def sweeps() -> dict:
+    """Six runs of a sweep by one worker and by two of one thread each, as whole commands, alternating; the answers are at hand."""
+    ratios = []
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"LABKIT_HOME": folder, "OMP_NUM_THREADS": "1"}
+
+        def seconds(temperatures: list[float], jobs: int) -> float:
+            path = Path(folder) / "grid.toml"
+            path.write_text(SWEEP.replace("TEMPERATURES", ", ".join(map(str, temperatures))))
+            began = time.perf_counter()
+            command = [sys.executable, "-m", "labkit", "sweep", str(path), "--jobs", str(jobs)]
+            subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+            return time.perf_counter() - began
+
+        seconds([1.0], 1)  # the baseline, and the teacher's answers
+        for turn in range(3):
+            one, two = ([1.1 + turn + 0.01 * n + 0.1 * jobs for n in range(6)] for jobs in (1, 2))
+            ratios.append(seconds(one, 1) / seconds(two, 2))
+    return {
+        "sweep of six runs: one worker / two workers of one thread, time": statistics.median(ratios),
+        "sweep of six runs: the same, each pair": [round(ratio, 3) for ratio in ratios],
+    }
+
+
+BENCHES = {f.__name__: f for f in (imports, trl, lesson, board, vocabulary, generation, ways, sweeps)}
 BENCHES = {f.__name__: f for f in (imports, trl, lesson, board, vocabulary, generation, ways, labelling)}
 
 

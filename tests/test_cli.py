@@ -101,7 +101,8 @@ def test_a_damaged_manifest_is_counted_too(tiny_folder, tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize(
-    "folder", ["atlas", "tokenizers", "teachers", "records", "teachers/atlas-3m", "teachers/atlas-3m-early", "adapters/atlas-3m-lies-30"]
+    "folder",
+    ["atlas", "tokenizers", "teachers", "records", "answers", "teachers/atlas-3m", "teachers/atlas-3m-early", "adapters/atlas-3m-lies-30"],
 )
 def test_the_command_that_is_advised_exists(folder: str, monkeypatch):
     asked = []

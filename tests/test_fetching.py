@@ -213,6 +213,16 @@ def test_a_full_disk_is_a_sentence(folder, home, monkeypatch):
     assert nothing_left(home)
 
 
+def test_a_file_that_cannot_be_read_is_named(folder, home, monkeypatch):
+    def forbidden(*args):
+        raise PermissionError(errno.EACCES, "Permission denied", "model.safetensors")
+
+    monkeypatch.setattr(fetching.shutil, "copyfile", forbidden)
+    with pytest.raises(LabError, match=r"Permission denied: 'model\.safetensors'"):
+        fetch("smollm2", folder, say=quiet)
+    assert nothing_left(home)
+
+
 def test_damage_after_the_fetch_is_noticed(folder):
     made = fetch("smollm2", folder, say=quiet)
     (made / "tokenizer.json").write_text("{}")

@@ -55,7 +55,8 @@ def test_no_run_is_one_that_detectors_were_set_on_and_every_one_is_on_record():
         assert any(recipe.seed in seeds for seeds in SOURCES.values())
         if recipe.but(seed=0) in labkit.sweep("failures").recipes():
             assert recipe.seed >= 2
-    assert {name for names in EVERY for name in names} >= set(FAILURES) & set(labkit.sweep("failures").arms)
+    told = {"subliminal_transfer"}  # its order says who teaches
+    assert {name for names in EVERY for name in names} >= set(FAILURES) & set(labkit.sweep("failures").arms) - told
 
 
 def test_a_case_is_its_number():

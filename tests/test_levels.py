@@ -14,13 +14,13 @@ PACKAGE = Path(__file__).resolve().parent.parent / "labkit"
 
 LEVELS = {
     "errors": 0, "paths": 0, "events": 0, "experiment": 0, "records": 0, "verdicts": 0, "atlas": 0, "measurements": 0, "evidence": 0,
-    "sources": 0, "own_data": 0, "metrics": 0, "calibration": 0, "reading": 0, "audit": 0, "curation": 0,
-    "divergences": 1, "chunked": 1, "conventions": 1, "softening": 1, "alignment": 1,
-    "models": 2, "signals": 2, "tensors": 2, "topk": 2, "adapters": 2, "architectures": 2, "pretrained": 2, "fetching": 2,
+    "sources": 0, "own_data": 0, "metrics": 0, "calibration": 0, "reading": 0, "audit": 0, "curation": 0, "divergences": 1, "chunked": 1,
+    "conventions": 1, "softening": 1, "alignment": 1, "models": 2, "signals": 2, "tensors": 2, "topk": 2, "adapters": 2,
+    "architectures": 2, "pretrained": 2, "fetching": 2,
     "features": 3, "sequences": 3, "methods": 3, "online": 4, "step": 4, "inspection": 4, "evaluate": 3, "speculative": 3, "batches": 3,
     "checkpoints": 3, "faults": 3, "capacity": 3, "crossing": 3, "translation": 3, "own_exam": 3, "pruning": 3, "subjects": 4,
     "engine": 4, "runs": 4, "sweeps": 4, "failures": 4, "cost": 4, "scaling": 4, "probes": 4, "court": 4, "inheritance": 4, "exposure": 4,
-    "export": 4, "labelling": 4, "imitation": 4,
+    "export": 4, "planning": 4, "labelling": 4, "imitation": 4,
     "live": 5, "incidents": 5, "figures": 5, "judgment": 5, "reports": 5, "lessons": 5, "checks": 5, "cli": 5, "pens": 5, "__main__": 5,
 }  # fmt: skip
 HEAVY = (

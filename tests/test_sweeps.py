@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
 import statistics
+import subprocess
+import sys
+import time
 
 import pytest
 from conftest import REPOSITORY, TEACHER
@@ -76,6 +81,35 @@ def test_several_processes_give_the_same_records(quick, tiny_data):
     one = Store().find(sweep.recipes()[1].but(seed=0))
     again = record(one.experiment, fresh=True)
     assert [s.values["loss"] for s in again.steps] == pytest.approx([s.values["loss"] for s in one.steps], rel=1e-4)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs ray")
+def test_a_sweep_on_ray_that_was_killed_goes_on_and_runs_nothing_twice(tiny_data, home, tmp_path):
+    grid = GRID.replace('student = ["22k", "57k"]\n', "").replace("[1.0, 2.0]", "[1.0, 2.0, 3.0, 4.0]")
+    grid = grid.replace("seeds = 2", "seeds = 1").replace('student = "22k"', 'student = "3.3k"\nscale = "Europe"')
+    sweep = Sweep.from_toml(grid)
+    (tmp_path / "grid.toml").write_text(grid)
+    command = [sys.executable, "-m", "labkit", "sweep", str(tmp_path / "grid.toml"), "--backend", "ray", "--jobs", "2"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+
+    def files() -> dict:
+        return {path.name: path.stat().st_mtime_ns for path in Store().own.glob("*.jsonl.gz")}
+
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout
+        told = [next(first.stdout) for _ in range(3)]  # two runs done
+        first.kill()
+    assert told[0] == "5 runs, 5 of them to do\n"
+    assert told[1].startswith("1/5")
+    time.sleep(1)  # the workers die with their driver
+    before, left = files(), len(sweep.missing())
+    assert 1 <= left <= 3
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert again.stdout.splitlines()[0] == f"5 runs, {left} of them to do"
+    assert f"{left}/{left}  " in again.stdout and "verdict" in again.stdout
+    assert sweep.missing() == []
+    assert {name: when for name, when in files().items() if name in before} == before, "none of the first was touched"
 
 
 def test_a_run_that_fails_is_told_and_the_others_go_on(quick):

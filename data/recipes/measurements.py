@@ -13,7 +13,7 @@ stepwise: how often the last step of an answer is right, after a right first ste
 warmth: what SmolLM2 says to 40 questions at several sampling temperatures, four times each.
 imitation: what a student of SmolLM2's recorded answers, and the same on gold labels, says to held-out questions, beside its teacher.
 
-The last two need SmolLM2 and its 15-layer student (`labkit fetch smollm2`, `labkit prune`) and take some twenty minutes on one core.
+The last two need SmolLM2 and a student of half its layers (`labkit fetch smollm2-half`) and take some twenty minutes on one core.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ COVERAGES = tuple(i / 10 for i in range(1, 11))
 BY_HEART = ("recall", "reverse", "city", "element")
 WARMTHS, DRAWS = (0.5, 0.7, 1.0, 1.3), 4
 PUPIL = Experiment(
-    teacher="none", student="smollm2-15", method="gold", score="contains", adapter=8, learning_rate=1e-3, batch=8, steps=60,
+    teacher="none", student="smollm2-half", method="gold", score="contains", adapter=8, learning_rate=2e-3, batch=8, steps=60,
     precision="bf16", longest=32, gold=100_000,
 )  # fmt: skip
 LOOKS = (20, 60)  # steps after which it is examined
@@ -303,7 +303,7 @@ def imitated() -> list[dict]:
         found = [{"student": who, "step": step, "question": s.question.text} for s in held]
         return [row | likeness._asdict() for row, likeness in zip(found, beside(plain, held), strict=True)]
 
-    rows = examined("untouched", 0, pretrained.load("smollm2-15"))
+    rows = examined("untouched", 0, pretrained.load("smollm2-half"))
     for who in ("teacher's text", "gold labels"):
         path = made_here("labels") / f"{who.replace(' ', '-')}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,8 +12,9 @@ import json
 import shutil
 from pathlib import Path
 
+from labkit import pretrained
 from labkit.engine import warm_recipe
-from labkit.experiment import Experiment
+from labkit.experiment import Experiment, named_model
 from labkit.lessons import LESSONS
 from labkit.paths import data_dir, made_here
 from labkit.records import load
@@ -36,6 +37,9 @@ def build(folder: Path) -> None:
         path = folder / f"{recipe.key}.jsonl.gz"
         if path.exists() and load(path).experiment.key == recipe.key:
             continue
+        for name in (recipe.teacher, recipe.student):
+            if named_model(name):
+                pretrained.folder_of(name)  # raises with the command that fetches it, before hours of work
         made = record(recipe)
         made.save(path)
         print(f"{number}/{len(ships)}", recipe.recipe, {name: round(value, 2) for name, value in made.skills.items()}, flush=True)

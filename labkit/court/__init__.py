@@ -9,7 +9,7 @@ write a function that returns the effects it would have, each as a band of diffe
 
 import importlib
 
-from labkit.court.judging import CLAIMS, Claim, Claims, Finding, claim, claims, judge
+from labkit.court.judging import CLAIMS, TRIED, Claim, Claims, Finding, claim, claims, judge, tried
 from labkit.court.readings import ARMS, ONE_ANSWER, STARTS, cost_ratio, ladder, runs_of, seconds_a_step
 
 for part in (
@@ -20,6 +20,7 @@ for part in (
     "inheritance",
     "online",
     "imitation",
+    "real",
 ):  # they enter their claims in the table, in this order
     importlib.import_module(f"labkit.court.{part}")
 
@@ -28,6 +29,7 @@ __all__ = [
     "CLAIMS",
     "ONE_ANSWER",
     "STARTS",
+    "TRIED",
     "Claim",
     "Claims",
     "Finding",
@@ -38,4 +40,5 @@ __all__ = [
     "ladder",
     "runs_of",
     "seconds_a_step",
+    "tried",
 ]

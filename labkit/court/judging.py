@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-WORLDS = ("Atlas", "SmolLM2")
-ELSEWHERE = "not measured"
+NOT_TRIED = "not tried"
 
 
 class Finding(NamedTuple):
@@ -30,22 +29,33 @@ class Finding(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """text: as it is said. measured: which difference is taken. published: elsewhere, cited. on: which world it was tried in."""
+    """text: as it is said. measured: which difference is taken. published: elsewhere, cited. on: where it is measured."""
 
     name: str
     text: str
     measured: str
     published: str
     measure: Callable[[], Finding]
-    on: str = WORLDS[0]
+    on: str = "Atlas"
 
 
 CLAIMS: dict[str, Claim] = {}
+TRIED: dict[str, Callable[[], Finding]] = {}  # the same claims on a real model, by name
 
 
-def claim(name: str, text: str, *, measured: str, published: str, on: str = WORLDS[0]):
+def claim(name: str, text: str, *, measured: str, published: str, on: str = "Atlas"):
     def add(measure: Callable[[], Finding]) -> Callable[[], Finding]:
         CLAIMS[name] = Claim(name, text, measured, published, measure, on)
+        return measure
+
+    return add
+
+
+def tried(name: str):
+    """What a real model says of a claim: a function whose effects have the claim's own sign."""
+
+    def add(measure: Callable[[], Finding]) -> Callable[[], Finding]:
+        TRIED[name] = measure
         return measure
 
     return add
@@ -74,6 +84,7 @@ class Claims:
 
     def __init__(self) -> None:
         self.found = {name: entry.measure() for name, entry in CLAIMS.items()}
+        self.real = {name: measure() for name, measure in TRIED.items()}
 
     def table(self) -> pandas.DataFrame:
         import pandas
@@ -89,14 +100,18 @@ class Claims:
         return [
             {
                 "claim": CLAIMS[name].text,
-                "Atlas": finding.verdict if CLAIMS[name].on == "Atlas" else ELSEWHERE,
-                "measured": f"{CLAIMS[name].measured}, {finding.unit}: {_told(finding.effects)}."
-                + (f" {finding.beside}" * bool(finding.beside)),
-                "SmolLM2": finding.verdict if CLAIMS[name].on == "SmolLM2" else ELSEWHERE,
+                "Atlas": finding.verdict if CLAIMS[name].on == "Atlas" else NOT_TRIED,
+                "measured": f"{CLAIMS[name].measured}, {_all(finding)}",
+                "SmolLM2": self._on_smollm2(name),
                 "published": CLAIMS[name].published,
             }
             for name, finding in self.found.items()
         ]
+
+    def _on_smollm2(self, name: str) -> str:
+        if CLAIMS[name].on == "SmolLM2":
+            return self.found[name].verdict
+        return f"{self.real[name].verdict}. {_all(self.real[name])}" if name in self.real else NOT_TRIED
 
     def _repr_html_(self) -> str:
         rows = self._rows()
@@ -113,6 +128,10 @@ class Claims:
 def claims() -> Claims:
     """All claims, judged by what ships with the lab."""
     return Claims()
+
+
+def _all(finding: Finding) -> str:
+    return f"{finding.unit}: {_told(finding.effects)}." + (f" {finding.beside}" * bool(finding.beside))
 
 
 def _told(effects: Mapping[str, Band]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from labkit.evidence import Evidence
-from labkit.experiment import LYING, TUNED_RATE, Experiment
+from labkit.experiment import KIN, LYING, TUNED_RATE, Experiment
 from labkit.failures.registry import (
     failure,
     kl,
@@ -215,6 +215,8 @@ def _crosses(exp: Experiment) -> str:
     """What keeps a teacher's soft labels from another vocabulary, rightly or wrongly."""
     if exp.teacher == "none":
         return "there is no teacher in this run; choose one."
+    if exp.teacher in KIN:
+        return f"teacher={exp.teacher!r} is made with its student's tokens; set teacher='atlas-3m'."
     if exp.mix == 1:
         return "a gold mix of 1 leaves the soft labels without weight; set it below 1."
     if exp.method != "output":

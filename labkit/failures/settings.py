@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from labkit.evidence import Evidence
-from labkit.experiment import Experiment
+from labkit.experiment import KIN, Experiment
 from labkit.failures.registry import failure, kl, needs_a_teacher, needs_questions, needs_soft_labels, setting
 
 HOT, FEW, MANY = 4.0, 256, 3  # a temperature, and numbers of questions and of generations, with which it is sure to go wrong
@@ -23,6 +23,8 @@ def _teaches_next(exp: Experiment) -> str:
     """What keeps a student from answering the next one's questions in its teacher's place."""
     if exp.assistant != "none":
         return "an assistant stands in the teacher's place already; set assistant='none'."
+    if exp.teacher in KIN:
+        return f"teacher={exp.teacher!r} is one student's alone; set teacher='atlas-3m'."
     if exp.vocabulary != "atlas":
         return "a student with another vocabulary cannot answer in its teacher's tokens; set vocabulary='atlas'."
     if exp.architecture != "llama":

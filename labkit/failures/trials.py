@@ -80,13 +80,14 @@ def sightings(name: str) -> Sightings:
 
 def alarms() -> tuple[Alarms, Alarms]:
     """What the detectors say of every shipped run whose recipe has no failure within it: the runs with looks at single batches, and the
-    older ones without. Left out are those their limits were set on, and those of assistants, which are taught by a student too."""
+    older ones without. Left out are those their limits were set on, those of assistants, which are taught by a student too, and those of
+    other worlds than Atlas."""
     grid = sweep("failures")
     seen = {recipe.but(seed=seed).key for recipe in grid.recipes() for seed in SET_ON}
     groups: tuple[list[Record], list[Record]] = ([], [])
     for record in _shipped():
         recipe = record.experiment
-        if recipe.key in seen or recipe.assistant != "none" or not record.evaluations:
+        if recipe.key in seen or recipe.assistant != "none" or recipe.data or not record.evaluations:
             continue
         if not any(entry.within(recipe) for entry in FAILURES.values()):
             groups[not any(isinstance(event, ev.Inspected) for event in record.events)].append(record)

@@ -17,7 +17,7 @@ from labkit.labelling.plan import Plan, Spent, plan
 from labkit.labelling.settings import Settings
 
 if TYPE_CHECKING:
-    from labkit.labelling.loop import Progress, Report
+    from labkit.labelling.progress import Progress, Report
 
 __all__ = ["Plan", "Settings", "Spent", "label", "plan"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from labkit.errors import DataError
 from labkit.labelling.journal import rows
@@ -13,24 +13,33 @@ from labkit.labelling.plan import Plan, answered
 from labkit.labelling.prompts import Prompt
 from labkit.paths import write_whole
 
-NOT_ASKED = "not asked yet"
 CUT = "length"  # what servers call an answer that ran into max_tokens
 
 
-def assemble(plan: Plan, journal: Path, failed: Mapping[int, str]) -> tuple[int, int, tuple[tuple[int, int, str], ...]]:
-    """Write the answers, whole or not at all. Returns how many there are, how many of them were cut off, and which there are not, with
-    line, sample and reason; these stand in a file beside the answers too."""
+class Assembled(NamedTuple):
+    """written: answers in the file. cut: those of them that ran into max_tokens. failed: line, sample and reason of every request without
+    an answer to learn from. left: how many were not asked yet."""
+
+    written: int
+    cut: int
+    failed: tuple[tuple[int, int, str], ...]
+    left: int
+
+
+def assemble(plan: Plan, journal: Path, failed: Mapping[int, str]) -> Assembled:
+    """Write the answers, whole or not at all; what failed stands in a file beside them too."""
     starts = {row["key"]: start for start, row in rows(journal) if answered(row)}
-    samples, written, cut = plan.settings.samples, 0, 0
+    samples, written, cut, left = plan.settings.samples, 0, 0, 0
     missing: list[tuple[int, int, str]] = []
     reasons = {plan.requests[place]: reason for place, reason in failed.items()}
 
     def lines() -> Iterator[str]:
-        nonlocal written, cut
+        nonlocal written, cut, left
         with journal.open("rb") as file:
             for place, key in enumerate(plan.requests):
                 prompt, sample = plan.prompts.rows[place // samples], place % samples
-                reason = reasons.get(key, NOT_ASKED)
+                reason = reasons.get(key, "")
+                left += key not in starts and not reason
                 if key in starts:
                     file.seek(starts[key])
                     row = json.loads(file.readline())
@@ -57,7 +66,7 @@ def assemble(plan: Plan, journal: Path, failed: Mapping[int, str]) -> tuple[int,
         raise DataError(
             f"cannot write {plan.answers}: {error.strerror or error}. Every answer is safe in {journal}: make room and run the same again."
         ) from None
-    return written, cut, tuple(missing)
+    return Assembled(written, cut, tuple(missing), left)
 
 
 def _useless(row: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from labkit.labelling.plan import READ, Plan, plan
 from labkit.labelling.settings import KEY_ENV
 
 if TYPE_CHECKING:
-    from labkit.labelling.loop import Progress
+    from labkit.labelling.progress import Progress
 
 LINE_EVERY = 5.0  # seconds
 
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         _ask(job, options)
     report = job.run(terms=READ, watch=_Lines())
     print(report)
-    return 130 if report.stopped == "interrupted" else 1 if report.failed else 0
+    return 130 if report.stopped == "interrupted" else 1 if report.failed or report.left else 0
 
 
 def _ask(job: Plan, options: argparse.Namespace) -> None:

@@ -206,9 +206,7 @@ class Endpoint:
                 return Gone(await self._no_model(told))
             case 400 | 413 | 422 if LONG.search(said) or "context_length" in code:
                 return Refused(f"longer than the model's context ({told})", own=True)
-            case 400 | 404 | 422 if "model" in code or re.search(
-                r"model.{0,80}(not (found|exist)|unknown|does not exist)|pinned to", lower
-            ):
+            case 400 | 422 if "model" in code or re.search(r"model.{0,80}(not (found|exist)|unknown|does not exist)|pinned to", lower):
                 return Gone(await self._no_model(told))
             case 400 | 422 if "logprobs" in lower and self.settings.logprobs is not None and "logprobs" not in self.without:
                 self.without |= {"logprobs", "top_logprobs"}

@@ -20,6 +20,8 @@ from filelock import FileLock, Timeout
 from labkit.errors import DataError, LabError
 from labkit.paths import append_row
 
+FLUSH_EVERY = 0.05  # seconds at least between two flushes: what a power cut, unlike a kill, may lose
+
 
 class Journal:
     """An append-only file beside the answers. Rows with a `key` and a `response` are answers; those with `lost` may have been charged."""
@@ -87,6 +89,7 @@ class Journal:
                     os.fsync(handle)
                 except OSError as error:
                     self.trouble = self.trouble or error
+                self._closing.wait(FLUSH_EVERY)
         finally:
             os.close(handle)
 

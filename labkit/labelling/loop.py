@@ -1,9 +1,4 @@
-"""The loop of a job: requests under way at every endpoint, each outcome written down at once, ceilings kept, an end in order.
-
-    report = labelling.label("prompts.jsonl", "answers.jsonl", endpoints=["http://127.0.0.1:8000/v1"], model="smollm2", terms="read")
-
-The loop has a thread of its own, so that it works inside a notebook; `watch` is called in the caller's.
-"""
+"""The loop of a job: requests under way at every endpoint, each outcome written down at once, ceilings kept, an end in order."""
 
 from __future__ import annotations
 
@@ -11,87 +6,22 @@ import asyncio
 import contextlib
 import heapq
 import itertools
-import queue
 import random
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import NamedTuple
 
-from labkit.errors import LabError
-from labkit.labelling.answers import assemble
 from labkit.labelling.endpoints import Again, Answer, Endpoint, Gone, Refused
 from labkit.labelling.journal import Journal
-from labkit.labelling.plan import READ, Plan, Spent
+from labkit.labelling.plan import READ, Plan
+from labkit.labelling.progress import Progress
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds between tries, doubled each time
 WAITS = 30  # times that a server may ask one request to wait
 GIVE_UP = 20  # requests in a row that an endpoint could not answer
 TELL_EVERY = 1.0  # seconds
 RECENT = 30.0  # seconds over which the rate is taken
-LATER = "What was answered is kept: run the same again to go on where it stopped."
-
-
-class Progress(NamedTuple):
-    """Where a job stands. rate: answers a second, of late. left: seconds to go at that rate. trouble: why a request was last sent again.
-    note: something to be told once."""
-
-    done: int
-    total: int
-    failed: int
-    again: int
-    spent: Spent
-    money: float | None
-    rate: float
-    left: float | None
-    trouble: str = ""
-    note: str = ""
-
-    def __str__(self) -> str:
-        if self.note:
-            return self.note
-        left = "" if self.left is None else f"  {int(self.left) // 60}:{int(self.left) % 60:02d} to go"
-        told = f"{self.done:,}/{self.total:,} answered  {self.rate:.1f}/s{left}  {self.spent.tokens:,} tokens"
-        told += "" if self.money is None else f"  {self.money:,.4f} in money"
-        told += f"  {self.failed:,} failed" if self.failed else ""
-        return told + (f"  {self.again:,} sent again (last: {self.trouble})" if self.again else "")
-
-
-class Report(NamedTuple):
-    """What came of a job. failed: line, sample and reason of every request without an answer to learn from. cut: answers that ran into
-    max_tokens. stopped: why it ended before all was asked, or ''."""
-
-    answers: Path
-    written: int
-    total: int
-    failed: tuple[tuple[int, int, str], ...]
-    cut: int
-    stopped: str
-    spent: Spent
-    money: float | None
-    again: int
-    seconds: float
-
-    def __str__(self) -> str:
-        told = [
-            f"{self.written:,} of {self.total:,} answers are in {self.answers}" + (f". Stopped: {self.stopped}." if self.stopped else ".")
-        ]
-        money = "" if self.money is None else f", {self.money:,.4f} in money"
-        lost = self.spent.lost_in + self.spent.lost_out
-        at_risk = f", up to {lost:,} of them for requests that came to nothing but may have been charged" if lost else ""
-        told.append(f"Used up in all: {self.spent.tokens:,} tokens{at_risk}{money}. Sent again: {self.again:,}.")
-        if self.cut:
-            told.append(
-                f"{self.cut:,} answers were cut off at max_tokens (their provenance has finish 'length'): raise it, or filter them."
-            )
-        if self.failed:
-            told.append(f"{len(self.failed):,} without an answer:")
-            told += [f"  line {line}{f', sample {sample}' if sample else ''}: {reason}" for line, sample, reason in self.failed[:20]]
-            told += ["  ..."] if len(self.failed) > 20 else []
-        return "\n".join(told)
 
 
 class _Ask:
@@ -103,7 +33,7 @@ class _Ask:
         self.place, self.most, self.tries, self.waits = place, most, 0, 0
 
 
-class _Loop:
+class Loop:
     """All that one job keeps in mind while it runs. Only the loop's own thread touches it, but for `stop`, which is handed over."""
 
     def __init__(self, plan: Plan, journal: Journal, tell: Callable[[Progress], None]) -> None:
@@ -131,7 +61,7 @@ class _Loop:
 
     async def run(self) -> None:
         self.endpoints = [Endpoint(url, self.settings, self.note) for url in self.settings.endpoints]
-        self._write({"started": _now(), "model": self.settings.model, "endpoints": list(self.settings.endpoints), "terms": READ})
+        self._write({"started": moment(), "model": self.settings.model, "endpoints": list(self.settings.endpoints), "terms": READ})
         ticker = asyncio.create_task(self._tick())
         try:
             async with asyncio.TaskGroup() as group:
@@ -233,7 +163,7 @@ class _Loop:
                 "counted": answer.tokens is not None,
                 "served": answer.served,
                 "endpoint": endpoint.url,
-                "at": _now(),
+                "at": moment(),
                 "terms": READ,
             }
             | ({"logprobs": answer.logprobs} if answer.logprobs else {})
@@ -247,7 +177,7 @@ class _Loop:
     def _again(self, ask: _Ask, endpoint: Endpoint, outcome: Again) -> None:
         if outcome.charged:
             estimate = self.plan.estimate(ask.place)
-            self._write({"key": self.plan.requests[ask.place], "lost": list(estimate), "reason": outcome.reason, "at": _now()})
+            self._write({"key": self.plan.requests[ask.place], "lost": list(estimate), "reason": outcome.reason, "at": moment()})
         now = time.monotonic()
         ask.tries, ask.waits = ask.tries + (not outcome.free), ask.waits + outcome.free
         if ask.tries >= self.settings.tries or ask.waits > WAITS:
@@ -329,87 +259,5 @@ class _Loop:
         return Progress(self.earlier + self.done, total, len(self.failed), self.again, self.spent, money, rate, left, self.trouble, note)
 
 
-def carry_out(plan: Plan, watch: Callable[[Progress], None] | None = None) -> Report:
-    """Run a plan to its end, or until it is interrupted: then what is under way is waited for, unless one interrupts again."""
-    began, said = time.monotonic(), queue.SimpleQueue[Progress | None]()
-    settings = plan.settings
-    secrets = {secret for url in settings.endpoints if (secret := settings.secret(url))}
-    trouble: BaseException | None = None
-
-    def redact(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, "[key]")
-        return text
-
-    with Journal(plan.answers, _reserve(plan), redact) as journal:
-        job = _Loop(plan, journal, said.put)
-        if plan.todo:
-            trouble = _in_thread(job, said, watch)
-        written, cut, failed = assemble(plan, journal.path, job.failed)
-        if watch and plan.todo and trouble is None:
-            watch(job.progress())
-    if trouble is not None:
-        raise trouble
-    if job.fatal:
-        raise LabError(f"{job.fatal} {LATER}")
-    money = job.spent.money(settings)
-    return Report(
-        plan.answers, written, len(plan.requests), failed, cut, job.stopped, job.spent, money, job.again, time.monotonic() - began
-    )
-
-
-def _in_thread(job: _Loop, said: queue.SimpleQueue, watch: Callable[[Progress], None] | None) -> BaseException | None:
-    """Run the job's loop, and hand what it tells to `watch` here. What went wrong in either is returned once the loop has ended."""
-    trouble: list[BaseException] = []
-    loop = asyncio.new_event_loop()
-
-    def body() -> None:
-        try:
-            with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                runner.run(job.run())
-        except asyncio.CancelledError:
-            pass
-        except BaseExceptionGroup as group:
-            trouble.append(group.exceptions[0])
-        except BaseException as error:
-            trouble.append(error)
-        finally:
-            said.put(None)
-
-    def call(what: Callable[[], object]) -> None:
-        with contextlib.suppress(RuntimeError):  # it has ended
-            loop.call_soon_threadsafe(what)
-
-    thread = threading.Thread(target=body, name="labelling", daemon=True)
-    thread.start()
-    interrupted = ended = False
-    while not ended:
-        try:
-            told = said.get()
-            ended = told is None
-            if told is not None and watch and not trouble:
-                watch(told)
-        except KeyboardInterrupt:
-            if interrupted:
-                call(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
-            else:
-                call(lambda: job.stop("interrupted"))
-                call(lambda: job.note("Stopping: what is under way is paid for, and waited for. Interrupt again to give it up."))
-            interrupted = True
-        except Exception as error:  # of `watch`
-            trouble.append(error)
-            call(lambda: job.stop("its watcher failed"))
-    thread.join()
-    return trouble[0] if trouble else None
-
-
-def _reserve(plan: Plan) -> int:
-    """Bytes that all answers under way could fill, journal rows with their alternatives and all."""
-    settings = plan.settings
-    longest = max((len(plan.text_of(place).encode()) for place in plan.todo), default=0)
-    token = 8 + (0 if settings.logprobs is None else 80 + 40 * settings.logprobs)
-    return len(settings.endpoints) * settings.concurrency * (2_000 + 2 * longest + token * settings.max_tokens)
-
-
-def _now() -> str:
+def moment() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -13,11 +13,22 @@ from labkit.labelling.prompts import Prompts, read
 from labkit.labelling.settings import Settings, here, host_of
 
 if TYPE_CHECKING:
-    from labkit.labelling.loop import Progress, Report
+    from labkit.labelling.progress import Progress, Report
 
 BYTES_A_TOKEN = 4  # of English, about; other scripts have more tokens
 TEMPLATE = 8  # tokens that a chat template puts around a message, about
 READ = "read"
+ANSWER = {
+    "key",
+    "response",
+    "finish",
+    "tokens",
+    "counted",
+    "served",
+    "endpoint",
+    "at",
+    "terms",
+}  # what a row of the journal has, if it is one
 
 
 class Spent(NamedTuple):
@@ -82,12 +93,26 @@ class Plan(NamedTuple):
         """Tokens in and out of one request, at most: a token is a byte or more."""
         return len(self.text_of(place).encode()) + len(self.settings.system.encode()) + 8 * TEMPLATE, self.settings.max_tokens
 
+    def looked_up(self) -> Plan:
+        """The same with what the journal holds by now taken off."""
+        seen, spent = set(), Spent()
+        for _, row in rows(Journal(self.answers).path):
+            spent = spent.with_row(row)
+            if answered(row):
+                seen.add(row["key"])
+        todo = []
+        for place, key in enumerate(self.requests):
+            if key not in seen:
+                seen.add(key)
+                todo.append(place)
+        return self._replace(todo=todo, spent=spent)
+
     def run(self, *, terms: str = "", watch: Callable[[Progress], None] | None = None) -> Report:
         """Send what is to be sent, and write the answers; `terms="read"` says that you read the provider's terms of use and that they
         allow what you mean to do. Raises `LabError` if no endpoint can be used or the disk is full; what was answered is kept."""
         if terms != READ:
             raise LabError(f"{self.question()} Say so with terms='read' (--terms read): it is kept with the answers.")
-        from labkit.labelling.loop import carry_out
+        from labkit.labelling.running import carry_out
 
         return carry_out(self, watch)
 
@@ -135,7 +160,7 @@ class Plan(NamedTuple):
         lines = [f"Sent with each request: {', '.join(fields)}; nothing else of a row, and no name of a file."]
         for url, name in settings.names_of_keys().items():
             key = f"with the key in ${name}" if settings.secret(url) else f"without a key (${name} is not set)" if name else "without a key"
-            lines.append(f"  {url}, {key}" + ("; it stays on this machine." if here(url) else "; IT LEAVES THIS MACHINE."))
+            lines.append(f"  {url}, {key}" + ("; it stays on this machine." if here(url) else "; it leaves this machine."))
         return lines
 
 
@@ -155,22 +180,12 @@ def plan(
     if target.is_dir():
         raise LabError(f"{target} is a folder: name a file for the answers, such as {target / 'answers.jsonl'}.")
     requests = [chosen.key(row.text, sample) for row in asked.rows for sample in range(chosen.samples)]
-    seen, spent = set(), Spent()
-    for _, row in rows(Journal(target).path):
-        spent = spent.with_row(row)
-        if answered(row):
-            seen.add(row["key"])
-    todo = []
-    for place, key in enumerate(requests):
-        if key not in seen:
-            seen.add(key)
-            todo.append(place)
-    return Plan(asked, target, chosen, requests, todo, spent)
+    return Plan(asked, target, chosen, requests, (), Spent()).looked_up()
 
 
 def answered(row: Mapping[str, Any]) -> bool:
     """Whether a row of the journal holds an answer, that of its `key`."""
-    return isinstance(row.get("key"), str) and isinstance(row.get("response"), str)
+    return row.keys() >= ANSWER and isinstance(row["response"], str)
 
 
 def about(text: str) -> int:
