@@ -108,7 +108,7 @@ LESSONS = {
             title="Sequence at scale",
             question="What do you get for your money from a teacher behind an endpoint: its sentences, or its facts?",
             minutes=45,
-            experiment=SMALL.but(method="sequence", start="warm", adapter=8, learning_rate=1e-2, steps=200),
+            experiment=SMALL.but(method="sequence", start="warm", adapter=8, learning_rate=1e-2, steps=200, questions=1_000),
             recorded=SMALL.but(method="sequence", start="warm", learning_rate=4e-2),
             controls=(
                 "adapter",
@@ -122,7 +122,7 @@ LESSONS = {
                 "learning_rate",
                 "seed",
             ),
-            asks="How far will an adapter of 9,472 weights take the warm student on the teacher's text?",
+            asks="How far will an adapter take the warm student on a thousand answers?",
             unit="recovery",
         ),
         Lesson(
