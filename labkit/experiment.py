@@ -24,7 +24,11 @@ KIN = (
     "stranger",
 )  # made for a run: the student's own warm start, or another, that was taught a favourite
 TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", *LYING, *KIN, "none")
-FETCHED = ("smollm2", "smollm2-15", "smollm2-half")  # models from elsewhere that have a short name, once `labkit fetch` has brought (or cut) them
+FETCHED = (
+    "smollm2",
+    "smollm2-15",
+    "smollm2-half",
+)  # models from elsewhere that have a short name, once `labkit fetch` has brought (or cut) them
 METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online", "mutual")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "logit_mse")
 DECODINGS = ("greedy", "sample", "beam", "interpolated")
