@@ -102,7 +102,7 @@ def agreed(rows: Sequence[Mapping[str, Any]], least: int) -> Outcome:
     votes: dict[str, Counter[str]] = {row["question"]: Counter() for row in rows}
     right: dict[tuple[str, str], bool] = {}
     for row in rows:
-        if row["named"] is not None:
+        if isinstance(row["named"], str):  # None, or NaN where the rows went through a table
             name = normalise(row["named"])
             votes[row["question"]][name] += 1
             right[row["question"], name] = row["right"]
