@@ -96,11 +96,15 @@ def _cost(record: Record) -> str:
 def _limits(record: Record) -> list[str]:
     """What a reader must not conclude."""
     exp = record.experiment
-    lines = [f"One run, seed {exp.seed}: no band. {'' if exp.data else 'Seeds move a mean skill by about 0.05 here; '}compare(..., seeds=3) measures it."]
+    lines = [
+        f"One run, seed {exp.seed}: no band. {'' if exp.data else 'Seeds move a mean skill by about 0.05 here; '}compare(..., seeds=3) measures it."
+    ]
     if exp.data:
         lines.append("Scored on prompts held out of the same data, and bands are not shown here: other data may ask for other things.")
     else:
-        lines.append("A small world of facts and sums, and models of at most three million parameters: what holds here may not hold elsewhere.")
+        lines.append(
+            "A small world of facts and sums, and models of at most three million parameters: what holds here may not hold elsewhere."
+        )
     if "label budget" not in record.references:
         lines.append("The label-budget baseline was not measured, so no recovery is shown.")
     for name, reference in record.references.items():

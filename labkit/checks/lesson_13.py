@@ -38,7 +38,9 @@ def split(answer: Any) -> Verdict:
         raise NotYet(SPLIT_MISTAKES["by place"], "by place")
     if _calls(getattr(answer, "__code__", None), "hash") and "hash" not in getattr(answer, "__globals__", {}):
         raise NotYet(SPLIT_MISTAKES["salted hash"], "salted hash")
-    return Verdict(True, "a hash of the prompt decides, and nothing else: the exam stays the exam, whatever is added. (Near copies still leak.)")
+    return Verdict(
+        True, "a hash of the prompt decides, and nothing else: the exam stays the exam, whatever is added. (Near copies still leak.)"
+    )
 
 
 def _calls(code: Any, name: str) -> bool:
@@ -80,4 +82,6 @@ def read(answer: Any) -> Verdict:
     if letter in READ_MISTAKES:
         name, reason = READ_MISTAKES[letter]
         raise NotYet(reason, name)
-    return Verdict(True, "two baselines, two sentences. More prompts without labels, or fewer labels, would be a reason to distil after all.")
+    return Verdict(
+        True, "two baselines, two sentences. More prompts without labels, or fewer labels, would be a reason to distil after all."
+    )
