@@ -96,9 +96,8 @@ def _cost(record: Record) -> str:
 def _limits(record: Record) -> list[str]:
     """What a reader must not conclude."""
     exp = record.experiment
-    lines = [
-        f"One run, seed {exp.seed}: no band. {'' if exp.data else 'Seeds move a mean skill by about 0.05 here; '}compare(..., seeds=3) measures it."
-    ]
+    seeds = "" if exp.data else "Seeds move a mean skill by about 0.05 here; "
+    lines = [f"One run, seed {exp.seed}: no band. {seeds}compare(..., seeds=3) measures it."]
     if exp.data:
         lines.append("Scored on prompts held out of the same data, and bands are not shown here: other data may ask for other things.")
     else:
