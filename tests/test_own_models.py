@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from labkit import events as ev
-from labkit import models, pretrained, step
+from labkit import engine, models, pretrained, step
 from labkit.distilling import distill, recipe
 from labkit.engine import Run
 from labkit.errors import LabError
@@ -338,3 +339,19 @@ def test_the_command_line_takes_columns_by_name(pair, tmp_path, capsys):
     assert f"data={plain}#" in (out / "README.md").read_text(encoding="utf-8"), "the card's recipe does it again without the columns"
     assert main([*command[:6], "someone/mails", "--out", str(tmp_path / "other")]) == 2
     assert "--network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("large", [1, 10**9])
+def test_the_last_good_weights_come_back(pair, monkeypatch, large):
+    monkeypatch.setattr(engine, "LARGE", large)
+    student = pretrained.load(pair[1], torch.float32).requires_grad_(True)
+    wanted = {name: p.detach().clone() for name, p in student.named_parameters()}
+    good = engine._keep(student)
+    assert len(good) == len(wanted), "the head is the embedding, and is kept once"
+    for broken in (math.inf, math.nan):
+        with torch.no_grad():
+            for parameter in student.parameters():
+                parameter.fill_(broken)
+        engine._give_back(student, good)
+        assert all(torch.allclose(p, wanted[name], rtol=1e-2 if large == 1 else 0.0) for name, p in student.named_parameters())
+        engine._keep(student, good)
