@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from labkit import events as ev
 from labkit import engine, models, pretrained, step
+from labkit import events as ev
 from labkit.distilling import distill, recipe
 from labkit.engine import Run
 from labkit.errors import LabError
