@@ -14,7 +14,7 @@ from labkit.errors import LabError
 from labkit.experiment import Experiment
 from labkit.signals import POOL_SEED, Asked, Signals
 
-LARGE, MICRO = 10_000_000, 512  # parameters from which on a pass holds no more than so many tokens, padding counted
+LARGE, MICRO = 10_000_000, 256  # parameters from which on a pass holds no more than so many tokens, padding counted
 GOLD_SEED = 11  # of the questions with a gold label: like the pool, one set for all seeds
 
 

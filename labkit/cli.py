@@ -68,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     distill.add_argument("recipe", nargs="*", help="a recipe, as a model card gives it: teacher=... student=... data=...")
     distill.add_argument("--toml", type=Path, help="read the experiment from a TOML file")
     distill.add_argument("--out", type=Path, required=True, help="folder for the student, its card, the record and a report")
+    distill.add_argument("--prompt-column", metavar="NAME", help="the column of --data that holds the prompts, if its name does not tell")
+    distill.add_argument("--response-column", metavar="NAME", help="the column that holds the responses")
+    distill.add_argument("--network", action="store_true", help="allow --data to be a data set that is fetched from the Hugging Face hub")
     distill.add_argument("--no-baseline", action="store_true", help="skip the same student fine-tuned on the gold labels")
     _knobs(distill)
     distill.set_defaults(call=distill_one)
@@ -189,6 +192,8 @@ def distill_one(options: argparse.Namespace) -> int:
     from labkit.distilling import distill
 
     asked, last = _experiment(options), ""
+    if options.prompt_column or options.response_column or options.network:
+        asked = asked.but(data=_read_once(asked.data, options))
 
     def watch(what: str, event: ev.Event) -> None:
         nonlocal last
@@ -201,6 +206,17 @@ def distill_one(options: argparse.Namespace) -> int:
     print(done)
     print(f"\nsaved to {options.out}: the student with its card (README.md), record.jsonl.gz and report.html")
     return 0
+
+
+def _read_once(data: str, options: argparse.Namespace) -> str:
+    """Data that needs to be told how it is read, written beside the result in the plain form that a recipe can name."""
+    from labkit.own_data import read_rows, write_rows
+
+    rows = read_rows(data, prompt_column=options.prompt_column, response_column=options.response_column, network=options.network)
+    print(rows.summary)
+    path = options.out.with_name(f"{options.out.name}-data.jsonl")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return str(write_rows(rows, path))
 
 
 def run_one(options: argparse.Namespace) -> int:
@@ -256,7 +272,8 @@ def summarise(record: Record) -> None:
         print(record.table().to_string(float_format=lambda x: f"{x:.2f}", na_rep="-"))
     if "label budget" in record.references:
         found = record.recovery()
-        print(f"recovery over the label budget: {found.mean:.2f} on core skills, {found.all_skills:.2f} on all")
+        of = "" if record.experiment.data else f" on core skills, {found.all_skills:.2f} on all"
+        print(f"recovery over the label budget: {found.mean:.2f}{of}")
         print(f"student / teacher, which ignores the baseline: {found.ratio:.2f}")
     else:
         print("recovery: not shown, since the label-budget baseline is not on record. Measure it with:")

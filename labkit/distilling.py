@@ -76,11 +76,10 @@ class Distilled(NamedTuple):
 
     def verdict(self) -> str:
         """What may be said of it, in words."""
-        said = [
-            f"{self.own.capitalize()} less {ROWS[name]}: {found.middle:+.3f} ({found.low:+.3f} to {found.high:+.3f}, 95% over {found.n} prompts): "
-            f"{found.verdict}."
-            for name, found in self.differences().items()
-        ]
+        said = []
+        for name, found in self.differences().items():
+            band = f"{found.middle:+.3f} ({found.low:+.3f} to {found.high:+.3f}, 95% over {found.n} prompts)"
+            said.append(f"{self.own.capitalize()} less {ROWS[name]}: {band}: {found.verdict}.")
         if {"gold labels", "distilled", "teacher"} <= self.scores.keys():
             gold, own, top = (self.scores[name].mean for name in ("gold labels", "distilled", "teacher"))
             gap = f"the teacher is {top - gold:+.3f} from the gold-label student"

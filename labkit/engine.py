@@ -24,6 +24,7 @@ from transformers import LlamaForCausalLM
 from labkit import adapters, models, tensors
 from labkit import events as ev
 from labkit.architectures import LanguageModel
+from labkit.batches import LARGE
 from labkit.checkpoints import Folder
 from labkit.crossing import refuse
 from labkit.errors import DataError, LabError, unknown
@@ -156,7 +157,7 @@ class Run(Iterator[ev.Event]):
         if not alone:
             self.folder = None
         at = self.folder.load(learner, optimiser) if self.folder else None
-        self._logging, good = accelerator.is_main_process, _copy(student)
+        self._logging, good = accelerator.is_main_process, _keep(student)
         if at and self.folder:
             self._busy += at["seconds"]
             self.knobs = {**self.knobs, **at["knobs"]}
@@ -178,7 +179,7 @@ class Run(Iterator[ev.Event]):
             if exp.start == "warm":
                 for model, seed in ((student, exp.seed), *(((peer, exp.seed + PEER),) if peer is not None else ())):
                     yield from self._warm_up(model, seed)
-                good = _copy(student)
+                _keep(student, good)
         text: TextPool | None = None
         if how.text and source is not None:
             work = subject.texts(source)
@@ -231,7 +232,7 @@ class Run(Iterator[ev.Event]):
             values["lr"] = rate
             limit = EXPLODED * max(1.0, at["knobs"]["temperature"] ** 2) * (2 if how.peer else 1)
             if not math.isfinite(values["grad_norm"]) or not values["loss"] < limit:
-                student.load_state_dict(good)
+                _give_back(student, good)
                 if self.folder:
                     self.folder.forget()  # it would only lead here again
                 yield ev.Failed(
@@ -250,7 +251,7 @@ class Run(Iterator[ev.Event]):
                 exam = exam or subject.exam(teacher)
                 yield from self._examine(exam, at, final=step == exp.steps)
             if step % self.checkpoint_every == 0 or step in due:
-                good = _copy(student)
+                _keep(student, good)
             if self.folder and step % self.checkpoint_every == 0 and accelerator.is_main_process:
                 paid = at["teacher_tokens"] + (pool.teacher_tokens if pool else 0)
                 place = {"seconds": self.seconds, "feed": feed.position, "own": own.state(), "teacher_tokens": paid}
@@ -440,8 +441,24 @@ def _on(device: torch.device, teacher: LlamaForCausalLM | None) -> LlamaForCausa
     return teacher if teacher is None or device.type == "cpu" else copy.deepcopy(teacher).to(device)
 
 
-def _copy(student: LanguageModel) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in student.state_dict().items()}
+@torch.no_grad()
+def _keep(student: LanguageModel, good: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The trained weights as they are now, to go back to; of a large student in half precision, as it would be saved."""
+    kind = torch.bfloat16 if models.parameters(student) > LARGE else torch.float32
+    good = {} if good is None else good
+    for name, parameter in student.named_parameters():
+        if name in good:
+            good[name].copy_(parameter)  # into its place: two copies would not fit beside a large student
+        elif parameter.requires_grad:
+            good[name] = parameter.to(kind, copy=True)
+    return good
+
+
+@torch.no_grad()
+def _give_back(student: LanguageModel, good: Mapping[str, Tensor]) -> None:
+    for name, parameter in student.named_parameters():
+        if name in good:
+            parameter.copy_(good[name])
 
 
 def _advice(error: Exception) -> str:

@@ -31,6 +31,8 @@ class Lesson(NamedTuple):
 PANEL = ("temperature", "mix", "learning_rate", "student", "gold", "questions", "start", "seed", "speed")
 SMALL = Experiment(student="57k", learning_rate=2e-2, steps=400)  # about twenty seconds of training, so that a lesson can compare
 
+OWN = Experiment(student="57k", data="faq", longest=12, learning_rate=2e-2, batch=64, steps=200, gold=100)  # as in data/sweeps/own.toml
+
 LESSONS = {
     lesson.number: lesson
     for lesson in (
@@ -190,6 +192,17 @@ LESSONS = {
             recorded=Experiment(student="57k", learning_rate=2e-2, scale="Europe", questions=5_000, steps=120, seed=1),
             controls=("method", "divergence", "temperature", "mix", "top_k", "questions", "gold", "student", "learning_rate", "seed"),
             asks="How far will a run go in which you have broken something?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="13",
+            title="Your own models",
+            question="Your teacher, your student, your data: what came of it, and was it worth distilling?",
+            minutes=40,
+            experiment=OWN,
+            recorded=OWN.but(data="facts"),
+            controls=("data", "score", "teacher", "student", "method", "temperature", "gold", "steps", "learning_rate", "seed"),
+            asks="How far will the student go whose exam asks in other words what it was taught?",
             unit="recovery",
         ),
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 from labkit.errors import LabError, suggest
+from labkit.paths import write_whole
 from labkit.sources import Unusable, cells_of
 
 PROMPTS = ("prompt", "question", "instruction", "query", "input", "text")  # the first that a row has
@@ -149,6 +150,14 @@ def read_rows(
         fix = 'Give each row a prompt and, if you have it, an answer: {"prompt": "...", "response": "..."}; or name the columns.'
         raise LabError(f"{name} holds no usable row: {what.rstrip('.')}. {fix}")
     return Rows(name, tuple(rows), tuple(problems), tuple(column for column in seen if column not in used))
+
+
+def write_rows(rows: Rows, path: Path) -> Path:
+    """The same rows as a JSONL file with `prompt` and `response`, which anything here reads without being told its columns."""
+    lines = [{"prompt": row.prompt} | ({} if row.response is None else {"response": row.response}) for row in rows]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_whole(path, lambda to: to.write_text(text, encoding="utf-8", newline="\n"))
+    return path
 
 
 def split(rows: Rows, held_out: float = 0.2, seed: int = 0) -> Split:

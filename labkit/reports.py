@@ -61,7 +61,7 @@ def _run(record: Record) -> str:
         parts.append(_picture(recovery(record)))
     parts += [
         _picture(curves(record)),
-        "<h2>Skill by skill</h2>",
+        f"<h2>{'Scores' if record.experiment.data else 'Skill by skill'}</h2>",
         record.table().to_html(float_format=lambda x: f"{x:.2f}", na_rep="", border=0),
     ]
     if isinstance(record.finished, ev.Finished):
@@ -96,8 +96,14 @@ def _cost(record: Record) -> str:
 def _limits(record: Record) -> list[str]:
     """What a reader must not conclude."""
     exp = record.experiment
-    lines = [f"One run, seed {exp.seed}: no band. Seeds move a mean skill by about 0.05 here; compare(..., seeds=3) measures it."]
-    lines.append("A small world of facts and sums, and models of at most three million parameters: what holds here may not hold elsewhere.")
+    seeds = "" if exp.data else "Seeds move a mean skill by about 0.05 here; "
+    lines = [f"One run, seed {exp.seed}: no band. {seeds}compare(..., seeds=3) measures it."]
+    if exp.data:
+        lines.append("Scored on prompts held out of the same data, and bands are not shown here: other data may ask for other things.")
+    else:
+        lines.append(
+            "A small world of facts and sums, and models of at most three million parameters: what holds here may not hold elsewhere."
+        )
     if "label budget" not in record.references:
         lines.append("The label-budget baseline was not measured, so no recovery is shown.")
     for name, reference in record.references.items():

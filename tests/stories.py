@@ -41,7 +41,7 @@ def events(
             200_000,
             steps,
             20_000,
-            SKILLS,
+            (exp.score,) if exp.data else SKILLS,
             "2 cores",
         )
     ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+import zlib
 
 import numpy as np
 import pytest
@@ -272,6 +274,14 @@ def test_a_new_exercise_is_one_decorated_function(monkeypatch):
 # ---- lessons 01 to 04
 
 
+def plain(prompt):
+    return " ".join(prompt.casefold().split())
+
+
+def digest(text):
+    return zlib.crc32(text.encode())
+
+
 def distinct(p, n):
     return (1 - (1 - p) ** n).sum()
 
@@ -304,6 +314,8 @@ def reduced(kl, mask):
         ("11.detector", lambda seen: seen.read("hits") < 0.5 and seen.read("hits_after") <= 0.7 and not seen.on_policy),
         ("11.detector", lambda seen: "of other rows" * (max(seen.read("hits"), seen.read("hits_after")) < 0.4 and not seen.on_policy)),
         ("11.first", "b"),
+        ("13.split", lambda prompts: [digest(plain(p)) % 5 == 0 for p in prompts]),
+        ("13.read", "C"),
         ("08.flip", lambda w, t: (w - t) / (1 + w - t)),
         ("08.flip", lambda w, t: 1 - 1 / (1 + w - t)),
     ],
@@ -314,6 +326,17 @@ def test_right_answers_to_the_later_lessons(exercise, answer):
 
 
 WRONG = [
+    ("13.split", "share", lambda prompts: [False for _ in prompts]),
+    ("13.split", "by row", lambda prompts: random.Random(0).choices([True, False], [1, 4], k=len(prompts))),
+    ("13.split", "by row", lambda prompts: [i % 5 == 0 for i in range(len(prompts))]),
+    ("13.split", "by spelling", lambda prompts: [digest(p) % 5 == 0 for p in prompts]),
+    ("13.split", "by place", lambda prompts: [plain(p) in sorted({plain(q) for q in prompts})[::5] for p in prompts]),
+    ("13.split", "salted hash", lambda prompts: [hash(plain(p)) % 5 == 0 for p in prompts]),
+    ("13.split", "one a prompt", lambda prompts: [p for p in prompts if digest(p) % 5 == 0]),
+    ("13.split", "", lambda prompts: 0.2),
+    ("13.read", "the easy baseline", "a"),
+    ("13.read", "no band", "B"),
+    ("13.read", "plain ratio", "D"),
     ("01.distinct", "certainty", lambda p, n: (p > 0).sum()),
     ("01.distinct", "expected count", lambda p, n: n * p.sum()),
     ("01.distinct", "product", lambda p, n: np.minimum(n * p, 1).sum()),

@@ -166,6 +166,17 @@ def test_recovery_places_three_dots_and_the_number_of_every_skill(baseline):
     assert order[heading + 1 :] == [charts.skill_name(s) for s in BESIDE], "listed apart, below"
 
 
+def test_a_run_on_data_of_ones_own_has_one_score_and_its_name():
+    own = {"title": "t", "data": "mine.jsonl", "score": "label_f1"}
+    rec = record(60, teacher={"label_f1": 0.9}, gold={"label_f1": 0.5}, student={"label_f1": 0.7}, **own)
+    rows, _ = charts.recovery_rows(rec)
+    assert [(row[0], row[4]) for row in rows] == [("mean", "50%")]
+    assert figures.describe(rec).count("score (label_f1)") + figures.describe(rec).count("Score (label_f1)") == 2
+    assert "core skill" not in figures.describe(rec)
+    assert "label_f1" in draw(charts.draw_recovery, rec).texts
+    assert figures.snapshot(rec).png().startswith(PNG)
+
+
 def test_no_gap_and_no_baseline_are_said_and_no_number_is_shown():
     assert "no gap" in draw(charts.draw_recovery, record()).texts, "two-hop: the teacher is 0.02 above the baseline"
     close = record(teacher={skill: value + 0.02 for skill, value in GOLD.items()})

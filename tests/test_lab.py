@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
 import pytest
 
 from labkit import events as ev
+from labkit.atlas import Atlas
 from labkit.errors import LabError
 from labkit.experiment import KNOBS, Experiment
 from labkit.lessons import LESSONS, PANEL, catalogue
@@ -51,6 +53,8 @@ OTHER = {
     "across": "chunks",
     "architecture": "gpt2",
     "online_from": 0.5,
+    "data": "tickets",
+    "score": "label_f1",
 }
 EVERY = tuple(dict.fromkeys(name for lesson in LESSONS.values() for name in lesson.controls))
 
@@ -297,6 +301,26 @@ class TestButtons:
         lab = Lab(lesson(), board="image")
         lab.run().wait()
         assert lab.record.complete
+
+
+class TestOwnData:
+    def test_a_run_on_data_of_ones_own_is_shown_by_its_one_score(self, quick, tmp_path):
+        from labkit.figures import describe
+
+        path = tmp_path / "mine.jsonl"
+        questions = Atlas("Europe").questions(60, seed=1)
+        path.write_text("".join(json.dumps({"prompt": q.text, "response": q.gold}) + "\n" for q in questions), encoding="utf-8")
+        lab = Lab(lesson(data=str(path), longest=8), board="image")
+        assert lab.breakage.widget.layout.display == "none", "failures belong to the small world"
+        record = lab.result()
+        assert list(record.skills) == ["exact"]
+        assert {"student", "label budget", "teacher"} <= set(record.table().columns)
+        assert "Score (exact)" in lab.board.sentence.value
+        assert "core skill" not in describe(record)
+        assert "core skill" not in record.report()
+        lab.reset()
+        lab.controls.recipe.value = "labkit student=22k"
+        assert lab.breakage.widget.layout.display is None
 
 
 class TestTrouble:

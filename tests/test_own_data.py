@@ -6,6 +6,7 @@ import csv
 import json
 import runpy
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.errors import LabError
-from labkit.own_data import Row, Rows, read_rows, same, split
+from labkit.own_data import Row, Rows, read_rows, same, split, write_rows
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -241,6 +242,13 @@ def test_repeats_are_counted():
     assert rows.fingerprint == Rows("elsewhere", rows.rows).fingerprint != rows[:3].fingerprint
 
 
+@given(st.lists(st.tuples(FULL, st.none() | FULL), min_size=1, max_size=5))
+def test_written_rows_are_read_again_without_their_columns(texts):
+    rows = Rows("somewhere", tuple(Row(prompt.strip(), response and response.strip(), 1) for prompt, response in texts))
+    with tempfile.TemporaryDirectory() as folder:
+        assert pairs(read_rows(write_rows(rows, Path(folder) / "plain.jsonl"))) == pairs(rows)
+
+
 # ---- the examples that ship ----------------------------------------------------------------------------------------------
 
 
@@ -262,3 +270,12 @@ def test_the_examples_are_what_they_say():
     assert metric("label_f1").check(tickets).mean == 1
     assert metric(f"schema:{REPOSITORY / 'data' / 'examples' / 'orders.schema.json'}").check(orders).mean == 1
     assert metric("fields").check(orders).mean == 1
+
+
+def test_an_exam_of_the_faq_asks_in_other_words_and_one_of_the_facts_does_not():
+    from labkit.atlas import Atlas
+
+    for name, low, high in (("faq", 0.85, 0.95), ("facts", 0.0, 0.0)):
+        world, (train, held) = Atlas("whole"), split(read_rows(name))
+        taught = {world.find(row.prompt).fact.key for row in train}
+        assert low <= sum(world.find(row.prompt).fact.key in taught for row in held) / len(held) <= high, name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from labkit import engine, models, pretrained, step
 from labkit import events as ev
-from labkit import models, pretrained, step
 from labkit.distilling import distill, recipe
 from labkit.engine import Run
 from labkit.errors import LabError
@@ -321,3 +322,36 @@ def test_the_command_line_does_it_all(pair, data, tmp_path, capsys):
     assert "saved to" in told
     assert main(["distill", "--teacher", "smollm2", "--student", pair[1], "--data", data, "--out", str(tmp_path / "other")]) == 2
     assert "labkit fetch smollm2" in capsys.readouterr().err
+
+
+def test_the_command_line_takes_columns_by_name(pair, tmp_path, capsys):
+    from labkit.cli import main
+
+    path, out = tmp_path / "mail.csv", tmp_path / "out"
+    path.write_text("id,mail,team\n" + "".join(f"{i},{prompt},{answer}\n" for i, (prompt, answer) in enumerate(PAIRS)), encoding="utf-8")
+    command = ["distill", "--teacher", pair[0], "--student", pair[1], "--data", str(path), "--steps", "2", "--batch", "8", "--longest", "4"]
+    assert main([*command, "--out", str(out)]) == 2
+    assert "no prompt" in capsys.readouterr().err
+    assert main([*command, "--out", str(out), "--no-baseline", "--prompt-column", "mail", "--response-column", "team"]) == 0
+    assert "Columns not used: id" in capsys.readouterr().out
+    plain = tmp_path / "out-data.jsonl"
+    assert json.loads(plain.read_text(encoding="utf-8").splitlines()[0]) == {"prompt": PAIRS[0][0], "response": PAIRS[0][1]}
+    assert f"data={plain}#" in (out / "README.md").read_text(encoding="utf-8"), "the card's recipe does it again without the columns"
+    assert main([*command[:6], "someone/mails", "--out", str(tmp_path / "other")]) == 2
+    assert "--network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("large", [1, 10**9])
+def test_the_last_good_weights_come_back(pair, monkeypatch, large):
+    monkeypatch.setattr(engine, "LARGE", large)
+    student = pretrained.load(pair[1], torch.float32).requires_grad_(True)
+    wanted = {name: p.detach().clone() for name, p in student.named_parameters()}
+    good = engine._keep(student)
+    assert len(good) == len(wanted), "the head is the embedding, and is kept once"
+    for broken in (math.inf, math.nan):
+        with torch.no_grad():
+            for parameter in student.parameters():
+                parameter.fill_(broken)
+        engine._give_back(student, good)
+        assert all(torch.allclose(p, wanted[name], rtol=1e-2 if large == 1 else 0.0) for name, p in student.named_parameters())
+        engine._keep(student, good)

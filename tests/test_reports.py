@@ -53,6 +53,14 @@ def test_it_says_what_the_record_says():
     assert "Cost" in text
 
 
+def test_of_data_of_ones_own_it_says_nothing_of_the_small_world():
+    own = {"data": "mine.jsonl", "score": "exact"}
+    text = Page(report(stories.record(60, teacher={"exact": 0.9}, gold={"exact": 0.5}, student={"exact": 0.7}, **own))).text
+    assert "held out of the same data" in text
+    assert "core skill" not in text
+    assert "small world" not in text
+
+
 @pytest.mark.parametrize(
     ("record", "words"),
     [

@@ -74,7 +74,11 @@ def test_the_words_that_name_the_answer_tell_more_than_the_whole_sentence(record
 def test_samples_that_agree_become_the_answer():
     rows = [
         {"question": q, "named": name, "right": name == "Lima"}
-        for q, names in {"a": ("Lima", "lima", "Cusco", None), "b": ("Rome", "Rome", "Rome", "Lima"), "c": (None, None, None, math.nan)}.items()
+        for q, names in {
+            "a": ("Lima", "lima", "Cusco", None),
+            "b": ("Rome", "Rome", "Rome", "Lima"),
+            "c": (None, None, None, math.nan),
+        }.items()
         for name in names
     ]
     rows[1]["right"] = True

@@ -1,8 +1,8 @@
 """Write the example data sets, `data/examples`: `labkit build examples` (a second).
 
-facts: questions about the world of which Atlas knows the answer, for models from elsewhere; tried on SmolLM2 (docs/claims.md). The other
-two are lesson 13's: a dealer in chemical elements gets mail from all over the world. tickets: which of six teams answers. orders: what is
-ordered, as JSON.
+facts: questions about the world of which Atlas knows the answer, for models from elsewhere; tried on SmolLM2 (docs/claims.md). The others
+are lesson 13's. faq: what Europe's visitors ask, each question in two wordings. A dealer in chemical elements gets mail from all over the
+world. tickets: which of six teams answers. orders: what is ordered, as JSON.
 Every message is made up here, from sentences below and names in the Atlas tables. Both tasks hold rules of the house that no prompt
 tells, so that there is something to learn from the answers:
 
@@ -18,7 +18,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from labkit.atlas import Atlas
+from labkit.atlas import Atlas, ask_about
 
 EACH = 600  # rows of a task
 PLAIN = ("recall", "reverse", "city", "element")
@@ -124,12 +124,12 @@ SCHEMA = {
 
 def build(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("tickets", tickets()), ("orders", orders()), ("facts", facts())):
+    for name, rows in (("tickets", tickets()), ("orders", orders()), ("facts", facts()), ("faq", faq())):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8", newline="\n")
     (folder / "orders.schema.json").write_text(json.dumps(SCHEMA, indent=1) + "\n", encoding="utf-8", newline="\n")
     manifest = {}
-    for name in ("tickets.jsonl", "orders.jsonl", "facts.jsonl", "orders.schema.json"):
+    for name in ("tickets.jsonl", "orders.jsonl", "facts.jsonl", "faq.jsonl", "orders.schema.json"):
         made = {"sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest(), "source": "made up by data/recipes/examples.py"}
         names = {"names": "cities: GeoNames, CC BY 4.0; elements: periodictable, public domain"} if name.endswith(".jsonl") else {}
         manifest[name] = made | names | {"licence": "CC BY 4.0" if names else "Apache-2.0"}
@@ -141,6 +141,14 @@ def facts() -> list[dict[str, str]]:
     asked = [q for q in Atlas("whole").exam(EACH // len(PLAIN)) if q.skill in PLAIN]
     rows = [{"prompt": q.text, "response": q.answers[0]} for q in asked]
     random.Random("facts").shuffle(rows)
+    return rows
+
+
+def faq() -> list[dict[str, str]]:
+    """Each fact in two wordings, so that most prompts that are held out ask in other words what was asked in training."""
+    asked = [ask_about(q.fact, wording) for q in Atlas("Europe").store(EACH // 2) for wording in (0, 1)]
+    rows = [{"prompt": q.text, "response": q.answers[0]} for q in asked]
+    random.Random("faq").shuffle(rows)
     return rows
 
 

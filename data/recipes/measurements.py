@@ -9,6 +9,8 @@ inheritance: what the students of the two sweeps `inheritance*`, and some that w
 abstention: how often those are wrong who answer only where they are sure.
 task: students whose transfer set lacked something, examined on that and on the rest.
 exposure: KL to the teacher by answer position, on the teacher's prefixes and on the student's own.
+tickets: what SmolLM2 tuned on tickets, its 15-layer student untouched, fine-tuned and distilled answer to held-out tickets (lesson 13).
+tickets_fidelity: the same models' KL to that teacher, and how often their first tokens agree.
 stepwise: how often the last step of an answer is right, after a right first step and after the student's own.
 warmth: what SmolLM2 says to 40 questions at several sampling temperatures, four times each.
 imitation: what a student of SmolLM2's recorded answers, and the same on gold labels, says to held-out questions, beside its teacher.
@@ -32,19 +34,23 @@ from labkit import adapters, audit, pretrained, runs
 from labkit import events as ev
 from labkit.atlas import Atlas
 from labkit.batches import GOLD_SEED, unlabelled
+from labkit.cli import tell
+from labkit.distilling import distill
 from labkit.engine import Run, warm_recipe
-from labkit.evaluate import Graded
+from labkit.evaluate import Graded, Grades
 from labkit.experiment import LYING, Experiment
 from labkit.exposure import exposure, stepwise
 from labkit.imitation import beside
 from labkit.inheritance import Facts, flip_points, inheritance, risk_coverage, same
 from labkit.measurements import seal, write
 from labkit.models import write as written
-from labkit.paths import made_here, write_whole
+from labkit.own_data import read_rows, split
+from labkit.paths import home_dir, made_here, write_whole
 from labkit.probes import beside_the_top, left_out, papers, share_right, variety
 from labkit.reading import read
 from labkit.records import Record
 from labkit.signals import Signals
+from labkit.subjects import OwnSubject
 from labkit.sweeps import sweep
 
 SAMPLING = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -63,6 +69,18 @@ NOT_ASKED = {  # the student of the sweep, never asked about any element
     "not asked, honest": Experiment(student="57k", learning_rate=2e-2, steps=400, left_out="element"),
     "not asked, lies 30%": Experiment(student="57k", learning_rate=2e-2, steps=400, left_out="element", teacher="atlas-3m-lies-30"),
 }
+TICKETS = Experiment(
+    student="smollm2-15",
+    data="tickets",
+    score="label_f1",
+    longest=8,
+    gold=100,
+    batch=8,
+    steps=60,
+    learning_rate=3e-4,
+    precision="bf16",
+)
+TICKET_SEEDS = 1
 ABSTAINING = ("honest", "lies 30%", "noise 30%")
 COVERAGES = tuple(i / 10 for i in range(1, 11))
 
@@ -160,6 +178,41 @@ def by_position() -> list[dict]:
 def by_step() -> list[dict]:
     students = [("teacher", 0, labkit.teacher("atlas-3m")), *online_students()]
     return [{"arm": a, "seed": n, "skill": k, **stepwise(s, in_steps(k))._asdict()} for a, n, s in students for k in STEPWISE]
+
+
+@functools.cache
+def ticket_students() -> list[tuple[str, int, Grades, list[int]]]:
+    """Who, seed, grades and the lines of the questions: each student trained on its own, since records keep no weights. The teacher is made
+    first, once, of SmolLM2 (`labkit fetch smollm2`), which takes most of an hour."""
+    teacher = home_dir() / "models" / "tickets-teacher"
+    if not (teacher / "config.json").exists():
+        tuned = {"adapter": 16, "batch": 8, "steps": 150, "longest": 8, "precision": "bf16", "score": "label_f1"}
+        distill("none", "smollm2", "tickets", teacher, method="gold", **tuned)
+    exp = TICKETS.but(teacher=str(teacher))
+    subject = OwnSubject(exp)
+    exam = subject.exam(subject.teacher())
+    lines = [row.line for row in split(read_rows(exp.data)).held_out]
+    told = [("teacher", 0, exam.teacher_grades, lines), ("untouched", 0, exam.grade(subject.student(0)), lines)]
+    for seed in range(TICKET_SEEDS):
+        for arm, recipe in (("gold labels", exp.baseline().but(teacher="none")), ("distilled", exp)):
+            run = runs.begin(recipe.but(seed=seed), exams=0)
+            for event in run:
+                tell(event, every=10)
+            told.append((arm, seed, exam.grade(run.student), lines))
+            print(arm, seed, told[-1][2].skills, told[-1][2].fidelity, flush=True)
+    return told
+
+
+def tickets() -> list[dict]:
+    return [
+        {"model": who, "seed": seed, "line": line, "answer": answer.text}
+        for who, seed, grades, lines in ticket_students()
+        for line, answer in zip(lines, grades.answers, strict=True)
+    ]
+
+
+def tickets_fidelity() -> list[dict]:
+    return [{"model": who, "seed": seed, **grades.fidelity} for who, seed, grades, _ in ticket_students() if who != "teacher"]
 
 
 def planting() -> list[dict]:
@@ -331,6 +384,8 @@ MEASUREMENTS = {
     "stepwise": by_step,
     "warmth": warmth,
     "imitation": imitated,
+    "tickets": tickets,
+    "tickets_fidelity": tickets_fidelity,
 }
 
 

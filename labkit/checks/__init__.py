@@ -20,6 +20,7 @@ from labkit.checks import (  # noqa: F401 - their exercises register themselves
     lesson_08,
     lesson_09,
     lesson_11,
+    lesson_13,
 )
 from labkit.checks.verdict import EXERCISES, Exercise, Verdict, check, exercise
 

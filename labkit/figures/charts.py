@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 
 from labkit import events as ev
-from labkit.atlas import BESIDE, CORE
+from labkit.atlas import BESIDE, CORE, SKILLS
 from labkit.errors import LabError
 from labkit.figures.pens import HAIR, INK, MUTED, PALETTE, PAPER, Pen, tint
 from labkit.figures.scales import log_domain, number, positive, shown, signed, smooth, spread, step_ticks, ticks
@@ -61,7 +61,8 @@ def say_outcome(record: Record) -> str:
         return f"{lead}; no exam yet."
     of = f" of the teacher's {high:.2f}" if high is not None else ""
     way = f", {share} of the way from the {LABEL_BUDGET} baseline's {low:.2f}" if share.endswith("%") else ""
-    return f"{lead}. Mean core skill {student:.2f}{of}{way}."
+    name = measure(record)
+    return f"{lead}. {name[0].upper()}{name[1:]} {student:.2f}{of}{way}."
 
 
 # ---- the waterfall ---------------------------------------------------------------------------------------------------
@@ -69,7 +70,7 @@ def say_outcome(record: Record) -> str:
 
 def draw_waterfall(pen: Pen, record: Record) -> None:
     pen.frame((-0.80, 1.24), (-3.95, 0.62))
-    pen.title("From gold labels to the teacher", "mean core skill, each step from the last measured arm above it")
+    pen.title("From gold labels to the teacher", f"{measure(record)}, each step from the last measured arm above it")
     for tick in (0, 0.25, 0.5, 0.75, 1):
         pen.line([tick, tick], [0.45, -3.45], HAIR, 0.8)
         pen.text(tick, -3.72, f"{tick:g}", MUTED, "center", 8)
@@ -112,7 +113,8 @@ def say_waterfall(record: Record) -> str:
         step = f", a step of {signed(value - before)}" if value is not None and before is not None else ""
         parts.append(f"{name} ({note}) {'not measured' if value is None else f'{value:.2f}'}{step}")
         before = before if value is None else value
-    return f"Mean core skill of four arms: {'; '.join(parts)}."
+    name = measure(record)
+    return f"{name[0].upper()}{name[1:]} of four arms: {'; '.join(parts)}."
 
 
 # ---- the curves ------------------------------------------------------------------------------------------------------
@@ -204,7 +206,7 @@ def draw_recovery(pen: Pen, record: Record, baseline: str = LABEL_BUDGET) -> Non
     rows, note = recovery_rows(record, baseline)
     bottom = -(len(rows) + 0.75)
     pen.frame((-0.68, 1.76), (bottom - 0.8, 0.95))
-    pen.title("Recovery by skill", note)
+    pen.title("Recovery" if own_score(record) else "Recovery by skill", note)
     for tick in (0, 0.25, 0.5, 0.75, 1):
         pen.line([tick, tick], [-0.45, bottom], HAIR, 0.8)
         pen.text(tick, bottom - 0.42, f"{tick:g}", MUTED, "center", 8)
@@ -224,7 +226,7 @@ def draw_recovery(pen: Pen, record: Record, baseline: str = LABEL_BUDGET) -> Non
             pen.line([-0.66, 1.74], [y + 0.45, y + 0.45], HAIR, 0.8)
             y -= 0.9
         size = 9.0 if i == 0 else 6.5
-        pen.text(-0.03, y, "mean of core skills" if i == 0 else skill_name(name), INK, "right", 9.5, bold=i == 0)
+        pen.text(-0.03, y, row_name(record, name), INK, "right", 9.5, bold=i == 0)
         if low is not None and high is not None:
             pen.line([low, high], [y, y], HAIR, 3.5)
         if low is not None and student is not None:
@@ -270,7 +272,9 @@ def recovery_rows(record: Record, baseline: str = LABEL_BUDGET) -> tuple[list[Ro
             "no gap" if share is None else "" if math.isnan(share) else f"{100 * share:.0f}%".replace("-", "\u2212"),
         )
 
-    rows = [row("mean", CORE), *(row(skill, [skill]) for skill in (*CORE, *BESIDE))]
+    rows = [row("mean", CORE)]  # on data of one's own: its one score
+    if not own_score(record):
+        rows += [row(skill, [skill]) for skill in (*CORE, *BESIDE)]
     if missing:
         return rows, f"no {' and no '.join(missing)} on record: recovery is not shown"
     where = f"baseline: {baseline}{seeds_of(record.references[baseline])}"
@@ -283,10 +287,25 @@ def say_recovery(record: Record, baseline: str = LABEL_BUDGET) -> str:
     def tell(row: Row) -> str:
         name, low, student, high, share = row
         scores = [f"{role} {v:.2f}" for role, v in (("baseline", low), ("student", student), ("teacher", high)) if v is not None]
-        words = "mean of core skills" if name == "mean" else skill_name(name)
-        return f"{words}: {', '.join(scores) or 'not measured'}" + (f" ({share})" if share else "")
+        return f"{row_name(record, name)}: {', '.join(scores) or 'not measured'}" + (f" ({share})" if share else "")
 
-    return f"Scores by skill, and recovery in brackets ({note}). " + "; ".join(map(tell, rows)) + "."
+    return f"Scores{'' if own_score(record) else ' by skill'}, and recovery in brackets ({note}). " + "; ".join(map(tell, rows)) + "."
+
+
+def own_score(record: Record) -> str:
+    """The name of the score where a run is on data of one's own; "" in the small world, whose exams have skills."""
+    skills = record.started.skills if record.started else ()
+    return shown(skills[0], 30) if skills and not set(skills) & set(SKILLS) else ""
+
+
+def measure(record: Record) -> str:
+    """What the one number of a run is."""
+    return f"score ({name})" if (name := own_score(record)) else "mean core skill"
+
+
+def row_name(record: Record, name: str) -> str:
+    """What stands before a row of `recovery_rows`."""
+    return skill_name(name) if name != "mean" else own_score(record) or "mean of core skills"
 
 
 def skill_name(skill: str) -> str:

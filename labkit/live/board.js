@@ -135,6 +135,9 @@ function skillsOf(model) {
   return [...new Set([...(model.started?.skills ?? []), ...sources.flatMap((s) => Object.keys(s ?? {}))])];
 }
 
+/** What the one number of a run is: on data of one's own the score they chose. */
+const measureOf = (model) => (skillsOf(model).length === 1 ? `the score (${skillName(skillsOf(model)[0])})` : "mean skill");
+
 /** Recovery = (student - baseline) / (teacher - baseline), of each skill and of the *mean of skills* (not the mean of
  *  recoveries); null where the gap is under 0.05 or a part is missing, with `note` saying why. */
 export function recoveryOf(model) {
@@ -228,7 +231,7 @@ export function milestones(model, { predicted = null } = {}) {
   } else if (TERMINAL.has(model.phase)) {
     const of = finite(row.teacher) ? ` of the teacher's ${score(row.teacher)}` : "";
     say(model.phase, `${model.phase === "stopped" ? "Stopped after" : "Finished in"} ${duration(model.seconds)}`
-      + (finite(row.student) ? `: mean skill ${score(row.student)}${of}` : ""));
+      + (finite(row.student) ? `: ${measureOf(model)} ${score(row.student)}${of}` : ""));
     if (recovered) say("recovery", `recovery ${percent(row.recovery)} over ${baseline}`);
     else if (finite(row.student)) say("recovery", row.note);
     if (recovered && predicted) {
@@ -286,7 +289,8 @@ export function describeModel(model, { predicted = null } = {}) {
   const { mean: row, core, beside, baseline, step, shared } = recoveryOf(model);
   const tell = (r) => `${skillName(r.skill)}, ${score(r.student)}${finite(r.teacher) ? ` of ${score(r.teacher)}` : ""}`;
   if (finite(row.student)) {
-    out.push(`On the exam at step ${whole(step)} the mean of ${count(shared.length, "core skill")} is ${score(row.student)}`
+    const what = core.length + beside.length === 1 ? measureOf(model) : `the mean of ${count(shared.length, "core skill")}`;
+    out.push(`On the exam at step ${whole(step)} ${what} is ${score(row.student)}`
       + (finite(row.teacher) ? `; the teacher has ${score(row.teacher)}` : "") + (finite(row.baseline) ? `; the baseline, ${baseline}, has ${score(row.baseline)}` : "") + ".");
     const guess = predicted ? `; you predicted ${predictedText(predicted)}` : "";
     out.push(finite(row.recovery) ? `So ${percent(row.recovery)} of the gap is recovered${guess}.` : asSentence(row.note));
@@ -509,7 +513,7 @@ export function createBoard(root, options = {}) {
   const loss = panel("Loss", "loss-chart", [lossCanvas], () => series("loss"));
   const recovery = panel("Recovery by skill", "recovery", [skillRows, skillFoot], () => {
     const { mean: first, core, beside, why } = recoveryOf(model);
-    return [["skill", "student", "baseline", "teacher", "recovery"], ...[first, ...core, ...beside].map((r) => [skillName(r.skill),
+    return [["skill", "student", "baseline", "teacher", "recovery"], ...[...(core.length + beside.length === 1 ? [] : [first]), ...core, ...beside].map((r) => [skillName(r.skill),
       score(r.student), score(r.baseline), score(r.teacher), finite(r.recovery) ? percent(r.recovery) : why ? "not shown" : r.note])];
   });
   const waterfall = panel("From gold labels to the teacher", "waterfall", [fallRows], () => [["arm", "mean skill", "step up"],
@@ -567,8 +571,8 @@ export function createBoard(root, options = {}) {
   const stretch = (node, from, to) => { node.style.left = place(from); node.style.right = `calc(100% - ${place(to)})`; };
 
   function drawRecovery() {
-    const r = recoveryOf(model), shown = !r.why, rows = [r.mean, ...r.core, ...r.beside], empty = rows.length < 2;
-    const key = rows.map((x) => x.skill).join("|");
+    const r = recoveryOf(model), shown = !r.why, each = [...r.core, ...r.beside], empty = !each.length;
+    const rows = each.length === 1 ? [r.mean] : [r.mean, ...each], key = rows.map((x) => x.skill).join("|");   // a single score is its own mean
     if (skillRows.dataset.key !== key) {                      // the same rows stay, so that bars slide instead of blinking
       skillRows.dataset.key = key;
       const cls = (x) => (x === r.mean ? "row is-mean" : x === r.beside[0] ? "row is-beside" : "row");
@@ -584,8 +588,9 @@ export function createBoard(root, options = {}) {
     const [zero, one] = skillRows.firstChild.children[1].children;
     put(zero, shown ? "baseline" : "0"); put(one, shown ? "teacher" : "1");
     rows.forEach((x, i) => drawSkill(skillRows.children[i + 1], x, shown));
-    put(skillRows.children[1].firstChild, `mean of ${r.shared.length || r.core.length}`);
-    skillRows.children[1].firstChild.title = `mean of ${list((r.shared.length ? r.shared : r.core.map((x) => x.skill)).map(skillName))}`;
+    const of = r.shared.length ? r.shared : r.core.map((x) => x.skill), name = skillRows.children[1].firstChild;
+    put(name, each.length === 1 ? skillName(each[0].skill) : `mean of ${of.length}`);
+    name.title = each.length === 1 ? name.textContent : `mean of ${list(of.map(skillName))}`;
     const band = skillRows.children[1].children[1].firstChild;
     band.hidden = !shown || !predicted;
     if (predicted) stretch(band, predicted.low, predicted.high);
@@ -617,7 +622,7 @@ export function createBoard(root, options = {}) {
       put(value, missing ? "" : score(a.value)); put(raw, a.delta === null ? "" : signed(a.delta));
       track.firstChild.style.width = `${missing ? 100 : Math.max(0, Math.min(1, a.value)) * 100}%`;
     });
-    put(waterfall.note, `mean core skill, 0 to 1 · each step up on the right`);
+    put(waterfall.note, `${skillsOf(model).length === 1 ? measureOf(model) : "mean core skill"}, 0 to 1 · each step up on the right`);
   }
 
   function drawSamples() {

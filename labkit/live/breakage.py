@@ -99,6 +99,7 @@ class Breakage:
 
     def _follow(self, experiment: Experiment) -> None:
         """Show which failures a recipe has, and which it cannot have."""
+        self.widget.layout.display = "none" if experiment.data else None  # they are tried, and recognised, in the small world
         self._setting = True
         try:
             for name, toggle in self.toggles.items():

@@ -221,3 +221,12 @@ test("the description tells the whole board in sentences", () => {
   const failed = describeModel(fold(m, { event: "failed", step: 3, message: "the loss is not a number", advice: "lower the learning rate" }));
   assert.ok(failed.includes("The loss is not a number. What to do: Lower the learning rate."));
 });
+
+test("a run on data of one's own has one score, and its name", () => {
+  const own = [started({ skills: ["label_f1"] }), reference("teacher", { label_f1: 0.9 }), reference("label budget", { label_f1: 0.5 })];
+  const m = foldAll([...own, evaluated(50, { label_f1: 0.7 }), finished()]);
+  near(recoveryOf(m).mean.recovery, 0.5);
+  assert.match(sentenceOf(m), /the score \(label f1\) 0\.70 of the teacher's 0\.90/);
+  assert.match(describeModel(m), /the score \(label f1\) is 0\.70; the teacher has 0\.90/);
+  assert.doesNotMatch(describeModel(m), /core skill|mean of/);
+});
