@@ -21,7 +21,8 @@ LEVELS = {
     "checkpoints": 3, "faults": 3, "capacity": 3, "crossing": 3, "translation": 3, "own_exam": 3, "pruning": 3, "subjects": 4,
     "engine": 4, "runs": 4, "sweeps": 4, "failures": 4, "cost": 4, "scaling": 4, "probes": 4, "court": 4, "inheritance": 4, "exposure": 4,
     "export": 4, "planning": 4, "labelling": 4, "imitation": 4,
-    "live": 5, "distilling": 5, "incidents": 5, "figures": 5, "judgment": 5, "reports": 5, "lessons": 5, "checks": 5, "cli": 5, "pens": 5, "__main__": 5,
+    "distilling": 5,
+    "live": 5, "incidents": 5, "figures": 5, "judgment": 5, "reports": 5, "lessons": 5, "checks": 5, "cli": 5, "pens": 5, "__main__": 5,
 }  # fmt: skip
 HEAVY = (
     "torch",
