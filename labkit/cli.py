@@ -181,7 +181,8 @@ def _experiment(options: argparse.Namespace) -> Experiment:
         raise LabError("give either a recipe or --toml, not both.")
     base = Experiment()
     if options.recipe:
-        words = options.recipe if options.recipe[0] == "labkit" else ["labkit", *options.recipe]
+        bare = options.command == "distill" and options.recipe[0] != "labkit"  # as a model card gives it
+        words = ["labkit", *options.recipe] if bare else options.recipe
         base = Experiment.from_recipe(" ".join(words))
     elif options.toml:
         base = Experiment.from_toml(read(options.toml))

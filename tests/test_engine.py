@@ -235,7 +235,7 @@ def test_micro_batches_change_nothing(exp: Experiment, monkeypatch: pytest.Monke
 @given(st.lists(st.integers(2, 60), min_size=1, max_size=200), st.sampled_from(sorted(models.SIZES)))
 def test_a_split_is_a_partition(lengths: list[int], size: str):
     layers = models.SIZES[size].layers
-    for parameters in (20_000, 3_000_000, 10**12):
+    for parameters in (20_000, 3_000_000, batches.LARGE):
         parts = split_by_length(lengths, parameters, layers)
         assert 1 <= len(parts) <= 2
         assert all(parts)

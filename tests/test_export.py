@@ -88,7 +88,7 @@ def test_the_script_runs_by_itself_and_reads_well(small, tmp_path, capsys):
     rows = [json.loads(line) for line in (out.parent / "distil" / "rows.jsonl").read_text().splitlines()]
     own = models.tokenizer()
     assert all(own.prompts([row["prompt"]])[0] == row["prompt_ids"] for row in rows)
-    assert all(own.answers([row["response"]])[0] == row["response_ids"] for row in rows)
+    assert all(own.text(row["response_ids"]) == row["response"] for row in rows), "a weak teacher may spell it in other tokens"
     done = subprocess.run([sys.executable, str(out)], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert models.teacher(str(out.parent / "distil" / "trained")).config.hidden_size == 16
