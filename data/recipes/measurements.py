@@ -70,13 +70,13 @@ NOT_ASKED = {  # the student of the sweep, never asked about any element
     "not asked, lies 30%": Experiment(student="57k", learning_rate=2e-2, steps=400, left_out="element", teacher="atlas-3m-lies-30"),
 }
 TICKETS = Experiment(
-    student="smollm2-15",
+    student="smollm2-half",
     data="tickets",
     score="label_f1",
     longest=8,
     gold=100,
     batch=8,
-    steps=60,
+    steps=150,
     learning_rate=3e-4,
     precision="bf16",
 )
