@@ -121,7 +121,7 @@ class Experiment:
     )
     student: str = knob(
         "200k",
-        "Student",
+        "Student size",
         "Parameters of the student, a small Llama; or, with data of your own, a model: a folder, a hub id or smollm2.",
         choices=STUDENTS,
         models=True,

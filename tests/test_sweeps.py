@@ -103,7 +103,7 @@ def test_a_sweep_on_ray_that_was_killed_goes_on_and_runs_nothing_twice(tiny_data
     assert told[1].startswith("1/5")
     time.sleep(1)  # the workers die with their driver
     before, left = files(), len(sweep.missing())
-    assert 1 <= left <= 3
+    assert 1 <= left <= 4, "a line that was told is of a run that is on record, unless another line came between"
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert again.returncode == 0, again.stderr[-2000:]
     assert again.stdout.splitlines()[0] == f"5 runs, {left} of them to do"

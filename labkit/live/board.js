@@ -572,7 +572,7 @@ export function createBoard(root, options = {}) {
 
   function drawRecovery() {
     const r = recoveryOf(model), shown = !r.why, each = [...r.core, ...r.beside], empty = !each.length;
-    const rows = each.length === 1 ? [r.mean] : [r.mean, ...each], key = rows.map((x) => x.skill).join("|");   // a single score is its own mean
+    const rows = each.length === 1 ? [r.mean] : [r.mean, ...each], key = empty ? "none" : rows.map((x) => x.skill).join("|");   // a single score is its own mean
     if (skillRows.dataset.key !== key) {                      // the same rows stay, so that bars slide instead of blinking
       skillRows.dataset.key = key;
       const cls = (x) => (x === r.mean ? "row is-mean" : x === r.beside[0] ? "row is-beside" : "row");
