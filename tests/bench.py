@@ -484,8 +484,7 @@ def sweeps() -> dict:
     }
 
 
-BENCHES = {f.__name__: f for f in (imports, trl, lesson, board, vocabulary, generation, ways, sweeps)}
-BENCHES = {f.__name__: f for f in (imports, trl, lesson, board, vocabulary, generation, ways, labelling)}
+BENCHES = {f.__name__: f for f in (imports, trl, lesson, board, vocabulary, generation, ways, labelling, sweeps)}
 
 
 def main(names: list[str]) -> None:
