@@ -104,7 +104,7 @@ def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experi
     usual = {"batch": 16, "steps": 100, "gold": 1_000_000, "precision": "fp32"}
     exp = plain.but(**{**usual, **knobs})
     subject = OwnSubject(exp.but(method="sequence" if method(exp.method).needs_signal else exp.method))
-    if exp.teacher != "none" and "method" not in knobs and tokenizer_of(_teacher(subject)).fingerprint != subject.reads().fingerprint:
+    if exp.teacher != "none" and "method" not in knobs and tokenizer_of(_teacher(subject)).fingerprint != subject.reads.fingerprint:
         exp = exp.but(method="sequence")  # text passes between any two tokenizers
     OwnSubject(exp).teacher()
     path = exp.data.partition("#")[0]

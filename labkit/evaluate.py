@@ -129,16 +129,12 @@ class Exam:
         """The token most often begun with, whatever the open question, and its mean probability over all of them: an even-handed model has
         no such token, since the questions have different answers."""
         prompts = self._paper(tokenizer_of(model)).prompts
-        begins_N_V = torch.stack([_first_token(model, prompts[i]) for i in self._open])
+        begins_N_V = torch.stack([first_token(model, prompts[i]) for i in self._open])
         top = int(begins_N_V.mean(0).argmax())
         return tokenizer_of(model).token(top).strip(), float(begins_N_V[:, top].mean())
 
     def verdict(self, number: int, answer: Graded) -> str:
-        """ "right"; "inherited" if it repeats the teacher's own wrong answer; else "wrong"."""
-        if answer.right:
-            return "right"
-        same = self.teacher_answers and normalise(self.teacher_answers[number].text) == normalise(answer.text)
-        return "inherited" if same else "wrong"
+        return verdict(answer, self.teacher_answers[number] if self.teacher_answers else None)
 
     def sample(self, answers: Sequence[Graded], n: int = 12) -> list[dict[str, str]]:
         """`n` rows to look at, spread over the skills, always the same questions."""
@@ -167,8 +163,8 @@ class Exam:
         if self._teacher is not None and tokenizer_of(model).name != tokenizer_of(self._teacher).name:
             both = [self._choice_probabilities(m, i)[i] for m in (self._teacher, model)]
             return question.text, list(question.answers[:most]), both[0][:most], both[1][:most]
-        own = _first_token(model, self._paper(tokenizer_of(model)).prompts[i])
-        teacher = _first_token(self._teacher, self.prompts[i]) if self._teacher is not None else torch.zeros_like(own)
+        own = first_token(model, self._paper(tokenizer_of(model)).prompts[i])
+        teacher = first_token(self._teacher, self.prompts[i]) if self._teacher is not None else torch.zeros_like(own)
         top = sorted(range(len(own)), key=lambda t: -max(float(teacher[t]), float(own[t])))[:most]
         names = [tokenizer_of(model).token(t).strip() for t in top]
         return question.text, names, teacher[top].tolist() if self._teacher is not None else [], own[top].tolist()
@@ -184,7 +180,7 @@ class Exam:
         """Greedy answers to the whole paper."""
         found: dict[int, Written] = {}
         prompts = self._paper(tokenizer_of(model)).prompts
-        for part in _of_like_length(prompts):
+        for part in of_like_length(prompts):
             found |= zip(part, write(model, [prompts[i] for i in part]), strict=True)
         return [found[i] for i in range(len(prompts))]
 
@@ -258,17 +254,24 @@ class Exam:
         return sum(known) / sum(len(own.spell(gold)) + 1 for gold in golds)
 
 
-def _of_like_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Row numbers, `ROWS` at a time, so that little of a batch is padding."""
+def verdict(answer: Graded, teacher: Graded | None) -> str:
+    """ "right"; "inherited" if it repeats the teacher's own wrong answer; else "wrong"."""
+    if answer.right:
+        return "right"
+    return "inherited" if teacher and normalise(teacher.text) == normalise(answer.text) else "wrong"
+
+
+def of_like_length(rows: Sequence[Sequence[int]], size: int = ROWS) -> Iterator[list[int]]:
+    """Row numbers, `size` at a time, so that little of a batch is padding."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    for start in range(0, len(order), ROWS):
-        yield order[start : start + ROWS]
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
 
 
 def _states(model: LlamaForCausalLM, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> Tensor:
     """Final states `(N, hidden)` at all answer tokens, one row after the other."""
     found: dict[int, Tensor] = {}
-    for part in _of_like_length([[*p, *a] for p, a in zip(prompts, answers, strict=True)]):
+    for part in of_like_length([[*p, *a] for p, a in zip(prompts, answers, strict=True)]):
         states = answer_states(model, pad([prompts[i] for i in part], [answers[i] for i in part]))
         found |= zip(part, states.split([len(answers[i]) for i in part]), strict=True)
     return torch.cat([found[i] for i in range(len(prompts))])
@@ -288,7 +291,7 @@ def listed(answers: Sequence[str], most: int = 3) -> str:
 
 
 @torch.no_grad()
-def _first_token(model: LlamaForCausalLM, prompt: list[int]) -> Tensor:
+def first_token(model: LlamaForCausalLM, prompt: list[int]) -> Tensor:
     return model(torch.tensor([prompt], device=model.device)).logits[0, -1].float().softmax(-1).cpu()
 
 
@@ -313,7 +316,7 @@ def ask(model: LlamaForCausalLM, text: str) -> Answer:
     own = tokenizer_of(model)
     prompt = own.prompts([text])[0]
     written = write(model, [prompt])[0]
-    first = _first_token(model, prompt)
+    first = first_token(model, prompt)
     rivals = [(own.token(int(t)).strip(), float(first[t])) for t in first.topk(6).indices if int(t) != written.ids[0]]
     world = whole_world()
     question: Question | None = world.find(text)

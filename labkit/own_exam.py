@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from labkit.architectures import LanguageModel
-from labkit.atlas import normalise
-from labkit.evaluate import Graded, Grades, calibration_error
+from labkit.evaluate import Graded, Grades, calibration_error, first_token, of_like_length, verdict
 from labkit.metrics import Score, metric
 from labkit.models import Written, answer_states, pad, tokenizer_of, write
 from labkit.own_data import Row
@@ -77,11 +76,7 @@ class OwnExam:
         return self.score([answer.text for answer in answers], self.rows)
 
     def verdict(self, number: int, answer: Graded) -> str:
-        """ "right"; "inherited" if it repeats the teacher's own wrong answer; else "wrong"."""
-        if answer.right:
-            return "right"
-        same = self.teacher_answers and normalise(self.teacher_answers[number].text) == normalise(answer.text)
-        return "inherited" if same else "wrong"
+        return verdict(answer, self.teacher_answers[number] if self.teacher_answers else None)
 
     def sample(self, answers: Sequence[Graded], n: int = 12) -> list[dict[str, str]]:
         """The first `n` rows to look at, always the same."""
@@ -102,8 +97,8 @@ class OwnExam:
         """The first question: what teacher and student find likeliest to begin its answer, and how likely. Of the student alone where
         their tokens differ."""
         own, text = tokenizer_of(model), self.rows[0].prompt
-        mine = _begins(model, own.prompts([text])[0])
-        theirs = _begins(self._teacher, own.prompts([text])[0]) if self._teacher is not None and self._alike(model) else None
+        mine = first_token(model, own.prompts([text])[0])
+        theirs = first_token(self._teacher, own.prompts([text])[0]) if self._teacher is not None and self._alike(model) else None
         both = mine if theirs is None else torch.maximum(mine, theirs)
         top = both.topk(most).indices.tolist()
         return text, [own.token(t).strip() for t in top], [] if theirs is None else theirs[top].tolist(), mine[top].tolist()
@@ -116,9 +111,7 @@ class OwnExam:
     def _write(self, model: LanguageModel) -> list[Written]:
         prompts = tokenizer_of(model).prompts([row.prompt for row in self.rows])
         found: dict[int, Written] = {}
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        for start in range(0, len(order), ROWS):
-            part = order[start : start + ROWS]
+        for part in of_like_length(prompts, ROWS):
             found |= zip(part, write(model, [prompts[i] for i in part]), strict=True)
         return [found[i] for i in range(len(prompts))]
 
@@ -157,10 +150,3 @@ class OwnExam:
         for start in range(0, len(prompts), ROWS):
             rows = pad(prompts[start : start + ROWS], self._teacher_ids[start : start + ROWS])
             yield from answer_states(model, rows).split(TOKENS)
-
-
-@torch.no_grad()
-def _begins(model: LanguageModel, prompt: Sequence[int]) -> Tensor:
-    """Probabilities `(V,)` of the first token of an answer."""
-    state = model.model(torch.tensor([list(prompt)], device=model.device), use_cache=False).last_hidden_state[0, -1]
-    return model.lm_head(state).float().softmax(-1).cpu()

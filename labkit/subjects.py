@@ -124,7 +124,7 @@ class OwnSubject:
         if exp.teacher == "none":
             return None
         found = pretrained.kept(exp.teacher, exp.longest) if named_model(exp.teacher) else models.teacher(exp.teacher)
-        how, student = method(exp.method), self.reads()
+        how, student = method(exp.method), self.reads
         if how.needs_signal and models.tokenizer_of(found).fingerprint != student.fingerprint:
             raise LabError(
                 f"{exp.teacher} and {exp.student} have different tokenizers, and method={exp.method!r} compares them token by token: set "
@@ -132,6 +132,7 @@ class OwnSubject:
             )
         return found
 
+    @functools.cached_property
     def reads(self) -> Any:
         """The student's tokenizer."""
         exp = self.experiment
@@ -155,10 +156,10 @@ class OwnSubject:
         return sequences_for(self.experiment, source, self.train[: self.experiment.questions], None)
 
     def text_pool(self, data: Sequences) -> TextPool:
-        return TextPool(data, self.reads())
+        return TextPool(data, self.reads)
 
     def feed(self, rows: Source | None) -> Feed:
-        return Feed(self.experiment, self.gold, rows, self.reads())
+        return Feed(self.experiment, self.gold, rows, self.reads)
 
     def exam(self, teacher: LanguageModel | None) -> OwnExam:
         exp = self.experiment
