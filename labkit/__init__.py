@@ -33,6 +33,7 @@ _HOME = {
     "teacher": "models",
     "student": "models",
     "ask": "evaluate",
+    "speculate": "speculative.decoding",
     "Atlas": "atlas",
     "divergence": "divergences",
     "predict": "judgment",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from labkit.records import Record, load, replay
     from labkit.reports import report
     from labkit.runs import compare, record, rerun
+    from labkit.speculative.decoding import speculate
     from labkit.sweeps import sweep
 
 

@@ -1,0 +1,237 @@
+"""`speculate(target, draft, prompt)`: a draft guesses a few tokens, the target reads them in one pass and takes those it agrees with.
+
+done = speculate(labkit.teacher("atlas-3m"), student, "What is the capital of Chad?", gamma=4)
+done.text                    # what the target alone would have said
+done.acceptance              # share of the judged tokens that were taken
+done.tokens_per_round        # tokens a pass of the target
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from labkit import models
+from labkit.architectures import LanguageModel
+from labkit.errors import LabError, unknown
+from labkit.models import tokenizer_of
+from labkit.speculative import verifying
+from labkit.speculative.drafting import Drafter, ModelDraft, Proposal, choose
+from labkit.speculative.reading import Reader, Seen
+
+ADAPTIVE, SURE = 12, 0.4  # gamma="adaptive": at most so many, and none after a guess that is less sure
+RULES = ("exact", "typical")
+
+
+class Round(NamedTuple):
+    """One pass of the target. path: which of the proposed tokens it took, by number; token: its own word after them (None at the end of
+    the answer); bonus: nothing it had judged was refused, so that its word was for free."""
+
+    proposed: list[int]
+    parents: list[int]
+    path: list[int]
+    token: int | None
+    bonus: bool
+
+    @property
+    def judged(self) -> int:
+        """Proposed tokens that were looked at: those taken, and one that was refused."""
+        return len(self.path) + (not self.bonus)
+
+
+class Speculation(NamedTuple):
+    """What was written, how. ids: with the end mark, if it came in time; the first comes with the reading of the prompt, the others in
+    rounds. seconds: of work, the prompt's included. target_passes, draft_passes: how often each read (heads read nothing themselves)."""
+
+    prompt: str
+    text: str
+    ids: list[int]
+    tokens: list[str]
+    rounds: list[Round]
+    names: dict[int, str]
+    seconds: float
+    target_passes: int
+    draft_passes: int
+    note: str = ""
+
+    @property
+    def proposed(self) -> int:
+        return sum(len(r.proposed) for r in self.rounds)
+
+    @property
+    def accepted(self) -> int:
+        return sum(len(r.path) for r in self.rounds)
+
+    @property
+    def acceptance(self) -> float:
+        """Taken, of those that were judged: what `alpha` estimates. NaN where nothing was proposed."""
+        judged = sum(r.judged for r in self.rounds if r.proposed)
+        return self.accepted / judged if judged else float("nan")
+
+    @property
+    def tokens_per_round(self) -> float:
+        """Tokens written a pass of the target, the first token left out, which comes with the reading of the prompt."""
+        return (len(self.ids) - 1) / len(self.rounds) if self.rounds else float("nan")
+
+    def _repr_html_(self) -> str:
+        from labkit.speculative.viewing import page
+
+        return page(self)
+
+
+def speculate(
+    target: LanguageModel,
+    draft: Any,
+    prompt: str | Sequence[int],
+    gamma: int | str = 4,
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    limit: int | None = None,
+    rule: str = "exact",
+) -> Speculation:
+    """The target's answer to a prompt (a text, or token ids), with a draft to make it faster.
+
+    draft: a language model with the same tokenizer, or trained heads (`labkit.speculative.heads`). gamma: tokens it proposes a round, or
+    "adaptive": as long as it is sure, up to 12. temperature: 0 writes the target's greedy answer token for token; above it, what is
+    written has exactly the distribution of the target's samples. rule="typical" takes likely tokens instead, which is NOT exact. limit:
+    the most tokens to write.
+
+    Raises `LabError` for different tokenizers, gamma below 1 or beyond the context, an empty prompt, or an unknown rule; warns of a draft
+    that is larger than its target.
+    """
+    if rule not in RULES:
+        raise unknown("rule", rule, RULES)
+    ids = _prompt(target, prompt)
+    limit = limit or tokenizer_of(target).longest
+    if limit < 1:
+        raise LabError(f"limit={limit} leaves nothing to write: give 1 token or more.")
+    most, sure = (ADAPTIVE, SURE) if gamma == "adaptive" else (_gamma(gamma), 0.0)
+    note = _fitting(target, draft)
+    for model in (target, *([draft] if hasattr(draft, "lm_head") else ())):
+        _room(model, len(ids), limit, most)
+    drafter = _drafter(draft)
+    return _write(target, drafter, prompt, ids, min(most, drafter.most), sure, temperature, seed, limit, rule, note)
+
+
+def plain(
+    target: LanguageModel, prompt: str | Sequence[int], *, temperature: float = 0.0, seed: int = 0, limit: int | None = None
+) -> Speculation:
+    """The same without a draft: one pass of the target for every token. What `speculate` is to be compared with."""
+    ids = _prompt(target, prompt)
+    limit = limit or tokenizer_of(target).longest
+    _room(target, len(ids), limit, 0)
+    return _write(target, None, prompt, ids, 0, 0.0, temperature, seed, limit, "exact", "")
+
+
+def _write(
+    target: LanguageModel,
+    drafter: Drafter | None,
+    prompt: str | Sequence[int],
+    ids: list[int],
+    gamma: int,
+    sure: float,
+    temperature: float,
+    seed: int,
+    limit: int,
+    rule: str,
+    note: str,
+) -> Speculation:
+    own, generator = tokenizer_of(target), torch.Generator().manual_seed(seed)
+    began = time.perf_counter()
+    reader = Reader(target, drafter.looks if drafter else ())
+    seen = reader.read(ids)
+    first, _ = choose(reader.logits(seen.final_T_D[-1:])[0], temperature, generator)
+    text, rounds = [*ids, first], list[Round]()
+    full = len(ids) + limit
+    if drafter:
+        drafter.settle(text, seen)
+    while text[-1] != own.end and len(text) < full:
+        room = min(gamma, full - len(text) - 1)
+        said = drafter.propose(room, sure, temperature, generator) if drafter and room else Proposal.chain([])
+        seen = reader.read([text[-1], *said.ids], [-1, *(parent + 1 for parent in said.parents)] if _branches(said) else None)
+        path, token = _verdict(reader.logits(seen.final_T_D), said, temperature, rule, generator)
+        taken = [said.ids[i] for i in path]
+        bonus = not any(parent == (path[-1] if path else -1) for parent in said.parents)
+        if own.end in taken:  # what comes after the end was never said
+            path = path[: taken.index(own.end) + 1]
+            taken, bonus = [said.ids[i] for i in path], True
+            text += taken
+            rounds.append(Round(said.ids, said.parents, path, None, bonus))
+            break
+        text += [*taken, token]
+        rounds.append(Round(said.ids, said.parents, path, token, bonus))
+        kept = [0, *(i + 1 for i in path)]
+        reader.keep(1 + len(said.ids), kept)
+        if drafter:
+            rows = torch.tensor(kept)
+            layers = seen.layers_T_L_D
+            drafter.settle(text, Seen(seen.final_T_D[rows], None if layers is None else layers[rows]))
+    seconds = time.perf_counter() - began
+    written = text[len(ids) :]
+    names = {i: own.token(i) for i in {*written, *(x for r in rounds for x in r.proposed)}}
+    asked = prompt if isinstance(prompt, str) else own.text(ids)
+    passes = drafter.reader.passes if isinstance(drafter, ModelDraft) else 0
+    return Speculation(asked, own.text(written), written, [names[i] for i in written], rounds, names, seconds, reader.passes, passes, note)
+
+
+def _verdict(logits_T_V: torch.Tensor, said: Proposal, temperature: float, rule: str, generator: torch.Generator) -> verifying.Verdict:
+    if not temperature:
+        return verifying.greedy(logits_T_V, said.ids, said.parents)
+    p_T_V = (logits_T_V / temperature).softmax(-1)
+    if rule == "typical":
+        return verifying.typical(p_T_V, said.ids, said.parents, generator)
+    q_G_V = said.q_G_V if said.q_G_V is not None else torch.zeros(0, p_T_V.shape[-1])
+    return verifying.sampled(p_T_V, q_G_V, said.ids, generator)
+
+
+def _branches(said: Proposal) -> bool:
+    return said.parents != list(range(-1, len(said.parents) - 1))
+
+
+def _drafter(draft: Any) -> Drafter:
+    return draft.drafter() if hasattr(draft, "drafter") else ModelDraft(draft, ADAPTIVE)
+
+
+def _prompt(target: LanguageModel, prompt: str | Sequence[int]) -> list[int]:
+    if not len(prompt.strip() if isinstance(prompt, str) else prompt):
+        raise LabError("the prompt is empty, so there is nothing to go on from: ask something, as in 'What is the capital of Chad?'.")
+    return tokenizer_of(target).prompts([prompt])[0] if isinstance(prompt, str) else list(prompt)
+
+
+def _gamma(gamma: int | str) -> int:
+    if isinstance(gamma, bool) or not isinstance(gamma, int) or gamma < 1:
+        raise LabError(
+            f"gamma={gamma!r} must be a whole number of tokens to propose, 1 or more, or 'adaptive' (0 is plain decoding: `plain`)."
+        )
+    return gamma
+
+
+def _room(model: LanguageModel, asked: int, limit: int, gamma: int) -> None:
+    """Raises `LabError` if a text, or a single proposal, has no room in a model's context."""
+    context = getattr(model.config, "n_positions", None) or getattr(model.config, "max_position_embeddings", None)
+    if context and asked + max(limit, gamma) > context:
+        name, value = ("limit", limit) if limit >= gamma else ("gamma", gamma)
+        raise LabError(f"a prompt of {asked} tokens and {name}={value} do not fit into {context} positions: shorten it, or lower {name}.")
+
+
+def _fitting(target: LanguageModel, draft: Any) -> str:
+    """Raises `LabError` for a draft that speaks in other tokens; returns a warning, given too, for one that is too large."""
+    if not hasattr(draft, "lm_head"):
+        return ""
+    own, theirs = tokenizer_of(draft), tokenizer_of(target)
+    if own.fingerprint != theirs.fingerprint:
+        raise LabError(
+            f"the draft has the tokenizer {own.name!r} and the target {theirs.name!r}: token numbers would mean different words. Distil a "
+            "draft with the target's tokenizer (vocabulary='atlas', or `labkit prune` the target)."
+        )
+    large, small = models.parameters(draft), models.parameters(target)
+    if large <= small:
+        return ""
+    note = f"the draft has {large:,} parameters and its target {small:,}, so this will be slower than the target alone: swap them."
+    warnings.warn(note, stacklevel=3)
+    return note

@@ -1,0 +1,70 @@
+"""Speculation token by token, as a page: what was proposed, taken, refused and said instead, told by symbol and by colour."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from labkit.speculative.decoding import Round, Speculation
+
+KINDS = {
+    "taken": ("✓", "proposed and accepted"),
+    "refused": ("✗", "proposed and rejected"),
+    "unjudged": ("·", "proposed after a rejection: never judged"),
+    "instead": ("↻", "the target's word in place of a rejected one (resampled)"),
+    "bonus": ("+", "the target's word after all were accepted"),
+    "first": ("»", "the target's first word, from reading the prompt"),
+}
+# Light and dark are told apart by what JupyterLab, Colab and VS Code set; colours differ in lightness too, for those who see no hue.
+STYLE = """
+.spec { --taken:#1a7f4b; --refused:#b3261e; --unjudged:#6b7280; --instead:#8a5a00; --bonus:#1d4ed8; --first:#374151; --line:#d1d5db;
+  font: 14px/1.7 system-ui, sans-serif; color: inherit; max-width: 60em }
+[data-jp-theme-light="false"] .spec, .vscode-dark .spec, html[theme=dark] .spec { --taken:#6ee7a8; --refused:#ff9d94; --unjudged:#9ca3af;
+  --instead:#fcd34d; --bonus:#93c5fd; --first:#d1d5db; --line:#4b5563 }
+.spec ol { list-style: none; margin: .4em 0; padding: 0 }
+.spec li { display: flex; flex-wrap: wrap; gap: .3em; align-items: baseline; border-top: 1px solid var(--line); padding: .25em 0 }
+.spec li > b { min-width: 4.5em; font-weight: 500; color: var(--unjudged) }
+.spec code { font: 13px/1.5 ui-monospace, monospace; white-space: pre; border: 1px solid currentColor; border-radius: 4px; padding: 0 .35em;
+  background: none }
+.spec .refused { text-decoration: line-through } .spec .unjudged { opacity: .75; border-style: dashed }
+.spec p { margin: .3em 0 } .spec .key { font-size: 12.5px; display: flex; flex-wrap: wrap; gap: .2em 1.2em }
+""" + "".join(f".spec .{kind} {{ color: var(--{kind}) }}" for kind in KINDS)
+
+
+def page(done: Speculation) -> str:
+    """The whole of it in HTML. Whatever a model wrote is escaped."""
+    first = done.ids[0]
+    rows = [_row("prompt", [("first", done.names[first], "")])] if done.ids else []
+    rows += [_row(f"round {n}", _tokens(done, one)) for n, one in enumerate(done.rounds, 1)]
+    used = {kind for kind in KINDS if any(f'class="{kind}"' in row for row in rows)}
+    key = "".join(f'<span class="{kind}">{KINDS[kind][0]} {KINDS[kind][1]}</span>' for kind in KINDS if kind in used)
+    taken = f"{done.acceptance:.0%} of judged tokens accepted, " if done.proposed else ""
+    told = f"{len(done.ids)} tokens in {done.target_passes} passes of the target: {taken}{done.tokens_per_round:.2f} tokens a round."
+    note = f"<p>{html.escape(done.note)}</p>" if done.note else ""
+    return (
+        f'<style>{STYLE}</style><div class="spec"><p><b>{html.escape(done.prompt)}</b> {html.escape(done.text)}</p><p>{told}</p>{note}'
+        f'<ol>{"".join(rows)}</ol><p class="key">{key}</p></div>'
+    )
+
+
+def _tokens(done: Speculation, one: Round) -> list[tuple[str, str, str]]:
+    """(kind, token, what it follows in a tree) in the order they are read."""
+    end = one.path[-1] if one.path else -1
+    found = []
+    for i, (x, parent) in enumerate(zip(one.proposed, one.parents, strict=True)):
+        kind = "taken" if i in one.path else "refused" if parent == end or parent in (-1, *one.path) else "unjudged"
+        behind = "" if parent == i - 1 else "after " + (repr(done.names[one.proposed[parent]]) if parent >= 0 else "the text")
+        found.append((kind, done.names[x], behind))
+    if one.token is not None:
+        found.append(("bonus" if one.bonus else "instead", done.names[one.token], ""))
+    return found
+
+
+def _row(label: str, tokens: list[tuple[str, str, str]]) -> str:
+    cells = "".join(
+        f'<code class="{kind}" title="{html.escape(KINDS[kind][1] + (", " + behind if behind else ""))}" '
+        f'aria-label="{html.escape(f"{text}: {KINDS[kind][1]}")}">{KINDS[kind][0]} {html.escape(text) or "␣"}</code>'
+        for kind, text, behind in tokens
+    )
+    return f"<li><b>{label}</b>{cells}</li>"

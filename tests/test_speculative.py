@@ -1,0 +1,243 @@
+"""Draft and verify: the target's text and nothing else, whatever the draft; caches that can go back; the theory on paper."""
+
+import math
+import warnings
+from collections import Counter
+from itertools import product
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import labkit
+from labkit import models
+from labkit.errors import LabError
+from labkit.speculative import theory, verifying
+from labkit.speculative.decoding import plain, speculate
+from labkit.speculative.drafting import Proposal
+from labkit.speculative.reading import Reader
+
+QUESTIONS = ("What is the capital of Chad?", "Name a city in Kenya.", "What is 23 + 48 + 7?", "What is the symbol of the element gold?")
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return labkit.teacher("atlas-3m")
+
+
+@pytest.fixture(scope="module")
+def draft():
+    return labkit.teacher("atlas-200k")
+
+
+def tiny(seed: int, words: int = 3) -> LlamaForCausalLM:
+    """A Llama of a few words, with everything about its text at hand."""
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=words, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=64,
+            initializer_range=0.9,
+        )
+    ).eval()  # fmt: skip
+    model.lm_head.weight.data *= 1.5  # so that some words are likelier than others
+    model.chat = SimpleNamespace(
+        name="tiny", fingerprint="tiny", end=-1, longest=3, token=str, text=lambda ids: " ".join(map(str, ids)), prompts=lambda t: [[0, 1]]
+    )
+    return model
+
+
+class Guesses:
+    """A drafter that proposes what it is told to."""
+
+    looks, most = (), 8
+
+    def __init__(self, propose):
+        self._propose = propose
+
+    def settle(self, text, seen):
+        self.text, self.seen = list(text), seen
+
+    def propose(self, gamma, sure, temperature, generator):
+        return self._propose(self.text, gamma)
+
+    def drafter(self):
+        return self
+
+
+@pytest.mark.parametrize("gamma", [1, 4, "adaptive"])
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_greedy_is_the_target_token_for_token(teacher, draft, question, gamma):
+    alone = plain(teacher, question)
+    assert alone.ids == models.write(teacher, models.tokenizer().prompts([question]))[0].ids
+    assert speculate(teacher, draft, question, gamma).ids == alone.ids
+    assert speculate(teacher, models.student("57k", 3), question, gamma).ids == alone.ids  # an untrained draft is only slow
+
+
+def test_a_draft_that_is_the_target_is_always_taken(teacher):
+    done = speculate(teacher, teacher, QUESTIONS[1], 3)
+    assert done.acceptance == 1 and all(r.bonus for r in done.rounds)
+    assert done.target_passes == 1 + math.ceil((len(done.ids) - 1) / 4)
+    for seed in range(5):
+        assert speculate(teacher, teacher, QUESTIONS[1], 3, temperature=1.0, seed=seed).acceptance == 1
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "recurrent"])
+def test_drafts_made_otherwise(teacher, architecture):
+    other = models.student("57k", 0, architecture=architecture).eval()
+    assert speculate(teacher, other, QUESTIONS[2], 3).ids == plain(teacher, QUESTIONS[2]).ids
+
+
+def test_samples_have_the_targets_distribution():
+    """Every text of three tokens: its probability under the target, worked out one by one, against how often it was written."""
+    target, other = tiny(0), tiny(1)
+    chances = {}
+    for text in product(range(3), repeat=3):
+        with torch.no_grad():
+            logp = target(torch.tensor([[0, 1, *text]])).logits[0, 1:-1].div(0.8).log_softmax(-1)
+        chances[text] = float(logp[range(3), list(text)].sum().exp())
+    assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
+    n = 1_200
+    for gamma in (2, "adaptive"):
+        seen = Counter(tuple(speculate(target, other, "?", gamma, temperature=0.8, seed=seed).ids) for seed in range(n))
+        cells = [(seen[text], n * chance) for text, chance in chances.items() if n * chance >= 5]
+        rest = n - sum(found for found, _ in cells), n - sum(wanted for _, wanted in cells)
+        cells += [rest] if rest[1] >= 5 else []
+        chi = sum((found - wanted) ** 2 / wanted for found, wanted in cells)
+        free = len(cells) - 1
+        assert chi < free + 4 * math.sqrt(2 * free), f"chi-square {chi:.1f} on {free} degrees of freedom"  # four standard deviations
+
+
+def test_one_round_enumerated():
+    """For all p and q on a grid: taking and resampling, summed over all proposals, give back p; and 1 - TV of the proposals are taken."""
+    generator = torch.Generator().manual_seed(0)
+    p, q = torch.tensor([0.5, 0.2, 0.3, 0.0]), torch.tensor([0.1, 0.6, 0.1, 0.2])
+    n, said, taken = 20_000, Counter(), 0
+    drawn = q.multinomial(n, replacement=True, generator=generator).tolist()
+    for x in drawn:
+        verdict = verifying.sampled(torch.stack([p, p]), q[None], [x], generator)
+        taken += len(verdict.path)
+        said[x if verdict.path else verdict.token] += 1
+    alpha = float(theory.overlap(p.log()[None], q.log()[None]))
+    assert alpha == pytest.approx(0.4) and taken / n == pytest.approx(alpha, abs=4 * math.sqrt(alpha * (1 - alpha) / n))
+    for x, chance in enumerate(p.tolist()):
+        assert said[x] / n == pytest.approx(chance, abs=4 * math.sqrt(chance * (1 - chance) / n) + 1e-9)
+
+
+def test_going_back_is_never_having_read(teacher):
+    ids = models.tokenizer().prompts([QUESTIONS[2]])[0]
+    straight = Reader(teacher)
+    wanted = straight.read(ids).final_T_D
+    reader = Reader(teacher)
+    reader.read([*ids[:5], 9, 8, 7])
+    reader.back(5)
+    assert reader.length == 5
+    torch.testing.assert_close(reader.read(ids[5:]).final_T_D, wanted[5:], atol=2e-5, rtol=1e-4)
+
+
+def test_a_tree_is_its_paths_read_one_by_one(teacher):
+    """Every node of a tree has the states it would have as the end of its own text; and what is kept of it reads on as that text."""
+    text, tree, parents = models.tokenizer().prompts([QUESTIONS[0]])[0], [11, 12, 13, 14, 15], [-1, -1, 0, 0, 2]
+    reader = Reader(teacher, looks=(2,))
+    reader.read(text)
+    seen = reader.read(tree, parents)
+    for i in range(len(tree)):
+        path, at = [], i
+        while at >= 0:
+            path, at = [tree[at], *path], parents[at]
+        alone = Reader(teacher, looks=(2,))
+        found = alone.read([*text, *path])
+        torch.testing.assert_close(seen.final_T_D[i], found.final_T_D[-1], atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(seen.layers_T_L_D[i], found.layers_T_L_D[-1], atol=2e-5, rtol=1e-4)
+    reader.keep(5, [0, 2, 4])
+    alone = Reader(teacher)
+    alone.read([*text, 11, 13, 15])
+    assert reader.length == alone.length
+    torch.testing.assert_close(reader.read([21]).final_T_D, alone.read([21]).final_T_D, atol=2e-5, rtol=1e-4)
+
+
+def test_a_tree_takes_the_path_the_target_would_go(teacher):
+    """The right token among wrong ones at every depth, in a shuffled place: all is taken, and the text is the target's."""
+    alone = plain(teacher, QUESTIONS[1])
+    start = len(models.tokenizer().prompts([QUESTIONS[1]])[0])
+
+    def guess(text, gamma):
+        ids, parents, parent = [], [], -1
+        for right in alone.ids[len(text) - start :][:gamma]:
+            ids += [(right + 1) % 1024, right]
+            parents += [parent, parent]
+            parent = len(ids) - 1
+        return Proposal(ids, parents)
+
+    done = speculate(teacher, Guesses(guess), QUESTIONS[1], 3)
+    assert done.ids == alone.ids and done.acceptance == 1
+
+
+def test_an_end_inside_what_was_taken_ends_the_answer(teacher):
+    alone = plain(teacher, QUESTIONS[0])
+    start = len(models.tokenizer().prompts([QUESTIONS[0]])[0])
+    done = speculate(teacher, Guesses(lambda text, gamma: Proposal.chain([*alone.ids[len(text) - start :], 5, 5])), QUESTIONS[0], 8)
+    assert done.ids == alone.ids and done.rounds[-1].token is None and done.text == alone.text
+
+
+def test_a_limit_is_kept(teacher, draft):
+    for limit in (1, 2, 3):
+        assert speculate(teacher, draft, QUESTIONS[1], 4, limit=limit).ids == plain(teacher, QUESTIONS[1]).ids[:limit]
+
+
+def test_typical_takes_what_is_likely_and_is_not_exact():
+    even, sure = torch.full((2, 4), 0.25), torch.tensor([[0.97, 0.01, 0.01, 0.01]] * 2)
+    generator = torch.Generator().manual_seed(0)
+    assert verifying.typical(even, [3], [-1], generator).path == [0]  # where anything goes, anything is taken
+    assert verifying.typical(sure, [3], [-1], generator).path == []
+    written = Counter(verifying.typical(even, [3], [-1], generator).path == [0] for _ in range(50))
+    assert written == {True: 50}  # exact sampling from this p would say 3 a quarter of the time
+
+
+def test_bad_input(teacher, draft):
+    with pytest.raises(LabError, match="token numbers would mean different words"):
+        speculate(teacher, models.student("57k", vocabulary="small"), QUESTIONS[0])
+    for gamma in (0, -1, 2.5, "many", True):
+        with pytest.raises(LabError, match="gamma="):
+            speculate(teacher, draft, QUESTIONS[0], gamma)
+    with pytest.raises(LabError, match="do not fit"):
+        speculate(teacher, draft, QUESTIONS[0], 10_000)
+    for empty in ("", "  ", []):
+        with pytest.raises(LabError, match="empty"):
+            speculate(teacher, draft, empty)
+    with pytest.raises(LabError, match="rule"):
+        speculate(teacher, draft, QUESTIONS[0], rule="loose")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        done = speculate(draft, teacher, QUESTIONS[0])
+    assert "slower" in str(caught[0].message) and "slower" in done.note
+
+
+def test_theory():
+    assert theory.tokens_per_round(0.8, 0) == 1 and theory.tokens_per_round(1.0, 4) == 5
+    for gamma, published in ((1, 1.8), (3, 2.95), (5, 3.69), (7, 4.16)):  # Leviathan et al. 2023, table 1's alpha = 0.8
+        assert theory.tokens_per_round(0.8, gamma) == pytest.approx(published, abs=0.005)
+        assert theory.tokens_by_position([0.8] * gamma) == pytest.approx(theory.tokens_per_round(0.8, gamma))
+    assert theory.best_gamma(0.5, 1.0) == (0, 1.0)  # a draft as slow as its target
+    gamma, best = theory.best_gamma(0.8, 0.1)
+    assert best == max(theory.speedup(0.8, g, 0.1) for g in range(25)) > theory.speedup(0.8, gamma + 1, 0.1)
+    with pytest.raises(LabError, match="chance"):
+        theory.speedup(1.2, 4, 0.1)
+    with pytest.raises(LabError, match="below 0"):
+        theory.speedup(0.8, 4, -0.1)
+
+
+def test_overlap_is_one_minus_total_variation():
+    target, other = torch.randn(50, 9), torch.randn(50, 9)
+    distance = labkit.divergence("total_variation")(target, other, 1.7)
+    torch.testing.assert_close(theory.overlap(target, other, 1.7), 1 - distance)
+    assert bool((1 - theory.overlap(target, other) <= (labkit.divergence("forward_kl")(target, other) / 2).sqrt()).all())  # Pinsker
+
+
+def test_the_page_escapes_what_a_model_wrote(teacher, draft):
+    done = speculate(teacher, draft, QUESTIONS[2], 4)
+    shown = done._replace(text="<script>", names=dict.fromkeys(done.names, "<b>"))._repr_html_()
+    assert "<script>" not in shown and "<b></b>" not in shown and "&lt;script&gt;" in shown
+    assert shown.count("<li>") == 1 + len(done.rounds)
+    for kind in ("refused", "instead", "first"):
+        assert f'class="{kind}"' in shown
