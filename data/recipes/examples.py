@@ -1,7 +1,7 @@
 """Write the example data sets, `data/examples`: `labkit build examples` (a second).
 
-facts: questions about the world of which Atlas knows the answer, for models from elsewhere; tried on SmolLM2 (docs/claims.md). The others
-are lesson 13's. faq: what Europe's visitors ask, each question in two wordings. A dealer in chemical elements gets mail from all over the
+facts: questions about the world of which Atlas knows the answer, for models from elsewhere; tried on SmolLM2 (docs/claims.md). paper: the
+questions of its audit, on which drafts learn to guess it (lesson 10). The others are lesson 13's. faq: what Europe's visitors ask, each question in two wordings. A dealer in chemical elements gets mail from all over the
 world. tickets: which of six teams answers. orders: what is ordered, as JSON.
 Every message is made up here, from sentences below and names in the Atlas tables. Both tasks hold rules of the house that no prompt
 tells, so that there is something to learn from the answers:
@@ -18,7 +18,9 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from labkit import audit
 from labkit.atlas import Atlas, ask_about
+from labkit.sources import EXAMPLES
 
 EACH = 600  # rows of a task
 PLAIN = ("recall", "reverse", "city", "element")
@@ -124,12 +126,12 @@ SCHEMA = {
 
 def build(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("tickets", tickets()), ("orders", orders()), ("facts", facts()), ("faq", faq())):
+    for name, rows in (("tickets", tickets()), ("orders", orders()), ("facts", facts()), ("faq", faq()), ("paper", paper())):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8", newline="\n")
     (folder / "orders.schema.json").write_text(json.dumps(SCHEMA, indent=1) + "\n", encoding="utf-8", newline="\n")
     manifest = {}
-    for name in ("tickets.jsonl", "orders.jsonl", "facts.jsonl", "faq.jsonl", "orders.schema.json"):
+    for name in (*(f"{example}.jsonl" for example in EXAMPLES), "orders.schema.json"):
         made = {"sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest(), "source": "made up by data/recipes/examples.py"}
         names = {"names": "cities: GeoNames, CC BY 4.0; elements: periodictable, public domain"} if name.endswith(".jsonl") else {}
         manifest[name] = made | names | {"licence": "CC BY 4.0" if names else "Apache-2.0"}
@@ -142,6 +144,11 @@ def facts() -> list[dict[str, str]]:
     rows = [{"prompt": q.text, "response": q.answers[0]} for q in asked]
     random.Random("facts").shuffle(rows)
     return rows
+
+
+def paper() -> list[dict[str, str]]:
+    """The questions of SmolLM2's audit (`data/answers`), with the truth, in its order."""
+    return [{"prompt": q.text, "response": q.answers[0]} for q in audit.paper()]
 
 
 def faq() -> list[dict[str, str]]:
