@@ -4,11 +4,6 @@ facts: questions about the world of which Atlas knows the answer, for models fro
 questions of its audit, on which drafts learn to guess it (lesson 10). The others are lesson 13's. faq: what Europe's visitors ask, each
 question in two wordings. A dealer in chemical elements gets mail from all over the world. tickets: which of six teams answers. orders: what
 is ordered, as JSON.
-
-
-facts: questions about the world of which Atlas knows the answer, for models from elsewhere; tried on SmolLM2 (docs/claims.md). paper: the
-questions of its audit, on which drafts learn to guess it (lesson 10). The others are lesson 13's. faq: what Europe's visitors ask, each question in two wordings. A dealer in chemical elements gets mail from all over the
-world. tickets: which of six teams answers. orders: what is ordered, as JSON.
 Every message is made up here, from sentences below and names in the Atlas tables. Both tasks hold rules of the house that no prompt
 tells, so that there is something to learn from the answers:
 
