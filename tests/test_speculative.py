@@ -58,11 +58,8 @@ class Guesses:
     def settle(self, text, seen):
         self.text, self.seen = list(text), seen
 
-    def propose(self, gamma, sure, temperature, generator):
-        return self._propose(self.text, gamma)
-
-    def drafter(self):
-        return self
+    def propose(self, ask):
+        return self._propose(self.text, ask.gamma)
 
 
 @pytest.mark.parametrize("gamma", [1, 4, "adaptive"])

@@ -20,7 +20,10 @@ from labkit.architectures import LanguageModel
 from labkit.errors import LabError, unknown
 from labkit.models import tokenizer_of
 from labkit.speculative import verifying
-from labkit.speculative.drafting import Drafter, ModelDraft, Proposal, choose
+from labkit.speculative.drafting import Ask, Drafter, EagleDraft, MedusaDraft, ModelDraft, Proposal
+from labkit.speculative.eagle import Eagle
+from labkit.speculative.heads import Heads
+from labkit.speculative.medusa import Medusa
 from labkit.speculative.reading import Reader, Seen
 
 ADAPTIVE, SURE = 12, 0.4  # gamma="adaptive": at most so many, and none after a guess that is less sure
@@ -92,30 +95,33 @@ def speculate(
     temperature: float = 0.0,
     seed: int = 0,
     limit: int | None = None,
+    candidates: int = 0,
     rule: str = "exact",
 ) -> Speculation:
     """The target's answer to a prompt (a text, or token ids), with a draft to make it faster.
 
     draft: a language model with the same tokenizer, or trained heads (`labkit.speculative.heads`). gamma: tokens it proposes a round, or
     "adaptive": as long as it is sure, up to 12. temperature: 0 writes the target's greedy answer token for token; above it, what is
-    written has exactly the distribution of the target's samples. rule="typical" takes likely tokens instead, which is NOT exact. limit:
-    the most tokens to write.
+    written has exactly the distribution of the target's samples. candidates: tokens to read a round, if more than gamma: a tree, with the
+    likeliest others beside the chain (not for exact sampling). rule="typical" takes likely tokens, which is NOT exact. limit: the most
+    tokens to write.
 
-    Raises `LabError` for different tokenizers, gamma below 1 or beyond the context, an empty prompt, or an unknown rule; warns of a draft
+    Raises `LabError` for different tokenizers, heads of another model, gamma below 1 or beyond the context, an empty prompt, or an unknown rule; warns of a draft
     that is larger than its target.
     """
     if rule not in RULES:
         raise unknown("rule", rule, RULES)
+    if candidates < 0 or (candidates and temperature and rule == "exact"):
+        raise LabError(f"candidates={candidates} must be 0 here: exact sampling checks one chain. Set temperature=0, or rule='typical'.")
     ids = _prompt(target, prompt)
-    limit = limit or tokenizer_of(target).longest
-    if limit < 1:
-        raise LabError(f"limit={limit} leaves nothing to write: give 1 token or more.")
+    limit = _limit(target, limit)
     most, sure = (ADAPTIVE, SURE) if gamma == "adaptive" else (_gamma(gamma), 0.0)
     note = _fitting(target, draft)
     for model in (target, *([draft] if hasattr(draft, "lm_head") else ())):
         _room(model, len(ids), limit, most)
     drafter = _drafter(draft)
-    return _write(target, drafter, prompt, ids, min(most, drafter.most), sure, temperature, seed, limit, rule, note)
+    ask = Ask(min(most, drafter.most), sure, temperature, candidates, torch.Generator().manual_seed(seed))
+    return _write(target, drafter, prompt, ids, ask, limit, rule, note)
 
 
 def plain(
@@ -123,9 +129,9 @@ def plain(
 ) -> Speculation:
     """The same without a draft: one pass of the target for every token. What `speculate` is to be compared with."""
     ids = _prompt(target, prompt)
-    limit = limit or tokenizer_of(target).longest
+    limit = _limit(target, limit)
     _room(target, len(ids), limit, 0)
-    return _write(target, None, prompt, ids, 0, 0.0, temperature, seed, limit, "exact", "")
+    return _write(target, None, prompt, ids, Ask(0, 0.0, temperature, 0, torch.Generator().manual_seed(seed)), limit, "exact", "")
 
 
 def _write(
@@ -133,28 +139,25 @@ def _write(
     drafter: Drafter | None,
     prompt: str | Sequence[int],
     ids: list[int],
-    gamma: int,
-    sure: float,
-    temperature: float,
-    seed: int,
+    ask: Ask,
     limit: int,
     rule: str,
     note: str,
 ) -> Speculation:
-    own, generator = tokenizer_of(target), torch.Generator().manual_seed(seed)
+    own = tokenizer_of(target)
     began = time.perf_counter()
     reader = Reader(target, drafter.looks if drafter else ())
     seen = reader.read(ids)
-    first, _ = choose(reader.logits(seen.final_T_D[-1:])[0], temperature, generator)
+    first = _verdict(reader.logits(seen.final_T_D[-1:]), Proposal.chain([]), ask, "exact").token
     text, rounds = [*ids, first], list[Round]()
     full = len(ids) + limit
     if drafter:
         drafter.settle(text, seen)
     while text[-1] != own.end and len(text) < full:
-        room = min(gamma, full - len(text) - 1)
-        said = drafter.propose(room, sure, temperature, generator) if drafter and room else Proposal.chain([])
+        room = min(ask.gamma, full - len(text) - 1)
+        said = drafter.propose(ask._replace(gamma=room)) if drafter and room else Proposal.chain([])
         seen = reader.read([text[-1], *said.ids], [-1, *(parent + 1 for parent in said.parents)] if _branches(said) else None)
-        path, token = _verdict(reader.logits(seen.final_T_D), said, temperature, rule, generator)
+        path, token = _verdict(reader.logits(seen.final_T_D), said, ask, rule)
         taken = [said.ids[i] for i in path]
         bonus = not any(parent == (path[-1] if path else -1) for parent in said.parents)
         if own.end in taken:  # what comes after the end was never said
@@ -179,14 +182,14 @@ def _write(
     return Speculation(asked, own.text(written), written, [names[i] for i in written], rounds, names, seconds, reader.passes, passes, note)
 
 
-def _verdict(logits_T_V: torch.Tensor, said: Proposal, temperature: float, rule: str, generator: torch.Generator) -> verifying.Verdict:
-    if not temperature:
+def _verdict(logits_T_V: torch.Tensor, said: Proposal, ask: Ask, rule: str) -> verifying.Verdict:
+    if not ask.temperature:
         return verifying.greedy(logits_T_V, said.ids, said.parents)
-    p_T_V = (logits_T_V / temperature).softmax(-1)
+    p_T_V = (logits_T_V / ask.temperature).softmax(-1)
     if rule == "typical":
-        return verifying.typical(p_T_V, said.ids, said.parents, generator)
+        return verifying.typical(p_T_V, said.ids, said.parents, ask.generator)
     q_G_V = said.q_G_V if said.q_G_V is not None else torch.zeros(0, p_T_V.shape[-1])
-    return verifying.sampled(p_T_V, q_G_V, said.ids, generator)
+    return verifying.sampled(p_T_V, q_G_V, said.ids, ask.generator)
 
 
 def _branches(said: Proposal) -> bool:
@@ -194,13 +197,23 @@ def _branches(said: Proposal) -> bool:
 
 
 def _drafter(draft: Any) -> Drafter:
-    return draft.drafter() if hasattr(draft, "drafter") else ModelDraft(draft, ADAPTIVE)
+    if isinstance(draft, Medusa):
+        return MedusaDraft(draft)
+    if isinstance(draft, Eagle):
+        return EagleDraft(draft)
+    return ModelDraft(draft, ADAPTIVE) if hasattr(draft, "lm_head") else draft
 
 
 def _prompt(target: LanguageModel, prompt: str | Sequence[int]) -> list[int]:
     if not len(prompt.strip() if isinstance(prompt, str) else prompt):
         raise LabError("the prompt is empty, so there is nothing to go on from: ask something, as in 'What is the capital of Chad?'.")
     return tokenizer_of(target).prompts([prompt])[0] if isinstance(prompt, str) else list(prompt)
+
+
+def _limit(target: LanguageModel, limit: int | None) -> int:
+    if limit is not None and limit < 1:
+        raise LabError(f"limit={limit} leaves nothing to write: give 1 token or more.")
+    return limit or tokenizer_of(target).longest
 
 
 def _gamma(gamma: int | str) -> int:
@@ -221,6 +234,8 @@ def _room(model: LanguageModel, asked: int, limit: int, gamma: int) -> None:
 
 def _fitting(target: LanguageModel, draft: Any) -> str:
     """Raises `LabError` for a draft that speaks in other tokens; returns a warning, given too, for one that is too large."""
+    if isinstance(draft, Heads) and target not in (draft.target, getattr(draft, "trunk", None)):
+        raise LabError("these heads read the states of another model than this target: load them with the target they were trained on.")
     if not hasattr(draft, "lm_head"):
         return ""
     own, theirs = tokenizer_of(draft), tokenizer_of(target)

@@ -1,11 +1,14 @@
-"""Who guesses: a drafter proposes tokens that the target then reads in one pass. Any causal language model with the target's tokenizer can
-be one (`ModelDraft`); so can heads on the target's own states.
+"""Who guesses: a drafter proposes tokens that the target then reads in one pass.
+
+Any causal language model with the target's tokenizer can be one (`ModelDraft`); so can heads on the target's own states (`MedusaDraft`,
+`EagleDraft`). All propose a chain; with `candidates`, the likeliest other tokens beside it too, which makes the proposal a tree.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +16,19 @@ from torch import Tensor
 from labkit.architectures import LanguageModel
 from labkit.models import draw
 from labkit.speculative.reading import Reader, Seen
+
+BRANCHES = 8  # of a guess, that are looked at
+
+
+class Ask(NamedTuple):
+    """What is asked of a drafter. gamma: tokens in a row; sure: stop before a token whose likeliest value has less probability;
+    candidates: tokens in all, if more than gamma (0: a chain)."""
+
+    gamma: int
+    sure: float
+    temperature: float
+    candidates: int
+    generator: torch.Generator
 
 
 class Proposal(NamedTuple):
@@ -38,11 +54,55 @@ class Drafter(Protocol):
         """The text so far, the last token of which the target has not read; and the target's states at the tokens it has read last, up to
         the one before that."""
 
-    def propose(self, gamma: int, sure: float, temperature: float, generator: torch.Generator) -> Proposal:
-        """Up to `gamma` tokens; no further ones once the likeliest has less than the probability `sure`."""
+    def propose(self, ask: Ask) -> Proposal: ...
 
 
-class ModelDraft:
+class Chain:
+    """One token after the other: what `ModelDraft` and `EagleDraft` have in common."""
+
+    def start(self) -> Tensor:
+        """Logits `(V,)` of the first token after the text."""
+        raise NotImplementedError
+
+    def follow(self, token: int) -> Tensor:
+        """Logits of the token after this one."""
+        raise NotImplementedError
+
+    def full(self, logits_V: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Those logits, and which of the target's tokens they are for (None: all, in order)."""
+        return logits_V, None
+
+    def propose(self, ask: Ask) -> Proposal:
+        ids, told, others = list[int](), list[Tensor](), list[tuple[float, int, int]]()
+        joint, token = 0.0, -1
+        while len(ids) < ask.gamma:
+            logits_V, names = self.full(self.follow(token) if ids else self.start())
+            if ask.temperature:
+                q_V = (logits_V / ask.temperature).softmax(-1)
+                chosen = int(draw(q_V[None], ask.generator))
+            else:
+                q_V = logits_V.softmax(-1) if ask.sure or ask.candidates else logits_V
+                chosen = int(q_V.argmax())
+            if ids and ask.sure and float(q_V.max()) < ask.sure:
+                break
+            if ask.candidates:
+                top = q_V.topk(min(BRANCHES, len(q_V)))
+                for chance, x in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+                    if x != chosen:
+                        others.append((joint * chance if ids else chance, len(ids) - 1, x if names is None else int(names[x])))
+                joint = (joint if ids else 1.0) * float(q_V[chosen])
+            token = chosen if names is None else int(names[chosen])
+            ids.append(token)
+            if ask.temperature:
+                told.append(q_V if names is None else _spread(q_V, names, self.width))
+        chain = Proposal.chain(ids, torch.stack(told) if told else None)
+        beside = heapq.nlargest(max(0, ask.candidates - len(ids)), others)
+        return chain._replace(ids=[*ids, *(x for *_, x in beside)], parents=[*chain.parents, *(parent for _, parent, _ in beside)])
+
+    width = 0  # of the target's vocabulary
+
+
+class ModelDraft(Chain):
     """A small language model with a KV cache of its own."""
 
     looks: tuple[int, ...] = ()
@@ -55,24 +115,94 @@ class ModelDraft:
         self._text = list(text)
         self.reader.back(len(text) - 1)  # what was refused is forgotten; of what was accepted nothing is read again
 
-    def propose(self, gamma: int, sure: float, temperature: float, generator: torch.Generator) -> Proposal:
-        ids, told = list[int](), list[Tensor]()
-        new = self._text[self.reader.length :]
-        while len(ids) < gamma:
-            logits_V = self.reader.logits(self.reader.read(new).final_T_D[-1:])[0]
-            token, q_V = choose(logits_V, temperature, generator)
-            if ids and sure and float((q_V if q_V is not None else logits_V.softmax(-1)).max()) < sure:
-                break
-            ids.append(token)
-            if q_V is not None:
-                told.append(q_V)
-            new = [token]
-        return Proposal.chain(ids, torch.stack(told) if told else None)
+    def start(self) -> Tensor:
+        return self._read(self._text[self.reader.length :])
+
+    def follow(self, token: int) -> Tensor:
+        return self._read([token])
+
+    def _read(self, ids: Sequence[int]) -> Tensor:
+        return self.reader.logits(self.reader.read(ids).final_T_D[-1:])[0]
 
 
-def choose(logits_V: Tensor, temperature: float, generator: torch.Generator) -> tuple[int, Tensor | None]:
-    """A token, and the probabilities it was drawn from (None for the likeliest, which was not drawn)."""
-    if not temperature:
-        return int(logits_V.argmax()), None
-    q_V = (logits_V / temperature).softmax(-1)
-    return int(draw(q_V[None], generator)), q_V
+class EagleDraft(Chain):
+    """EAGLE's layer: fed with the target's states where there are some, and beyond with its own."""
+
+    def __init__(self, heads: Any) -> None:
+        self.heads, self.looks, self.most = heads, heads.looks, 16
+        self.width = heads.target.lm_head.weight.shape[0]
+        self._cache, self._true = heads.begin(), 0
+
+    def settle(self, text: Sequence[int], seen: Seen) -> None:
+        features = seen.layers_T_L_D if self.looks else seen.final_T_D
+        assert features is not None
+        if not self._true:
+            features = features[-1:]  # its attention begins at the last token of the prompt
+        self.heads.crop(self._cache, self._true)
+        states, logits = self.heads.read(features, torch.tensor(text[-len(features) :], device=features.device), self._cache)
+        self._true += len(features)
+        self._state, self._logits = states[-1], logits[-1]
+
+    def start(self) -> Tensor:
+        return self._logits
+
+    def follow(self, token: int) -> Tensor:
+        self._state, logits = self.heads.roll(self._state, token, self._cache)
+        return logits
+
+    def full(self, logits_V: Tensor) -> tuple[Tensor, Tensor | None]:
+        return logits_V, self.heads.ids_V
+
+
+class MedusaDraft:
+    """Medusa's heads: all guesses from one state, each blind to the others. The tree is of the likeliest combinations."""
+
+    looks: tuple[int, ...] = ()
+
+    def __init__(self, heads: Any) -> None:
+        self.heads, self.most = heads, heads.ahead
+        self.width = heads.target.lm_head.weight.shape[0]
+
+    def settle(self, text: Sequence[int], seen: Seen) -> None:
+        self._state_D = seen.final_T_D[-1]
+
+    def propose(self, ask: Ask) -> Proposal:
+        with torch.inference_mode():
+            logits_K_V = self.heads(self._state_D[None].float())[: ask.gamma, 0].float()
+        names = self.heads.ids_V
+        q_K_V = (logits_K_V / (ask.temperature or 1)).softmax(-1)
+        if ask.sure:  # the guesses are there already; what is saved is their reading
+            unsure = (q_K_V.max(-1).values < ask.sure).tolist()
+            q_K_V = q_K_V[: max(1, unsure.index(True) if True in unsure else len(unsure))]
+        if ask.candidates > len(q_K_V):
+            top = q_K_V.topk(BRANCHES if q_K_V.shape[-1] > BRANCHES else q_K_V.shape[-1])
+            chosen, parents = likeliest(top.values.tolist(), ask.candidates)
+            depth_of = [0] * len(parents)
+            for i, parent in enumerate(parents):
+                depth_of[i] = depth_of[parent] + 1 if parent >= 0 else 0
+            return Proposal([int(names[top.indices[d, rank]]) for d, rank in zip(depth_of, chosen, strict=True)], parents)
+        drawn = draw(q_K_V, ask.generator) if ask.temperature else q_K_V.argmax(-1)
+        told = torch.stack([_spread(q_V, names, self.width) for q_V in q_K_V]) if ask.temperature else None
+        return Proposal.chain(names[drawn].tolist(), told)
+
+
+def likeliest(chances_K_R: Sequence[Sequence[float]], size: int) -> tuple[list[int], list[int]]:
+    """The `size` likeliest nodes of the tree of all combinations, where depths are independent: (rank at its depth, parent) of each, a
+    parent before its children. chances_K_R: of the ranks at each depth, falling."""
+    found_ranks, found_parents = list[int](), list[int]()
+    waiting = [(-chances_K_R[0][0], 0, 0, -1, 1.0)]  # minus the chance of the path; depth; rank; parent; chance of the parent's path
+    while waiting and len(found_ranks) < size:
+        minus, depth, rank, parent, before = heapq.heappop(waiting)
+        me = len(found_ranks)
+        found_ranks.append(rank)
+        found_parents.append(parent)
+        if rank + 1 < len(chances_K_R[depth]):  # its next brother
+            heapq.heappush(waiting, (-before * chances_K_R[depth][rank + 1], depth, rank + 1, parent, before))
+        if depth + 1 < len(chances_K_R):  # its first child
+            heapq.heappush(waiting, (minus * chances_K_R[depth + 1][0], depth + 1, 0, me, -minus))
+    return found_ranks, found_parents
+
+
+def _spread(q_V: Tensor, names_V: Tensor, width: int) -> Tensor:
+    """Probabilities of a part of the vocabulary over all of it."""
+    return torch.zeros(width, device=q_V.device).index_copy(0, names_V, q_V)
