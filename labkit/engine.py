@@ -31,13 +31,16 @@ from labkit.errors import DataError, LabError, unknown
 from labkit.evaluate import Exam
 from labkit.experiment import KIN, KNOBS, TUNED_RATE, Experiment, check
 from labkit.faults import Faults
-from labkit.features import Insides, copy_layers
+from labkit.features import Insides, TeacherFeatures, copy_layers
 from labkit.inspection import inspect
 from labkit.methods import comparison, method
 from labkit.online import OnPolicy
 from labkit.own_exam import OwnExam
 from labkit.paths import data_dir, made_here
 from labkit.sequences import TextPool
+from labkit.speculative import students
+from labkit.speculative.heads import Heads
+from labkit.speculative.heads_exam import HeadsExam
 from labkit.step import Parts, gradients
 from labkit.subjects import subject_of
 from labkit.translation import Crossed
@@ -125,13 +128,15 @@ class Run(Iterator[ev.Event]):
         comparison(exp)  # refused before anything is loaded, not at the first step
         _possible(exp, how.features)
         refuse(exp)
+        students.refuse(exp)
         before = earlier(exp)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
         subject = self.subject = subject_of(exp)
         teacher = (
             self._successor([kin_recipe(exp)], accelerator.device) if exp.teacher in KIN else _on(accelerator.device, subject.teacher())
         )
-        student = self.student = subject.student(exp.seed).to(accelerator.device)
+        student = self.student = subject.student(exp.seed, teacher).to(accelerator.device)
+        heads = student if isinstance(student, Heads) else None
         peer = self._peer().to(accelerator.device) if how.peer else None
         if exp.start == "copied":
             if teacher is None:
@@ -140,15 +145,16 @@ class Run(Iterator[ev.Event]):
         if exp.adapter:
             adapters.add(student, exp.adapter, exp.seed)
         source = self._successor(before, accelerator.device) if before else teacher
-        pool = subject.pool(source) if how.needs_signal and source is not None else None
+        pool = subject.pool(source) if (how.needs_signal or heads) and source is not None else None
         crossed = Crossed(pool, exp.vocabulary, exp.across) if pool and exp.vocabulary != "atlas" else None
         insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
+        looks = TeacherFeatures(pool, heads.looks, relations=False) if heads and heads.looks and pool else None
         learner = nn.ModuleDict({"student": student})
         learner.update(({"projectors": insides.projectors} if insides else {}) | ({"peer": peer} if peer is not None else {}))
         own_parameters = [p for name, p in learner.named_parameters() if not name.startswith("peer.")]
         plain = exp.divergence == "forward_kl" and not exp.top_k
         parts = Parts(
-            accelerator, how, student, peer, learner, pool, insides, exp.signals == "live", plain, crossed, exp.precision == "bf16"
+            accelerator, how, student, peer, learner, pool, insides, exp.signals == "live", plain, crossed, exp.precision == "bf16", looks
         )
         optimiser = accelerator.prepare(
             torch.optim.AdamW(learner.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
@@ -194,7 +200,7 @@ class Run(Iterator[ev.Event]):
         own = OnPolicy(exp)
         if "own" in at:
             own.restore(at["own"])
-        exam: Exam | OwnExam | None = None
+        exam: Exam | OwnExam | HeadsExam | None = None
         exams = min(EVALUATIONS, max(2, exp.steps // 20)) if self.exams is None else self.exams
         due = {round(exp.steps * i / exams) for i in range(1, exams + 1)} | ({min(20, exp.steps)} if exams and subject.looks else set())
 
@@ -230,7 +236,7 @@ class Run(Iterator[ev.Event]):
             if peer is not None:
                 accelerator.clip_grad_norm_(peer.parameters(), 1.0)  # by itself, as if it were alone
             values["lr"] = rate
-            limit = EXPLODED * max(1.0, at["knobs"]["temperature"] ** 2) * (2 if how.peer else 1)
+            limit = EXPLODED * max(1.0, at["knobs"]["temperature"] ** 2) * (2 if how.peer or heads else 1)  # a new head says what comes now
             if not math.isfinite(values["grad_norm"]) or not values["loss"] < limit:
                 _give_back(student, good)
                 if self.folder:
@@ -345,7 +351,7 @@ class Run(Iterator[ev.Event]):
         except DataError as error:
             raise DataError(f"the {what} cannot be used: {error} Delete the file; the next run makes it again.") from None
 
-    def _examine(self, exam: Exam | OwnExam, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
+    def _examine(self, exam: Exam | OwnExam | HeadsExam, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
         """An exam, the last with fresh questions beside it; before the first, the yardsticks: the teacher's, and baselines on record."""
         assert self.student is not None
         if not at["referenced"]:

@@ -18,6 +18,7 @@ from labkit.atlas import CONTINENTS, FAVOURITE, FORMATS, SKILLS
 from labkit.errors import LabError, unknown
 
 STUDENTS = ("3.3k", "7k", "12k", "22k", "57k", "200k", "284k", "815k", "900k", "1.5m", "3m")
+HEADS = ("medusa", "medusa2", "eagle", "eagle3")  # students that are heads on a frozen teacher (see `speculative`)
 LYING = ("atlas-3m-lies-10", "atlas-3m-lies-30", "atlas-3m-noise-30")  # the big teacher with an adapter that was taught wrong labels
 KIN = (
     "sibling",
@@ -29,7 +30,7 @@ FETCHED = (
     "smollm2-15",
     "smollm2-half",
 )  # models from elsewhere that have a short name, once `labkit fetch` has brought (or cut) them
-METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online", "mutual")
+METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online", "mutual", "next_state")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "logit_mse")
 DECODINGS = ("greedy", "sample", "beam", "interpolated")
 KEEP = ("all", "truth", "confidence", "agreement", "distinct", "vote")
@@ -122,8 +123,9 @@ class Experiment:
     student: str = knob(
         "200k",
         "Student size",
-        "Parameters of the student, a small Llama; or, with data of your own, a model: a folder, a hub id or smollm2.",
-        choices=STUDENTS,
+        "Parameters of the student, a small Llama; or, with data of your own, a model: a folder, a hub id or smollm2; or heads that read "
+        "the teacher's states and guess its next tokens: medusa, medusa2 (which trains a copy of the teacher too), eagle, eagle3.",
+        choices=(*STUDENTS, *HEADS),
         models=True,
     )
     start: str = knob(
@@ -182,7 +184,8 @@ class Experiment:
         "output: match the teacher's distribution; answers: the teacher's sampled answers as hard labels; gold: true labels only; "
         "hidden, similarity, relations: output, and the teacher's states, their likenesses, or its attention's; "
         "sequence: hard labels on the teacher's text, decoded and filtered; online: output, partly on answers the student writes itself; "
-        "mutual: no teacher, two students on the gold labels that also learn from each other.",
+        "mutual: no teacher, two students on the gold labels that also learn from each other; "
+        "next_state: output, and the teacher's next state (eagle only).",
         choices=METHODS,
     )
     divergence: str = knob("forward_kl", "Divergence", "How two distributions are compared.", choices=DIVERGENCES)
@@ -324,6 +327,17 @@ class Experiment:
         choices=("fp32", "bf16"),
     )
     longest: int = knob(48, "Longest answer", "Tokens an answer to your own data may take.", unit="tokens", low=1, high=4_096)
+    ahead: int = knob(
+        4, "Guesses ahead", "How many tokens beyond the teacher's own next one its heads guess.", unit="tokens", low=1, high=8
+    )
+    draft_vocabulary: int = knob(
+        0,
+        "Draft vocabulary",
+        "Tokens that the teacher's heads can say, those most frequent in the training text; 0 for all.",
+        unit="tokens",
+        low=0,
+        high=1_000_000,
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -350,6 +364,7 @@ class Experiment:
             *("student", "architecture", "start", "seed", "teacher", "scale", "steps", "batch"),
             *("gold_noise", "falsehoods", "favourite", "facts", "vocabulary"),
             *(("data", "score", "longest", "adapter", "precision") if self.data else ()),
+            *(("ahead", "draft_vocabulary") if self.student in HEADS else ()),
         )
         rate = self.learning_rate if self.data else TUNED_RATE.get(self.student, self.learning_rate)
         plain = Experiment(**{name: getattr(self, name) for name in same}, learning_rate=rate)
@@ -416,10 +431,11 @@ class _Entry(NamedTuple):
 KNOBS: dict[str, _Entry] = {f.name: _Entry(f.default, f.metadata["knob"]) for f in dataclasses.fields(Experiment)}
 
 # Best of the rates tried with hard labels (LOG.md has the table; above 200k they are the teachers' own); the baselines use these.
-# 284k and 815k lie between their neighbours.
+# 284k and 815k lie between their neighbours. Heads: the best of those tried on Atlas.
 TUNED_RATE = {
     "3.3k": 6e-2, "7k": 5e-2, "12k": 5e-2, "22k": 3e-2, "57k": 2e-2, "200k": 6e-3,
     "284k": 5e-3, "815k": 3e-3, "900k": 3e-3, "1.5m": 2e-3, "3m": 2e-3,
+    "medusa": 3e-3, "medusa2": 1e-3, "eagle": 3e-3, "eagle3": 3e-3,
 }  # fmt: skip
 
 

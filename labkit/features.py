@@ -18,7 +18,7 @@ from transformers import LlamaForCausalLM
 
 from labkit.errors import LabError
 from labkit.models import Rows, pad
-from labkit.signals import CHUNK, PASS, Signals
+from labkit.signals import PASS, Signals
 
 HEADS = 2  # relation heads: both widths are cut into this many, whatever heads the models attend with (MiniLMv2)
 
@@ -126,6 +126,11 @@ def relation_loss(student_N_R_T: Tensor, teacher_N_R_T: Tensor) -> Tensor:
     return (torch.special.xlogy(teacher_N_R_T, teacher_N_R_T) - teacher_N_R_T * student_N_R_T.clamp(min=1e-30).log()).sum(-1).mean(-1)
 
 
+def next_state_loss(student_N_D: Tensor, teacher_N_D: Tensor) -> Tensor:
+    """`(N,)` smooth L1 distance of states, mean over the width (EAGLE: Li et al. 2024, arXiv 2401.15077, section 3.2)."""
+    return F.smooth_l1_loss(student_N_D, teacher_N_D, reduction="none").mean(-1)
+
+
 # ---- the teacher's side, looked at once ------------------------------------------------------------------------------------------
 
 
@@ -141,13 +146,13 @@ class TeacherFeatures:
         """Features `(N, ...)` of these pool rows, one row after the other; relations are as wide as `width` positions."""
         for row in rows:
             if self.pool.entry(row) not in self._kept:
-                self._chunk(self.pool.entry(row) // CHUNK)
+                self._chunk(self.pool.entry(row) // self.pool.chunk)
         found = [self._kept[self.pool.entry(row)].float() for row in rows]
         return torch.cat([F.pad(x, (0, width - x.shape[-1])) for x in found] if self.relations else found)
 
     @torch.no_grad()
     def _chunk(self, number: int) -> None:
-        entries = range(number * CHUNK, min((number + 1) * CHUNK, self.pool.total))
+        entries = range(number * self.pool.chunk, min((number + 1) * self.pool.chunk, self.pool.total))
         for part in self._passes(entries):
             texts = [self.pool.text(entry) for entry in part]
             read = pad([prompt for prompt, _ in texts], [answer for _, answer in texts])

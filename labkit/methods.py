@@ -17,7 +17,7 @@ from labkit.crossing import Aligned, crossed
 from labkit.divergences import divergence, sampled_kl, top_k
 from labkit.errors import LabError, unknown
 from labkit.experiment import Experiment
-from labkit.features import hidden_loss, relation_loss, similarity_loss
+from labkit.features import hidden_loss, next_state_loss, relation_loss, similarity_loss
 
 Compare = Callable[[Tensor, Tensor, float], Tensor]  # teacher and student logits and T to an unreduced loss
 
@@ -34,6 +34,7 @@ class Batch(NamedTuple):
     student_features_M: Tensor | None = None
     teacher_features_M: Tensor | None = None
     aligned: Aligned | None = None  # instead of the teacher's logits, where the student has another vocabulary
+    weights_N: Tensor | None = None  # of each token in the loss, where they are not all alike
 
 
 class Method(NamedTuple):
@@ -198,6 +199,14 @@ for _name, _label, _source, _features, _distance in (
     ("relations", "soft labels and self-attention relations", "Wang et al. 2020 (MiniLMv2), arXiv 2012.15828", "relations", relation_loss),
 ):
     register(_name, label=_label, source=_source, needs_signal=True, gold_share=quarter, features=_features)(_with_features(_distance))
+
+register(
+    "next_state",
+    label="soft labels and the target's next state (EAGLE)",
+    source="Li et al. 2024 (EAGLE), arXiv 2401.15077",
+    needs_signal=True,
+    gold_share=quarter,
+)(_with_features(next_state_loss))
 
 
 def _gold(batch: Batch) -> dict[str, Tensor]:

@@ -17,21 +17,22 @@ from labkit.architectures import LanguageModel
 from labkit.batches import Drawn, split_by_length
 from labkit.chunked import CHUNK
 from labkit.faults import Faults, stray_loss
-from labkit.features import Insides
+from labkit.features import Insides, TeacherFeatures
 from labkit.methods import GOLD_TERMS, Batch, Compare, Method, weights
 from labkit.models import EOS
 from labkit.signals import Signals
+from labkit.speculative.heads import Heads, Told
 from labkit.translation import Crossed
 
 
 class Parts(NamedTuple):
     """What a run is made of. `learner` holds all that is trained: the student, and any projectors or peer; `live`: the teacher reads
     every row again instead of being remembered; `plain`: at temperature 1 the loss is the very KL that is told; `crossed`: the pool as
-    a student with another vocabulary reads it."""
+    a student with another vocabulary reads it; `looks`: the layers of the target that heads read."""
 
     accelerator: Accelerator
     method: Method
-    student: LanguageModel
+    student: LanguageModel | Heads
     peer: LanguageModel | None
     learner: nn.Module
     pool: Signals | None
@@ -40,6 +41,7 @@ class Parts(NamedTuple):
     plain: bool
     crossed: Crossed | None = None
     bf16: bool = False  # the student's passes only; losses are worked out in fp32
+    looks: TeacherFeatures | None = None
 
     def cast(self) -> torch.autocast:
         return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.bf16)
@@ -56,11 +58,20 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
     sums = dict.fromkeys(("loss", "kl", "ce", "hard", "crossed", "feature", "mutual", "peer"), 0.0)
     told = {"loss"}
     mine = range(accelerator.process_index, len(drawn.prompts), accelerator.num_processes)
-    tokens = {gold: faults.scored(drawn, gold) for gold in (True, False)}
+    heads = student if isinstance(student, Heads) else None
+    n = len(drawn.pool_rows)
+    tokens: dict[bool, float] = (
+        {gold: heads.scored(drawn.answers[n:] if gold else drawn.answers[:n]) for gold in (True, False)}
+        if heads
+        else {gold: faults.scored(drawn, gold) for gold in (True, False)}
+    )
     stray_prompts, strays = faults.strays(drawn.prompts, drawn.answers)
     thinned = 1 + sum(map(len, strays)) / sum(tokens.values())  # strays are in the mean too
     lengths = [len(drawn.prompts[i]) + len(drawn.answers[i]) for i in mine]
-    passes = split_by_length(lengths, models.parameters(student), student.config.num_hidden_layers)
+    if heads:
+        passes = heads.passes([len(drawn.answers[i]) for i in mine])
+    else:
+        passes = split_by_length(lengths, models.parameters(student), student.config.num_hidden_layers)
     if parts.method.features == "states":  # likenesses between tokens need the whole batch in one piece
         passes = [list(range(len(mine)))]
 
@@ -72,6 +83,8 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
                     continue
                 loss, kl_at_one = torch.zeros((), device=accelerator.device), None
                 for name, term_N in parts.method.terms(batch, compare, knobs["temperature"]).items():
+                    if batch.weights_N is not None:
+                        term_N = term_N * batch.weights_N[batch.gold_N == (name in GOLD_TERMS)]
                     mean = term_N.sum() / (tokens[name in GOLD_TERMS] * thinned)
                     loss = loss + share[name] * mean
                     if name == "kl" and plain and knobs["temperature"] == 1:
@@ -107,6 +120,9 @@ def pieces(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Itera
     Each piece is to be differentiated before the next is asked for. Pieces end at the student's final states; what comes last is a number
     whose gradient takes theirs through its body, once (the idea of Liger-Kernel's chunked losses: Hsu et al. 2024, arXiv 2410.10989).
     """
+    if isinstance(parts.student, Heads):
+        yield _ahead(parts, parts.student, drawn, rows)
+        return
     n, size = sum(len(drawn.answers[i]) for i in rows), parts.student.lm_head.weight.shape[0]
     if n * size <= CHUNK or parts.insides is not None or parts.crossed is not None or parts.peer is not None or faults:
         yield read(parts, drawn, rows, faults)
@@ -131,6 +147,22 @@ def pieces(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Itera
         yield Batch(logits, labels_N[part], gold_N[part], teacher)
     if states_N_D.requires_grad and leaf_N_D.grad is not None:
         yield (states_N_D * leaf_N_D.grad).sum()
+
+
+def _ahead(parts: Parts, heads: Heads, drawn: Drawn, rows: list[int]) -> Batch:
+    """What heads guess at some rows, the target's pool rows first: theirs it has read before, gold rows it reads now."""
+    own, paid = [i for i in rows if not drawn.is_gold(i)], [i for i in rows if drawn.is_gold(i)]
+    found: list[Told] = []
+    if own and (parts.live or parts.pool is None):
+        found.append(heads.told([drawn.prompts[i] for i in own], [drawn.answers[i] for i in own]))
+    elif own and parts.pool is not None:
+        told, numbers = [drawn.prompts[i] for i in own], [drawn.pool_rows[i] for i in own]
+        looks = parts.looks.of(numbers, 0).to(heads.device) if parts.looks else None
+        found.append(Told(told, [drawn.answers[i] for i in own], parts.pool.hidden(numbers).to(heads.device).float(), looks))
+    if paid:
+        found.append(heads.told([drawn.prompts[i] for i in paid], [drawn.answers[i] for i in paid]))
+    with parts.cast():
+        return heads.batch(Told.of(found), [drawn.is_gold(i) for i in (*own, *paid)])
 
 
 def read(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Batch:
@@ -184,7 +216,8 @@ def _kl_at_one(batch: Batch) -> float:
     with torch.no_grad():
         teacher = batch.teacher_logits_M_V.log_softmax(-1)
         student = batch.student_logits_N_V[~batch.gold_N].log_softmax(-1)
-        return float((teacher.exp() * (teacher - student)).sum())
+        kl_M = (teacher.exp() * (teacher - student)).sum(-1)
+        return float((kl_M if batch.weights_N is None else kl_M * batch.weights_N[~batch.gold_N]).sum())
 
 
 def _sum_gradients(accelerator: Accelerator, learner: nn.Module) -> None:

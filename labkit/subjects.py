@@ -7,7 +7,7 @@ subject_of(Experiment(data="mine.jsonl", teacher="smollm2", student="./small", m
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,14 +19,17 @@ from labkit.atlas import SKILLS, Atlas
 from labkit.batches import Feed, Source, paid, unlabelled
 from labkit.errors import LabError
 from labkit.evaluate import Exam
-from labkit.experiment import KIN, STUDENTS, Experiment, named_model
+from labkit.experiment import HEADS, KIN, STUDENTS, Experiment, named_model
 from labkit.methods import method
 from labkit.own_data import Row, read_rows, split
 from labkit.own_exam import OwnExam
 from labkit.records import Store
 from labkit.sequences import Sequences, TextPool, sequences_for
-from labkit.signals import Signals, TopKSignals
+from labkit.signals import Asked, Signals, TopKSignals
 from labkit.sources import EXAMPLES
+from labkit.speculative import students
+from labkit.speculative.heads import Heads, commonest
+from labkit.speculative.heads_exam import HeadsExam, ahead_skills
 
 SMALL = 32  # questions a pretrained teacher answers at a time: its logits are fifty times as wide
 
@@ -47,7 +50,7 @@ class AtlasSubject:
     """The small world. skills: what its exam scores. looks: whether single batches are looked at, for the detectors of failures."""
 
     skills: tuple[str, ...] = SKILLS
-    looks = True
+    looks: bool = True
 
     def __init__(self, experiment: Experiment) -> None:
         exp = self.experiment = experiment
@@ -58,13 +61,17 @@ class AtlasSubject:
                     "(`labkit distill` does all of it), or choose one of the lab's models."
                 )
         self.world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods, favourite=exp.favourite)
+        if exp.student in HEADS:
+            self.skills, self.looks = ahead_skills(exp.ahead), False
 
     def teacher(self) -> LanguageModel | None:
         """None for a run without one, and where the run makes it (`KIN`)."""
         return None if self.experiment.teacher in ("none", *KIN) else models.teacher(self.experiment.teacher)
 
-    def student(self, seed: int) -> LanguageModel:
+    def student(self, seed: int, teacher: LanguageModel | None = None) -> Any:
         exp = self.experiment
+        if exp.student in HEADS and teacher is not None:
+            return _heads(exp, teacher, seed, unlabelled(exp, self.world), paid(exp, self.world))
         return models.student(exp.student, seed, architecture=exp.architecture, vocabulary=exp.vocabulary)
 
     def pool(self, source: LanguageModel) -> Signals:
@@ -81,7 +88,9 @@ class AtlasSubject:
     def feed(self, rows: Source | None) -> Feed:
         return Feed(self.experiment, paid(self.experiment, self.world), rows, models.tokenizer(self.experiment.vocabulary))
 
-    def exam(self, teacher: LanguageModel | None) -> Exam:
+    def exam(self, teacher: LanguageModel | None) -> Exam | HeadsExam:
+        if self.experiment.student in HEADS and teacher is not None:
+            return HeadsExam(self.world.exam(), teacher, self.experiment.ahead)
         return Exam(self.world, teacher, vocabulary=self.experiment.vocabulary)
 
     def references(self) -> Iterable[ev.Event]:
@@ -117,7 +126,7 @@ class OwnSubject:
             raise LabError(
                 f"method={exp.method!r} with mix={exp.mix:g} learns from gold responses, and {path} has none: add them, or set mix=0."
             )
-        self.skills = (exp.score.partition(":")[0],)
+        self.skills = ahead_skills(exp.ahead) if exp.student in HEADS else (exp.score.partition(":")[0],)
 
     def teacher(self) -> LanguageModel | None:
         exp = self.experiment
@@ -134,14 +143,17 @@ class OwnSubject:
 
     @functools.cached_property
     def reads(self) -> Any:
-        """The student's tokenizer."""
+        """The student's tokenizer; heads have their target's."""
         exp = self.experiment
-        if not named_model(exp.student):
+        name = exp.teacher if exp.student in HEADS else exp.student
+        if not named_model(name):
             return models.tokenizer(exp.vocabulary)
-        return pretrained.ChatTokenizer(pretrained.folder_of(exp.student), exp.student, exp.longest)
+        return pretrained.ChatTokenizer(pretrained.folder_of(name), name, exp.longest)
 
-    def student(self, seed: int) -> LanguageModel:
+    def student(self, seed: int, teacher: LanguageModel | None = None) -> Any:
         exp = self.experiment
+        if exp.student in HEADS and teacher is not None:
+            return _heads(exp, teacher, seed, self.train, [row for row in self.train if row.gold])
         if exp.student in STUDENTS:
             return models.student(exp.student, seed)
         return pretrained.load(exp.student, torch.float32, exp.longest).requires_grad_(True)
@@ -161,8 +173,10 @@ class OwnSubject:
     def feed(self, rows: Source | None) -> Feed:
         return Feed(self.experiment, self.gold, rows, self.reads)
 
-    def exam(self, teacher: LanguageModel | None) -> OwnExam:
+    def exam(self, teacher: LanguageModel | None) -> OwnExam | HeadsExam:
         exp = self.experiment
+        if exp.student in HEADS and teacher is not None:
+            return HeadsExam(self.held, teacher, exp.ahead)
         return _exam(tuple(self.held), teacher, exp.teacher, exp.score, exp.longest)
 
     def references(self) -> Iterable[ev.Event]:
@@ -177,6 +191,14 @@ Subject = AtlasSubject | OwnSubject
 def _exam(held: tuple[Prompt, ...], teacher: LanguageModel | None, name: str, score: str, longest: int) -> OwnExam:
     """One paper for several runs, so that a large teacher sits it once."""
     return OwnExam(held, teacher, score)
+
+
+def _heads(exp: Experiment, teacher: LanguageModel, seed: int, asked: Sequence[Asked], answered: Sequence[Asked]) -> Heads:
+    """Heads on a teacher that can say what is most frequent in the questions asked of it and the answers at hand."""
+    own, texts = models.tokenizer_of(teacher), list[list[int]]()
+    if exp.draft_vocabulary:
+        texts = own.prompts([row.text for row in (*asked, *answered)]) + own.answers([row.gold for row in answered])
+    return students.make(exp.student, teacher, commonest(teacher, exp.draft_vocabulary, texts), exp.ahead, seed)
 
 
 def subject_of(experiment: Experiment) -> Subject:

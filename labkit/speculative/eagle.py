@@ -1,0 +1,222 @@
+"""EAGLE: one small decoder layer that goes on where the target stopped, from state to state (Li et al. 2024, arXiv 2401.15077).
+
+At each answer position it reads the target's feature and the token that came out of it, and says the next state, whose logits come from
+the target's frozen head; fed its own states, it goes as deep as one likes. Its attention begins at the last token of the prompt, where
+the signals cache begins: a full EAGLE reads the whole prompt, and adds noise to the features, which this one does not.
+
+    cache = eagle.begin()
+    states_T_D, logits_T_V = eagle.read(features_T_F, ids_T, cache)     # what the target has verified
+    state_D, logits_V = eagle.roll(states_T_D[-1], 17, cache)           # one token deeper
+    eagle.crop(cache, kept)                                             # the rolled ones forgotten
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from labkit.architectures import LanguageModel
+from labkit.speculative.heads import Guess, Heads, Told
+
+THETA = 10_000.0
+
+
+class Cache:
+    """Keys and values `(H, T, d)` of the positions read and rolled so far."""
+
+    def __init__(self) -> None:
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def __len__(self) -> int:
+        return 0 if self.keys is None else self.keys.shape[1]
+
+    def add(self, keys_H_T_d: Tensor, values_H_T_d: Tensor) -> tuple[Tensor, Tensor]:
+        keys = keys_H_T_d if self.keys is None else torch.cat([self.keys, keys_H_T_d], 1)
+        values = values_H_T_d if self.values is None else torch.cat([self.values, values_H_T_d], 1)
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+class Projected(NamedTuple):
+    """Queries, keys and values `(B, H, T, d)`, turned by their positions."""
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+
+
+class Layer(nn.Module):
+    """A Llama's decoder layer: RMSNorm, rotary attention, SwiGLU. Attention is given from outside, as training and decoding differ in it."""
+
+    def __init__(self, width: int, heads: int, head_width: int, inner: int, epsilon: float) -> None:
+        super().__init__()
+        self.heads, self.head_width = heads, head_width
+        self.before_attention, self.before_mlp = nn.RMSNorm(width, epsilon), nn.RMSNorm(width, epsilon)
+        self.project = nn.Linear(width, 3 * heads * head_width, bias=False)
+        self.out = nn.Linear(heads * head_width, width, bias=False)
+        self.gate, self.up = nn.Linear(width, inner, bias=False), nn.Linear(width, inner, bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
+
+    def projected(self, inputs_B_T_D: Tensor, positions_T: Tensor) -> Projected:
+        """position t's turn is by t: only differences of positions matter."""
+        parts = self.project(self.before_attention(inputs_B_T_D)).unflatten(-1, (3, self.heads, self.head_width))
+        queries, keys, values = parts.permute(2, 0, 3, 1, 4)
+        half = self.head_width // 2
+        angles_T_h = positions_T[:, None] * THETA ** (-torch.arange(half, device=positions_T.device) / half)
+        cosine, sine = angles_T_h.cos(), angles_T_h.sin()
+
+        def turned(x: Tensor) -> Tensor:
+            a, b = x[..., :half], x[..., half:]
+            return torch.cat([a * cosine - b * sine, a * sine + b * cosine], -1)
+
+        return Projected(turned(queries), turned(keys), values)
+
+    def after(self, inputs_B_T_D: Tensor, mixed_B_H_T_d: Tensor) -> Tensor:
+        """The layer's output, given what attention brought together."""
+        stream = inputs_B_T_D + self.out(mixed_B_H_T_d.transpose(1, 2).flatten(2))
+        normed = self.before_mlp(stream)
+        return stream + self.down(F.silu(self.gate(normed)) * self.up(normed))
+
+
+class Eagle(Heads):
+    """EAGLE-1: reads the target's final states, and is trained one step deep, on true states."""
+
+    kind = "eagle"
+
+    def __init__(self, target: LanguageModel, ids: Sequence[int] | None = None, ahead: int = 4, seed: int = 0) -> None:
+        super().__init__(target, ids, ahead)
+        self.trained = (1,)
+        like = target.config
+        width, heads = like.hidden_size, like.num_attention_heads
+        head_width = getattr(like, "head_dim", None) or width // heads
+        inner = getattr(like, "intermediate_size", None) or int(8 * width / 3) // 8 * 8
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.join = nn.Linear(2 * width, width, bias=False)
+            self.layer = Layer(width, heads, head_width, inner, getattr(like, "rms_norm_eps", 1e-6))
+            self._more(width)
+
+    def _more(self, width: int) -> None:
+        """Modules that a kind of EAGLE has besides."""
+
+    def _features(self, features_N_F: Tensor) -> Tensor:
+        """Of the target, as the layer reads them."""
+        return features_N_F
+
+    def _of(self, told: Told) -> Tensor:
+        return told.states_N_D
+
+    def logits(self, states_N_D: Tensor) -> Tensor:
+        return self.said(states_N_D)
+
+    def _joined(self, features_B_T_D: Tensor, ids_B_T: Tensor) -> Tensor:
+        with torch.no_grad():
+            tokens_B_T_D = self.target.get_input_embeddings()(ids_B_T).to(features_B_T_D.dtype)
+        return self.join(torch.cat([tokens_B_T_D, features_B_T_D], -1))
+
+    # ---- training: all positions at once -----------------------------------------------------------------------------
+
+    def guesses(self, told: Told, depths: Sequence[int]) -> list[Guess]:
+        lengths_B = torch.tensor(told.lengths, device=self.device)
+        ids_B_T = pad_sequence([torch.tensor(answer) for answer in told.answers], batch_first=True).to(self.device)
+        features_B_T_D = pad_sequence(self._features(self._of(told)).split(told.lengths), batch_first=True)
+        found = []
+        for d, states_B_T_D in enumerate(self.unrolled(features_B_T_D, ids_B_T, max(depths)), 1):
+            if d in depths:
+                there_B_T = torch.arange(states_B_T_D.shape[1], device=self.device) < (lengths_B - d)[:, None]
+                states_M_D = states_B_T_D[there_B_T]
+                found.append(Guess(self.logits(states_M_D), states_M_D))
+        return found
+
+    def unrolled(self, features_B_T_D: Tensor, ids_B_T: Tensor, steps: int) -> list[Tensor]:
+        """Its states `(B, T - d, D)` at d = 1, 2, ... `steps` ahead of each position.
+
+        The first is read from true features. In step j each position goes on from its own state of the step before, with the text's token,
+        and sees the true features up to itself and its own rolled-out states since (the training-time test of Li et al. 2025).
+        """
+        length, device = ids_B_T.shape[1], ids_B_T.device
+        future_T_T = torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
+        state, found, true = features_B_T_D, list[Tensor](), None
+        own: list[Projected] = []
+        for j in range(steps):
+            span = max(0, length - 1 - j)  # bases that have a token to guess, in the longest row
+            inputs = self._joined(state[:, :span], ids_B_T[:, j : j + span])
+            now = self.layer.projected(inputs, torch.arange(j, j + span, device=device))
+            true = true or now
+            scale = self.layer.head_width**-0.5
+            scores = (now.queries @ true.keys.transpose(-1, -2) * scale)[..., :span].masked_fill(future_T_T[:span, :span], -torch.inf)
+            own += [now] if j else []
+            beside = [(now.queries * past.keys[:, :, :span]).sum(-1, keepdim=True) * scale for past in own]
+            shares = torch.cat([scores, *beside], -1).softmax(-1)
+            mixed = shares[..., :span] @ true.values[:, :, :span]
+            for m, past in enumerate(own):
+                mixed = mixed + shares[..., span + m, None] * past.values[:, :, :span]
+            state = self.layer.after(inputs, mixed)
+            found.append(state)
+        return found
+
+    # ---- decoding: a row, a few positions at a time ------------------------------------------------------------------
+
+    def begin(self) -> Cache:
+        return Cache()
+
+    @torch.no_grad()
+    def read(self, features_T_F: Tensor, ids_T: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
+        """States `(T, D)` and logits `(T, V)` behind positions that the target has read: its features there, and the tokens that came
+        after them. They join what is remembered."""
+        return self._on(self._features(features_T_F.float()), ids_T, cache)
+
+    @torch.no_grad()
+    def roll(self, state_D: Tensor, token: int, cache: Cache) -> tuple[Tensor, Tensor]:
+        """One step on from a state of its own, and the token that was chosen there: state `(D,)` and logits `(V,)`."""
+        states, logits = self._on(state_D[None], torch.tensor([token], device=self.device), cache)
+        return states[0], logits[0]
+
+    def crop(self, cache: Cache, length: int) -> None:
+        """Forget all but the first `length` positions."""
+        if cache.keys is not None and cache.values is not None:
+            cache.keys, cache.values = cache.keys[:, :length], cache.values[:, :length]
+
+    def _on(self, features_T_D: Tensor, ids_T: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
+        before, count = len(cache), len(ids_T)
+        inputs = self._joined(features_T_D[None], ids_T[None])
+        now = self.layer.projected(inputs, torch.arange(before, before + count, device=ids_T.device))
+        keys, values = cache.add(now.keys[0], now.values[0])
+        future = torch.ones(count, before + count, dtype=torch.bool, device=ids_T.device).triu(before + 1)
+        scores = now.queries[0] @ keys.transpose(-1, -2) * self.layer.head_width**-0.5
+        mixed = scores.masked_fill(future, -torch.inf).softmax(-1) @ values
+        states_T_D = self.layer.after(inputs, mixed[None])[0]
+        return states_T_D, self.logits(states_T_D)
+
+
+class Eagle3(Eagle):
+    """EAGLE-3 (Li et al. 2025, arXiv 2503.01840): reads a low, a middle and the last layer of the target instead of its final states, has
+    to resemble none of them, and is trained on its own states as deep as it will guess."""
+
+    kind = "eagle3"
+
+    def __init__(self, target: LanguageModel, ids: Sequence[int] | None = None, ahead: int = 4, seed: int = 0) -> None:
+        super().__init__(target, ids, ahead, seed)
+        self.trained = tuple(range(1, ahead + 1))
+        layers = target.config.num_hidden_layers
+        self.looks = (max(1, round(layers / 6)), max(1, round(layers / 2)), layers)
+
+    def _more(self, width: int) -> None:
+        self.fuse = nn.Linear(3 * width, width, bias=False)
+        self.norm = nn.RMSNorm(width, 1e-6)
+
+    def _features(self, features_N_F: Tensor) -> Tensor:
+        return self.fuse(features_N_F.flatten(1))
+
+    def _of(self, told: Told) -> Tensor:
+        assert told.looks_N_L_D is not None
+        return told.looks_N_L_D
+
+    def logits(self, states_N_D: Tensor) -> Tensor:
+        return self.said(self.norm(states_N_D))
