@@ -106,8 +106,8 @@ def speculate(
     likeliest others beside the chain (not for exact sampling). rule="typical" takes likely tokens, which is NOT exact. limit: the most
     tokens to write.
 
-    Raises `LabError` for different tokenizers, heads of another model, gamma below 1 or beyond the context, an empty prompt, or an unknown rule; warns of a draft
-    that is larger than its target.
+    Raises `LabError` for different tokenizers, heads of another model, gamma below 1 or beyond the context, an empty prompt, or an unknown
+    rule; warns of a draft that is larger than its target.
     """
     if rule not in RULES:
         raise unknown("rule", rule, RULES)
