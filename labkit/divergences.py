@@ -177,6 +177,18 @@ def total_variation(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) 
 
 
 @register(
+    "acceptance",
+    label="acceptance",
+    formula="-log alpha, alpha = sum min(p, q): the chance that a token drawn from the student is accepted in speculative decoding",
+    source="Samarin et al. 2026 (LK losses), arXiv 2602.23881; alpha: Leviathan et al. 2022, arXiv 2211.17192",
+    temperature_power=1,
+)
+def acceptance(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Tensor:
+    # In logs throughout: the gradient is that of total variation over alpha, and alpha itself would round to 0 before the two part.
+    return -teacher_logprobs_N_V.minimum(student_logprobs_N_V).logsumexp(-1)
+
+
+@register(
     "logit_mse",
     label="logit matching",
     formula="1/2 Var over the vocabulary of (log p - log q) = lim T^2 KL, T -> infinity",

@@ -37,9 +37,10 @@ class Grades(NamedTuple):
     """skills: score in [0, 1] a skill (share of right greedy answers; for open questions the probability mass on valid
     answers). fidelity: bits_per_byte, what the teacher's answers cost the student to spell (their end counts as one byte), and
     truth_bits_per_byte, what the gold labels do, both comparable across vocabularies; with the teacher's own also kl (nats per answer
-    token, teacher to student, on the teacher's answers) and agreement (share of equal top-1 tokens). open: validity (mass on valid
-    answers) and coverage (share of valid answers given at least half of an even share). truth: shares of right, inherited and wrong
-    answers. ece: expected calibration error of whole answers, 10 bins.
+    token, teacher to student, on the teacher's answers), agreement (share of equal top-1 tokens) and acceptance (sum of min(p, q): the
+    chance that the teacher accepts a token the student draws at temperature 1). open: validity (mass on valid answers) and coverage
+    (share of valid answers given at least half of an even share). truth: shares of right, inherited and wrong answers. ece: expected
+    calibration error of whole answers, 10 bins.
     fidelity has the mean entropies too, in nats a token, of the student and of the teacher. habits: unended (share of answers that found no
     end) and confidence (mean probability of its own answers)."""
 
@@ -240,6 +241,7 @@ class Exam:
             for name, logp in (("entropy", logprobs), ("teacher_entropy", teacher)):
                 found[name] = float(-(logp.exp() * logp).sum(-1).mean())
             found["agreement"] = float((teacher.argmax(-1) == logprobs.argmax(-1)).float().mean())
+            found["acceptance"] = float(teacher.minimum(logprobs).exp().sum(-1).mean())
         return found
 
     def _truth_bits(self, model: LlamaForCausalLM, answers: Sequence[Sequence[int]], bits: Sequence[float]) -> float:

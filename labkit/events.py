@@ -102,7 +102,8 @@ class Probe(Event):
 @dataclasses.dataclass(frozen=True, slots=True)
 class Evaluated(Event):
     """Scores on the exam: `skills` in [0, 1]; `fidelity` (bits_per_byte, truth_bits_per_byte; with the teacher's vocabulary also kl in nats
-    per answer token, agreement of top-1 tokens, and both entropies); `open` (validity, coverage); `ece` (expected calibration error of
+    per answer token, agreement of top-1 tokens, acceptance by speculative decoding at temperature 1 (records made before it was taken lack
+    it), and both entropies); `open` (validity, coverage); `ece` (expected calibration error of
     whole answers); `habits` (unended: share of answers that found no end; confidence: mean probability of its own answers; of the last
     exam also asked: mean of its held-out skills, and fresh: the same on as many questions that no exam had asked before). `final` marks the
     last one of a run."""

@@ -31,7 +31,7 @@ FETCHED = (
     "smollm2-half",
 )  # models from elsewhere that have a short name, once `labkit fetch` has brought (or cut) them
 METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online", "mutual", "next_state")
-DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "logit_mse")
+DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "acceptance", "logit_mse")
 DECODINGS = ("greedy", "sample", "beam", "interpolated")
 KEEP = ("all", "truth", "confidence", "agreement", "distinct", "vote")
 TAILS = ("bucket", "teacher_renormalised", "both_renormalised", "raw", "clamped", "sampled")

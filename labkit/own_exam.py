@@ -128,7 +128,7 @@ class OwnExam:
         """On the teacher's own answers, in nats a token; nothing where the tokens differ."""
         if self._teacher is None or not self._alike(model):
             return {}
-        totals, tokens = torch.zeros(4, dtype=torch.float64), 0
+        totals, tokens = torch.zeros(5, dtype=torch.float64), 0
         for own, theirs in zip(self._states(model), self._teacher_states, strict=True):
             student = model.lm_head(own).float().log_softmax(-1)
             teacher = self._teacher.lm_head(theirs).float().log_softmax(-1)
@@ -136,12 +136,13 @@ class OwnExam:
                 [
                     (teacher.exp() * (teacher - student)).sum(),
                     (teacher.argmax(-1) == student.argmax(-1)).sum(),
+                    teacher.minimum(student).exp().sum(),
                     -(student.exp() * student).sum(),
                     -(teacher.exp() * teacher).sum(),
                 ]
             ).double()
             tokens += len(teacher)
-        return dict(zip(("kl", "agreement", "entropy", "teacher_entropy"), (totals / tokens).tolist(), strict=True))
+        return dict(zip(("kl", "agreement", "acceptance", "entropy", "teacher_entropy"), (totals / tokens).tolist(), strict=True))
 
     @torch.no_grad()
     def _states(self, model: LanguageModel) -> Iterator[Tensor]:

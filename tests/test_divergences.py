@@ -49,6 +49,7 @@ ORACLES = {
     "skew_forward_kl": lambda p, q: kl(p, 0.1 * p + 0.9 * q),
     "skew_reverse_kl": lambda p, q: kl(q, 0.9 * p + 0.1 * q),
     "total_variation": lambda p, q: 1 - np.minimum(p, q).sum(-1),
+    "acceptance": lambda p, q: -np.log(np.minimum(p, q).sum(-1)),
     "logit_mse": half_variance,
 }
 
