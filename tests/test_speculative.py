@@ -13,9 +13,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import labkit
 from labkit import models
 from labkit.errors import LabError
-from labkit.speculative import theory, verifying
+from labkit.speculative import students, theory, verifying
 from labkit.speculative.decoding import plain, speculate
-from labkit.speculative.drafting import Proposal
+from labkit.speculative.drafting import Proposal, likeliest
+from labkit.speculative.exactness import parting
 from labkit.speculative.reading import Reader
 
 QUESTIONS = ("What is the capital of Chad?", "Name a city in Kenya.", "What is 23 + 48 + 7?", "What is the symbol of the element gold?")
@@ -45,6 +46,15 @@ def tiny(seed: int, words: int = 3) -> LlamaForCausalLM:
         name="tiny", fingerprint="tiny", end=-1, longest=3, token=str, text=lambda ids: " ".join(map(str, ids)), prompts=lambda t: [[0, 1]]
     )
     return model
+
+
+def medusa(target):
+    """Medusa's heads as they would be after some training: each says something of its own."""
+    heads = students.make("medusa", target)
+    torch.manual_seed(2)
+    for head in heads.heads:
+        torch.nn.init.normal_(head.block.weight, std=0.3)
+    return heads
 
 
 class Guesses:
@@ -87,15 +97,14 @@ def test_drafts_made_otherwise(teacher, architecture):
 
 def test_samples_have_the_targets_distribution():
     """Every text of three tokens: its probability under the target, worked out one by one, against how often it was written."""
-    target, other = tiny(0), tiny(1)
-    chances = {}
+    target, chances = tiny(0), {}
     for text in product(range(3), repeat=3):
         with torch.no_grad():
             logp = target(torch.tensor([[0, 1, *text]])).logits[0, 1:-1].div(0.8).log_softmax(-1)
         chances[text] = float(logp[range(3), list(text)].sum().exp())
     assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
-    n = 1_200
-    for gamma in (2, "adaptive"):
+    n = 600
+    for other, gamma in ((tiny(1), 2), (tiny(1), "adaptive"), (medusa(target), 2), (students.make("eagle", target, [0, 2]), 2)):
         seen = Counter(tuple(speculate(target, other, "?", gamma, temperature=0.8, seed=seed).ids) for seed in range(n))
         cells = [(seen[text], n * chance) for text, chance in chances.items() if n * chance >= 5]
         rest = n - sum(found for found, _ in cells), n - sum(wanted for _, wanted in cells)
@@ -177,6 +186,36 @@ def test_an_end_inside_what_was_taken_ends_the_answer(teacher):
     assert done.ids == alone.ids and done.rounds[-1].token is None and done.text == alone.text
 
 
+@pytest.mark.parametrize("kind", ["medusa", "eagle", "eagle3"])
+@pytest.mark.parametrize("how", [{"gamma": 3}, {"gamma": "adaptive"}, {"gamma": 2, "candidates": 7}])
+def test_heads_only_make_it_faster(teacher, kind, how):
+    heads = medusa(teacher) if kind == "medusa" else students.make(kind, teacher, range(0, 1024, 2))
+    for question in QUESTIONS:
+        assert speculate(teacher, heads, question, **how).ids == plain(teacher, question).ids
+
+
+def test_a_tree_of_the_likeliest_combinations():
+    chances = [[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.9, 0.08, 0.02]]
+    ranks, parents = likeliest(chances, 9)
+    paths = []
+    for rank, parent in zip(ranks, parents, strict=True):
+        paths.append([*(paths[parent] if parent >= 0 else []), rank])
+
+    def chance(path):
+        return math.prod(chances[depth][rank] for depth, rank in enumerate(path))
+
+    every = [list(path) for depth in (1, 2, 3) for path in product(range(3), repeat=depth)]
+    assert sorted(map(chance, paths)) == pytest.approx(sorted(map(chance, sorted(every, key=chance)[-9:])))
+    assert len({tuple(path) for path in paths}) == 9 and all(parent < i for i, parent in enumerate(parents))
+
+
+def test_heads_of_another_model_are_refused(teacher, draft):
+    with pytest.raises(LabError, match="another model"):
+        speculate(teacher, students.make("eagle", draft), QUESTIONS[0])
+    with pytest.raises(LabError, match="one chain"):
+        speculate(teacher, draft, QUESTIONS[0], candidates=8, temperature=1.0)
+
+
 def test_a_limit_is_kept(teacher, draft):
     for limit in (1, 2, 3):
         assert speculate(teacher, draft, QUESTIONS[1], 4, limit=limit).ids == plain(teacher, QUESTIONS[1]).ids[:limit]
@@ -238,3 +277,23 @@ def test_the_page_escapes_what_a_model_wrote(teacher, draft):
     assert shown.count("<li>") == 1 + len(done.rounds)
     for kind in ("refused", "instead", "first"):
         assert f'class="{kind}"' in shown
+
+
+def test_transformers_assisted_generation_writes_the_same(teacher, draft):
+    for question in QUESTIONS:
+        ids = torch.tensor(models.tokenizer().prompts([question]))
+        theirs = teacher.generate(
+            ids, assistant_model=draft, do_sample=False, max_new_tokens=28, num_assistant_tokens=4, eos_token_id=0, pad_token_id=0,
+        )  # fmt: skip
+        assert theirs[0, ids.shape[1] :].tolist() == speculate(teacher, draft, question, 4).ids
+
+
+def test_where_two_texts_part(teacher):
+    prompt = models.tokenizer().prompts([QUESTIONS[1]])[0]
+    alone = plain(teacher, QUESTIONS[1]).ids
+    assert parting(teacher, prompt, alone, alone) is None
+    other = [*alone[:1], (alone[1] + 1) % 1024, *alone[2:]]
+    found = parting(teacher, prompt, alone, other)
+    assert found.position == 1 and found.rank > 1 and found.gap > 0 and not found.near_tie
+    assert not parting(teacher, prompt, alone, alone[:1]).near_tie
+    assert found._replace(rank=2, gap=found.step).near_tie
