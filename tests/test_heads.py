@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TEACHER
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from labkit import events as ev
 from labkit import models, records, signals, tensors
@@ -239,6 +241,38 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path):
     assert rest == whole[3:]
 
 
+# ---- data of one's own -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own_target(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama as it comes from elsewhere, in bf16, with fewer keys than queries."""
+    folder = tmp_path_factory.mktemp("model") / "target"
+    shape = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32}
+    torch.manual_seed(1)
+    made = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=models.tokenizer().size, eos_token_id=0, bos_token_id=0))
+    made.save_pretrained(folder)
+    models.tokenizer().for_transformers().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "how"), [("medusa", "gold"), ("eagle", "next_state"), ("eagle3", "answers")])
+def test_heads_learn_from_data_of_ones_own(own_target: Path, tmp_path: Path, kind: str, how: str):
+    data = tmp_path / "mine.jsonl"
+    data.write_text("".join(json.dumps({"prompt": f"Say {n}.", "response": f"it is {n}"}) + "\n" for n in range(100, 160)), "utf-8")
+    exp = Experiment(
+        student=kind, teacher=str(own_target), data=str(data), method=how, longest=6, steps=3, batch=8, mix=0.2 * (how == "answers"),
+        draft_vocabulary=300, ahead=3,
+    )  # fmt: skip
+    run, record = finished(exp)
+    assert record.complete
+    assert tuple(record.skills) == record.started.skills == ("1 ahead", "2 ahead", "3 ahead")
+    assert set(record.evaluations[-1].fidelity) == {"kl", "agreement", "acceptance", "tokens_per_round"}
+    said = models.tokenizer_of(run.student).answers([f"it is {n}" for n in range(100, 160)])
+    assert {token for answer in said for token in answer} <= set(run.student.ids_V.tolist())
+    assert len(run.student.ids_V) == 300
+
+
 # ---- the exam --------------------------------------------------------------------------------------------------------------------
 
 
@@ -288,7 +322,7 @@ def test_acceptance_and_kl_are_those_of_the_distributions(tiny_teacher):
     for prompt, answer in zip(exam._prompts, exam._answers, strict=True):
         told = heads.told([prompt], [answer])
         for i in range(len(answer) - 1):
-            p, q = tiny_teacher.lm_head(told.states_N_D[i + 1]).softmax(-1), heads(told.states_N_D)[0, i].softmax(-1)
+            p, q = tiny_teacher.lm_head(told.states_N_D[i + 1]).softmax(-1), heads(told.states_N_D)[0, i].detach().softmax(-1)
             accepted.append(float(torch.minimum(p[:700], q).sum()))
             inside = p[:700] / p[:700].sum()
             kl.append(float((inside * (inside.log() - q.log())).sum()))
