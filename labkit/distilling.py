@@ -16,7 +16,7 @@ from labkit import events as ev
 from labkit import pretrained
 from labkit.errors import LabError
 from labkit.evaluate import Grades
-from labkit.experiment import Experiment, named_model
+from labkit.experiment import HEADS, Experiment, named_model
 from labkit.methods import method
 from labkit.metrics import Score, better
 from labkit.models import tokenizer_of
@@ -97,6 +97,8 @@ class Distilled(NamedTuple):
 def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experiment:
     """The experiment of such a run, with the data's fingerprint in it, and defaults that suit models of this kind. Raises `LabError` for
     data, models or knobs that do not go together, with what to change."""
+    if student in HEADS:
+        raise LabError(f"student={student!r} is heads on its teacher, no model to save by itself: use labkit.record(...), or name a model.")
     plain = Experiment(teacher=teacher, student=student, data=str(data)).but(**knobs)
     if "learning_rate" not in knobs:
         kind = "lab" if not named_model(student) else "adapter" if plain.adapter else "all"
@@ -137,6 +139,7 @@ def distill(
     _free(folder)
     subject = OwnSubject(exp)
     exam = subject.exam(subject.teacher())
+    assert isinstance(exam, OwnExam)
     grades: dict[str, Grades] = {"untouched": exam.grade(subject.student(exp.seed))}
     if baseline and exp.method != "gold" and subject.gold:
         grades["gold labels"] = exam.grade(_trained(exp.baseline(), "gold labels", watch)[1])

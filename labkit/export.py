@@ -19,7 +19,7 @@ from labkit import events as ev
 from labkit.architectures import LanguageModel
 from labkit.engine import WARMUP, Run
 from labkit.errors import LabError
-from labkit.experiment import KIN, LYING, Experiment, named_model
+from labkit.experiment import HEADS, KIN, LYING, Experiment, named_model
 from labkit.methods import method
 from labkit.paths import write_whole
 from labkit.subjects import subject_of
@@ -37,6 +37,7 @@ def refuse(exp: Experiment) -> None:
         (not hard and exp.divergence not in (*BETA, "jsd"), "divergence", "no such divergence", "forward_kl, reverse_kl or jsd"),
         (not hard and exp.top_k > 0, "top_k", "no truncated signals in GKDTrainer, which has the whole vocabulary at hand", "0"),
         (exp.mix > 0 and exp.method != "gold", "mix", "no hard-label term beside the soft one", "0"),
+        (exp.student in HEADS, "student", "no trainer of heads", "a model, such as 200k"),
         (exp.faults != "none", "faults", "none of the lab's bugs", "none"),
         (exp.architecture != "llama", "architecture", "no use for a model that is not of transformers", "llama"),
         (

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate import Accelerator
@@ -32,7 +32,7 @@ class Parts(NamedTuple):
 
     accelerator: Accelerator
     method: Method
-    student: LanguageModel | Heads
+    student: LanguageModel
     peer: LanguageModel | None
     learner: nn.Module
     pool: Signals | None
@@ -58,7 +58,7 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
     sums = dict.fromkeys(("loss", "kl", "ce", "hard", "crossed", "feature", "mutual", "peer"), 0.0)
     told = {"loss"}
     mine = range(accelerator.process_index, len(drawn.prompts), accelerator.num_processes)
-    heads = student if isinstance(student, Heads) else None
+    heads: Heads | None = student if isinstance(student, Heads) else None
     n = len(drawn.pool_rows)
     tokens: dict[bool, float] = (
         {gold: heads.scored(drawn.answers[n:] if gold else drawn.answers[:n]) for gold in (True, False)}
@@ -121,7 +121,7 @@ def pieces(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Itera
     whose gradient takes theirs through its body, once (the idea of Liger-Kernel's chunked losses: Hsu et al. 2024, arXiv 2410.10989).
     """
     if isinstance(parts.student, Heads):
-        yield _ahead(parts, parts.student, drawn, rows)
+        yield _ahead(parts, drawn, rows)
         return
     n, size = sum(len(drawn.answers[i]) for i in rows), parts.student.lm_head.weight.shape[0]
     if n * size <= CHUNK or parts.insides is not None or parts.crossed is not None or parts.peer is not None or faults:
@@ -149,8 +149,9 @@ def pieces(parts: Parts, drawn: Drawn, rows: list[int], faults: Faults) -> Itera
         yield (states_N_D * leaf_N_D.grad).sum()
 
 
-def _ahead(parts: Parts, heads: Heads, drawn: Drawn, rows: list[int]) -> Batch:
-    """What heads guess at some rows, the target's pool rows first: theirs it has read before, gold rows it reads now."""
+def _ahead(parts: Parts, drawn: Drawn, rows: list[int]) -> Batch:
+    """What heads guess at some rows, the pool's first: those the target has read before, gold rows it reads now."""
+    heads = cast(Heads, parts.student)
     own, paid = [i for i in rows if not drawn.is_gold(i)], [i for i in rows if drawn.is_gold(i)]
     found: list[Told] = []
     if own and (parts.live or parts.pool is None):

@@ -202,11 +202,13 @@ def test_keys_are_equal_for_equal_recipes_and_differ_over_seeds():
 
 def test_lists_agree_with_the_modules_behind_them():
     from labkit import atlas, divergences, methods, models
+    from labkit.speculative import students
 
     assert tuple(models.SIZES) == ex.STUDENTS
-    assert set(ex.TUNED_RATE) == set(ex.STUDENTS)
+    assert set(ex.TUNED_RATE) == {*ex.STUDENTS, *ex.HEADS}
     assert atlas.SCALES == ex.WORLDS
     assert set(ex.METHODS) == set(methods.METHODS)
+    assert set(ex.HEADS) == set(students.KINDS)
     assert set(ex.DIVERGENCES) == set(divergences.DIVERGENCES)
     assert ex.TEACHERS[-1] == "none"
     assert len(set(ex.TEACHERS)) == len(ex.TEACHERS)

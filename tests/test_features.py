@@ -147,8 +147,7 @@ def test_similarities_do_not_care_how_states_are_turned_or_stretched():
 
 @pytest.mark.parametrize("relations", [False, True])
 def test_what_is_kept_of_the_teacher_is_what_it_has(quick, tiny_teacher, monkeypatch: pytest.MonkeyPatch, relations: bool):
-    for module in (signals, features):
-        monkeypatch.setattr(module, "CHUNK", 16)
+    monkeypatch.setattr(signals, "CHUNK", 16)
     pool = Signals(tiny_teacher, Atlas("half").questions(60, 7))
     list(pool.prepare(range(60)))
     wanted_rows = [3, 40, 3, 17]
@@ -165,8 +164,7 @@ def test_what_is_kept_of_the_teacher_is_what_it_has(quick, tiny_teacher, monkeyp
 
 @pytest.fixture
 def small(quick, monkeypatch: pytest.MonkeyPatch):
-    for module in (signals, features):
-        monkeypatch.setattr(module, "CHUNK", 32)
+    monkeypatch.setattr(signals, "CHUNK", 32)
 
 
 @pytest.mark.parametrize("method", METHODS)

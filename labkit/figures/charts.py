@@ -29,6 +29,7 @@ SOFT = {
     "sequence": "teacher's text",
     "online": "online soft labels",
     "mutual": "gold labels, a peer",
+    "next_state": "soft labels, next state",
 }
 SKILL_WORDS = {"two_hop": "two-hop", "two_hop_steps": "two-hop steps"}
 KNOB_WORDS = {"temperature": "T", "learning_rate": "lr"}

@@ -52,7 +52,7 @@ class Projected(NamedTuple):
 
 
 class Layer(nn.Module):
-    """A Llama's decoder layer: RMSNorm, rotary attention, SwiGLU. Attention is given from outside, as training and decoding differ in it."""
+    """A Llama's decoder layer: RMSNorm, rotary attention, SwiGLU. Who attends to whom is settled outside: training and decoding differ."""
 
     def __init__(self, width: int, heads: int, head_width: int, inner: int, epsilon: float) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch import Tensor
 from labkit.architectures import LanguageModel
 from labkit.calibration import calibration_error
 from labkit.evaluate import Graded, Grades, of_like_length
-from labkit.models import answer_states, pad, tokenizer_of, write
+from labkit.models import Written, answer_states, pad, tokenizer_of, write
 from labkit.signals import Asked
 from labkit.speculative.heads import Heads, Told, places
 from labkit.speculative.medusa import Medusa2
@@ -34,8 +34,8 @@ def ahead_skills(ahead: int) -> tuple[str, ...]:
 class Guessed(NamedTuple):
     """What heads guess along some rows: at each depth and place whether it is the target's token, and what stands there 1 ahead.
 
-    right: `(N,)` for each depth, at the token the guess is made from; False where the answer is over. first_V: log-probabilities 1 ahead, over
-    all of the target's tokens (-inf for those that heads cannot say), with the target's own beside it.
+    right: `(N,)` for each depth, at the token it is made from; False where the answer is over. own, target: log-probabilities 1 ahead
+    over all of the target's tokens; -inf for those that heads cannot say.
     """
 
     right: list[Tensor]
@@ -50,7 +50,7 @@ class HeadsExam:
         self.questions, self.ahead, self._teacher = questions, ahead, teacher
         own = tokenizer_of(teacher)
         self._prompts = own.prompts([q.text for q in questions])
-        written = {}
+        written: dict[int, Written] = {}
         for part in of_like_length(self._prompts, ROWS):
             written |= zip(part, write(teacher, [self._prompts[i] for i in part]), strict=True)
         self._answers = [written[i].ids for i in range(len(questions))]
@@ -65,7 +65,7 @@ class HeadsExam:
         truth = {"right": 1.0, "inherited": 0.0, "wrong": 0.0}
         self.teacher_grades = Grades(skills, fidelity, {}, truth, 0.0, self.teacher_answers, {})
 
-    def grade(self, heads: Heads, written: None = None) -> Grades:
+    def grade(self, heads: Any) -> Grades:
         """Examine `heads`, which are left as they were found.
 
         skills: share of guesses that are the target's token, by depth. fidelity, 1 ahead: kl (nats, target to heads, over the tokens that
@@ -94,8 +94,8 @@ class HeadsExam:
                 .cpu()
             )
             count += len(p)
-            for d, hits in enumerate(seen.right):
-                right[d].append(hits)
+            for depth, found in zip(right, seen.right, strict=True):
+                depth.append(found)
             answers |= zip(rows, self._graded(told, q), strict=True)
         heads.train(training)
         hits = [torch.cat(depth) for depth in right]
@@ -111,7 +111,7 @@ class HeadsExam:
         truth = {"right": share, "inherited": 0.0, "wrong": 1 - share}
         return Grades(skills, fidelity, {}, truth, calibration_error(graded), graded, habits)
 
-    def beside(self, heads: Heads, answers: Sequence[Graded]) -> dict[str, float]:
+    def beside(self, heads: Any, answers: Sequence[Graded]) -> dict[str, float]:
         """Nothing: there are no other questions."""
         return {}
 
@@ -130,7 +130,7 @@ class HeadsExam:
         ]
 
     @torch.no_grad()
-    def probe(self, heads: Heads, most: int = 8) -> tuple[str, list[str], list[float], list[float]]:
+    def probe(self, heads: Any, most: int = 8) -> tuple[str, list[str], list[float], list[float]]:
         """The longest answer: what target and heads find likeliest as its second token, the first being known, and how likely."""
         i = max(range(len(self._answers)), key=lambda i: (len(self._answers[i]), -i))
         training = heads.training

@@ -78,8 +78,8 @@ def load(path: Path, target: LanguageModel) -> Medusa | Eagle:
         raise LabError(f"{path} holds no heads: give a file that `labkit.speculative.students.save` has written.") from None
     if settings["target"] != (own := fingerprint(target)):
         raise LabError(
-            f"{path} belongs to a target with weights #{settings['target']}, and this one's are #{own}: heads read one model's states and no "
-            "other's. Load the target they were trained on, or train new ones."
+            f"{path} belongs to a target with weights #{settings['target']}, and this one's are #{own}: heads read one model's states "
+            "and no other's. Load the target they were trained on, or train new ones."
         )
     ids = kept["ids"].tolist()
     heads = make(settings["kind"], target, None if len(ids) == target.lm_head.weight.shape[0] else ids, settings["ahead"])
