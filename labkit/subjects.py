@@ -31,6 +31,7 @@ from labkit.speculative import students
 from labkit.speculative.heads import Heads, commonest
 from labkit.speculative.heads_exam import HeadsExam, ahead_skills
 
+LOOKED = 120  # held-out prompts that heads guess along: some thousand tokens
 SMALL = 32  # questions a pretrained teacher answers at a time: its logits are fifty times as wide
 
 
@@ -176,7 +177,7 @@ class OwnSubject:
     def exam(self, teacher: LanguageModel | None) -> OwnExam | HeadsExam:
         exp = self.experiment
         if exp.student in HEADS and teacher is not None:
-            return HeadsExam(self.held, teacher, exp.ahead)
+            return _heads_exam(tuple(self.held[:LOOKED]), teacher, exp.ahead)
         return _exam(tuple(self.held), teacher, exp.teacher, exp.score, exp.longest)
 
     def references(self) -> Iterable[ev.Event]:
@@ -191,6 +192,11 @@ Subject = AtlasSubject | OwnSubject
 def _exam(held: tuple[Prompt, ...], teacher: LanguageModel | None, name: str, score: str, longest: int) -> OwnExam:
     """One paper for several runs, so that a large teacher sits it once."""
     return OwnExam(held, teacher, score)
+
+
+@functools.lru_cache(maxsize=1)
+def _heads_exam(held: tuple[Prompt, ...], teacher: LanguageModel, ahead: int) -> HeadsExam:
+    return HeadsExam(held, teacher, ahead)
 
 
 def _heads(exp: Experiment, teacher: LanguageModel, seed: int, asked: Sequence[Asked], answered: Sequence[Asked]) -> Heads:
