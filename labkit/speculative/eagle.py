@@ -88,6 +88,7 @@ class Eagle(Heads):
     """EAGLE-1: reads the target's final states, and is trained one step deep, on true states."""
 
     kind = "eagle"
+    padded = True
 
     def __init__(self, target: LanguageModel, ids: Sequence[int] | None = None, ahead: int = 4, seed: int = 0) -> None:
         super().__init__(target, ids, ahead)

@@ -65,6 +65,7 @@ class Heads(nn.Module):
 
     kind = ""
     looks: tuple[int, ...] = ()
+    padded = False
     ids_V: Tensor
     column_of: Tensor
 
@@ -154,12 +155,13 @@ class Heads(nn.Module):
         return sum(weight * sum(row[d:]) for d, weight in self.weights.items() for row in sayable) or 1.0
 
     def passes(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Row numbers in micro-batches: rows of like length, so few that the logits of all depths fit (see `chunked`)."""
+        """Row numbers in micro-batches: rows of like length, so few that the logits of all depths fit (see `chunked`). Where heads pad rows
+        to the longest, none is more than twice as long as another."""
         found: list[list[int]] = []
         room = 0
         for row in sorted(range(len(lengths)), key=lambda i: lengths[i]):
             size = lengths[row] * len(self.trained) * len(self.ids_V)
-            if size > room:
+            if size > room or (self.padded and lengths[row] > 2 * lengths[found[-1][0]]):
                 found, room = [*found, []], CHUNK
             found[-1].append(row)
             room -= size
