@@ -1,0 +1,133 @@
+"""Train heads that guess what SmolLM2-135M will say, and time decoding with and without them: `labkit build drafts` (an hour on 2 cores).
+
+The heads are those of `data/sweeps/smollm2_heads.toml`, every seed; the first seed's are kept in the lab's home, and the best EAGLE's ships.
+Timed are the same held-out prompts in every way of decoding, one after the other, so that what slows one slows all; a way's speed-up is
+plain decoding's seconds over its own, summed over prompts, its band over groups of prompts. Needs `labkit fetch smollm2`; time it alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from labkit import events as ev
+from labkit import pretrained
+from labkit.errors import LabError
+from labkit.experiment import Experiment
+from labkit.measurements import seal, write
+from labkit.own_data import read_rows, split
+from labkit.paths import made_here
+from labkit.records import Record
+from labkit.runs import begin, keep
+from labkit.speculative import students
+from labkit.speculative.decoding import Speculation, plain, speculate
+from labkit.speculative.exactness import parting
+from labkit.subjects import LOOKED
+from labkit.sweeps import sweep
+from labkit.verdicts import band
+
+SHIPS = "eagle, next state and soft labels"
+GROUPS, EACH, LONGEST = 5, 8, 48  # of prompts that nothing was trained or examined on
+GAMMAS = (2, 4, 6)
+
+
+class Way(NamedTuple):
+    draft: str
+    how: str
+    decode: Callable[[Any, str], Speculation]
+
+
+def heads_of(name: str, recipe: Experiment, target: Any) -> Any:
+    """The heads a recipe ends with: kept here, or trained now and put on record."""
+    path = made_here("heads") / f"{recipe.key}.safetensors"
+    if not path.exists():
+        made, run = Record(), begin(recipe)
+        for event in run:
+            made.add(event)
+        if isinstance(made.finished, ev.Failed):
+            raise LabError(f"{name}: {made.finished.message}")
+        students.save(run.student, path, {"arm": name, "recipe": recipe.recipe})
+        keep(made)
+        print(name, recipe.seed, {skill: round(value, 3) for skill, value in made.skills.items()}, flush=True)
+    return students.load(path, target)
+
+
+def ways(target: Any) -> list[Way]:
+    """Every way of decoding that is timed; plain decoding first."""
+    grid = sweep("smollm2_heads")
+    found = [Way("none", "one by one", lambda t, q: plain(t, q, limit=LONGEST))]
+    for arm in grid.arms:
+        heads = heads_of(arm, grid.recipe(arm), target)
+        for gamma in (4,) if "medusa" in arm else GAMMAS:
+            for extra in (0, 4):
+                candidates = gamma + extra if extra else 0
+                how = f"gamma {gamma}" + (f", {candidates} candidates" if extra else "")
+
+                def decode(t: Any, q: str, heads=heads, gamma=gamma, candidates=candidates) -> Speculation:
+                    return speculate(t, heads, q, gamma, candidates=candidates, limit=LONGEST)
+
+                found.append(Way(arm, how, decode))
+    return found
+
+
+def timed() -> list[dict]:
+    """A row for every way: speed-up with its band, acceptance, tokens a round, and where its texts left plain decoding's."""
+    target = pretrained.load("smollm2", longest=LONGEST)
+    _, held = split(read_rows("paper"))
+    prompts = [row.prompt for row in held[LOOKED : LOOKED + GROUPS * EACH]]
+    every = ways(target)
+    said: list[list[Speculation]] = [[] for _ in every]
+    for n, prompt in enumerate(prompts):
+        for i in sorted(range(len(every)), key=lambda i: (i + n) % len(every)):
+            said[i].append(every[i].decode(target, prompt))
+        print(n + 1, "of", len(prompts), flush=True)
+    alone, rows = said[0], []
+    for way, own in zip(every, said, strict=True):
+        groups = [range(g, len(prompts), GROUPS) for g in range(GROUPS)]
+        ratios = [sum(alone[i].seconds for i in g) / sum(own[i].seconds for i in g) for g in groups]
+        partings = [
+            parting(target, target.chat.prompts([q])[0], a.ids, b.ids)
+            for q, a, b in zip(prompts, alone, own, strict=True)
+            if a.ids != b.ids
+        ]
+        judged = sum(r.judged for one in own for r in one.rounds if r.proposed)
+        rows.append(
+            {
+                "draft": way.draft,
+                "how": way.how,
+                "speedup": sum(one.seconds for one in alone) / sum(one.seconds for one in own),
+                "low": (spread := band(ratios)).low,
+                "high": spread.high,
+                "acceptance": sum(one.accepted for one in own) / judged if judged else float("nan"),
+                "tokens_per_round": sum(len(one.ids) - 1 for one in own) / sum(len(one.rounds) for one in own),
+                "prompts": len(prompts),
+                "other texts": len(partings),
+                "of them near-ties": sum(1 for p in partings if p and p.near_tie),
+            }
+        )
+    return rows
+
+
+def build(folder: Path) -> None:
+    write(folder.parent / "measurements", "speculation", timed())
+    seal(folder.parent / "measurements")
+    grid = sweep("smollm2_heads")
+    folder.mkdir(exist_ok=True)
+    path = folder / "smollm2-eagle.safetensors"
+    recipe = grid.recipe(SHIPS)
+    shutil.copy(made_here("heads") / f"{recipe.key}.safetensors", path)
+    entry = {
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "licence": "Apache-2.0",
+        "recipe": recipe.recipe,
+        "of": "SmolLM2-135M-Instruct",
+    }
+    (folder / "manifest.json").write_text(json.dumps({path.name: entry}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    build(Path(__file__).parent.parent / "drafts")
