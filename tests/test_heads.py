@@ -130,23 +130,24 @@ def test_reading_and_rolling_at_decode_time_is_what_was_trained(tiny_teacher, ki
     features = (told.states_N_D if kind == "eagle" else told.looks_N_L_D.flatten(1)).split(told.lengths)
     starts = {d: [sum(max(0, n - d) for n in told.lengths[:r]) for r in range(3)] for d in (1, 2, 3, 4)}
     for row, answer in enumerate(ANSWERS):
-        cache = heads.begin()
+        cache = heads.begin(PROMPTS[row])
+        asked = len(cache)
         for i in range(len(answer) - 1):
             states, logits = heads.read(features[row][i : i + 1], torch.tensor(answer[i : i + 1]), cache)
             state, said = states[0], [logits[0]]
             for d in range(2, min(4, len(answer) - 1 - i) + 1):
                 state, logit = heads.roll(state, answer[i + d - 1], cache)
                 said.append(logit)
-            heads.crop(cache, i + 1)
+            heads.crop(cache, asked + i + 1)
             for d, logit in enumerate(said, 1):
                 torch.testing.assert_close(logit, guesses[d - 1].logits_M_V[starts[d][row] + i], atol=1e-5, rtol=1e-5)
-        assert len(cache) == len(answer) - 1
+        assert len(cache) == len(PROMPTS[row]) - 1 + len(answer) - 1
 
 
 def test_eagle_reads_many_positions_as_one_by_one(tiny_teacher):
     heads = heads_of("eagle", tiny_teacher)
     features, ids = torch.randn(6, 64), torch.tensor([3, 4, 5, 6, 7, 8])
-    cache, other = heads.begin(), heads.begin()
+    cache, other = heads.begin([1]), heads.begin([1])
     first, rest = heads.read(features[:4], ids[:4], cache), heads.read(features[4:], ids[4:], cache)
     singly = [heads.read(features[i : i + 1], ids[i : i + 1], other) for i in range(6)]
     for part in (0, 1):

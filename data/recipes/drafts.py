@@ -1,6 +1,6 @@
 """Train heads that guess what SmolLM2-135M will say, and time decoding with and without them: `labkit build drafts` (an hour on 2 cores).
 
-The heads are those of `data/sweeps/smollm2_heads.toml`, every seed; the first seed's are kept in the lab's home, and the best EAGLE's ships.
+The heads are those of `data/sweeps/smollm2_heads.toml`, every seed; the first seed's are kept in the lab's home, and an EAGLE's ships.
 Timed are the same held-out prompts in every way of decoding, one after the other, so that what slows one slows all; a way's speed-up is
 plain decoding's seconds over its own, summed over prompts, its band over groups of prompts. Needs `labkit fetch smollm2`; time it alone.
 """

@@ -131,13 +131,15 @@ class EagleDraft(Chain):
     def __init__(self, heads: Any) -> None:
         self.heads, self.looks, self.most = heads, heads.looks, 16
         self.width = heads.target.lm_head.weight.shape[0]
-        self._cache, self._true = heads.begin(), 0
+        self._cache, self._true = None, 0
 
     def settle(self, text: Sequence[int], seen: Seen) -> None:
         features = seen.layers_T_L_D if self.looks else seen.final_T_D
         assert features is not None
-        if not self._true:
-            features = features[-1:]  # its attention begins at the last token of the prompt
+        if self._cache is None:
+            self._cache = self.heads.begin(text[:-1])
+            self._true = len(self._cache)
+            features = features[-1:]  # of the prompt's other tokens it reads none
         self.heads.crop(self._cache, self._true)
         states, logits = self.heads.read(features, torch.tensor(text[-len(features) :], device=features.device), self._cache)
         self._true += len(features)
@@ -168,7 +170,7 @@ class MedusaDraft:
 
     def propose(self, ask: Ask) -> Proposal:
         with torch.inference_mode():
-            logits_K_V = self.heads(self._state_D[None].float())[: ask.gamma, 0].float()
+            logits_K_V = self.heads(self._state_D[None].to(self.heads.dtype))[: ask.gamma, 0].float()
         names = self.heads.ids_V
         q_K_V = (logits_K_V / (ask.temperature or 1)).softmax(-1)
         if ask.sure:  # the guesses are there already; what is saved is their reading

@@ -1,10 +1,11 @@
 """EAGLE: one small decoder layer that goes on where the target stopped, from state to state (Li et al. 2024, arXiv 2401.15077).
 
 At each answer position it reads the target's feature and the token that came out of it, and says the next state, whose logits come from
-the target's frozen head; fed its own states, it goes as deep as one likes. Its attention begins at the last token of the prompt, where
-the signals cache begins: a full EAGLE reads the whole prompt, and adds noise to the features, which this one does not.
+the target's frozen head; fed its own states, it goes as deep as one likes. The signals cache holds the target's states from the last token
+of the prompt on, so of the prompt's other tokens it reads no feature, but one learned vector in the place of each: enough to copy a name
+from the question. (The published EAGLE reads features there too, and adds noise to them in training.)
 
-    cache = eagle.begin()
+    cache = eagle.begin(prompt)
     states_T_D, logits_T_V = eagle.read(features_T_F, ids_T, cache)     # what the target has verified
     state_D, logits_V = eagle.roll(states_T_D[-1], 17, cache)           # one token deeper
     eagle.crop(cache, kept)                                             # the rolled ones forgotten
@@ -69,7 +70,7 @@ class Layer(nn.Module):
         queries, keys, values = parts.permute(2, 0, 3, 1, 4)
         half = self.head_width // 2
         angles_T_h = positions_T[:, None] * THETA ** (-torch.arange(half, device=positions_T.device) / half)
-        cosine, sine = angles_T_h.cos(), angles_T_h.sin()
+        cosine, sine = angles_T_h.cos().to(inputs_B_T_D.dtype), angles_T_h.sin().to(inputs_B_T_D.dtype)
 
         def turned(x: Tensor) -> Tensor:
             a, b = x[..., :half], x[..., half:]
@@ -101,6 +102,7 @@ class Eagle(Heads):
             torch.manual_seed(seed)
             self.join = nn.Linear(2 * width, width, bias=False)
             self.layer = Layer(width, heads, head_width, inner, getattr(like, "rms_norm_eps", 1e-6))
+            self.nothing_D = nn.Parameter(torch.zeros(width))  # the feature of a token that the cache knows nothing of
             self._more(width)
 
     def _more(self, width: int) -> None:
@@ -128,52 +130,72 @@ class Eagle(Heads):
         ids_B_T = pad_sequence([torch.tensor(answer) for answer in told.answers], batch_first=True).to(self.device)
         features_B_T_D = pad_sequence(self._features(self._of(told)).split(told.lengths), batch_first=True)
         found = []
-        for d, states_B_T_D in enumerate(self.unrolled(features_B_T_D, ids_B_T, max(depths)), 1):
+        for d, states_B_T_D in enumerate(self.unrolled(told.prompts, features_B_T_D, ids_B_T, max(depths)), 1):
             if d in depths:
                 there_B_T = torch.arange(states_B_T_D.shape[1], device=self.device) < (lengths_B - d)[:, None]
                 states_M_D = states_B_T_D[there_B_T]
                 found.append(Guess(self.logits(states_M_D), states_M_D))
         return found
 
-    def unrolled(self, features_B_T_D: Tensor, ids_B_T: Tensor, steps: int) -> list[Tensor]:
+    def unrolled(self, prompts: Sequence[list[int]], features_B_T_D: Tensor, ids_B_T: Tensor, steps: int) -> list[Tensor]:
         """Its states `(B, T - d, D)` at d = 1, 2, ... `steps` ahead of each position.
 
         The first is read from true features. In step j each position goes on from its own state of the step before, with the text's token,
-        and sees the true features up to itself and its own rolled-out states since (the training-time test of Li et al. 2025).
+        and sees the prompt, the true features up to itself and its own rolled-out states since (the training-time test of Li et al. 2025).
         """
         length, device = ids_B_T.shape[1], ids_B_T.device
+        asked, unasked_B_P = self._asked(prompts)
+        before = unasked_B_P.shape[1]
         future_T_T = torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
-        state, found, true = features_B_T_D, list[Tensor](), None
-        own: list[Projected] = []
+        state, found, own = features_B_T_D, list[Tensor](), list[Projected]()
+        scale = self.layer.head_width**-0.5
         for j in range(steps):
             span = max(0, length - 1 - j)  # bases that have a token to guess, in the longest row
             inputs = self._joined(state[:, :span], ids_B_T[:, j : j + span])
-            now = self.layer.projected(inputs, torch.arange(j, j + span, device=device))
-            true = true or now
-            scale = self.layer.head_width**-0.5
-            scores = (now.queries @ true.keys.transpose(-1, -2) * scale)[..., :span].masked_fill(future_T_T[:span, :span], -torch.inf)
+            now = self.layer.projected(inputs, torch.arange(before + j, before + j + span, device=device))
+            if not j:
+                keys, values = (torch.cat([a, b], 2) for a, b in ((asked.keys, now.keys), (asked.values, now.values)))
             own += [now] if j else []
+            hidden = torch.cat(
+                [unasked_B_P[:, None, None].expand(-1, 1, span, -1), future_T_T[:span, :span].expand(len(ids_B_T), 1, -1, -1)], -1
+            )
+            scores = (now.queries @ keys[:, :, : before + span].transpose(-1, -2) * scale).masked_fill(hidden, -torch.inf)
             beside = [(now.queries * past.keys[:, :, :span]).sum(-1, keepdim=True) * scale for past in own]
             shares = torch.cat([scores, *beside], -1).softmax(-1)
-            mixed = shares[..., :span] @ true.values[:, :, :span]
+            mixed = shares[..., : before + span] @ values[:, :, : before + span]
             for m, past in enumerate(own):
-                mixed = mixed + shares[..., span + m, None] * past.values[:, :, :span]
+                mixed = mixed + shares[..., before + span + m, None] * past.values[:, :, :span]
             state = self.layer.after(inputs, mixed)
             found.append(state)
         return found
 
+    def _asked(self, prompts: Sequence[list[int]]) -> tuple[Projected, Tensor]:
+        """What is seen of prompts, their last tokens in one column; and `(B, P)` where there is none. Each place stands for the token after
+        it, as elsewhere, so the first token is not read."""
+        width = max(map(len, prompts)) - 1
+        ids_B_P = torch.tensor([[0] * (width + 1 - len(prompt)) + prompt[1:] for prompt in prompts], dtype=torch.long, device=self.device)
+        seen = torch.tensor([len(prompt) - 1 for prompt in prompts], device=self.device)
+        inputs = self._joined(self.nothing_D.expand(*ids_B_P.shape, -1), ids_B_P)
+        places_P = torch.arange(width, device=self.device)
+        return self.layer.projected(inputs, places_P), places_P < width - seen[:, None]
+
     # ---- decoding: a row, a few positions at a time ------------------------------------------------------------------
 
-    def begin(self) -> Cache:
-        return Cache()
+    @torch.inference_mode()
+    def begin(self, prompt: Sequence[int]) -> Cache:
+        """What is remembered of a prompt, before the target's states."""
+        cache = Cache()
+        asked, _ = self._asked([list(prompt)])
+        cache.add(asked.keys[0], asked.values[0])
+        return cache
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def read(self, features_T_F: Tensor, ids_T: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
         """States `(T, D)` and logits `(T, V)` behind positions that the target has read: its features there, and the tokens that came
         after them. They join what is remembered."""
-        return self._on(self._features(features_T_F.float()), ids_T, cache)
+        return self._on(self._features(features_T_F.to(self.join.weight.dtype)), ids_T, cache)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def roll(self, state_D: Tensor, token: int, cache: Cache) -> tuple[Tensor, Tensor]:
         """One step on from a state of its own, and the token that was chosen there: state `(D,)` and logits `(V,)`."""
         states, logits = self._on(state_D[None], torch.tensor([token], device=self.device), cache)
@@ -189,10 +211,9 @@ class Eagle(Heads):
         inputs = self._joined(features_T_D[None], ids_T[None])
         now = self.layer.projected(inputs, torch.arange(before, before + count, device=ids_T.device))
         keys, values = cache.add(now.keys[0], now.values[0])
-        future = torch.ones(count, before + count, dtype=torch.bool, device=ids_T.device).triu(before + 1)
-        scores = now.queries[0] @ keys.transpose(-1, -2) * self.layer.head_width**-0.5
-        mixed = scores.masked_fill(future, -torch.inf).softmax(-1) @ values
-        states_T_D = self.layer.after(inputs, mixed[None])[0]
+        past = torch.ones(count, before + count, dtype=torch.bool, device=ids_T.device).tril(before) if count > 1 else None
+        mixed = F.scaled_dot_product_attention(now.queries, keys[None], values[None], attn_mask=past)
+        states_T_D = self.layer.after(inputs, mixed)[0]
         return states_T_D, self.logits(states_T_D)
 
 

@@ -97,6 +97,10 @@ class Heads(nn.Module):
         return self.ids_V.device
 
     @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    @property
     def weights(self) -> dict[int, float]:
         """Of each trained depth in the loss: the guesses' fall by `DECAY` and sum to 1; that of depth 0 is 1."""
         total = sum(DECAY**d for d in self.trained if d)

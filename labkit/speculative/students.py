@@ -70,7 +70,7 @@ def save(heads: Heads, path: Path, note: Mapping[str, str] | None = None) -> Non
 
 
 def load(path: Path, target: LanguageModel) -> Medusa | Eagle:
-    """Heads from disk on their target, in fp32 and eval mode. Raises `LabError` for a file of something else, or of another target's."""
+    """Heads from disk, in eval mode and their target's precision. Raises `LabError` for a file of something else, or of another target's."""
     kept, note = tensors.load(path)
     try:
         settings = json.loads(note["heads"])
@@ -86,4 +86,4 @@ def load(path: Path, target: LanguageModel) -> Medusa | Eagle:
     with torch.no_grad():
         for name, parameter in heads.named_parameters():
             parameter.copy_(kept[f"weight/{name}"])
-    return heads.eval().requires_grad_(False)
+    return heads.to(target.lm_head.weight.dtype).eval().requires_grad_(False)
