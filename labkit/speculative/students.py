@@ -70,7 +70,7 @@ def save(heads: Heads, path: Path, note: Mapping[str, str] | None = None) -> Non
 
 
 def load(path: Path, target: LanguageModel) -> Medusa | Eagle:
-    """Heads from disk, in eval mode and their target's precision. Raises `LabError` for a file of something else, or of another target's."""
+    """Heads from disk, in eval mode, as precise as their target. Raises `LabError` for another file, or another target's."""
     kept, note = tensors.load(path)
     try:
         settings = json.loads(note["heads"])
