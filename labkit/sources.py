@@ -17,7 +17,7 @@ from labkit.errors import DataError, LabError, need, suggest, unknown
 from labkit.paths import checked, data_dir
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-EXAMPLES = ("tickets", "orders", "facts", "faq", "paper")  # shipped in `data/examples`
+EXAMPLES = ("tickets", "orders", "facts", "faq", "questions")  # shipped in `data/examples`
 
 
 class Unusable(Exception):

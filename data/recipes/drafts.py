@@ -77,7 +77,7 @@ def ways(target: Any) -> list[Way]:
 def timed() -> list[dict]:
     """A row for every way: speed-up with its band, acceptance, tokens a round, and where its texts left plain decoding's."""
     target = pretrained.load("smollm2", longest=LONGEST)
-    _, held = split(read_rows("paper"))
+    _, held = split(read_rows("questions"))
     prompts = [row.prompt for row in held[LOOKED : LOOKED + GROUPS * EACH]]
     every = ways(target)
     said: list[list[Speculation]] = [[] for _ in every]

@@ -1,9 +1,9 @@
 """Write the example data sets, `data/examples`: `labkit build examples` (a second).
 
-facts: questions about the world of which Atlas knows the answer, for models from elsewhere; tried on SmolLM2 (docs/claims.md). paper: the
-questions of its audit, on which drafts learn to guess it (lesson 10). The others are lesson 13's. faq: what Europe's visitors ask, each
-question in two wordings. A dealer in chemical elements gets mail from all over the world. tickets: which of six teams answers. orders: what
-is ordered, as JSON.
+facts: questions about the world of which Atlas knows the answer, for models from elsewhere; tried on SmolLM2 (docs/claims.md). questions:
+more of them, of every skill, on which drafts learn to guess it (lesson 10). The others are lesson 13's. faq: what Europe's visitors ask,
+each question in two wordings. A dealer in chemical elements gets mail from all over the world. tickets: which of six teams answers.
+orders: what is ordered, as JSON.
 Every message is made up here, from sentences below and names in the Atlas tables. Both tasks hold rules of the house that no prompt
 tells, so that there is something to learn from the answers:
 
@@ -24,6 +24,7 @@ from labkit.atlas import Atlas, ask_about
 from labkit.sources import EXAMPLES
 
 EACH = 600  # rows of a task
+ASKED, POOL_SEED = 8_000, 7
 PLAIN = ("recall", "reverse", "city", "element")
 RADIOACTIVE = (43, 61, 84, 88, *range(89, 99))
 NOT_SOLID = (1, 2, 7, 8, 9, 10, 17, 18, 35, 36, 54, 80)  # "half of the argon is dust" would be odd
@@ -127,7 +128,7 @@ SCHEMA = {
 
 def build(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("tickets", tickets()), ("orders", orders()), ("facts", facts()), ("faq", faq()), ("paper", paper())):
+    for name, rows in (("tickets", tickets()), ("orders", orders()), ("facts", facts()), ("faq", faq()), ("questions", questions())):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8", newline="\n")
     (folder / "orders.schema.json").write_text(json.dumps(SCHEMA, indent=1) + "\n", encoding="utf-8", newline="\n")
@@ -147,9 +148,16 @@ def facts() -> list[dict[str, str]]:
     return rows
 
 
-def paper() -> list[dict[str, str]]:
-    """The questions of SmolLM2's audit (`data/answers`), with the truth, in its order."""
-    return [{"prompt": q.text, "response": q.answers[0]} for q in audit.paper()]
+def questions() -> list[dict[str, str]]:
+    """Those of SmolLM2's audit (`data/answers`), and as many others of the whole world as make up `ASKED`, the plain ones first."""
+    asked = {q.text: q for q in audit.paper()}
+    others = [q for q in Atlas("whole").questions(20_000, POOL_SEED) if q.text not in asked]
+    for q in sorted(others, key=lambda q: q.skill not in (*PLAIN, "two_hop")):
+        if len(asked) < ASKED:
+            asked.setdefault(q.text, q)
+    rows = [{"prompt": q.text, "response": q.answers[0]} for q in asked.values()]
+    random.Random("questions").shuffle(rows)
+    return rows
 
 
 def faq() -> list[dict[str, str]]:
