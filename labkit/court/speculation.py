@@ -37,8 +37,7 @@ def _told(found: dict[str, Band]) -> str:
 @claim(
     "draft",
     "In speculative decoding, the draft learns the teacher's distribution through verification.",
-    measured="a draft's acceptance on the exam after all of the exam's answers were decoded with it, its tokens proposed and verified, "
-    "less before",
+    measured="a draft's acceptance on the exam after serving to decode all its answers (transformers' assisted generation), less before",
     published="a draft has to be distilled for it: 10 to 45% faster then (DistillSpec, Zhou et al. 2023, arXiv 2310.08461)",
 )
 def draft() -> Finding:
