@@ -45,8 +45,10 @@ def draft() -> Finding:
     found = {against: rejections_saved(against) for against in HARD}
     reached = [f"{arm} against {against}" for against, bands in found.items() for arm, b in bands.items() if b.low >= BAR]
     told = "; ".join(f"against {against}: {_told(bands)}" for against, bands in found.items())
+    grid = sweep("drafts")
+    hard = ", ".join(f"{mean_of(scores(runs_of(grid, arm), accepted)):.3f} on {name}" for name, arm in HARD.items())
     beside = (
-        f"Acceptance {mean_of(before):.3f} before, {mean_of(after):.3f} after. Trained on instead, for as many steps, soft labels spare a "
-        f"draft this share of the rejections that hard ones leave it, {told}. {BAR:.0%} is reached by {', '.join(reached) or 'none'}."
+        f"Acceptance {mean_of(before):.3f} before and {mean_of(after):.3f} after; of the same drafts trained for {grid.base.steps} steps "
+        f"{hard}. Of the rejections these leave, soft labels spare, {told}. {BAR:.0%} is reached by {', '.join(reached) or 'none'}."
     )
     return Finding({"verification alone": less(after, before)}, "points of 1", beside)
