@@ -305,6 +305,51 @@ def test_pinsker_bounds_total_variation():
         assert (tv <= (nats / 2).sqrt() + 1e-6).all()
 
 
+# ---- acceptance: what speculative decoding lives on ---------------------------------------------------------------------
+
+
+def test_one_less_total_variation_is_the_chance_of_acceptance():
+    """By the rule itself (Leviathan et al. 2022, appendix A.1): the student draws v, which is kept with chance min(1, p/q)."""
+    teacher, student = logits(1), logits(2)
+    p, q = softmax(teacher.numpy()), softmax(student.numpy())
+    by_the_rule = [math.fsum(b * min(1.0, a / b) for a, b in zip(x, y, strict=True)) for x, y in zip(p, q, strict=True)]
+    p, q = teacher.log_softmax(-1), student.log_softmax(-1)
+    np.testing.assert_allclose(1 - dv.total_variation(p, q).numpy(), by_the_rule, atol=1e-12)
+    np.testing.assert_allclose((-dv.acceptance(p, q)).exp().numpy(), by_the_rule, atol=1e-12)
+
+
+def test_its_gradient_is_that_of_total_variation_over_the_chance():
+    teacher, student = logits(1).log_softmax(-1), logits(2).requires_grad_()
+    (mine,) = torch.autograd.grad(dv.acceptance(teacher, student.log_softmax(-1)).sum(), student)
+    variation = dv.total_variation(teacher, student.log_softmax(-1))
+    (other,) = torch.autograd.grad(variation.sum(), student)
+    torch.testing.assert_close(mine, other / (1 - variation.detach())[:, None])
+
+
+@pytest.mark.parametrize("gap", [10.0, 40.0, 300.0])
+def test_where_overlap_is_tiny_it_still_teaches_and_total_variation_does_not(gap: float):
+    """Both are sure, of different tokens: alpha is about exp(-gap), which single precision rounds to 0 at the last of these."""
+    teacher, student = logits(1, 0.5).float(), logits(2, 0.5).float()
+    teacher[:, 0] += gap
+    student[:, 1] += gap
+    student.requires_grad_()
+    value = divergence("acceptance")(teacher, student)
+    (gradient,) = torch.autograd.grad(value.sum(), student)
+    assert ((value - gap).abs() < 4).all()
+    assert gradient.isfinite().all()
+    assert ((gradient.norm(dim=-1) > 0.3) & (gradient.norm(dim=-1) < 2)).all()
+    (vanishing,) = torch.autograd.grad(divergence("total_variation")(teacher, student).sum(), student)
+    assert float(vanishing.norm()) < 100 * math.exp(-min(gap, 80))
+
+
+def test_against_a_certain_teacher_acceptance_is_the_hard_label_loss():
+    labels = torch.arange(N) % V
+    teacher = torch.full((N, V), -200.0)
+    teacher[torch.arange(N), labels] = 0.0
+    student = logits(2).float()
+    torch.testing.assert_close(divergence("acceptance")(teacher, student), F.cross_entropy(student, labels, reduction="none"))
+
+
 def test_logit_matching_is_the_hot_limit_of_hinton_s_scaled_loss():
     teacher, student = logits(1), logits(2)
     hot = dv.forward_kl((teacher / 1e4).log_softmax(-1), (student / 1e4).log_softmax(-1)) * 1e8
@@ -348,7 +393,7 @@ def test_all_tokens_kept_is_the_full_value(tail: str):
     )
 
 
-@pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "jsd", "total_variation"])
+@pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "jsd", "total_variation", "acceptance"])
 def test_the_bucket_is_a_lower_bound_that_rises_with_k(name: str):
     teacher, student = logits(1), logits(2)
     values = [dv.top_k(divergence(name), teacher, student, k) for k in range(1, V + 1)]

@@ -60,17 +60,19 @@ def test_a_copied_teacher_has_nothing_left_to_learn(exam: Exam, tiny_teacher):
 
 def test_fidelity_is_the_mean_over_the_teacher_s_answer_tokens(exam: Exam, tiny_teacher):
     student = models.student("57k", 2)
-    total, agreed, n = 0.0, 0, 0
+    total, agreed, accepted, n = 0.0, 0, 0.0, 0
     with torch.no_grad():
         for prompt, written in zip(exam.prompts, models.write(tiny_teacher, exam.prompts), strict=True):
             row = torch.tensor([[*prompt, *written.ids]])
             p, q = (m(row).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1) for m in (tiny_teacher, student))
             total += float((p.exp() * (p - q)).sum())
             agreed += int((p.argmax(-1) == q.argmax(-1)).sum())
+            accepted += float((q.exp() * (p - q).exp().clamp(max=1)).sum())  # drawn from the student, kept with chance min(1, p/q)
             n += len(written.ids)
     found = exam.grade(student).fidelity
     assert found["kl"] == pytest.approx(total / n, rel=1e-4)
     assert found["agreement"] == pytest.approx(agreed / n, abs=1.5 / n)
+    assert found["acceptance"] == pytest.approx(accepted / n, rel=1e-4)
 
 
 # ---- truth -----------------------------------------------------------------------------------------------------------------

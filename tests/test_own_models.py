@@ -258,6 +258,7 @@ def test_the_exam_scores_and_says_whose_mistakes_they_are(pair):
     grades = exam.grade(teacher)
     assert grades.fidelity["kl"] == pytest.approx(0, abs=1e-5)
     assert grades.fidelity["agreement"] == 1
+    assert grades.fidelity["acceptance"] == pytest.approx(1, abs=1e-5)
     assert grades.truth["inherited"] + grades.truth["right"] == 1, "a teacher repeats its own mistakes"
     told = OwnExam([Prompt(q.text, (a.text,), a.text) for q, a in zip(rows, grades.answers, strict=True)], teacher, "exact")
     assert told.teacher_grades.skills == {"exact": 1.0}

@@ -13,6 +13,7 @@ tickets: what SmolLM2 tuned on tickets, its 15-layer student untouched, fine-tun
 tickets_fidelity: the same models' KL to that teacher, and how often their first tokens agree.
 stepwise: how often the last step of an answer is right, after a right first step and after the student's own.
 warmth: what SmolLM2 says to 40 questions at several sampling temperatures, four times each.
+drafts: how well a draft's tokens are accepted before and after it has served in speculative decoding, which trains nothing.
 imitation: what a student of SmolLM2's recorded answers, and the same on gold labels, says to held-out questions, beside its teacher.
 
 The last two need SmolLM2 and a student of half its layers (`labkit fetch smollm2-half`) and take some twenty minutes on one core.
@@ -37,12 +38,13 @@ from labkit.batches import GOLD_SEED, unlabelled
 from labkit.cli import tell
 from labkit.distilling import distill
 from labkit.engine import Run, warm_recipe
-from labkit.evaluate import Graded, Grades
+from labkit.evaluate import Exam, Graded, Grades
 from labkit.experiment import LYING, Experiment
 from labkit.exposure import exposure, stepwise
 from labkit.imitation import beside
 from labkit.inheritance import Facts, flip_points, inheritance, risk_coverage, same
 from labkit.measurements import seal, write
+from labkit.models import EOS, LONGEST_ANSWER
 from labkit.models import write as written
 from labkit.own_data import read_rows, split
 from labkit.paths import home_dir, made_here, write_whole
@@ -242,8 +244,6 @@ def planting() -> list[dict]:
 
 
 def _exam(teacher) -> dict[str, float]:
-    from labkit.evaluate import Exam
-
     return dict(Exam(Atlas("half"), None).grade(teacher).skills)
 
 
@@ -371,6 +371,27 @@ def imitated() -> list[dict]:
     return rows
 
 
+def drafts() -> list[dict]:
+    teacher, world, rows = labkit.teacher("atlas-3m"), Atlas("half"), []
+    exam, grid = Exam(world, teacher), sweep("drafts")
+    how = {"do_sample": True, "max_new_tokens": LONGEST_ANSWER, "eos_token_id": EOS, "pad_token_id": EOS}
+    for seed in range(grid.seeds):
+        draft = trained(warm_recipe(grid.base, seed)).eval()
+        before, weights = exam.grade(draft).fidelity, {name: tensor.clone() for name, tensor in draft.state_dict().items()}
+        torch.manual_seed(seed)
+        written = 0
+        for prompt in exam.prompts:
+            ids_1_T = torch.tensor([prompt])
+            answer = teacher.generate(ids_1_T, attention_mask=torch.ones_like(ids_1_T), assistant_model=draft, **how)
+            written += answer.shape[1] - len(prompt)
+        after = exam.grade(draft).fidelity
+        row = {"seed": seed, "prompts": len(exam.prompts), "tokens": written, "before": before["acceptance"], "after": after["acceptance"]}
+        moved = sum(not torch.equal(tensor, weights[name]) for name, tensor in draft.state_dict().items())
+        rows.append(row | {"kl before": before["kl"], "kl after": after["kl"], "tensors changed": moved})
+        print(rows[-1], flush=True)
+    return rows
+
+
 MEASUREMENTS = {
     "sampling": sampling,
     "beneath": beneath,
@@ -382,6 +403,7 @@ MEASUREMENTS = {
     "task": task,
     "exposure": by_position,
     "stepwise": by_step,
+    "drafts": drafts,
     "warmth": warmth,
     "imitation": imitated,
     "tickets": tickets,

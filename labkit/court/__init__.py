@@ -21,6 +21,7 @@ for part in (
     "online",
     "imitation",
     "real",
+    "speculation",
 ):  # they enter their claims in the table, in this order
     importlib.import_module(f"labkit.court.{part}")
 

@@ -1,0 +1,54 @@
+"""Claims on speculative decoding: what a draft learns by serving, and what it gains by being distilled."""
+
+from __future__ import annotations
+
+from labkit.court.judging import Finding, claim
+from labkit.court.readings import less, mean_of, runs_of, scores, seeds_of
+from labkit.records import Record
+from labkit.sweeps import sweep
+from labkit.verdicts import Band, band
+
+DISTILLED = ("forward KL", "reverse KL", "total variation", "acceptance")
+HARD = {"gold labels": "gold labels", "the target's text": "target's text"}  # what a draft is otherwise trained on, and the arm
+BAR = 0.2  # rejections a distilled draft was expected to save
+
+
+def accepted(run: Record) -> float:
+    """The share of its tokens a draft has accepted, on the teacher's answers at temperature 1."""
+    return run.evaluations[-1].fidelity["acceptance"]
+
+
+def saved(better: list[Record], worse: list[Record]) -> Band:
+    """The share of the rejections of some drafts that others, of the same seeds, are spared."""
+    mine, theirs = scores(better, accepted), scores(worse, accepted)
+    return band([1 - (1 - mine[seed]) / (1 - theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())])
+
+
+def rejections_saved(against: str) -> dict[str, Band]:
+    """By divergence: what soft labels spare a draft of the rejections that hard labels of the same steps leave it."""
+    grid = sweep("drafts")
+    return {arm: saved(runs_of(grid, arm), runs_of(grid, HARD[against])) for arm in DISTILLED}
+
+
+def _told(found: dict[str, Band]) -> str:
+    return ", ".join(f"{arm} {b.middle:+.1%} ({b.low:+.1%} to {b.high:+.1%})" for arm, b in found.items()).replace("-", "\u2212")
+
+
+@claim(
+    "draft",
+    "In speculative decoding, the draft learns the teacher's distribution through verification.",
+    measured="a draft's acceptance on the exam after serving to decode all its answers (transformers' assisted generation), less before",
+    published="a draft has to be distilled for it: 10 to 45% faster then (DistillSpec, Zhou et al. 2023, arXiv 2310.08461)",
+)
+def draft() -> Finding:
+    before, after = (seeds_of("drafts", when) for when in ("before", "after"))
+    found = {against: rejections_saved(against) for against in HARD}
+    reached = [f"{arm} against {against}" for against, bands in found.items() for arm, b in bands.items() if b.low >= BAR]
+    told = "; ".join(f"against {against}: {_told(bands)}" for against, bands in found.items())
+    grid = sweep("drafts")
+    hard = ", ".join(f"{mean_of(scores(runs_of(grid, arm), accepted)):.3f} on {name}" for name, arm in HARD.items())
+    beside = (
+        f"Acceptance {mean_of(before):.3f} before and {mean_of(after):.3f} after; of the same drafts trained for {grid.base.steps} steps "
+        f"{hard}. Of the rejections these leave, soft labels spare, {told}. {BAR:.0%} is reached by {', '.join(reached) or 'none'}."
+    )
+    return Finding({"verification alone": less(after, before)}, "points of 1", beside)
