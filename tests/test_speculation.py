@@ -12,7 +12,7 @@ from labkit import events as ev
 from labkit.court import CLAIMS, speculation
 from labkit.records import Record
 
-SWEEPS = ("drafts",)
+SWEEPS = ("drafts", "drafts_online")
 
 
 def drafted(acceptance: float, seed: int = 0, **more: float) -> Record:
@@ -75,3 +75,17 @@ def test_the_bar_is_read_off_the_bands(monkeypatch: pytest.MonkeyPatch):
         "20% is reached by forward KL against gold labels, acceptance against gold labels, forward KL against the target's text." in beside
     )
     assert "reverse KL \u221220." in beside
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.1, "holds"), (-0.1, "does not hold"), (0.0, "no practical effect")])
+def test_heads_are_judged_by_what_soft_labels_add_to_the_same_text(gain: float, verdict: str, monkeypatch: pytest.MonkeyPatch):
+    def runs(grid, arm: str) -> list[Record]:
+        return [drafted(0.5 + gain * ("soft" in arm) + 0.2 * ("gold" in arm) + s / 100, s, tokens_per_round=2.0) for s in range(3)]
+
+    monkeypatch.setattr(speculation, "runs_of", runs)
+    finding = CLAIMS["heads"].measure()
+    assert finding.verdict == verdict
+    assert finding.effects.keys() == {"Medusa", "EAGLE"}
+    assert finding.effects["EAGLE"].middle == pytest.approx(gain)
+    assert "Medusa on the target's text less on gold text, which is what its trainer reads: \u22120.200 (worse)" in finding.beside
+    assert finding.beside.count(" 2.00") == len(labkit.sweep("heads").arms)

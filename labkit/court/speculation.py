@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labkit.court.judging import Finding, claim
 from labkit.court.readings import less, mean_of, runs_of, scores, seeds_of
-from labkit.records import Record
+from labkit.records import Record, paired
 from labkit.sweeps import sweep
 from labkit.verdicts import Band, band
 
@@ -16,6 +16,11 @@ BAR = 0.2  # rejections a distilled draft was expected to save
 def accepted(run: Record) -> float:
     """The share of its tokens a draft has accepted, on the teacher's answers at temperature 1."""
     return run.evaluations[-1].fidelity["acceptance"]
+
+
+def a_round(run: Record) -> float:
+    """Tokens that one reading of the teacher yields, by a run's last exam."""
+    return run.evaluations[-1].fidelity["tokens_per_round"]
 
 
 def saved(better: list[Record], worse: list[Record]) -> Band:
@@ -52,3 +57,28 @@ def draft() -> Finding:
         f"{hard}. Of the rejections these leave, soft labels spare, {told}. {BAR:.0%} is reached by {', '.join(reached) or 'none'}."
     )
     return Finding({"verification alone": less(after, before)}, "points of 1", beside)
+
+
+@claim(
+    "heads",
+    "Medusa and EAGLE use distillation losses.",
+    measured="acceptance of a head's guess of the next token: soft labels less the same text as hard labels, at equal steps",
+    published="Medusa-1's trainer: cross-entropy on the data's tokens, no teacher in it (Cai et al. 2024, arXiv 2401.10774); EAGLE-1's: "
+    "SmoothL1 on the target's next state, and a tenth of soft cross-entropy (Li et al. 2024, arXiv 2401.15077); EAGLE-3's: soft "
+    "cross-entropy alone, over rolled-out steps (arXiv 2503.01840)",
+)
+def heads() -> Finding:
+    grid = sweep("heads")
+    runs = {arm: runs_of(grid, arm) for arm in grid.arms}
+    effects = {
+        "Medusa": paired(runs["medusa, soft labels"], runs["medusa, target's text"], accepted),
+        "EAGLE": paired(runs["eagle, soft labels"], runs["eagle, target's text"], accepted),
+    }
+    data = paired(runs["medusa, target's text"], runs["medusa, gold text"], accepted)
+    state = paired(runs["eagle, next state and soft labels"], runs["eagle, soft labels"], accepted)
+    rounds = ", ".join(f"{arm} {mean_of(scores(found, a_round)):.2f}" for arm, found in runs.items())
+    beside = (
+        f"Medusa on the target's text less on gold text, which is what its trainer reads: {data.middle:+.3f} ({data.verdict}); EAGLE with "
+        f"the next state less without: {state.middle:+.3f} ({state.verdict}). Tokens a round: {rounds}."
+    )
+    return Finding(effects, "points of 1", beside.replace("-0", "\u22120"))
