@@ -131,7 +131,8 @@ class EagleDraft(Chain):
     def __init__(self, heads: Any) -> None:
         self.heads, self.looks, self.most = heads, heads.looks, 16
         self.width = heads.target.lm_head.weight.shape[0]
-        self._cache, self._true = None, 0
+        self._cache: Any = None
+        self._true = 0
 
     def settle(self, text: Sequence[int], seen: Seen) -> None:
         features = seen.layers_T_L_D if self.looks else seen.final_T_D
