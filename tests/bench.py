@@ -1,8 +1,7 @@
 """`make bench`: the numbers the README quotes, as ratios taken in one run on one machine. Writes tests/bench.json.
 
-python tests/bench.py            # all of them, about fifteen minutes on 2 cores
-python tests/bench.py trl        # one of: imports, trl, lesson, board, vocabulary, generation, ways, sweeps
-python tests/bench.py trl        # one of: imports, trl, lesson, board, vocabulary, generation, ways, labelling
+python tests/bench.py            # all of them, about twenty minutes on 2 cores
+python tests/bench.py trl        # one of: imports, trl, lesson, board, vocabulary, generation, ways, labelling, sweeps, speculation
 """
 
 from __future__ import annotations
@@ -484,7 +483,53 @@ def sweeps() -> dict:
     }
 
 
-BENCHES = {f.__name__: f for f in (imports, trl, lesson, board, vocabulary, generation, ways, labelling, sweeps)}
+def speculation() -> dict:
+    """Decoding with a draft: this loop against transformers' assisted generation, same models, prompts and tokens, alternating; and, if
+    SmolLM2 is fetched, the shipped EAGLE against plain decoding, from the prompt on and after it."""
+    import torch
+
+    from labkit import models, pretrained
+    from labkit.atlas import Atlas
+    from labkit.speculative import students
+    from labkit.speculative.decoding import plain, speculate
+
+    def against(target, draft, prompts: list[str], limit: int) -> list[float]:
+        own, ratios = models.tokenizer_of(target), []
+        pad = {"eos_token_id": own.end, "pad_token_id": own.end}
+        how = {"do_sample": False, "num_assistant_tokens": 4, "max_new_tokens": limit, **pad}
+        draft.generation_config.num_assistant_tokens = 4
+        draft.generation_config.num_assistant_tokens_schedule = "constant"
+        draft.generation_config.assistant_confidence_threshold = 0.0
+        for prompt in prompts:
+            ids = torch.tensor(own.prompts([prompt]))
+            began = time.perf_counter()
+            with torch.inference_mode():
+                target.generate(ids, attention_mask=torch.ones_like(ids), assistant_model=draft, **how)
+            theirs = time.perf_counter() - began
+            ratios.append(theirs / speculate(target, draft, prompt, 4, limit=limit).seconds)
+        return ratios
+
+    asked = [q.text for q in Atlas("half").exam(4)]
+    found: dict[str, float] = {}
+    teacher, small = models.teacher("atlas-3m"), models.teacher("atlas-200k")
+    found["assisted generation / speculate, time, atlas-3m and atlas-200k"] = statistics.median(against(teacher, small, asked, 28))
+    alone, drafted = ([f(q).seconds for q in asked] for f in (lambda q: plain(teacher, q), lambda q: speculate(teacher, small, q, 4)))
+    found["atlas-3m alone / with atlas-200k as a draft, time"] = sum(alone) / sum(drafted)
+    try:
+        target, cut = pretrained.load("smollm2"), pretrained.load("smollm2-half")
+    except ValueError as absent:
+        print(absent)
+        return found
+    asked = [q.text for q in Atlas("whole").exam(2)]
+    found["assisted generation / speculate, time, SmolLM2 and half of it"] = statistics.median(against(target, cut, asked[:8], 32))
+    eagle = students.shipped("smollm2-eagle", target)
+    pairs = [(plain(target, q), speculate(target, eagle, q, 3, candidates=6)) for q in asked]
+    found["SmolLM2 alone / with the shipped EAGLE, time"] = sum(a.seconds for a, _ in pairs) / sum(b.seconds for _, b in pairs)
+    found["SmolLM2 with the shipped EAGLE, tokens a round"] = sum(len(b.ids) - 1 for _, b in pairs) / sum(len(b.rounds) for _, b in pairs)
+    return found
+
+
+BENCHES = {f.__name__: f for f in (imports, trl, lesson, board, vocabulary, generation, ways, labelling, sweeps, speculation)}
 
 
 def main(names: list[str]) -> None:

@@ -14,6 +14,9 @@ from labkit.distilling import distill
 from labkit.models import parameters, write
 from labkit.paths import home_dir
 from labkit.pruning import prune
+from labkit.speculative import students
+from labkit.speculative.decoding import plain, speculate
+from labkit.speculative.exactness import parting
 
 FOLDER = Path(os.environ.get("LABKIT_SMOLLM2", "absent"))
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="LABKIT_SMOLLM2 names no model: `labkit fetch smollm2` brings it")
@@ -78,3 +81,23 @@ def test_into_a_student_with_the_labs_own_tokens(fetched, few, tmp_path):
 def test_without_it_the_command_that_brings_it_is_told():
     with pytest.raises(ValueError, match="labkit fetch smollm2"):
         pretrained.load("smollm2")
+
+
+def test_speculative_decoding_with_the_shipped_heads(fetched):
+    """In fp32 the very tokens; in bf16 every first difference is a near-tie of the target's."""
+    target = pretrained.load("smollm2")
+    heads = students.shipped("smollm2-eagle", target)
+    asked = ["What is the capital of Kenya?", "Which continent is Peru in?", "What currency is used in Norway?", "What is 12 + 30?"]
+    accepted = 0
+    for question in asked:
+        prompt = target.chat.prompts([question])[0]
+        alone = plain(target, question, limit=24)
+        for how in ({"gamma": 4}, {"gamma": 3, "candidates": 6}):
+            done = speculate(target, heads, question, limit=24, **how)
+            accepted += done.accepted
+            left = parting(target, prompt, alone.ids, done.ids)
+            assert left is None or left.near_tie, left
+    assert accepted > 0
+    target.float()
+    for question in asked[:2]:
+        assert speculate(target, heads, question, 4, limit=16).ids == plain(target, question, limit=16).ids

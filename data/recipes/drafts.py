@@ -1,6 +1,6 @@
 """Train heads that guess what SmolLM2-135M will say, and time decoding with and without them: `labkit build drafts` (an hour on 2 cores).
 
-The heads are those of `data/sweeps/smollm2_heads.toml`, every seed; the first seed's are kept in the lab's home, and an EAGLE's ships.
+The heads are the first seed's of the sweeps `smollm2_*`; they are kept in the lab's home, and an EAGLE's ship.
 Timed are the same held-out prompts in every way of decoding, one after the other, so that what slows one slows all; a way's speed-up is
 plain decoding's seconds over its own, summed over prompts, its band over groups of prompts. Needs `labkit fetch smollm2`; time it alone.
 """
@@ -30,6 +30,7 @@ from labkit.subjects import LOOKED
 from labkit.sweeps import sweep
 from labkit.verdicts import band
 
+SWEEPS = ("smollm2_heads", "smollm2_medusa")
 SHIPS = "eagle, next state and soft labels"
 GROUPS, EACH, LONGEST = 5, 8, 48  # of prompts that nothing was trained or examined on
 GAMMAS = (2, 4, 6)
@@ -58,10 +59,9 @@ def heads_of(name: str, recipe: Experiment, target: Any) -> Any:
 
 def ways(target: Any) -> list[Way]:
     """Every way of decoding that is timed; plain decoding first."""
-    grid = sweep("smollm2_heads")
     found = [Way("none", "one by one", lambda t, q: plain(t, q, limit=LONGEST))]
-    for arm in grid.arms:
-        heads = heads_of(arm, grid.recipe(arm), target)
+    for arm, recipe in ((arm, grid.recipe(arm)) for grid in map(sweep, SWEEPS) for arm in grid.arms):
+        heads = heads_of(arm, recipe, target)
         for gamma in (4,) if "medusa" in arm else GAMMAS:
             for extra in (0, 4):
                 candidates = gamma + extra if extra else 0
@@ -115,10 +115,9 @@ def timed() -> list[dict]:
 def build(folder: Path) -> None:
     write(folder.parent / "measurements", "speculation", timed())
     seal(folder.parent / "measurements")
-    grid = sweep("smollm2_heads")
     folder.mkdir(exist_ok=True)
     path = folder / "smollm2-eagle.safetensors"
-    recipe = grid.recipe(SHIPS)
+    recipe = sweep(SWEEPS[0]).recipe(SHIPS)
     shutil.copy(made_here("heads") / f"{recipe.key}.safetensors", path)
     entry = {
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

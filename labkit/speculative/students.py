@@ -18,6 +18,7 @@ from labkit.architectures import LanguageModel
 from labkit.errors import LabError, unknown
 from labkit.experiment import HEADS, KIN, Experiment
 from labkit.models import fingerprint
+from labkit.paths import checked, data_dir
 from labkit.speculative.eagle import Eagle, Eagle3
 from labkit.speculative.heads import Heads
 from labkit.speculative.medusa import Medusa, Medusa2
@@ -87,3 +88,11 @@ def load(path: Path, target: LanguageModel) -> Medusa | Eagle:
         for name, parameter in heads.named_parameters():
             parameter.copy_(kept[f"weight/{name}"])
     return heads.to(target.lm_head.weight.dtype).eval().requires_grad_(False)
+
+
+def shipped(name: str, target: LanguageModel) -> Medusa | Eagle:
+    """Heads that come with the lab, on their target. Raises `LabError` for others, or another target; `DataError` if they are damaged."""
+    names = sorted(path.stem for path in (data_dir() / "drafts").glob("*.safetensors"))
+    if name not in names:
+        raise unknown("shipped heads", name, names)
+    return load(checked(data_dir() / "drafts" / f"{name}.safetensors", "build drafts"), target)
