@@ -509,6 +509,21 @@ def test_the_key_is_nowhere_on_disk_even_if_the_server_says_it(answers, tmp_path
         assert KEY.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.parametrize("key", ["key", "response", "1", "Answer", "EMPTY", "the beginning of a request's hash", 'sk-with-a-"-and-a-\\'])
+def test_a_key_that_is_a_word_of_the_journal_s_own_harms_nothing(answers, monkeypatch, key):
+    """Servers of one's own are sent such keys; what they say is kept as it is, and nothing is paid for twice."""
+    if key.startswith("the beginning"):
+        key = Settings(endpoints="http://127.0.0.1:1", model="teacher-large").key(ASKED[0], 0)[:16]
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    echo = {"choices": [{"index": 0, "message": {"content": f"your key is {key}"}, "finish_reason": "stop"}]}
+    with Server(lambda prompt, nth: (200, echo) if prompt == "my key?" else "ok") as server:
+        assert label(server, answers).written == 12
+        assert right(answers)
+        assert label(server, answers, [*ASKED, "my key?"]).written == 13
+    assert set(server.times.values()) == {1}
+    assert rows(answers)[-1]["response"] == f"your key is {key if len(key) < 12 else '[key]'}"
+
+
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
