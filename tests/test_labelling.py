@@ -344,6 +344,28 @@ def test_broken_lines_are_told_and_the_rest_kept(answers, tmp_path):
         labelling.plan(answers, answers, endpoints="http://127.0.0.1:1", model="m")
 
 
+def test_a_file_of_somebody_else_s_is_never_written_over(answers, tmp_path):
+    """Such as the prompts, when the two names change places."""
+    answers.write_text("mine\n")
+    with Server() as server, pytest.raises(LabError, match=r"is there already, and nothing was labelled into it.*give them another name"):
+        label(server, answers)
+    assert not server.asked and answers.read_text() == "mine\n" and list(tmp_path.iterdir()) == [answers]
+    answers.write_text("")  # as `mktemp` makes it
+    with Server() as server:
+        assert label(server, answers).written == 12
+
+
+@pytest.mark.parametrize("fault", ["500", "empty"])
+def test_without_an_answer_nothing_is_written(answers, fault):
+    with Server(lambda prompt, nth: fault) as server:
+        report = label(server, answers, ASKED[:2], tries=1)
+        assert "None of 2 requests has an answer" in str(report) and not answers.exists()
+        server.behave = lambda prompt, nth: "ok" if prompt in ASKED else fault
+        label(server, answers, ASKED[2:])
+        label(server, answers, ["another"], tries=1)
+    assert right(answers, ASKED[2:]), "the answers of the run before stay until there are others"
+
+
 # ---- limits ----------------------------------------------------------------------------------------------------------
 
 

@@ -179,6 +179,12 @@ def plan(
         raise LabError(f"answers would replace the prompts in {target}: give them a name of their own.")
     if target.is_dir():
         raise LabError(f"{target} is a folder: name a file for the answers, such as {target / 'answers.jsonl'}.")
+    journal = Journal(target).path
+    if target.exists() and target.stat().st_size and not journal.exists():
+        raise LabError(
+            f"{target} is there already, and nothing was labelled into it (no {journal.name} is beside it), so the answers would replace "
+            "what it holds: give them another name, or move it away."
+        )
     requests = [chosen.key(row.text, sample) for row in asked.rows for sample in range(chosen.samples)]
     return Plan(asked, target, chosen, requests, (), Spent()).looked_up()
 
