@@ -386,6 +386,18 @@ def test_a_ceiling_in_money_counts_what_may_have_been_charged(answers):
     assert len(server.asked) == 7, "256 tokens of 10 a million each"
 
 
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_a_ceiling_holds_where_the_server_counts_nothing(answers, finish):
+    """Of a text in a script with a token a byte, and with a reasoning that is longer than the answer; a cut one may hide more."""
+    message = {"content": "\u8a2d" * 4, "reasoning_content": "\u8a2d" * 20}
+    told = {"choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+    with Server(lambda prompt, nth: (200, told)) as server:
+        report = label(server, answers, max_tokens=100, ceiling_tokens=900)
+    used = len("question 0") + (3 * 24 + 1 if finish == "stop" else 100)
+    assert "ceiling of 900 tokens" in report.stopped and 1 <= report.written < 12
+    assert len(server.asked) * used <= report.spent.tokens <= 900
+
+
 def test_the_rate_limit_spaces_requests(answers):
     at = []
     with Server(lambda prompt, nth: at.append(time.monotonic()) or "ok") as server:

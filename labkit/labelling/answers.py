@@ -10,11 +10,9 @@ from typing import Any, NamedTuple
 
 from labkit.errors import DataError
 from labkit.labelling.journal import rows
-from labkit.labelling.plan import Plan, answered
+from labkit.labelling.plan import CUT, Plan, answered
 from labkit.labelling.prompts import Prompt
 from labkit.paths import write_whole
-
-CUT = "length"  # what servers call an answer that ran into max_tokens
 
 
 class _NoAnswer(Exception):
