@@ -37,6 +37,7 @@ def refuse(exp: Experiment) -> None:
         (not hard and exp.divergence not in (*BETA, "jsd"), "divergence", "no such divergence", "forward_kl, reverse_kl or jsd"),
         (not hard and exp.top_k > 0, "top_k", "no truncated signals in GKDTrainer, which has the whole vocabulary at hand", "0"),
         (exp.mix > 0 and exp.method != "gold", "mix", "no hard-label term beside the soft one", "0"),
+        (exp.precision != "fp32", "precision", "bf16 for the loss as well, where the lab works it out in fp32", "fp32"),
         (exp.faults != "none", "faults", "none of the lab's bugs", "none"),
         (exp.architecture != "llama", "architecture", "no use for a model that is not of transformers", "llama"),
         (

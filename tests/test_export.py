@@ -101,6 +101,7 @@ def test_the_script_runs_by_itself_and_reads_well(small, tmp_path, capsys):
         ({"divergence": "total_variation"}, "forward_kl, reverse_kl or jsd"),
         ({"mix": 0.5}, "no hard-label term"),
         ({"top_k": 8}, "top_k=8"),
+        ({"precision": "bf16"}, "precision='bf16' .* Set precision to fp32"),
         ({"vocabulary": "small"}, "across tokenizers"),
         ({"faults": "missing_t2"}, "faults"),
         ({"method": "online", "replay": 0.5}, "no memory"),
