@@ -32,6 +32,8 @@ class Questioned(Protocol):
     def text(self) -> str: ...
     @property
     def gold(self) -> str: ...
+    @property
+    def line(self) -> int: ...
 
 
 class OwnExam:
@@ -40,7 +42,7 @@ class OwnExam:
     def __init__(self, questions: Sequence[Questioned], teacher: LanguageModel | None, score: str) -> None:
         self.questions, self.score = questions, metric(score)
         self.name = score.partition(":")[0]
-        self.rows = [Row(q.text, q.gold, number) for number, q in enumerate(questions, 1)]
+        self.rows = [Row(q.text, q.gold, q.line) for q in questions]
         self._teacher = teacher
         self.teacher_answers: Sequence[Graded] = ()
         if teacher is not None:

@@ -32,15 +32,16 @@ SMALL = 32  # questions a pretrained teacher answers at a time: its logits are f
 
 
 class Prompt(NamedTuple):
-    """A prompt of one's own, under the names a `Question` has."""
+    """A prompt of one's own, under the names a `Question` has; `line` is where it began in its file."""
 
     text: str
     answers: tuple[str, ...]
     gold: str
+    line: int = 0
 
     @classmethod
     def of(cls, row: Row) -> Prompt:
-        return cls(row.prompt, (row.response or "",), row.response or "")
+        return cls(row.prompt, (row.response or "",), row.response or "", row.line)
 
 
 class AtlasSubject:
