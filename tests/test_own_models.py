@@ -266,6 +266,20 @@ def test_the_exam_scores_and_says_whose_mistakes_they_are(pair):
     assert theirs == pytest.approx(mine, abs=1e-6)
 
 
+def test_a_reference_that_cannot_be_scored_is_told_by_its_line_before_anyone_is_asked(own, data, monkeypatch):
+    """The line of the file, in which a broken one comes first, and not the number of the held-out prompt."""
+    lines = ["{"] + [json.dumps({"prompt": p, "response": "{}"}) for p, _ in PAIRS]
+    Path(data).write_text("\n".join(lines))
+    last = OwnSubject(own).held[-1].line
+    assert json.loads(lines[last - 1])["prompt"] == OwnSubject(own).held[-1].text
+    Path(data).write_text("\n".join([*lines[: last - 1], lines[last - 1].replace("{}", "no JSON"), *lines[last:]]))
+    subject = OwnSubject(own.but(score="fields"))
+    teacher = subject.teacher()
+    monkeypatch.setattr("labkit.own_exam.write", lambda *_: pytest.fail("the teacher was asked"))
+    with pytest.raises(LabError, match=f"the reference of line {last}, 'no JSON', is not JSON"):
+        subject.exam(teacher)
+
+
 # ---- distil ----------------------------------------------------------------------------------------------------------------------------
 
 
