@@ -38,7 +38,7 @@ class Questioned(Protocol):
 
 class OwnExam:
     """Held-out questions under one metric (see `labkit.metrics`). Raises `LabError` for a metric that does not fit them, before anything
-    is asked. best: the score of the responses that are wanted, which a perfect answer gets."""
+    is asked. best: the score of the responses that are wanted, which an answer equal to them gets."""
 
     def __init__(self, questions: Sequence[Questioned], teacher: LanguageModel | None, score: str) -> None:
         self.questions, self.score = questions, metric(score)

@@ -106,6 +106,7 @@ class OwnSubject:
             )
         self.problems, self.fingerprint = rows.problems, rows.fingerprint
         train, held = split(rows)
+        self.summary = rows.summary
         self.train, self.held = [Prompt.of(row) for row in train], [Prompt.of(row) for row in held if row.response is not None]
         if not self.train or not self.held:
             raise LabError(

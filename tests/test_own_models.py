@@ -319,6 +319,19 @@ def test_distil_chooses_what_works(pair, data):
         recipe(pair[0], "22k", data, method="output")
 
 
+def test_distil_tells_what_it_could_not_use_and_what_passes_between_tokenizers(pair, data):
+    with open(data, "a") as file:
+        file.write("{broken\n" + json.dumps({"prompt": "Say 3", "response": "", "note": "x"}) + "\n")
+    said: list[str] = []
+    distill(pair[0], "22k", data, steps=2, batch=8, longest=4, baseline=False, score="regex:^[A-Z]$", say=said.append)
+    assert said[0].startswith(f"{data}: 91 rows, 90 with an answer.") and "Columns not used: note" in said[0]
+    assert "1 could not be used:\n  line 91: not JSON" in said[0]
+    assert said[1:] == [
+        f"{pair[0]} and 22k have different tokenizers: the student learns from the teacher's text (method=sequence).",
+        "The responses that are wanted score 0.000 by regex:^[A-Z]$ themselves: an answer equal to them gets no more.",
+    ]
+
+
 def test_an_adapter_is_merged_into_what_is_saved(pair, data, tmp_path):
     done = distill(*pair, data, tmp_path / "out", steps=4, batch=8, longest=4, adapter=4, baseline=False)
     names = [name for name, _ in pretrained.load(str(tmp_path / "out")).named_parameters()]
@@ -332,6 +345,7 @@ def test_the_command_line_does_it_all(pair, data, tmp_path, capsys):
     command = ["distill", "--teacher", pair[0], "--student", pair[1], "--data", data, "--steps", "3", "--batch", "8", "--longest", "4"]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
+    assert "mine.jsonl: 90 rows, 90 with an answer." in told and "tokenizers" not in told
     assert "the student, distilled" in told
     assert "saved to" in told
     assert main(["distill", "--teacher", "smollm2", "--student", pair[1], "--data", data, "--out", str(tmp_path / "other")]) == 2
