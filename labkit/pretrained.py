@@ -11,6 +11,8 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -51,6 +53,15 @@ def folder_of(name: str) -> Path:
     raise LabError(
         f"no model at {name!r}: {where}. Give a Hugging Face folder with config.json and safetensors, or a fetched model's name."
     )
+
+
+def context_of(name: str) -> float:
+    """How many tokens a model of this name has positions for, as its folder says; no end where it does not say, or is not here."""
+    try:
+        told = json.loads((folder_of(name) / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings")
+    except (LabError, OSError, ValueError, AttributeError):
+        return math.inf  # whoever loads it says what is wrong
+    return told if isinstance(told, int) else math.inf
 
 
 class ChatTokenizer:

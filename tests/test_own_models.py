@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -330,6 +331,21 @@ def test_distil_tells_what_it_could_not_use_and_what_passes_between_tokenizers(p
         f"{pair[0]} and 22k have different tokenizers: the student learns from the teacher's text (method=sequence).",
         "The responses that are wanted score 0.000 by regex:^[A-Z]$ themselves: an answer equal to them gets no more.",
     ]
+
+
+def test_rows_that_a_model_has_no_room_for_cost_themselves_alone(pair, data, tmp_path):
+    """Long prompts, of which some are held out, and a long response; told by line, and the run goes on without them."""
+    short = str(made(tmp_path / "short", 1, 1, max_position_embeddings=64))
+    long = [{"prompt": f"Say {n} " + "word " * 80, "response": "A"} for n in range(20)] + [{"prompt": "Say much", "response": "A " * 80}]
+    with open(data, "a") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in long))
+    said: list[str] = []
+    done = distill(short, pair[1], data, steps=2, batch=8, longest=4, say=said.append)
+    assert done.record.complete and f"{data}: 90 rows" in said[0] and "21 could not be used" in said[0]
+    assert re.search(rf"line 91: it takes up to \d+ tokens with its answer, and {short} has room for 64: shorten it", said[0])
+    assert any(isinstance(event, ev.Warned) and "21 rows could not be used; line 91" in event.message for event in done.record.events)
+    with pytest.raises(LabError, match=r"no row of .* fits into both models. line 1: .* or set a smaller longest \(it is 60\)"):
+        distill(pair[0], short, data, steps=2, longest=60)
 
 
 def test_an_adapter_is_merged_into_what_is_saved(pair, data, tmp_path):
