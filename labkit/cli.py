@@ -213,9 +213,13 @@ def _read_once(data: str, options: argparse.Namespace) -> str:
     """Data that needs to be told how it is read, written beside the result in the plain form that a recipe can name."""
     from labkit.own_data import read_rows, write_rows
 
+    path = options.out.with_name(f"{options.out.name}-data.jsonl")
+    if any(letter.isspace() for letter in str(path)):
+        raise LabError(
+            f"--out {str(options.out)!r} has a space in it: the rows are kept beside it, where a recipe names them. Choose another."
+        )
     rows = read_rows(data, prompt_column=options.prompt_column, response_column=options.response_column, network=options.network)
     print(rows.summary)
-    path = options.out.with_name(f"{options.out.name}-data.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
     return str(write_rows(rows, path))
 

@@ -27,6 +27,10 @@ class Unusable(Exception):
 def cells_of(source: str | Path, part: str, network: bool) -> Iterator[tuple[int, Any]]:
     """The rows of a file, of a shipped example, or of a part of a hub data set, with the lines they begin on."""
     name, path = str(source), Path(source).expanduser()
+    if not name.strip():
+        raise LabError(
+            f"no data is named: give a file ({', '.join(SUFFIXES)}), as in data=mine.jsonl, or an example: {', '.join(EXAMPLES)}."
+        )
     if not path.exists() and name in EXAMPLES:
         path = checked(data_dir() / "examples" / f"{name}.jsonl", "build examples")
     if path.is_file():
