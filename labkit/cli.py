@@ -326,7 +326,7 @@ def fetch_one(options: argparse.Namespace) -> int:
         from labkit.pruning import prune_folder
 
         out = home_dir() / "models" / options.name
-        if not (out / "README.md").exists():  # the last file that is written
+        if options.again or not (out / "README.md").exists():  # the last file that is written
             shutil.rmtree(out, ignore_errors=True)
             print("\n".join(prune_folder(base, out, layers, 1.0, None, by, ()).lines()))
         print(f"{options.name} is in {out}")

@@ -119,6 +119,20 @@ def test_what_the_lab_could_not_see_is_refused(tmp_path, pair):
         pretrained.load(str(folder))
 
 
+def test_a_student_that_is_cut_out_is_cut_again_with_its_teacher(home, monkeypatch):
+    from labkit import cli, fetching
+
+    seeds = iter((1, 2, 3))
+    monkeypatch.setattr(fetching, "fetch", lambda name, source, again: made(home / "models" / name, 3, next(seeds)))
+    monkeypatch.setitem(cli.CUTS, "smollm2-15", ("smollm2", 2, "spread"))
+    found = []
+    for words in ([], [], ["--again"]):
+        assert cli.main(["fetch", "smollm2-15", *words]) == 0
+        found.append(pretrained.load("smollm2-15").lm_head.weight)
+    assert torch.equal(found[0], found[1]), "it was here"
+    assert torch.equal(found[2], pretrained.load("smollm2").lm_head.weight)
+
+
 def test_a_saved_model_is_the_same_model(tmp_path, pair):
     model = pretrained.load(pair[0], torch.float32)
     pretrained.save(model, tmp_path / "kept")
