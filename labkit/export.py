@@ -65,7 +65,10 @@ def export(experiment: Experiment, out: str | Path) -> Path:
         raise LabError(f"--out {out} is to be a Python script: give a name that ends in .py, such as {out.with_suffix('.py')}.")
     refuse(exp)
     folder = out.with_suffix("")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabError(f"--out {out}: the folder {folder} of its rows cannot be made ({error.strerror}): give another name.") from None
     subject = subject_of(exp)
     teacher = subject.teacher()
     student = _first_student(exp)

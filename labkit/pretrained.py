@@ -150,7 +150,13 @@ def load(name: str, dtype: torch.dtype = torch.bfloat16, longest: int = LONGEST)
     if behind:
         raise LabError(f"{name} changes its logits behind the head ({behind[0]}), which the lab does not do: choose a model without it.")
     model.chat = ChatTokenizer(folder, name, longest)
-    if model.get_input_embeddings().weight.shape[0] > model.chat.size:  # rows of padding, which differ between sizes of one family
+    rows = model.get_input_embeddings().weight.shape[0]
+    if rows < model.chat.size:
+        raise LabError(
+            f"the tokenizer in {folder} has {model.chat.size:,} tokens, and the model an embedding for {rows:,}: give it the tokenizer "
+            "it was made with, or save it once more after model.resize_token_embeddings(len(tokenizer))."
+        )
+    if rows > model.chat.size:  # rows of padding, which differ between sizes of one family
         model.resize_token_embeddings(model.chat.size, mean_resizing=False)
     return model.eval().requires_grad_(False)
 

@@ -114,7 +114,19 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
         batches = list(pyarrow.parquet.ParquetFile(path).iter_batches())
     except (pyarrow.ArrowException, OSError) as error:
         raise LabError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]} Write it again, or give JSONL or CSV.") from None
-    return enumerate((row for batch in batches for row in batch.to_pylist()), 1)
+    names = batches[0].schema.names if batches else []
+    return enumerate((dict(zip(names, row)) for batch in batches for row in zip(*map(_values, batch.columns))), 1)
+
+
+def _values(column: Any) -> list[Any]:
+    """A column as Python's values; `Unusable` for those that Python has none for, such as a time after the year 9999."""
+    found: list[Any] = []
+    for cell in column:
+        try:
+            found.append(cell.as_py())
+        except Exception as error:  # of many kinds: years, time zones, packages for them
+            found.append(Unusable(f"holds a value that cannot be read: {str(error) or type(error).__name__}".split("\n")[0]))
+    return found
 
 
 def _hub(name: str, part: str, network: bool) -> Iterator[tuple[int, Any]]:

@@ -99,6 +99,12 @@ def test_rows_of_padding_in_a_vocabulary_are_cut_off(tmp_path):
     assert torch.allclose(padded(tokens).logits, raw(tokens).logits[..., : padded.chat.size], atol=1e-6)
 
 
+def test_a_tokenizer_of_another_model_is_told(tmp_path):
+    size = tokenizer().size
+    with pytest.raises(LabError, match=rf"has {size:,} tokens, and the model an embedding for {size - 5:,}: give it the tokenizer"):
+        pretrained.load(str(made(tmp_path / "narrow", 1, 3, rows=-5)))
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [("smollm2", "labkit fetch smollm2"), ("./nowhere", "no such folder"), ("someone/some-model", "labkit fetch someone/some-model")],
