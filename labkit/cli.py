@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -142,9 +144,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"labkit: {need(error.name or 'a package', f'labkit {options.command}')}", file=sys.stderr)
         return 2
+    except Exception as error:
+        if not (told := _of_files(error)):
+            raise
+        print(f"labkit: {told}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("labkit: stopped. A run that was cut off goes on from its last checkpoint when it is run again.", file=sys.stderr)
         return 130
+
+
+def _of_files(error: Exception) -> str:
+    """A file that could not be read or written, as a sentence; "" for any other error, which is a fault of the lab."""
+    disk = isinstance(error, OSError) and not isinstance(error, BrokenPipeError)
+    if not disk and type(error).__name__ != "SafetensorError":  # whose package may be absent
+        return ""
+    why = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else f"{error}".split("\n")[0]
+    return f"a file cannot be read or written ({why}). Check path, rights and free space, there and in LABKIT_HOME."
+
+
+def _writable(out: Path | None) -> None:
+    """Raises `LabError`, before anything is done for it, for a file that could not be written."""
+    try:
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=out.parent).close()
+        if out is not None and out.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except OSError as error:
+        raise LabError(f"--out {out} cannot be written ({error.strerror or error}): choose another.") from None
 
 
 def open_lab(options: argparse.Namespace) -> int:
@@ -213,15 +241,20 @@ def _read_once(data: str, options: argparse.Namespace) -> str:
     """Data that needs to be told how it is read, written beside the result in the plain form that a recipe can name."""
     from labkit.own_data import read_rows, write_rows
 
+    path = options.out.with_name(f"{options.out.name}-data.jsonl")
+    if any(letter.isspace() for letter in str(path)):
+        raise LabError(
+            f"--out {str(options.out)!r} has a space in it: the rows are kept beside it, where a recipe names them. Choose another."
+        )
     rows = read_rows(data, prompt_column=options.prompt_column, response_column=options.response_column, network=options.network)
     print(rows.summary)
-    path = options.out.with_name(f"{options.out.name}-data.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
     return str(write_rows(rows, path))
 
 
 def run_one(options: argparse.Namespace) -> int:
     experiment = _experiment(options)
+    _writable(options.out)
     with _together():
         print(experiment.recipe)
         from labkit.runs import record
@@ -297,6 +330,7 @@ def sweep_all(options: argparse.Namespace) -> int:
     from labkit.sweeps import Sweep
 
     sweep = Sweep.from_toml(read(options.grid))
+    _writable(options.out)
     sweep.run(options.jobs, lambda line: print(line, flush=True), options.backend)
     table = sweep.table()
     print(table.to_string(index=False, float_format=lambda x: f"{x:.3f}", na_rep="-"))
@@ -322,7 +356,7 @@ def fetch_one(options: argparse.Namespace) -> int:
         from labkit.pruning import prune_folder
 
         out = home_dir() / "models" / options.name
-        if not (out / "README.md").exists():  # the last file that is written
+        if options.again or not (out / "README.md").exists():  # the last file that is written
             shutil.rmtree(out, ignore_errors=True)
             print("\n".join(prune_folder(base, out, layers, 1.0, None, by, ()).lines()))
         print(f"{options.name} is in {out}")

@@ -122,12 +122,14 @@ def distill(
     experiment: Experiment | None = None,
     baseline: bool = True,
     watch: Callable[[str, ev.Event], None] | None = None,
+    say: Callable[[str], object] = print,
     **knobs: Any,
 ) -> Distilled:
     """Distil, and measure beside it the untouched student and the same student fine-tuned on the gold labels (`baseline`).
 
     Models are names (see `pretrained.folder_of`; the lab's own too), `knobs` fields of `Experiment`; or all of it as one `experiment`.
-    `watch` is called with which of the runs it is and every event. A run that was killed goes on from its checkpoint.
+    `watch` is called with which of the runs it is and every event, `say` with what there is to know of the data and the pair before
+    anything is trained. A run that was killed goes on from its checkpoint.
     """
     if experiment is None:
         if not (teacher and student and data):
@@ -138,8 +140,12 @@ def distill(
     folder = Path(out) if out else None
     _free(folder)
     subject = OwnSubject(exp)
-    exam = subject.exam(subject.teacher())
+    teacher_model = subject.teacher()
+    _tell(subject, teacher_model, say)
+    exam = subject.exam(teacher_model)
     assert isinstance(exam, OwnExam)
+    if exam.best < 1:
+        say(f"The responses that are wanted score {exam.best:.3f} by {exp.score} themselves: an answer equal to them gets no more.")
     grades: dict[str, Grades] = {"untouched": exam.grade(subject.student(exp.seed))}
     if baseline and exp.method != "gold" and subject.gold:
         grades["gold labels"] = exam.grade(_trained(exp.baseline(), "gold labels", watch)[1])
@@ -222,6 +228,14 @@ def _teacher(subject: OwnSubject) -> Any:
     found = subject.teacher()
     assert found is not None
     return found
+
+
+def _tell(subject: OwnSubject, teacher: Any, say: Callable[[str], object]) -> None:
+    """What was read, with the lines that could not be used, and what passes between two tokenizers."""
+    exp = subject.experiment
+    say(subject.summary)
+    if teacher is not None and method(exp.method).text and tokenizer_of(teacher).fingerprint != subject.reads.fingerprint:
+        say(f"{exp.teacher} and {exp.student} have different tokenizers: the student learns from the teacher's text (method={exp.method}).")
 
 
 def _free(folder: Path | None) -> None:

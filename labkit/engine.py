@@ -180,6 +180,7 @@ class Run(Iterator[ev.Event]):
             at = {"step": 0, "seen": 0, "tokens": 0, "teacher_tokens": 0, "referenced": False}
             at["knobs"] = {name: getattr(exp, name) for name in self.knobs}
             yield self._started(teacher, student)
+            yield from (ev.Warned(0, warning) for warning in subject.warnings)
             if not alone:
                 yield ev.Warned(0, "The same recipe is being run elsewhere at this moment, so this run keeps no checkpoint.")
             if exp.start == "warm":

@@ -456,9 +456,11 @@ def check(name: str, value: Any) -> Any:
             if together <= wanted:
                 raise LabError(f"{name}={value!r} contradicts itself: {reason}. Take {' or '.join(sorted(together))} away.")
         return "+".join(choice for choice in choices if choice in wanted) or "none"
+    spaced = any(letter.isspace() for letter in str(value))
+    if spaced and ((models and named_model(str(value))) or name in ("data", "score")):
+        mend = r"write \s for it in a regular expression" if name == "score" else "move what it names to a path without one"
+        raise LabError(f"{name}={value!r} has a space in it, which a recipe cannot hold: {mend}.")
     if models and named_model(str(value)):
-        if any(letter.isspace() for letter in str(value)):
-            raise LabError(f"{name}={value!r} has a space in it, which a recipe cannot hold: move the model to a folder without one.")
         return str(value)
     if choices:
         for choice in choices:

@@ -38,6 +38,7 @@ def refuse(exp: Experiment) -> None:
         (not hard and exp.top_k > 0, "top_k", "no truncated signals in GKDTrainer, which has the whole vocabulary at hand", "0"),
         (exp.mix > 0 and exp.method != "gold", "mix", "no hard-label term beside the soft one", "0"),
         (exp.student in HEADS, "student", "no trainer of heads", "a model, such as 200k"),
+        (exp.precision != "fp32", "precision", "bf16 for the loss as well, where the lab works it out in fp32", "fp32"),
         (exp.faults != "none", "faults", "none of the lab's bugs", "none"),
         (exp.architecture != "llama", "architecture", "no use for a model that is not of transformers", "llama"),
         (
@@ -65,7 +66,10 @@ def export(experiment: Experiment, out: str | Path) -> Path:
         raise LabError(f"--out {out} is to be a Python script: give a name that ends in .py, such as {out.with_suffix('.py')}.")
     refuse(exp)
     folder = out.with_suffix("")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabError(f"--out {out}: the folder {folder} of its rows cannot be made ({error.strerror}): give another name.") from None
     subject = subject_of(exp)
     teacher = subject.teacher()
     student = _first_student(exp)
@@ -162,7 +166,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 $trainer_import
 
-HERE = Path(__file__).resolve().parent / "$name"
+HERE = Path(__file__).resolve().parent / $folder
 STEPS, BATCH, RATE, WARMUP = $steps, $batch, $rate, $warmup
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -175,7 +179,7 @@ def model(place, dtype):
     return found.to(DEVICE)
 
 
-TOKENIZER = AutoTokenizer.from_pretrained(HERE / "$student")
+TOKENIZER = AutoTokenizer.from_pretrained(HERE / $student)
 if TOKENIZER.pad_token is None:
     TOKENIZER.pad_token = TOKENIZER.eos_token
 
@@ -216,7 +220,7 @@ def rate(done):
 
 $subclass
 def build():
-    student = model("$student", torch.float32)
+    student = model($student, torch.float32)
 ${adapter}\
     optimiser = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], RATE, betas=(0.9, 0.95), weight_decay=0.01)
     args = $config(
@@ -291,10 +295,11 @@ def _script(exp: Experiment, name: str, student: str, teacher: str, longest: int
         settings |= {"temperature": exp.sampling_temperature, "max_new_tokens": longest}
     dtype = "bfloat16" if named_model(exp.teacher) else "float32"
     head = HEAD.substitute(
-        recipe=exp.recipe,
-        name=name,
+        recipe=_quotable(exp.recipe),
+        name=_quotable(name),
+        folder=json.dumps(name),
         trl=TRL,
-        student=student,
+        student=json.dumps(student),
         notes="\n".join(note if note.startswith(" ") else f"- {note}" for note in _notes(exp)),
         online_note=", where nothing is sampled" if online else "",
         adapter_import="from peft import LoraConfig, get_peft_model\n" if exp.adapter else "",
@@ -303,16 +308,21 @@ def _script(exp: Experiment, name: str, student: str, teacher: str, longest: int
     )
     tail = TAIL.substitute(
         subclass=subclass,
-        student=student,
+        student=json.dumps(student),
         adapter=ADAPTER.format(maps=list(adapters.TARGETS), rank=exp.adapter, alpha=2 * exp.adapter, seed=exp.seed) if exp.adapter else "",
         config="GKDConfig" if soft else "SFTConfig",
         seed=exp.seed,
         settings="".join(f"        {key}={value!r},\n" for key, value in settings.items()),
         trainer=trainer,
-        teacher=f'        teacher_model=model("{teacher}", torch.{dtype}),\n' if soft else "",
+        teacher=f"        teacher_model=model({json.dumps(teacher)}, torch.{dtype}),\n" if soft else "",
     )
     text = head + (PROMPTS if online else "") + tail
     return text if soft else text.replace("        disable_dropout=True,\n", "").replace(SILENCE, "").replace("import os\n", "")
+
+
+def _quotable(text: str) -> str:
+    """A text as it stands between the quotation marks of a Python string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 SILENCE = 'os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")\n'

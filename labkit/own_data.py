@@ -224,6 +224,8 @@ def _column(name: str | None, cells: dict[str, Any]) -> str | None:
 
 def _text(value: Any, column: str) -> str:
     """A cell as text: an object as JSON, so that data to extract may be written as what it is."""
+    if isinstance(value, Unusable):
+        raise Unusable(f"{column!r} {value}")
     if isinstance(value, dict) and column not in PROMPTS:
         value = json.dumps(value, ensure_ascii=False)
     elif isinstance(value, bool):

@@ -32,15 +32,19 @@ class Questioned(Protocol):
     def text(self) -> str: ...
     @property
     def gold(self) -> str: ...
+    @property
+    def line(self) -> int: ...
 
 
 class OwnExam:
-    """Held-out questions under one metric (see `labkit.metrics`). Raises `LabError` for a metric that does not fit them."""
+    """Held-out questions under one metric (see `labkit.metrics`). Raises `LabError` for a metric that does not fit them, before anything
+    is asked. best: the score of the responses that are wanted, which an answer equal to them gets."""
 
     def __init__(self, questions: Sequence[Questioned], teacher: LanguageModel | None, score: str) -> None:
         self.questions, self.score = questions, metric(score)
         self.name = score.partition(":")[0]
-        self.rows = [Row(q.text, q.gold, number) for number, q in enumerate(questions, 1)]
+        self.rows = [Row(q.text, q.gold, q.line) for q in questions]
+        self.best = self.score.check(self.rows).mean
         self._teacher = teacher
         self.teacher_answers: Sequence[Graded] = ()
         if teacher is not None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -51,6 +53,15 @@ def folder_of(name: str) -> Path:
     raise LabError(
         f"no model at {name!r}: {where}. Give a Hugging Face folder with config.json and safetensors, or a fetched model's name."
     )
+
+
+def context_of(name: str) -> float:
+    """How many tokens a model of this name has positions for, as its folder says; no end where it does not say, or is not here."""
+    try:
+        told = json.loads((folder_of(name) / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings")
+    except (LabError, OSError, ValueError, AttributeError):
+        return math.inf  # whoever loads it says what is wrong
+    return told if isinstance(told, int) else math.inf
 
 
 class ChatTokenizer:
@@ -139,7 +150,13 @@ def load(name: str, dtype: torch.dtype = torch.bfloat16, longest: int = LONGEST)
     if behind:
         raise LabError(f"{name} changes its logits behind the head ({behind[0]}), which the lab does not do: choose a model without it.")
     model.chat = ChatTokenizer(folder, name, longest)
-    if model.get_input_embeddings().weight.shape[0] > model.chat.size:  # rows of padding, which differ between sizes of one family
+    rows = model.get_input_embeddings().weight.shape[0]
+    if rows < model.chat.size:
+        raise LabError(
+            f"the tokenizer in {folder} has {model.chat.size:,} tokens, and the model an embedding for {rows:,}: give it the tokenizer "
+            "it was made with, or save it once more after model.resize_token_embeddings(len(tokenizer))."
+        )
+    if rows > model.chat.size:  # rows of padding, which differ between sizes of one family
         model.resize_token_embeddings(model.chat.size, mean_resizing=False)
     return model.eval().requires_grad_(False)
 

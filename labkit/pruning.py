@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -259,15 +261,28 @@ def _empty(teacher: PreTrainedModel, kept: Sequence[int], neurons: int, groups: 
 def save(student: PreTrainedModel, cut: Cut, folder: str | Path, tokenizer: Any = None, teacher: str = "its teacher") -> Path:
     """A Hugging Face folder: safetensors, config, the teacher's tokenizer, and a card that says what was kept.
 
-    Raises `LabError` for a folder that has something in it.
+    Raises `LabError` for a folder that has something in it, or that the disk does not take; then nothing of it is left.
     """
-    folder = Path(folder)
+    folder = _new(Path(folder))
+    try:
+        student.save_pretrained(folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        (folder / "README.md").write_text(_card(cut, teacher), encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise LabError(f"the student cannot be written to {folder} ({error}): make room there, or give another folder.") from None
+    return folder
+
+
+def _new(folder: Path) -> Path:
+    """An empty folder. Raises `LabError` if it cannot be made, or has something in it."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise LabError(f"{folder} is there already, and nothing is overwritten: give another folder, or remove it.")
-    student.save_pretrained(folder)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(_card(cut, teacher), encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabError(f"the folder {folder} cannot be made ({error.strerror}): give another.") from None
     return folder
 
 
@@ -285,6 +300,7 @@ def prune_folder(
     teacher: str, out: str | Path, layers: int | Sequence[int] | None, width: float, groups: int | None, by: str, texts: Sequence[str]
 ) -> Cut:
     """What `labkit prune` does: a teacher by name, and a folder for the student."""
+    _new(Path(out))  # before anything is measured
     if named_model(teacher):
         model = pretrained.load(teacher)
         family(model)

@@ -27,6 +27,10 @@ class Unusable(Exception):
 def cells_of(source: str | Path, part: str, network: bool) -> Iterator[tuple[int, Any]]:
     """The rows of a file, of a shipped example, or of a part of a hub data set, with the lines they begin on."""
     name, path = str(source), Path(source).expanduser()
+    if not name.strip():
+        raise LabError(
+            f"no data is named: give a file ({', '.join(SUFFIXES)}), as in data=mine.jsonl, or an example: {', '.join(EXAMPLES)}."
+        )
     if not path.exists() and name in EXAMPLES:
         path = checked(data_dir() / "examples" / f"{name}.jsonl", "build examples")
     if path.is_file():
@@ -110,7 +114,19 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
         batches = list(pyarrow.parquet.ParquetFile(path).iter_batches())
     except (pyarrow.ArrowException, OSError) as error:
         raise LabError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]} Write it again, or give JSONL or CSV.") from None
-    return enumerate((row for batch in batches for row in batch.to_pylist()), 1)
+    names = batches[0].schema.names if batches else []
+    return enumerate((dict(zip(names, row)) for batch in batches for row in zip(*map(_values, batch.columns))), 1)
+
+
+def _values(column: Any) -> list[Any]:
+    """A column as Python's values; `Unusable` for those that Python has none for, such as a time after the year 9999."""
+    found: list[Any] = []
+    for cell in column:
+        try:
+            found.append(cell.as_py())
+        except Exception as error:  # of many kinds: years, time zones, packages for them
+            found.append(Unusable(f"holds a value that cannot be read: {str(error) or type(error).__name__}".split("\n")[0]))
+    return found
 
 
 def _hub(name: str, part: str, network: bool) -> Iterator[tuple[int, Any]]:

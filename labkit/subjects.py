@@ -6,6 +6,7 @@ subject_of(Experiment(data="mine.jsonl", teacher="smollm2", student="./small", m
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from labkit.errors import LabError
 from labkit.evaluate import Exam
 from labkit.experiment import HEADS, KIN, STUDENTS, Experiment, named_model
 from labkit.methods import method
-from labkit.own_data import Row, read_rows, split
+from labkit.own_data import Problem, Row, Rows, read_rows, split
 from labkit.own_exam import OwnExam
 from labkit.records import Store
 from labkit.sequences import Sequences, TextPool, sequences_for
@@ -32,26 +33,30 @@ from labkit.speculative.heads import Heads, commonest
 from labkit.speculative.heads_exam import HeadsExam, ahead_skills
 
 LOOKED = 120  # held-out prompts that heads guess along: some thousand tokens
+TEMPLATE = 256  # tokens that a chat template puts around a question, generously
 SMALL = 32  # questions a pretrained teacher answers at a time: its logits are fifty times as wide
 
 
 class Prompt(NamedTuple):
-    """A prompt of one's own, under the names a `Question` has."""
+    """A prompt of one's own, under the names a `Question` has; `line` is where it began in its file."""
 
     text: str
     answers: tuple[str, ...]
     gold: str
+    line: int = 0
 
     @classmethod
     def of(cls, row: Row) -> Prompt:
-        return cls(row.prompt, (row.response or "",), row.response or "")
+        return cls(row.prompt, (row.response or "",), row.response or "", row.line)
 
 
 class AtlasSubject:
-    """The small world. skills: what its exam scores. looks: whether single batches are looked at, for the detectors of failures."""
+    """The small world. skills: what its exam scores. looks: whether single batches are looked at, for the detectors of failures.
+    warnings: what a learner should know before the first step."""
 
     skills: tuple[str, ...] = SKILLS
     looks: bool = True
+    warnings: Sequence[str] = ()
 
     def __init__(self, experiment: Experiment) -> None:
         exp = self.experiment = experiment
@@ -113,7 +118,10 @@ class OwnSubject:
             raise LabError(
                 f"{path} has changed since this recipe was written (it is now #{rows.fingerprint}): use {path!r} without the mark."
             )
-        self.problems, self.fingerprint = rows.problems, rows.fingerprint
+        self.fingerprint = rows.fingerprint
+        rows = self._that_fit(rows)
+        self.summary = rows.summary
+        self.warnings = [f"{path}: {len(rows.problems):,} rows could not be used; {rows.problems[0]}."] if rows.problems else []
         train, held = split(rows)
         self.train, self.held = [Prompt.of(row) for row in train], [Prompt.of(row) for row in held if row.response is not None]
         if not self.train or not self.held:
@@ -128,6 +136,29 @@ class OwnSubject:
                 f"method={exp.method!r} with mix={exp.mix:g} learns from gold responses, and {path} has none: add them, or set mix=0."
             )
         self.skills = ahead_skills(exp.ahead) if exp.student in HEADS else (exp.score.partition(":")[0],)
+
+    def _that_fit(self, rows: Rows) -> Rows:
+        """The rows that both models have room for, with an answer of `longest` tokens or the response there is; the others are problems
+        of their lines. Raises `LabError` if none is left."""
+        exp = self.experiment
+        problems: dict[int, Problem] = {}
+        for name in filter(named_model, dict.fromkeys((exp.teacher, exp.student))):
+            room = pretrained.context_of(name)
+            # A token is a byte or more, so that most rows are known to fit before they are cut into tokens.
+            long = [r for r in rows if len(r.prompt.encode()) + max(exp.longest, len((r.response or "").encode())) + TEMPLATE > room]
+            if not long:
+                continue
+            own = pretrained.ChatTokenizer(pretrained.folder_of(name), name, exp.longest)
+            asked, wanted = own.prompts([row.prompt for row in long]), own.answers([row.response or "" for row in long])
+            for row, prompt, answer in zip(long, asked, wanted, strict=True):
+                if (tokens := len(prompt) + max(exp.longest, len(answer)) - 1) > room:  # the last is never read
+                    why = f"it takes up to {tokens:,} tokens with its answer, and {name} has room for {room:,}: shorten it"
+                    problems.setdefault(row.line, Problem(row.line, why))
+        fitting = tuple(row for row in rows if row.line not in problems)
+        if not fitting:
+            first = next(iter(problems.values()))
+            raise LabError(f"no row of {rows.source} fits into both models. {first}, or set a smaller longest (it is {exp.longest}).")
+        return dataclasses.replace(rows, rows=fitting, problems=tuple(sorted((*rows.problems, *problems.values()))))
 
     def teacher(self) -> LanguageModel | None:
         exp = self.experiment

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -64,6 +66,11 @@ def test_every_field_is_a_flag(capsys):
         (["run", "--student", "58k"], "Did you mean '57k'"),
         (["run", "--steps", "many"], "whole number"),
         (["run", "temperature=2"], "not a recipe"),
+        (["run", "--data", "my mails.jsonl"], "has a space in it, which a recipe cannot hold: move what it names"),
+        (["run", "--data", "tickets", "--score", "regex:^a b$"], "has a space in it, which a recipe cannot hold: write \\s"),
+        (["run", "--teacher", "./my model"], "has a space in it, which a recipe cannot hold: move what it names"),
+        (["distill", "--out", "my out", "--data", "mails.csv", "--prompt-column", "mail"], "--out 'my out' has a space in it"),
+        (["distill", "--out", "out", "--teacher", "none", "--student", "57k"], "no data is named: give a file"),
         (["run", "--toml", "nowhere.toml"], "cannot read nowhere.toml"),
         (["replay", "nowhere.jsonl"], "no record at nowhere.jsonl"),
         (["build", "tables", "all"], "takes no names"),
@@ -119,3 +126,38 @@ def test_a_missing_package_is_a_sentence(monkeypatch, capsys):
     monkeypatch.setattr(cli, "run_one", absent)
     assert main(["run"]) == 2
     assert "pip install torch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "there/x"), "SafetensorError", PermissionError("no")])
+def test_a_full_disk_is_a_sentence_and_a_fault_of_the_lab_is_none(error, monkeypatch, capsys):
+    from safetensors import SafetensorError
+
+    def fails(options):
+        raise SafetensorError("I/O error: no space\nmore") if isinstance(error, str) else error
+
+    monkeypatch.setattr(cli, "run_one", fails)
+    assert main(["run"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("labkit: a file cannot be read or written (") and told.count("\n") == 1
+    assert "No space left on device: there/x" in told or "I/O error: no space)" in told or "(no)" in told
+    monkeypatch.setattr(cli, "run_one", lambda options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["run"])
+
+
+@pytest.mark.parametrize("command", [["run"], ["sweep", "grid.toml"], ["export", "trl", "labkit", "method=gold"]])
+def test_where_a_result_goes_is_looked_at_before_it_is_made(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for place in ("labkit.runs.record", "labkit.sweeps.Sweep.run", "labkit.export.subject_of"):
+        monkeypatch.setattr(place, lambda *_, **__: pytest.fail("it was made"))
+    (tmp_path / "grid.toml").write_text("[grid]\ntemperature = [1, 2]\n")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder.py").mkdir()
+    for out in ("file/x.py", "file/new/x.py", *(["folder.py"] if command[0] != "export" else [])):
+        assert main([*command, "--out", out]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"labkit: --out {out}") and told.count("\n") == 1
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    cli._writable(tmp_path / "new" / "x.csv")
+    assert list((tmp_path / "new").iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import subprocess
@@ -78,6 +79,17 @@ def test_models_and_data_of_one_s_own(method, near, small, tmp_path):
     assert theirs(exp, tmp_path) == pytest.approx(ours(exp), abs=near)
 
 
+@pytest.mark.parametrize("score", [r"regex:\x+", 'regex:"""', "regex:\\"])
+def test_a_script_is_python_whatever_its_recipe_says(score, small, tmp_path):
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text("".join(json.dumps({"prompt": f"What is {i} + 1?", "response": str(i + 1)}) + "\n" for i in range(40)))
+    exp = Experiment(data=str(mine), student="22k", teacher="none", method="gold", score=score, steps=1, batch=4)
+    out = tmp_path / 'a"b.py'
+    told = ast.parse(export(exp, out).read_text())
+    assert ast.get_docstring(told).splitlines()[0] == exp.recipe
+    assert any(isinstance(part, ast.Constant) and part.value == 'a"b' for part in ast.walk(told))
+
+
 def test_the_script_runs_by_itself_and_reads_well(small, tmp_path, capsys):
     out = tmp_path / "there" / "distil.py"
     assert main(["export", "trl", *TINY.but(steps=2, temperature=2.0).recipe.split(), "--out", str(out)]) == 0
@@ -101,6 +113,7 @@ def test_the_script_runs_by_itself_and_reads_well(small, tmp_path, capsys):
         ({"divergence": "total_variation"}, "forward_kl, reverse_kl or jsd"),
         ({"mix": 0.5}, "no hard-label term"),
         ({"top_k": 8}, "top_k=8"),
+        ({"precision": "bf16"}, "precision='bf16' .* Set precision to fp32"),
         ({"vocabulary": "small"}, "across tokenizers"),
         ({"faults": "missing_t2"}, "faults"),
         ({"method": "online", "replay": 0.5}, "no memory"),

@@ -344,6 +344,28 @@ def test_broken_lines_are_told_and_the_rest_kept(answers, tmp_path):
         labelling.plan(answers, answers, endpoints="http://127.0.0.1:1", model="m")
 
 
+def test_a_file_of_somebody_else_s_is_never_written_over(answers, tmp_path):
+    """Such as the prompts, when the two names change places."""
+    answers.write_text("mine\n")
+    with Server() as server, pytest.raises(LabError, match=r"is there already, and nothing was labelled into it.*give them another name"):
+        label(server, answers)
+    assert not server.asked and answers.read_text() == "mine\n" and list(tmp_path.iterdir()) == [answers]
+    answers.write_text("")  # as `mktemp` makes it
+    with Server() as server:
+        assert label(server, answers).written == 12
+
+
+@pytest.mark.parametrize("fault", ["500", "empty"])
+def test_without_an_answer_nothing_is_written(answers, fault):
+    with Server(lambda prompt, nth: fault) as server:
+        report = label(server, answers, ASKED[:2], tries=1)
+        assert "None of 2 requests has an answer" in str(report) and not answers.exists()
+        server.behave = lambda prompt, nth: "ok" if prompt in ASKED else fault
+        label(server, answers, ASKED[2:])
+        label(server, answers, ["another"], tries=1)
+    assert right(answers, ASKED[2:]), "the answers of the run before stay until there are others"
+
+
 # ---- limits ----------------------------------------------------------------------------------------------------------
 
 
@@ -362,6 +384,18 @@ def test_a_ceiling_in_money_counts_what_may_have_been_charged(answers):
         report = label(server, answers, price_in=1.0, price_out=10.0, ceiling_money=0.02, tries=100, concurrency=2)
     assert "ceiling of 0.02 in money" in report.stopped and report.money <= 0.02 and report.written == 0
     assert len(server.asked) == 7, "256 tokens of 10 a million each"
+
+
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_a_ceiling_holds_where_the_server_counts_nothing(answers, finish):
+    """Of a text in a script with a token a byte, and with a reasoning that is longer than the answer; a cut one may hide more."""
+    message = {"content": "\u8a2d" * 4, "reasoning_content": "\u8a2d" * 20}
+    told = {"choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+    with Server(lambda prompt, nth: (200, told)) as server:
+        report = label(server, answers, max_tokens=100, ceiling_tokens=900)
+    used = len("question 0") + (3 * 24 + 1 if finish == "stop" else 100)
+    assert "ceiling of 900 tokens" in report.stopped and 1 <= report.written < 12
+    assert len(server.asked) * used <= report.spent.tokens <= 900
 
 
 def test_the_rate_limit_spaces_requests(answers):
@@ -507,6 +541,21 @@ def test_the_key_is_nowhere_on_disk_even_if_the_server_says_it(answers, tmp_path
     assert rows(answers)[1]["response"] == "your key is [key] ?"
     for path in filter(Path.is_file, tmp_path.rglob("*")):
         assert KEY.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("key", ["key", "response", "1", "Answer", "EMPTY", "the beginning of a request's hash", 'sk-with-a-"-and-a-\\'])
+def test_a_key_that_is_a_word_of_the_journal_s_own_harms_nothing(answers, monkeypatch, key):
+    """Servers of one's own are sent such keys; what they say is kept as it is, and nothing is paid for twice."""
+    if key.startswith("the beginning"):
+        key = Settings(endpoints="http://127.0.0.1:1", model="teacher-large").key(ASKED[0], 0)[:16]
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    echo = {"choices": [{"index": 0, "message": {"content": f"your key is {key}"}, "finish_reason": "stop"}]}
+    with Server(lambda prompt, nth: (200, echo) if prompt == "my key?" else "ok") as server:
+        assert label(server, answers).written == 12
+        assert right(answers)
+        assert label(server, answers, [*ASKED, "my key?"]).written == 13
+    assert set(server.times.values()) == {1}
+    assert rows(answers)[-1]["response"] == f"your key is {key if len(key) < 12 else '[key]'}"
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

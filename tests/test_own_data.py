@@ -169,6 +169,22 @@ def test_files_that_cannot_be_read_say_so(tmp_path, name, data, says):
         read_rows(kept(tmp_path, data, name))
 
 
+def test_times_that_python_has_none_for_cost_the_rows_that_use_them(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    times = [0, 300_000_000_000]  # the second is in the year 11476
+    columns = {
+        "prompt": ["a", "b"],
+        "when": pyarrow.array(times, pyarrow.timestamp("s")),
+        "zone": pyarrow.array(times, pyarrow.timestamp("s", "Mars/Base")),
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    assert pairs(read_rows(tmp_path / "a.parquet")) == [("a", None), ("b", None)]
+    with pytest.raises(LabError, match="1: 'zone' holds a value that cannot be read"):
+        read_rows(tmp_path / "a.parquet", response_column="zone")
+
+
 def test_missing_sources_name_the_nearest(tmp_path):
     kept(tmp_path, "", "tickets_2026.jsonl")
     with pytest.raises(LabError, match=r"Did you mean '.*tickets_2026.jsonl'"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,12 @@ def test_rows_of_padding_in_a_vocabulary_are_cut_off(tmp_path):
     assert torch.allclose(padded(tokens).logits, raw(tokens).logits[..., : padded.chat.size], atol=1e-6)
 
 
+def test_a_tokenizer_of_another_model_is_told(tmp_path):
+    size = tokenizer().size
+    with pytest.raises(LabError, match=rf"has {size:,} tokens, and the model an embedding for {size - 5:,}: give it the tokenizer"):
+        pretrained.load(str(made(tmp_path / "narrow", 1, 3, rows=-5)))
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [("smollm2", "labkit fetch smollm2"), ("./nowhere", "no such folder"), ("someone/some-model", "labkit fetch someone/some-model")],
@@ -116,6 +123,20 @@ def test_what_the_lab_could_not_see_is_refused(tmp_path, pair):
     (folder / "model.safetensors").write_bytes(b"half a file")
     with pytest.raises(LabError, match="cannot be loaded"):
         pretrained.load(str(folder))
+
+
+def test_a_student_that_is_cut_out_is_cut_again_with_its_teacher(home, monkeypatch):
+    from labkit import cli, fetching
+
+    seeds = iter((1, 2, 3))
+    monkeypatch.setattr(fetching, "fetch", lambda name, source, again: made(home / "models" / name, 3, next(seeds)))
+    monkeypatch.setitem(cli.CUTS, "smollm2-15", ("smollm2", 2, "spread"))
+    found = []
+    for words in ([], [], ["--again"]):
+        assert cli.main(["fetch", "smollm2-15", *words]) == 0
+        found.append(pretrained.load("smollm2-15").lm_head.weight)
+    assert torch.equal(found[0], found[1]), "it was here"
+    assert torch.equal(found[2], pretrained.load("smollm2").lm_head.weight)
 
 
 def test_a_saved_model_is_the_same_model(tmp_path, pair):
@@ -267,6 +288,20 @@ def test_the_exam_scores_and_says_whose_mistakes_they_are(pair):
     assert theirs == pytest.approx(mine, abs=1e-6)
 
 
+def test_a_reference_that_cannot_be_scored_is_told_by_its_line_before_anyone_is_asked(own, data, monkeypatch):
+    """The line of the file, in which a broken one comes first, and not the number of the held-out prompt."""
+    lines = ["{"] + [json.dumps({"prompt": p, "response": "{}"}) for p, _ in PAIRS]
+    Path(data).write_text("\n".join(lines))
+    last = OwnSubject(own).held[-1].line
+    assert json.loads(lines[last - 1])["prompt"] == OwnSubject(own).held[-1].text
+    Path(data).write_text("\n".join([*lines[: last - 1], lines[last - 1].replace("{}", "no JSON"), *lines[last:]]))
+    subject = OwnSubject(own.but(score="fields"))
+    teacher = subject.teacher()
+    monkeypatch.setattr("labkit.own_exam.write", lambda *_: pytest.fail("the teacher was asked"))
+    with pytest.raises(LabError, match=f"the reference of line {last}, 'no JSON', is not JSON"):
+        subject.exam(teacher)
+
+
 # ---- distil ----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -306,6 +341,34 @@ def test_distil_chooses_what_works(pair, data):
         recipe(pair[0], "22k", data, method="output")
 
 
+def test_distil_tells_what_it_could_not_use_and_what_passes_between_tokenizers(pair, data):
+    with open(data, "a") as file:
+        file.write("{broken\n" + json.dumps({"prompt": "Say 3", "response": "", "note": "x"}) + "\n")
+    said: list[str] = []
+    distill(pair[0], "22k", data, steps=2, batch=8, longest=4, baseline=False, score="regex:^[A-Z]$", say=said.append)
+    assert said[0].startswith(f"{data}: 91 rows, 90 with an answer.") and "Columns not used: note" in said[0]
+    assert "1 could not be used:\n  line 91: not JSON" in said[0]
+    assert said[1:] == [
+        f"{pair[0]} and 22k have different tokenizers: the student learns from the teacher's text (method=sequence).",
+        "The responses that are wanted score 0.000 by regex:^[A-Z]$ themselves: an answer equal to them gets no more.",
+    ]
+
+
+def test_rows_that_a_model_has_no_room_for_cost_themselves_alone(pair, data, tmp_path):
+    """Long prompts, of which some are held out, and a long response; told by line, and the run goes on without them."""
+    short = str(made(tmp_path / "short", 1, 1, max_position_embeddings=64))
+    long = [{"prompt": f"Say {n} " + "word " * 80, "response": "A"} for n in range(20)] + [{"prompt": "Say much", "response": "A " * 80}]
+    with open(data, "a") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in long))
+    said: list[str] = []
+    done = distill(short, pair[1], data, steps=2, batch=8, longest=4, say=said.append)
+    assert done.record.complete and f"{data}: 90 rows" in said[0] and "21 could not be used" in said[0]
+    assert re.search(rf"line 91: it takes up to \d+ tokens with its answer, and {short} has room for 64: shorten it", said[0])
+    assert any(isinstance(event, ev.Warned) and "21 rows could not be used; line 91" in event.message for event in done.record.events)
+    with pytest.raises(LabError, match=r"no row of .* fits into both models. line 1: .* or set a smaller longest \(it is 60\)"):
+        distill(pair[0], short, data, steps=2, longest=60)
+
+
 def test_an_adapter_is_merged_into_what_is_saved(pair, data, tmp_path):
     done = distill(*pair, data, tmp_path / "out", steps=4, batch=8, longest=4, adapter=4, baseline=False)
     names = [name for name, _ in pretrained.load(str(tmp_path / "out")).named_parameters()]
@@ -319,6 +382,7 @@ def test_the_command_line_does_it_all(pair, data, tmp_path, capsys):
     command = ["distill", "--teacher", pair[0], "--student", pair[1], "--data", data, "--steps", "3", "--batch", "8", "--longest", "4"]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
+    assert "mine.jsonl: 90 rows, 90 with an answer." in told and "tokenizers" not in told
     assert "the student, distilled" in told
     assert "saved to" in told
     assert main(["distill", "--teacher", "smollm2", "--student", pair[1], "--data", data, "--out", str(tmp_path / "other")]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -153,6 +154,23 @@ def test_an_atlas_teacher_from_the_command_line(tmp_path, capsys):
     assert token.apply_chat_template(both, **plain) == own.prompts([question])[0] + own.answers([answer])[0]
     assert main(["prune", TEACHER, str(out)]) == 2
     assert "nothing is overwritten" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_nothing_that_is_in_the_way_of_another_try(tiny_teacher, tmp_path, monkeypatch, capsys):
+    def half(model, folder, **_):
+        (Path(folder) / "config.json").write_text("{}")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / "cut"
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.PreTrainedModel.save_pretrained", half)
+        assert main(["prune", TEACHER, str(out), "--layers", "1"]) == 2
+    assert "make room there" in capsys.readouterr().err and not out.exists()
+    assert main(["prune", TEACHER, str(out), "--layers", "1"]) == 0
+    with monkeypatch.context() as patch:  # and a folder that cannot be is told before anything is cut
+        patch.setattr(pruning, "prune", lambda *_: pytest.fail("it was cut"))
+        assert main(["prune", TEACHER, str(out / "config.json" / "x"), "--layers", "1"]) == 2
+        assert "cannot be made (Not a directory): give another" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any, NamedTuple
 
 from labkit.errors import DataError
 from labkit.labelling.journal import rows
-from labkit.labelling.plan import Plan, answered
+from labkit.labelling.plan import CUT, Plan, answered
 from labkit.labelling.prompts import Prompt
 from labkit.paths import write_whole
 
-CUT = "length"  # what servers call an answer that ran into max_tokens
+
+class _NoAnswer(Exception):
+    """There is nothing to write."""
 
 
 class Assembled(NamedTuple):
@@ -27,7 +30,7 @@ class Assembled(NamedTuple):
 
 
 def assemble(plan: Plan, journal: Path, failed: Mapping[int, str]) -> Assembled:
-    """Write the answers, whole or not at all; what failed stands in a file beside them too."""
+    """Write the answers, whole or not at all, and never none in place of some; what failed stands in a file beside them too."""
     starts = {row["key"]: start for start, row in rows(journal) if answered(row)}
     samples, written, cut, left = plan.settings.samples, 0, 0, 0
     missing: list[tuple[int, int, str]] = []
@@ -53,10 +56,13 @@ def assemble(plan: Plan, journal: Path, failed: Mapping[int, str]) -> Assembled:
     def write(path: Path) -> None:
         with path.open("w", encoding="utf-8", errors="replace") as file:
             file.writelines(lines())
+        if not written:
+            raise _NoAnswer
 
     beside = plan.answers.with_name(plan.answers.name + ".failed")
     try:
-        write_whole(plan.answers, write)
+        with contextlib.suppress(_NoAnswer):
+            write_whole(plan.answers, write)
         if missing:
             told = [json.dumps({"line": line, "sample": sample, "reason": reason}) + "\n" for line, sample, reason in missing]
             write_whole(beside, lambda path: path.write_text("".join(told), encoding="utf-8"))

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from labkit.errors import need, suggest
-from labkit.labelling.settings import Settings, here, host_of
+from labkit.labelling.settings import Settings, here, hidden, host_of
 
 try:
     import httpx2
@@ -127,8 +127,7 @@ class Endpoint:
                 del request.headers[name]
 
     def redact(self, text: str) -> str:
-        """`text` without this endpoint's key, which servers like to quote."""
-        return text.replace(self._key, "[key]") if self._key else text
+        return hidden(text, [self._key])
 
     async def ask(self, body: dict[str, Any]) -> Answer | Again | Refused | Gone:
         """Send one request once, and say what came of it."""

@@ -21,13 +21,14 @@ from labkit.errors import DataError, LabError
 from labkit.paths import append_row
 
 FLUSH_EVERY = 0.05  # seconds at least between two flushes: what a power cut, unlike a kill, may lose
+SAID = ("response", "reasoning", "logprobs", "finish", "served", "reason")  # what a row holds of a server's own words
 
 
 class Journal:
     """An append-only file beside the answers. Rows with a `key` and a `response` are answers; those with `lost` may have been charged."""
 
     def __init__(self, answers: Path, reserve: int = 1 << 20, redact: Callable[[str], str] = str) -> None:
-        """reserve: bytes of disk kept free for what is under way. redact: takes keys out of a row's JSON."""
+        """reserve: bytes of disk kept free for what is under way. redact: takes keys out of what a server said."""
         self.path = answers.with_name(answers.name + ".journal")
         self._spare = answers.with_name(answers.name + ".reserve")
         self._lock = FileLock(answers.with_name(f".{answers.name}.lock"))
@@ -68,9 +69,7 @@ class Journal:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Keep a row. When the disk is full the reserve is given up for it and `trouble` is set: nothing more must be sent."""
-        told = json.dumps(row, ensure_ascii=False)
-        clean = self._redact(told).encode(errors="replace").decode()  # a model may write half of a character pair
-        row = row if clean == told else json.loads(clean)
+        row = {name: self._clean(value) if name in SAID else value for name, value in row.items()}
         try:
             append_row(self.path, row)
         except OSError as error:
@@ -78,6 +77,17 @@ class Journal:
             self._release()
             append_row(self.path, row)
         self._dirty.set()
+
+    def _clean(self, value: Any) -> Any:
+        """The same with every text in it as it may be written down: without keys, and without halves of character pairs."""
+        match value:
+            case str():
+                return self._redact(value).encode(errors="replace").decode()
+            case list():
+                return [self._clean(part) for part in value]
+            case dict():
+                return {name: self._clean(part) for name, part in value.items()}
+        return value
 
     def _flush(self) -> None:
         handle = os.open(self.path, os.O_RDWR)

@@ -96,8 +96,9 @@ def again(said: Sequence[Said], endpoint: str = "", model: str = "smollm2", term
     if not endpoint and model in FETCHED:
         terms = READ  # these are Apache-2.0
     with contextlib.nullcontext(endpoint) if endpoint else serving(model) as url:
-        plan(asked, path, endpoints=url, model=model, **{"max_tokens": 32, **settings}).run(terms=terms)
-    rows = {row["prompt"]: row for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+        report = plan(asked, path, endpoints=url, model=model, **{"max_tokens": 32, **settings}).run(terms=terms)
+    lines = path.read_text(encoding="utf-8").splitlines() if report.written else []
+    rows = {row["prompt"]: row for row in map(json.loads, lines)}
     found = []
     for s in said:
         if (row := rows.get(s.question.text)) is not None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from labkit.labelling.endpoints import Again, Answer, Endpoint, Gone, Refused
 from labkit.labelling.journal import Journal
-from labkit.labelling.plan import READ, Plan
+from labkit.labelling.plan import CUT, READ, Plan
 from labkit.labelling.progress import Progress
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds between tries, doubled each time
@@ -150,7 +150,7 @@ class Loop:
         self.ring()
 
     def _answered(self, ask: _Ask, endpoint: Endpoint, answer: Answer) -> None:
-        tokens = answer.tokens or (self.plan.estimate(ask.place)[0], len(answer.text.encode()) // 4 + 1)
+        tokens = answer.tokens or self.plan.most(ask.place, answer.text + answer.reasoning if answer.finish != CUT else None)
         if self.settings.logprobs is not None and answer.logprobs is None and answer.text and "logprobs" not in endpoint.without:
             self.note(f"{endpoint.host} sends no logprobs although they were asked for: going on with text alone.")
         self._write(
@@ -176,8 +176,7 @@ class Loop:
 
     def _again(self, ask: _Ask, endpoint: Endpoint, outcome: Again) -> None:
         if outcome.charged:
-            estimate = self.plan.estimate(ask.place)
-            self._write({"key": self.plan.requests[ask.place], "lost": list(estimate), "reason": outcome.reason, "at": moment()})
+            self._write({"key": self.plan.requests[ask.place], "lost": list(ask.most), "reason": outcome.reason, "at": moment()})
         now = time.monotonic()
         ask.tries, ask.waits = ask.tries + (not outcome.free), ask.waits + outcome.free
         if ask.tries >= self.settings.tries or ask.waits > WAITS:

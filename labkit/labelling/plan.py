@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BYTES_A_TOKEN = 4  # of English, about; other scripts have more tokens
 TEMPLATE = 8  # tokens that a chat template puts around a message, about
 READ = "read"
+CUT = "length"  # what servers call an answer that ran into max_tokens
 ANSWER = {
     "key",
     "response",
@@ -32,8 +33,8 @@ ANSWER = {
 
 
 class Spent(NamedTuple):
-    """Tokens read and written, as servers reported them (or estimated where they did not), and tokens of requests that came to
-    nothing but may have been charged."""
+    """Tokens read and written, as servers reported them (where they did not, the most that it can have been), and tokens of requests
+    that came to nothing but may have been charged."""
 
     tokens_in: int = 0
     tokens_out: int = 0
@@ -85,13 +86,10 @@ class Plan(NamedTuple):
     def _system(self) -> int:
         return about(self.settings.system) if self.settings.system else 0
 
-    def estimate(self, place: int) -> tuple[int, int]:
-        """Tokens in, about, and out, at most, of one request."""
-        return about(self.text_of(place)) + self._system, self.settings.max_tokens
-
-    def most(self, place: int) -> tuple[int, int]:
-        """Tokens in and out of one request, at most: a token is a byte or more."""
-        return len(self.text_of(place).encode()) + len(self.settings.system.encode()) + 8 * TEMPLATE, self.settings.max_tokens
+    def most(self, place: int, written: str | None = None) -> tuple[int, int]:
+        """Tokens in and out of one request, at most, once it is known what was written too: a token is a byte or more."""
+        read, limit = len(self.text_of(place).encode()) + len(self.settings.system.encode()) + 8 * TEMPLATE, self.settings.max_tokens
+        return read, limit if written is None else min(limit, len(written.encode()) + 1)  # and the end mark
 
     def looked_up(self) -> Plan:
         """The same with what the journal holds by now taken off."""
@@ -179,6 +177,12 @@ def plan(
         raise LabError(f"answers would replace the prompts in {target}: give them a name of their own.")
     if target.is_dir():
         raise LabError(f"{target} is a folder: name a file for the answers, such as {target / 'answers.jsonl'}.")
+    journal = Journal(target).path
+    if target.exists() and target.stat().st_size and not journal.exists():
+        raise LabError(
+            f"{target} is there already, and nothing was labelled into it (no {journal.name} is beside it), so the answers would replace "
+            "what it holds: give them another name, or move it away."
+        )
     requests = [chosen.key(row.text, sample) for row in asked.rows for sample in range(chosen.samples)]
     return Plan(asked, target, chosen, requests, (), Spent()).looked_up()
 

@@ -51,7 +51,8 @@ class Report(NamedTuple):
 
     def __str__(self) -> str:
         stopped = f" Stopped: {self.stopped}; run the same again to send the {self.left:,} that are left." if self.stopped else ""
-        told = [f"{self.written:,} of {self.total:,} answers are in {self.answers}.{stopped}"]
+        none = f"None of {self.total:,} requests has an answer to write, and {self.answers} was left as it is."
+        told = [(f"{self.written:,} of {self.total:,} answers are in {self.answers}." if self.written else none) + stopped]
         money = "" if self.money is None else f", {self.money:,.4f} in money"
         lost = self.spent.lost_in + self.spent.lost_out
         at_risk = f", up to {lost:,} of them for requests that came to nothing but may have been charged" if lost else ""

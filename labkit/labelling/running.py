@@ -18,6 +18,7 @@ from labkit.labelling.journal import Journal
 from labkit.labelling.loop import Loop
 from labkit.labelling.plan import Plan
 from labkit.labelling.progress import Progress, Report
+from labkit.labelling.settings import hidden
 
 LATER = "What was answered is kept: run the same again to go on where it stopped."
 MOST_KEPT = 64 << 20  # bytes of disk held in reserve
@@ -27,15 +28,10 @@ def carry_out(plan: Plan, watch: Callable[[Progress], None] | None = None) -> Re
     """Run a plan to its end, or until it is interrupted: then what is under way is waited for, unless one interrupts again."""
     began, said = time.monotonic(), queue.SimpleQueue[Progress | None]()
     settings = plan.settings
-    secrets = {secret for url in settings.endpoints if (secret := settings.secret(url))}
+    keys = {settings.secret(url) for url in settings.endpoints}
     trouble: BaseException | None = None
 
-    def redact(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, "[key]")
-        return text
-
-    with Journal(plan.answers, _reserve(plan), redact) as journal:
+    with Journal(plan.answers, _reserve(plan), lambda text: hidden(text, keys)) as journal:
         plan = plan.looked_up()  # now that nobody else can add to it
         job = Loop(plan, journal, said.put)
         if plan.todo:

@@ -7,12 +7,14 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
 from labkit.errors import LabError
 
 KEY_ENV = "OPENAI_API_KEY"
+SHORTEST = 12  # characters of a key that is worth hiding: shorter ones, as servers of one's own are sent, are words that answers hold
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,13 @@ class Settings:
                 f"{url} is not encrypted, so the key in ${name} would be readable on the way: use https, or send none with --key-env ''."
             )
         return key
+
+
+def hidden(text: str, keys: Iterable[str | None]) -> str:
+    """`text` without any of these keys, which servers like to quote; short ones are no secrets and stay (`SHORTEST`)."""
+    for key in keys:
+        text = text.replace(key, "[key]") if key and len(key) >= SHORTEST else text
+    return text
 
 
 def address(url: str) -> str:
