@@ -459,7 +459,7 @@ def check(name: str, value: Any) -> Any:
     spaced = any(letter.isspace() for letter in str(value))
     if spaced and ((models and named_model(str(value))) or name in ("data", "score")):
         mend = r"write \s for it in a regular expression" if name == "score" else "move what it names to a path without one"
-        raise LabError(f"{name}={value!r} has a space in it, which a recipe cannot hold: {mend}.")
+        raise LabError(f"{name}={value!r} cannot be read: it has a space in it, which a recipe cannot hold: {mend}.")
     if models and named_model(str(value)):
         return str(value)
     if choices:
