@@ -22,6 +22,7 @@ from labkit.metrics import Score, better
 from labkit.models import tokenizer_of
 from labkit.own_exam import OwnExam
 from labkit.paths import write_whole
+from labkit.pinning import parts
 from labkit.records import NO_GAP, Record
 from labkit.runs import begin, keep
 from labkit.subjects import OwnSubject
@@ -107,8 +108,7 @@ def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experi
     if exp.teacher != "none" and "method" not in knobs and tokenizer_of(_teacher(subject)).fingerprint != subject.reads.fingerprint:
         exp = exp.but(method="sequence")  # text passes between any two tokenizers
     OwnSubject(exp).teacher()
-    path = exp.data.partition("#")[0]
-    return exp.but(data=f"{path}#{subject.fingerprint}", gold=min(exp.gold, max(1, subject.answered)))
+    return exp.but(data=f"{parts(exp.data)[0]}#{subject.fingerprint}", gold=min(exp.gold, max(1, subject.answered)))
 
 
 def distill(
@@ -185,7 +185,7 @@ def card(done: Distilled, exam: OwnExam) -> str:
             "---",
             f"# {exp.student} " + (f"distilled from {exp.teacher}" if done.own == "distilled" else "fine-tuned on gold labels"),
             "",
-            f"Made with the Distillation Lab on {exp.data.partition('#')[0]} ({len(exam.rows)} prompts held out). The licences of both "
+            f"Made with the Distillation Lab on {parts(exp.data)[0]} ({len(exam.rows)} prompts held out). The licences of both "
             "models and of the data hold for this one; look them up before you pass it on.",
             "",
             "| " + " | ".join(map(str, head)) + " |",

@@ -128,6 +128,9 @@ class Run(Iterator[ev.Event]):
         before = earlier(exp)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
         subject = self.subject = subject_of(exp)
+        exp = self.experiment = subject.experiment  # which marks the content of a learner's own files
+        if self.folder:
+            self.folder.experiment = exp
         teacher = (
             self._successor([kin_recipe(exp)], accelerator.device) if exp.teacher in KIN else _on(accelerator.device, subject.teacher())
         )

@@ -18,6 +18,7 @@ from labkit.engine import Run
 from labkit.errors import LabError
 from labkit.experiment import Experiment
 from labkit.paths import made_here
+from labkit.pinning import pinned
 from labkit.records import Record, Store, mean, paired
 from labkit.verdicts import Band, band
 
@@ -33,6 +34,7 @@ def folder_of(experiment: Experiment) -> Path:
 def begin(experiment: Experiment, exams: int | None = None) -> Run:
     """A run that keeps itself in its recipe's folder, and goes on from what a killed one left there; but one whose knobs had been
     turned was another recipe's, and is not gone on from."""
+    experiment = pinned(experiment)
     folder = Folder(folder_of(experiment), experiment)
     if folder.turned():
         folder.forget()
@@ -54,7 +56,7 @@ def record(
     `watch` is called with every event. A run that fails raises `LabError` with what the board would say; one that was killed
     earlier goes on from its checkpoint. A fetched record gets the baselines that were measured since.
     """
-    experiment = (experiment or Experiment()).but(**changes)
+    experiment = pinned((experiment or Experiment()).but(**changes))
     found = None if fresh else Store().find(experiment)
     if found is not None and found.complete:
         for known in Store().references(experiment, have=found.references):
@@ -160,6 +162,7 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
     them. Raises `LabError` if the recipe is not on record."""
     if steps is not None and steps < 1:
         raise LabError(f"steps={steps} must be at least 1; leave it out for the whole run.")
+    experiment = pinned(experiment)
     recorded = Store().find(experiment)
     if recorded is None or not recorded.complete:
         raise LabError(

@@ -23,10 +23,10 @@ from labkit.experiment import KIN, STUDENTS, Experiment, named_model
 from labkit.methods import method
 from labkit.own_data import Row, read_rows, split
 from labkit.own_exam import OwnExam
+from labkit.pinning import parts, pinned
 from labkit.records import Store
 from labkit.sequences import Sequences, TextPool, sequences_for
 from labkit.signals import Signals, TopKSignals
-from labkit.sources import EXAMPLES
 
 SMALL = 32  # questions a pretrained teacher answers at a time: its logits are fifty times as wide
 
@@ -95,14 +95,10 @@ class OwnSubject:
     looks = False
 
     def __init__(self, experiment: Experiment) -> None:
-        exp = self.experiment = experiment
-        _plain(exp)
-        path, _, known = exp.data.partition("#")
+        _plain(experiment)
+        exp = self.experiment = pinned(experiment)
+        path, _ = parts(exp.data)
         rows = read_rows(path)
-        if known and rows.fingerprint != known:
-            raise LabError(
-                f"{path} has changed since this recipe was written (it is now #{rows.fingerprint}): use {path!r} without the mark."
-            )
         self.problems, self.fingerprint = rows.problems, rows.fingerprint
         train, held = split(rows)
         self.train, self.held = [Prompt.of(row) for row in train], [Prompt.of(row) for row in held if row.response is not None]
@@ -166,8 +162,8 @@ class OwnSubject:
         return _exam(tuple(self.held), teacher, exp.teacher, exp.score, exp.longest)
 
     def references(self) -> Iterable[ev.Event]:
-        """Baselines on record, where it is known which content of the file a recipe means."""
-        return Store().references(self.experiment) if "#" in self.experiment.data or self.experiment.data in EXAMPLES else ()
+        """Baselines on record."""
+        return Store().references(self.experiment)
 
 
 Subject = AtlasSubject | OwnSubject

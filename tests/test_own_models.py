@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+import labkit
 from labkit import engine, models, pretrained, step
 from labkit import events as ev
 from labkit.distilling import distill, recipe
@@ -20,9 +21,12 @@ from labkit.errors import LabError
 from labkit.experiment import Experiment
 from labkit.models import tokenizer
 from labkit.own_exam import OwnExam
+from labkit.pinning import pinned
 from labkit.records import Record
 from labkit.signals import Signals, TopKSignals
+from labkit.sources import EXAMPLES
 from labkit.subjects import OwnSubject, Prompt
+from labkit.sweeps import Sweep
 
 PAIRS = [(f"Say {word} {number}.", word.upper()) for word in ("red", "green", "blue") for number in range(30)]
 CONFIG = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32, "tie_word_embeddings": True}
@@ -249,6 +253,30 @@ def test_data_that_has_changed_is_not_taken_for_the_same(own, data):
     Path(data).write_text(json.dumps({"prompt": "new", "response": "x"}) + "\n" + Path(data).read_text())
     with pytest.raises(LabError, match="has changed since"):
         list(Run(named))
+
+
+def test_a_record_is_of_what_the_file_held_then(own, data):
+    """`labkit run` and `labkit sweep` on a file by its plain name, before and after the file has changed."""
+    done: list[ev.Event] = []
+    first = labkit.record(own, watch=done.append)
+    labkit.record(own, watch=done.append)
+    assert [type(event) for event in done].count(ev.Finished) == 1, "nothing has changed, so nothing is run"
+    grid = Sweep(own, {"temperature": [1.0]}, seeds=1)
+    grid.run(tell=lambda line: None)
+    assert not grid.missing()
+    Path(data).write_text("".join(json.dumps({"prompt": p, "response": r.lower()}) + "\n" for p, r in PAIRS), encoding="utf-8")
+    assert len(grid.missing()) == 2, "the run and its baseline"
+    second = labkit.record(own, watch=done.append)
+    assert [type(event) for event in done].count(ev.Finished) == 2
+    assert second.experiment.key != first.experiment.key
+    assert "label budget" not in second.references, "the baseline on record learned from the other labels"
+
+
+def test_the_key_of_shipped_data_is_its_name():
+    for name in EXAMPLES:
+        exp = Experiment(data=name, student="smollm2-15", teacher="smollm2")
+        assert pinned(exp) == exp
+    assert pinned(Experiment()) == Experiment()
 
 
 def test_the_exam_scores_and_says_whose_mistakes_they_are(pair):
