@@ -22,9 +22,9 @@ from labkit.metrics import Score, better
 from labkit.models import tokenizer_of
 from labkit.own_exam import OwnExam
 from labkit.paths import write_whole
-from labkit.pinning import parts
+from labkit.pinning import unmarked
 from labkit.records import NO_GAP, Record
-from labkit.runs import begin, keep
+from labkit.runs import begin, completed, keep
 from labkit.subjects import OwnSubject
 from labkit.verdicts import Band
 
@@ -96,8 +96,8 @@ class Distilled(NamedTuple):
 
 
 def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experiment:
-    """The experiment of such a run, with the data's fingerprint in it, and defaults that suit models of this kind. Raises `LabError` for
-    data, models or knobs that do not go together, with what to change."""
+    """The experiment of such a run, its files marked as they are now (see `pinning`), and with defaults that suit models of this kind.
+    Raises `LabError` for data, models or knobs that do not go together, with what to change."""
     plain = Experiment(teacher=teacher, student=student, data=str(data)).but(**knobs)
     if "learning_rate" not in knobs:
         kind = "lab" if not named_model(student) else "adapter" if plain.adapter else "all"
@@ -107,8 +107,10 @@ def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experi
     subject = OwnSubject(exp.but(method="sequence" if method(exp.method).needs_signal else exp.method))
     if exp.teacher != "none" and "method" not in knobs and tokenizer_of(_teacher(subject)).fingerprint != subject.reads.fingerprint:
         exp = exp.but(method="sequence")  # text passes between any two tokenizers
-    OwnSubject(exp).teacher()
-    return exp.but(data=f"{parts(exp.data)[0]}#{subject.fingerprint}", gold=min(exp.gold, max(1, subject.answered)))
+    found = OwnSubject(exp)
+    found.teacher()
+    exp = found.experiment
+    return exp.but(data=f"{unmarked(exp.data)}#{subject.fingerprint}", gold=min(exp.gold, max(1, subject.answered)))
 
 
 def distill(
@@ -183,9 +185,10 @@ def card(done: Distilled, exam: OwnExam) -> str:
             "library_name: transformers",
             "tags: [distillation]",
             "---",
-            f"# {exp.student} " + (f"distilled from {exp.teacher}" if done.own == "distilled" else "fine-tuned on gold labels"),
+            f"# {unmarked(exp.student)} "
+            + (f"distilled from {unmarked(exp.teacher)}" if done.own == "distilled" else "fine-tuned on gold labels"),
             "",
-            f"Made with the Distillation Lab on {parts(exp.data)[0]} ({len(exam.rows)} prompts held out). The licences of both "
+            f"Made with the Distillation Lab on {unmarked(exp.data)} ({len(exam.rows)} prompts held out). The licences of both "
             "models and of the data hold for this one; look them up before you pass it on.",
             "",
             "| " + " | ".join(map(str, head)) + " |",
@@ -237,12 +240,7 @@ def _free(folder: Path | None) -> None:
 
 def _trained(exp: Experiment, what: str, watch: Callable[[str, ev.Event], None] | None) -> tuple[Record, Any]:
     """Run to the end, keeping the student."""
-    run, made = begin(exp, exams=EXAMS), Record()
-    for event in run:
-        made.add(event)
-        if watch:
-            watch(what, event)
-    if isinstance(made.finished, ev.Failed):
-        raise LabError(f"{made.finished.message.rstrip('.')}. {made.finished.advice}")
+    run = begin(exp, exams=EXAMS)
+    made = completed(run, lambda event: watch(what, event) if watch else None)
     keep(made)
     return made, run.student

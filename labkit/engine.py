@@ -37,6 +37,7 @@ from labkit.methods import comparison, method
 from labkit.online import OnPolicy
 from labkit.own_exam import OwnExam
 from labkit.paths import data_dir, made_here
+from labkit.pinning import unmarked
 from labkit.sequences import TextPool
 from labkit.step import Parts, gradients
 from labkit.subjects import subject_of
@@ -101,9 +102,13 @@ class Run(Iterator[ev.Event]):
     def stop(self) -> None:
         self._stopping = True
 
+    def close(self) -> None:
+        """Leave the run where it is; its folder is free for the next that goes on from there."""
+        self._events.close()
+
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
-    def _guarded(self) -> Iterator[ev.Event]:
+    def _guarded(self) -> Generator[ev.Event, None, None]:
         """The loop, written down as it goes, with any error it meets told as a last event before it is raised."""
         try:
             for event in self._train():
@@ -278,9 +283,10 @@ class Run(Iterator[ev.Event]):
     def _started(self, teacher: LlamaForCausalLM | None, student: LanguageModel) -> ev.Started:
         exp = self.experiment
         kind = "" if exp.architecture == "llama" else f" {exp.architecture}"
+        name, by = unmarked(exp.student), unmarked(exp.teacher)
         return ev.Started(
             exp.to_dict(),
-            f"{exp.student}{kind} student, {exp.teacher} teacher" if teacher is not None else f"{exp.student}{kind} on gold labels",
+            f"{name}{kind} student, {by} teacher" if teacher is not None else f"{name}{kind} on gold labels",
             models.parameters(teacher) if teacher is not None else 0,
             models.parameters(student),
             exp.steps,

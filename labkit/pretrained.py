@@ -24,8 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from labkit import adapters
 from labkit.errors import LabError
-from labkit.experiment import FETCHED
-from labkit.paths import home_dir
+from labkit.pinning import folder_of
 
 transformers.utils.logging.disable_progress_bar()  # noise in a notebook
 
@@ -34,23 +33,6 @@ PLACE = "\ufdd0"  # a character that Unicode keeps out of all text: where the qu
 WRONG_NAMES = (
     "{} ({}) does not name its parts as a Llama does (model, lm_head), so the lab cannot look inside. Use Llama, Qwen, Mistral or SmolLM."
 )
-
-
-def folder_of(name: str) -> Path:
-    """Where a model is kept on this machine. Raises `LabError` for one that is not here, and says how to get it; nothing is downloaded."""
-    own = Path(name).expanduser()
-    if name not in FETCHED and own.is_dir():
-        return own
-    kept = home_dir() / "models" / name.replace("/", "--")
-    if kept.is_dir():
-        return kept
-    if name in FETCHED:
-        raise LabError(f"{name} is not on this machine yet: `labkit fetch {name}` brings it, once.")
-    looks_like_a_path = own.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
-    where = "there is no such folder" if looks_like_a_path else f"there is no such folder, and it is not fetched: `labkit fetch {name}`"
-    raise LabError(
-        f"no model at {name!r}: {where}. Give a Hugging Face folder with config.json and safetensors, or a fetched model's name."
-    )
 
 
 class ChatTokenizer:

@@ -63,9 +63,16 @@ def record(
             if isinstance(known, ev.Reference) and known.recipe != getattr(found.references.get(known.name), "recipe", None):
                 found.add(known)  # it was not there when the run was, or only another seed's was
         return found
+    made = completed(begin(experiment), watch)
+    keep(made)
+    return made
+
+
+def completed(run: Run, watch: Callable[[ev.Event], None] | None = None) -> Record:
+    """The record of a run, once it is through. Raises `LabError` with what the board would say if it fails."""
     made, cause = Record(), None
     try:
-        for event in begin(experiment):
+        for event in run:
             made.add(event)
             if watch:
                 watch(event)
@@ -73,9 +80,10 @@ def record(
         if not isinstance(made.finished, ev.Failed):
             raise  # from `watch`, whose errors are the caller's
         cause = error
+    finally:
+        run.close()
     if isinstance(made.finished, ev.Failed):
         raise LabError(f"{made.finished.message.rstrip('.')}. {made.finished.advice}") from cause
-    keep(made)
     return made
 
 

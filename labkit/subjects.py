@@ -23,7 +23,7 @@ from labkit.experiment import KIN, STUDENTS, Experiment, named_model
 from labkit.methods import method
 from labkit.own_data import Row, read_rows, split
 from labkit.own_exam import OwnExam
-from labkit.pinning import parts, pinned
+from labkit.pinning import pinned, unmarked
 from labkit.records import Store
 from labkit.sequences import Sequences, TextPool, sequences_for
 from labkit.signals import Signals, TopKSignals
@@ -97,7 +97,7 @@ class OwnSubject:
     def __init__(self, experiment: Experiment) -> None:
         _plain(experiment)
         exp = self.experiment = pinned(experiment)
-        path, _ = parts(exp.data)
+        path = unmarked(exp.data)
         rows = read_rows(path)
         self.problems, self.fingerprint = rows.problems, rows.fingerprint
         train, held = split(rows)

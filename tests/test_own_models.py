@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -270,6 +272,77 @@ def test_a_record_is_of_what_the_file_held_then(own, data):
     assert [type(event) for event in done].count(ev.Finished) == 2
     assert second.experiment.key != first.experiment.key
     assert "label budget" not in second.references, "the baseline on record learned from the other labels"
+
+
+class Stopped(Exception):
+    pass
+
+
+def until(what: str, step: int):
+    """A watcher of `distill` that stops it there, as Ctrl-C does."""
+
+    def watch(of: str, event: ev.Event) -> None:
+        if of == what and isinstance(event, ev.Step) and event.step == step:
+            raise Stopped
+
+    return watch
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("who", ["student", "teacher"])
+def test_a_checkpoint_of_another_model_is_not_gone_on_from(data, tmp_path, who, layers):
+    """Cut off, a model replaced in its folder, the same command: it begins anew, as does one that never saw the old weights."""
+    teacher, student = made(tmp_path / "teacher", 2, 1), made(tmp_path / "student", 1, 2)
+    run = functools.partial(distill, str(teacher), str(student), data, steps=27, batch=4, longest=4, baseline=False)
+    with pytest.raises(Stopped):
+        run(watch=until("distilled", 26))
+    shutil.rmtree(tmp_path / who)
+    made(tmp_path / who, layers, 7)
+    told: list[ev.Event] = []
+    done = run(watch=lambda what, event: told.append(event))
+    assert not [event for event in told if isinstance(event, ev.Warned)]
+    assert [event.step for event in told if isinstance(event, ev.Step)] == list(range(1, 28))
+    assert getattr(done.experiment, who).startswith(f"{tmp_path / who}#")
+    assert "#" not in done.record.started.title
+
+
+def test_a_checkpoint_of_the_same_models_is_gone_on_from(pair, data):
+    run = functools.partial(distill, *pair, data, steps=27, batch=4, longest=4, baseline=False)
+    with pytest.raises(Stopped):
+        run(watch=until("distilled", 26))
+    told: list[ev.Event] = []
+    run(watch=lambda what, event: told.append(event))
+    assert ["goes on from step 25" in event.message for event in told if isinstance(event, ev.Warned)] == [True]
+
+
+def test_a_folder_of_ones_own_refuses_a_checkpoint_of_another_student(data, tmp_path):
+    exp = Experiment(
+        teacher="none", method="gold", student=str(made(tmp_path / "s", 1, 2)), data=data, steps=4, batch=4, learning_rate=1e-3
+    )
+    first = Run(exp, tmp_path / "run", 2)
+    assert any(isinstance(event, ev.Step) and event.step == 3 for event in first)
+    first._events.close()
+    shutil.rmtree(tmp_path / "s")
+    made(tmp_path / "s", 2, 7)
+    with pytest.raises(LabError, match="belongs to another recipe"):
+        list(Run(exp, tmp_path / "run", 2))
+
+
+def test_a_baseline_of_another_student_is_not_this_ones(data, tmp_path):
+    teacher, student = made(tmp_path / "teacher", 2, 1), made(tmp_path / "student", 1, 2)
+    run = functools.partial(distill, str(teacher), str(student), data, steps=2, batch=4, longest=4)
+    run()
+    assert "label budget" in run(baseline=False).record.references
+    shutil.rmtree(student)
+    made(student, 1, 7)
+    assert "label budget" not in run(baseline=False).record.references
+
+
+def test_a_card_beside_the_weights_may_change(pair, data):
+    exp = Experiment(teacher=pair[0], student=pair[1], data=data)
+    before = pinned(exp)
+    (Path(pair[1]) / "README.md").write_text("A student.")
+    assert pinned(exp) == pinned(before) == before
 
 
 def test_the_key_of_shipped_data_is_its_name():
