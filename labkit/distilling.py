@@ -8,9 +8,12 @@ What is left in `out` is a Hugging Face folder with a card, the run's record and
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from safetensors import SafetensorError
 
 from labkit import events as ev
 from labkit import pretrained
@@ -19,12 +22,12 @@ from labkit.evaluate import Grades
 from labkit.experiment import Experiment, named_model
 from labkit.methods import method
 from labkit.metrics import Score, better
-from labkit.models import tokenizer_of
+from labkit.models import parameters, tokenizer_of
 from labkit.own_exam import OwnExam
-from labkit.paths import write_whole
+from labkit.paths import fill_whole
 from labkit.pinning import unmarked
-from labkit.records import NO_GAP, Record
-from labkit.runs import begin, completed, keep
+from labkit.records import NO_GAP, Record, Store
+from labkit.runs import begin, clear, completed
 from labkit.subjects import OwnSubject
 from labkit.verdicts import Band
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 RATES = {"adapter": 1e-3, "all": 1e-4, "lab": 6e-3}  # peaks that are safe to begin with; a sweep finds better ones
 EXAMS = 4  # on the way
+BESIDE = 4_000_000  # bytes of a tokenizer, a record and a report
 ROWS = {
     "untouched": "the student as it came",
     "gold labels": "the student, fine-tuned on the gold labels",
@@ -139,11 +143,18 @@ def distill(
     _free(folder)
     subject = OwnSubject(exp)
     exam = subject.exam(subject.teacher())
-    grades: dict[str, Grades] = {"untouched": exam.grade(subject.student(exp.seed))}
+    untouched = subject.student(exp.seed)
+    _room(folder, untouched)
+    grades: dict[str, Grades] = {"untouched": exam.grade(untouched)}
+    del untouched
+    runs: list[Record] = []
     if baseline and exp.method != "gold" and subject.gold:
-        grades["gold labels"] = exam.grade(_trained(exp.baseline(), "gold labels", watch)[1])
+        found, student = _trained(exp.baseline(), "gold labels", watch)
+        runs.append(found)
+        grades["gold labels"] = exam.grade(student)
     own = "gold labels" if exp.method == "gold" else "distilled"
     record, made = _trained(exp, own, watch)
+    runs.append(record)
     grades[own] = exam.grade(made)
     if exp.teacher != "none":
         grades["teacher"] = exam.teacher_grades
@@ -153,22 +164,32 @@ def distill(
     done = Distilled(exp, record, grades, {name: exam.scored(found.answers) for name, found in grades.items()}, folder)
     if folder:
         leave(done, made, folder, exam)
+    for run in runs:  # not before all is done: until then whatever fails costs no training
+        clear(run)
     return done
 
 
 def leave(done: Distilled, student: Any, folder: Path, exam: OwnExam) -> None:
-    """Weights, tokenizer, card, record and report in one folder."""
+    """Weights, tokenizer, card, record and report in one folder; all of them or none. Raises `LabError` if the disk does not take them."""
     from labkit.reports import report
 
-    if hasattr(student, "chat"):
-        pretrained.save(student, folder)
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        student.save_pretrained(folder, safe_serialization=True)
-        tokenizer_of(student).for_transformers().save_pretrained(folder)
-    done.record.save(folder / "record.jsonl.gz")
-    report(done.record, folder / "report.html")
-    write_whole(folder / "README.md", lambda to: to.write_text(card(done, exam), encoding="utf-8"))
+    def write(to: Path) -> None:
+        if hasattr(student, "chat"):
+            pretrained.save(student, to)
+        else:
+            student.save_pretrained(to, safe_serialization=True)
+            tokenizer_of(student).for_transformers().save_pretrained(to)
+        done.record.save(to / "record.jsonl.gz")
+        report(done.record, to / "report.html")
+        (to / "README.md").write_text(card(done, exam), encoding="utf-8")
+
+    try:
+        fill_whole(folder, write)
+    except (OSError, SafetensorError) as error:
+        raise LabError(
+            f"the student is trained, and cannot be saved in {folder}: {error}. Mend that, or choose another --out, and give the same "
+            "command again: it goes on from here, and trains nothing twice."
+        ) from error
 
 
 def card(done: Distilled, exam: OwnExam) -> str:
@@ -228,7 +249,9 @@ def _free(folder: Path | None) -> None:
     """Raises `LabError`, before anything is trained, for a folder that cannot be written to or has something else in it."""
     if folder is None:
         return
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "record.jsonl.gz").exists())):
+    if folder.exists() and (
+        not folder.is_dir() or (any(file.name != ".part" for file in folder.iterdir()) and not (folder / "record.jsonl.gz").exists())
+    ):
         raise LabError(f"{folder} is there already, and is not the result of an earlier distillation: choose another --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -238,9 +261,22 @@ def _free(folder: Path | None) -> None:
         raise LabError(f"cannot write to {folder}: {error}. Choose another --out.") from None
 
 
+def _room(folder: Path | None, student: Any) -> None:
+    """Raises `LabError`, before anything is trained, for a disk on which the result has no room."""
+    if folder is None:
+        return
+    size = 2 if hasattr(student, "chat") else 4  # bytes a weight: see `leave`
+    wanted, free = size * parameters(student) + BESIDE, shutil.disk_usage(folder).free
+    if free < wanted:
+        raise LabError(
+            f"{folder} has room for {free / 1e6:.1f} MB, and the result takes about {wanted / 1e6:.1f} MB: make room, or choose another "
+            "--out."
+        )
+
+
 def _trained(exp: Experiment, what: str, watch: Callable[[str, ev.Event], None] | None) -> tuple[Record, Any]:
-    """Run to the end, keeping the student."""
+    """Run to the end, keeping the student, and the checkpoint of its last step."""
     run = begin(exp, exams=EXAMS)
     made = completed(run, lambda event: watch(what, event) if watch else None)
-    keep(made)
+    Store().add(made)
     return made, run.student

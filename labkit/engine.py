@@ -260,7 +260,7 @@ class Run(Iterator[ev.Event]):
                 yield from self._examine(exam, at, final=step == exp.steps)
             if step % self.checkpoint_every == 0 or step in due:
                 _keep(student, good)
-            if self.folder and step % self.checkpoint_every == 0 and accelerator.is_main_process:
+            if self.folder and (step % self.checkpoint_every == 0 or step == exp.steps) and accelerator.is_main_process:
                 paid = at["teacher_tokens"] + (pool.teacher_tokens if pool else 0)
                 place = {"seconds": self.seconds, "feed": feed.position, "own": own.state(), "teacher_tokens": paid}
                 self.folder.save(learner, optimiser, at | place)

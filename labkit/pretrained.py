@@ -11,8 +11,6 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from labkit import adapters
 from labkit.errors import LabError
+from labkit.paths import fill_whole
 from labkit.pinning import folder_of
 
 transformers.utils.logging.disable_progress_bar()  # noise in a notebook
@@ -134,15 +133,10 @@ def kept(name: str, longest: int) -> PreTrainedModel:
 
 def save(model: Any, folder: Path) -> None:
     """A model as a Hugging Face folder with its tokenizer, in bf16; an adapter is merged in. Written whole or not at all."""
-    plain = adapters.merged(model) if adapters.has(model) else copy.deepcopy(model)
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    plain.to(torch.bfloat16).save_pretrained(part, safe_serialization=True)
-    model.chat.inner.save_pretrained(part)
-    if folder.exists():
-        for file in part.iterdir():
-            os.replace(file, folder / file.name)
-        part.rmdir()
-    else:
-        os.replace(part, folder)
+
+    def write(part: Path) -> None:
+        plain = adapters.merged(model) if adapters.has(model) else copy.deepcopy(model)
+        plain.to(torch.bfloat16).save_pretrained(part, safe_serialization=True)
+        model.chat.inner.save_pretrained(part)
+
+    fill_whole(folder, write)

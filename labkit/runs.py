@@ -44,8 +44,13 @@ def begin(experiment: Experiment, exams: int | None = None) -> Run:
 def keep(record: Record) -> Path:
     """Put a finished run on record, and clear away its checkpoint."""
     path = Store().add(record)
-    shutil.rmtree(folder_of(record.experiment), ignore_errors=True)
+    clear(record)
     return path
+
+
+def clear(record: Record) -> None:
+    """Clear away the checkpoint of a run whose student is no longer needed."""
+    shutil.rmtree(folder_of(record.experiment), ignore_errors=True)
 
 
 def record(

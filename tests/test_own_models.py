@@ -398,6 +398,72 @@ def test_distil_twice_into_one_folder_and_never_over_anything_else(pair, data, t
         distill(*pair, data, tmp_path / "out", steps=2, batch=8, longest=4, baseline=False)
 
 
+def full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(("where", "again"), [("weights", False), ("report", True), ("card", False)])
+def test_a_full_disk_costs_no_training(pair, data, tmp_path, monkeypatch, where, again):
+    """The result cannot be written; the same command, once there is room, trains not one step, and gives the very student."""
+    told: list[tuple[str, ev.Event]] = []
+    run = functools.partial(distill, *pair, data, batch=4, longest=4, watch=lambda *said: told.append(said))
+    if again:  # over an earlier result, which stays as it was
+        run(out=tmp_path / "out", steps=2, baseline=False)
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("out/*")}
+    with monkeypatch.context() as patch:
+        if where == "weights":
+            patch.setattr(LlamaForCausalLM, "save_pretrained", full)
+        else:
+            patch.setattr(*(("labkit.reports.write_whole", full) if where == "report" else ("labkit.distilling.card", full)))
+        with pytest.raises(LabError, match=r"No space left on device.*same command again"):
+            run(out=tmp_path / "out", steps=5)
+    assert {file.name: file.read_bytes() for file in tmp_path.glob("out/*")} == before, "all or nothing"
+    told.clear()
+    run(out=tmp_path / "out", steps=5)
+    warned = {what: event.message for what, event in told if isinstance(event, ev.Warned)}
+    assert warned == dict.fromkeys(["gold labels", "distilled"], "This run was cut off; it goes on from step 5.")
+    run(out=tmp_path / "fresh", steps=5)
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
+
+
+def test_what_is_finished_is_not_trained_again(pair, data):
+    """Stopped in the second of two runs, and given again: of the first, nothing is left to train."""
+    run = functools.partial(distill, *pair, data, steps=5, batch=4, longest=4)
+    with pytest.raises(Stopped):
+        run(watch=until("distilled", 2))
+    told: list[tuple[str, ev.Event]] = []
+    run(watch=lambda *said: told.append(said))
+    warned = [(what, event.message) for what, event in told if isinstance(event, ev.Warned)]
+    assert warned == [("gold labels", "This run was cut off; it goes on from step 5.")]
+    again: list[tuple[str, ev.Event]] = []
+    run(watch=lambda *said: again.append(said))
+    assert not [event for _, event in again if isinstance(event, ev.Warned)], "once all is done, nothing is left to go on from"
+
+
+def test_no_room_for_the_result_is_told_before_the_first_step(pair, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 40_000))
+    with pytest.raises(LabError, match=r"room for 0\.0 MB.*takes about 4\.\d MB: make room"):
+        distill(*pair, data, tmp_path / "out", steps=5, watch=lambda what, event: pytest.fail("it has begun"))
+
+
+def test_a_full_disk_under_the_checkpoints_is_said_in_words(pair, data, monkeypatch):
+    monkeypatch.setattr("labkit.checkpoints.tensors.save", full)
+    with pytest.raises(LabError, match=r"No space left.*LABKIT_HOME"):
+        distill(*pair, data, steps=2, batch=4, longest=4)
+
+
+def test_old_weights_do_not_outlive_a_new_result(pair, data, tmp_path):
+    """Sharded weights of an earlier student beside the new one's would be read in place of them."""
+    out = tmp_path / "out"
+    distill(*pair, data, out, steps=1, batch=4, longest=4, baseline=False)
+    (out / "model-00001-of-00002.safetensors").write_bytes(b"old")
+    (out / "notes.txt").write_text("mine")
+    distill(*pair, data, out, steps=1, batch=4, longest=4, baseline=False)
+    assert [file.name for file in out.glob("*.safetensors")] == ["model.safetensors"]
+    assert (out / "notes.txt").read_text() == "mine"
+
+
 def test_distil_chooses_what_works(pair, data):
     assert recipe(*pair, data).method == "output"
     assert recipe(pair[0], "22k", data).method == "sequence"
