@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import pandas
 
 RATES = {"adapter": 1e-3, "all": 1e-4, "lab": 6e-3}  # peaks that are safe to begin with; a sweep finds better ones
+USUAL = {"batch": 16, "steps": 100, "gold": 1_000_000}  # in place of the small world's defaults, unless given
+SETTLED = (*USUAL, "learning_rate", "method")  # what is chosen here where it is not given, and so is written into the card's recipe
 EXAMS = 4  # on the way
 BESIDE = 4_000_000  # bytes of a tokenizer, a record and a report
 ROWS = {
@@ -100,14 +102,13 @@ class Distilled(NamedTuple):
 
 
 def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experiment:
-    """The experiment of such a run, its files marked as they are now (see `pinning`), and with defaults that suit models of this kind.
-    Raises `LabError` for data, models or knobs that do not go together, with what to change."""
+    """The experiment of such a run: its files marked as they are now (see `pinning`), and what `knobs` does not name as it suits models of
+    this kind. Raises `LabError` for data, models or knobs that do not go together, with what to change."""
     plain = Experiment(teacher=teacher, student=student, data=str(data)).but(**knobs)
     if "learning_rate" not in knobs:
         kind = "lab" if not named_model(student) else "adapter" if plain.adapter else "all"
         knobs["learning_rate"] = RATES[kind]
-    usual = {"batch": 16, "steps": 100, "gold": 1_000_000, "precision": "fp32"}
-    exp = plain.but(**{**usual, **knobs})
+    exp = plain.but(**{**USUAL, **knobs})
     subject = OwnSubject(exp.but(method="sequence" if method(exp.method).needs_signal else exp.method))
     if exp.teacher != "none" and "method" not in knobs and tokenizer_of(_teacher(subject)).fingerprint != subject.reads.fingerprint:
         exp = exp.but(method="sequence")  # text passes between any two tokenizers
@@ -130,7 +131,8 @@ def distill(
 ) -> Distilled:
     """Distil, and measure beside it the untouched student and the same student fine-tuned on the gold labels (`baseline`).
 
-    Models are names (see `pretrained.folder_of`; the lab's own too), `knobs` fields of `Experiment`; or all of it as one `experiment`.
+    Models are names (see `pretrained.folder_of`; the lab's own too), `knobs` fields of `Experiment`; or all of it as one
+    `experiment`, whose every field is taken as it is.
     `watch` is called with which of the runs it is and every event. A run that was killed goes on from its checkpoint.
     """
     if experiment is None:
@@ -138,7 +140,7 @@ def distill(
             raise LabError("distill needs a teacher, a student and data: distill('smollm2', './student', 'mine.jsonl').")
         exp = recipe(teacher, student, data, **knobs)
     else:
-        exp = recipe(experiment.teacher, experiment.student, experiment.data, **_given(experiment), **knobs)
+        exp = recipe(**(experiment.to_dict() | knobs))
     folder = Path(out) if out else None
     _free(folder)
     subject = OwnSubject(exp)
@@ -223,20 +225,13 @@ def card(done: Distilled, exam: OwnExam) -> str:
             "".join(shown) or "- none on the held-out prompts\n",
             "To make it again:",
             "",
-            f"    {exp.recipe.replace('labkit ', 'labkit distill ', 1)}",
+            f"    labkit distill {' '.join(exp.words(SETTLED))}",
             "",
         ]
     )
 
 
 # ---- parts ---------------------------------------------------------------------------------------------------------------------------
-
-
-def _given(experiment: Experiment) -> dict[str, Any]:
-    """The fields of an experiment that differ from the defaults, but for those that are passed by themselves."""
-    plain = Experiment()
-    apart = ("teacher", "student", "data")
-    return {name: value for name, value in experiment.to_dict().items() if value != getattr(plain, name) and name not in apart}
 
 
 def _teacher(subject: OwnSubject) -> Any:

@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 import labkit
 from labkit import engine, models, pretrained, step
 from labkit import events as ev
-from labkit.distilling import distill, recipe
+from labkit.cli import main
+from labkit.distilling import SETTLED, distill, recipe
 from labkit.engine import Run
 from labkit.errors import LabError
-from labkit.experiment import Experiment
+from labkit.experiment import Experiment, given_in_words
 from labkit.models import tokenizer
 from labkit.own_exam import OwnExam
 from labkit.pinning import pinned
@@ -472,6 +474,48 @@ def test_distil_chooses_what_works(pair, data):
         recipe(pair[0], "22k", data, method="output")
 
 
+@pytest.fixture
+def started(monkeypatch) -> Callable[..., Experiment]:
+    """The experiment that a command line begins to train, without its baseline."""
+
+    def begin(exp: Experiment, exams: int) -> None:
+        raise LabError(f"begun: {exp.to_toml()}")
+
+    def of(*words: str, capsys: pytest.CaptureFixture) -> Experiment:
+        monkeypatch.setattr("labkit.distilling.begin", begin)
+        assert main(["distill", *words, "--no-baseline", "--longest", "4"]) == 2
+        return Experiment.from_toml(capsys.readouterr().err.split("begun: ")[1])
+
+    return of
+
+
+def test_what_is_given_is_given_whatever_its_value(pair, tmp_path, started, capsys):
+    """Values that are the small world's defaults are not the defaults here, so that a flag, a word or a line of TOML must tell."""
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps({"prompt": f"say {n}", "response": "yes"}) + "\n" for n in range(500)))
+    files = {"teacher": pair[0], "student": pair[1], "data": str(tmp_path / "d.jsonl")}
+    told = {"steps": 600, "batch": 128, "gold": 300, "learning_rate": 0.006}
+    words = [f"{name}={value}" for name, value in (files | told).items()]
+    flags = [part for name, value in (files | told).items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    (tmp_path / "r.toml").write_text("[experiment]\n" + "".join(f"{name} = {value!r}\n" for name, value in (files | told).items()))
+    whole = Experiment(**files).recipe.split()  # the lab's own recipe, which leaves out what is at its default
+    run = functools.partial(started, "--out", str(tmp_path / "out"), capsys=capsys)
+    for asked in (words, flags, ["--toml", str(tmp_path / "r.toml")], whole):
+        exp = run(*asked)
+        assert {name: getattr(exp, name) for name in told} == told, asked
+    usual = run(*words[:3])
+    assert (usual.steps, usual.batch, usual.learning_rate) == (100, 16, 1e-4)
+    assert usual.gold > 300
+    assert main(["distill", *words[:3], "student=22k", "method=output", "--out", str(tmp_path / "out")]) == 2
+    assert "different tokenizers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("knobs", [{}, {"steps": 600, "batch": 128, "learning_rate": 6e-3}, {"student": "22k", "score": "regex:^A$"}])
+def test_the_words_of_a_card_are_the_same_run(pair, data, knobs):
+    exp = recipe(**({"teacher": pair[0], "student": pair[1], "data": data} | knobs))
+    assert recipe(**given_in_words(exp.words(SETTLED))) == exp
+    assert recipe(**exp.to_dict()) == exp
+
+
 def test_an_adapter_is_merged_into_what_is_saved(pair, data, tmp_path):
     done = distill(*pair, data, tmp_path / "out", steps=4, batch=8, longest=4, adapter=4, baseline=False)
     names = [name for name, _ in pretrained.load(str(tmp_path / "out")).named_parameters()]
@@ -480,8 +524,6 @@ def test_an_adapter_is_merged_into_what_is_saved(pair, data, tmp_path):
 
 
 def test_the_command_line_does_it_all(pair, data, tmp_path, capsys):
-    from labkit.cli import main
-
     command = ["distill", "--teacher", pair[0], "--student", pair[1], "--data", data, "--steps", "3", "--batch", "8", "--longest", "4"]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
@@ -492,8 +534,6 @@ def test_the_command_line_does_it_all(pair, data, tmp_path, capsys):
 
 
 def test_the_command_line_takes_columns_by_name(pair, tmp_path, capsys):
-    from labkit.cli import main
-
     path, out = tmp_path / "mail.csv", tmp_path / "out"
     path.write_text("id,mail,team\n" + "".join(f"{i},{prompt},{answer}\n" for i, (prompt, answer) in enumerate(PAIRS)), encoding="utf-8")
     command = ["distill", "--teacher", pair[0], "--student", pair[1], "--data", str(path), "--steps", "2", "--batch", "8", "--longest", "4"]
