@@ -8,6 +8,7 @@ What is left in `out` is a Hugging Face folder with a card, the run's record and
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -142,7 +143,7 @@ def distill(
     else:
         exp = recipe(**(experiment.to_dict() | knobs))
     folder = Path(out) if out else None
-    _free(folder)
+    _free(folder, exp)
     subject = OwnSubject(exp)
     exam = subject.exam(subject.teacher())
     untouched = subject.student(exp.seed)
@@ -197,6 +198,8 @@ def leave(done: Distilled, student: Any, folder: Path, exam: OwnExam) -> None:
 def card(done: Distilled, exam: OwnExam) -> str:
     """A model card: what was taught by whom, on what, how well, and how to do it again."""
     exp, table = done.experiment, done.table().round(3)
+    command = ["labkit", "distill", *exp.words(SETTLED), *(["--out", str(done.out)] if done.out else [])]
+    command += ["--no-baseline"] if done.own == "distilled" and "gold labels" not in done.grades else []
     head = ["model", *table.columns]
     rows = [(name, *row) for name, row in zip(table.index, table.values.tolist(), strict=True)]
     lines = ["| " + " | ".join("-" if cell != cell else str(cell) for cell in row) + " |" for row in rows]
@@ -225,7 +228,7 @@ def card(done: Distilled, exam: OwnExam) -> str:
             "".join(shown) or "- none on the held-out prompts\n",
             "To make it again:",
             "",
-            f"    labkit distill {' '.join(exp.words(SETTLED))}",
+            f"    {shlex.join(command)}",
             "",
         ]
     )
@@ -240,10 +243,14 @@ def _teacher(subject: OwnSubject) -> Any:
     return found
 
 
-def _free(folder: Path | None) -> None:
+def _free(folder: Path | None, exp: Experiment) -> None:
     """Raises `LabError`, before anything is trained, for a folder that cannot be written to or has something else in it."""
     if folder is None:
         return
+    for what in ("student", "teacher"):
+        name = getattr(exp, what)
+        if named_model(name) and folder.resolve() == pretrained.folder_of(name).resolve():
+            raise LabError(f"--out {folder} is the folder of the {what} itself, which would be overwritten: choose another --out.")
     if folder.exists() and (
         not folder.is_dir() or (any(file.name != ".part" for file in folder.iterdir()) and not (folder / "record.jsonl.gz").exists())
     ):

@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -514,6 +515,34 @@ def test_the_words_of_a_card_are_the_same_run(pair, data, knobs):
     exp = recipe(**({"teacher": pair[0], "student": pair[1], "data": data} | knobs))
     assert recipe(**given_in_words(exp.words(SETTLED))) == exp
     assert recipe(**exp.to_dict()) == exp
+
+
+def test_the_command_on_a_card_makes_it_again(pair, tmp_path):
+    """As it stands there, in a shell: what has a meaning to it is quoted, and the folder is named."""
+    (tmp_path / "own data.jsonl").write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in PAIRS), encoding="utf-8")
+    (tmp_path / "d.jsonl").symlink_to(tmp_path / "own data.jsonl")
+    out = tmp_path / "my result"
+    done = distill(*pair, tmp_path / "d.jsonl", out, steps=2, batch=4, longest=4, score="regex:^(RED|$HOME).*$", baseline=False)
+    (line,) = (line for line in (out / "README.md").read_text().splitlines() if line.startswith("    labkit distill"))
+    words = subprocess.run(["sh", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
+    shutil.rmtree(out)
+    assert main(words[1:]) == 0
+    again = labkit.load(out / "record.jsonl.gz")
+    assert again.experiment == done.experiment
+    assert line in (out / "README.md").read_text()
+
+
+def test_no_model_is_written_over_itself(pair, data, tmp_path):
+    student = made(tmp_path / "R", 1, 2)
+    distill("none", str(student), data, tmp_path / "R2", method="gold", steps=1, batch=4, longest=4)
+    before = (tmp_path / "R2" / "model.safetensors").read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path / "R2")
+    for out in ("R2", "R2/../R2", "link"):
+        with pytest.raises(LabError, match="folder of the student itself"):
+            distill(pair[0], str(tmp_path / "R2"), data, tmp_path / out, steps=1)
+        with pytest.raises(LabError, match="folder of the teacher itself"):
+            distill(str(tmp_path / "R2"), pair[1], data, tmp_path / out, steps=1)
+    assert (tmp_path / "R2" / "model.safetensors").read_bytes() == before
 
 
 def test_an_adapter_is_merged_into_what_is_saved(pair, data, tmp_path):
