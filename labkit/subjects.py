@@ -120,6 +120,7 @@ class OwnSubject:
         if exp.teacher == "none":
             return None
         found = pretrained.kept(exp.teacher, exp.longest) if named_model(exp.teacher) else models.teacher(exp.teacher)
+        self._room_for_rows(found, gold=False)
         how, student = method(exp.method), self.reads
         if how.needs_signal and models.tokenizer_of(found).fingerprint != student.fingerprint:
             raise LabError(
@@ -140,7 +141,26 @@ class OwnSubject:
         exp = self.experiment
         if exp.student in STUDENTS:
             return models.student(exp.student, seed)
-        return pretrained.load(exp.student, torch.float32, exp.longest).requires_grad_(True)
+        found = pretrained.load(exp.student, torch.float32, exp.longest).requires_grad_(True)
+        self._room_for_rows(found, gold=True)
+        return found
+
+    def _room_for_rows(self, model: Any, gold: bool) -> None:
+        """Raises `LabError`, before any work, for a row to learn from that is longer than the model has positions for: a prompt with the
+        longest answer that may be written to it, or a row with its gold response."""
+        own, how, lengths = models.tokenizer_of(model), method(self.experiment.method), list[tuple[int, str]]()
+        if how.needs_signal or how.text:
+            texts = [row.text for row in self.train[: self.experiment.questions]]
+            lengths += [(len(ids) + own.longest, text) for text, ids in zip(texts, own.prompts(texts), strict=True)]
+        if gold and how.gold_share(self.experiment.mix):
+            texts, answers = [row.text for row in self.gold], own.answers([row.gold for row in self.gold])
+            lengths += [(len(ids) + len(said), text) for text, ids, said in zip(texts, own.prompts(texts), answers, strict=True)]
+        tokens, text = max(lengths, default=(0, ""))
+        if hasattr(model, "chat") and tokens > model.config.max_position_embeddings:
+            raise LabError(
+                f"the row that begins {text[:40]!r} takes up to {tokens} tokens with its answer, and {unmarked(own.name)} has room for "
+                f"{model.config.max_position_embeddings}: shorten it, or set longest={self.experiment.longest} lower."
+            )
 
     def pool(self, source: LanguageModel) -> Signals:
         exp, asked = self.experiment, self.train[: self.experiment.questions]

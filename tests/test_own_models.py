@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import labkit
-from labkit import engine, models, pretrained, step
+from labkit import engine, models, pretrained, signals, step
 from labkit import events as ev
+from labkit.atlas import Atlas
 from labkit.cli import main
 from labkit.distilling import SETTLED, distill, recipe
 from labkit.engine import Run
@@ -162,6 +163,50 @@ def test_what_is_kept_of_a_teacher_gives_back_its_likeliest_tokens(pair):
     list(again.prepare(rows))
     assert again.teacher_tokens == 0, "it was on disk"
     assert torch.equal(again.hidden(rows), top.hidden(rows))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_long_gold_response_is_read_no_further_than_an_answer_goes(pair, temperature, monkeypatch):
+    """The teacher's own answers as gold, with 300 tokens more behind each: what is said is as without a guess, and never longer."""
+    teacher = pretrained.load(pair[0], torch.float32, 6)
+    prompts = teacher.chat.prompts([prompt for prompt, _ in PAIRS[:20]])
+    plain = [written.ids for written in models.write(teacher, prompts)]
+    read: list[int] = []
+    states = signals.answer_states
+    monkeypatch.setattr(signals, "answer_states", lambda model, rows: read.append(len(rows.labels_N)) or states(model, rows))
+    said = signals.sample_answers(teacher, prompts, [[*ids, *[5] * 300] for ids in plain], 0, temperature)
+    assert sum(read) == 6 * len(prompts), "what is read is what takes memory"
+    if not temperature:
+        assert [answer.ids for answer in said] == plain
+        assert any(ids[-1] != teacher.chat.end for ids in plain), "else nothing is cut"
+    assert all(len(answer.ids) <= 2 * 6 and len(answer.ids) == len(answer.hidden) for answer in said)
+
+
+def test_no_guess_of_the_small_world_is_cut():
+    """So that what the shipped teachers say to shipped recipes stays as it was."""
+    for q in Atlas("whole").exam(100):
+        for ids in tokenizer().answers(q.answers):
+            assert len(ids) <= tokenizer().longest
+
+
+@pytest.mark.parametrize("who", ["student", "teacher"])
+@pytest.mark.parametrize("changes", [{"method": "output"}, {"method": "gold"}, {"method": "output", "mix": 0.5}])
+def test_a_training_row_longer_than_the_context_is_told_up_front(pair, data, tmp_path, who, changes):
+    """Held-out rows are short; it is only in training that one would not fit."""
+    long = next(prompt for prompt, _ in PAIRS if prompt in {row.text for row in OwnSubject(Experiment(data=data, student=pair[1])).train})
+    rows = [(p, "RED " * 40 if changes["method"] == "gold" and p == long else r) for p, r in PAIRS]
+    rows = [(f"{p} {'word ' * 40}" if changes["method"] != "gold" and p == long else p, r) for p, r in rows]
+    Path(data).write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in rows))
+    names = {"teacher": pair[0], "student": pair[1]} | {who: str(made(tmp_path / "short", 1, 1, max_position_embeddings=32))}
+    exp = Experiment(**names, data=data, longest=4, batch=8, steps=2, learning_rate=1e-3, **changes)
+    if who == "teacher" and changes["method"] == "gold":
+        assert Record(Run(exp, exams=0)).complete, "the teacher reads no gold row"
+        return
+    told: list[ev.Event] = []
+    with pytest.raises(LabError, match=rf"begins '{long[:10]}.*room for 32"):
+        for event in Run(exp):
+            told.append(event)
+    assert [type(event) for event in told] == [ev.Failed]
 
 
 # ---- one engine ------------------------------------------------------------------------------------------------------------------------
