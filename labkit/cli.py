@@ -18,10 +18,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from labkit import events as ev
 from labkit.errors import LabError, need, unknown
-from labkit.experiment import KNOBS, Experiment, parse
+from labkit.experiment import KNOBS, Experiment, given_in_toml, given_in_words, parse
 from labkit.labelling.command import add_flags
 from labkit.paths import checked, data_dir, home_dir
 from labkit.records import Record, Store, load
@@ -67,14 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.set_defaults(call=run_one)
 
     distill = commands.add_parser("distill", help="distil your teacher into your student, on your data, and save what comes of it")
-    distill.add_argument("recipe", nargs="*", help="a recipe, as a model card gives it: teacher=... student=... data=...")
+    distill.add_argument(
+        "recipe", nargs="*", help="a recipe, as a model card gives it: teacher=... student=... data=...; or labkit and a whole one"
+    )
     distill.add_argument("--toml", type=Path, help="read the experiment from a TOML file")
     distill.add_argument("--out", type=Path, required=True, help="folder for the student, its card, the record and a report")
     distill.add_argument("--prompt-column", metavar="NAME", help="the column of --data that holds the prompts, if its name does not tell")
     distill.add_argument("--response-column", metavar="NAME", help="the column that holds the responses")
     distill.add_argument("--network", action="store_true", help="allow --data to be a data set that is fetched from the Hugging Face hub")
     distill.add_argument("--no-baseline", action="store_true", help="skip the same student fine-tuned on the gold labels")
-    _knobs(distill)
+    _knobs(distill, batch="16", steps="100", gold="all there are", learning_rate="by the kind of model", method="output, or sequence")
     distill.set_defaults(call=distill_one)
 
     sweep = commands.add_parser("sweep", help="run a grid of experiments over seeds, and print one table")
@@ -188,8 +191,8 @@ def open_lab(options: argparse.Namespace) -> int:
     return subprocess.call(command, cwd=root)
 
 
-def _knobs(command: argparse.ArgumentParser) -> None:
-    """A flag for every field of `Experiment`."""
+def _knobs(command: argparse.ArgumentParser, **other: str) -> None:
+    """A flag for every field of `Experiment`; `other` are the defaults this command has in place of its own."""
     for name, (default, knob) in KNOBS.items():
         unit = f" [{knob.unit}]" if knob.unit else ""
         choices = f" ({', '.join(knob.choices)})" if knob.choices else ""
@@ -197,32 +200,32 @@ def _knobs(command: argparse.ArgumentParser) -> None:
             f"--{name.replace('_', '-')}",
             dest=name,
             metavar="X",
-            help=f"{knob.help}{unit}{choices} Default: {default}.".replace("%", "%%"),
+            help=f"{knob.help}{unit}{choices} Default: {other.get(name, default)}.".replace("%", "%%"),
             default=argparse.SUPPRESS,
         )
 
 
-def _experiment(options: argparse.Namespace) -> Experiment:
-    """From a recipe or a TOML file, with the flags on top."""
-    given = {name: parse(name, value) for name, value in vars(options).items() if name in KNOBS and isinstance(value, str)}
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields that a recipe or a TOML file names, with the flags on top."""
+    flags = {name: parse(name, value) for name, value in vars(options).items() if name in KNOBS and isinstance(value, str)}
     if options.toml and options.recipe:
         raise LabError("give either a recipe or --toml, not both.")
-    base = Experiment()
-    if options.recipe:
-        bare = options.command == "distill" and options.recipe[0] != "labkit"  # as a model card gives it
-        words = ["labkit", *options.recipe] if bare else options.recipe
-        base = Experiment.from_recipe(" ".join(words))
-    elif options.toml:
-        base = Experiment.from_toml(read(options.toml))
-    return base.but(**given)
+    if options.toml:
+        return given_in_toml(read(options.toml)) | flags
+    if options.command == "distill" and options.recipe and options.recipe[0] != "labkit":  # as a model card gives it
+        return given_in_words(options.recipe) | flags
+    return (Experiment.from_recipe(" ".join(options.recipe)).to_dict() if options.recipe else {}) | flags
 
 
 def distill_one(options: argparse.Namespace) -> int:
     from labkit.distilling import distill
 
-    asked, last = _experiment(options), ""
+    given, last = _given(options), ""
+    asked = Experiment().but(**given)
+    models = (asked.teacher, asked.student, asked.data)
     if options.prompt_column or options.response_column or options.network:
-        asked = asked.but(data=_read_once(asked.data, options))
+        models = (asked.teacher, asked.student, _read_once(asked.data, options))
+    knobs = {name: value for name, value in given.items() if name not in ("teacher", "student", "data")}
 
     def watch(what: str, event: ev.Event) -> None:
         nonlocal last
@@ -231,7 +234,7 @@ def distill_one(options: argparse.Namespace) -> int:
             last = what
         tell(event, every=10)
 
-    done = distill(experiment=asked, out=options.out, baseline=not options.no_baseline, watch=watch)
+    done = distill(*models, options.out, baseline=not options.no_baseline, watch=watch, **knobs)
     print(done)
     print(f"\nsaved to {options.out}: the student with its card (README.md), record.jsonl.gz and report.html")
     return 0
@@ -253,7 +256,7 @@ def _read_once(data: str, options: argparse.Namespace) -> str:
 
 
 def run_one(options: argparse.Namespace) -> int:
-    experiment = _experiment(options)
+    experiment = Experiment().but(**_given(options))
     _writable(options.out)
     with _together():
         print(experiment.recipe)

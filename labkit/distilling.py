@@ -8,9 +8,13 @@ What is left in `out` is a Hugging Face folder with a card, the run's record and
 
 from __future__ import annotations
 
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from safetensors import SafetensorError
 
 from labkit import events as ev
 from labkit import pretrained
@@ -19,11 +23,12 @@ from labkit.evaluate import Grades
 from labkit.experiment import HEADS, Experiment, named_model
 from labkit.methods import method
 from labkit.metrics import Score, better
-from labkit.models import tokenizer_of
+from labkit.models import parameters, tokenizer_of
 from labkit.own_exam import OwnExam
-from labkit.paths import write_whole
-from labkit.records import NO_GAP, Record
-from labkit.runs import begin, keep
+from labkit.paths import fill_whole
+from labkit.pinning import unmarked
+from labkit.records import NO_GAP, Record, Store
+from labkit.runs import begin, clear, completed
 from labkit.subjects import OwnSubject
 from labkit.verdicts import Band
 
@@ -31,7 +36,10 @@ if TYPE_CHECKING:
     import pandas
 
 RATES = {"adapter": 1e-3, "all": 1e-4, "lab": 6e-3}  # peaks that are safe to begin with; a sweep finds better ones
+USUAL = {"batch": 16, "steps": 100, "gold": 1_000_000}  # in place of the small world's defaults, unless given
+SETTLED = (*USUAL, "learning_rate", "method")  # what is chosen here where it is not given, and so is written into the card's recipe
 EXAMS = 4  # on the way
+BESIDE = 4_000_000  # bytes of a tokenizer, a record and a report
 ROWS = {
     "untouched": "the student as it came",
     "gold labels": "the student, fine-tuned on the gold labels",
@@ -95,22 +103,22 @@ class Distilled(NamedTuple):
 
 
 def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experiment:
-    """The experiment of such a run, with the data's fingerprint in it, and defaults that suit models of this kind. Raises `LabError` for
-    data, models or knobs that do not go together, with what to change."""
+    """The experiment of such a run: its files marked as they are now (see `pinning`), and what `knobs` does not name as it suits models of
+    this kind. Raises `LabError` for data, models or knobs that do not go together, with what to change."""
     if student in HEADS:
         raise LabError(f"student={student!r} is heads on its teacher, no model to save by itself: use labkit.record(...), or name a model.")
     plain = Experiment(teacher=teacher, student=student, data=str(data)).but(**knobs)
     if "learning_rate" not in knobs:
         kind = "lab" if not named_model(student) else "adapter" if plain.adapter else "all"
         knobs["learning_rate"] = RATES[kind]
-    usual = {"batch": 16, "steps": 100, "gold": 1_000_000, "precision": "fp32"}
-    exp = plain.but(**{**usual, **knobs})
+    exp = plain.but(**{**USUAL, **knobs})
     subject = OwnSubject(exp.but(method="sequence" if method(exp.method).needs_signal else exp.method))
     if exp.teacher != "none" and "method" not in knobs and tokenizer_of(_teacher(subject)).fingerprint != subject.reads.fingerprint:
         exp = exp.but(method="sequence")  # text passes between any two tokenizers
-    OwnSubject(exp).teacher()
-    path = exp.data.partition("#")[0]
-    return exp.but(data=f"{path}#{subject.fingerprint}", gold=min(exp.gold, max(1, subject.answered)))
+    found = OwnSubject(exp)
+    found.teacher()
+    exp = found.experiment
+    return exp.but(data=f"{unmarked(exp.data)}#{subject.fingerprint}", gold=min(exp.gold, max(1, subject.answered)))
 
 
 def distill(
@@ -127,18 +135,18 @@ def distill(
 ) -> Distilled:
     """Distil, and measure beside it the untouched student and the same student fine-tuned on the gold labels (`baseline`).
 
-    Models are names (see `pretrained.folder_of`; the lab's own too), `knobs` fields of `Experiment`; or all of it as one `experiment`.
-    `watch` is called with which of the runs it is and every event, `say` with what there is to know of the data and the pair before
-    anything is trained. A run that was killed goes on from its checkpoint.
+    Models are names (see `pretrained.folder_of`; the lab's own too), `knobs` fields of `Experiment`; or all of it as one
+    `experiment`, whose every field is taken as it is. `watch` is called with which of the runs it is and every event, `say` with what there
+    is to know of the data and the pair before anything is trained. A run that was killed goes on from its checkpoint.
     """
     if experiment is None:
         if not (teacher and student and data):
             raise LabError("distill needs a teacher, a student and data: distill('smollm2', './student', 'mine.jsonl').")
         exp = recipe(teacher, student, data, **knobs)
     else:
-        exp = recipe(experiment.teacher, experiment.student, experiment.data, **_given(experiment), **knobs)
+        exp = recipe(**(experiment.to_dict() | knobs))
     folder = Path(out) if out else None
-    _free(folder)
+    _free(folder, exp)
     subject = OwnSubject(exp)
     teacher_model = subject.teacher()
     _tell(subject, teacher_model, say)
@@ -146,11 +154,18 @@ def distill(
     assert isinstance(exam, OwnExam)
     if exam.best < 1:
         say(f"The responses that are wanted score {exam.best:.3f} by {exp.score} themselves: an answer equal to them gets no more.")
-    grades: dict[str, Grades] = {"untouched": exam.grade(subject.student(exp.seed))}
+    untouched = subject.student(exp.seed)
+    _room(folder, untouched)
+    grades: dict[str, Grades] = {"untouched": exam.grade(untouched)}
+    del untouched
+    runs: list[Record] = []
     if baseline and exp.method != "gold" and subject.gold:
-        grades["gold labels"] = exam.grade(_trained(exp.baseline(), "gold labels", watch)[1])
+        found, student = _trained(exp.baseline(), "gold labels", watch)
+        runs.append(found)
+        grades["gold labels"] = exam.grade(student)
     own = "gold labels" if exp.method == "gold" else "distilled"
     record, made = _trained(exp, own, watch)
+    runs.append(record)
     grades[own] = exam.grade(made)
     if exp.teacher != "none":
         grades["teacher"] = exam.teacher_grades
@@ -160,27 +175,39 @@ def distill(
     done = Distilled(exp, record, grades, {name: exam.scored(found.answers) for name, found in grades.items()}, folder)
     if folder:
         leave(done, made, folder, exam)
+    for run in runs:  # not before all is done: until then whatever fails costs no training
+        clear(run)
     return done
 
 
 def leave(done: Distilled, student: Any, folder: Path, exam: OwnExam) -> None:
-    """Weights, tokenizer, card, record and report in one folder."""
+    """Weights, tokenizer, card, record and report in one folder; all of them or none. Raises `LabError` if the disk does not take them."""
     from labkit.reports import report
 
-    if hasattr(student, "chat"):
-        pretrained.save(student, folder)
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        student.save_pretrained(folder, safe_serialization=True)
-        tokenizer_of(student).for_transformers().save_pretrained(folder)
-    done.record.save(folder / "record.jsonl.gz")
-    report(done.record, folder / "report.html")
-    write_whole(folder / "README.md", lambda to: to.write_text(card(done, exam), encoding="utf-8"))
+    def write(to: Path) -> None:
+        if hasattr(student, "chat"):
+            pretrained.save(student, to)
+        else:
+            student.save_pretrained(to, safe_serialization=True)
+            tokenizer_of(student).for_transformers().save_pretrained(to)
+        done.record.save(to / "record.jsonl.gz")
+        report(done.record, to / "report.html")
+        (to / "README.md").write_text(card(done, exam), encoding="utf-8")
+
+    try:
+        fill_whole(folder, write)
+    except (OSError, SafetensorError) as error:
+        raise LabError(
+            f"the student is trained, and cannot be saved in {folder}: {error}. Mend that, or choose another --out, and give the same "
+            "command again: it goes on from here, and trains nothing twice."
+        ) from error
 
 
 def card(done: Distilled, exam: OwnExam) -> str:
     """A model card: what was taught by whom, on what, how well, and how to do it again."""
     exp, table = done.experiment, done.table().round(3)
+    command = ["labkit", "distill", *exp.words(SETTLED), *(["--out", str(done.out)] if done.out else [])]
+    command += ["--no-baseline"] if done.own == "distilled" and "gold labels" not in done.grades else []
     head = ["model", *table.columns]
     rows = [(name, *row) for name, row in zip(table.index, table.values.tolist(), strict=True)]
     lines = ["| " + " | ".join("-" if cell != cell else str(cell) for cell in row) + " |" for row in rows]
@@ -192,9 +219,10 @@ def card(done: Distilled, exam: OwnExam) -> str:
             "library_name: transformers",
             "tags: [distillation]",
             "---",
-            f"# {exp.student} " + (f"distilled from {exp.teacher}" if done.own == "distilled" else "fine-tuned on gold labels"),
+            f"# {unmarked(exp.student)} "
+            + (f"distilled from {unmarked(exp.teacher)}" if done.own == "distilled" else "fine-tuned on gold labels"),
             "",
-            f"Made with the Distillation Lab on {exp.data.partition('#')[0]} ({len(exam.rows)} prompts held out). The licences of both "
+            f"Made with the Distillation Lab on {unmarked(exp.data)} ({len(exam.rows)} prompts held out). The licences of both "
             "models and of the data hold for this one; look them up before you pass it on.",
             "",
             "| " + " | ".join(map(str, head)) + " |",
@@ -208,20 +236,13 @@ def card(done: Distilled, exam: OwnExam) -> str:
             "".join(shown) or "- none on the held-out prompts\n",
             "To make it again:",
             "",
-            f"    {exp.recipe.replace('labkit ', 'labkit distill ', 1)}",
+            f"    {shlex.join(command)}",
             "",
         ]
     )
 
 
 # ---- parts ---------------------------------------------------------------------------------------------------------------------------
-
-
-def _given(experiment: Experiment) -> dict[str, Any]:
-    """The fields of an experiment that differ from the defaults, but for those that are passed by themselves."""
-    plain = Experiment()
-    apart = ("teacher", "student", "data")
-    return {name: value for name, value in experiment.to_dict().items() if value != getattr(plain, name) and name not in apart}
 
 
 def _teacher(subject: OwnSubject) -> Any:
@@ -235,14 +256,22 @@ def _tell(subject: OwnSubject, teacher: Any, say: Callable[[str], object]) -> No
     exp = subject.experiment
     say(subject.summary)
     if teacher is not None and method(exp.method).text and tokenizer_of(teacher).fingerprint != subject.reads.fingerprint:
-        say(f"{exp.teacher} and {exp.student} have different tokenizers: the student learns from the teacher's text (method={exp.method}).")
+        say(
+            f"{unmarked(exp.teacher)} and {unmarked(exp.student)} have different tokenizers: the student learns from the teacher's text (method={exp.method})."
+        )
 
 
-def _free(folder: Path | None) -> None:
+def _free(folder: Path | None, exp: Experiment) -> None:
     """Raises `LabError`, before anything is trained, for a folder that cannot be written to or has something else in it."""
     if folder is None:
         return
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "record.jsonl.gz").exists())):
+    for what in ("student", "teacher"):
+        name = getattr(exp, what)
+        if named_model(name) and folder.resolve() == pretrained.folder_of(name).resolve():
+            raise LabError(f"--out {folder} is the folder of the {what} itself, which would be overwritten: choose another --out.")
+    if folder.exists() and (
+        not folder.is_dir() or (any(file.name != ".part" for file in folder.iterdir()) and not (folder / "record.jsonl.gz").exists())
+    ):
         raise LabError(f"{folder} is there already, and is not the result of an earlier distillation: choose another --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -252,14 +281,22 @@ def _free(folder: Path | None) -> None:
         raise LabError(f"cannot write to {folder}: {error}. Choose another --out.") from None
 
 
+def _room(folder: Path | None, student: Any) -> None:
+    """Raises `LabError`, before anything is trained, for a disk on which the result has no room."""
+    if folder is None:
+        return
+    size = 2 if hasattr(student, "chat") else 4  # bytes a weight: see `leave`
+    wanted, free = size * parameters(student) + BESIDE, shutil.disk_usage(folder).free
+    if free < wanted:
+        raise LabError(
+            f"{folder} has room for {free / 1e6:.1f} MB, and the result takes about {wanted / 1e6:.1f} MB: make room, or choose another "
+            "--out."
+        )
+
+
 def _trained(exp: Experiment, what: str, watch: Callable[[str, ev.Event], None] | None) -> tuple[Record, Any]:
-    """Run to the end, keeping the student."""
-    run, made = begin(exp, exams=EXAMS), Record()
-    for event in run:
-        made.add(event)
-        if watch:
-            watch(what, event)
-    if isinstance(made.finished, ev.Failed):
-        raise LabError(f"{made.finished.message.rstrip('.')}. {made.finished.advice}")
-    keep(made)
+    """Run to the end, keeping the student, and the checkpoint of its last step."""
+    run = begin(exp, exams=EXAMS)
+    made = completed(run, lambda event: watch(what, event) if watch else None)
+    Store().add(made)
     return made, run.student

@@ -37,6 +37,7 @@ from labkit.methods import comparison, method
 from labkit.online import OnPolicy
 from labkit.own_exam import OwnExam
 from labkit.paths import data_dir, made_here
+from labkit.pinning import unmarked
 from labkit.sequences import TextPool
 from labkit.speculative import students
 from labkit.speculative.heads import Heads
@@ -104,9 +105,13 @@ class Run(Iterator[ev.Event]):
     def stop(self) -> None:
         self._stopping = True
 
+    def close(self) -> None:
+        """Leave the run where it is; its folder is free for the next that goes on from there."""
+        self._events.close()
+
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
-    def _guarded(self) -> Iterator[ev.Event]:
+    def _guarded(self) -> Generator[ev.Event, None, None]:
         """The loop, written down as it goes, with any error it meets told as a last event before it is raised."""
         try:
             for event in self._train():
@@ -132,6 +137,9 @@ class Run(Iterator[ev.Event]):
         before = earlier(exp)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
         subject = self.subject = subject_of(exp)
+        exp = self.experiment = subject.experiment  # which marks the content of a learner's own files
+        if self.folder:
+            self.folder.experiment = exp
         teacher = (
             self._successor([kin_recipe(exp)], accelerator.device) if exp.teacher in KIN else _on(accelerator.device, subject.teacher())
         )
@@ -259,7 +267,7 @@ class Run(Iterator[ev.Event]):
                 yield from self._examine(exam, at, final=step == exp.steps)
             if step % self.checkpoint_every == 0 or step in due:
                 _keep(student, good)
-            if self.folder and step % self.checkpoint_every == 0 and accelerator.is_main_process:
+            if self.folder and (step % self.checkpoint_every == 0 or step == exp.steps) and accelerator.is_main_process:
                 paid = at["teacher_tokens"] + (pool.teacher_tokens if pool else 0)
                 place = {"seconds": self.seconds, "feed": feed.position, "own": own.state(), "teacher_tokens": paid}
                 self.folder.save(learner, optimiser, at | place)
@@ -282,9 +290,10 @@ class Run(Iterator[ev.Event]):
     def _started(self, teacher: LlamaForCausalLM | None, student: LanguageModel) -> ev.Started:
         exp = self.experiment
         kind = "" if exp.architecture == "llama" else f" {exp.architecture}"
+        name, by = unmarked(exp.student), unmarked(exp.teacher)
         return ev.Started(
             exp.to_dict(),
-            f"{exp.student}{kind} student, {exp.teacher} teacher" if teacher is not None else f"{exp.student}{kind} on gold labels",
+            f"{name}{kind} student, {by} teacher" if teacher is not None else f"{name}{kind} on gold labels",
             models.parameters(teacher) if teacher is not None else 0,
             models.parameters(student),
             exp.steps,

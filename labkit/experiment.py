@@ -12,6 +12,7 @@ import json
 import math
 import re
 import tomllib
+from collections.abc import Collection, Iterable
 from typing import Any, Literal, NamedTuple
 
 from labkit.atlas import CONTINENTS, FAVOURITE, FORMATS, SKILLS
@@ -384,24 +385,20 @@ class Experiment:
     @property
     def recipe(self) -> str:
         """A short string to paste anywhere: the fields that differ from the defaults."""
-        changed = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.to_dict().items() if v != KNOBS[k].default]
-        return " ".join(["labkit", *(text.replace(" ", "-") for text in changed)])
+        return " ".join(["labkit", *self.words()])
+
+    def words(self, also: Collection[str] = ()) -> list[str]:
+        """The fields that differ from the defaults, and those that are named, as name=value."""
+        told = [(k, v) for k, v in self.to_dict().items() if v != KNOBS[k].default or k in also]
+        return [(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}").replace(" ", "-") for k, v in told]
 
     @classmethod
     def from_recipe(cls, text: str) -> Experiment:
         """The recipe behind a pasted string. Raises `LabError` saying which part cannot be read."""
-        head, *parts = text.strip().split() or [""]
+        head, *words = text.strip().split() or [""]
         if head != "labkit":
             raise LabError(f"{text.strip()[:60]!r} is not a recipe: one begins with 'labkit', as in {cls(student='57k').recipe!r}.")
-        values: dict[str, Any] = {}
-        for part in parts:
-            name, equals, value = part.partition("=")
-            if not equals:
-                raise LabError(f"cannot read {part!r} in the recipe: write name=value, as in temperature=2.")
-            if name not in KNOBS:
-                raise unknown("field", name, KNOBS)
-            values[name] = parse(name, value)
-        return cls(**values)
+        return cls(**given_in_words(words))
 
     def to_toml(self) -> str:
         lines = [f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in self.to_dict().items()]
@@ -409,11 +406,7 @@ class Experiment:
 
     @classmethod
     def from_toml(cls, text: str) -> Experiment:
-        try:
-            values = dict(tomllib.loads(text)["experiment"])
-        except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
-            raise LabError(f"cannot read the TOML recipe: {error}. It needs an [experiment] table.") from None
-        return cls().but(**values)
+        return cls().but(**given_in_toml(text))
 
     @property
     def key(self) -> str:
@@ -482,6 +475,27 @@ def check(name: str, value: Any) -> Any:
     if not isinstance(default, str) and not low <= value <= high:
         raise LabError(f"{name}={value:g} is out of range: {label.lower()} goes from {low:g} to {high:g} {unit}".rstrip() + ".")
     return value
+
+
+def given_in_words(words: Iterable[str]) -> dict[str, Any]:
+    """The fields that are named as name=value. Raises `LabError` saying which cannot be read."""
+    values: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise LabError(f"cannot read {word!r} in the recipe: write name=value, as in temperature=2.")
+        if name not in KNOBS:
+            raise unknown("field", name, KNOBS)
+        values[name] = parse(name, value)
+    return values
+
+
+def given_in_toml(text: str) -> dict[str, Any]:
+    """The fields that the [experiment] table of a TOML text names. Raises `LabError` for what cannot be read."""
+    try:
+        return dict(tomllib.loads(text)["experiment"])
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+        raise LabError(f"cannot read the TOML recipe: {error}. It needs an [experiment] table.") from None
 
 
 def parse(name: str, text: str) -> Any:

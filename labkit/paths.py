@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -88,6 +89,25 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def fill_whole(folder: Path, write: Callable[[Path], object]) -> None:
+    """Put files into a folder, all of them or, if writing fails, none: they are written to one inside it, and then moved. What else is
+    there stays, but for weights, since a model has no others than its own."""
+    part = folder / ".part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        write(part)
+        made = {file.name for file in part.iterdir()}
+        for old in (
+            [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")] if any("safetensors" in n for n in made) else ()
+        ):
+            old.unlink()
+        for name in made:
+            os.replace(part / name, folder / name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:

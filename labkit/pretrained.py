@@ -13,8 +13,6 @@ import functools
 import hashlib
 import json
 import math
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +24,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from labkit import adapters
 from labkit.errors import LabError
-from labkit.experiment import FETCHED
-from labkit.paths import home_dir
+from labkit.paths import fill_whole
+from labkit.pinning import folder_of
 
 transformers.utils.logging.disable_progress_bar()  # noise in a notebook
 
@@ -36,23 +34,6 @@ PLACE = "\ufdd0"  # a character that Unicode keeps out of all text: where the qu
 WRONG_NAMES = (
     "{} ({}) does not name its parts as a Llama does (model, lm_head), so the lab cannot look inside. Use Llama, Qwen, Mistral or SmolLM."
 )
-
-
-def folder_of(name: str) -> Path:
-    """Where a model is kept on this machine. Raises `LabError` for one that is not here, and says how to get it; nothing is downloaded."""
-    own = Path(name).expanduser()
-    if name not in FETCHED and own.is_dir():
-        return own
-    kept = home_dir() / "models" / name.replace("/", "--")
-    if kept.is_dir():
-        return kept
-    if name in FETCHED:
-        raise LabError(f"{name} is not on this machine yet: `labkit fetch {name}` brings it, once.")
-    looks_like_a_path = own.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
-    where = "there is no such folder" if looks_like_a_path else f"there is no such folder, and it is not fetched: `labkit fetch {name}`"
-    raise LabError(
-        f"no model at {name!r}: {where}. Give a Hugging Face folder with config.json and safetensors, or a fetched model's name."
-    )
 
 
 def context_of(name: str) -> float:
@@ -169,15 +150,10 @@ def kept(name: str, longest: int) -> PreTrainedModel:
 
 def save(model: Any, folder: Path) -> None:
     """A model as a Hugging Face folder with its tokenizer, in bf16; an adapter is merged in. Written whole or not at all."""
-    plain = adapters.merged(model) if adapters.has(model) else copy.deepcopy(model)
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    plain.to(torch.bfloat16).save_pretrained(part, safe_serialization=True)
-    model.chat.inner.save_pretrained(part)
-    if folder.exists():
-        for file in part.iterdir():
-            os.replace(file, folder / file.name)
-        part.rmdir()
-    else:
-        os.replace(part, folder)
+
+    def write(part: Path) -> None:
+        plain = adapters.merged(model) if adapters.has(model) else copy.deepcopy(model)
+        plain.to(torch.bfloat16).save_pretrained(part, safe_serialization=True)
+        model.chat.inner.save_pretrained(part)
+
+    fill_whole(folder, write)

@@ -18,6 +18,7 @@ from labkit.cost import Prices, cost
 from labkit.figures import Drawing, curves, recovery, waterfall
 from labkit.figures.charts import say_outcome
 from labkit.paths import write_whole
+from labkit.pinning import unmarked
 from labkit.records import Record
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ code { font-size: .92em; overflow-wrap: anywhere; }
 def report(result: Record | Comparison, path: str | Path | None = None) -> str:
     """The page as HTML, also written to `path` if one is given. Raises `LabError` for a run without an exam."""
     if isinstance(result, Record):
-        title, body = f"{result.experiment.student} student of {result.experiment.teacher}", _run(result)
+        title, body = f"{unmarked(result.experiment.student)} student of {unmarked(result.experiment.teacher)}", _run(result)
     else:
         title = f"{len(result.experiments)} recipes compared"
         body = f"<h2>Comparison</h2>{result._repr_html_()}<p>{_how_compared(len(result.records[0]))}</p>"

@@ -18,6 +18,7 @@ from labkit.engine import Run
 from labkit.errors import LabError
 from labkit.experiment import Experiment
 from labkit.paths import made_here
+from labkit.pinning import pinned
 from labkit.records import Record, Store, mean, paired
 from labkit.verdicts import Band, band
 
@@ -33,6 +34,7 @@ def folder_of(experiment: Experiment) -> Path:
 def begin(experiment: Experiment, exams: int | None = None) -> Run:
     """A run that keeps itself in its recipe's folder, and goes on from what a killed one left there; but one whose knobs had been
     turned was another recipe's, and is not gone on from."""
+    experiment = pinned(experiment)
     folder = Folder(folder_of(experiment), experiment)
     if folder.turned():
         folder.forget()
@@ -42,8 +44,13 @@ def begin(experiment: Experiment, exams: int | None = None) -> Run:
 def keep(record: Record) -> Path:
     """Put a finished run on record, and clear away its checkpoint."""
     path = Store().add(record)
-    shutil.rmtree(folder_of(record.experiment), ignore_errors=True)
+    clear(record)
     return path
+
+
+def clear(record: Record) -> None:
+    """Clear away the checkpoint of a run whose student is no longer needed."""
+    shutil.rmtree(folder_of(record.experiment), ignore_errors=True)
 
 
 def record(
@@ -54,16 +61,23 @@ def record(
     `watch` is called with every event. A run that fails raises `LabError` with what the board would say; one that was killed
     earlier goes on from its checkpoint. A fetched record gets the baselines that were measured since.
     """
-    experiment = (experiment or Experiment()).but(**changes)
+    experiment = pinned((experiment or Experiment()).but(**changes))
     found = None if fresh else Store().find(experiment)
     if found is not None and found.complete:
         for known in Store().references(experiment, have=found.references):
             if isinstance(known, ev.Reference) and known.recipe != getattr(found.references.get(known.name), "recipe", None):
                 found.add(known)  # it was not there when the run was, or only another seed's was
         return found
+    made = completed(begin(experiment), watch)
+    keep(made)
+    return made
+
+
+def completed(run: Run, watch: Callable[[ev.Event], None] | None = None) -> Record:
+    """The record of a run, once it is through. Raises `LabError` with what the board would say if it fails."""
     made, cause = Record(), None
     try:
-        for event in begin(experiment):
+        for event in run:
             made.add(event)
             if watch:
                 watch(event)
@@ -71,9 +85,10 @@ def record(
         if not isinstance(made.finished, ev.Failed):
             raise  # from `watch`, whose errors are the caller's
         cause = error
+    finally:
+        run.close()
     if isinstance(made.finished, ev.Failed):
         raise LabError(f"{made.finished.message.rstrip('.')}. {made.finished.advice}") from cause
-    keep(made)
     return made
 
 
@@ -160,6 +175,7 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
     them. Raises `LabError` if the recipe is not on record."""
     if steps is not None and steps < 1:
         raise LabError(f"steps={steps} must be at least 1; leave it out for the whole run.")
+    experiment = pinned(experiment)
     recorded = Store().find(experiment)
     if recorded is None or not recorded.complete:
         raise LabError(

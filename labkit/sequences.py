@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import json
 import math
+import shutil
 from collections import Counter
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -69,7 +70,8 @@ class Sequences:
         path = Path(path)
         try:
             raw = path.read_bytes()
-            first, *lines = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode().splitlines()
+            text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+            first, *lines = text.removesuffix("\n").split("\n")  # a text may hold other separators of lines
             return cls(tuple(Row(**json.loads(line)) for line in lines), tuple(json.loads(first)["history"]))
         except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
             raise DataError(f"{path} is no data set of sequences ({error}). Write it again with `generate(...).save(path)`.") from None
@@ -101,9 +103,16 @@ def generate(
 
 
 def writing(
-    teacher: LlamaForCausalLM, questions: Sequence[Asked], decoding: str, temperature: float, samples: int, seed: int
+    teacher: LlamaForCausalLM,
+    questions: Sequence[Asked],
+    decoding: str,
+    temperature: float,
+    samples: int,
+    seed: int,
+    folder: Path | None = None,
 ) -> Generator[tuple[int, int], None, Sequences]:
-    """`generate`, telling as it goes how many of the different questions are answered, and of how many."""
+    """`generate`, telling as it goes how many of the different questions are answered, and of how many. What is written goes into `folder`
+    bit by bit, and what is there already is not asked again."""
     if decoding not in DECODINGS:
         raise unknown("decoding", decoding, DECODINGS)
     if samples != 1 and decoding != "sample":
@@ -115,15 +124,29 @@ def writing(
     own = tokenizer_of(teacher)
     size = PASS if decoding in ("beam", "interpolated") else CHUNK if own.size < WIDE else PASS // 2
     for start in range(0, len(texts), size):
-        found += _answer(
-            teacher, texts[start : start + size], labels[start : start + size], decoding, temperature, seed * 1_000_003 + start
-        )
+        asked, wanted = texts[start : start + size], labels[start : start + size]
+        kept = folder / f"{start:08}.jsonl.gz" if folder else None
+        said = _kept(kept, asked)
+        if said is None:
+            said = tuple(_answer(teacher, asked, wanted, decoding, temperature, seed * 1_000_003 + start))
+            if kept:
+                Sequences(said, ()).save(kept)
+        found += said
         yield len(found) // samples, len(entries)
     how: dict[str, Any] = {"decoding": decoding, "samples": samples, "seed": seed, "rows": len(entry_of_row) * samples}
     how |= {"temperature": temperature} if decoding == "sample" else {}
     how |= {"teacher": fingerprint(teacher), "tokenizer": own.fingerprint}
     rows = [found[entry * samples + i] for entry in entry_of_row for i in range(samples)]
     return Sequences(tuple(rows), (how,))
+
+
+def _kept(path: Path | None, asked: Sequence[str]) -> tuple[Row, ...] | None:
+    """The answers to these that a run left before it was killed."""
+    try:
+        rows = Sequences.load(path).rows if path and path.exists() else ()
+    except DataError:  # damaged: they are written again
+        return None
+    return rows if [row.prompt for row in rows] == list(asked) else None
 
 
 def _answer(
@@ -249,8 +272,10 @@ def sequences_for(
     try:
         data = Sequences.load(path)
     except DataError:  # not there yet, or damaged: it is written (again)
-        data = yield from writing(teacher, questions, exp.decoding, exp.sampling_temperature, exp.samples, 0)
+        begun = made_here("sequences") / f"{how}.part"
+        data = yield from writing(teacher, questions, exp.decoding, exp.sampling_temperature, exp.samples, 0, begun)
         data.save(path)
+        shutil.rmtree(begun, ignore_errors=True)
     others = []
     for voter in VOTERS if exp.keep == "vote" else ():
         others.append((yield from sequences_for(exp.but(teacher=voter, keep="all"), models.teacher(voter), questions, world)))

@@ -223,7 +223,12 @@ def sample_answers(
     This is speculative sampling with a fixed guess as the draft: at every position the teacher draws its own token; as long as
     that equals the guess the next position was read in the right context, and where it differs the teacher writes on by itself.
     The answers are distributed exactly as without a guess (Leviathan et al. 2023, arXiv 2211.17192, with a point-mass draft).
+
+    Of a guess no more than the tokenizer's `longest` tokens are read, and who says as much of it is cut off there. Who leaves it earlier
+    may write as many by itself.
     """
+    end, longest = tokenizer_of(teacher).end, tokenizer_of(teacher).longest
+    guesses = [guess[:longest] for guess in guesses]
     generator = torch.Generator().manual_seed(seed)
     said: list[Said | None] = [None] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(guesses[i]))
@@ -238,8 +243,7 @@ def sample_answers(
             ids = own.tolist()
             agreed = next((k for k, (a, b) in enumerate(zip(ids, guesses[i], strict=True)) if a != b), len(ids) - 1)
             said[i] = Said(ids[: agreed + 1], states[: agreed + 1], float(logprobs[: agreed + 1].sum()))
-    end = tokenizer_of(teacher).end
-    going = [i for i, answer in enumerate(said) if answer and answer.ids[-1] != end]
+    going = [i for i, answer in enumerate(said) if answer and answer.ids[-1] != end and len(answer.ids) < longest]
     begun = [[*prompts[i], *said[i].ids] for i in going]  # type: ignore[union-attr]
     rest = write(teacher, begun, temperature=temperature, seed=seed + 1, keep_hidden=True) if going else []
     for i, more in zip(going, rest, strict=True):

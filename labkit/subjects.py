@@ -24,10 +24,10 @@ from labkit.experiment import HEADS, KIN, STUDENTS, Experiment, named_model
 from labkit.methods import method
 from labkit.own_data import Problem, Row, Rows, read_rows, split
 from labkit.own_exam import OwnExam
+from labkit.pinning import pinned, unmarked
 from labkit.records import Store
 from labkit.sequences import Sequences, TextPool, sequences_for
 from labkit.signals import Asked, Signals, TopKSignals
-from labkit.sources import EXAMPLES
 from labkit.speculative import students
 from labkit.speculative.heads import Heads, commonest
 from labkit.speculative.heads_exam import HeadsExam, ahead_skills
@@ -110,14 +110,10 @@ class OwnSubject:
     looks = False
 
     def __init__(self, experiment: Experiment) -> None:
-        exp = self.experiment = experiment
-        _plain(exp)
-        path, _, known = exp.data.partition("#")
+        _plain(experiment)
+        exp = self.experiment = pinned(experiment)
+        path = unmarked(exp.data)
         rows = read_rows(path)
-        if known and rows.fingerprint != known:
-            raise LabError(
-                f"{path} has changed since this recipe was written (it is now #{rows.fingerprint}): use {path!r} without the mark."
-            )
         self.fingerprint = rows.fingerprint
         rows = self._that_fit(rows)
         self.summary = rows.summary
@@ -152,7 +148,7 @@ class OwnSubject:
             asked, wanted = own.prompts([row.prompt for row in long]), own.answers([row.response or "" for row in long])
             for row, prompt, answer in zip(long, asked, wanted, strict=True):
                 if (tokens := len(prompt) + max(exp.longest, len(answer)) - 1) > room:  # the last is never read
-                    why = f"it takes up to {tokens:,} tokens with its answer, and {name} has room for {room:,}: shorten it"
+                    why = f"it takes up to {tokens:,} tokens with its answer, and {unmarked(name)} has room for {room:,}: shorten it"
                     problems.setdefault(row.line, Problem(row.line, why))
         fitting = tuple(row for row in rows if row.line not in problems)
         if not fitting:
@@ -188,7 +184,8 @@ class OwnSubject:
             return _heads(exp, teacher, seed, self.train, [row for row in self.train if row.gold])
         if exp.student in STUDENTS:
             return models.student(exp.student, seed)
-        return pretrained.load(exp.student, torch.float32, exp.longest).requires_grad_(True)
+        found = pretrained.load(exp.student, torch.float32, exp.longest).requires_grad_(True)
+        return found
 
     def pool(self, source: LanguageModel) -> Signals:
         exp, asked = self.experiment, self.train[: self.experiment.questions]
@@ -212,8 +209,8 @@ class OwnSubject:
         return _exam(tuple(self.held), teacher, exp.teacher, exp.score, exp.longest)
 
     def references(self) -> Iterable[ev.Event]:
-        """Baselines on record, where it is known which content of the file a recipe means."""
-        return Store().references(self.experiment) if "#" in self.experiment.data or self.experiment.data in EXAMPLES else ()
+        """Baselines on record."""
+        return Store().references(self.experiment)
 
 
 Subject = AtlasSubject | OwnSubject

@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from labkit.errors import LabError, need, unknown
 from labkit.experiment import KNOBS, Experiment
 from labkit.paths import data_dir, home_dir
+from labkit.pinning import pinned
 from labkit.records import Record, Store, mean, paired
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Sweep(NamedTuple):
 
     def experiments(self) -> list[Experiment]:
         """All that has to be run: each recipe's seeds, and the label-budget baselines they are judged by, once each."""
-        seeded = [recipe.but(seed=seed) for seed in range(self.seeds) for recipe in self.recipes()]
+        seeded = [pinned(recipe).but(seed=seed) for seed in range(self.seeds) for recipe in self.recipes()]
         wanted = [e for run in seeded for e in (*([run.baseline()] if run.teacher != "none" else []), run)]
         return list({e.key: e for e in wanted}.values())
 
@@ -183,6 +184,7 @@ def record_of(experiment: Experiment) -> Record | None:
     """The finished run on record, with every baseline that is."""
     from labkit.runs import record  # brings torch, which reading a sweep does not need
 
+    experiment = pinned(experiment)
     found = Store().find(experiment)
     return record(experiment) if found and found.complete else None
 

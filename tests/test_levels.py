@@ -14,9 +14,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / "labkit"
 
 LEVELS = {
     "errors": 0, "paths": 0, "events": 0, "experiment": 0, "records": 0, "verdicts": 0, "atlas": 0, "measurements": 0, "evidence": 0,
-    "sources": 0, "own_data": 0, "metrics": 0, "calibration": 0, "reading": 0, "audit": 0, "curation": 0, "divergences": 1, "chunked": 1,
-    "conventions": 1, "softening": 1, "alignment": 1, "models": 2, "signals": 2, "tensors": 2, "topk": 2, "adapters": 2,
-    "architectures": 2, "pretrained": 2, "fetching": 2,
+    "sources": 0, "own_data": 0, "metrics": 0, "calibration": 0, "reading": 0, "audit": 0, "curation": 0, "pinning": 0,
+    "divergences": 1, "chunked": 1, "conventions": 1, "softening": 1, "alignment": 1, "models": 2, "signals": 2, "tensors": 2, "topk": 2,
+    "adapters": 2, "architectures": 2, "pretrained": 2, "fetching": 2,
     "features": 3, "sequences": 3, "methods": 3, "online": 4, "step": 4, "inspection": 4, "evaluate": 3, "speculative": 3, "batches": 3,
     "checkpoints": 3, "faults": 3, "capacity": 3, "crossing": 3, "translation": 3, "own_exam": 3, "pruning": 3, "subjects": 4,
     "engine": 4, "runs": 4, "sweeps": 4, "failures": 4, "cost": 4, "scaling": 4, "probes": 4, "court": 4, "inheritance": 4, "exposure": 4,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,17 +17,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from labkit import engine, models, pretrained, step
+import labkit
+from labkit import engine, models, pretrained, signals, step
 from labkit import events as ev
-from labkit.distilling import distill, recipe
+from labkit.atlas import Atlas
+from labkit.cli import main
+from labkit.distilling import SETTLED, distill, recipe
 from labkit.engine import Run
 from labkit.errors import LabError
-from labkit.experiment import Experiment
+from labkit.experiment import Experiment, given_in_words
 from labkit.models import tokenizer
 from labkit.own_exam import OwnExam
+from labkit.pinning import pinned
 from labkit.records import Record
 from labkit.signals import Signals, TopKSignals
+from labkit.sources import EXAMPLES
 from labkit.subjects import OwnSubject, Prompt
+from labkit.sweeps import Sweep
 
 PAIRS = [(f"Say {word} {number}.", word.upper()) for word in ("red", "green", "blue") for number in range(30)]
 CONFIG = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32, "tie_word_embeddings": True}
@@ -176,6 +186,30 @@ def test_what_is_kept_of_a_teacher_gives_back_its_likeliest_tokens(pair):
     assert torch.equal(again.hidden(rows), top.hidden(rows))
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_long_gold_response_is_read_no_further_than_an_answer_goes(pair, temperature, monkeypatch):
+    """The teacher's own answers as gold, with 300 tokens more behind each: what is said is as without a guess, and never longer."""
+    teacher = pretrained.load(pair[0], torch.float32, 6)
+    prompts = teacher.chat.prompts([prompt for prompt, _ in PAIRS[:20]])
+    plain = [written.ids for written in models.write(teacher, prompts)]
+    read: list[int] = []
+    states = signals.answer_states
+    monkeypatch.setattr(signals, "answer_states", lambda model, rows: read.append(len(rows.labels_N)) or states(model, rows))
+    said = signals.sample_answers(teacher, prompts, [[*ids, *[5] * 300] for ids in plain], 0, temperature)
+    assert sum(read) == 6 * len(prompts), "what is read is what takes memory"
+    if not temperature:
+        assert [answer.ids for answer in said] == plain
+        assert any(ids[-1] != teacher.chat.end for ids in plain), "else nothing is cut"
+    assert all(len(answer.ids) <= 2 * 6 and len(answer.ids) == len(answer.hidden) for answer in said)
+
+
+def test_no_guess_of_the_small_world_is_cut():
+    """So that what the shipped teachers say to shipped recipes stays as it was."""
+    for q in Atlas("whole").exam(100):
+        for ids in tokenizer().answers(q.answers):
+            assert len(ids) <= tokenizer().longest
+
+
 # ---- one engine ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -272,6 +306,101 @@ def test_data_that_has_changed_is_not_taken_for_the_same(own, data):
         list(Run(named))
 
 
+def test_a_record_is_of_what_the_file_held_then(own, data):
+    """`labkit run` and `labkit sweep` on a file by its plain name, before and after the file has changed."""
+    done: list[ev.Event] = []
+    first = labkit.record(own, watch=done.append)
+    labkit.record(own, watch=done.append)
+    assert [type(event) for event in done].count(ev.Finished) == 1, "nothing has changed, so nothing is run"
+    grid = Sweep(own, {"temperature": [1.0]}, seeds=1)
+    grid.run(tell=lambda line: None)
+    assert not grid.missing()
+    Path(data).write_text("".join(json.dumps({"prompt": p, "response": r.lower()}) + "\n" for p, r in PAIRS), encoding="utf-8")
+    assert len(grid.missing()) == 2, "the run and its baseline"
+    second = labkit.record(own, watch=done.append)
+    assert [type(event) for event in done].count(ev.Finished) == 2
+    assert second.experiment.key != first.experiment.key
+    assert "label budget" not in second.references, "the baseline on record learned from the other labels"
+
+
+class Stopped(Exception):
+    pass
+
+
+def until(what: str, step: int):
+    """A watcher of `distill` that stops it there, as Ctrl-C does."""
+
+    def watch(of: str, event: ev.Event) -> None:
+        if of == what and isinstance(event, ev.Step) and event.step == step:
+            raise Stopped
+
+    return watch
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("who", ["student", "teacher"])
+def test_a_checkpoint_of_another_model_is_not_gone_on_from(data, tmp_path, who, layers):
+    """Cut off, a model replaced in its folder, the same command: it begins anew, as does one that never saw the old weights."""
+    teacher, student = made(tmp_path / "teacher", 2, 1), made(tmp_path / "student", 1, 2)
+    run = functools.partial(distill, str(teacher), str(student), data, steps=27, batch=4, longest=4, baseline=False)
+    with pytest.raises(Stopped):
+        run(watch=until("distilled", 26))
+    shutil.rmtree(tmp_path / who)
+    made(tmp_path / who, layers, 7)
+    told: list[ev.Event] = []
+    done = run(watch=lambda what, event: told.append(event))
+    assert not [event for event in told if isinstance(event, ev.Warned)]
+    assert [event.step for event in told if isinstance(event, ev.Step)] == list(range(1, 28))
+    assert getattr(done.experiment, who).startswith(f"{tmp_path / who}#")
+    assert "#" not in done.record.started.title
+
+
+def test_a_checkpoint_of_the_same_models_is_gone_on_from(pair, data):
+    run = functools.partial(distill, *pair, data, steps=27, batch=4, longest=4, baseline=False)
+    with pytest.raises(Stopped):
+        run(watch=until("distilled", 26))
+    told: list[ev.Event] = []
+    run(watch=lambda what, event: told.append(event))
+    assert ["goes on from step 25" in event.message for event in told if isinstance(event, ev.Warned)] == [True]
+
+
+def test_a_folder_of_ones_own_refuses_a_checkpoint_of_another_student(data, tmp_path):
+    exp = Experiment(
+        teacher="none", method="gold", student=str(made(tmp_path / "s", 1, 2)), data=data, steps=4, batch=4, learning_rate=1e-3
+    )
+    first = Run(exp, tmp_path / "run", 2)
+    assert any(isinstance(event, ev.Step) and event.step == 3 for event in first)
+    first._events.close()
+    shutil.rmtree(tmp_path / "s")
+    made(tmp_path / "s", 2, 7)
+    with pytest.raises(LabError, match="belongs to another recipe"):
+        list(Run(exp, tmp_path / "run", 2))
+
+
+def test_a_baseline_of_another_student_is_not_this_ones(data, tmp_path):
+    teacher, student = made(tmp_path / "teacher", 2, 1), made(tmp_path / "student", 1, 2)
+    run = functools.partial(distill, str(teacher), str(student), data, steps=2, batch=4, longest=4)
+    run()
+    assert "label budget" in run(baseline=False).record.references
+    shutil.rmtree(student)
+    made(student, 1, 7)
+    assert "label budget" not in run(baseline=False).record.references
+
+
+def test_a_card_beside_the_weights_may_change(pair, data):
+    exp = Experiment(teacher=pair[0], student=pair[1], data=data)
+    before = pinned(exp)
+    (Path(pair[1]) / "README.md").write_text("A student.")
+    assert pinned(exp) == pinned(before) == before
+
+
+def test_the_key_of_shipped_data_is_its_name():
+    for name in EXAMPLES:
+        exp = Experiment(data=name, student="smollm2-15", teacher="smollm2")
+        assert pinned(exp) == exp
+    assert pinned(Experiment()) == Experiment()
+
+
 def test_the_exam_scores_and_says_whose_mistakes_they_are(pair):
     teacher = pretrained.load(pair[0], torch.float32, 6)
     rows = [Prompt(p, (r,), r) for p, r in PAIRS[:8]]
@@ -333,6 +462,72 @@ def test_distil_twice_into_one_folder_and_never_over_anything_else(pair, data, t
         distill(*pair, data, tmp_path / "out", steps=2, batch=8, longest=4, baseline=False)
 
 
+def full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(("where", "again"), [("weights", False), ("report", True), ("card", False)])
+def test_a_full_disk_costs_no_training(pair, data, tmp_path, monkeypatch, where, again):
+    """The result cannot be written; the same command, once there is room, trains not one step, and gives the very student."""
+    told: list[tuple[str, ev.Event]] = []
+    run = functools.partial(distill, *pair, data, batch=4, longest=4, watch=lambda *said: told.append(said))
+    if again:  # over an earlier result, which stays as it was
+        run(out=tmp_path / "out", steps=2, baseline=False)
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("out/*")}
+    with monkeypatch.context() as patch:
+        if where == "weights":
+            patch.setattr(LlamaForCausalLM, "save_pretrained", full)
+        else:
+            patch.setattr(*(("labkit.reports.write_whole", full) if where == "report" else ("labkit.distilling.card", full)))
+        with pytest.raises(LabError, match=r"No space left on device.*same command again"):
+            run(out=tmp_path / "out", steps=5)
+    assert {file.name: file.read_bytes() for file in tmp_path.glob("out/*")} == before, "all or nothing"
+    told.clear()
+    run(out=tmp_path / "out", steps=5)
+    warned = {what: event.message for what, event in told if isinstance(event, ev.Warned)}
+    assert warned == dict.fromkeys(["gold labels", "distilled"], "This run was cut off; it goes on from step 5.")
+    run(out=tmp_path / "fresh", steps=5)
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
+
+
+def test_what_is_finished_is_not_trained_again(pair, data):
+    """Stopped in the second of two runs, and given again: of the first, nothing is left to train."""
+    run = functools.partial(distill, *pair, data, steps=5, batch=4, longest=4)
+    with pytest.raises(Stopped):
+        run(watch=until("distilled", 2))
+    told: list[tuple[str, ev.Event]] = []
+    run(watch=lambda *said: told.append(said))
+    warned = [(what, event.message) for what, event in told if isinstance(event, ev.Warned)]
+    assert warned == [("gold labels", "This run was cut off; it goes on from step 5.")]
+    again: list[tuple[str, ev.Event]] = []
+    run(watch=lambda *said: again.append(said))
+    assert not [event for _, event in again if isinstance(event, ev.Warned)], "once all is done, nothing is left to go on from"
+
+
+def test_no_room_for_the_result_is_told_before_the_first_step(pair, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 40_000))
+    with pytest.raises(LabError, match=r"room for 0\.0 MB.*takes about 4\.\d MB: make room"):
+        distill(*pair, data, tmp_path / "out", steps=5, watch=lambda what, event: pytest.fail("it has begun"))
+
+
+def test_a_full_disk_under_the_checkpoints_is_said_in_words(pair, data, monkeypatch):
+    monkeypatch.setattr("labkit.checkpoints.tensors.save", full)
+    with pytest.raises(LabError, match=r"No space left.*LABKIT_HOME"):
+        distill(*pair, data, steps=2, batch=4, longest=4)
+
+
+def test_old_weights_do_not_outlive_a_new_result(pair, data, tmp_path):
+    """Sharded weights of an earlier student beside the new one's would be read in place of them."""
+    out = tmp_path / "out"
+    distill(*pair, data, out, steps=1, batch=4, longest=4, baseline=False)
+    (out / "model-00001-of-00002.safetensors").write_bytes(b"old")
+    (out / "notes.txt").write_text("mine")
+    distill(*pair, data, out, steps=1, batch=4, longest=4, baseline=False)
+    assert [file.name for file in out.glob("*.safetensors")] == ["model.safetensors"]
+    assert (out / "notes.txt").read_text() == "mine"
+
+
 def test_distil_chooses_what_works(pair, data):
     assert recipe(*pair, data).method == "output"
     assert recipe(pair[0], "22k", data).method == "sequence"
@@ -369,6 +564,76 @@ def test_rows_that_a_model_has_no_room_for_cost_themselves_alone(pair, data, tmp
         distill(pair[0], short, data, steps=2, longest=60)
 
 
+@pytest.fixture
+def started(monkeypatch) -> Callable[..., Experiment]:
+    """The experiment that a command line begins to train, without its baseline."""
+
+    def begin(exp: Experiment, exams: int) -> None:
+        raise LabError(f"begun: {exp.to_toml()}")
+
+    def of(*words: str, capsys: pytest.CaptureFixture) -> Experiment:
+        monkeypatch.setattr("labkit.distilling.begin", begin)
+        assert main(["distill", *words, "--no-baseline", "--longest", "4"]) == 2
+        return Experiment.from_toml(capsys.readouterr().err.split("begun: ")[1])
+
+    return of
+
+
+def test_what_is_given_is_given_whatever_its_value(pair, tmp_path, started, capsys):
+    """Values that are the small world's defaults are not the defaults here, so that a flag, a word or a line of TOML must tell."""
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps({"prompt": f"say {n}", "response": "yes"}) + "\n" for n in range(500)))
+    files = {"teacher": pair[0], "student": pair[1], "data": str(tmp_path / "d.jsonl")}
+    told = {"steps": 600, "batch": 128, "gold": 300, "learning_rate": 0.006}
+    words = [f"{name}={value}" for name, value in (files | told).items()]
+    flags = [part for name, value in (files | told).items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    (tmp_path / "r.toml").write_text("[experiment]\n" + "".join(f"{name} = {value!r}\n" for name, value in (files | told).items()))
+    whole = Experiment(**files).recipe.split()  # the lab's own recipe, which leaves out what is at its default
+    run = functools.partial(started, "--out", str(tmp_path / "out"), capsys=capsys)
+    for asked in (words, flags, ["--toml", str(tmp_path / "r.toml")], whole):
+        exp = run(*asked)
+        assert {name: getattr(exp, name) for name in told} == told, asked
+    usual = run(*words[:3])
+    assert (usual.steps, usual.batch, usual.learning_rate) == (100, 16, 1e-4)
+    assert usual.gold > 300
+    assert main(["distill", *words[:3], "student=22k", "method=output", "--out", str(tmp_path / "out")]) == 2
+    assert "different tokenizers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("knobs", [{}, {"steps": 600, "batch": 128, "learning_rate": 6e-3}, {"student": "22k", "score": "regex:^A$"}])
+def test_the_words_of_a_card_are_the_same_run(pair, data, knobs):
+    exp = recipe(**({"teacher": pair[0], "student": pair[1], "data": data} | knobs))
+    assert recipe(**given_in_words(exp.words(SETTLED))) == exp
+    assert recipe(**exp.to_dict()) == exp
+
+
+def test_the_command_on_a_card_makes_it_again(pair, tmp_path):
+    """As it stands there, in a shell: what has a meaning to it is quoted, and the folder is named."""
+    (tmp_path / "own data.jsonl").write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in PAIRS), encoding="utf-8")
+    (tmp_path / "d.jsonl").symlink_to(tmp_path / "own data.jsonl")
+    out = tmp_path / "my result"
+    done = distill(*pair, tmp_path / "d.jsonl", out, steps=2, batch=4, longest=4, score="regex:^(RED|$HOME).*$", baseline=False)
+    (line,) = (line for line in (out / "README.md").read_text().splitlines() if line.startswith("    labkit distill"))
+    words = subprocess.run(["sh", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
+    shutil.rmtree(out)
+    assert main(words[1:]) == 0
+    again = labkit.load(out / "record.jsonl.gz")
+    assert again.experiment == done.experiment
+    assert line in (out / "README.md").read_text()
+
+
+def test_no_model_is_written_over_itself(pair, data, tmp_path):
+    student = made(tmp_path / "R", 1, 2)
+    distill("none", str(student), data, tmp_path / "R2", method="gold", steps=1, batch=4, longest=4)
+    before = (tmp_path / "R2" / "model.safetensors").read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path / "R2")
+    for out in ("R2", "R2/../R2", "link"):
+        with pytest.raises(LabError, match="folder of the student itself"):
+            distill(pair[0], str(tmp_path / "R2"), data, tmp_path / out, steps=1)
+        with pytest.raises(LabError, match="folder of the teacher itself"):
+            distill(str(tmp_path / "R2"), pair[1], data, tmp_path / out, steps=1)
+    assert (tmp_path / "R2" / "model.safetensors").read_bytes() == before
+
+
 def test_an_adapter_is_merged_into_what_is_saved(pair, data, tmp_path):
     done = distill(*pair, data, tmp_path / "out", steps=4, batch=8, longest=4, adapter=4, baseline=False)
     names = [name for name, _ in pretrained.load(str(tmp_path / "out")).named_parameters()]
@@ -377,8 +642,6 @@ def test_an_adapter_is_merged_into_what_is_saved(pair, data, tmp_path):
 
 
 def test_the_command_line_does_it_all(pair, data, tmp_path, capsys):
-    from labkit.cli import main
-
     command = ["distill", "--teacher", pair[0], "--student", pair[1], "--data", data, "--steps", "3", "--batch", "8", "--longest", "4"]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
@@ -390,8 +653,6 @@ def test_the_command_line_does_it_all(pair, data, tmp_path, capsys):
 
 
 def test_the_command_line_takes_columns_by_name(pair, tmp_path, capsys):
-    from labkit.cli import main
-
     path, out = tmp_path / "mail.csv", tmp_path / "out"
     path.write_text("id,mail,team\n" + "".join(f"{i},{prompt},{answer}\n" for i, (prompt, answer) in enumerate(PAIRS)), encoding="utf-8")
     command = ["distill", "--teacher", pair[0], "--student", pair[1], "--data", str(path), "--steps", "2", "--batch", "8", "--longest", "4"]

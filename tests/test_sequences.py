@@ -232,6 +232,37 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path):
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)
 
 
+def test_what_a_killed_run_wrote_is_not_asked_again(home, monkeypatch):
+    """Killed between two chunks, and a chunk of the rest damaged: only what is not there is written, to the same text."""
+    monkeypatch.setattr(sequences, "CHUNK", 64)
+    exp = TINY.but(decoding="sample", samples=2, steps=1)
+    list(Run(exp))
+    (path,) = home.rglob("sequences/*.jsonl.gz")
+    assert list(home.rglob("*.part")) == []
+    whole = path.read_bytes()
+    path.unlink()
+    asked: list[int] = []
+    answer = sequences._answer
+    monkeypatch.setattr(sequences, "_answer", lambda teacher, texts, *how: asked.append(len(texts)) or answer(teacher, texts, *how))
+    first = Run(exp)
+    total = next(event.total for event in first if isinstance(event, ev.Labelled)) * 2
+    next(event for event in first if isinstance(event, ev.Labelled) and event.done == 96)
+    first.close()
+    assert asked == [64, 64, 64]
+    (second,) = home.rglob("00000064.jsonl.gz")
+    second.write_bytes(b"rubbish")
+    asked.clear()
+    list(Run(exp))
+    assert sum(asked) == total - 2 * 64
+    assert path.read_bytes() == whole
+    assert list(home.rglob("*.part")) == []
+
+
+def test_a_text_may_hold_any_separator(tmp_path):
+    data = Sequences((Row("a\u2028b", "c\x85d\x0c\r", -1.0),), ({"decoding": "greedy"},))
+    assert Sequences.load(data.save(tmp_path / "rows.jsonl")) == data
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [({"keep": "agreement"}, "samples=5"), ({"samples": 3}, "only decoding='sample'"), ({"teacher": "none"}, "needs a teacher")],

@@ -16,6 +16,7 @@ from labkit.atlas import BESIDE, CORE, SKILLS
 from labkit.errors import LabError
 from labkit.figures.pens import HAIR, INK, MUTED, PALETTE, PAPER, Pen, tint
 from labkit.figures.scales import log_domain, number, positive, shown, signed, smooth, spread, step_ticks, ticks
+from labkit.pinning import unmarked
 from labkit.records import NO_GAP, Record, mean
 
 ARM_COLOURS = ("baseline", "baseline", "student", "teacher")
@@ -103,8 +104,8 @@ def _arm_names(record: Record) -> list[tuple[str, str]]:
     return [
         ("gold labels", f"label budget: {exp.gold:,}{seeds_of(gold)}"),
         ("hard answers", f"the teacher's, as labels{seeds_of(hard)}"),
-        (f"{SOFT[exp.method]} (this run)", f"{exp.student} student, seed {exp.seed}{so_far}"),
-        ("teacher", shown(exp.teacher, 30)),
+        (f"{SOFT[exp.method]} (this run)", f"{unmarked(exp.student)} student, seed {exp.seed}{so_far}"),
+        ("teacher", shown(unmarked(exp.teacher), 30)),
     ]
 
 

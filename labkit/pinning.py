@@ -1,0 +1,98 @@
+"""Data and models are named by path, and a path does not say what is there today. A pinned recipe does, by a mark of the content:
+
+    pinned(Experiment(data="mine.jsonl")).data       # "mine.jsonl#1c5b0e9f3a7d2468", and so the key of its records
+
+Shipped examples and the models that `labkit fetch` knows by a short name have one content, and stay as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from labkit.errors import LabError
+from labkit.experiment import FETCHED, Experiment, named_model
+from labkit.own_data import read_rows
+from labkit.paths import home_dir
+from labkit.sources import EXAMPLES
+
+Stamp = tuple[Path, int, int, int]  # a file, and what changes when it is written again
+
+
+def unmarked(name: str) -> str:
+    """A file's or model's name as it was given."""
+    return re.sub("#[0-9a-f]{16}$", "", name)
+
+
+def pinned(experiment: Experiment) -> Experiment:
+    """The recipe with a mark behind the name of every file and model of one's own, so that other content is another recipe.
+
+    Raises `LabError` for what cannot be read, or has changed since the recipe was pinned.
+    """
+    if not experiment.data:
+        return experiment
+    marked = {}
+    for field in ("data", "teacher", "student"):
+        name = getattr(experiment, field)
+        path, mark = unmarked(name), name[len(unmarked(name)) + 1 :]
+        of_one_content = EXAMPLES if field == "data" else FETCHED
+        if mark or not (path in of_one_content or (field != "data" and not named_model(path))):
+            now = _of_data(path) if field == "data" else _of_model(folder_of(path))
+            if mark and mark != now:
+                raise LabError(f"{path} has changed since this recipe was written (it is now #{now}): use {path!r} without the mark.")
+            marked[field] = f"{path}#{now}"
+    return experiment.but(**marked)
+
+
+def folder_of(name: str) -> Path:
+    """Where a model is kept on this machine. Raises `LabError` for one that is not here, and says how to get it; nothing is downloaded."""
+    name = unmarked(name)
+    own = Path(name).expanduser()
+    if name not in FETCHED and own.is_dir():
+        return own
+    kept = home_dir() / "models" / name.replace("/", "--")
+    if kept.is_dir():
+        return kept
+    if name in FETCHED:
+        raise LabError(f"{name} is not on this machine yet: `labkit fetch {name}` brings it, once.")
+    looks_like_a_path = own.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
+    where = "there is no such folder" if looks_like_a_path else f"there is no such folder, and it is not fetched: `labkit fetch {name}`"
+    raise LabError(
+        f"no model at {name!r}: {where}. Give a Hugging Face folder with config.json and safetensors, or a fetched model's name."
+    )
+
+
+# ---- marks, each worked out once for a file that stays as it is ------------------------------------------------------------------------
+
+
+def _of_data(name: str) -> str:
+    file = Path(name).expanduser()
+    return _rows_mark(name, _stamps([file]) if file.is_file() else ())
+
+
+def _of_model(folder: Path) -> str:
+    """Of config, weights and tokenizer; a card or a report beside them may change."""
+    files = sorted(file for file in folder.iterdir() if file.suffix in (".json", ".safetensors", ".jinja"))
+    return _files_mark(_stamps(files))
+
+
+def _stamps(files: Iterable[Path]) -> tuple[Stamp, ...]:
+    found = ((file, file.stat()) for file in files)
+    return tuple((file, stat.st_ino, stat.st_size, stat.st_mtime_ns) for file, stat in found)
+
+
+@functools.lru_cache(maxsize=32)
+def _rows_mark(name: str, stamps: tuple[Stamp, ...]) -> str:
+    return read_rows(name).fingerprint
+
+
+@functools.lru_cache(maxsize=32)
+def _files_mark(stamps: tuple[Stamp, ...]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for path, *_ in stamps:
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'blake2b').hexdigest()}".encode())
+    return digest.hexdigest()
