@@ -256,9 +256,8 @@ def _tell(subject: OwnSubject, teacher: Any, say: Callable[[str], object]) -> No
     exp = subject.experiment
     say(subject.summary)
     if teacher is not None and method(exp.method).text and tokenizer_of(teacher).fingerprint != subject.reads.fingerprint:
-        say(
-            f"{unmarked(exp.teacher)} and {unmarked(exp.student)} have different tokenizers: the student learns from the teacher's text (method={exp.method})."
-        )
+        pair = f"{unmarked(exp.teacher)} and {unmarked(exp.student)}"
+        say(f"{pair} have different tokenizers: the student learns from the teacher's text (method={exp.method}).")
 
 
 def _free(folder: Path | None, exp: Experiment) -> None:
