@@ -15,7 +15,7 @@ from labkit.speculative.theory import best_gamma, speedup, tokens_per_round
 
 Points = list[tuple[float, float]]
 
-GAMMAS = tuple(range(1, 13))
+GAMMAS = tuple(range(1, 13))  # what is shown
 COSTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)
 
 
@@ -65,17 +65,17 @@ def draw_speedups(pen: Pen, alpha: float, gamma: int = 0, cost: float = 0.0, ver
     """A table of speed-ups, those below 1 in another colour; the best of every row is framed, the place asked about boxed."""
     costs = sorted({*COSTS, round(cost, 4)})
     extra = f"; each token judged costs {verify:g} more" if verify else ""
-    pen.frame((-2.6, len(GAMMAS) + 0.15), (-len(costs) - 0.55, 1.15))
-    pen.title(f"Times as fast as the target alone, \u03b1 = {alpha:.2f}", f"best of a row framed; orange: slower{extra}")
-    pen.text(-0.15, 0.95, "tokens proposed a round, \u03b3", MUTED, "right", 8.5)
-    pen.text(-0.15, 0.35, "cost of each, in passes of the target", MUTED, "right", 8.5)
+    pen.frame((-2.1, len(GAMMAS) + 0.15), (-len(costs) - 0.05, 1.4))
+    note = f"\u03b3 tokens proposed a round, each at a cost of c passes of the target; best of a row framed; orange: slower{extra}"
+    pen.title(f"Times as fast as the target alone, \u03b1 = {alpha:.2f}", note)
+    pen.text(-0.15, 0.95, "\u03b3 =", MUTED, "right", 9)
     for j, g in enumerate(GAMMAS):
         pen.text(j + 0.5, 0.95, f"{g}", INK if g == gamma else MUTED, "center", 9, bold=g == gamma)
     top = max(speedup(alpha, g, c, verify) for g in GAMMAS for c in costs)
     for i, c in enumerate(costs):
-        y, here = -i - 0.35, bool(cost) and c == round(cost, 4)
+        y, here = -i + 0.1, bool(cost) and c == round(cost, 4)
         best, _ = best_gamma(alpha, c, verify, most=GAMMAS[-1])
-        pen.text(-0.15, y, f"{c:g}{'' if best else ', none pays'}", INK if here else MUTED, "right", 9, bold=here)
+        pen.text(-0.15, y, f"{'' if best else 'none pays, '}c = {c:g}", INK if here else MUTED, "right", 9, bold=here)
         for j, g in enumerate(GAMMAS):
             value = speedup(alpha, g, c, verify)
             share = (value - 1) / max(top - 1, 1e-9) if value >= 1 else 1 - value
@@ -83,8 +83,7 @@ def draw_speedups(pen: Pen, alpha: float, gamma: int = 0, cost: float = 0.0, ver
             pen.bar(j + 0.03, j + 0.97, y, 0.9, colour, edge=INK if g == best else PAPER)
             pen.text(j + 0.5, y, f"{value:.2f}", INK, "center", 8.5, bold=g == best)
             if here and g == gamma:
-                for xs, ys in (((j, j + 1), (y - 0.5,) * 2), ((j, j + 1), (y + 0.5,) * 2), ((j,) * 2, (y - 0.5, y + 0.5)), ((j + 1,) * 2, (y - 0.5, y + 0.5))):
-                    pen.line(xs, ys, INK, 2.5)
+                pen.line([j, j + 1, j + 1, j, j], [y - 0.5, y - 0.5, y + 0.5, y + 0.5, y - 0.5], INK, 2.0)
 
 
 def say_speedups(alpha: float, gamma: int = 0, cost: float = 0.0, verify: float = 0.0) -> str:

@@ -68,7 +68,7 @@ def share(found: Iterable[Judged]) -> Share:
         raise LabError("no token was judged, so there is no share of them: decode more prompts, or propose something (gamma above 0).")
     n, p = len(taken), sum(taken) / len(taken)
     middle, half = p + Z95**2 / (2 * n), Z95 * math.sqrt(p * (1 - p) / n + (Z95 / (2 * n)) ** 2)
-    return Share(p, (middle - half) / (1 + Z95**2 / n), (middle + half) / (1 + Z95**2 / n), n)
+    return Share(p, max(0.0, middle - half) / (1 + Z95**2 / n), min(1.0, (middle + half) / (1 + Z95**2 / n)), n)
 
 
 def by_place(found: Iterable[Judged]) -> list[float]:
