@@ -30,7 +30,7 @@ def draw_acceptance(pen: Pen, record: Record, previous: Record | None = None) ->
     total = record.started.steps if record.started else 0
     longest = float(max([total, 1, *(x for _, points, *_ in lines for x, _ in points)]))
     pen.frame((-0.115 * longest, 1.34 * longest), (-0.2, 1.12))
-    pen.title("Acceptance", "chance that the teacher accepts the student's guess for a token; held-out exams")
+    pen.title("Acceptance", "chance that the target accepts a guess, on held-out exams")
     for tick in (0, 0.25, 0.5, 0.75, 1):
         pen.line([0, longest], [tick, tick], HAIR, 0.8)
         pen.text(0, tick, f"{tick:g}", MUTED, "right", 8, dx=-6)
@@ -66,7 +66,7 @@ def draw_speedups(pen: Pen, alpha: float, gamma: int = 0, cost: float = 0.0, ver
     costs = sorted({*COSTS, round(cost, 4)})
     extra = f"; each token judged costs {verify:g} more" if verify else ""
     pen.frame((-2.1, len(GAMMAS) + 0.15), (-len(costs) - 0.05, 1.4))
-    note = f"\u03b3 tokens proposed a round, each at a cost of c passes of the target; best of a row framed; orange: slower{extra}"
+    note = f"\u03b3 tokens proposed a round, each at a cost of c passes of the target; a row's best is framed, if one pays; orange: slower{extra}"
     pen.title(f"Times as fast as the target alone, \u03b1 = {alpha:.2f}", note)
     pen.text(-0.15, 0.95, "\u03b3 =", MUTED, "right", 9)
     for j, g in enumerate(GAMMAS):
@@ -75,7 +75,7 @@ def draw_speedups(pen: Pen, alpha: float, gamma: int = 0, cost: float = 0.0, ver
     for i, c in enumerate(costs):
         y, here = -i + 0.1, bool(cost) and c == round(cost, 4)
         best, _ = best_gamma(alpha, c, verify, most=GAMMAS[-1])
-        pen.text(-0.15, y, f"{'' if best else 'none pays, '}c = {c:g}", INK if here else MUTED, "right", 9, bold=here)
+        pen.text(-0.15, y, f"c = {c:g}", INK if here else MUTED, "right", 9, bold=here)
         for j, g in enumerate(GAMMAS):
             value = speedup(alpha, g, c, verify)
             share = (value - 1) / max(top - 1, 1e-9) if value >= 1 else 1 - value

@@ -595,7 +595,7 @@ export function createBoard(root, options = {}) {
         { points: ghost, key: 1, colour: look.ghost, ink: look.muted, width: 1.5, label: "previous run" },
         { points, key: 2, colour: look.student, width: 1.5, dash: [2, 3], label: `greedy ${score(last?.[2])}` },
         { points, key: 1, colour: look.student, width: 2, label: `sampled ${score(last?.[1])}`, weight: 600 }] }, look);
-    put(accepted.note, "chance that the target accepts the student's guess for a token");
+    put(accepted.note, "chance that the target accepts a guess, by exam");
   }
 
   const place = (v) => `${((Math.max(-0.1, Math.min(1.1, v)) + 0.1) / 1.2) * 100}%`;   // of a track that shows -0.1 to 1.1

@@ -251,7 +251,9 @@ class Lab:
         if not (self.prediction and record and record.complete):
             return
         if self.lesson.unit == "acceptance":
-            self._say(score(self.prediction, record.evaluations[-1].fidelity["acceptance"]).sentence)
+            taken = record.evaluations[-1].fidelity.get("acceptance", math.nan)
+            none = "This run's exam took no acceptance: a draft needs its target's tokens (vocabulary='atlas')."
+            self._say(score(self.prediction, taken).sentence if math.isfinite(taken) else none)
         elif "label budget" in record.references:
             found = record.recovery().mean
             no_gap = f"No gap: the teacher is less than {NO_GAP} above the baseline, so there is no recovery to score."
