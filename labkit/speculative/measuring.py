@@ -45,7 +45,9 @@ class Share(NamedTuple):
 def judged(target: LanguageModel, draft: LanguageModel, done: Sequence[Speculation], temperature: float = 1.0) -> list[Judged]:
     """Every judged token of some sampled decodings. Raises `LabError` for heads, which do not read a text as a model does."""
     if not hasattr(draft, "lm_head"):
-        raise LabError("the chances are read off a draft that is a language model; heads have theirs in their exams (fidelity['acceptance']).")
+        raise LabError(
+            "the chances are read off a draft that is a language model; heads have theirs in their exams (fidelity['acceptance'])."
+        )
     found = []
     for one in done:
         (prompt,) = tokenizer_of(target).prompts([one.prompt])
