@@ -7,9 +7,9 @@ from typing import Any
 from labkit.checks.verdict import NotYet, Verdict, call, close, exercise, kind_of, must_be_function, numpy, run_on_arrays
 
 RESIDUAL_ASKS = (
-    "Write residual(p, q): p holds the target's probabilities of the next token, q the draft's. A token x is drawn from q and accepted with "
-    "chance min(1, p[x] / q[x]). Return the distribution from which the token is drawn that takes its place if it is rejected, so that what "
-    "is written has exactly the distribution p. Where q is p nothing is rejected; return p."
+    "Write residual(p, q): p holds the target's probabilities of the next token, q the draft's. A token x is drawn from q and accepted "
+    "with chance min(1, p[x] / q[x]). Return the distribution from which the token is drawn that takes its place if it is rejected, so "
+    "that what is written has exactly the distribution p. Where q is p nothing is rejected; return p."
 )
 RESIDUAL_MISTAKES = {
     "the target": "this is p itself. What is likely under both would come up too often: once as an accepted guess, and again in its place.",
@@ -55,15 +55,15 @@ def residual(answer: Any) -> Verdict:
 
 
 GAMMA_ASKS = (
-    "Write best(alpha, cost): a guess is accepted with chance alpha, and drafting one costs `cost` passes of the target. Return how many to "
-    "propose a round for the most tokens a second: a whole number from 0 (leave it) to 16."
+    "Write best(alpha, cost): a guess is accepted with chance alpha, and drafting one costs `cost` passes of the target. Return how many "
+    "to propose a round for the most tokens a second: a whole number from 0 (leave it) to 16."
 )
 GAMMA_MISTAKES = {
     "more is better": "this takes as many as it may. Each guess counts only if ALL before it were accepted, and costs the same.",
     "tokens a round": "this ignores the cost: tokens a round always grow with gamma. Divide by what a round takes, 1 + gamma x cost.",
     "never none": "where alpha is at most the cost, no draft pays: the answer is 0.",
     "expected run": "this is how many are accepted in a row, alpha / (1 - alpha), rounded; the cost has to come in.",
-    "independent": "a round yields (1 - alpha^(gamma + 1)) / (1 - alpha) tokens, not 1 + gamma x alpha: after a rejection the rest is lost.",
+    "independent": "a round yields (1 - alpha^(gamma + 1)) / (1 - alpha) tokens, not 1 + gamma x alpha: a rejection loses the rest.",
 }
 POINTS = ((0.9, 0.05), (0.8, 0.1), (0.75, 0.3), (0.5, 0.2), (0.3, 0.4), (0.6, 0.02), (0.95, 0.5))
 

@@ -55,7 +55,8 @@ def say_acceptance(record: Record) -> str:
     if not taken:
         return "No exam has taken acceptance yet."
     greedy = f"; of greedy ones {alike[-1][1]:.0%}" if alike else ""
-    return f"Of its sampled guesses {taken[-1][1]:.0%} would be accepted at step {taken[-1][0]:,}, {taken[0][1]:.0%} at its first exam{greedy}."
+    (_, first), (step, now) = taken[0], taken[-1]
+    return f"Of its sampled guesses {now:.0%} would be accepted at step {step:,}, {first:.0%} at its first exam{greedy}."
 
 
 # ---- what it gains ---------------------------------------------------------------------------------------------------
@@ -66,7 +67,7 @@ def draw_speedups(pen: Pen, alpha: float, gamma: int = 0, cost: float = 0.0, ver
     costs = sorted({*COSTS, round(cost, 4)})
     extra = f"; each token judged costs {verify:g} more" if verify else ""
     pen.frame((-2.1, len(GAMMAS) + 0.15), (-len(costs) - 0.05, 1.4))
-    note = f"\u03b3 tokens proposed a round, each at a cost of c passes of the target; a row's best is framed, if one pays; orange: slower{extra}"
+    note = f"\u03b3 tokens proposed a round, each at c passes of the target; a row's best is framed, if one pays; orange: slower{extra}"
     pen.title(f"Times as fast as the target alone, \u03b1 = {alpha:.2f}", note)
     pen.text(-0.15, 0.95, "\u03b3 =", MUTED, "right", 9)
     for j, g in enumerate(GAMMAS):
@@ -92,7 +93,9 @@ def say_speedups(alpha: float, gamma: int = 0, cost: float = 0.0, verify: float 
     for c in COSTS:
         best, gain = best_gamma(alpha, c, verify, most=GAMMAS[-1])
         rows.append(f"{gain:.2f} with {best} at cost {c:g}" if best else f"none pays at cost {c:g}")
-    head = f"Times as fast as the target alone at acceptance {alpha:.2f}, best number of tokens a round, up to {GAMMAS[-1]}: {'; '.join(rows)}."
+    head = (
+        f"Times as fast as the target alone at acceptance {alpha:.2f}, by the best of 1 to {GAMMAS[-1]} tokens a round: {'; '.join(rows)}."
+    )
     if not (gamma and cost):
         return head
     told = f"{tokens_per_round(alpha, gamma):.2f} tokens a round, {speedup(alpha, gamma, cost, verify):.2f} times as fast"
