@@ -31,6 +31,7 @@ class Lesson(NamedTuple):
 PANEL = ("temperature", "mix", "learning_rate", "student", "gold", "questions", "start", "seed", "speed")
 SMALL = Experiment(student="57k", learning_rate=2e-2, steps=400)  # about twenty seconds of training, so that a lesson can compare
 
+DRAFT = SMALL.but(start="warm", gold=20_000, steps=300)  # as in data/sweeps/drafts.toml
 OWN = Experiment(student="57k", data="faq", longest=12, learning_rate=2e-2, batch=64, steps=200, gold=100)  # as in data/sweeps/own.toml
 
 LESSONS = {
@@ -182,6 +183,17 @@ LESSONS = {
             controls=("on_policy", "online_from", "sampling_temperature", "replay", "divergence", "start", "learning_rate", "gold", "seed"),
             asks="How far will the student go with its last quarter online?",
             unit="recovery",
+        ),
+        Lesson(
+            number="10",
+            title="Speculative decoding",
+            question="What makes a draft's guesses worth checking?",
+            minutes=45,
+            experiment=DRAFT,
+            recorded=DRAFT.but(method="gold"),
+            controls=("method", "divergence", "on_policy", "temperature", "student", "start", "learning_rate", "steps", "gold", "seed"),
+            asks="Which share of your draft's guesses will the target accept?",
+            unit="acceptance",
         ),
         Lesson(
             number="11",

@@ -295,6 +295,19 @@ def reduced(kl, mask):
     return (kl * mask).sum() / mask.sum()
 
 
+def residual(p, q):
+    rest = np.maximum(np.asarray(p) - np.asarray(q), 0)
+    return rest / rest.sum() if rest.sum() else p
+
+
+def a_round(a, g):
+    return (1 - a ** (g + 1)) / (1 - a)
+
+
+def quickest(a, c, low=0, tokens=a_round):
+    return max(range(low, 17), key=lambda g: tokens(a, g) / (1 + g * c))
+
+
 @pytest.mark.parametrize(
     ("exercise", "answer"),
     [
@@ -316,6 +329,10 @@ def reduced(kl, mask):
         ("11.first", "b"),
         ("13.split", lambda prompts: [digest(plain(p)) % 5 == 0 for p in prompts]),
         ("13.read", "C"),
+        ("10.residual", residual),
+        ("10.residual", lambda p, q: (p - q).clamp(min=0) / (p - q).clamp(min=0).sum() if (p != q).any() else p),
+        ("10.gamma", quickest),
+        ("10.gamma", lambda a, c: (quickest(a, c), 1.5)),
         ("08.flip", lambda w, t: (w - t) / (1 + w - t)),
         ("08.flip", lambda w, t: 1 - 1 / (1 + w - t)),
     ],
@@ -396,6 +413,23 @@ WRONG = [
     ("11.first", "capacity", "D"),
     ("06.room", "a better loss", "B"),
     ("06.room", "a stronger teacher", "D"),
+    ("10.residual", "the target", lambda p, q: p),
+    ("10.residual", "the draft", lambda p, q: q),
+    ("10.residual", "not divided", lambda p, q: (p - q).clip(min=0)),
+    ("10.residual", "absolute", lambda p, q: abs(p - q) / abs(p - q).sum()),
+    ("10.residual", "upside down", lambda p, q: (q - p).clip(min=0) / (q - p).clip(min=0).sum()),
+    ("10.residual", "overlap", lambda p, q: p.minimum(q) / p.minimum(q).sum()),
+    ("10.residual", "softmax", lambda p, q: (p - q).softmax(-1)),
+    ("10.residual", "q is p", lambda p, q: (p - q).clip(min=0) / (p - q).clip(min=0).sum()),
+    ("10.residual", "shape", lambda p, q: 0.5),
+    ("10.residual", "", lambda p, q: (p + q) / 2),
+    ("10.gamma", "more is better", lambda a, c: 16),
+    ("10.gamma", "more is better", lambda a, c: max(range(17), key=lambda g: a_round(a, g) + 1e-12 * g)),
+    ("10.gamma", "never none", lambda a, c: quickest(a, c, low=1)),
+    ("10.gamma", "expected run", lambda a, c: min(16, round(a / (1 - a)))),
+    ("10.gamma", "independent", lambda a, c: quickest(a, c, tokens=lambda a, g: 1 + g * a)),
+    ("10.gamma", "wrong type", lambda a, c: 4.0),
+    ("10.gamma", "", lambda a, c: 4),
     ("08.flip", "always half", lambda w, t: 0.5),
     ("08.flip", "not divided", lambda w, t: w - t),
     ("08.flip", "truth's own share", lambda w, t: w / (1 + w)),

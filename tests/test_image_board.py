@@ -31,7 +31,7 @@ class Clock:
         monkeypatch.setattr(image_board.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(image_board, "snapshot", self.snapshot)
 
-    def snapshot(self, rec, previous=None):
+    def snapshot(self, rec, previous=None, unit="recovery"):
         self.pictures.append((self.now, threading.current_thread(), len(rec.steps), previous))
         self.now += self.cost
         return type("Picture", (), {"png": lambda _, dpi: PNG + str(len(self.pictures)).encode()})()

@@ -297,6 +297,20 @@ class TestButtons:
         lab.run().wait()
         assert lab.note.value
 
+    def test_a_lesson_that_asks_for_acceptance_draws_and_scores_that(self, quick):
+        from labkit.judgment import predict
+
+        draft = LESSONS["10"]._replace(experiment=lesson().experiment)
+        lab = Lab(draft)
+        assert lab.board.unit == "acceptance"
+        assert (lab.guess.interval.min, lab.guess.interval.max) == (0.0, 1.0)
+        lab._predicted(predict("10", 0.0, 1.0, 0.9))
+        taken = lab.run().wait().result().evaluations[-1].fidelity["acceptance"]
+        assert f"{taken:.2g} lies inside your 0 to 1" in lab.note.value
+        pictured = Lab(draft, board="image")
+        pictured.run().wait()
+        assert "of its sampled guesses" in pictured.board.sentence.value.casefold()
+
     def test_the_image_board_takes_over(self, quick):
         lab = Lab(lesson(), board="image")
         lab.run().wait()

@@ -19,6 +19,7 @@ from labkit.checks import (  # noqa: F401 - their exercises register themselves
     lesson_07,
     lesson_08,
     lesson_09,
+    lesson_10,
     lesson_11,
     lesson_13,
 )

@@ -32,6 +32,7 @@ from labkit.figures.charts import (
     say_waterfall,
 )
 from labkit.figures.cuts import Cuts, cuts
+from labkit.figures.drafts import GAMMAS, draw_acceptance, draw_speedups, say_acceptance, say_speedups
 from labkit.figures.pens import PALETTE, MatplotlibPen, Pen, PlotlyPen
 from labkit.figures.plain import (
     Cell,
@@ -50,12 +51,14 @@ from labkit.records import BASELINES, Record
 
 __all__ = [
     "BACKENDS",
+    "GAMMAS",
     "PALETTE",
     "Cell",
     "Cuts",
     "Drawing",
     "Interval",
     "Line",
+    "acceptance",
     "bars",
     "curves",
     "cuts",
@@ -65,6 +68,7 @@ __all__ = [
     "lines",
     "recovery",
     "snapshot",
+    "speedups",
     "waterfall",
 ]
 
@@ -133,14 +137,30 @@ def recovery(record: Record, baseline: str = LABEL_BUDGET, *, backend: str = "ma
     return _finish(backend, 7.4, 4.6, lambda pen: draw_recovery(pen, record, baseline), say_recovery(record, baseline))
 
 
-def snapshot(record: Record, *, previous: Record | None = None) -> Drawing:
-    """The three on one page (matplotlib): what a lesson ends with."""
+def acceptance(record: Record, *, previous: Record | None = None, backend: str = "matplotlib") -> Drawing:
+    """Acceptance by speculative decoding against step, as every exam has it: of sampled guesses, and of greedy ones."""
+    return _finish(backend, 7.4, 3.3, lambda pen: draw_acceptance(pen, record, previous), say_acceptance(record))
+
+
+def speedups(alpha: float, gamma: int = 0, cost: float = 0.0, verify: float = 0.0, backend: str = "matplotlib") -> Drawing:
+    """What a draft that is accepted with chance `alpha` gains, for 1 to 12 tokens a round and what each costs to draft, with the best
+    of every row framed; `gamma` and `cost` mark a place in it (0: none)."""
+    alt = say_speedups(alpha, gamma, cost, verify)
+    return _finish(backend, 7.4, 4.4, lambda pen: draw_speedups(pen, alpha, gamma, cost, verify), alt)
+
+
+def snapshot(record: Record, *, previous: Record | None = None, unit: str = "recovery") -> Drawing:
+    """The three on one page (matplotlib): what a lesson ends with. With unit="acceptance", that in place of the waterfall."""
     figure = _need_matplotlib(MatplotlibPen.canvas, 13.0, 7.6)
     draw_headline(MatplotlibPen(figure, head=0.0), record)
     draw_curves(MatplotlibPen(figure, (0.0, 0.405, 0.52, 0.50)), record, previous)
-    draw_waterfall(MatplotlibPen(figure, (0.0, 0.04, 0.52, 0.35)), record)
+    low = MatplotlibPen(figure, (0.0, 0.04, 0.52, 0.35))
+    if unit == "acceptance":
+        draw_acceptance(low, record, previous)
+    else:
+        draw_waterfall(low, record)
     draw_recovery(MatplotlibPen(figure, (0.545, 0.04, 0.455, 0.865)), record)
-    return Drawing(figure, describe(record, previous))
+    return Drawing(figure, describe(record, previous, unit))
 
 
 def bars(title: str, note: str, names: Sequence[str], groups: Mapping[str, Sequence[float]], backend: str = "matplotlib") -> Drawing:
@@ -186,9 +206,10 @@ def heat(
     return _finish(backend, 7.4, height, lambda pen: draw_heat(pen, title, note, rows, columns, cells, corner), alt)
 
 
-def describe(record: Record, previous: Record | None = None) -> str:
+def describe(record: Record, previous: Record | None = None, unit: str = "recovery") -> str:
     """The snapshot in sentences."""
-    return " ".join((say_outcome(record), say_curves(record, previous), say_waterfall(record), say_recovery(record)))
+    low = say_acceptance(record) if unit == "acceptance" else say_waterfall(record)
+    return " ".join((say_outcome(record), say_curves(record, previous), low, say_recovery(record)))
 
 
 def _finish(backend: str, width: float, height: float, draw: Callable[[Pen], None], alt: str) -> Drawing:

@@ -25,7 +25,7 @@ export const stateOf = (model) => (TERMINAL.has(model.phase) ? model.phase : (mo
 const FOLDS = {
   started(m, e) {
     if (m.started || m.kl.length) {                          // a new run: the old curve stays as a ghost, its yardsticks go
-      const ghost = m.kl.length ? { kl: m.kl, loss: m.loss } : m.ghost;
+      const ghost = m.kl.length ? { kl: m.kl, loss: m.loss, exams: m.exams } : m.ghost;
       Object.assign(m, emptyModel(), { ghost });
     }
     Object.assign(m, { started: e, phase: "training", held: null, words: "", failed: null, finished: null, pace: [] });
@@ -182,6 +182,11 @@ export function waterfallOf(model) {
   });
 }
 
+/** Exams as [step, acceptance, agreement]: the chances that a guess at temperature 1, and a greedy one, is accepted. Null is a gap. */
+export function acceptedOf(exams) {
+  return exams.map((x) => [x.step, ...["acceptance", "agreement"].map((name) => (finite(x.fidelity?.[name]) ? x.fidelity[name] : null))]);
+}
+
 export function rateOf(model) {
   const [from, to] = TERMINAL.has(model.phase) && model.first    // when it is over: the average of the whole training
     ? [[model.first.seconds, model.first.seen], [model.seconds, model.seen]] : [model.pace[0], model.pace.at(-1)];
@@ -223,9 +228,10 @@ export function plain(text, max = 160) {
 const GROUPS = { facts: ["recall", "reverse", "city", "element"], "open answers": ["open"], sums: ["add"], comparisons: ["compare"] };
 
 /** What has been reached, as clauses computed from the data alone: [{key, text}]. A new key is a new milestone. */
-export function milestones(model, { predicted = null } = {}) {
+export function milestones(model, { predicted = null, unit = "recovery" } = {}) {
   const out = [], say = (key, text) => out.push({ key, text });
   const { mean: row, baseline } = recoveryOf(model), recovered = finite(row.recovery);
+  const taken = unit === "acceptance" ? model.exam?.fidelity?.acceptance : null, asked = unit === "acceptance" ? taken : row.recovery;
   if (model.phase === "failed") {
     say("failed", `The run failed at step ${whole(model.failed?.step ?? model.step)}; the last good student is kept`);
   } else if (TERMINAL.has(model.phase)) {
@@ -234,8 +240,9 @@ export function milestones(model, { predicted = null } = {}) {
       + (finite(row.student) ? `: ${measureOf(model)} ${score(row.student)}${of}` : ""));
     if (recovered) say("recovery", `recovery ${percent(row.recovery)} over ${baseline}`);
     else if (finite(row.student)) say("recovery", row.note);
-    if (recovered && predicted) {
-      const side = row.recovery < predicted.low ? "below" : row.recovery > predicted.high ? "above" : "inside";
+    if (finite(taken)) say("acceptance", `${percent(taken)} of its guesses would be accepted`);
+    if (finite(asked) && predicted) {
+      const side = asked < predicted.low ? "below" : asked > predicted.high ? "above" : "inside";
       say("prediction", `${side} your prediction of ${predictedText(predicted)}`);
     }
   } else {
@@ -247,6 +254,8 @@ export function milestones(model, { predicted = null } = {}) {
         : !left.length ? "every core skill is in"
           : `${list(reached)} ${areOrIs(reached)} in, ${list(left)} ${areOrIs(left)} ${far.length ? "not" : "nearly there"}`);
     }
+    const tens = Math.floor(taken * 10 + 1e-9) * 10;
+    if (finite(taken)) say(`acceptance>${tens}`, `${tens}% or more of its guesses would be accepted`);
     const level = [0.9, 0.5].find((v) => recovered && row.recovery >= v);
     if (level) say(`recovery>${level}`, `${level > 0.5 ? "nine tenths of" : "half"} the gap over the ${GOLD} is closed`);
     else if (recovered && row.recovery < 0) say("recovery<0", `still behind the ${GOLD}`);
@@ -273,7 +282,7 @@ function groupsOf(model) {
 export const sentenceOf = (model, options) => asSentence(milestones(model, options).map((m) => m.text).join("; "));
 
 /** The whole board in sentences, for someone who does not see it. */
-export function describeModel(model, { predicted = null } = {}) {
+export function describeModel(model, { predicted = null, unit = "recovery" } = {}) {
   const state = stateOf(model), total = model.started?.steps, rate = rateOf(model), now = lastFinite(model.kl), out = [];
   if (state === "ready" && !model.step) return "Ready. No run has started, so there is nothing to describe yet.";
   out.push(state === "labelling"
@@ -292,8 +301,13 @@ export function describeModel(model, { predicted = null } = {}) {
     const what = core.length + beside.length === 1 ? measureOf(model) : `the mean of ${count(shared.length, "core skill")}`;
     out.push(`On the exam at step ${whole(step)} ${what} is ${score(row.student)}`
       + (finite(row.teacher) ? `; the teacher has ${score(row.teacher)}` : "") + (finite(row.baseline) ? `; the baseline, ${baseline}, has ${score(row.baseline)}` : "") + ".");
-    const guess = predicted ? `; you predicted ${predictedText(predicted)}` : "";
-    out.push(finite(row.recovery) ? `So ${percent(row.recovery)} of the gap is recovered${guess}.` : asSentence(row.note));
+    const guess = predicted ? `; you predicted ${predictedText(predicted)}` : "", [of, taken, alike] = acceptedOf(model.exams).at(-1);
+    const watched = unit === "acceptance";
+    out.push(finite(row.recovery) ? `So ${percent(row.recovery)} of the gap is recovered${watched ? "" : guess}.` : asSentence(row.note));
+    if (watched && finite(taken)) {
+      out.push(`As a draft, ${percent(taken)} of its guesses would be accepted at step ${whole(of)}, and of greedy ones ${percent(alike)}; `
+        + `it began at ${percent(acceptedOf(model.exams)[0][1])}${guess}.`);
+    }
     const ranked = core.filter((r) => finite(r.student) && r.teacher > 0).sort((a, b) => b.student / b.teacher - a.student / a.teacher);
     if (ranked.length > 1) out.push(`Closest to the teacher: ${tell(ranked[0])}. Furthest: ${tell(ranked.at(-1))}.`);
     const aside = beside.filter((r) => finite(r.student));
@@ -360,9 +374,9 @@ function drawChart(canvas, spec, look) {
   c.setTransform(ratio, 0, 0, ratio, 0, 0); c.clearRect(0, 0, width, height);
   const box = { left: 38, right: width - 104, top: spec.axis ? 8 : 26, bottom: height - (spec.axis ? 22 : 8) };
   const wide = box.right - box.left, tall = box.bottom - box.top;
-  const [low, high] = logDomain(spec.empty ? [10] : spec.lines.flatMap((l) => l.points.map((p) => p[l.key])));
+  const [low, high] = spec.share ? [0, 1] : logDomain(spec.empty ? [10] : spec.lines.flatMap((l) => l.points.map((p) => p[l.key])));
   const X = (x) => box.left + (x / spec.max) * wide;
-  const Y = (y) => box.top + (Math.log(high / Math.max(y, low / 2)) / Math.log(high / low)) * tall;
+  const Y = (y) => box.top + (spec.share ? 1 - y : Math.log(high / Math.max(y, low / 2)) / Math.log(high / low)) * tall;
   const font = (weight) => { c.font = `${weight} 11px ${look.font}`; };
   const text = (t, x, y, colour, { align = "left", weight = 400, halo = false } = {}) => {
     font(weight); c.textAlign = align; c.textBaseline = "middle";
@@ -375,7 +389,7 @@ function drawChart(canvas, spec, look) {
   const rule = (x0, y0, x1, y1, colour, dash) => stroke(colour, 1, () => { c.moveTo(x0, y0); c.lineTo(x1, y1); }, dash);
   const crisp = (v) => Math.round(v) + 0.5;
 
-  for (const t of levelTicks(low, high, tall)) {
+  for (const t of spec.share ? [0, 0.5, 1] : levelTicks(low, high, tall)) {
     rule(box.left, crisp(Y(t)), box.right, crisp(Y(t)), look.hair);
     text(String(t), box.left - 8, crisp(Y(t)), look.muted, { align: "right" });
   }
@@ -487,9 +501,11 @@ function darkPage() {
   return named ? named === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-/** Draws into `root`. options: title, predicted {low, high, confidence} or null. */
+/** Draws into `root`. options: title, predicted {low, high, confidence} or null, unit: what was predicted. With "acceptance" that is
+ *  drawn, in place of the waterfall. */
 export function createBoard(root, options = {}) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  const unit = options.unit ?? "recovery", drafts = unit === "acceptance";
   let model = emptyModel(), predicted = guessOf(options.predicted), hover = null, scale = null, look = {};
   let frame = 0, later = null, dirty = true, dead = false;
 
@@ -503,7 +519,7 @@ export function createBoard(root, options = {}) {
   const warning = el("p", { cls: "dlab-warning", "data-testid": "warning", "aria-live": "polite" });
   const status = el("p", { cls: "dlab-unseen", role: "status" });   // the state in a word, for those who do not see the sign
   const alarm = el("div", { cls: "dlab-alarm", "data-testid": "alert", role: "alert" });
-  const [klCanvas, lossCanvas] = ["kl", "loss"].map((name) => el("canvas", { cls: `dlab-canvas is-${name}`, role: "img" }));
+  const [klCanvas, lossCanvas, takenCanvas] = ["kl", "loss", "taken"].map((name) => el("canvas", { cls: `dlab-canvas is-${name}`, role: "img" }));
   const [skillRows, skillFoot, fallRows, sampleBody, probeRows] = [part("skills"), part("foot"), part("fall"), el("tbody"), part("tokens")];
 
   const series = (name) => [["step", name, "smoothed", "previous run"], ...decimate(model[name], 80).map((p) =>
@@ -518,12 +534,14 @@ export function createBoard(root, options = {}) {
   });
   const waterfall = panel("From gold labels to the teacher", "waterfall", [fallRows], () => [["arm", "mean skill", "step up"],
     ...waterfallOf(model).map((a) => [a.long, a.value === null ? "not measured" : score(a.value), a.delta === null ? "" : signed(a.delta)])]);
+  const accepted = panel("Acceptance", "acceptance", [takenCanvas], () => [["exam at step", "acceptance", "greedy", "previous run"],
+    ...acceptedOf(model.exams).map((p) => [whole(p[0]), score(p[1]), score(p[2]), score(nearest(acceptedOf(model.ghost?.exams ?? []), p[0])?.[1])])]);
   const samples = panel("The student's answers", "samples", [el("table", { cls: "dlab-table" },
     el("thead", {}, el("tr", {}, ...[...CELLS, "verdict"].map((text) => el("th", { text, scope: "col", cls: `is-${text}` })))), sampleBody)]);
   const probe = panel("The first answer token", "probe", [probeRows], () =>
     [["token", "teacher", "student"], ...tokensOf(model.probe).map((t) => [t.token, chance(t.teacher), chance(t.student)])]);
 
-  const columns = [[kl, loss], [recovery, waterfall], [samples], [probe]];
+  const columns = [[kl, loss], [recovery, drafts ? accepted : waterfall], [samples], [probe]];
   root.replaceChildren(strip, el("div", { cls: "dlab-rail" }, labelBar, stepBar), status, sentence, warning, alarm,
     el("div", { cls: "dlab-grid" }, ...columns.map((panels) => el("div", { cls: "dlab-col" }, ...panels.map((p) => p.root)))));
   root.classList.add("dlab");
@@ -562,9 +580,22 @@ export function createBoard(root, options = {}) {
     const rings = model.exams.filter((x) => x.fidelity?.kl > 0).map((x) => ({ step: x.step, y: x.fidelity.kl, colour: look.student }));
     scale = drawChart(klCanvas, { max, hover, rings, marks: knobs, empty: some ? "" : "no steps yet", lines: [...baselines, ...lines("kl", "student")] }, look);
     drawChart(lossCanvas, { max, hover, axis: true, rings: [], empty: some ? "" : " ", marks: knobs.map(({ step }) => ({ step })), lines: lines("loss", "loss") }, look);
+    if (drafts) drawAccepted(max);
     const under = [["student", model.kl, 2], ["previous run", model.ghost?.kl ?? [], 2], ...baselines.map((b) => [b.label, b.points, 1])]
       .filter(([, points]) => points.length).map(([name, points, key]) => `${name} ${nats(nearest(points, hover ?? 0)[key])}`);
     put(kl.note, hover === null ? "nats per answer token, log scale · ringed: held-out exam" : `step ${whole(hover)}: ${under.join(" · ")}`);
+  }
+
+  function drawAccepted(max) {
+    const points = acceptedOf(model.exams), ghost = acceptedOf(model.ghost?.exams ?? []), last = points.at(-1);
+    const ends = predicted ? [predicted.low, predicted.high] : [];
+    drawChart(takenCanvas, { max, axis: true, share: true, marks: [], empty: points.length || ghost.length ? "" : "drawn from the first exam on",
+      rings: points.filter((p) => p[1] !== null).map((p) => ({ step: p[0], y: p[1], colour: look.student })),
+      lines: [...ends.map((y, i) => ({ points: [[0, y], [max, y]], key: 1, colour: look.ink, width: 1, dash: [1, 3], label: i ? "you predicted" : "" })),
+        { points: ghost, key: 1, colour: look.ghost, ink: look.muted, width: 1.5, label: "previous run" },
+        { points, key: 2, colour: look.student, width: 1.5, dash: [2, 3], label: `greedy ${score(last?.[2])}` },
+        { points, key: 1, colour: look.student, width: 2, label: `sampled ${score(last?.[1])}`, weight: 600 }] }, look);
+    put(accepted.note, "chance that the target accepts a guess, by exam");
   }
 
   const place = (v) => `${((Math.max(-0.1, Math.min(1.1, v)) + 0.1) / 1.2) * 100}%`;   // of a track that shows -0.1 to 1.1
@@ -583,7 +614,7 @@ export function createBoard(root, options = {}) {
     put(recovery.note, empty ? "" : [r.why || `baseline: ${r.baseline}`, r.step === null ? "" : `exam at step ${whole(r.step)}`].filter(Boolean).join(" · "));
     recovery.note.title = recovery.note.textContent;
     const sure = finite(predicted?.confidence) ? `, ${percent(predicted.confidence)} sure` : "";
-    put(skillFoot, predicted ? `your prediction for the mean: ${predictedText(predicted)}${sure}` : "");
+    put(skillFoot, predicted && !drafts ? `your prediction for the mean: ${predictedText(predicted)}${sure}` : "");
     if (empty) return;
     const [zero, one] = skillRows.firstChild.children[1].children;
     put(zero, shown ? "baseline" : "0"); put(one, shown ? "teacher" : "1");
@@ -592,7 +623,7 @@ export function createBoard(root, options = {}) {
     put(name, each.length === 1 ? skillName(each[0].skill) : `mean of ${of.length}`);
     name.title = each.length === 1 ? name.textContent : `mean of ${list(of.map(skillName))}`;
     const band = skillRows.children[1].children[1].firstChild;
-    band.hidden = !shown || !predicted;
+    band.hidden = !shown || !predicted || drafts;
     if (predicted) stretch(band, predicted.low, predicted.high);
   }
 
@@ -663,22 +694,24 @@ export function createBoard(root, options = {}) {
   function draw() {
     frame = 0;
     drawStrip(); drawCharts();
-    if (dirty) { dirty = false; drawRecovery(); drawWaterfall(); drawSamples(); drawProbe(); }
+    if (dirty) { dirty = false; drawRecovery(); if (!drafts) drawWaterfall(); drawSamples(); drawProbe(); }
     later ??= setTimeout(refresh, 1000);
   }
 
   /** Open data tables, and what a screen reader finds on the canvases: once a second is plenty. */
   function refresh() {
     later = null;
-    for (const p of [kl, loss, recovery, waterfall, probe]) p.fill();
+    for (const p of [kl, loss, recovery, drafts ? accepted : waterfall, probe]) p.fill();
     for (const [canvas, name, points] of [[klCanvas, "KL to the teacher", model.kl], [lossCanvas, "Loss", model.loss]]) {
       const now = lastFinite(points);
       canvas.setAttribute("aria-label", `${name} against step: ${now ? `${nats(now[2])} at step ${whole(now[0])}` : "no steps yet"}. Numbers under “data”.`);
     }
+    const exam = acceptedOf(model.exams).at(-1), told = exam ? `${score(exam[1])} at step ${whole(exam[0])}, greedy ${score(exam[2])}` : "no exam yet";
+    takenCanvas.setAttribute("aria-label", `Acceptance against step: ${told}. Numbers under “data”.`);
   }
 
   function speak() {
-    sayLine(sentenceOf(model, { predicted }));
+    sayLine(sentenceOf(model, { predicted, unit }));
     put(status, stateOf(model) === "failed" && !model.failed ? `failed: ${model.words}` : stateOf(model));
     const last = model.warnings.at(-1), more = model.warnings.length - 1, f = model.failed;
     sayWarning(last ? `Warning at step ${whole(last.step)}: ${asSentence(last.message)}${more > 0 ? ` (and ${count(more, "earlier warning")})` : ""}` : "");
@@ -700,7 +733,7 @@ export function createBoard(root, options = {}) {
   }
 
   function describe() {
-    const text = describeModel(model, { predicted });
+    const text = describeModel(model, { predicted, unit });
     described.textContent = "";                               // an unchanged text would not be read out a second time
     setTimeout(() => { if (!dead) described.textContent = text; }, 30);
     return text;
@@ -726,6 +759,7 @@ export function createBoard(root, options = {}) {
 
   root.addEventListener("keydown", onKeydown);
   const resized = new ResizeObserver(recolour), themed = new MutationObserver(recolour), scheme = matchMedia("(prefers-color-scheme: dark)");
+  resized.observe(takenCanvas);
   for (const canvas of [klCanvas, lossCanvas]) {
     for (const type of ["pointermove", "pointerleave"]) canvas.addEventListener(type, point);
     resized.observe(canvas);

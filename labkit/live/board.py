@@ -24,7 +24,7 @@ function render({ model, el: host }) {
   const root = document.createElement("div");
   host.append(root);
   let next = -1, epoch = -1;
-  const options = Object.fromEntries(["title", "predicted"].map((name) => [name, model.get(name)]));
+  const options = Object.fromEntries(["title", "predicted", "unit"].map((name) => [name, model.get(name)]));
   const board = createBoard(root, options);
   const view = Math.random().toString(36).slice(2);
   const hello = () => model.send({ type: "hello", view });
@@ -61,20 +61,22 @@ def style() -> str:
 
 
 class Board(anywidget.AnyWidget):
-    """`push(events)` draws them; the run before the present one stays as a ghost. Safe to call from any thread."""
+    """`push(events)` draws them; the run before the present one stays as a ghost. Safe to call from any thread. unit: what is predicted of
+    a run; "acceptance" is drawn too, in place of the waterfall."""
 
     _esm = traitlets.Unicode().tag(sync=True)
     _css = traitlets.Unicode().tag(sync=True)
     title = traitlets.Unicode("").tag(sync=True)
     state = traitlets.List(["ready", ""]).tag(sync=True)
     predicted = traitlets.Dict(None, allow_none=True).tag(sync=True)
+    unit = traitlets.Unicode("recovery").tag(sync=True)
 
-    def __init__(self, title: str = "", **kwargs: Any) -> None:
+    def __init__(self, title: str = "", unit: str = "recovery", **kwargs: Any) -> None:
         self._lock = threading.Lock()
         self._story: list[dict[str, Any]] = []
         self._first = 0  # number of the first event still held
         self._epoch = 0
-        super().__init__(_esm=script(), _css=style(), title=title, **kwargs)
+        super().__init__(_esm=script(), _css=style(), title=title, unit=unit, **kwargs)
         self.on_msg(self._answer)
 
     def __repr__(self) -> str:

@@ -18,6 +18,7 @@ import ipywidgets as widgets
 from labkit import events as ev
 from labkit.figures import snapshot
 from labkit.figures.charts import say_outcome
+from labkit.figures.drafts import say_acceptance
 from labkit.figures.scales import shown
 from labkit.records import Record
 
@@ -31,10 +32,10 @@ ROWS, DPI = 12, 100
 
 
 class ImageBoard:
-    """`push(events)` draws them; the run before stays as a ghost. Display `widget`, or the board itself."""
+    """`push(events)` draws them; the run before stays as a ghost. Display `widget`, or the board itself. unit: as of `Board`."""
 
-    def __init__(self, title: str = "") -> None:
-        self.title = title
+    def __init__(self, title: str = "", unit: str = "recovery") -> None:
+        self.title, self.unit = title, unit
         self._lock = threading.Lock()
         self._next_picture = self._next_sentence = 0.0
         self.state: list[str] = ["ready", ""]
@@ -65,7 +66,7 @@ class ImageBoard:
         began = time.monotonic()
         if record.started is not None and (over or began >= self._next_picture):
             try:
-                png, trouble = snapshot(record, previous=previous).png(DPI), ""
+                png, trouble = snapshot(record, previous=previous, unit=self.unit).png(DPI), ""
             except Exception as error:
                 png, trouble = b"", f"The picture could not be drawn ({error}); the run goes on."
             done = time.monotonic()
@@ -148,6 +149,8 @@ class ImageBoard:
 
     def _say(self) -> str:
         words = say_outcome(self.record)
+        if self.unit == "acceptance":
+            words += f" {say_acceptance(self.record)}"
         if self.predicted:
             low, high = (100 * float(self.predicted[end]) for end in ("low", "high"))
             words += f" You predicted {low:.0f} to {high:.0f}%."

@@ -52,7 +52,7 @@ class Lab:
         self.record: Record | None = None
         self.session: Session | None = None
         self.prediction: Prediction | None = None
-        self.board = _board(board, lesson.title)
+        self.board = _board(board, lesson.title, lesson.unit)
         self.controls = Controls(lesson.experiment, lesson.controls, self._turned)
         self.buttons = {
             name: widgets.Button(description=name, tooltip=tip, button_style=look, layout={"width": "88px"})
@@ -66,7 +66,8 @@ class Lab:
         for button in self.buttons.values():
             button.on_click(lambda clicked: self._clicked(clicked.description))
         self.note = widgets.HTML()
-        self.guess = prediction_widget(lesson.asks, lesson.unit, -0.2, 1.2, self._predicted, question_id=lesson.number)
+        ends = (0.0, 1.0) if lesson.unit == "acceptance" else (-0.2, 1.2)
+        self.guess = prediction_widget(lesson.asks, lesson.unit, *ends, self._predicted, question_id=lesson.number)
         header = widgets.HBox([*self.buttons.values(), self.note], layout={"flex_flow": "row wrap", "align_items": "center"})
         self.breakage = Breakage(self.controls, self._turned, lambda: bool(self.session and not self.session.over), lambda: self.record)
         left = widgets.VBox([self.controls.widget, self.breakage.widget, self.guess], layout={"min_width": "0"})
@@ -247,13 +248,19 @@ class Lab:
 
     def _score(self) -> None:
         record = self.record
-        if self.prediction and record and record.complete and "label budget" in record.references:
+        if not (self.prediction and record and record.complete):
+            return
+        if self.lesson.unit == "acceptance":
+            taken = record.evaluations[-1].fidelity.get("acceptance", math.nan)
+            none = "This run's exam took no acceptance: a draft needs its target's tokens (vocabulary='atlas')."
+            self._say(score(self.prediction, taken).sentence if math.isfinite(taken) else none)
+        elif "label budget" in record.references:
             found = record.recovery().mean
             no_gap = f"No gap: the teacher is less than {NO_GAP} above the baseline, so there is no recovery to score."
             self._say(score(self.prediction, found).sentence if math.isfinite(found) else no_gap)
 
 
-def _board(kind: str, title: str) -> Any:
+def _board(kind: str, title: str, unit: str) -> Any:
     """The live board, or the image board where the live one cannot load (or `board="image"` asks for it)."""
     if kind not in ("auto", "live", "image"):
         raise unknown("board", kind, ("auto", "live", "image"))
@@ -261,13 +268,13 @@ def _board(kind: str, title: str) -> Any:
         try:
             from labkit.live.board import Board
 
-            return Board(title)
+            return Board(title, unit)
         except ImportError:
             if kind == "live":
                 raise
     from labkit.live.image_board import ImageBoard
 
-    return ImageBoard(title)
+    return ImageBoard(title, unit)
 
 
 def _warm_up() -> None:

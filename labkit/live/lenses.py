@@ -1,8 +1,9 @@
-"""Lenses on real logits, with no training: what temperature does to them, and what a loss makes of them.
+"""Lenses, with no training: what temperature does to real logits, what a loss makes of them, and what a draft of them gains.
 
     labkit.lens("temperature")        # a question, T, and the teacher's first guesses
     labkit.lens("loss")               # a library's convention or a known bug, T, and the gradient token by token
     labkit.lens("alignment")          # an answer in two vocabularies, and the loss on every span they share
+    labkit.lens("speculation")        # what a draft gains: acceptance, its cost, and how many tokens it proposes
 
 Each is a box of labelled controls with a picture and the same in words; it redraws when a control moves.
 """
@@ -23,6 +24,7 @@ from labkit.conventions import CONVENTIONS, Reading, reading
 from labkit.errors import LabError, unknown
 from labkit.models import pad, tokenizer
 from labkit.softening import entropy, gradient_size, soften
+from labkit.speculative.theory import best_gamma, speedup, tokens_per_round
 
 TEMPERATURES = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
 ASKED = (
@@ -39,11 +41,16 @@ _WIDE = {"width": "min(640px, 100%)"}
 
 
 def lens(kind: str, **given: Any) -> widgets.VBox:
-    """ "temperature", "loss" or "alignment" (of a `student`, if one is given); the parts are attributes of the box. Raises `LabError` for
-    another."""
+    """ "temperature", "loss", "alignment" (of a `student`, if one is given) or "speculation" (at an `alpha`, `gamma` and `cost`); the parts
+    are attributes of the box. Raises `LabError` for another."""
     from labkit.live.alignments import AlignmentLens
 
-    kinds: dict[str, Callable[..., widgets.VBox]] = {"temperature": TemperatureLens, "loss": LossLens, "alignment": AlignmentLens}
+    kinds: dict[str, Callable[..., widgets.VBox]] = {
+        "temperature": TemperatureLens,
+        "loss": LossLens,
+        "alignment": AlignmentLens,
+        "speculation": SpeculationLens,
+    }
     if kind not in kinds:
         raise unknown("lens", kind, kinds)
     return kinds[kind](**given)
@@ -185,3 +192,31 @@ class LossLens(_Lens):
             f"<b>{found.gradient_ratio:.3g}</b> times as large as that of {against}, and the cosine between them <b>{found.cosine:.3f}</b>."
         )
         return drawing, sentence
+
+
+class SpeculationLens(_Lens):
+    """How often guesses are accepted, what they cost and how many are made: the speed-up, over tokens a round and over the cost."""
+
+    def __init__(self, alpha: float = 0.8, gamma: int = 4, cost: float = 0.1, verify: float = 0.0) -> None:
+        def slider(kind: Any, name: str, value: float, low: float, high: float, step: float, help: str) -> widgets.ValueWidget:
+            looks = {"tooltip": help, "style": _STYLE, "layout": _WIDE, "continuous_update": False}
+            return kind(value=min(high, max(low, value)), min=low, max=high, step=step, description=name, **looks)
+
+        real, whole = widgets.FloatSlider, widgets.IntSlider
+        self.alpha = slider(real, "Acceptance", alpha, 0.0, 0.99, 0.01, "Chance that the target accepts a guess. Arrow keys move it.")
+        self.gamma = slider(whole, "Tokens a round", gamma, 1, figures.GAMMAS[-1], 1, "How many tokens the draft proposes a round.")
+        self.cost = slider(real, "Draft's cost", cost, 0.01, 1.0, 0.01, "What it takes to draft one, in passes of the target.")
+        self.verify = slider(real, "To verify", verify, 0.0, 0.2, 0.01, "What each token to be judged makes the target's pass dearer.")
+        super().__init__(self.alpha, self.gamma, self.cost, self.verify)
+
+    def look(self) -> tuple[figures.Drawing, str]:
+        alpha, gamma, cost, verify = self.alpha.value, self.gamma.value, self.cost.value, self.verify.value
+        best, most = best_gamma(alpha, cost, verify, most=figures.GAMMAS[-1])
+        gain = speedup(alpha, gamma, cost, verify)
+        told = f"best: <b>\u03b3 = {best}</b>, {most:.2f} times." if best else "no number of them pays: leave the target alone."
+        sentence = (
+            f"\u03b3 = {gamma}: {tokens_per_round(alpha, gamma):.2f} tokens a round that costs {1 + gamma * (cost + verify):.2f} passes, "
+            f"<b>{gain:.2f}</b> times as fast as the target alone; {told} Drafting pays as long as acceptance is above what a guess costs, "
+            f"{cost + verify:.2f}."
+        )
+        return figures.speedups(alpha, gamma, cost, verify), sentence

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import {
-  decimate, describeModel, emptyModel, fold, logDomain, mergeSamples, milestones, nats, plain, rateOf, recoveryOf, sentenceOf, stateOf, waterfallOf,
+  acceptedOf, decimate, describeModel, emptyModel, fold, logDomain, mergeSamples, milestones, nats, plain, rateOf, recoveryOf, sentenceOf, stateOf, waterfallOf,
 } from "../../labkit/live/board.js";
 
 const started = (more = {}) => ({ event: "started", experiment: { method: "output", gold: 300 }, title: "t", teacher_parameters: 2.9e6,
@@ -220,6 +220,29 @@ test("the description tells the whole board in sentences", () => {
   assert.doesNotMatch(text, /undefined|null|NaN|\[object/);
   const failed = describeModel(fold(m, { event: "failed", step: 3, message: "the loss is not a number", advice: "lower the learning rate" }));
   assert.ok(failed.includes("The loss is not a number. What to do: Lower the learning rate."));
+});
+
+// ---------------------------------------------------------------- a draft, by its acceptance
+
+const drafted = (n, acceptance, agreement) => ({ ...evaluated(n, STUDENT), fidelity: { kl: 0.5, acceptance, agreement } });
+
+test("acceptance is read off the exams, and what they lack is a gap", () => {
+  const m = foldAll([started(), evaluated(10, STUDENT), drafted(50, 0.6, 0.7), drafted(20, 0.5, null)]);
+  assert.deepEqual(acceptedOf(m.exams), [[10, null, null], [20, 0.5, null], [50, 0.6, 0.7]]);
+  foldAll([step(1), started(), drafted(10, 0.4, 0.5)], m);
+  assert.deepEqual([acceptedOf(m.ghost.exams).length, acceptedOf(m.exams).length], [3, 1], "the run before stays as a ghost");
+});
+
+test("where acceptance is asked for it is told, and the prediction is of it", () => {
+  const options = { unit: "acceptance", predicted: { low: 0.7, high: 0.8 } };
+  const m = foldAll([started(), ...references, step(1), drafted(20, 0.57, 0.63), drafted(60, 0.7, 0.8)]);
+  assert.match(sentenceOf(m, options), /70% or more of its guesses would be accepted/);
+  assert.match(describeModel(m, options), /As a draft, 70% of its guesses would be accepted at step 60, and of greedy ones 80%; it began at 57%; you predicted 70 to 80%\./);
+  fold(m, finished());
+  assert.match(sentenceOf(m, options), /70% of its guesses would be accepted; inside your prediction of 70 to 80%\.$/);
+  assert.doesNotMatch(sentenceOf(m, { predicted: options.predicted }) + describeModel(m), /guesses/, "other lessons do not speak of it");
+  assert.match(sentenceOf(m, { predicted: options.predicted }), /below your prediction/, "there the prediction is of recovery");
+  assert.doesNotMatch(describeModel(foldAll([started(), step(1), evaluated(5, STUDENT)]), options), /draft|undefined|NaN/);
 });
 
 test("a run on data of one's own has one score, and its name", () => {
