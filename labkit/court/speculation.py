@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labkit.court.judging import Finding, claim
+from labkit.court.judging import Finding, claim, tried
 from labkit.court.readings import less, mean_of, runs_of, scores, seeds_of
 from labkit.records import Record, paired
 from labkit.sweeps import sweep
@@ -82,3 +82,18 @@ def heads() -> Finding:
         f"the next state less without: {state.middle:+.3f} ({state.verdict}). Tokens a round: {rounds}."
     )
     return Finding(effects, "points of 1", beside.replace("-0", "\u22120"))
+
+
+@tried("heads")
+def heads_on_smollm2() -> Finding:
+    grid = sweep("smollm2_heads")
+    gold, text, soft = (runs_of(grid, arm) for arm in ("eagle, gold text", "eagle, target's text", "eagle, next state and soft labels"))
+    spared = {"the target's text": saved(soft, text), "gold text": saved(soft, gold)}
+    told = ", ".join(f"{b.middle:+.1%} ({b.low:+.1%} to {b.high:+.1%}) against {name}" for name, b in spared.items())
+    reached = [name for name, b in spared.items() if b.low >= BAR]
+    beside = (
+        f"Acceptance {mean_of(scores(gold, accepted)):.3f} on gold text, {mean_of(scores(text, accepted)):.3f} on the target's, "
+        f"{mean_of(scores(soft, accepted)):.3f} on its states and soft labels, which spare rejections: {told}; {BAR:.0%} is reached against "
+        f"{', '.join(reached) or 'neither'}."
+    )
+    return Finding({"EAGLE": paired(soft, text, accepted)}, "points of 1", beside.replace("-", "\u2212"))
