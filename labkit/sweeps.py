@@ -35,7 +35,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.errors import LabError, need, unknown
-from labkit.experiment import KNOBS, Experiment
+from labkit.experiment import HEADS, KNOBS, Experiment
 from labkit.paths import data_dir, home_dir
 from labkit.pinning import pinned
 from labkit.records import Record, Store, mean, paired
@@ -115,9 +115,10 @@ class Sweep(NamedTuple):
         return [found for seed in range(self.seeds) if (found := record_of(recipe.but(seed=seed)))]
 
     def experiments(self) -> list[Experiment]:
-        """All that has to be run: each recipe's seeds, and the label-budget baselines they are judged by, once each."""
+        """All that has to be run: each recipe's seeds, and the label-budget baselines they are judged by, once each. (Heads on a teacher are
+        judged by what it accepts of them, which has a scale of its own.)"""
         seeded = [pinned(recipe).but(seed=seed) for seed in range(self.seeds) for recipe in self.recipes()]
-        wanted = [e for run in seeded for e in (*([run.baseline()] if run.teacher != "none" else []), run)]
+        wanted = [e for run in seeded for e in (*([run.baseline()] if run.teacher != "none" and run.student not in HEADS else []), run)]
         return list({e.key: e for e in wanted}.values())
 
     def missing(self) -> list[Experiment]:

@@ -87,13 +87,12 @@ def heads() -> Finding:
 @tried("heads")
 def heads_on_smollm2() -> Finding:
     grid = sweep("smollm2_heads")
-    gold, text, soft = (runs_of(grid, arm) for arm in ("eagle, gold text", "eagle, target's text", "eagle, next state and soft labels"))
-    spared = {"the target's text": saved(soft, text), "gold text": saved(soft, gold)}
-    told = ", ".join(f"{b.middle:+.1%} ({b.low:+.1%} to {b.high:+.1%}) against {name}" for name, b in spared.items())
-    reached = [name for name, b in spared.items() if b.low >= BAR]
+    text, soft = (runs_of(grid, arm) for arm in ("eagle, target's text", "eagle, next state and soft labels"))
+    gold = runs_of(sweep("smollm2_medusa"), "eagle, gold text")
+    spared, first = saved(soft, text), saved(soft, gold)
     beside = (
-        f"Acceptance {mean_of(scores(gold, accepted)):.3f} on gold text, {mean_of(scores(text, accepted)):.3f} on the target's, "
-        f"{mean_of(scores(soft, accepted)):.3f} on its states and soft labels, which spare rejections: {told}; {BAR:.0%} is reached against "
-        f"{', '.join(reached) or 'neither'}."
+        f"Acceptance {mean_of(scores(text, accepted)):.3f} on the target's text, {mean_of(scores(soft, accepted)):.3f} on its next state and "
+        f"soft labels, which spare {spared.middle:.0%} of the rejections ({spared.low:.0%} to {spared.high:.0%}); on gold text, one seed, "
+        f"{mean_of(scores(gold, accepted)):.3f}, of whose rejections they spare {first.middle:.0%}."
     )
-    return Finding({"EAGLE": paired(soft, text, accepted)}, "points of 1", beside.replace("-", "\u2212"))
+    return Finding({"EAGLE": paired(soft, text, accepted)}, "points of 1", beside)
