@@ -115,8 +115,8 @@ class Sweep(NamedTuple):
         return [found for seed in range(self.seeds) if (found := record_of(recipe.but(seed=seed)))]
 
     def experiments(self) -> list[Experiment]:
-        """All that has to be run: each recipe's seeds, and the label-budget baselines they are judged by, once each. (Heads on a teacher are
-        judged by what it accepts of them, which has a scale of its own.)"""
+        """All that has to be run: each recipe's seeds, and the label-budget baselines they are judged by, once each. (Heads on a
+        teacher are judged by what it accepts of them, which has a scale of its own.)"""
         seeded = [pinned(recipe).but(seed=seed) for seed in range(self.seeds) for recipe in self.recipes()]
         wanted = [e for run in seeded for e in (*([run.baseline()] if run.teacher != "none" and run.student not in HEADS else []), run)]
         return list({e.key: e for e in wanted}.values())
