@@ -90,9 +90,10 @@ def heads_on_smollm2() -> Finding:
     text, soft = (runs_of(grid, arm) for arm in ("eagle, target's text", "eagle, next state and soft labels"))
     gold = runs_of(sweep("smollm2_medusa"), "eagle, gold text")
     spared, first = saved(soft, text), saved(soft, gold)
+    on_text, on_soft, on_gold = (mean_of(scores(found, accepted)) for found in (text, soft, gold))
     beside = (
-        f"Acceptance {mean_of(scores(text, accepted)):.3f} on the target's text, {mean_of(scores(soft, accepted)):.3f} on its next "
-        f"state and soft labels, which spare {spared.middle:.0%} of the rejections ({spared.low:.0%} to {spared.high:.0%}); on gold text, one seed, "
-        f"{mean_of(scores(gold, accepted)):.3f}, of whose rejections they spare {first.middle:.0%}."
+        f"Acceptance {on_text:.3f} on the target's text, {on_soft:.3f} on its next state and soft labels, which spare {spared.middle:.0%} of "
+        f"the rejections ({spared.low:.0%} to {spared.high:.0%}); on gold text, one seed, {on_gold:.3f}, of whose rejections they spare "
+        f"{first.middle:.0%}."
     )
     return Finding({"EAGLE": paired(soft, text, accepted)}, "points of 1", beside)
