@@ -92,7 +92,7 @@ def heads_on_smollm2() -> Finding:
     spared, first = saved(soft, text), saved(soft, gold)
     on_text, on_soft, on_gold = (mean_of(scores(found, accepted)) for found in (text, soft, gold))
     beside = (
-        f"Acceptance {on_text:.3f} on the target's text, {on_soft:.3f} on its next state and soft labels, which spare {spared.middle:.0%} of "
+        f"Acceptance {on_text:.3f} on its text, {on_soft:.3f} on its next state and soft labels, which spare {spared.middle:.0%} of "
         f"the rejections ({spared.low:.0%} to {spared.high:.0%}); on gold text, one seed, {on_gold:.3f}, of whose rejections they spare "
         f"{first.middle:.0%}."
     )
