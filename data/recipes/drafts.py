@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from labkit import events as ev
-from labkit import pretrained
+from labkit import models, pretrained
+from labkit.atlas import Atlas
+from labkit.engine import Run
 from labkit.errors import LabError
 from labkit.experiment import Experiment
 from labkit.measurements import seal, write
@@ -32,6 +34,13 @@ from labkit.verdicts import band
 
 SWEEPS = ("smollm2_heads", "smollm2_medusa")
 SHIPS = "eagle, next state and soft labels"
+RACE: dict[str, dict[str, Any]] = {
+    "57k": {"learning_rate": 2e-2},
+    "medusa": {"learning_rate": 2e-2},
+    "eagle": {"learning_rate": 1e-2, "method": "next_state", "feature": 10.0},
+    "eagle3": {"learning_rate": 1e-2},
+}
+RACED = 200  # steps of 128 rows
 GROUPS, EACH, LONGEST = 5, 8, 48  # of prompts that nothing was trained or examined on
 GAMMAS = (2, 3, 4, 6)  # tokens a round; of the heads that do not ship, 3 alone
 
@@ -112,7 +121,32 @@ def timed() -> list[dict]:
     return rows
 
 
+def raced() -> list[dict]:
+    """On Atlas: a draft and three kinds of heads, all new, after equal rows of the teacher's soft labels; greedy decoding of one paper."""
+    target, asked, rows = models.teacher("atlas-3m"), [q.text for q in Atlas("half").exam(20)], []
+    for seed in range(3):
+        for student, changes in RACE.items():
+            run = Run(Experiment(student=student, steps=RACED, seed=seed, **changes), exams=0)
+            for _ in run:
+                pass
+            done = [speculate(target, run.student.eval(), question, 4) for question in asked]
+            judged = sum(r.judged for one in done for r in one.rounds if r.proposed)
+            rows.append(
+                {
+                    "guesser": student,
+                    "seed": seed,
+                    "acceptance": sum(one.accepted for one in done) / judged,
+                    "tokens_per_round": sum(len(one.ids) - 1 for one in done) / sum(len(one.rounds) for one in done),
+                }
+            )
+            print(rows[-1], flush=True)
+    alone = [speculate(target, target, question, 4) for question in asked]  # what there is to reach: answers are short
+    best = sum(len(one.ids) - 1 for one in alone) / sum(len(one.rounds) for one in alone)
+    return [*rows, {"guesser": "the target itself", "seed": 0, "acceptance": 1.0, "tokens_per_round": best}]
+
+
 def build(folder: Path) -> None:
+    write(folder.parent / "measurements", "guessers", raced())
     write(folder.parent / "measurements", "speculation", timed())
     seal(folder.parent / "measurements")
     folder.mkdir(exist_ok=True)
