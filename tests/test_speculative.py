@@ -1,5 +1,6 @@
 """Draft and verify: the target's text and nothing else, whatever the draft; caches that can go back; the theory on paper."""
 
+import copy
 import math
 import warnings
 from collections import Counter
@@ -15,7 +16,7 @@ from labkit import models
 from labkit.errors import LabError
 from labkit.speculative import students, theory, verifying
 from labkit.speculative.decoding import plain, speculate
-from labkit.speculative.drafting import Proposal, likeliest
+from labkit.speculative.drafting import ModelDraft, Proposal, likeliest
 from labkit.speculative.exactness import parting
 from labkit.speculative.reading import Reader
 
@@ -212,8 +213,36 @@ def test_a_tree_of_the_likeliest_combinations():
 def test_heads_of_another_model_are_refused(teacher, draft):
     with pytest.raises(LabError, match="another model"):
         speculate(teacher, students.make("eagle", draft), QUESTIONS[0])
+    joint = students.make("medusa2", teacher)
+    with torch.no_grad():
+        joint.trunk.lm_head.weight.mul_(1.01)  # as training would
+    with pytest.raises(LabError, match=r"heads\.trunk"):
+        speculate(teacher, joint, QUESTIONS[0])
+    assert speculate(joint.trunk, joint, QUESTIONS[0]).ids
+    assert speculate(copy.deepcopy(teacher), students.make("eagle", teacher), QUESTIONS[0], 2).ids  # the same weights are the same model
+    assert "guess 4 ahead" in speculate(teacher, students.make("medusa", teacher), QUESTIONS[0], 9).note
     with pytest.raises(LabError, match="one chain"):
         speculate(teacher, draft, QUESTIONS[0], candidates=8, temperature=1.0)
+
+
+def test_a_draft_goes_on_from_the_text_whatever_branch_was_taken(teacher):
+    """One whose first choice is always the target's second, so that branches are taken: its cache holds the text and nothing
+    else, and what it says first is what it would say having read the text anew."""
+    right: list[bool] = []
+
+    class Swapped(ModelDraft):
+        def start(self):
+            logits = super().start()
+            right.append(torch.allclose(logits, teacher(torch.tensor([self._text])).logits[0, -1], atol=1e-3))
+            return logits
+
+        def full(self, logits_V):
+            top = logits_V.topk(2)
+            return logits_V.index_copy(0, top.indices, top.values.flip(0)), None
+
+    done = [speculate(teacher, Swapped(teacher, 12), question, 2, candidates=12) for question in QUESTIONS]
+    assert any(r.path and r.path[-1] >= 2 for one in done for r in one.rounds[:-1])
+    assert len(right) > 4 and all(right)
 
 
 def test_a_limit_is_kept(teacher, draft):
@@ -227,6 +256,7 @@ def test_typical_takes_what_is_likely_and_is_not_exact():
     assert verifying.typical(even, [3], [-1], generator).path == [0]  # where anything goes, anything is taken
     assert verifying.typical(sure, [3], [-1], generator).path == []
     written = Counter(verifying.typical(even, [3], [-1], generator).path == [0] for _ in range(50))
+    assert "NOT distributed" in speculate(tiny(0), tiny(1), "?", rule="typical", temperature=1.0)._repr_html_()
     assert written == {True: 50}  # exact sampling from this p would say 3 a quarter of the time
 
 
@@ -236,6 +266,28 @@ def test_bad_input(teacher, draft):
     for gamma in (0, -1, 2.5, "many", True):
         with pytest.raises(LabError, match="gamma="):
             speculate(teacher, draft, QUESTIONS[0], gamma)
+    for warmth in (-1.0, float("nan"), float("inf"), 1e-9, "1", True):
+        with pytest.raises(LabError, match="temperature="):
+            speculate(teacher, draft, QUESTIONS[0], temperature=warmth)
+    for name, value in (("limit", 0), ("limit", 2.5), ("limit", True), ("candidates", -1), ("candidates", "8")):
+        with pytest.raises(LabError, match=f"{name}="):
+            speculate(teacher, draft, QUESTIONS[0], **{name: value})
+    for strange in ("atlas-200k", None):
+        with pytest.raises(LabError, match="cannot draft"):
+            speculate(teacher, strange, QUESTIONS[0])
+    with pytest.raises(LabError, match="no language model"):
+        speculate("atlas-3m", draft, QUESTIONS[0])
+    for ids in ([1, 5000], [-1, 3], ["a"]):
+        with pytest.raises(LabError, match="no token of the target"):
+            speculate(teacher, draft, ids)
+    recurrent = models.student("57k", 0, architecture="recurrent").eval()
+    with pytest.raises(LabError, match="reads one token at a time"):
+        speculate(recurrent, recurrent, QUESTIONS[0], candidates=8)
+    for ids in ([], [5000]):
+        with pytest.raises(LabError, match="some of the target's tokens"):
+            students.make("medusa", teacher, ids)
+    with pytest.raises(LabError, match="take medusa"):
+        students.make("eagle", models.student("57k", 0, architecture="gpt2"))
     with pytest.raises(LabError, match="do not fit"):
         speculate(teacher, draft, QUESTIONS[0], 10_000)
     for empty in ("", "  ", []):
@@ -247,6 +299,15 @@ def test_bad_input(teacher, draft):
         warnings.simplefilter("always")
         done = speculate(draft, teacher, QUESTIONS[0])
     assert "slower" in str(caught[0].message) and "slower" in done.note
+
+
+def test_what_was_proposed_beyond_the_end_was_not_rejected(teacher):
+    done = speculate(teacher, teacher, QUESTIONS[0], 20)
+    assert done.acceptance == 1 and len(done.rounds[0].proposed) == 20
+    shown = done._repr_html_()
+    assert 'class="refused"' not in shown and 'class="unjudged"' in shown
+    alone = plain(teacher, QUESTIONS[0], limit=1)._repr_html_()
+    assert "nan" not in alone and "1 token in 1 pass" in alone and 'class="bonus"' not in plain(teacher, QUESTIONS[0])._repr_html_()
 
 
 def test_theory():

@@ -8,15 +8,17 @@ done.tokens_per_round        # tokens a pass of the target
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from transformers import DynamicCache
 
 from labkit import models
-from labkit.architectures import LanguageModel
+from labkit.architectures import LanguageModel, cache_of
 from labkit.errors import LabError, unknown
 from labkit.models import tokenizer_of
 from labkit.speculative import verifying
@@ -28,6 +30,8 @@ from labkit.speculative.reading import Reader, Seen
 
 ADAPTIVE, SURE = 12, 0.4  # gamma="adaptive": at most so many, and none after a guess that is less sure
 RULES = ("exact", "typical")
+NOT_EXACT = "typical acceptance: NOT distributed as the target's own text"
+COLDEST = 1e-3  # below it a softmax in single precision is the likeliest token or nothing
 
 
 class Round(NamedTuple):
@@ -106,28 +110,33 @@ def speculate(
     likeliest others beside the chain (not for exact sampling). rule="typical" takes likely tokens, which is NOT exact. limit: the most
     tokens to write.
 
-    Raises `LabError` for different tokenizers, heads of another model, gamma below 1 or beyond the context, an empty prompt, or an unknown
-    rule; warns of a draft that is larger than its target.
+    Raises `LabError` for different tokenizers, heads of another model, gamma below 1 or beyond the context, an empty prompt, an unknown
+    rule, or a number that is none; warns of a draft that is larger than its target.
     """
     if rule not in RULES:
         raise unknown("rule", rule, RULES)
-    if candidates < 0 or (candidates and temperature and rule == "exact"):
+    _warmth(temperature)
+    if _whole("candidates", candidates, 0) and temperature and rule == "exact":
         raise LabError(f"candidates={candidates} must be 0 here: exact sampling checks one chain. Set temperature=0, or rule='typical'.")
     ids = _prompt(target, prompt)
     limit = _limit(target, limit)
-    most, sure = (ADAPTIVE, SURE) if gamma == "adaptive" else (_gamma(gamma), 0.0)
-    note = _fitting(target, draft)
+    most = ADAPTIVE if gamma == "adaptive" else _whole("gamma", gamma, 1)
+    drafter = _drafter(draft)
+    notes = [_fitting(target, draft, candidates), NOT_EXACT if rule == "typical" and temperature else ""]
     for model in (target, *([draft] if hasattr(draft, "lm_head") else ())):
         _room(model, len(ids), limit, most)
-    drafter = _drafter(draft)
-    ask = Ask(min(most, drafter.most), sure, temperature, candidates, torch.Generator().manual_seed(seed))
-    return _write(target, drafter, prompt, ids, ask, limit, rule, note)
+    if most > drafter.most:
+        notes.append(f"these heads guess {drafter.most} ahead, so no more than that are proposed" if gamma != "adaptive" else "")
+        most = drafter.most
+    ask = Ask(most, SURE if gamma == "adaptive" else 0.0, temperature, candidates, torch.Generator().manual_seed(seed))
+    return _write(target, drafter, prompt, ids, ask, limit, rule, "; ".join(filter(None, notes)))
 
 
 def plain(
     target: LanguageModel, prompt: str | Sequence[int], *, temperature: float = 0.0, seed: int = 0, limit: int | None = None
 ) -> Speculation:
     """The same without a draft: one pass of the target for every token. What `speculate` is to be compared with."""
+    _warmth(temperature)
     ids = _prompt(target, prompt)
     limit = _limit(target, limit)
     _room(target, len(ids), limit, 0)
@@ -185,10 +194,10 @@ def _write(
 def _verdict(logits_T_V: torch.Tensor, said: Proposal, ask: Ask, rule: str) -> verifying.Verdict:
     if not ask.temperature:
         return verifying.greedy(logits_T_V, said.ids, said.parents)
-    p_T_V = (logits_T_V / ask.temperature).softmax(-1)
+    p_T_V = (logits_T_V / ask.temperature).softmax(-1).cpu()
     if rule == "typical":
         return verifying.typical(p_T_V, said.ids, said.parents, ask.generator)
-    q_G_V = said.q_G_V if said.q_G_V is not None else torch.zeros(0, p_T_V.shape[-1])
+    q_G_V = said.q_G_V.cpu() if said.q_G_V is not None else torch.zeros(0, p_T_V.shape[-1])
     return verifying.sampled(p_T_V, q_G_V, said.ids, ask.generator)
 
 
@@ -201,27 +210,43 @@ def _drafter(draft: Any) -> Drafter:
         return MedusaDraft(draft)
     if isinstance(draft, Eagle):
         return EagleDraft(draft)
-    return ModelDraft(draft, ADAPTIVE) if hasattr(draft, "lm_head") else draft
+    if hasattr(draft, "lm_head"):
+        return ModelDraft(draft, draft.config.max_position_embeddings)
+    if hasattr(draft, "propose"):
+        return draft
+    raise LabError(f"{draft!r} cannot draft: give a language model, as in labkit.teacher('atlas-200k'), or trained heads.")
 
 
 def _prompt(target: LanguageModel, prompt: str | Sequence[int]) -> list[int]:
+    if not hasattr(target, "lm_head"):
+        raise LabError(f"{target!r} is no language model: give one, as in labkit.teacher('atlas-3m').")
     if not len(prompt.strip() if isinstance(prompt, str) else prompt):
         raise LabError("the prompt is empty, so there is nothing to go on from: ask something, as in 'What is the capital of Chad?'.")
-    return tokenizer_of(target).prompts([prompt])[0] if isinstance(prompt, str) else list(prompt)
+    if isinstance(prompt, str):
+        return tokenizer_of(target).prompts([prompt])[0]
+    size = target.lm_head.weight.shape[0]
+    if strange := [x for x in prompt if not isinstance(x, int) or not 0 <= x < size]:
+        raise LabError(
+            f"{strange[0]!r} in the prompt is no token of the target: they are numbers from 0 to {size - 1}. A text will do too."
+        )
+    return list(prompt)
 
 
 def _limit(target: LanguageModel, limit: int | None) -> int:
-    if limit is not None and limit < 1:
-        raise LabError(f"limit={limit} leaves nothing to write: give 1 token or more.")
-    return limit or tokenizer_of(target).longest
+    return tokenizer_of(target).longest if limit is None else _whole("limit", limit, 1)
 
 
-def _gamma(gamma: int | str) -> int:
-    if isinstance(gamma, bool) or not isinstance(gamma, int) or gamma < 1:
-        raise LabError(
-            f"gamma={gamma!r} must be a whole number of tokens to propose, 1 or more, or 'adaptive' (0 is plain decoding: `plain`)."
-        )
-    return gamma
+def _whole(name: str, value: Any, low: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        also = " or 'adaptive' (0 is plain decoding: `plain`)" if name == "gamma" else ""
+        raise LabError(f"{name}={value!r} must be a whole number of tokens, {low} or more{also}.")
+    return value
+
+
+def _warmth(temperature: Any) -> None:
+    number = isinstance(temperature, int | float) and not isinstance(temperature, bool) and math.isfinite(temperature)
+    if not number or (temperature and temperature < COLDEST):
+        raise LabError(f"temperature={temperature!r} must be 0 (the likeliest token), or a number from {COLDEST:g} on.")
 
 
 def _room(model: LanguageModel, asked: int, limit: int, gamma: int) -> None:
@@ -232,10 +257,16 @@ def _room(model: LanguageModel, asked: int, limit: int, gamma: int) -> None:
         raise LabError(f"a prompt of {asked} tokens and {name}={value} do not fit into {context} positions: shorten it, or lower {name}.")
 
 
-def _fitting(target: LanguageModel, draft: Any) -> str:
-    """Raises `LabError` for a draft that speaks in other tokens; returns a warning, given too, for one that is too large."""
-    if isinstance(draft, Heads) and target not in (draft.target, getattr(draft, "trunk", None)):
-        raise LabError("these heads read the states of another model than this target: load them with the target they were trained on.")
+def _fitting(target: LanguageModel, draft: Any, candidates: int) -> str:
+    """Raises `LabError` for a draft that speaks in other tokens or reads another model, or a tree for a target that reads one token at a
+    time; returns a warning, given too, for a draft that is too large."""
+    if candidates and not isinstance(cache_of(target), DynamicCache):
+        raise LabError(f"candidates={candidates} asks the target to read a tree, and a recurrent one reads one token at a time: set 0.")
+    if isinstance(draft, Heads):
+        reads = getattr(draft, "trunk", draft.target)
+        if target is not reads and models.fingerprint(target) != models.fingerprint(reads):
+            what = "heads.trunk, their own copy of it" if hasattr(draft, "trunk") else "the model they were trained on"
+            raise LabError(f"these heads read the states of another model than this target: take {what}.")
     if not hasattr(draft, "lm_head"):
         return ""
     own, theirs = tokenizer_of(draft), tokenizer_of(target)
@@ -247,6 +278,6 @@ def _fitting(target: LanguageModel, draft: Any) -> str:
     large, small = models.parameters(draft), models.parameters(target)
     if large <= small:
         return ""
-    note = f"the draft has {large:,} parameters and its target {small:,}, so this will be slower than the target alone: swap them."
+    note = f"the draft has {large:,} parameters and its target {small:,}, so this will be slower than the target alone: swap them"
     warnings.warn(note, stacklevel=3)
     return note

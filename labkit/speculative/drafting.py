@@ -109,11 +109,14 @@ class ModelDraft(Chain):
 
     def __init__(self, model: LanguageModel, most: int) -> None:
         self.reader, self.most = Reader(model), most
-        self._text: list[int] = []
+        self._text, self._read_ids = list[int](), list[int]()
 
     def settle(self, text: Sequence[int], seen: Seen) -> None:
         self._text = list(text)
-        self.reader.back(len(text) - 1)  # what was refused is forgotten; of what was accepted nothing is read again
+        # What was refused is forgotten, and what a branch of a tree took another way; of the rest nothing is read again.
+        same = next((i for i, (a, b) in enumerate(zip(self._read_ids, text[:-1], strict=False)) if a != b), len(text) - 1)
+        self.reader.back(same)
+        del self._read_ids[same:]
 
     def start(self) -> Tensor:
         return self._read(self._text[self.reader.length :])
@@ -122,6 +125,7 @@ class ModelDraft(Chain):
         return self._read([token])
 
     def _read(self, ids: Sequence[int]) -> Tensor:
+        self._read_ids += ids
         return self.reader.logits(self.reader.read(ids).final_T_D[-1:])[0]
 
 
@@ -129,7 +133,7 @@ class EagleDraft(Chain):
     """EAGLE's layer: fed with the target's states where there are some, and beyond with its own."""
 
     def __init__(self, heads: Any) -> None:
-        self.heads, self.looks, self.most = heads, heads.looks, 16
+        self.heads, self.looks, self.most = heads, heads.looks, heads.config.max_position_embeddings
         self.width = heads.target.lm_head.weight.shape[0]
         self._cache: Any = None
         self._true = 0
@@ -142,7 +146,8 @@ class EagleDraft(Chain):
             self._true = len(self._cache)
             features = features[-1:]  # of the prompt's other tokens it reads none
         self.heads.crop(self._cache, self._true)
-        states, logits = self.heads.read(features, torch.tensor(text[-len(features) :], device=features.device), self._cache)
+        ids = torch.tensor(text[-len(features) :], device=self.heads.device)
+        states, logits = self.heads.read(features.to(self.heads.device), ids, self._cache)
         self._true += len(features)
         self._state, self._logits = states[-1], logits[-1]
 
@@ -171,7 +176,7 @@ class MedusaDraft:
 
     def propose(self, ask: Ask) -> Proposal:
         with torch.inference_mode():
-            logits_K_V = self.heads(self._state_D[None].to(self.heads.dtype))[: ask.gamma, 0].float()
+            logits_K_V = self.heads(self._state_D[None].to(self.heads.device, self.heads.dtype))[: ask.gamma, 0].float()
         names = self.heads.ids_V
         q_K_V = (logits_K_V / (ask.temperature or 1)).softmax(-1)
         if ask.sure:  # the guesses are there already; what is saved is their reading

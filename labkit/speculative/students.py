@@ -60,6 +60,11 @@ def make(kind: str, target: LanguageModel, ids: Sequence[int] | None = None, ahe
     """New heads on a target. ids: the tokens they can say; None for all. Raises `LabError` for a kind that does not exist."""
     if kind not in KINDS:
         raise unknown("kind of heads", kind, KINDS)
+    if kind.startswith("eagle") and not hasattr(getattr(target, "model", None), "layers"):
+        raise LabError(f"{kind} is a layer made like its target's, and {type(target).__name__} is not made as a Llama is: take medusa.")
+    size = target.lm_head.weight.shape[0]
+    if ids is not None and (not len(ids) or not 0 <= min(ids) <= max(ids) < size):
+        raise LabError(f"heads must be able to say some of the target's tokens, numbers from 0 to {size - 1}, and got {list(ids)[:5]}.")
     return KINDS[kind](target, ids, ahead, seed)
 
 

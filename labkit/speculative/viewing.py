@@ -11,23 +11,26 @@ if TYPE_CHECKING:
 KINDS = {
     "taken": ("✓", "proposed and accepted"),
     "refused": ("✗", "proposed and rejected"),
-    "unjudged": ("·", "proposed after a rejection: never judged"),
+    "unjudged": ("·", "proposed after a rejection or the answer's end: never judged"),
     "instead": ("↻", "the target's word in place of a rejected one (resampled)"),
     "bonus": ("+", "the target's word after all were accepted"),
+    "alone": ("»", "the target's word, nothing proposed"),
     "first": ("»", "the target's first word, from reading the prompt"),
 }
 # Light and dark are told apart by what JupyterLab, Colab and VS Code set; colours differ in lightness too, for those who see no hue.
 STYLE = """
-.spec { --taken:#1a7f4b; --refused:#b3261e; --unjudged:#6b7280; --instead:#8a5a00; --bonus:#1d4ed8; --first:#374151; --line:#d1d5db;
+.spec { --taken:#1a7f4b; --refused:#b3261e; --unjudged:#6b7280; --alone:#374151; --instead:#8a5a00; --bonus:#1d4ed8;
+  --first:#374151; --line:#d1d5db;
   font: 14px/1.7 system-ui, sans-serif; color: inherit; max-width: 60em }
-[data-jp-theme-light="false"] .spec, .vscode-dark .spec, html[theme=dark] .spec { --taken:#6ee7a8; --refused:#ff9d94; --unjudged:#9ca3af;
-  --instead:#fcd34d; --bonus:#93c5fd; --first:#d1d5db; --line:#4b5563 }
+[data-jp-theme-light="false"] .spec, .vscode-dark .spec, html[theme=dark] .spec { --taken:#6ee7a8; --refused:#ff9d94;
+  --unjudged:#9ca3af; --alone:#d1d5db; --instead:#fcd34d; --bonus:#93c5fd; --first:#d1d5db; --line:#4b5563 }
 .spec ol { list-style: none; margin: .4em 0; padding: 0 }
 .spec li { display: flex; flex-wrap: wrap; gap: .3em; align-items: baseline; border-top: 1px solid var(--line); padding: .25em 0 }
 .spec li > b { min-width: 4.5em; font-weight: 500; color: var(--unjudged) }
 .spec code { font: 13px/1.5 ui-monospace, monospace; white-space: pre; border: 1px solid currentColor; border-radius: 4px; padding: 0 .35em;
   background: none }
-.spec .refused { text-decoration: line-through } .spec .unjudged { opacity: .75; border-style: dashed }
+.spec .refused { text-decoration: line-through } .spec .unjudged { border-style: dashed }
+.spec i { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
 .spec p { margin: .3em 0 } .spec .key { font-size: 12.5px; display: flex; flex-wrap: wrap; gap: .2em 1.2em }
 """ + "".join(f".spec .{kind} {{ color: var(--{kind}) }}" for kind in KINDS)
 
@@ -39,8 +42,9 @@ def page(done: Speculation) -> str:
     rows += [_row(f"round {n}", _tokens(done, one)) for n, one in enumerate(done.rounds, 1)]
     used = {kind for kind in KINDS if any(f'class="{kind}"' in row for row in rows)}
     key = "".join(f'<span class="{kind}">{KINDS[kind][0]} {KINDS[kind][1]}</span>' for kind in KINDS if kind in used)
-    taken = f"{done.acceptance:.0%} of judged tokens accepted, " if done.proposed else ""
-    told = f"{len(done.ids)} tokens in {done.target_passes} passes of the target: {taken}{done.tokens_per_round:.2f} tokens a round."
+    taken = f"; {done.acceptance:.0%} of judged tokens accepted" if done.proposed else ""
+    rounds = f"; {done.tokens_per_round:.2f} tokens a round" if done.rounds else ""
+    told = _counted(len(done.ids), "token") + f" in {_counted(done.target_passes, 'pass', 'passes')} of the target{taken}{rounds}."
     note = f"<p>{html.escape(done.note)}</p>" if done.note else ""
     return (
         f'<style>{STYLE}</style><div class="spec"><p><b>{html.escape(done.prompt)}</b> {html.escape(done.text)}</p><p>{told}</p>{note}'
@@ -53,18 +57,24 @@ def _tokens(done: Speculation, one: Round) -> list[tuple[str, str, str]]:
     end = one.path[-1] if one.path else -1
     found = []
     for i, (x, parent) in enumerate(zip(one.proposed, one.parents, strict=True)):
-        kind = "taken" if i in one.path else "refused" if parent == end or parent in (-1, *one.path) else "unjudged"
+        ended = one.token is None and parent == end
+        kind = "taken" if i in one.path else "refused" if not ended and parent in (-1, *one.path) else "unjudged"
         behind = "" if parent == i - 1 else "after " + (repr(done.names[one.proposed[parent]]) if parent >= 0 else "the text")
         found.append((kind, done.names[x], behind))
     if one.token is not None:
-        found.append(("bonus" if one.bonus else "instead", done.names[one.token], ""))
+        kind = "alone" if not one.proposed else "bonus" if one.bonus else "instead"
+        found.append((kind, done.names[one.token], ""))
     return found
 
 
 def _row(label: str, tokens: list[tuple[str, str, str]]) -> str:
     cells = "".join(
         f'<code class="{kind}" title="{html.escape(KINDS[kind][1] + (", " + behind if behind else ""))}" '
-        f'aria-label="{html.escape(f"{text}: {KINDS[kind][1]}")}">{KINDS[kind][0]} {html.escape(text) or "␣"}</code>'
+        f'><span aria-hidden="true">{KINDS[kind][0]} </span>{html.escape(text) or "␣"}<i>: {KINDS[kind][1]}</i></code>'
         for kind, text, behind in tokens
     )
     return f"<li><b>{label}</b>{cells}</li>"
+
+
+def _counted(n: int, one: str, many: str = "") -> str:
+    return f"{n} {one if n == 1 else many or one + 's'}"
