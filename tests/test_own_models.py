@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -432,7 +433,7 @@ def test_distil_leaves_a_student_that_can_be_used(pair, data, tmp_path):
     exam = OwnSubject(done.experiment).exam(None)
     assert len(exam.grade(again).answers) == len(exam.rows)
     card = (out / "README.md").read_text()
-    assert done.experiment.recipe.removeprefix("labkit ") in card
+    assert shlex.join(done.experiment.words(SETTLED)) in card
     assert "nan" not in card
     assert list(done.record.table().columns) == ["untouched", "label budget", "student", "teacher", "recovery"]
 
