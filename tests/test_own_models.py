@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -448,6 +449,7 @@ def test_distil_leaves_a_student_that_can_be_used(pair, data, tmp_path):
     exam = OwnSubject(done.experiment).exam(None)
     assert len(exam.grade(again).answers) == len(exam.rows)
     card = (out / "README.md").read_text()
+    assert shlex.join(done.experiment.words(SETTLED)) in card
     assert "nan" not in card
     assert list(done.record.table().columns) == ["untouched", "label budget", "student", "teacher", "recovery"]
 
