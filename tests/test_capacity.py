@@ -10,7 +10,7 @@ import torch
 from conftest import TEACHER
 
 from labkit import events as ev
-from labkit import features, models, signals, tensors
+from labkit import models, signals, tensors
 from labkit.atlas import ONE_ANSWER, Atlas, ask_about
 from labkit.batches import Feed, paid, unlabelled
 from labkit.capacity import held, information, knee, per_parameter
@@ -137,8 +137,7 @@ TINY = Experiment(student="7k", teacher=TEACHER, assistant="22k", questions=128,
 
 @pytest.fixture
 def small(quick, monkeypatch: pytest.MonkeyPatch):
-    for module in (signals, features):
-        monkeypatch.setattr(module, "CHUNK", 32)
+    monkeypatch.setattr(signals, "CHUNK", 32)
 
 
 def test_an_assistant_is_distilled_once_and_is_who_teaches(small):

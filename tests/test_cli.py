@@ -70,7 +70,7 @@ def test_every_field_is_a_flag(capsys):
         (["run", "--data", "tickets", "--score", "regex:^a b$"], "has a space in it, which a recipe cannot hold: write \\s"),
         (["run", "--teacher", "./my model"], "has a space in it, which a recipe cannot hold: move what it names"),
         (["distill", "--out", "my out", "--data", "mails.csv", "--prompt-column", "mail"], "--out 'my out' has a space in it"),
-        (["distill", "--out", "out", "--teacher", "none", "--student", "57k"], "no data is named: give a file"),
+        (["distill", "--out", "out", "--teacher", "none", "--student", "57k"], "needs a teacher, a student and data"),
         (["run", "--toml", "nowhere.toml"], "cannot read nowhere.toml"),
         (["replay", "nowhere.jsonl"], "no record at nowhere.jsonl"),
         (["build", "tables", "all"], "takes no names"),
