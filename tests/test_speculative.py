@@ -305,9 +305,9 @@ def test_what_was_proposed_beyond_the_end_was_not_rejected(teacher):
     done = speculate(teacher, teacher, QUESTIONS[0], 20)
     assert done.acceptance == 1 and len(done.rounds[0].proposed) == 20
     shown = done._repr_html_()
-    assert 'class="refused"' not in shown and 'class="unjudged"' in shown
+    assert 'class="token refused"' not in shown and 'class="token unjudged"' in shown
     alone = plain(teacher, QUESTIONS[0], limit=1)._repr_html_()
-    assert "nan" not in alone and "1 token in 1 pass" in alone and 'class="bonus"' not in plain(teacher, QUESTIONS[0])._repr_html_()
+    assert "nan" not in alone and "1 token in 1 pass" in alone and 'class="token bonus"' not in plain(teacher, QUESTIONS[0])._repr_html_()
 
 
 def test_theory():
@@ -337,7 +337,7 @@ def test_the_page_escapes_what_a_model_wrote(teacher, draft):
     assert "<script>" not in shown and "<b></b>" not in shown and "&lt;script&gt;" in shown
     assert shown.count("<li>") == 1 + len(done.rounds)
     for kind in ("refused", "instead", "first"):
-        assert f'class="{kind}"' in shown
+        assert f'class="token {kind}"' in shown
 
 
 def test_transformers_assisted_generation_writes_the_same(teacher, draft):

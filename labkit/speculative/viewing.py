@@ -27,9 +27,10 @@ STYLE = """
 .spec ol { list-style: none; margin: .4em 0; padding: 0 }
 .spec li { display: flex; flex-wrap: wrap; gap: .3em; align-items: baseline; border-top: 1px solid var(--line); padding: .25em 0 }
 .spec li > b { min-width: 4.5em; font-weight: 500; color: var(--unjudged) }
-.spec code { font: 13px/1.5 ui-monospace, monospace; white-space: pre; border: 1px solid currentColor; border-radius: 4px; padding: 0 .35em;
+.spec .token { font: 13px/1.5 ui-monospace, monospace; white-space: pre; border: 1px solid currentColor; border-radius: 4px;
+  padding: 0 .35em;
   background: none }
-.spec .refused { text-decoration: line-through } .spec .unjudged { border-style: dashed }
+.spec .token.refused { text-decoration: line-through } .spec .token.unjudged { border-style: dashed }
 .spec i { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
 .spec p { margin: .3em 0 } .spec .key { font-size: 12.5px; display: flex; flex-wrap: wrap; gap: .2em 1.2em }
 """ + "".join(f".spec .{kind} {{ color: var(--{kind}) }}" for kind in KINDS)
@@ -40,7 +41,7 @@ def page(done: Speculation) -> str:
     first = done.ids[0]
     rows = [_row("prompt", [("first", done.names[first], "")])] if done.ids else []
     rows += [_row(f"round {n}", _tokens(done, one)) for n, one in enumerate(done.rounds, 1)]
-    used = {kind for kind in KINDS if any(f'class="{kind}"' in row for row in rows)}
+    used = {kind for kind in KINDS if any(f'"token {kind}"' in row for row in rows)}
     key = "".join(f'<span class="{kind}">{KINDS[kind][0]} {KINDS[kind][1]}</span>' for kind in KINDS if kind in used)
     taken = f"; {done.acceptance:.0%} of judged tokens accepted" if done.proposed else ""
     rounds = f"; {done.tokens_per_round:.2f} tokens a round" if done.rounds else ""
@@ -69,8 +70,8 @@ def _tokens(done: Speculation, one: Round) -> list[tuple[str, str, str]]:
 
 def _row(label: str, tokens: list[tuple[str, str, str]]) -> str:
     cells = "".join(
-        f'<code class="{kind}" title="{html.escape(KINDS[kind][1] + (", " + behind if behind else ""))}" '
-        f'><span aria-hidden="true">{KINDS[kind][0]} </span>{html.escape(text) or "␣"}<i>: {KINDS[kind][1]}</i></code>'
+        f'<span class="token {kind}" title="{html.escape(KINDS[kind][1] + (", " + behind if behind else ""))}" '
+        f'><span aria-hidden="true">{KINDS[kind][0]} </span>{html.escape(text) or "␣"}<i>: {KINDS[kind][1]}</i></span>'
         for kind, text, behind in tokens
     )
     return f"<li><b>{label}</b>{cells}</li>"
