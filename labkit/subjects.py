@@ -184,8 +184,7 @@ class OwnSubject:
             return _heads(exp, teacher, seed, self.train, [row for row in self.train if row.gold])
         if exp.student in STUDENTS:
             return models.student(exp.student, seed)
-        found = pretrained.load(exp.student, torch.float32, exp.longest).requires_grad_(True)
-        return found
+        return pretrained.load(exp.student, torch.float32, exp.longest).requires_grad_(True)
 
     def pool(self, source: LanguageModel) -> Signals:
         exp, asked = self.experiment, self.train[: self.experiment.questions]

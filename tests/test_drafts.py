@@ -164,7 +164,7 @@ def test_by_place_gives_tokens_a_round_exactly_where_no_answer_ends(teacher, hal
 def test_a_round_that_the_end_cut_short_is_not_roomy(teacher):
     ids = [5, 6, 7, 8, 0]
     rounds = [Round([6, 7], [-1, 0], [0, 1], 8, True), Round([0, 3], [-1, 0], [0], None, True)]
-    told = Speculation(QUESTIONS[0], "", ids, [], rounds, {}, 0.0, 3, 4)
+    told = Speculation(QUESTIONS[0], "", ids, rounds, {}, 0.0, 3, 4)
     found = measuring.judged(teacher, teacher, [told])
     assert [(x.place, x.taken, x.roomy) for x in found] == [(1, True, True), (2, True, True), (1, True, False)]
 

@@ -14,17 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from labkit import events as ev
 from labkit import models, pretrained
 from labkit.atlas import Atlas
 from labkit.engine import Run
-from labkit.errors import LabError
 from labkit.experiment import Experiment
 from labkit.measurements import seal, write
 from labkit.own_data import read_rows, split
 from labkit.paths import made_here
-from labkit.records import Record
-from labkit.runs import begin, keep
+from labkit.runs import begin, completed, keep
 from labkit.speculative import students
 from labkit.speculative.decoding import Speculation, plain, speculate
 from labkit.speculative.exactness import parting
@@ -55,11 +52,8 @@ def heads_of(name: str, recipe: Experiment, target: Any) -> Any:
     """The heads a recipe ends with: kept here, or trained now and put on record."""
     path = made_here("heads") / f"{recipe.key}.safetensors"
     if not path.exists():
-        made, run = Record(), begin(recipe)
-        for event in run:
-            made.add(event)
-        if isinstance(made.finished, ev.Failed):
-            raise LabError(f"{name}: {made.finished.message}")
+        run = begin(recipe)
+        made = completed(run)
         students.save(run.student, path, {"arm": name, "recipe": recipe.recipe})
         keep(made)
         print(name, recipe.seed, {skill: round(value, 3) for skill, value in made.skills.items()}, flush=True)

@@ -57,13 +57,17 @@ class Speculation(NamedTuple):
     prompt: str
     text: str
     ids: list[int]
-    tokens: list[str]
     rounds: list[Round]
     names: dict[int, str]
     seconds: float
     target_passes: int
     draft_passes: int
     note: str = ""
+
+    @property
+    def tokens(self) -> list[str]:
+        """What was written, token by token."""
+        return [self.names[i] for i in self.ids]
 
     @property
     def proposed(self) -> int:
@@ -188,7 +192,7 @@ def _write(
     names = {i: own.token(i) for i in {*written, *(x for r in rounds for x in r.proposed)}}
     asked = prompt if isinstance(prompt, str) else own.text(ids)
     passes = drafter.reader.passes if isinstance(drafter, ModelDraft) else 0
-    return Speculation(asked, own.text(written), written, [names[i] for i in written], rounds, names, seconds, reader.passes, passes, note)
+    return Speculation(asked, own.text(written), written, rounds, names, seconds, reader.passes, passes, note)
 
 
 def _verdict(logits_T_V: torch.Tensor, said: Proposal, ask: Ask, rule: str) -> verifying.Verdict:

@@ -58,7 +58,10 @@ class Drafter(Protocol):
 
 
 class Chain:
-    """One token after the other: what `ModelDraft` and `EagleDraft` have in common."""
+    """One token after the other: what `ModelDraft` and `EagleDraft` have in common. width: of the target's vocabulary, where the draft can
+    say only a part of it."""
+
+    width = 0
 
     def start(self) -> Tensor:
         """Logits `(V,)` of the first token after the text."""
@@ -74,7 +77,7 @@ class Chain:
 
     def propose(self, ask: Ask) -> Proposal:
         ids, told, others = list[int](), list[Tensor](), list[tuple[float, int, int]]()
-        joint, token = 0.0, -1
+        joint, token = 1.0, -1  # the chance of the chain so far, by the draft
         while len(ids) < ask.gamma:
             logits_V, names = self.full(self.follow(token) if ids else self.start())
             if ask.temperature:
@@ -89,8 +92,8 @@ class Chain:
                 top = q_V.topk(min(BRANCHES, len(q_V)))
                 for chance, x in zip(top.values.tolist(), top.indices.tolist(), strict=True):
                     if x != chosen:
-                        others.append((joint * chance if ids else chance, len(ids) - 1, x if names is None else int(names[x])))
-                joint = (joint if ids else 1.0) * float(q_V[chosen])
+                        others.append((joint * chance, len(ids) - 1, x if names is None else int(names[x])))
+                joint *= float(q_V[chosen])
             token = chosen if names is None else int(names[chosen])
             ids.append(token)
             if ask.temperature:
@@ -98,8 +101,6 @@ class Chain:
         chain = Proposal.chain(ids, torch.stack(told) if told else None)
         beside = heapq.nlargest(max(0, ask.candidates - len(ids)), others)
         return chain._replace(ids=[*ids, *(x for *_, x in beside)], parents=[*chain.parents, *(parent for _, parent, _ in beside)])
-
-    width = 0  # of the target's vocabulary
 
 
 class ModelDraft(Chain):
@@ -183,7 +184,7 @@ class MedusaDraft:
             unsure = (q_K_V.max(-1).values < ask.sure).tolist()
             q_K_V = q_K_V[: max(1, unsure.index(True) if True in unsure else len(unsure))]
         if ask.candidates > len(q_K_V):
-            top = q_K_V.topk(BRANCHES if q_K_V.shape[-1] > BRANCHES else q_K_V.shape[-1])
+            top = q_K_V.topk(min(BRANCHES, q_K_V.shape[-1]))
             chosen, parents = likeliest(top.values.tolist(), ask.candidates)
             depth_of = [0] * len(parents)
             for i, parent in enumerate(parents):
