@@ -22,10 +22,11 @@ from labkit.experiment import HEADS, TUNED_RATE, Experiment
 from labkit.features import next_state_loss
 from labkit.methods import comparison, method
 from labkit.signals import Signals
+from labkit.speculative import drafting, students
 from labkit.speculative import heads as heads_module
-from labkit.speculative import students
 from labkit.speculative.heads import DECAY, Guess, Heads, Told, commonest, places
 from labkit.speculative.heads_exam import HeadsExam
+from labkit.speculative.reading import Seen
 
 PROMPTS = [[0, 5, 9], [0, 7], [0, 11, 12, 13]]
 ANSWERS = [[21, 22, 23, 24, 0], [31, 0], [41, 42, 43, 0]]
@@ -136,8 +137,8 @@ def test_reading_and_rolling_at_decode_time_is_what_was_trained(tiny_teacher, ki
             states, logits = heads.read(features[row][i : i + 1], torch.tensor(answer[i : i + 1]), cache)
             state, said = states[0], [logits[0]]
             for d in range(2, min(4, len(answer) - 1 - i) + 1):
-                state, logit = heads.roll(state, answer[i + d - 1], cache)
-                said.append(logit)
+                states, logits = heads.roll(state[None], [answer[i + d - 1]], cache)
+                state, said = states[0], [*said, logits[0]]
             heads.crop(cache, asked + i + 1)
             for d, logit in enumerate(said, 1):
                 torch.testing.assert_close(logit, guesses[d - 1].logits_M_V[starts[d][row] + i], atol=1e-5, rtol=1e-5)
@@ -152,6 +153,46 @@ def test_eagle_reads_many_positions_as_one_by_one(tiny_teacher):
     singly = [heads.read(features[i : i + 1], ids[i : i + 1], other) for i in range(6)]
     for part in (0, 1):
         torch.testing.assert_close(torch.cat([first[part], rest[part]]), torch.cat([s[part] for s in singly]), atol=1e-5, rtol=1e-5)
+
+
+def test_eagles_tree_is_of_the_likeliest_paths_where_each_is_rolled_alone(tiny_teacher, monkeypatch):
+    ids, text = [0, 23, 42, 43, 500], [1, 30, 31, 42]
+    heads = heads_of("eagle", tiny_teacher, ids=ids)
+    features = torch.randn(2, 64)
+    cache = heads.begin(text[:2])
+    states, logits = heads.read(features, torch.tensor(text[2:]), cache)
+    chances: dict[tuple[int, ...], float] = {}
+
+    def grow(path: tuple[int, ...], chance: float, state: torch.Tensor, logits_V: torch.Tensor) -> None:
+        here = len(cache)
+        for token, p in zip(ids, logits_V.softmax(-1).tolist(), strict=True):
+            chances[*path, token] = chance * p
+            if len(path) < 2:
+                states, logits = heads.roll(state[None], [token], cache)
+                grow((*path, token), chance * p, states[0], logits[0])
+                heads.crop(cache, here)
+
+    grow((), 1.0, states[-1], logits[-1])
+    best = sorted(chances, key=lambda path: -chances[path])
+
+    def proposed(size: int, gamma: int = 3) -> list[tuple[int, ...]]:
+        draft = drafting.EagleDraft(heads)
+        draft.settle(text[:3], Seen(features[:1], None))  # the last but one is read, and then the last
+        draft.settle(text, Seen(features[1:], None))
+        said = draft.propose(drafting.Ask(gamma, 0.0, 0.0, size, torch.Generator()))
+        paths: dict[int, tuple[int, ...]] = {-1: ()}
+        for i, (token, parent) in enumerate(zip(said.ids, said.parents, strict=True)):
+            assert parent < i, "a parent comes before its children"
+            paths[i] = (*paths[parent], token)
+        return list(paths.values())[1:]
+
+    assert max(map(len, proposed(9))) >= 2
+    few = proposed(4)
+    assert len(set(few)) == 4 and {path[:1] for path in few} <= set(few)
+    monkeypatch.setattr(drafting, "ABREAST", 25)  # all there are
+    for size in (4, 9, 30):
+        assert set(proposed(size)) == set(best[:size])
+    assert max(map(len, proposed(30, gamma=2))) == 2
 
 
 @pytest.mark.parametrize("kind", ["eagle", "eagle3"])

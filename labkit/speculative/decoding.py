@@ -110,8 +110,8 @@ def speculate(
 
     draft: a language model with the same tokenizer, or trained heads (`labkit.speculative.heads`). gamma: tokens it proposes a round, or
     "adaptive": as long as it is sure, up to 12. temperature: 0 writes the target's greedy answer token for token; above it, what is
-    written has exactly the distribution of the target's samples. candidates: tokens to read a round, if more than gamma: a tree, with the
-    likeliest others beside the chain (not for exact sampling). rule="typical" takes likely tokens, which is NOT exact. limit: the most
+    written has exactly the distribution of the target's samples. candidates: tokens to read a round, if more than gamma: a tree of
+    the likeliest, `gamma` deep (not for exact sampling). rule="typical" takes likely tokens, which is NOT exact. limit: the most
     tokens to write.
 
     Raises `LabError` for different tokenizers, heads of another model, gamma below 1 or beyond the context, an empty prompt, an unknown

@@ -1,7 +1,8 @@
 """Who guesses: a drafter proposes tokens that the target then reads in one pass.
 
 Any causal language model with the target's tokenizer can be one (`ModelDraft`); so can heads on the target's own states (`MedusaDraft`,
-`EagleDraft`). All propose a chain; with `candidates`, the likeliest other tokens beside it too, which makes the proposal a tree.
+`EagleDraft`). All propose a chain; with `candidates`, a tree: a model drafts its chain with the likeliest other tokens beside it, heads the
+tokens they find likeliest of all.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from labkit.models import draw
 from labkit.speculative.reading import Reader, Seen
 
 BRANCHES = 8  # of a guess, that are looked at
+ABREAST = 4  # paths of EAGLE's tree that are gone on from
 
 
 class Ask(NamedTuple):
@@ -156,8 +158,41 @@ class EagleDraft(Chain):
         return self._logits
 
     def follow(self, token: int) -> Tensor:
-        self._state, logits = self.heads.roll(self._state, token, self._cache)
-        return logits
+        states, logits = self.heads.roll(self._state[None], [token], self._cache)
+        self._state = states[0]
+        return logits[0]
+
+    def propose(self, ask: Ask) -> Proposal:
+        return self._tree(ask) if ask.candidates > ask.gamma else super().propose(ask)
+
+    def _tree(self, ask: Ask) -> Proposal:
+        """The likeliest tokens of a tree as deep as `gamma`. At each depth the paths likeliest by the draft are gone on from, all in one
+        batch (Li et al. 2024, EAGLE-2, arXiv 2406.16858)."""
+        ids, parents, chances = list[int](), list[int](), list[float]()
+        place = len(self._cache)
+        ends, chance_W = [-1], torch.ones(1)
+        states_W_D, logits_W_V, sees_W_T = self._state[None], self._logits[None], torch.ones(1, place, dtype=torch.bool)
+        for depth in range(ask.gamma):
+            q_W_V = (logits_W_V / (ask.temperature or 1)).softmax(-1)
+            if depth and ask.sure and float(q_W_V.max()) < ask.sure:
+                break
+            top = q_W_V.topk(min(BRANCHES, q_W_V.shape[-1]))
+            joint_W_R, ranks = chance_W[:, None] * top.values.cpu(), top.values.shape[-1]
+            first = len(ids)
+            ids += self.heads.ids_V[top.indices].flatten().tolist()
+            parents += [end for end in ends for _ in range(ranks)]
+            chances += joint_W_R.flatten().tolist()
+            if depth + 1 < ask.gamma:
+                best = joint_W_R.flatten().topk(min(ABREAST, joint_W_R.numel()))
+                ends, chance_W, above = [first + i for i in best.indices.tolist()], best.values, best.indices // ranks
+                sees_W_T = torch.cat([sees_W_T[above], torch.eye(len(ends), dtype=torch.bool)], 1)
+                states_W_D, logits_W_V = self.heads.roll(
+                    states_W_D[above], [ids[end] for end in ends], self._cache, place + depth, sees_W_T.to(states_W_D.device)
+                )
+        # A path is never likelier than its beginning, so that the likeliest tokens are a tree, and parents come first.
+        kept = sorted(sorted(range(len(ids)), key=lambda i: (-chances[i], i))[: ask.candidates])
+        number = {-1: -1} | {i: n for n, i in enumerate(kept)}
+        return Proposal([ids[i] for i in kept], [number[parents[i]] for i in kept])
 
     def full(self, logits_V: Tensor) -> tuple[Tensor, Tensor | None]:
         return logits_V, self.heads.ids_V

@@ -7,7 +7,7 @@ from the question. (The published EAGLE reads features there too, and adds noise
 
     cache = eagle.begin(prompt)
     states_T_D, logits_T_V = eagle.read(features_T_F, ids_T, cache)     # what the target has verified
-    state_D, logits_V = eagle.roll(states_T_D[-1], 17, cache)           # one token deeper
+    states_W_D, logits_W_V = eagle.roll(states_T_D[-1:], [17], cache)   # one token deeper
     eagle.crop(cache, kept)                                             # the rolled ones forgotten
 """
 
@@ -66,7 +66,7 @@ class Layer(nn.Module):
 
     def projected(self, inputs_B_T_D: Tensor, positions_T: Tensor) -> Projected:
         """position t's turn is by t: only differences of positions matter."""
-        parts = self.project(self.before_attention(inputs_B_T_D)).unflatten(-1, (3, self.heads, self.head_width))
+        parts = self.project(_normed(self.before_attention, inputs_B_T_D)).unflatten(-1, (3, self.heads, self.head_width))
         queries, keys, values = parts.permute(2, 0, 3, 1, 4)
         half = self.head_width // 2
         angles_T_h = positions_T[:, None] * THETA ** (-torch.arange(half, device=positions_T.device) / half)
@@ -81,7 +81,7 @@ class Layer(nn.Module):
     def after(self, inputs_B_T_D: Tensor, mixed_B_H_T_d: Tensor) -> Tensor:
         """The layer's output, given what attention brought together."""
         stream = inputs_B_T_D + self.out(mixed_B_H_T_d.transpose(1, 2).flatten(2))
-        normed = self.before_mlp(stream)
+        normed = _normed(self.before_mlp, stream)
         return stream + self.down(F.silu(self.gate(normed)) * self.up(normed))
 
 
@@ -196,23 +196,29 @@ class Eagle(Heads):
         return self._on(self._features(features_T_F.to(self.join.weight.dtype)), ids_T, cache)
 
     @torch.inference_mode()
-    def roll(self, state_D: Tensor, token: int, cache: Cache) -> tuple[Tensor, Tensor]:
-        """One step on from a state of its own, and the token that was chosen there: state `(D,)` and logits `(V,)`."""
-        states, logits = self._on(state_D[None], torch.tensor([token], device=self.device), cache)
-        return states[0], logits[0]
+    def roll(
+        self, states_W_D: Tensor, tokens: Sequence[int], cache: Cache, place: int | None = None, sees_W_T: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """One step on from states of its own, and the tokens that were chosen there: states `(W, D)` and logits `(W, V)`. Several are the
+        ends of branches, all of them at one `place`; sees_W_T: what each sees of what is remembered, and of these tokens."""
+        return self._on(states_W_D, torch.tensor(tokens, device=self.device), cache, place, sees_W_T)
 
     def crop(self, cache: Cache, length: int) -> None:
         """Forget all but the first `length` positions."""
         if cache.keys is not None and cache.values is not None:
             cache.keys, cache.values = cache.keys[:, :length], cache.values[:, :length]
 
-    def _on(self, features_T_D: Tensor, ids_T: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
+    def _on(
+        self, features_T_D: Tensor, ids_T: Tensor, cache: Cache, place: int | None = None, sees_T_T: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         before, count = len(cache), len(ids_T)
         inputs = self._joined(features_T_D[None], ids_T[None])
-        now = self.layer.projected(inputs, torch.arange(before, before + count, device=ids_T.device))
+        places_T = torch.arange(before, before + count) if place is None else torch.full((count,), place)
+        now = self.layer.projected(inputs, places_T.to(ids_T.device))
         keys, values = cache.add(now.keys[0], now.values[0])
-        past = torch.ones(count, before + count, dtype=torch.bool, device=ids_T.device).tril(before) if count > 1 else None
-        mixed = F.scaled_dot_product_attention(now.queries, keys[None], values[None], attn_mask=past)
+        if sees_T_T is None and count > 1:
+            sees_T_T = torch.ones(count, before + count, dtype=torch.bool, device=ids_T.device).tril(before)
+        mixed = F.scaled_dot_product_attention(now.queries, keys[None], values[None], attn_mask=sees_T_T)
         states_T_D = self.layer.after(inputs, mixed)[0]
         return states_T_D, self.logits(states_T_D)
 
@@ -241,4 +247,9 @@ class Eagle3(Eagle):
         return told.looks_N_L_D
 
     def logits(self, states_N_D: Tensor) -> Tensor:
-        return self.said(self.norm(states_N_D))
+        return self.said(_normed(self.norm, states_N_D))
+
+
+def _normed(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    """In the precision of the norm's weights: it has no fast way for another, and says so."""
+    return norm(x.to(norm.weight.dtype))
