@@ -28,20 +28,18 @@ from labkit.batches import LARGE
 from labkit.checkpoints import Folder
 from labkit.crossing import refuse
 from labkit.errors import DataError, LabError, unknown
-from labkit.evaluate import Exam
+from labkit.evaluate import Examiner
 from labkit.experiment import KIN, KNOBS, TUNED_RATE, Experiment, check
 from labkit.faults import Faults
 from labkit.features import Insides, TeacherFeatures, copy_layers
 from labkit.inspection import inspect
 from labkit.methods import comparison, method
 from labkit.online import OnPolicy
-from labkit.own_exam import OwnExam
 from labkit.paths import data_dir, made_here
 from labkit.pinning import unmarked
 from labkit.sequences import TextPool
 from labkit.speculative import students
 from labkit.speculative.heads import Heads
-from labkit.speculative.heads_exam import HeadsExam
 from labkit.step import Parts, gradients
 from labkit.subjects import subject_of
 from labkit.translation import Crossed
@@ -209,7 +207,7 @@ class Run(Iterator[ev.Event]):
         own = OnPolicy(exp)
         if "own" in at:
             own.restore(at["own"])
-        exam: Exam | OwnExam | HeadsExam | None = None
+        exam: Examiner | None = None
         exams = min(EVALUATIONS, max(2, exp.steps // 20)) if self.exams is None else self.exams
         due = {round(exp.steps * i / exams) for i in range(1, exams + 1)} | ({min(20, exp.steps)} if exams and subject.looks else set())
 
@@ -361,7 +359,7 @@ class Run(Iterator[ev.Event]):
         except DataError as error:
             raise DataError(f"the {what} cannot be used: {error} Delete the file; the next run makes it again.") from None
 
-    def _examine(self, exam: Exam | OwnExam | HeadsExam, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
+    def _examine(self, exam: Examiner, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
         """An exam, the last with fresh questions beside it; before the first, the yardsticks: the teacher's, and baselines on record."""
         assert self.student is not None
         if not at["referenced"]:

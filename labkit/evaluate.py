@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -51,6 +51,28 @@ class Grades(NamedTuple):
     ece: float
     answers: Sequence[Graded]
     habits: Mapping[str, float]
+
+
+class Examiner(Protocol):
+    """What a run asks of an exam: an `Exam` of the world, one on a learner's own prompts (`OwnExam`), or one of heads (`HeadsExam`)."""
+
+    teacher_grades: Grades
+
+    def grade(self, model: Any) -> Grades:
+        """Examine a model, which is left as it was found."""
+        ...
+
+    def beside(self, model: Any, answers: Sequence[Graded]) -> dict[str, float]:
+        """Habits that other questions show, by name; asked at a run's end."""
+        ...
+
+    def sample(self, answers: Sequence[Graded], n: int = 12) -> list[dict[str, str]]:
+        """`n` answers to look at, beside the teacher's and the truth."""
+        ...
+
+    def probe(self, model: Any, most: int = 8) -> tuple[str, list[str], list[float], list[float]]:
+        """One question, the likeliest tokens of its answer, and the teacher's and the model's probabilities of them."""
+        ...
 
 
 class Paper:

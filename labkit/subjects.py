@@ -19,7 +19,7 @@ from labkit.architectures import LanguageModel
 from labkit.atlas import SKILLS, Atlas
 from labkit.batches import Feed, Source, paid, unlabelled
 from labkit.errors import LabError
-from labkit.evaluate import Exam
+from labkit.evaluate import Exam, Examiner
 from labkit.experiment import HEADS, KIN, STUDENTS, Experiment, named_model
 from labkit.methods import method
 from labkit.own_data import Problem, Row, Rows, read_rows, split
@@ -94,7 +94,7 @@ class AtlasSubject:
     def feed(self, rows: Source | None) -> Feed:
         return Feed(self.experiment, paid(self.experiment, self.world), rows, models.tokenizer(self.experiment.vocabulary))
 
-    def exam(self, teacher: LanguageModel | None) -> Exam | HeadsExam:
+    def exam(self, teacher: LanguageModel | None) -> Examiner:
         if self.experiment.student in HEADS and teacher is not None:
             return HeadsExam(self.world.exam(), teacher, self.experiment.ahead)
         return Exam(self.world, teacher, vocabulary=self.experiment.vocabulary)
@@ -201,7 +201,7 @@ class OwnSubject:
     def feed(self, rows: Source | None) -> Feed:
         return Feed(self.experiment, self.gold, rows, self.reads)
 
-    def exam(self, teacher: LanguageModel | None) -> OwnExam | HeadsExam:
+    def exam(self, teacher: LanguageModel | None) -> Examiner:
         exp = self.experiment
         if exp.student in HEADS and teacher is not None:
             return _heads_exam(tuple(self.held[:LOOKED]), teacher, exp.ahead)
