@@ -70,7 +70,7 @@ class Distilled(NamedTuple):
 
     @property
     def metric(self) -> str:
-        return self.experiment.score
+        return unmarked(self.experiment.score)
 
     @property
     def own(self) -> str:
@@ -153,7 +153,8 @@ def distill(
     exam = subject.exam(teacher_model)
     assert isinstance(exam, OwnExam)
     if exam.best < 1:
-        say(f"The responses that are wanted score {exam.best:.3f} by {exp.score} themselves: an answer equal to them gets no more.")
+        by = unmarked(exp.score)
+        say(f"The responses that are wanted score {exam.best:.3f} by {by} themselves: an answer equal to them gets no more.")
     untouched = subject.student(exp.seed)
     _room(folder, untouched)
     grades: dict[str, Grades] = {"untouched": exam.grade(untouched)}
@@ -229,7 +230,7 @@ def card(done: Distilled, exam: OwnExam) -> str:
             "| " + " | ".join("---" for _ in head) + " |",
             *lines,
             "",
-            f"Scored by `{exp.score}`; bands are 95% over prompts. {done.verdict()}",
+            f"Scored by `{unmarked(exp.score)}`; bands are 95% over prompts. {done.verdict()}",
             "",
             "Some of its wrong answers:",
             "",

@@ -1,4 +1,5 @@
-"""Data and models are named by path, and a path does not say what is there today. A pinned recipe does, by a mark of the content:
+"""Data, models and scores of one's own are named by path, and a path does not say what is there today. A pinned recipe does, by a mark of
+the content:
 
     pinned(Experiment(data="mine.jsonl")).data       # "mine.jsonl#1c5b0e9f3a7d2468", and so the key of its records
 
@@ -28,7 +29,7 @@ def unmarked(name: str) -> str:
 
 
 def pinned(experiment: Experiment) -> Experiment:
-    """The recipe with a mark behind the name of every file and model of one's own, so that other content is another recipe.
+    """The recipe with a mark behind the name of every file, model and function of one's own, so that other content is another recipe.
 
     Raises `LabError` for what cannot be read, or has changed since the recipe was pinned.
     """
@@ -44,7 +45,18 @@ def pinned(experiment: Experiment) -> Experiment:
             if mark and mark != now:
                 raise LabError(f"{path} has changed since this recipe was written (it is now #{now}): use {path!r} without the mark.")
             marked[field] = f"{path}#{now}"
+    if (file := function_file(experiment.score)) and file.is_file():
+        path, mark = unmarked(experiment.score), _files_mark(_stamps([file]))
+        if experiment.score not in (path, f"{path}#{mark}"):
+            raise LabError(f"{file} has changed since this recipe was written (it is now #{mark}): use {path!r} without the mark.")
+        marked["score"] = f"{path}#{mark}"
     return experiment.but(**marked)
+
+
+def function_file(score: str) -> Path | None:
+    """The file of a score that is a function of one's own, as in `path/to/file.py:function`."""
+    found = re.fullmatch(r"(?:python:)?(.+\.py):\w+(?:#[0-9a-f]{16})?", score.strip())
+    return Path(found[1]).expanduser() if found else None
 
 
 def folder_of(name: str) -> Path:

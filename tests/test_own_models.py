@@ -27,7 +27,9 @@ from labkit.distilling import SETTLED, distill, recipe
 from labkit.engine import Run
 from labkit.errors import LabError
 from labkit.experiment import Experiment, given_in_words
+from labkit.metrics import metric
 from labkit.models import tokenizer
+from labkit.own_data import Row
 from labkit.own_exam import OwnExam
 from labkit.pinning import pinned
 from labkit.records import Record
@@ -393,6 +395,23 @@ def test_a_card_beside_the_weights_may_change(pair, data):
     before = pinned(exp)
     (Path(pair[1]) / "README.md").write_text("A student.")
     assert pinned(exp) == pinned(before) == before
+
+
+@pytest.mark.parametrize("named", ["{}:judge", "python:{}:judge"])
+def test_a_score_of_ones_own_that_was_edited_is_another_recipe_and_is_read_again(pair, data, tmp_path, named: str):
+    file = tmp_path / "mine.py"
+    file.write_text("def judge(answer, reference, prompt): return 1")
+    run = functools.partial(distill, *pair, data, steps=2, batch=4, longest=4, score=named.format(file))
+    first = run()
+    assert first.metric == named.format(file), "what a learner reads has no mark"
+    assert set(first.table().iloc[:, 0]) == {1.0}
+    assert metric(first.experiment.score)(["Pau"], [Row("Say", "Pau", 1)]).mean == 1
+    file.write_text("def judge(answer, reference, prompt): return 0.25")
+    with pytest.raises(LabError, match=r"mine\.py has changed since this recipe was written"):
+        pinned(first.experiment)
+    second = run()
+    assert set(second.table().iloc[:, 0]) == {0.25}, "in the same kernel, and on the baseline's old record"
+    assert first.experiment.key != second.experiment.key
 
 
 def test_the_key_of_shipped_data_is_its_name():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from labkit.errors import LabError, unknown
 from labkit.own_data import Row, same
+from labkit.pinning import function_file, unmarked
 from labkit.verdicts import Band
 
 if TYPE_CHECKING:
@@ -125,8 +125,10 @@ def metric(spec: str) -> Metric:
     Such a function is called with (answer, reference or None, prompt) and returns a number, True or False. Its file is run as it is,
     with all your rights: name only a file that you have read.
     """
+    if function_file(spec):
+        spec = unmarked(spec)
     name, _, argument = spec.partition(":")
-    if name.strip() not in METRICS and re.search(r"\.py:\w+$", spec):
+    if name.strip() not in METRICS and function_file(spec):
         name, argument = "python", spec
     if name.strip() not in METRICS:
         raise unknown("metric", name, [*METRICS, "path/to/file.py:function"])
