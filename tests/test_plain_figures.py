@@ -69,6 +69,14 @@ def test_bands_of_points_are_drawn_and_widen_the_axis():
     assert high > 0.75
 
 
+def test_an_axis_across_of_many_points_has_round_numbers():
+    pen = drawn(plain.draw_lines, {"x": Line([(0.05 * i, 70.0) for i in range(1, 21)])}, "share")
+    assert [t for t in pen.texts if t in ("0.2", "0.4", "0.6", "0.8", "1", "0.05", "0.2875")] == ["0.2", "0.4", "0.6", "0.8", "1"]
+    assert {"1", "2", "4"} <= set(drawn(plain.draw_lines, {"x": Line([(1, 0.3), (2, 0.3), (4, 0.3)])}, "T").texts), (
+        "few points, each its own"
+    )
+
+
 def test_heat_frames_the_best_of_a_row_and_says_what_was_not_measured():
     pen = drawn(plain.draw_heat, ["22k", "57k"], ["T = 1", "T = 2"], CELLS)
     framed = [args[:3] for args, kwargs in pen.of("bar") if kwargs["edge"] == pens.INK]

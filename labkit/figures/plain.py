@@ -153,7 +153,7 @@ def draw_lines(
     for tick in rungs:
         pen.line([left, right], [tick, tick], HAIR, 0.8)
         pen.text(left, tick, number(tick), MUTED, "right", 8, dx=-6)
-    even = [numbers[0] + (numbers[-1] - numbers[0]) * share for share in (0, 0.25, 0.5, 0.75, 1)]
+    even = [tick for tick in even_ticks(numbers[0], numbers[-1]) if numbers[0] <= tick <= numbers[-1]]
     for x in apart(numbers, [(place(x) - left) / wide for x in numbers]) if log_across else numbers if len(numbers) <= 9 else even:
         pen.text(place(x), level(-0.075), short(x) if log_across else number(x), MUTED, "center", 8)
     pen.text(left + wide / 2, level(-0.16), across, MUTED, "center", 8.5)
