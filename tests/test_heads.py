@@ -155,44 +155,56 @@ def test_eagle_reads_many_positions_as_one_by_one(tiny_teacher):
         torch.testing.assert_close(torch.cat([first[part], rest[part]]), torch.cat([s[part] for s in singly]), atol=1e-5, rtol=1e-5)
 
 
-def test_eagles_tree_is_of_the_likeliest_paths_where_each_is_rolled_alone(tiny_teacher, monkeypatch):
-    ids, text = [0, 23, 42, 43, 500], [1, 30, 31, 42]
-    heads = heads_of("eagle", tiny_teacher, ids=ids)
-    features = torch.randn(2, 64)
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+@pytest.mark.parametrize("kind", ["eagle", "eagle3"])
+def test_eagles_tree_is_of_the_likeliest_paths_as_each_is_when_rolled_alone(tiny_teacher, monkeypatch, kind: str, temperature: float):
+    ids, text, depth = [0, 42, 500], [1, 30, 31, 42], 4
+    heads = heads_of(kind, tiny_teacher, ids=ids)
+    features = torch.randn(2, *([3, 64] if heads.looks else [64]), generator=torch.Generator().manual_seed(3))
     cache = heads.begin(text[:2])
     states, logits = heads.read(features, torch.tensor(text[2:]), cache)
-    chances: dict[tuple[int, ...], float] = {}
+    chances: dict[tuple[int, ...], float] = {(): 1.0}
 
-    def grow(path: tuple[int, ...], chance: float, state: torch.Tensor, logits_V: torch.Tensor) -> None:
+    def grow(path: tuple[int, ...], state_D: torch.Tensor, logits_V: torch.Tensor) -> None:
         here = len(cache)
-        for token, p in zip(ids, logits_V.softmax(-1).tolist(), strict=True):
-            chances[*path, token] = chance * p
-            if len(path) < 2:
-                states, logits = heads.roll(state[None], [token], cache)
-                grow((*path, token), chance * p, states[0], logits[0])
+        for token, p in zip(ids, (logits_V / (temperature or 1)).softmax(-1).tolist(), strict=True):
+            chances[*path, token] = chances[path] * p
+            if len(path) + 1 < depth:
+                states, logits = heads.roll(state_D[None], [token], cache)
+                grow((*path, token), states[0], logits[0])
                 heads.crop(cache, here)
 
-    grow((), 1.0, states[-1], logits[-1])
-    best = sorted(chances, key=lambda path: -chances[path])
+    grow((), states[-1], logits[-1])
 
-    def proposed(size: int, gamma: int = 3) -> list[tuple[int, ...]]:
-        draft = drafting.EagleDraft(heads)
-        draft.settle(text[:3], Seen(features[:1], None))  # the last but one is read, and then the last
-        draft.settle(text, Seen(features[1:], None))
-        said = draft.propose(drafting.Ask(gamma, 0.0, 0.0, size, torch.Generator()))
-        paths: dict[int, tuple[int, ...]] = {-1: ()}
-        for i, (token, parent) in enumerate(zip(said.ids, said.parents, strict=True)):
-            assert parent < i, "a parent comes before its children"
-            paths[i] = (*paths[parent], token)
-        return list(paths.values())[1:]
+    def reference(abreast: int, gamma: int, sure: float) -> list[tuple[int, ...]]:
+        found, ends = list[tuple[int, ...]](), [()]
+        for d in range(gamma):
+            nexts = [(*end, token) for end in ends for token in ids]
+            if d and max(chances[path] for path in nexts if path[:-1] == ends[0]) < sure * chances[ends[0]]:
+                break
+            found += nexts
+            ends = sorted(nexts, key=lambda path: -chances[path])[:abreast]
+        return sorted(found, key=lambda path: -chances[path])
 
-    assert max(map(len, proposed(9))) >= 2
-    few = proposed(4)
-    assert len(set(few)) == 4 and {path[:1] for path in few} <= set(few)
-    monkeypatch.setattr(drafting, "ABREAST", 25)  # all there are
-    for size in (4, 9, 30):
-        assert set(proposed(size)) == set(best[:size])
-    assert max(map(len, proposed(30, gamma=2))) == 2
+    def seen(rows: torch.Tensor) -> Seen:
+        return Seen(torch.zeros(len(rows), 64), rows) if heads.looks else Seen(rows, None)
+
+    draft = drafting.EagleDraft(heads)
+    draft.settle(text[:3], seen(features[:1]))
+    draft.propose(drafting.Ask(depth, 0.0, temperature, 9, torch.Generator()))  # what it rolled must be forgotten
+    draft.settle(text, seen(features[1:]))
+    read = len(draft._cache)
+    for abreast, gamma, sure in ((200, 4, 0.0), (4, 4, 0.0), (1, 4, 0.0), (4, 2, 0.0), *((4, 4, s / 20) for s in range(7, 20))):
+        monkeypatch.setattr(drafting, "ABREAST", abreast)
+        best = reference(abreast, gamma, sure)
+        for size in {*range(1, 13), *range(13, len(best), 9), len(best)}:
+            said = draft.propose(drafting.Ask(gamma, sure, temperature, size, torch.Generator()))
+            heads.crop(draft._cache, read)
+            paths: dict[int, tuple[int, ...]] = {-1: ()}
+            for i, (token, parent) in enumerate(zip(said.ids, said.parents, strict=True)):
+                assert parent < i, "a parent comes before its children"
+                paths[i] = (*paths[parent], token)
+            assert list(paths.values())[1:] == best[:size], (abreast, gamma, sure, size)
 
 
 @pytest.mark.parametrize("kind", ["eagle", "eagle3"])

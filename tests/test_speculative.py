@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import labkit
 from labkit import models
 from labkit.errors import LabError
-from labkit.speculative import students, theory, verifying
+from labkit.speculative import measuring, students, theory, verifying
 from labkit.speculative.decoding import plain, speculate
 from labkit.speculative.drafting import ModelDraft, Proposal, likeliest
 from labkit.speculative.exactness import parting
@@ -188,11 +188,35 @@ def test_an_end_inside_what_was_taken_ends_the_answer(teacher):
 
 
 @pytest.mark.parametrize("kind", ["medusa", "eagle", "eagle3"])
-@pytest.mark.parametrize("how", [{"gamma": 3}, {"gamma": "adaptive"}, {"gamma": 2, "candidates": 7}])
+@pytest.mark.parametrize(
+    "how", [{"gamma": 3}, {"gamma": "adaptive"}, {"gamma": 2, "candidates": 7}, {"gamma": "adaptive", "candidates": 5}]
+)
 def test_heads_only_make_it_faster(teacher, kind, how):
     heads = medusa(teacher) if kind == "medusa" else students.make(kind, teacher, range(0, 1024, 2))
     for question in QUESTIONS:
         assert speculate(teacher, heads, question, **how).ids == plain(teacher, question).ids
+
+
+@pytest.mark.parametrize("kind", ["medusa", "eagle", "model"])
+@pytest.mark.parametrize(("gamma", "candidates"), [(4, 4), (4, 2), (1, 3), (2, 9)])
+def test_so_many_candidates_are_read_whatever_the_depth(teacher, draft, kind: str, gamma: int, candidates: int):
+    guesser = draft if kind == "model" else medusa(teacher) if kind == "medusa" else students.make(kind, teacher)
+    done = speculate(teacher, guesser, QUESTIONS[1], gamma, candidates=candidates)
+    assert done.ids == plain(teacher, QUESTIONS[1]).ids
+    assert {len(r.proposed) for r in done.rounds if r.proposed} == {candidates}
+    depths = [sum(1 for _ in chain_of(r.parents, i)) for r in done.rounds for i in range(len(r.proposed))]
+    assert max(depths) <= gamma
+
+
+def chain_of(parents, i):
+    while i >= 0:
+        yield i
+        i = parents[i]
+
+
+def test_a_token_named_twice_is_said_once(teacher):
+    heads = students.make("medusa", teacher, [9, 9, 3, 9])
+    assert heads.ids_V.tolist() == [3, 9]
 
 
 def test_a_tree_of_the_likeliest_combinations():
@@ -220,7 +244,7 @@ def test_heads_of_another_model_are_refused(teacher, draft):
         speculate(teacher, joint, QUESTIONS[0])
     assert speculate(joint.trunk, joint, QUESTIONS[0]).ids
     assert speculate(copy.deepcopy(teacher), students.make("eagle", teacher), QUESTIONS[0], 2).ids  # the same weights are the same model
-    assert "guess 4 ahead" in speculate(teacher, students.make("medusa", teacher), QUESTIONS[0], 9).note
+    assert "guesses 4 ahead" in speculate(teacher, students.make("medusa", teacher), QUESTIONS[0], 9).note
     with pytest.raises(LabError, match="one chain"):
         speculate(teacher, draft, QUESTIONS[0], candidates=8, temperature=1.0)
 
@@ -272,6 +296,27 @@ def test_bad_input(teacher, draft):
     for name, value in (("limit", 0), ("limit", 2.5), ("limit", True), ("candidates", -1), ("candidates", "8")):
         with pytest.raises(LabError, match=f"{name}="):
             speculate(teacher, draft, QUESTIONS[0], **{name: value})
+    for seed in ("x", 1.5, True):
+        with pytest.raises(LabError, match="seed="):
+            speculate(teacher, draft, QUESTIONS[0], temperature=1.0, seed=seed)
+    for strange in (5, None, b"abc"):
+        with pytest.raises(LabError, match="give a text, or a list"):
+            speculate(teacher, draft, strange)
+    for ahead in (0, 1.5, True):
+        with pytest.raises(LabError, match="ahead="):
+            students.make("medusa", teacher, ahead=ahead)
+    with pytest.raises(LabError, match="some of the target's tokens"):
+        students.make("eagle", teacher, [1.5, 2.0])
+    tree = Guesses(lambda text, gamma: Proposal([5, 6], [-1, -1]))
+    with pytest.raises(LabError, match="checks a chain"):
+        speculate(teacher, tree, QUESTIONS[0], temperature=1.0)
+    with pytest.raises(LabError, match="propose a chain"):
+        speculate(models.student("57k", 0, architecture="recurrent").eval(), tree, QUESTIONS[0])
+    with pytest.raises(LabError, match="candidates=0"):
+        measuring.judged(teacher, draft, [speculate(teacher, draft, QUESTIONS[0], 2, candidates=5)])
+    long = [5] * 250
+    assert speculate(teacher, draft, long, "adaptive", limit=2).ids == plain(teacher, long, limit=2).ids, "nobody asked for 12"
+    assert speculate(teacher, students.make("medusa", teacher), long, 9, limit=2).ids == plain(teacher, long, limit=2).ids
     for strange in ("atlas-200k", None):
         with pytest.raises(LabError, match="cannot draft"):
             speculate(teacher, strange, QUESTIONS[0])

@@ -25,6 +25,7 @@ from labkit.runs import begin, completed, keep
 from labkit.speculative import students
 from labkit.speculative.decoding import Speculation, plain, speculate
 from labkit.speculative.exactness import parting
+from labkit.speculative.measuring import pooled
 from labkit.subjects import LOOKED
 from labkit.sweeps import sweep
 from labkit.verdicts import band
@@ -96,7 +97,6 @@ def timed() -> list[dict]:
             for q, a, b in zip(prompts, alone, own, strict=True)
             if a.ids != b.ids
         ]
-        judged = sum(r.judged for one in own for r in one.rounds if r.proposed)
         rows.append(
             {
                 "draft": way.draft,
@@ -104,8 +104,7 @@ def timed() -> list[dict]:
                 "speedup": sum(one.seconds for one in alone) / sum(one.seconds for one in own),
                 "low": (spread := band(ratios)).low,
                 "high": spread.high,
-                "acceptance": sum(one.accepted for one in own) / judged if judged else float("nan"),
-                "tokens_per_round": sum(len(one.ids) - 1 for one in own) / sum(len(one.rounds) for one in own),
+                **pooled(own)._asdict(),
                 "prompts": len(prompts),
                 "other texts": len(partings),
                 "of them near-ties": sum(1 for p in partings if p and p.near_tie),
@@ -123,19 +122,10 @@ def raced() -> list[dict]:
             for _ in run:
                 pass
             done = [speculate(target, run.student.eval(), question, 4) for question in asked]
-            judged = sum(r.judged for one in done for r in one.rounds if r.proposed)
-            rows.append(
-                {
-                    "guesser": student,
-                    "seed": seed,
-                    "acceptance": sum(one.accepted for one in done) / judged,
-                    "tokens_per_round": sum(len(one.ids) - 1 for one in done) / sum(len(one.rounds) for one in done),
-                }
-            )
+            rows.append({"guesser": student, "seed": seed, **pooled(done)._asdict()})
             print(rows[-1], flush=True)
     alone = [speculate(target, target, question, 4) for question in asked]  # what there is to reach: answers are short
-    best = sum(len(one.ids) - 1 for one in alone) / sum(len(one.rounds) for one in alone)
-    return [*rows, {"guesser": "the target itself", "seed": 0, "acceptance": 1.0, "tokens_per_round": best}]
+    return [*rows, {"guesser": "the target itself", "seed": 0, **pooled(alone)._asdict()}]
 
 
 def build(folder: Path) -> None:

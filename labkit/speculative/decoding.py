@@ -2,7 +2,7 @@
 
 done = speculate(labkit.teacher("atlas-3m"), student, "What is the capital of Chad?", gamma=4)
 done.text                    # what the target alone would have said
-done.acceptance              # share of the judged tokens that were taken
+done.acceptance              # share of the judged guesses that were taken
 done.tokens_per_round        # tokens a pass of the target
 """
 
@@ -46,7 +46,7 @@ class Round(NamedTuple):
 
     @property
     def judged(self) -> int:
-        """Proposed tokens that were looked at: those taken, and one that was refused."""
+        """Places that were looked at: those at which a proposed token was taken, and the one at which none was."""
         return len(self.path) + (not self.bonus)
 
 
@@ -79,7 +79,8 @@ class Speculation(NamedTuple):
 
     @property
     def acceptance(self) -> float:
-        """Taken, of those that were judged: what `alpha` estimates. NaN where nothing was proposed."""
+        """The share of judged places at which a guess was taken: what `alpha` estimates, for a chain; in a tree, the chance that one of
+        several guesses is. NaN where nothing was proposed."""
         judged = sum(r.judged for r in self.rounds if r.proposed)
         return self.accepted / judged if judged else float("nan")
 
@@ -109,10 +110,10 @@ def speculate(
     """The target's answer to a prompt (a text, or token ids), with a draft to make it faster.
 
     draft: a language model with the same tokenizer, or trained heads (`labkit.speculative.heads`). gamma: tokens it proposes a round, or
-    "adaptive": as long as it is sure, up to 12. temperature: 0 writes the target's greedy answer token for token; above it, what is
-    written has exactly the distribution of the target's samples. candidates: tokens to read a round, if more than gamma: a tree of
-    the likeliest, `gamma` deep (not for exact sampling). rule="typical" takes likely tokens, which is NOT exact. limit: the most
-    tokens to write.
+    "adaptive": as long as it is sure, up to 12. temperature: 0 writes the target's greedy answer token for token, but for near-ties in
+    half precision (`exactness`); above it, what is written has exactly the distribution of the target's samples. candidates: tokens to
+    read a round, as a tree of the likeliest, up to `gamma` deep (0: a chain; not for exact sampling). rule="typical": above temperature 0,
+    takes likely tokens, which is NOT exact. limit: the most tokens to write.
 
     Raises `LabError` for different tokenizers, heads of another model, gamma below 1 or beyond the context, an empty prompt, an unknown
     rule, or a number that is none; warns of a draft that is larger than its target.
@@ -120,6 +121,7 @@ def speculate(
     if rule not in RULES:
         raise unknown("rule", rule, RULES)
     _warmth(temperature)
+    generator = _generator(seed)
     if _whole("candidates", candidates, 0) and temperature and rule == "exact":
         raise LabError(f"candidates={candidates} must be 0 here: exact sampling checks one chain. Set temperature=0, or rule='typical'.")
     ids = _prompt(target, prompt)
@@ -128,11 +130,12 @@ def speculate(
     drafter = _drafter(draft)
     notes = [_fitting(target, draft, candidates), NOT_EXACT if rule == "typical" and temperature else ""]
     for model in (target, *([draft] if hasattr(draft, "lm_head") else ())):
-        _room(model, len(ids), limit, most)
+        # A gamma that a learner did not name, or that is cut below, cannot be too large.
+        _room(model, len(ids), limit, 0 if gamma == "adaptive" or isinstance(drafter, MedusaDraft) else most)
     if most > drafter.most:
-        notes.append(f"these heads guess {drafter.most} ahead, so no more than that are proposed" if gamma != "adaptive" else "")
+        notes.append(f"the draft guesses {drafter.most} ahead, so no more than that are proposed" if gamma != "adaptive" else "")
         most = drafter.most
-    ask = Ask(most, SURE if gamma == "adaptive" else 0.0, temperature, candidates, torch.Generator().manual_seed(seed))
+    ask = Ask(most, SURE if gamma == "adaptive" else 0.0, temperature, candidates, generator)
     return _write(target, drafter, prompt, ids, ask, limit, rule, "; ".join(filter(None, notes)))
 
 
@@ -144,7 +147,7 @@ def plain(
     ids = _prompt(target, prompt)
     limit = _limit(target, limit)
     _room(target, len(ids), limit, 0)
-    return _write(target, None, prompt, ids, Ask(0, 0.0, temperature, 0, torch.Generator().manual_seed(seed)), limit, "exact", "")
+    return _write(target, None, prompt, ids, Ask(0, 0.0, temperature, 0, _generator(seed)), limit, "exact", "")
 
 
 def _write(
@@ -201,6 +204,8 @@ def _verdict(logits_T_V: torch.Tensor, said: Proposal, ask: Ask, rule: str) -> v
     p_T_V = (logits_T_V / ask.temperature).softmax(-1).cpu()
     if rule == "typical":
         return verifying.typical(p_T_V, said.ids, said.parents, ask.generator)
+    if said.ids and (said.q_G_V is None or _branches(said)):
+        raise LabError("exact sampling checks a chain whose tokens were drawn, with the probabilities they were drawn from (q_G_V).")
     q_G_V = said.q_G_V.cpu() if said.q_G_V is not None else torch.zeros(0, p_T_V.shape[-1])
     return verifying.sampled(p_T_V, q_G_V, said.ids, ask.generator)
 
@@ -224,6 +229,8 @@ def _drafter(draft: Any) -> Drafter:
 def _prompt(target: LanguageModel, prompt: str | Sequence[int]) -> list[int]:
     if not hasattr(target, "lm_head"):
         raise LabError(f"{target!r} is no language model: give one, as in labkit.teacher('atlas-3m').")
+    if not isinstance(prompt, str | list | tuple):
+        raise LabError(f"the prompt is {prompt!r}: give a text, or a list of token numbers.")
     if not len(prompt.strip() if isinstance(prompt, str) else prompt):
         raise LabError("the prompt is empty, so there is nothing to go on from: ask something, as in 'What is the capital of Chad?'.")
     if isinstance(prompt, str):
@@ -251,6 +258,12 @@ def _warmth(temperature: Any) -> None:
     number = isinstance(temperature, int | float) and not isinstance(temperature, bool) and math.isfinite(temperature)
     if not number or (temperature and temperature < COLDEST):
         raise LabError(f"temperature={temperature!r} must be 0 (the likeliest token), or a number from {COLDEST:g} on.")
+
+
+def _generator(seed: Any) -> torch.Generator:
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise LabError(f"seed={seed!r} must be a whole number: the same one gives the same text.")
+    return torch.Generator().manual_seed(seed)
 
 
 def _room(model: LanguageModel, asked: int, limit: int, gamma: int) -> None:

@@ -1,8 +1,8 @@
 """Who guesses: a drafter proposes tokens that the target then reads in one pass.
 
 Any causal language model with the target's tokenizer can be one (`ModelDraft`); so can heads on the target's own states (`MedusaDraft`,
-`EagleDraft`). All propose a chain; with `candidates`, a tree: a model drafts its chain with the likeliest other tokens beside it, heads the
-tokens they find likeliest of all.
+`EagleDraft`). All propose a chain; with `candidates`, a tree: a model its chain and the likeliest other tokens beside it, heads what they
+find likeliest of all paths they look at.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ ABREAST = 4  # paths of EAGLE's tree that are gone on from
 
 
 class Ask(NamedTuple):
-    """What is asked of a drafter. gamma: tokens in a row; sure: stop before a token whose likeliest value has less probability;
-    candidates: tokens in all, if more than gamma (0: a chain)."""
+    """What is asked of a drafter. gamma: tokens in a row; sure: stop before a token whose likeliest value has less probability, after the
+    likeliest path; candidates: tokens in all, as a tree (0: a chain)."""
 
     gamma: int
     sure: float
@@ -47,7 +47,7 @@ class Proposal(NamedTuple):
 
 
 class Drafter(Protocol):
-    """looks: layers of the target it has to see; most: tokens it can propose in a row."""
+    """Who guesses in one decoding. looks: layers of the target it has to see; most: tokens it can propose in a row."""
 
     looks: tuple[int, ...]
     most: int
@@ -80,7 +80,7 @@ class Chain:
     def propose(self, ask: Ask) -> Proposal:
         ids, told, others = list[int](), list[Tensor](), list[tuple[float, int, int]]()
         joint, token = 1.0, -1  # the chance of the chain so far, by the draft
-        while len(ids) < ask.gamma:
+        while len(ids) < min(ask.gamma, ask.candidates or ask.gamma):
             logits_V, names = self.full(self.follow(token) if ids else self.start())
             if ask.temperature:
                 q_V = (logits_V / ask.temperature).softmax(-1)
@@ -101,7 +101,7 @@ class Chain:
             if ask.temperature:
                 told.append(q_V if names is None else _spread(q_V, names, self.width))
         chain = Proposal.chain(ids, torch.stack(told) if told else None)
-        beside = heapq.nlargest(max(0, ask.candidates - len(ids)), others)
+        beside = heapq.nlargest(ask.candidates - len(ids), others)
         return chain._replace(ids=[*ids, *(x for *_, x in beside)], parents=[*chain.parents, *(parent for _, parent, _ in beside)])
 
 
@@ -163,18 +163,18 @@ class EagleDraft(Chain):
         return logits[0]
 
     def propose(self, ask: Ask) -> Proposal:
-        return self._tree(ask) if ask.candidates > ask.gamma else super().propose(ask)
+        return self._tree(ask) if ask.candidates else super().propose(ask)
 
     def _tree(self, ask: Ask) -> Proposal:
-        """The likeliest tokens of a tree as deep as `gamma`. At each depth the paths likeliest by the draft are gone on from, all in one
-        batch (Li et al. 2024, EAGLE-2, arXiv 2406.16858)."""
+        """The likeliest tokens of a tree that grows from the likeliest paths, `ABREAST` of them at each depth and all in one batch (Li et
+        al. 2024, EAGLE-2, arXiv 2406.16858)."""
         ids, parents, chances = list[int](), list[int](), list[float]()
         place = len(self._cache)
         ends, chance_W = [-1], torch.ones(1)
         states_W_D, logits_W_V, sees_W_T = self._state[None], self._logits[None], torch.ones(1, place, dtype=torch.bool)
         for depth in range(ask.gamma):
             q_W_V = (logits_W_V / (ask.temperature or 1)).softmax(-1)
-            if depth and ask.sure and float(q_W_V.max()) < ask.sure:
+            if depth and ask.sure and float(q_W_V[0].max()) < ask.sure:
                 break
             top = q_W_V.topk(min(BRANCHES, q_W_V.shape[-1]))
             joint_W_R, ranks = chance_W[:, None] * top.values.cpu(), top.values.shape[-1]
@@ -182,6 +182,8 @@ class EagleDraft(Chain):
             ids += self.heads.ids_V[top.indices].flatten().tolist()
             parents += [end for end in ends for _ in range(ranks)]
             chances += joint_W_R.flatten().tolist()
+            if len(ids) >= ask.candidates and heapq.nlargest(ask.candidates, chances)[-1] >= float(joint_W_R.max()):
+                break  # no path is likelier than its beginning, so that nothing deeper would be kept
             if depth + 1 < ask.gamma:
                 best = joint_W_R.flatten().topk(min(ABREAST, joint_W_R.numel()))
                 ends, chance_W, above = [first + i for i in best.indices.tolist()], best.values, best.indices // ranks
@@ -189,8 +191,7 @@ class EagleDraft(Chain):
                 states_W_D, logits_W_V = self.heads.roll(
                     states_W_D[above], [ids[end] for end in ends], self._cache, place + depth, sees_W_T.to(states_W_D.device)
                 )
-        # A path is never likelier than its beginning, so that the likeliest tokens are a tree, and parents come first.
-        kept = sorted(sorted(range(len(ids)), key=lambda i: (-chances[i], i))[: ask.candidates])
+        kept = sorted(range(len(ids)), key=lambda i: (-chances[i], i))[: ask.candidates]  # and so parents come first
         number = {-1: -1} | {i: n for n, i in enumerate(kept)}
         return Proposal([ids[i] for i in kept], [number[parents[i]] for i in kept])
 
@@ -218,7 +219,7 @@ class MedusaDraft:
         if ask.sure:  # the guesses are there already; what is saved is their reading
             unsure = (q_K_V.max(-1).values < ask.sure).tolist()
             q_K_V = q_K_V[: max(1, unsure.index(True) if True in unsure else len(unsure))]
-        if ask.candidates > len(q_K_V):
+        if ask.candidates:
             top = q_K_V.topk(min(BRANCHES, q_K_V.shape[-1]))
             chosen, parents = likeliest(top.values.tolist(), ask.candidates)
             depth_of = [0] * len(parents)

@@ -200,7 +200,8 @@ class Eagle(Heads):
         self, states_W_D: Tensor, tokens: Sequence[int], cache: Cache, place: int | None = None, sees_W_T: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """One step on from states of its own, and the tokens that were chosen there: states `(W, D)` and logits `(W, V)`. Several are the
-        ends of branches, all of them at one `place`; sees_W_T: what each sees of what is remembered, and of these tokens."""
+        ends of branches; then `place` is the position of all of them, and sees_W_T what each sees of what is remembered and of these."""
+        assert len(tokens) == 1 or (place is not None and sees_W_T is not None), "ends of branches do not see each other"
         return self._on(states_W_D, torch.tensor(tokens, device=self.device), cache, place, sees_W_T)
 
     def crop(self, cache: Cache, length: int) -> None:
@@ -209,16 +210,16 @@ class Eagle(Heads):
             cache.keys, cache.values = cache.keys[:, :length], cache.values[:, :length]
 
     def _on(
-        self, features_T_D: Tensor, ids_T: Tensor, cache: Cache, place: int | None = None, sees_T_T: Tensor | None = None
+        self, features_T_D: Tensor, ids_T: Tensor, cache: Cache, place: int | None = None, sees_T_C: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         before, count = len(cache), len(ids_T)
         inputs = self._joined(features_T_D[None], ids_T[None])
         places_T = torch.arange(before, before + count) if place is None else torch.full((count,), place)
         now = self.layer.projected(inputs, places_T.to(ids_T.device))
         keys, values = cache.add(now.keys[0], now.values[0])
-        if sees_T_T is None and count > 1:
-            sees_T_T = torch.ones(count, before + count, dtype=torch.bool, device=ids_T.device).tril(before)
-        mixed = F.scaled_dot_product_attention(now.queries, keys[None], values[None], attn_mask=sees_T_T)
+        if sees_T_C is None and count > 1:
+            sees_T_C = torch.ones(count, before + count, dtype=torch.bool, device=ids_T.device).tril(before)
+        mixed = F.scaled_dot_product_attention(now.queries, keys[None], values[None], attn_mask=sees_T_C)
         states_T_D = self.layer.after(inputs, mixed)[0]
         return states_T_D, self.logits(states_T_D)
 

@@ -74,7 +74,7 @@ class Heads(nn.Module):
         object.__setattr__(self, "target", target)  # past nn.Module, which would make it a part
         self.ahead, self.trained = ahead, tuple(range(1, ahead + 1))
         head_V_D, size = target.lm_head.weight.detach(), target.lm_head.weight.shape[0]
-        chosen = torch.arange(size) if ids is None else torch.tensor(sorted(ids))
+        chosen = torch.arange(size) if ids is None else torch.tensor(sorted(set(ids)))
         column_of = torch.full((size,), -1)
         column_of[chosen] = torch.arange(len(chosen))
         self.register_buffer("ids_V", chosen, persistent=False)

@@ -43,11 +43,14 @@ class Share(NamedTuple):
 
 @torch.inference_mode()
 def judged(target: LanguageModel, draft: LanguageModel, done: Sequence[Speculation], temperature: float = 1.0) -> list[Judged]:
-    """Every judged token of some sampled decodings. Raises `LabError` for heads, which do not read a text as a model does."""
+    """Every judged token of some sampled decodings. Raises `LabError` for trees, which are not sampled, and for heads, which do not read a
+    text as a model does."""
     if not hasattr(draft, "lm_head"):
         raise LabError(
             "the chances are read off a draft that is a language model; heads have theirs in their exams (fidelity['acceptance'])."
         )
+    if any(r.parents != list(range(-1, len(r.parents) - 1)) for one in done for r in one.rounds):
+        raise LabError("some of these were decoded with trees, where no chance belongs to a guess alone: decode with candidates=0.")
     found = []
     for one in done:
         (prompt,) = tokenizer_of(target).prompts([one.prompt])
@@ -71,6 +74,20 @@ def share(found: Iterable[Judged]) -> Share:
     n, p = len(taken), sum(taken) / len(taken)
     middle, half = p + Z95**2 / (2 * n), Z95 * math.sqrt(p * (1 - p) / n + (Z95 / (2 * n)) ** 2)
     return Share(p, max(0.0, middle - half) / (1 + Z95**2 / n), min(1.0, (middle + half) / (1 + Z95**2 / n)), n)
+
+
+class Pooled(NamedTuple):
+    """Over several decodings. acceptance: the share of judged places at which a guess was taken; tokens_per_round: without first tokens."""
+
+    acceptance: float
+    tokens_per_round: float
+
+
+def pooled(done: Sequence[Speculation]) -> Pooled:
+    """Both over all that was decoded. NaN where nothing was proposed, or no round was needed."""
+    places, rounds = sum(r.judged for one in done for r in one.rounds if r.proposed), sum(len(one.rounds) for one in done)
+    written = sum(len(one.ids) - 1 for one in done)
+    return Pooled(sum(one.accepted for one in done) / places if places else math.nan, written / rounds if rounds else math.nan)
 
 
 def by_place(found: Iterable[Judged]) -> list[float]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from labkit.architectures import LanguageModel, State, cache_of
+from labkit.errors import LabError
 
 
 class Seen(NamedTuple):
@@ -38,9 +39,11 @@ class Reader:
     def read(self, ids: Sequence[int], parents: Sequence[int] | None = None) -> Seen:
         """Read on. With `parents`, the tokens are a tree: each sees the text, its parent (a number among these tokens, -1 for the text),
         that one's parent, and so on, and stands as far along as it is deep (tree attention: Miao et al. 2023, SpecInfer, arXiv 2305.09781).
-        """
+        Raises `LabError` for a tree before a recurrent model."""
         self.passes += 1
         if isinstance(self.cache, State):
+            if parents is not None:
+                raise LabError("a recurrent model reads one token after the other, and no tree: propose a chain.")
             return self._one_by_one(ids)
         body, device = self.model.model, self.model.device
         how = {} if parents is None else self._tree(parents)

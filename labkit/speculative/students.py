@@ -57,13 +57,16 @@ def refuse(exp: Experiment) -> None:
 
 
 def make(kind: str, target: LanguageModel, ids: Sequence[int] | None = None, ahead: int = 4, seed: int = 0) -> Medusa | Eagle:
-    """New heads on a target. ids: the tokens they can say; None for all. Raises `LabError` for a kind that does not exist."""
+    """New heads on a target. ids: the tokens they can say; None for all. Raises `LabError` for a kind that does not exist, tokens that the
+    target has not, or heads that guess nothing."""
     if kind not in KINDS:
         raise unknown("kind of heads", kind, KINDS)
     if kind.startswith("eagle") and not hasattr(getattr(target, "model", None), "layers"):
         raise LabError(f"{kind} is a layer made like its target's, and {type(target).__name__} is not made as a Llama is: take medusa.")
     size = target.lm_head.weight.shape[0]
-    if ids is not None and (not len(ids) or not 0 <= min(ids) <= max(ids) < size):
+    if isinstance(ahead, bool) or not isinstance(ahead, int) or ahead < 1:
+        raise LabError(f"ahead={ahead!r} must be a whole number of tokens, 1 or more.")
+    if ids is not None and (not len(ids) or not all(isinstance(i, int) and 0 <= i < size for i in ids)):
         raise LabError(f"heads must be able to say some of the target's tokens, numbers from 0 to {size - 1}, and got {list(ids)[:5]}.")
     return KINDS[kind](target, ids, ahead, seed)
 

@@ -43,7 +43,7 @@ def page(done: Speculation) -> str:
     rows += [_row(f"round {n}", _tokens(done, one)) for n, one in enumerate(done.rounds, 1)]
     used = {kind for kind in KINDS if any(f'"token {kind}"' in row for row in rows)}
     key = "".join(f'<span class="{kind}">{KINDS[kind][0]} {KINDS[kind][1]}</span>' for kind in KINDS if kind in used)
-    taken = f"; {done.acceptance:.0%} of judged tokens accepted" if done.proposed else ""
+    taken = f"; a guess accepted at {done.acceptance:.0%} of judged places" if done.proposed else ""
     rounds = f"; {done.tokens_per_round:.2f} tokens a round" if done.rounds else ""
     told = _counted(len(done.ids), "token") + f" in {_counted(done.target_passes, 'pass', 'passes')} of the target{taken}{rounds}."
     note = f"<p>{html.escape(done.note)}</p>" if done.note else ""
