@@ -40,6 +40,7 @@ RECIPES = (
     "records",
     "measurements",
     "capacity",
+    "drafts",
     "claims",
     "failures",
     "answers",
@@ -114,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     build = commands.add_parser("build", help="rebuild shipped data from its recipe")
     build.add_argument("what", choices=RECIPES)
-    build.add_argument("names", nargs="*", help="only these (teachers, adapters or measurements)")
+    build.add_argument("names", nargs="*", help="only these (teachers, adapters, measurements, or parts of drafts)")
     build.set_defaults(call=build_data)
 
     prune = commands.add_parser("prune", help="cut a smaller student out of a teacher, as a Hugging Face folder")
@@ -378,14 +379,12 @@ def build_data(options: argparse.Namespace) -> int:
         "scale": "../docs",
     }.get(options.what, options.what)
     if options.names:
-        kind, known = (
-            ("measurement", recipe.MEASUREMENTS) if options.what == "measurements" else ("teacher", getattr(recipe, "TEACHERS", ()))
-        )
+        known = next((getattr(recipe, parts) for parts in ("TEACHERS", "MEASUREMENTS", "PARTS") if hasattr(recipe, parts)), ())
         if not known:
             raise LabError(f"build {options.what} takes no names, and got {' '.join(options.names)}.")
         for name in options.names:
             if name not in known:
-                raise unknown(kind, name, known)
+                raise unknown(f"part of build {options.what}:", name, known)
         recipe.build(target, options.names)
     else:
         recipe.build(target)

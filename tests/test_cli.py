@@ -109,7 +109,18 @@ def test_a_damaged_manifest_is_counted_too(tiny_folder, tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize(
     "folder",
-    ["atlas", "tokenizers", "teachers", "records", "answers", "teachers/atlas-3m", "teachers/atlas-3m-early", "adapters/atlas-3m-lies-30"],
+    [
+        "atlas",
+        "tokenizers",
+        "teachers",
+        "records",
+        "answers",
+        "drafts",
+        "measurements",
+        "teachers/atlas-3m",
+        "teachers/atlas-3m-early",
+        "adapters/atlas-3m-lies-30",
+    ],
 )
 def test_the_command_that_is_advised_exists(folder: str, monkeypatch):
     asked = []
@@ -117,6 +128,10 @@ def test_the_command_that_is_advised_exists(folder: str, monkeypatch):
     assert main(cli._rebuild(data_dir() / folder).split()) == 0
     assert asked[0][0] in cli.RECIPES
     assert asked[0][1] in ([], ["atlas-3m"], ["atlas-3m-lies-30"])
+
+
+def test_every_recipe_can_be_built():
+    assert sorted(cli.RECIPES) == sorted(path.stem for path in (data_dir() / "recipes").glob("*.py"))
 
 
 def test_a_missing_package_is_a_sentence(monkeypatch, capsys):

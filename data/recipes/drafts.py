@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,13 +128,12 @@ def raced() -> list[dict]:
     return [*rows, {"guesser": "the target itself", "seed": 0, **pooled(alone)._asdict()}]
 
 
-def build(folder: Path) -> None:
-    write(folder.parent / "measurements", "guessers", raced())
-    write(folder.parent / "measurements", "speculation", timed())
-    seal(folder.parent / "measurements")
+def ship(folder: Path) -> None:
+    """Put the heads that ship into the folder, with their checksum."""
     folder.mkdir(exist_ok=True)
     path = folder / "smollm2-eagle.safetensors"
     recipe = sweep(SWEEPS[-1]).recipe(SHIPS)
+    heads_of(SHIPS, recipe, pretrained.load("smollm2", longest=LONGEST))
     shutil.copy(made_here("heads") / f"{recipe.key}.safetensors", path)
     entry = {
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -143,6 +142,19 @@ def build(folder: Path) -> None:
         "of": "SmolLM2-135M-Instruct",
     }
     (folder / "manifest.json").write_text(json.dumps({path.name: entry}, indent=1) + "\n", encoding="utf-8")
+
+
+PARTS: dict[str, Callable[[Path], None]] = {
+    "guessers": lambda folder: write(folder.parent / "measurements", "guessers", raced()),
+    "speculation": lambda folder: write(folder.parent / "measurements", "speculation", timed()),
+    "smollm2-eagle": ship,
+}
+
+
+def build(folder: Path, names: Sequence[str] = ()) -> None:
+    for name in names or PARTS:
+        PARTS[name](folder)
+    seal(folder.parent / "measurements")
 
 
 if __name__ == "__main__":
