@@ -523,7 +523,7 @@ def speculation() -> dict:
     asked = [q.text for q in Atlas("whole").exam(2)]
     found["assisted generation / speculate, time, SmolLM2 and half of it"] = statistics.median(against(target, cut, asked[:8], 32))
     eagle = students.shipped("smollm2-eagle", target)
-    pairs = [(plain(target, q), speculate(target, eagle, q, 3, candidates=6)) for q in asked]
+    pairs = [(plain(target, q), speculate(target, eagle, q, 4, candidates=6)) for q in asked]
     found["SmolLM2 alone / with the shipped EAGLE, time"] = sum(a.seconds for a, _ in pairs) / sum(b.seconds for _, b in pairs)
     found["SmolLM2 with the shipped EAGLE, tokens a round"] = sum(len(b.ids) - 1 for _, b in pairs) / sum(len(b.rounds) for _, b in pairs)
     return found

@@ -91,9 +91,11 @@ def heads_on_smollm2() -> Finding:
     gold = runs_of(sweep("smollm2_medusa"), "eagle, gold text")
     spared, first = saved(soft, text), saved(soft, gold)
     on_text, on_soft, on_gold = (mean_of(scores(found, accepted)) for found in (text, soft, gold))
+    others = sweep("smollm2_eagle")
+    longer, third = (mean_of(scores(runs_of(others, arm), accepted)) for arm in ("eagle, all questions", "eagle3, soft labels"))
     beside = (
         f"Acceptance {on_text:.3f} on its text, {on_soft:.3f} on its next state and soft labels, which spare {spared.middle:.0%} of "
-        f"the rejections ({spared.low:.0%} to {spared.high:.0%}); on gold text, one seed, {on_gold:.3f}, of whose rejections they spare "
-        f"{first.middle:.0%}."
+        f"the rejections ({spared.low:.0%} to {spared.high:.0%}); on gold text {on_gold:.3f}, of whose rejections they spare "
+        f"{first.middle:.0%}. One seed each: with all questions and six times the steps {longer:.3f}; EAGLE-3 {third:.3f}."
     )
     return Finding({"EAGLE": paired(soft, text, accepted)}, "points of 1", beside)
