@@ -176,14 +176,14 @@ def test_eagles_tree_is_of_the_likeliest_paths_as_each_is_when_rolled_alone(tiny
 
     grow((), states[-1], logits[-1])
 
-    def reference(abreast: int, gamma: int, sure: float) -> list[tuple[int, ...]]:
+    def reference(abreast: int, gamma: int, sure: float, end: int) -> list[tuple[int, ...]]:
         found, ends = list[tuple[int, ...]](), [()]
         for d in range(gamma):
-            nexts = [(*end, token) for end in ends for token in ids]
-            if d and max(chances[path] for path in nexts if path[:-1] == ends[0]) < sure * chances[ends[0]]:
+            nexts = [(*path, token) for path in ends for token in ids]
+            if not ends or (d and max(chances[path] for path in nexts if path[:-1] == ends[0]) < sure * chances[ends[0]]):
                 break
             found += nexts
-            ends = sorted(nexts, key=lambda path: -chances[path])[:abreast]
+            ends = sorted((path for path in nexts if path[-1] != end), key=lambda path: -chances[path])[:abreast]
         return sorted(found, key=lambda path: -chances[path])
 
     def seen(rows: torch.Tensor) -> Seen:
@@ -194,17 +194,25 @@ def test_eagles_tree_is_of_the_likeliest_paths_as_each_is_when_rolled_alone(tiny
     draft.propose(drafting.Ask(depth, 0.0, temperature, 9, torch.Generator()))  # what it rolled must be forgotten
     draft.settle(text, seen(features[1:]))
     read = len(draft._cache)
-    for abreast, gamma, sure in ((200, 4, 0.0), (4, 4, 0.0), (1, 4, 0.0), (4, 2, 0.0), *((4, 4, s / 20) for s in range(7, 20))):
+    ways = [
+        (200, 4, 0.0, -1),
+        (200, 4, 0.0, 42),
+        (4, 4, 0.0, 42),
+        (1, 4, 0.0, 0),
+        (4, 2, 0.0, -1),
+        *((4, 4, s / 20, 500) for s in range(7, 20)),
+    ]
+    for abreast, gamma, sure, end in ways:
         monkeypatch.setattr(drafting, "ABREAST", abreast)
-        best = reference(abreast, gamma, sure)
+        best = reference(abreast, gamma, sure, end)
         for size in {*range(1, 13), *range(13, len(best), 9), len(best)}:
-            said = draft.propose(drafting.Ask(gamma, sure, temperature, size, torch.Generator()))
+            said = draft.propose(drafting.Ask(gamma, sure, temperature, size, torch.Generator(), end))
             heads.crop(draft._cache, read)
             paths: dict[int, tuple[int, ...]] = {-1: ()}
             for i, (token, parent) in enumerate(zip(said.ids, said.parents, strict=True)):
                 assert parent < i, "a parent comes before its children"
                 paths[i] = (*paths[parent], token)
-            assert list(paths.values())[1:] == best[:size], (abreast, gamma, sure, size)
+            assert list(paths.values())[1:] == best[:size], (abreast, gamma, sure, end, size)
 
 
 @pytest.mark.parametrize("kind", ["eagle", "eagle3"])

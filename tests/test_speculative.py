@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import labkit
 from labkit import models
 from labkit.errors import LabError
+from labkit.models import tokenizer_of
 from labkit.speculative import measuring, students, theory, verifying
 from labkit.speculative.decoding import plain, speculate
 from labkit.speculative.drafting import ModelDraft, Proposal, likeliest
@@ -185,6 +186,8 @@ def test_an_end_inside_what_was_taken_ends_the_answer(teacher):
     start = len(models.tokenizer().prompts([QUESTIONS[0]])[0])
     done = speculate(teacher, Guesses(lambda text, gamma: Proposal.chain([*alone.ids[len(text) - start :], 5, 5])), QUESTIONS[0], 8)
     assert done.ids == alone.ids and done.rounds[-1].token is None and done.text == alone.text
+    shown = done._repr_html_()
+    assert 'class="token refused"' not in shown and 'class="token unjudged"' in shown, "what was proposed beyond the end was not rejected"
 
 
 @pytest.mark.parametrize("kind", ["medusa", "eagle", "eagle3"])
@@ -203,9 +206,20 @@ def test_so_many_candidates_are_read_whatever_the_depth(teacher, draft, kind: st
     guesser = draft if kind == "model" else medusa(teacher) if kind == "medusa" else students.make(kind, teacher)
     done = speculate(teacher, guesser, QUESTIONS[1], gamma, candidates=candidates)
     assert done.ids == plain(teacher, QUESTIONS[1]).ids
-    assert {len(r.proposed) for r in done.rounds if r.proposed} == {candidates}
+    assert max(len(r.proposed) for r in done.rounds) == candidates
     depths = [sum(1 for _ in chain_of(r.parents, i)) for r in done.rounds for i in range(len(r.proposed))]
     assert max(depths) <= gamma
+
+
+@pytest.mark.parametrize("kind", ["eagle", "model"])
+@pytest.mark.parametrize("candidates", [0, 6])
+def test_nothing_is_guessed_behind_the_end(teacher, kind: str, candidates: int):
+    heads = students.make("eagle", teacher, [0, 7, 65])  # a third of what it guesses is the end
+    for question in QUESTIONS:
+        done = speculate(teacher, heads if kind == "eagle" else teacher, question, 6, candidates=candidates)
+        assert done.ids == plain(teacher, question).ids
+        for one in done.rounds:
+            assert all(parent < 0 or one.proposed[parent] != tokenizer_of(teacher).end for parent in one.parents)
 
 
 def chain_of(parents, i):
@@ -346,11 +360,11 @@ def test_bad_input(teacher, draft):
     assert "slower" in str(caught[0].message) and "slower" in done.note
 
 
-def test_what_was_proposed_beyond_the_end_was_not_rejected(teacher):
+def test_a_draft_that_has_said_the_end_says_no_more(teacher):
     done = speculate(teacher, teacher, QUESTIONS[0], 20)
-    assert done.acceptance == 1 and len(done.rounds[0].proposed) == 20
+    assert done.acceptance == 1 and done.rounds[0].proposed == done.ids[1:]
     shown = done._repr_html_()
-    assert 'class="token refused"' not in shown and 'class="token unjudged"' in shown
+    assert 'class="token refused"' not in shown and 'class="token unjudged"' not in shown
     alone = plain(teacher, QUESTIONS[0], limit=1)._repr_html_()
     assert "nan" not in alone and "1 token in 1 pass" in alone and 'class="token bonus"' not in plain(teacher, QUESTIONS[0])._repr_html_()
 

@@ -135,7 +135,7 @@ def speculate(
     if most > drafter.most:
         notes.append(f"the draft guesses {drafter.most} ahead, so no more than that are proposed" if gamma != "adaptive" else "")
         most = drafter.most
-    ask = Ask(most, SURE if gamma == "adaptive" else 0.0, temperature, candidates, generator)
+    ask = Ask(most, SURE if gamma == "adaptive" else 0.0, temperature, candidates, generator, tokenizer_of(target).end)
     return _write(target, drafter, prompt, ids, ask, limit, rule, "; ".join(filter(None, notes)))
 
 

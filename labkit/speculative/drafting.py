@@ -24,13 +24,14 @@ ABREAST = 4  # paths of EAGLE's tree that are gone on from
 
 class Ask(NamedTuple):
     """What is asked of a drafter. gamma: tokens in a row; sure: stop before a token whose likeliest value has less probability, after the
-    likeliest path; candidates: tokens in all, as a tree (0: a chain)."""
+    likeliest path; candidates: tokens in all, as a tree (0: a chain); end: the token behind which there is nothing to guess."""
 
     gamma: int
     sure: float
     temperature: float
     candidates: int
     generator: torch.Generator
+    end: int = -1
 
 
 class Proposal(NamedTuple):
@@ -100,6 +101,8 @@ class Chain:
             ids.append(token)
             if ask.temperature:
                 told.append(q_V if names is None else _spread(q_V, names, self.width))
+            if token == ask.end:
+                break
         chain = Proposal.chain(ids, torch.stack(told) if told else None)
         beside = heapq.nlargest(ask.candidates - len(ids), others)
         return chain._replace(ids=[*ids, *(x for *_, x in beside)], parents=[*chain.parents, *(parent for _, parent, _ in beside)])
@@ -178,14 +181,16 @@ class EagleDraft(Chain):
                 break
             top = q_W_V.topk(min(BRANCHES, q_W_V.shape[-1]))
             joint_W_R, ranks = chance_W[:, None] * top.values.cpu(), top.values.shape[-1]
-            first = len(ids)
-            ids += self.heads.ids_V[top.indices].flatten().tolist()
+            first, tokens_W_R = len(ids), self.heads.ids_V[top.indices].cpu()
+            ids += tokens_W_R.flatten().tolist()
             parents += [end for end in ends for _ in range(ranks)]
             chances += joint_W_R.flatten().tolist()
-            if len(ids) >= ask.candidates and heapq.nlargest(ask.candidates, chances)[-1] >= float(joint_W_R.max()):
+            open_N = joint_W_R.masked_fill(tokens_W_R == ask.end, 0.0).flatten()  # paths that can go on
+            bar = heapq.nlargest(ask.candidates, chances)[-1] if len(ids) >= ask.candidates else 0.0
+            if float(open_N.max()) <= bar:
                 break  # no path is likelier than its beginning, so that nothing deeper would be kept
             if depth + 1 < ask.gamma:
-                best = joint_W_R.flatten().topk(min(ABREAST, joint_W_R.numel()))
+                best = open_N.topk(min(ABREAST, int((open_N > 0).sum())))
                 ends, chance_W, above = [first + i for i in best.indices.tolist()], best.values, best.indices // ranks
                 sees_W_T = torch.cat([sees_W_T[above], torch.eye(len(ends), dtype=torch.bool)], 1)
                 states_W_D, logits_W_V = self.heads.roll(

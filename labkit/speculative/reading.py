@@ -30,6 +30,7 @@ class Reader:
 
     def __init__(self, model: LanguageModel, looks: Sequence[int] = ()) -> None:
         self.model: Any = model
+        self.device = model.device  # looked up by going through all parameters
         self.looks = tuple(looks)
         self.cache: Any = cache_of(model)
         self.length = self.passes = 0
@@ -45,12 +46,12 @@ class Reader:
             if parents is not None:
                 raise LabError("a recurrent model reads one token after the other, and no tree: propose a chain.")
             return self._one_by_one(ids)
-        body, device = self.model.model, self.model.device
+        body = self.model.model
         how = {} if parents is None else self._tree(parents)
         layers: dict[int, Tensor] = {}
         hooks = [body.layers[n - 1].register_forward_hook(lambda _, __, out, n=n: layers.update({n: out[0]})) for n in set(self.looks)]
         try:
-            out = body(torch.tensor([list(ids)], device=device), past_key_values=self.cache, use_cache=True, **how)
+            out = body(torch.tensor([list(ids)], device=self.device), past_key_values=self.cache, use_cache=True, **how)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -76,14 +77,14 @@ class Reader:
         """Of the `last` tokens read keep these, by number, in order."""
         start = self.length - last
         if list(kept) != list(range(len(kept))):
-            rows = torch.tensor([*range(start), *(start + i for i in kept)], device=self.model.device)
+            rows = torch.tensor([*range(start), *(start + i for i in kept)], device=self.device)
             for layer in self.cache.layers:
                 layer.keys, layer.values = layer.keys.index_select(2, rows), layer.values.index_select(2, rows)
             self.length = start + len(kept)
         self.back(start + len(kept))
 
     def _tree(self, parents: Sequence[int]) -> dict[str, Tensor]:
-        n, dtype, device = len(parents), self.model.lm_head.weight.dtype, self.model.device
+        n, dtype = len(parents), self.model.lm_head.weight.dtype
         sees = torch.eye(n, dtype=torch.bool)
         depths: list[int] = []
         for i, parent in enumerate(parents):
@@ -92,15 +93,15 @@ class Reader:
                 sees[i] |= sees[parent]
         mask = torch.zeros(1, 1, n, self.length + n, dtype=dtype)
         mask[0, 0, :, self.length :].masked_fill_(~sees, torch.finfo(dtype).min)
-        return {"attention_mask": mask.to(device), "position_ids": (torch.tensor([depths]) + self.length).to(device)}
+        return {"attention_mask": mask.to(self.device), "position_ids": (torch.tensor([depths]) + self.length).to(self.device)}
 
     def _one_by_one(self, ids: Sequence[int]) -> Seen:
         finals = []
         for token in ids:
             finals.append(
-                self.model.model(
-                    torch.tensor([[token]], device=self.model.device), past_key_values=self.cache, use_cache=True
-                ).last_hidden_state[0]
+                self.model.model(torch.tensor([[token]], device=self.device), past_key_values=self.cache, use_cache=True).last_hidden_state[
+                    0
+                ]
             )
             self._states.append(self.cache.state_L_B_H)
         self.length += len(ids)
