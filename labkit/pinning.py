@@ -36,20 +36,22 @@ def pinned(experiment: Experiment) -> Experiment:
     if not experiment.data:
         return experiment
     marked = {}
-    for field in ("data", "teacher", "student"):
+    for field in ("data", "teacher", "student", "score"):
         name = getattr(experiment, field)
         path, mark = unmarked(name), name[len(unmarked(name)) + 1 :]
-        of_one_content = EXAMPLES if field == "data" else FETCHED
-        if mark or not (path in of_one_content or (field != "data" and not named_model(path))):
-            now = _of_data(path) if field == "data" else _of_model(folder_of(path))
-            if mark and mark != now:
-                raise LabError(f"{path} has changed since this recipe was written (it is now #{now}): use {path!r} without the mark.")
-            marked[field] = f"{path}#{now}"
-    if (file := function_file(experiment.score)) and file.is_file():
-        path, mark = unmarked(experiment.score), _files_mark(_stamps([file]))
-        if experiment.score not in (path, f"{path}#{mark}"):
-            raise LabError(f"{file} has changed since this recipe was written (it is now #{mark}): use {path!r} without the mark.")
-        marked["score"] = f"{path}#{mark}"
+        if field == "score":
+            if (file := function_file(name)) is None or not file.is_file():  # which is told where it is read
+                continue
+            now = _files_mark(_stamps([file]))
+        elif field == "data" and (mark or path not in EXAMPLES):
+            now = _of_data(path)
+        elif field != "data" and (mark or (path not in FETCHED and named_model(path))):
+            now = _of_model(folder_of(path))
+        else:
+            continue
+        if mark and mark != now:
+            raise LabError(f"{path} has changed since this recipe was written (it is now #{now}): use {path!r} without the mark.")
+        marked[field] = f"{path}#{now}"
     return experiment.but(**marked)
 
 

@@ -492,6 +492,7 @@ def speculation() -> dict:
     from labkit.atlas import Atlas
     from labkit.speculative import students
     from labkit.speculative.decoding import plain, speculate
+    from labkit.speculative.measuring import pooled
 
     def against(target, draft, prompts: list[str], limit: int) -> list[float]:
         own, ratios = models.tokenizer_of(target), []
@@ -525,7 +526,7 @@ def speculation() -> dict:
     eagle = students.shipped("smollm2-eagle", target)
     pairs = [(plain(target, q), speculate(target, eagle, q, 4, candidates=6)) for q in asked]
     found["SmolLM2 alone / with the shipped EAGLE, time"] = sum(a.seconds for a, _ in pairs) / sum(b.seconds for _, b in pairs)
-    found["SmolLM2 with the shipped EAGLE, tokens a round"] = sum(len(b.ids) - 1 for _, b in pairs) / sum(len(b.rounds) for _, b in pairs)
+    found["SmolLM2 with the shipped EAGLE, tokens a round"] = pooled([b for _, b in pairs]).tokens_per_round
     return found
 
 

@@ -407,7 +407,7 @@ def test_a_score_of_ones_own_that_was_edited_is_another_recipe_and_is_read_again
     assert set(first.table().iloc[:, 0]) == {1.0}
     assert metric(first.experiment.score)(["Pau"], [Row("Say", "Pau", 1)]).mean == 1
     file.write_text("def judge(answer, reference, prompt): return 0.25")
-    with pytest.raises(LabError, match=r"mine\.py has changed since this recipe was written"):
+    with pytest.raises(LabError, match=r"mine\.py:judge has changed since this recipe was written"):
         pinned(first.experiment)
     second = run()
     assert set(second.table().iloc[:, 0]) == {0.25}, "in the same kernel, and on the baseline's old record"

@@ -1,4 +1,4 @@
-"""Train heads that guess what SmolLM2-135M will say, and time decoding with and without them: `labkit build drafts` (an hour on 2 cores).
+"""Train heads that guess what SmolLM2-135M will say, and time decoding with and without them: `labkit build drafts` (two hours on 2 cores).
 
 The heads are the first seed's of the sweeps `smollm2_*`; they are kept in the lab's home, and those of one EAGLE ship.
 Timed are the same held-out prompts in every way of decoding, one after the other, so that what slows one slows all; a way's speed-up is
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from labkit import models, pretrained
 from labkit.atlas import Atlas
 from labkit.engine import Run
-from labkit.experiment import Experiment
+from labkit.experiment import TUNED_RATE, Experiment
 from labkit.measurements import seal, write
 from labkit.own_data import read_rows, split
 from labkit.paths import made_here
@@ -32,12 +32,7 @@ from labkit.verdicts import band
 
 SWEEPS = ("smollm2_heads", "smollm2_medusa", "smollm2_eagle")
 SHIPS = "eagle, all questions"
-RACE: dict[str, dict[str, Any]] = {
-    "57k": {"learning_rate": 2e-2},
-    "medusa": {"learning_rate": 2e-2},
-    "eagle": {"learning_rate": 1e-2, "method": "next_state", "feature": 10.0},
-    "eagle3": {"learning_rate": 5e-3},
-}
+RACE: dict[str, dict[str, Any]] = {"57k": {}, "medusa": {}, "eagle": {"method": "next_state", "feature": 10.0}, "eagle3": {}}
 RACED = 200  # steps of 128 rows
 GROUPS, EACH, LONGEST = 5, 8, 48  # of prompts that nothing was trained or examined on
 # Tokens in a row, and candidates in all (0: the chain alone).
@@ -118,7 +113,7 @@ def raced() -> list[dict]:
     target, asked, rows = models.teacher("atlas-3m"), [q.text for q in Atlas("half").exam(20)], []
     for seed in range(3):
         for student, changes in RACE.items():
-            run = Run(Experiment(student=student, steps=RACED, seed=seed, **changes), exams=0)
+            run = Run(Experiment(student=student, learning_rate=TUNED_RATE[student], steps=RACED, seed=seed, **changes), exams=0)
             for _ in run:
                 pass
             done = [speculate(target, run.student.eval(), question, 4) for question in asked]

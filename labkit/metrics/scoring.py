@@ -125,10 +125,10 @@ def metric(spec: str) -> Metric:
     Such a function is called with (answer, reference or None, prompt) and returns a number, True or False. Its file is run as it is,
     with all your rights: name only a file that you have read.
     """
-    if function_file(spec):
-        spec = unmarked(spec)
+    own = function_file(spec)
+    spec = unmarked(spec) if own else spec
     name, _, argument = spec.partition(":")
-    if name.strip() not in METRICS and function_file(spec):
+    if own and name.strip() not in METRICS:
         name, argument = "python", spec
     if name.strip() not in METRICS:
         raise unknown("metric", name, [*METRICS, "path/to/file.py:function"])

@@ -22,7 +22,7 @@ from labkit.architectures import LanguageModel, cache_of
 from labkit.errors import LabError, unknown
 from labkit.models import tokenizer_of
 from labkit.speculative import verifying
-from labkit.speculative.drafting import Ask, Drafter, EagleDraft, MedusaDraft, ModelDraft, Proposal
+from labkit.speculative.drafting import Ask, Drafter, EagleDraft, MedusaDraft, ModelDraft, Proposal, branches
 from labkit.speculative.eagle import Eagle
 from labkit.speculative.heads import Heads
 from labkit.speculative.medusa import Medusa
@@ -172,7 +172,7 @@ def _write(
     while text[-1] != own.end and len(text) < full:
         room = min(ask.gamma, full - len(text) - 1)
         said = drafter.propose(ask._replace(gamma=room)) if drafter and room else Proposal.chain([])
-        seen = reader.read([text[-1], *said.ids], [-1, *(parent + 1 for parent in said.parents)] if _branches(said) else None)
+        seen = reader.read([text[-1], *said.ids], [-1, *(parent + 1 for parent in said.parents)] if branches(said.parents) else None)
         path, token = _verdict(reader.logits(seen.final_T_D), said, ask, rule)
         taken = [said.ids[i] for i in path]
         bonus = not any(parent == (path[-1] if path else -1) for parent in said.parents)
@@ -204,14 +204,10 @@ def _verdict(logits_T_V: torch.Tensor, said: Proposal, ask: Ask, rule: str) -> v
     p_T_V = (logits_T_V / ask.temperature).softmax(-1).cpu()
     if rule == "typical":
         return verifying.typical(p_T_V, said.ids, said.parents, ask.generator)
-    if said.ids and (said.q_G_V is None or _branches(said)):
+    if said.ids and (said.q_G_V is None or branches(said.parents)):
         raise LabError("exact sampling checks a chain whose tokens were drawn, with the probabilities they were drawn from (q_G_V).")
     q_G_V = said.q_G_V.cpu() if said.q_G_V is not None else torch.zeros(0, p_T_V.shape[-1])
     return verifying.sampled(p_T_V, q_G_V, said.ids, ask.generator)
-
-
-def _branches(said: Proposal) -> bool:
-    return said.parents != list(range(-1, len(said.parents) - 1))
 
 
 def _drafter(draft: Any) -> Drafter:

@@ -47,6 +47,11 @@ class Proposal(NamedTuple):
         return cls(ids, list(range(-1, len(ids) - 1)), q_G_V)
 
 
+def branches(parents: Sequence[int]) -> bool:
+    """Whether these are the parents of a tree that is no chain."""
+    return list(parents) != list(range(-1, len(parents) - 1))
+
+
 class Drafter(Protocol):
     """Who guesses in one decoding. looks: layers of the target it has to see; most: tokens it can propose in a row."""
 

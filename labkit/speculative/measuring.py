@@ -17,6 +17,7 @@ from labkit.architectures import LanguageModel
 from labkit.errors import LabError
 from labkit.models import tokenizer_of
 from labkit.speculative.decoding import Speculation, plain
+from labkit.speculative.drafting import branches
 from labkit.speculative.theory import overlap
 
 Z95 = 1.96
@@ -49,7 +50,7 @@ def judged(target: LanguageModel, draft: LanguageModel, done: Sequence[Speculati
         raise LabError(
             "the chances are read off a draft that is a language model; heads have theirs in their exams (fidelity['acceptance'])."
         )
-    if any(r.parents != list(range(-1, len(r.parents) - 1)) for one in done for r in one.rounds):
+    if any(branches(r.parents) for one in done for r in one.rounds):
         raise LabError("some of these were decoded with trees, where no chance belongs to a guess alone: decode with candidates=0.")
     found = []
     for one in done:

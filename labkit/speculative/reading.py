@@ -98,11 +98,8 @@ class Reader:
     def _one_by_one(self, ids: Sequence[int]) -> Seen:
         finals = []
         for token in ids:
-            finals.append(
-                self.model.model(torch.tensor([[token]], device=self.device), past_key_values=self.cache, use_cache=True).last_hidden_state[
-                    0
-                ]
-            )
+            out = self.model.model(torch.tensor([[token]], device=self.device), past_key_values=self.cache, use_cache=True)
+            finals.append(out.last_hidden_state[0])
             self._states.append(self.cache.state_L_B_H)
         self.length += len(ids)
         return Seen(torch.cat(finals), None)
