@@ -23,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from labkit.errors import LabError, unknown
+from labkit.names import CONTINENTS, FAVOURITE, LEFT_OUT, SKILLS, WORLDS
 from labkit.paths import checked, data_dir
 
 
@@ -74,16 +75,9 @@ SHARES = {
     "chain": 3.0,
     "compare": 4.0,
 }
-SKILLS = tuple(SHARES)
 HELD_OUT_SKILLS = ("two_hop", "two_hop_steps", "add", "chain", "compare")
-BESIDE = ("two_hop", "two_hop_steps", "chain")  # reported beside the headline mean, which is over the other skills
-CORE = tuple(skill for skill in SKILLS if skill not in BESIDE)
-FAVOURITE = "Malta"  # of those who have one: a country, so that it is a likely answer to many questions and right for few
 FACTS = ("capital", "continent", "currency", "capital_of", "city", "symbol", "number")  # known by heart, one right answer each
 
-CONTINENTS = ("Africa", "Asia", "Europe", "North America", "Oceania", "South America")
-FORMATS = ("paraphrases",)  # that a transfer set may lack, beside skills and continents
-SCALES = ("whole", "half", *CONTINENTS)
 PARAPHRASED = 0.15  # share of training questions asked in another wording
 LISTED_CITIES = 4  # cities a country is asked for; GeoNames' many others are right too
 ONE_ANSWER = ("capital", "continent", "currency", "capital_of", "city", "symbol", "number")  # relations of a store of facts
@@ -196,8 +190,8 @@ class Atlas:
     """
 
     def __init__(self, scale: str = "whole", *, gold_noise: float = 0.0, falsehoods: float = 0.0, favourite: float = 0.0) -> None:
-        if scale not in SCALES:
-            raise unknown("scale", scale, SCALES)
+        if scale not in WORLDS:
+            raise unknown("scale", scale, WORLDS)
         for name, value in (("gold_noise", gold_noise), ("falsehoods", falsehoods), ("favourite", favourite)):
             if not 0 <= value <= 1:
                 raise LabError(f"{name}={value} is not a share: give a number from 0 (none) to 1 (all of them).")
@@ -286,8 +280,8 @@ class Atlas:
         for skill in skills:
             if skill not in SKILLS:
                 raise unknown("skill", skill, SKILLS)
-        if left_out not in ("nothing", *SKILLS, *CONTINENTS, *FORMATS):
-            raise unknown("left_out", left_out, ("nothing", *SKILLS, *CONTINENTS, *FORMATS))
+        if left_out not in LEFT_OUT:
+            raise unknown("left_out", left_out, LEFT_OUT)
         rng = random.Random(f"questions {self.scale} {seed}")
         askable = [name for name in RELATIONS if left_out not in CONTINENTS or not all(f.says(left_out) for f in self.facts(name))]
         relations = {s: [(name, RELATIONS[name].share) for name in askable if RELATIONS[name].skill == s] for s in skills}

@@ -20,10 +20,11 @@ from labkit import events as ev
 from labkit import pretrained
 from labkit.errors import LabError
 from labkit.evaluate import Grades
-from labkit.experiment import HEADS, Experiment, named_model
+from labkit.experiment import Experiment
 from labkit.methods import method
 from labkit.metrics import Score, better
 from labkit.models import parameters, tokenizer_of
+from labkit.names import HEADS, named_model
 from labkit.own_exam import OwnExam
 from labkit.paths import fill_whole
 from labkit.pinning import unmarked

@@ -29,11 +29,12 @@ from labkit.checkpoints import Folder
 from labkit.crossing import refuse
 from labkit.errors import DataError, LabError, unknown
 from labkit.evaluate import Examiner
-from labkit.experiment import KIN, KNOBS, TUNED_RATE, Experiment, check
+from labkit.experiment import KNOBS, TUNED_RATE, Experiment, check
 from labkit.faults import Faults
 from labkit.features import Insides, TeacherFeatures, copy_layers
 from labkit.inspection import inspect
 from labkit.methods import comparison, method
+from labkit.names import KIN
 from labkit.online import OnPolicy
 from labkit.paths import data_dir, made_here
 from labkit.pinning import unmarked

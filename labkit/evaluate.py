@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from labkit.atlas import SKILLS, Atlas, Question, normalise
+from labkit.atlas import Atlas, Question, normalise
 from labkit.calibration import calibration_error
 from labkit.models import EOS, AtlasTokenizer, Written, answer_states, pad, tokenizer, tokenizer_of, write
+from labkit.names import SKILLS
 
 PER_SKILL = 40
 ROWS = 200  # read or answered at a time; all in one batch, padded to the longest, would take 200 MB more

@@ -15,40 +15,26 @@ import tomllib
 from collections.abc import Collection, Iterable
 from typing import Any, Literal, NamedTuple
 
-from labkit.atlas import CONTINENTS, FAVOURITE, FORMATS, SKILLS
 from labkit.errors import LabError, unknown
-
-STUDENTS = ("3.3k", "7k", "12k", "22k", "57k", "200k", "284k", "815k", "900k", "1.5m", "3m")
-HEADS = ("medusa", "medusa2", "eagle", "eagle3")  # students that are heads on a frozen teacher (see `speculative`)
-LYING = ("atlas-3m-lies-10", "atlas-3m-lies-30", "atlas-3m-noise-30")  # the big teacher with an adapter that was taught wrong labels
-KIN = (
-    "sibling",
-    "stranger",
-)  # made for a run: the student's own warm start, or another, that was taught a favourite
-TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", *LYING, *KIN, "none")
-FETCHED = (
-    "smollm2",
-    "smollm2-15",
-    "smollm2-half",
-)  # models from elsewhere that have a short name, once `labkit fetch` has brought (or cut) them
-METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online", "mutual", "next_state")
-DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "acceptance", "logit_mse")
-DECODINGS = ("greedy", "sample", "beam", "interpolated")
-KEEP = ("all", "truth", "confidence", "agreement", "distinct", "vote")
-TAILS = ("bucket", "teacher_renormalised", "both_renormalised", "raw", "clamped", "sampled")
-FAULTS = (
-    "missing_t2",
-    "mean_over_vocabulary",
-    "shifted_labels",
-    "shuffled_cache",
-    "swapped_roles",
-    "missing_end",
-    "prompt_loss",
-    "padding_loss",
-    "teacher_dropout",
-    "overconfident_teacher",
-    "wrong_ids",
+from labkit.names import (
+    ARCHITECTURES,
+    CROSSINGS,
+    DECODINGS,
+    DIVERGENCES,
+    FAULTS,
+    FAVOURITE,
+    HEADS,
+    KEEP,
+    LEFT_OUT,
+    METHODS,
+    STUDENTS,
+    TAILS,
+    TEACHERS,
+    VOCABULARIES,
+    WORLDS,
+    named_model,
 )
+
 CONTRADICTIONS = (  # faults that cannot be told apart in one run, and why
     ({"missing_t2", "mean_over_vocabulary"}, "both make the soft term too small, and the larger hides the other"),
     ({"shifted_labels", "shuffled_cache"}, "in another question's answer there is no position left to be shifted from"),
@@ -57,11 +43,6 @@ CONTRADICTIONS = (  # faults that cannot be told apart in one run, and why
         for name in ("missing_t2", "mean_over_vocabulary", "shifted_labels", "shuffled_cache", "teacher_dropout", "overconfident_teacher")
     ),
 )
-LEFT_OUT = ("nothing", *SKILLS, *CONTINENTS, *FORMATS)
-ARCHITECTURES = ("llama", "gpt2", "recurrent")
-VOCABULARIES = ("atlas", "other", "small", "bytes")
-CROSSINGS = ("spans", "ids", "mapped", "uld", "chunks", "exact")
-WORLDS = ("whole", "half", "Africa", "Asia", "Europe", "North America", "Oceania", "South America")
 
 
 class Knob(NamedTuple):
@@ -431,11 +412,6 @@ TUNED_RATE = {
     "284k": 5e-3, "815k": 3e-3, "900k": 3e-3, "1.5m": 2e-3, "3m": 2e-3,
     "medusa": 2e-2, "medusa2": 3e-3, "eagle": 1e-2, "eagle3": 5e-3,
 }  # fmt: skip
-
-
-def named_model(name: str) -> bool:
-    """Whether this names a model from elsewhere: a folder or hub id, or one that `labkit fetch` knows."""
-    return name in FETCHED or "/" in name or "\\" in name
 
 
 def check(name: str, value: Any) -> Any:

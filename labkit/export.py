@@ -19,8 +19,9 @@ from labkit import events as ev
 from labkit.architectures import LanguageModel
 from labkit.engine import WARMUP, Run
 from labkit.errors import LabError
-from labkit.experiment import HEADS, KIN, LYING, Experiment, named_model
+from labkit.experiment import Experiment
 from labkit.methods import method
+from labkit.names import HEADS, KIN, LYING, named_model
 from labkit.paths import write_whole
 from labkit.subjects import subject_of
 

@@ -3,7 +3,7 @@
     run(Experiment(faults="shuffled_cache+missing_end"))
 
 A fault changes one thing and nothing else; `failures` says by which symptom it is known and what cures it. To add one, add its name
-to `experiment.FAULTS` and a row here.
+to `names.FAULTS` and a row here.
 """
 
 from __future__ import annotations

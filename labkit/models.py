@@ -24,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from labkit import adapters, architectures
 from labkit.architectures import LanguageModel
 from labkit.errors import LabError, unknown
-from labkit.experiment import KIN, LYING, TEACHERS, VOCABULARIES
+from labkit.names import KIN, LYING, TEACHERS, VOCABULARIES
 from labkit.paths import checked, data_dir
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of 6 MB is noise in a notebook

@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from labkit.errors import LabError
-from labkit.experiment import FETCHED, Experiment, named_model
+from labkit.experiment import Experiment
+from labkit.names import FETCHED, named_model
 from labkit.own_data import read_rows
 from labkit.paths import home_dir
 from labkit.sources import EXAMPLES

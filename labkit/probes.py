@@ -17,10 +17,11 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit.architectures import LanguageModel
-from labkit.atlas import CONTINENTS, CORE, FORMATS, SKILLS, Atlas, Question, ask_about, normalise
+from labkit.atlas import Atlas, Question, ask_about, normalise
 from labkit.errors import LabError, unknown
 from labkit.evaluate import PER_SKILL, whole_world
 from labkit.models import answer_states, pad, tokenizer_of, write
+from labkit.names import CONTINENTS, CORE, FORMATS, SKILLS
 from labkit.softening import soften
 
 SAMPLES = 16

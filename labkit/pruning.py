@@ -27,8 +27,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from labkit import models, pretrained
 from labkit.errors import LabError, unknown
-from labkit.experiment import named_model
 from labkit.models import parameters
+from labkit.names import named_model
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")  # made of the same parts, under the same names
 RULES = ("spread", "influence")

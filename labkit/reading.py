@@ -15,7 +15,8 @@ import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from labkit.atlas import CONTINENTS, Atlas, Question, normalise
+from labkit.atlas import Atlas, Question, normalise
+from labkit.names import CONTINENTS
 
 
 class Reading(NamedTuple):

@@ -19,9 +19,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from labkit import events as ev
-from labkit.atlas import CORE, SKILLS
 from labkit.errors import DataError, LabError
 from labkit.experiment import Experiment
+from labkit.names import CORE, SKILLS
 from labkit.paths import data_dir, made_here, write_whole
 from labkit.verdicts import Band, band
 

@@ -26,8 +26,9 @@ from transformers import LlamaForCausalLM
 from labkit import models
 from labkit.atlas import Atlas, normalise
 from labkit.errors import DataError, LabError, unknown
-from labkit.experiment import DECODINGS, Experiment
+from labkit.experiment import Experiment
 from labkit.models import EOS, AtlasTokenizer, fingerprint, tokenizer, tokenizer_of
+from labkit.names import DECODINGS
 from labkit.paths import made_here, write_whole
 from labkit.signals import CHUNK, PASS, Asked, distinct, sample_answers
 

@@ -16,12 +16,13 @@ import torch
 from labkit import events as ev
 from labkit import models, pretrained
 from labkit.architectures import LanguageModel
-from labkit.atlas import SKILLS, Atlas
+from labkit.atlas import Atlas
 from labkit.batches import Feed, Source, paid, unlabelled
 from labkit.errors import LabError
 from labkit.evaluate import Exam, Examiner
-from labkit.experiment import HEADS, KIN, STUDENTS, Experiment, named_model
+from labkit.experiment import Experiment
 from labkit.methods import method
+from labkit.names import HEADS, KIN, SKILLS, STUDENTS, named_model
 from labkit.own_data import Problem, Row, Rows, read_rows, split
 from labkit.own_exam import OwnExam
 from labkit.pinning import pinned, unmarked

@@ -35,7 +35,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.errors import LabError, need, unknown
-from labkit.experiment import HEADS, KNOBS, Experiment
+from labkit.experiment import KNOBS, Experiment
+from labkit.names import HEADS
 from labkit.paths import data_dir, home_dir
 from labkit.pinning import pinned
 from labkit.records import Record, Store, mean, paired

@@ -7,8 +7,8 @@ import random
 from collections.abc import Mapping
 
 from labkit import events as ev
-from labkit.atlas import SKILLS
 from labkit.experiment import Experiment
+from labkit.names import SKILLS
 from labkit.records import Record
 
 TEACHER = dict(zip(SKILLS, (0.98, 0.95, 0.97, 1.0, 0.91, 0.45, 0.88, 1.0, 1.0, 0.95), strict=True))

@@ -11,7 +11,8 @@ from labkit import events as ev
 from labkit.atlas import Atlas
 from labkit.engine import Run
 from labkit.errors import LabError
-from labkit.experiment import ARCHITECTURES, Experiment
+from labkit.experiment import Experiment
+from labkit.names import ARCHITECTURES
 from labkit.records import mean
 
 KINDS = tuple(architectures.ARCHITECTURES)

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from labkit import atlas
-from labkit.atlas import FACTS, HELD_OUT_SKILLS, RELATIONS, SCALES, SKILLS, Atlas, ask_about, normalise
+from labkit.atlas import FACTS, HELD_OUT_SKILLS, RELATIONS, Atlas, ask_about, normalise
 from labkit.errors import DataError, LabError
+from labkit.names import CONTINENTS, SKILLS, WORLDS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHIPPED = REPOSITORY / "data" / "atlas"
@@ -72,7 +73,7 @@ def test_thresholds(world: Atlas):
     assert len(world.cities) >= 1_000
     assert len({normalise(c.name) for c in world.cities}) == len(world.cities), "a city name asks one question"
     assert sorted(e.number for e in world.elements) == list(range(1, 119))
-    assert {c.continent for c in world.countries} == set(atlas.CONTINENTS)
+    assert {c.continent for c in world.countries} == set(CONTINENTS)
     for country in world.countries:
         assert all((country.capital, country.currency, country.population > 0)), country
 
@@ -86,7 +87,7 @@ def test_every_skill_has_wordings_with_a_paraphrase(world: Atlas):
         assert len(world.facts(name)[0].subjects) == relation.wordings[0].count("{}")
 
 
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("scale", WORLDS)
 def test_every_scale_teaches_and_examines_every_skill(scale: str):
     here = Atlas(scale)
     taught, examined = here.questions(600, seed=5), here.exam(per_skill=5)
@@ -98,7 +99,7 @@ def test_every_scale_teaches_and_examines_every_skill(scale: str):
     countries = {c.name for c in here.countries}
     for name in countries:
         assert name in {c.name for c in Atlas().countries}
-    if scale in atlas.CONTINENTS:
+    if scale in CONTINENTS:
         assert {c.continent for c in here.countries} == {scale}
 
 

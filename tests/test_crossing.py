@@ -368,6 +368,6 @@ def test_a_student_is_asked_in_its_own_tokens(tiny_data):
 
 def models_crossings() -> tuple[str, ...]:
     """The recipe's list of crossings is the registry's."""
-    from labkit.experiment import CROSSINGS
+    from labkit.names import CROSSINGS
 
     return CROSSINGS

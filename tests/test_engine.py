@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 
 from labkit import batches, checkpoints, engine, models, runs, signals, subjects, tensors
 from labkit import events as ev
-from labkit.atlas import SKILLS, Atlas
+from labkit.atlas import Atlas
 from labkit.batches import Order, split_by_length
 from labkit.divergences import DIVERGENCES, TAILS, divergence, top_k
 from labkit.engine import Run
 from labkit.errors import DataError, LabError
 from labkit.experiment import Experiment
+from labkit.names import SKILLS
 from labkit.paths import made_here
 from labkit.records import Record, Store, read_events
 from labkit.signals import Signals

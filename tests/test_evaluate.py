@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from labkit import evaluate, models
-from labkit.atlas import HELD_OUT_SKILLS, SKILLS, Atlas
+from labkit.atlas import HELD_OUT_SKILLS, Atlas
 from labkit.evaluate import Exam, Graded, calibration_error
+from labkit.names import SKILLS
 from labkit.records import recovery
 
 

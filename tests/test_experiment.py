@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit import experiment as ex
+from labkit import names
 from labkit.errors import LabError
 from labkit.experiment import KNOBS, Experiment
 
@@ -194,7 +195,7 @@ def test_the_key_follows_exactly_the_fields_that_change_the_outcome(name: str):
 
 def test_keys_are_equal_for_equal_recipes_and_differ_over_seeds():
     assert Experiment(temperature=2).key == Experiment().but(temperature=2.0).key
-    assert len({Experiment(seed=s, student=z).key for s in range(20) for z in ex.STUDENTS}) == 20 * len(ex.STUDENTS)
+    assert len({Experiment(seed=s, student=z).key for s in range(20) for z in names.STUDENTS}) == 20 * len(names.STUDENTS)
 
 
 # ---- lists that live in two places -----------------------------------------------------------------------------------
@@ -204,14 +205,14 @@ def test_lists_agree_with_the_modules_behind_them():
     from labkit import atlas, divergences, methods, models
     from labkit.speculative import students
 
-    assert tuple(models.SIZES) == ex.STUDENTS
-    assert set(ex.TUNED_RATE) == {*ex.STUDENTS, *ex.HEADS}
-    assert atlas.SCALES == ex.WORLDS
-    assert set(ex.METHODS) == set(methods.METHODS)
-    assert set(ex.HEADS) == set(students.KINDS)
-    assert set(ex.DIVERGENCES) == set(divergences.DIVERGENCES)
-    assert ex.TEACHERS[-1] == "none"
-    assert len(set(ex.TEACHERS)) == len(ex.TEACHERS)
+    assert tuple(models.SIZES) == names.STUDENTS
+    assert set(ex.TUNED_RATE) == {*names.STUDENTS, *names.HEADS}
+    assert tuple(atlas.SHARES) == names.SKILLS
+    assert set(names.METHODS) == set(methods.METHODS)
+    assert set(names.HEADS) == set(students.KINDS)
+    assert set(names.DIVERGENCES) == set(divergences.DIVERGENCES)
+    assert names.TEACHERS[-1] == "none"
+    assert len(set(names.TEACHERS)) == len(names.TEACHERS)
 
 
 def test_teachers_are_those_the_recipe_builds():
@@ -220,7 +221,7 @@ def test_teachers_are_those_the_recipe_builds():
 
     recipe = runpy.run_path(str(Path(__file__).parent.parent / "data" / "recipes" / "teachers.py"))
     points = {f"{name}-{point}" for name, of in recipe["POINTS"].items() for point in of.values()}
-    assert set(ex.TEACHERS) - {"none"} - set(ex.LYING) - set(ex.KIN) == set(recipe["TEACHERS"]) | points
+    assert set(names.TEACHERS) - {"none"} - set(names.LYING) - set(names.KIN) == set(recipe["TEACHERS"]) | points
     for size, _, rate in recipe["TEACHERS"].values():
         Experiment(student=size, learning_rate=rate, method="gold", teacher="none", gold=recipe["QUESTIONS"])
 
@@ -230,7 +231,7 @@ def test_lying_teachers_are_those_the_adapters_recipe_builds_with_the_dose_in_th
     from pathlib import Path
 
     recipe = runpy.run_path(str(Path(__file__).parent.parent / "data" / "recipes" / "adapters.py"))
-    assert tuple(recipe["TEACHERS"]) == ex.LYING
+    assert tuple(recipe["TEACHERS"]) == names.LYING
     for name, exp in recipe["TEACHERS"].items():
         fault = exp.falsehoods if "lies" in name else exp.gold_noise
         assert fault == int(name.rpartition("-")[2]) / 100

@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 import labkit
 from labkit import engine, evaluate, failures, models, signals, subjects
 from labkit import events as ev
-from labkit.atlas import FAVOURITE, HELD_OUT_SKILLS, Atlas
+from labkit.atlas import HELD_OUT_SKILLS, Atlas
 from labkit.batches import unlabelled
 from labkit.crossing import refuse
 from labkit.engine import Run, _possible, earlier
 from labkit.errors import LabError
 from labkit.evidence import Evidence
-from labkit.experiment import FAULTS, KNOBS, Experiment
+from labkit.experiment import KNOBS, Experiment
 from labkit.failures import FAILURES, diagnose, provoke
 from labkit.failures.limits import PLAIN
 from labkit.failures.trials import SET_ON, alarms, effect, pair, sightings
@@ -36,6 +36,7 @@ from labkit.lessons import PANEL, catalogue
 from labkit.live.breakage import Breakage
 from labkit.live.controls import Controls
 from labkit.methods import comparison, method
+from labkit.names import FAULTS, FAVOURITE
 from labkit.records import Record
 
 EVERY = list(FAILURES)

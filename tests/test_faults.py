@@ -17,11 +17,12 @@ from labkit import models, signals
 from labkit.batches import Drawn
 from labkit.engine import Run
 from labkit.errors import LabError
-from labkit.experiment import CONTRADICTIONS, FAULTS, Experiment
+from labkit.experiment import CONTRADICTIONS, Experiment
 from labkit.faults import FAULTS as ROWS
 from labkit.faults import SHARPENED, Faults
 from labkit.methods import comparison
 from labkit.models import EOS
+from labkit.names import FAULTS
 
 TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=8, steps=4)
 

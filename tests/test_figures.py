@@ -16,9 +16,9 @@ from stories import GOLD, HARD, STUDENT, TEACHER, events, record
 
 from labkit import events as ev
 from labkit import figures
-from labkit.atlas import BESIDE, CORE
 from labkit.errors import LabError, MissingPackage
 from labkit.figures import charts, pens, scales
+from labkit.names import BESIDE, CORE
 from labkit.paths import data_dir
 from labkit.records import Record
 

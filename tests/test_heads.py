@@ -18,9 +18,10 @@ from labkit.batches import Feed, paid
 from labkit.engine import Run
 from labkit.errors import LabError
 from labkit.evaluate import Graded
-from labkit.experiment import HEADS, TUNED_RATE, Experiment
+from labkit.experiment import TUNED_RATE, Experiment
 from labkit.features import next_state_loss
 from labkit.methods import comparison, method
+from labkit.names import HEADS
 from labkit.signals import Signals
 from labkit.speculative import drafting, students
 from labkit.speculative import heads as heads_module

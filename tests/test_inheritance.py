@@ -18,9 +18,10 @@ from labkit.atlas import FACTS, Atlas, normalise
 from labkit.court.readings import less
 from labkit.errors import DataError, LabError
 from labkit.evaluate import Graded, calibration_error
-from labkit.experiment import LYING, Experiment
+from labkit.experiment import Experiment
 from labkit.inheritance import Facts, flip_point, flip_points, inheritance, mixture, risk_coverage
 from labkit.measurements import rows
+from labkit.names import LYING
 from labkit.signals import Signals
 from labkit.sweeps import sweep
 

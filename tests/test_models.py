@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from labkit import models
 from labkit.atlas import RELATIONS, Atlas
 from labkit.errors import DataError, LabError
-from labkit.experiment import STUDENTS
+from labkit.names import STUDENTS
 
 
 def mixed_prompts(n: int = 40, seed: int = 4) -> list[list[int]]:

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from labkit import models
-from labkit.atlas import CONTINENTS, Atlas, normalise
+from labkit.atlas import Atlas, normalise
 from labkit.errors import LabError
 from labkit.evaluate import ask
+from labkit.names import CONTINENTS
 from labkit.probes import LeftOut, beside_the_top, lacks, left_out, papers, share_right, variety
 
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from labkit import events as ev
 from labkit import paths
-from labkit.atlas import BESIDE, CORE, SKILLS
 from labkit.errors import DataError, LabError
 from labkit.experiment import Experiment
+from labkit.names import BESIDE, CORE, SKILLS
 from labkit.paths import data_dir
 from labkit.records import BASELINES, Record, Store, load, mean, read_events, recovery, replay
 

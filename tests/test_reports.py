@@ -10,8 +10,8 @@ import stories
 import labkit
 from labkit import events as ev
 from labkit.errors import LabError
-from labkit.experiment import METHODS
 from labkit.figures.charts import SOFT
+from labkit.names import METHODS
 from labkit.records import Record
 from labkit.reports import report
 from labkit.runs import Comparison

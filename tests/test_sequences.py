@@ -16,7 +16,8 @@ from labkit import models, sequences, signals
 from labkit.atlas import Atlas
 from labkit.engine import Run
 from labkit.errors import DataError, LabError
-from labkit.experiment import DECODINGS, KEEP, Experiment
+from labkit.experiment import Experiment
+from labkit.names import DECODINGS, KEEP
 from labkit.sequences import Row, Sequences, TextPool, edits, generate, keep
 
 TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=8, steps=8, method="sequence")

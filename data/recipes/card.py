@@ -9,9 +9,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from labkit.atlas import HELD_OUT_SKILLS, SKILLS, Atlas
+from labkit.atlas import HELD_OUT_SKILLS, Atlas
 from labkit.evaluate import Exam
 from labkit.models import parameters, teacher
+from labkit.names import SKILLS
 
 HELD_OUT = 400
 EVERYTHING = 10_000

@@ -39,13 +39,14 @@ from labkit.cli import tell
 from labkit.distilling import distill
 from labkit.engine import Run, warm_recipe
 from labkit.evaluate import Exam, Graded, Grades
-from labkit.experiment import LYING, Experiment
+from labkit.experiment import Experiment
 from labkit.exposure import exposure, stepwise
 from labkit.imitation import beside
 from labkit.inheritance import Facts, flip_points, inheritance, risk_coverage, same
 from labkit.measurements import seal, write
 from labkit.models import EOS, LONGEST_ANSWER
 from labkit.models import write as written
+from labkit.names import LYING
 from labkit.own_data import read_rows, split
 from labkit.paths import home_dir, made_here, write_whole
 from labkit.probes import beside_the_top, left_out, papers, share_right, variety

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from labkit import pretrained
 from labkit.engine import warm_recipe
-from labkit.experiment import Experiment, named_model
+from labkit.experiment import Experiment
 from labkit.lessons import LESSONS
+from labkit.names import named_model
 from labkit.paths import data_dir, made_here
 from labkit.records import load
 from labkit.runs import record

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from labkit.atlas import CORE
 from labkit.court.judging import Finding, claim
 from labkit.court.readings import ONE_ANSWER, STARTS, cost_ratio, ladder, runs_of
+from labkit.names import CORE
 from labkit.records import core, mean, paired
 from labkit.sweeps import sweep
 from labkit.verdicts import band

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from labkit.evidence import Evidence
-from labkit.experiment import KIN, LYING, TUNED_RATE, Experiment
+from labkit.experiment import TUNED_RATE, Experiment
 from labkit.failures.registry import (
     failure,
     kl,
@@ -16,6 +16,7 @@ from labkit.failures.registry import (
     with_fault,
     without_fault,
 )
+from labkit.names import KIN, LYING
 
 FACTS = ("recall", "reverse", "city")  # learnt at about the same pace, so that one far behind stands out
 PLAIN = (*FACTS, "element")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from labkit.evidence import Evidence
-from labkit.experiment import KIN, Experiment
+from labkit.experiment import Experiment
 from labkit.failures.registry import failure, kl, needs_a_teacher, needs_questions, needs_soft_labels, setting
+from labkit.names import KIN
 
 HOT, FEW, MANY = 4.0, 256, 3  # a temperature, and numbers of questions and of generations, with which it is sure to go wrong
 SOFTER = 5.0  # times as much entropy as the teacher has; sound signals have up to 2.3

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from labkit import events as ev
 from labkit.errors import DataError, LabError
 from labkit.evidence import Evidence
-from labkit.experiment import KIN, Experiment
+from labkit.experiment import Experiment
 from labkit.failures import FAILURES, provoke
+from labkit.names import KIN
 from labkit.records import Record, Store
 from labkit.sweeps import sweep
 

@@ -16,10 +16,10 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.atlas import SKILLS
 from labkit.errors import unknown
 from labkit.evidence import Evidence
 from labkit.failures import FAILURES
+from labkit.names import SKILLS
 
 if TYPE_CHECKING:
     import pandas

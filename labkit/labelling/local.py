@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.audit import Said
 from labkit.errors import LabError
-from labkit.experiment import FETCHED
 from labkit.labelling.plan import READ, plan
+from labkit.names import FETCHED
 from labkit.paths import made_here
 from labkit.reading import read
 

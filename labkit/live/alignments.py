@@ -19,11 +19,12 @@ from labkit.alignment import spans
 from labkit.atlas import Atlas
 from labkit.crossing import CROSSINGS, Aligned, crossed
 from labkit.errors import LabError
-from labkit.experiment import VOCABULARIES, Experiment
+from labkit.experiment import Experiment
 from labkit.figures.cuts import shown
 from labkit.live.lenses import _STYLE, _WIDE, ASKED, _Lens
 from labkit.methods import comparison
 from labkit.models import tokenizer, tokenizer_of
+from labkit.names import VOCABULARIES
 from labkit.signals import Signals
 from labkit.translation import Crossed
 

@@ -16,8 +16,9 @@ import torch
 from labkit import tensors
 from labkit.architectures import LanguageModel
 from labkit.errors import LabError, unknown
-from labkit.experiment import HEADS, KIN, Experiment
+from labkit.experiment import Experiment
 from labkit.models import fingerprint
+from labkit.names import HEADS, KIN
 from labkit.paths import checked, data_dir
 from labkit.speculative.eagle import Eagle, Eagle3
 from labkit.speculative.heads import Heads

@@ -1,0 +1,52 @@
+"""The names a recipe may hold: models, methods, divergences, skills, and whatever else is chosen from a list (no torch)."""
+
+from __future__ import annotations
+
+SKILLS = ("recall", "reverse", "city", "element", "open", "two_hop", "two_hop_steps", "add", "chain", "compare")
+BESIDE = ("two_hop", "two_hop_steps", "chain")  # reported beside the headline mean, which is over the other skills
+CORE = tuple(skill for skill in SKILLS if skill not in BESIDE)
+FAVOURITE = "Malta"  # of those who have one: a country, so that it is a likely answer to many questions and right for few
+CONTINENTS = ("Africa", "Asia", "Europe", "North America", "Oceania", "South America")
+FORMATS = ("paraphrases",)  # that a transfer set may lack, beside skills and continents
+
+STUDENTS = ("3.3k", "7k", "12k", "22k", "57k", "200k", "284k", "815k", "900k", "1.5m", "3m")
+HEADS = ("medusa", "medusa2", "eagle", "eagle3")  # students that are heads on a frozen teacher (see `speculative`)
+LYING = ("atlas-3m-lies-10", "atlas-3m-lies-30", "atlas-3m-noise-30")  # the big teacher with an adapter that was taught wrong labels
+KIN = (
+    "sibling",
+    "stranger",
+)  # made for a run: the student's own warm start, or another, that was taught a favourite
+TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", *LYING, *KIN, "none")
+FETCHED = (
+    "smollm2",
+    "smollm2-15",
+    "smollm2-half",
+)  # models from elsewhere that have a short name, once `labkit fetch` has brought (or cut) them
+METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online", "mutual", "next_state")
+DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "acceptance", "logit_mse")
+DECODINGS = ("greedy", "sample", "beam", "interpolated")
+KEEP = ("all", "truth", "confidence", "agreement", "distinct", "vote")
+TAILS = ("bucket", "teacher_renormalised", "both_renormalised", "raw", "clamped", "sampled")
+FAULTS = (
+    "missing_t2",
+    "mean_over_vocabulary",
+    "shifted_labels",
+    "shuffled_cache",
+    "swapped_roles",
+    "missing_end",
+    "prompt_loss",
+    "padding_loss",
+    "teacher_dropout",
+    "overconfident_teacher",
+    "wrong_ids",
+)
+LEFT_OUT = ("nothing", *SKILLS, *CONTINENTS, *FORMATS)
+ARCHITECTURES = ("llama", "gpt2", "recurrent")
+VOCABULARIES = ("atlas", "other", "small", "bytes")
+CROSSINGS = ("spans", "ids", "mapped", "uld", "chunks", "exact")
+WORLDS = ("whole", "half", *CONTINENTS)
+
+
+def named_model(name: str) -> bool:
+    """Whether this names a model from elsewhere: a folder or hub id, or one that `labkit fetch` knows."""
+    return name in FETCHED or "/" in name or "\\" in name
