@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from labkit import models
+from labkit.asking import Asked
 from labkit.atlas import Atlas, Question
 from labkit.errors import LabError
 from labkit.experiment import Experiment
-from labkit.signals import POOL_SEED, Asked, Signals
+from labkit.signals import POOL_SEED, Signals
 
 LARGE, MICRO = 10_000_000, 256  # parameters from which on a pass holds no more than so many tokens, padding counted
 GOLD_SEED = 11  # of the questions with a gold label: like the pool, one set for all seeds

@@ -23,11 +23,11 @@ from labkit.evaluate import Grades
 from labkit.experiment import Experiment
 from labkit.methods import method
 from labkit.metrics import Score, better
+from labkit.model_folders import unmarked
 from labkit.models import parameters, tokenizer_of
 from labkit.names import HEADS, named_model
 from labkit.own_exam import OwnExam
 from labkit.paths import fill_whole
-from labkit.pinning import unmarked
 from labkit.records import NO_GAP, Record, Store
 from labkit.runs import begin, clear, completed
 from labkit.subjects import OwnSubject

@@ -31,13 +31,14 @@ from labkit.errors import DataError, LabError, unknown
 from labkit.evaluate import Examiner
 from labkit.experiment import KNOBS, TUNED_RATE, Experiment, check
 from labkit.faults import Faults
-from labkit.features import Insides, TeacherFeatures, copy_layers
+from labkit.features import Insides, TeacherFeatures
 from labkit.inspection import inspect
+from labkit.layers import copy_layers
 from labkit.methods import comparison, method
+from labkit.model_folders import unmarked
 from labkit.names import KIN
 from labkit.online import OnPolicy
 from labkit.paths import data_dir, made_here
-from labkit.pinning import unmarked
 from labkit.sequences import TextPool
 from labkit.speculative import students
 from labkit.speculative.heads import Heads

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from labkit.batch import Compare
 from labkit.batches import Drawn
-from labkit.methods import Compare
 from labkit.models import EOS
 
 DROPPED = 0.3  # of the states in front of the teacher's head, where it was left in training mode

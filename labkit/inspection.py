@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from labkit.batch import Batch, Compare
 from labkit.batches import Drawn
 from labkit.faults import Faults
-from labkit.methods import Batch, Compare
 from labkit.models import EOS
 from labkit.step import Parts, read
 

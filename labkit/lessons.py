@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from labkit.errors import need, unknown
 from labkit.experiment import Experiment
+from labkit.lesson_type import Lesson
 
 if TYPE_CHECKING:
     import pandas
 
     from labkit.live.lab import Lab
-
-
-class Lesson(NamedTuple):
-    """number and title as in its notebook; experiment and controls it opens with; the recorded run that is on the board until
-    the learner's own; what it asks to predict, in which unit."""
-
-    number: str
-    title: str
-    question: str
-    minutes: int
-    experiment: Experiment
-    recorded: Experiment
-    controls: tuple[str, ...]
-    asks: str
-    unit: str
 
 
 PANEL = ("temperature", "mix", "learning_rate", "student", "gold", "questions", "start", "seed", "speed")

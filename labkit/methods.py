@@ -13,32 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labkit.crossing import Aligned, crossed
+from labkit.batch import Batch, Compare
+from labkit.crossing import crossed
 from labkit.divergences import divergence, sampled_kl, top_k
 from labkit.errors import LabError, unknown
 from labkit.experiment import Experiment
-from labkit.features import hidden_loss, next_state_loss, relation_loss, similarity_loss
-
-Compare = Callable[[Tensor, Tensor, float], Tensor]  # teacher and student logits and T to an unreduced loss
-
-
-class Batch(NamedTuple):
-    """A micro-batch at its answer tokens. `gold_N` marks tokens of questions whose true label was paid for; teacher logits
-    `(M, V)` and both sides' features `(M, ...)` are there for the M other tokens only, in order (None if not asked for)."""
-
-    student_logits_N_V: Tensor
-    labels_N: Tensor
-    gold_N: Tensor
-    teacher_logits_M_V: Tensor | None
-    peer_logits_N_V: Tensor | None = None
-    student_features_M: Tensor | None = None
-    teacher_features_M: Tensor | None = None
-    aligned: Aligned | None = None  # instead of the teacher's logits, where the student has another vocabulary
-    weights_N: Tensor | None = None  # of each token in the loss, where they are not all alike
+from labkit.feature_losses import hidden_loss, next_state_loss, relation_loss, similarity_loss
 
 
 class Method(NamedTuple):
-    """features: "", or which of `features.look` it needs: "hidden" (projected), "states" (as they are) or "relations".
+    """features: "", or which of `hooks.look` it needs: "hidden" (projected), "states" (as they are) or "relations".
     on_policy: whether the student answers some of the questions itself. text: whether it learns from the teacher's text alone.
     peer: whether a second student, of the same size and another initialisation, is trained beside it."""
 

@@ -16,17 +16,12 @@ from pathlib import Path
 
 from labkit.errors import LabError
 from labkit.experiment import Experiment
+from labkit.model_folders import folder_of, unmarked
 from labkit.names import FETCHED, named_model
 from labkit.own_data import read_rows
-from labkit.paths import home_dir
 from labkit.sources import EXAMPLES
 
 Stamp = tuple[Path, int, int, int]  # a file, and what changes when it is written again
-
-
-def unmarked(name: str) -> str:
-    """A file's or model's name as it was given."""
-    return re.sub("#[0-9a-f]{16}$", "", name)
 
 
 def pinned(experiment: Experiment) -> Experiment:
@@ -60,24 +55,6 @@ def function_file(score: str) -> Path | None:
     """The file of a score that is a function of one's own, as in `path/to/file.py:function`."""
     found = re.fullmatch(r"(?:python:)?(.+\.py):\w+(?:#[0-9a-f]{16})?", score.strip())
     return Path(found[1]).expanduser() if found else None
-
-
-def folder_of(name: str) -> Path:
-    """Where a model is kept on this machine. Raises `LabError` for one that is not here, and says how to get it; nothing is downloaded."""
-    name = unmarked(name)
-    own = Path(name).expanduser()
-    if name not in FETCHED and own.is_dir():
-        return own
-    kept = home_dir() / "models" / name.replace("/", "--")
-    if kept.is_dir():
-        return kept
-    if name in FETCHED:
-        raise LabError(f"{name} is not on this machine yet: `labkit fetch {name}` brings it, once.")
-    looks_like_a_path = own.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
-    where = "there is no such folder" if looks_like_a_path else f"there is no such folder, and it is not fetched: `labkit fetch {name}`"
-    raise LabError(
-        f"no model at {name!r}: {where}. Give a Hugging Face folder with config.json and safetensors, or a fetched model's name."
-    )
 
 
 # ---- marks, each worked out once for a file that stays as it is ------------------------------------------------------------------------

@@ -24,8 +24,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from labkit import adapters
 from labkit.errors import LabError
+from labkit.model_folders import folder_of
 from labkit.paths import fill_whole
-from labkit.pinning import folder_of
 
 transformers.utils.logging.disable_progress_bar()  # noise in a notebook
 

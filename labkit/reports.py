@@ -17,12 +17,12 @@ from labkit import events as ev
 from labkit.cost import Prices, cost
 from labkit.figures import Drawing, curves, recovery, waterfall
 from labkit.figures.charts import say_outcome
+from labkit.model_folders import unmarked
 from labkit.paths import write_whole
-from labkit.pinning import unmarked
 from labkit.records import Record
 
 if TYPE_CHECKING:
-    from labkit.runs import Comparison
+    from labkit.comparison import Comparison
 
 _STYLE = """
 :root { color-scheme: light dark; }

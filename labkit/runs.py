@@ -10,20 +10,18 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from labkit import events as ev
 from labkit.checkpoints import Folder
+from labkit.comparison import Comparison
 from labkit.engine import Run
 from labkit.errors import LabError
 from labkit.experiment import Experiment
 from labkit.paths import made_here
 from labkit.pinning import pinned
-from labkit.records import Record, Store, mean, paired
-from labkit.verdicts import Band, band
-
-if TYPE_CHECKING:
-    import pandas
+from labkit.records import Record, Store, mean
+from labkit.verdicts import band
 
 
 def folder_of(experiment: Experiment) -> Path:
@@ -90,47 +88,6 @@ def completed(run: Run, watch: Callable[[ev.Event], None] | None = None) -> Reco
     if isinstance(made.finished, ev.Failed):
         raise LabError(f"{made.finished.message.rstrip('.')}. {made.finished.advice}") from cause
     return made
-
-
-class Comparison(NamedTuple):
-    """Several recipes over shared seeds; the first is what the others are compared with."""
-
-    experiments: Sequence[Experiment]
-    records: Sequence[Sequence[Record]]
-
-    def differences(self) -> list[Band]:
-        """Each recipe's mean core skill less the first recipe's: paired by seed, as a 95% band."""
-        return [paired(runs, self.records[0]) for runs in self.records[1:]]
-
-    def table(self) -> pandas.DataFrame:
-        import pandas
-
-        rows = []
-        for experiment, runs, found in zip(self.experiments, self.records, [None, *self.differences()], strict=True):
-            recovered = [r.recovery().mean for r in runs if {"label budget", "teacher"} <= r.references.keys()]
-            rows.append(
-                {
-                    "recipe": experiment.recipe,
-                    "seeds": len(runs),
-                    "mean skill": sum(mean(r.skills) for r in runs) / len(runs),
-                    "recovery": sum(recovered) / len(recovered) if len(recovered) == len(runs) else None,
-                    "KL": sum(r.evaluations[-1].fidelity.get("kl", float("nan")) for r in runs) / len(runs),
-                    "difference": found.middle if found else None,
-                    "low": found.low if found else None,
-                    "high": found.high if found else None,
-                    "verdict": found.verdict if found else "compared with",
-                }
-            )
-        return pandas.DataFrame(rows)
-
-    def report(self, path: str | Path | None = None) -> str:
-        """One self-contained HTML page about the comparison, also written to `path` if one is given."""
-        import labkit
-
-        return labkit.report(self, path)
-
-    def _repr_html_(self) -> str:
-        return self.table().to_html(index=False, float_format=lambda x: f"{x:.3f}", na_rep="")
 
 
 def compare(experiments: Sequence[Experiment], seeds: int = 3, watch: Callable[[ev.Event], None] | None = None) -> Comparison:

@@ -24,13 +24,14 @@ import torch
 from transformers import LlamaForCausalLM
 
 from labkit import models
+from labkit.asking import Asked
 from labkit.atlas import Atlas, normalise
 from labkit.errors import DataError, LabError, unknown
 from labkit.experiment import Experiment
 from labkit.models import EOS, AtlasTokenizer, fingerprint, tokenizer, tokenizer_of
 from labkit.names import DECODINGS
 from labkit.paths import made_here, write_whole
-from labkit.signals import CHUNK, PASS, Asked, distinct, sample_answers
+from labkit.signals import CHUNK, PASS, distinct, sample_answers
 
 WIDE = 10_000  # tokens of a vocabulary whose logits take so much room that fewer rows are written at a time
 CONFIDENT = 0.5  # least probability of a whole answer that the confidence filter keeps

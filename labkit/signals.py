@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit import tensors
+from labkit.asking import Asked
 from labkit.errors import DataError
 from labkit.models import answer_states, draw, fingerprint, pad, tokenizer_of, write
 from labkit.paths import home_dir
@@ -26,17 +27,6 @@ POOL_SEED = 7  # of the questions the teacher is asked: one pool for all seeds, 
 CHUNK = 512  # questions the teacher answers at a time; fixed, because what it writes depends on it to the last bit
 TOGETHER = 16  # chunks of top-k signals written at a time, so that files stay few; a kill loses those that wait
 PASS = 64  # rows read in one pass: of similar length, so that little of it is padding, and few enough for the processor's cache
-
-
-class Asked(Protocol):
-    """A question: an Atlas one, or a learner's own prompt. `answers` are right ones (if none is known, ""), `gold` is the label it has."""
-
-    @property
-    def text(self) -> str: ...
-    @property
-    def answers(self) -> tuple[str, ...]: ...
-    @property
-    def gold(self) -> str: ...
 
 
 class Signals:

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from labkit import models
 from labkit.architectures import LanguageModel
+from labkit.batch import Batch, Compare
 from labkit.batches import Drawn, split_by_length
 from labkit.chunked import CHUNK
 from labkit.faults import Faults, stray_loss
 from labkit.features import Insides, TeacherFeatures
-from labkit.methods import GOLD_TERMS, Batch, Compare, Method, weights
+from labkit.methods import GOLD_TERMS, Method, weights
 from labkit.models import EOS
 from labkit.signals import Signals
 from labkit.speculative.heads import Heads, Told

@@ -16,19 +16,21 @@ import torch
 from labkit import events as ev
 from labkit import models, pretrained
 from labkit.architectures import LanguageModel
+from labkit.asking import Asked
 from labkit.atlas import Atlas
 from labkit.batches import Feed, Source, paid, unlabelled
 from labkit.errors import LabError
 from labkit.evaluate import Exam, Examiner
 from labkit.experiment import Experiment
 from labkit.methods import method
+from labkit.model_folders import unmarked
 from labkit.names import HEADS, KIN, SKILLS, STUDENTS, named_model
 from labkit.own_data import Problem, Row, Rows, read_rows, split
 from labkit.own_exam import OwnExam
-from labkit.pinning import pinned, unmarked
+from labkit.pinning import pinned
 from labkit.records import Store
 from labkit.sequences import Sequences, TextPool, sequences_for
-from labkit.signals import Asked, Signals, TopKSignals
+from labkit.signals import Signals, TopKSignals
 from labkit.speculative import students
 from labkit.speculative.heads import Heads, commonest
 from labkit.speculative.heads_exam import HeadsExam, ahead_skills

@@ -17,7 +17,8 @@ from labkit.errors import LabError
 from labkit.figures import drafts
 from labkit.records import Record
 from labkit.speculative import measuring, theory
-from labkit.speculative.decoding import Round, Speculation, speculate
+from labkit.speculative.decoding import speculate
+from labkit.speculative.result import Round, Speculation
 
 
 def accepted(first: float, last: float) -> Record:

@@ -9,13 +9,16 @@ import torch
 import torch.nn.functional as F
 from conftest import TEACHER
 
-from labkit import batches, engine, features, models, signals
+from labkit import batches, engine, models, signals
 from labkit import events as ev
 from labkit.atlas import Atlas
 from labkit.engine import Run
 from labkit.errors import LabError
 from labkit.experiment import Experiment
-from labkit.features import HEADS, TeacherFeatures, hidden_loss, layer_map, look, relation_loss, similarity_loss
+from labkit.feature_losses import Projectors, hidden_loss, relation_loss, similarity_loss
+from labkit.features import TeacherFeatures
+from labkit.hooks import HEADS, look
+from labkit.layers import copy_layers, layer_map
 from labkit.signals import Signals
 
 TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=8, steps=8, method="hidden")
@@ -178,7 +181,7 @@ def test_the_first_steps_by_hand(small, tiny_teacher, method: str):
     student = models.student(exp.student, exp.seed)
     pool = Signals(tiny_teacher, Atlas(exp.scale).questions(exp.questions, 7))
     list(pool.prepare(range(exp.questions)))
-    maps = features.Projectors(2, 16, 64, exp.seed)
+    maps = Projectors(2, 16, 64, exp.seed)
     learnt = [*student.parameters(), *(maps.parameters() if method == "hidden" else ())]
     optimiser = torch.optim.AdamW(learnt, betas=(0.9, 0.95), weight_decay=0.01)
     feed = batches.Feed(exp, (), pool, models.tokenizer())
@@ -256,7 +259,7 @@ def test_a_copied_start_of_equal_size_is_the_teacher(small, tiny_teacher):
 
 def test_copied_layers_are_the_teacher_s_own():
     teacher, student = models.student("3m", 1), models.student("1.5m", 2)
-    features.copy_layers(student, teacher)
+    copy_layers(student, teacher)
     for to, source in ((0, 1), (1, 3), (2, 5)):
         for name, parameter in student.model.layers[to].named_parameters():
             assert torch.equal(parameter, teacher.model.layers[source].get_parameter(name))

@@ -19,7 +19,7 @@ from labkit.engine import Run
 from labkit.errors import LabError
 from labkit.evaluate import Graded
 from labkit.experiment import TUNED_RATE, Experiment
-from labkit.features import next_state_loss
+from labkit.feature_losses import next_state_loss
 from labkit.methods import comparison, method
 from labkit.names import HEADS
 from labkit.signals import Signals

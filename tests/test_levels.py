@@ -13,7 +13,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "labkit"
 
 LEVELS = {
-    "errors": 0, "names": 0, "paths": 0, "events": 0, "experiment": 0, "records": 0, "verdicts": 0, "atlas": 0, "measurements": 0, "evidence": 0,
+    "names": 0, "model_folders": 0, "comparison": 0, "asking": 0, "lesson_type": 0,
+    "batch": 1, "feature_losses": 1, "hooks": 2, "layers": 2,
+    "errors": 0, "paths": 0, "events": 0, "experiment": 0, "records": 0, "verdicts": 0, "atlas": 0, "measurements": 0, "evidence": 0,
     "sources": 0, "own_data": 0, "metrics": 0, "calibration": 0, "reading": 0, "audit": 0, "curation": 0, "pinning": 0,
     "divergences": 1, "chunked": 1, "conventions": 1, "softening": 1, "alignment": 1, "models": 2, "signals": 2, "tensors": 2, "topk": 2,
     "adapters": 2, "architectures": 2, "pretrained": 2, "fetching": 2,

@@ -9,12 +9,12 @@ import stories
 
 import labkit
 from labkit import events as ev
+from labkit.comparison import Comparison
 from labkit.errors import LabError
 from labkit.figures.charts import SOFT
 from labkit.names import METHODS
 from labkit.records import Record
 from labkit.reports import report
-from labkit.runs import Comparison
 
 
 class Page(HTMLParser):

@@ -23,9 +23,10 @@ from labkit.own_data import read_rows, split
 from labkit.paths import made_here
 from labkit.runs import begin, completed, keep
 from labkit.speculative import students
-from labkit.speculative.decoding import Speculation, plain, speculate
+from labkit.speculative.decoding import plain, speculate
 from labkit.speculative.exactness import parting
 from labkit.speculative.measuring import pooled
+from labkit.speculative.result import Speculation
 from labkit.subjects import LOOKED
 from labkit.sweeps import sweep
 from labkit.verdicts import band

@@ -15,8 +15,8 @@ from labkit import events as ev
 from labkit.errors import LabError
 from labkit.figures.pens import HAIR, INK, MUTED, PALETTE, PAPER, Pen, tint
 from labkit.figures.scales import log_domain, number, positive, shown, signed, smooth, spread, step_ticks, ticks
+from labkit.model_folders import unmarked
 from labkit.names import BESIDE, CORE, SKILLS
-from labkit.pinning import unmarked
 from labkit.records import NO_GAP, Record, mean
 
 ARM_COLOURS = ("baseline", "baseline", "student", "teacher")

@@ -13,7 +13,26 @@ from __future__ import annotations
 
 from labkit.incidents.answers import NO_FAULT, Mistakes, mistakes
 from labkit.incidents.probes import PROBES, Finding
-from labkit.incidents.room import BUDGET, Room, incident
+from labkit.incidents.room import BUDGET, Room
 from labkit.incidents.verdicts import Verdict
 
 __all__ = ["BUDGET", "NO_FAULT", "PROBES", "Finding", "Mistakes", "Room", "Verdict", "incident", "mistakes"]
+
+
+def incident(seed: int | None = None, budget: int = BUDGET, *, live: bool = False) -> Room:
+    """Open a case; it displays itself. The same `seed` is the same case. live: train its run here and now, some ten seconds.
+
+    Raises `LabError` for a seed or budget that is no whole number of sensible size.
+    """
+    room = Room(seed, budget, live=live)
+    room.widget = _widget
+    return room
+
+
+def _widget(room: Room) -> object | None:
+    """The buttons of a room; None where there are no widgets, and it is used by its methods."""
+    try:
+        from labkit.live.incident_room import IncidentRoom
+    except ImportError:
+        return None
+    return IncidentRoom(room)

@@ -27,16 +27,10 @@ NUMBERS = 1_000_000  # of cases, that one may be told to somebody else
 LETTERS = "ABCD"
 
 
-def incident(seed: int | None = None, budget: int = BUDGET, *, live: bool = False) -> Room:
-    """Open a case; it displays itself. The same `seed` is the same case. live: train its run here and now, some ten seconds.
-
-    Raises `LabError` for a seed or budget that is no whole number of sensible size.
-    """
-    return Room(seed, budget, live=live)
-
-
 class Room:
-    """A case and what has been found out about it. `probe`, `name` and `next` are what the buttons call."""
+    """A case and what has been found out about it. `probe`, `name` and `next` are what the buttons call. widget: what shows it."""
+
+    widget: Callable[[Room], object] | None = None
 
     def __init__(self, seed: int | None = None, budget: int = BUDGET, *, live: bool = False) -> None:
         if isinstance(budget, bool) or not isinstance(budget, int) or not 1 <= budget <= 1_000:
@@ -199,13 +193,8 @@ class Room:
     def _ipython_display_(self) -> None:
         from IPython.display import HTML, display
 
-        try:
-            from labkit.live.incident_room import IncidentRoom
-        except ImportError:  # without widgets the room is used by its methods
-            display(HTML(self._repr_html_()))
-            return
-        self._view = self._view or IncidentRoom(self)
-        display(self._view)
+        self._view = self._view or (self.widget(self) if self.widget else None)
+        display(self._view or HTML(self._repr_html_()))
 
 
 def _open(seed: int | None, live: bool, watch: Callable[[int, int], object]) -> Case:

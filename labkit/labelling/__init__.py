@@ -2,7 +2,7 @@
 
     job = labelling.plan("prompts.jsonl", "answers.jsonl", endpoints=["http://127.0.0.1:8000/v1"], model="smollm2")
     print(job)                                # requests, tokens, money, what leaves the machine; nothing is sent yet
-    report = job.run(terms="read", watch=print)
+    report = labelling.run(job, terms="read", watch=print)
 
 What was answered is in a journal beside the answers at once, so a job that is killed or run again loses nothing and pays nothing twice.
 """
@@ -11,15 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from labkit.labelling.plan import Plan, Spent, plan
+from labkit.labelling.progress import Progress, Report
 from labkit.labelling.settings import Settings
 
-if TYPE_CHECKING:
-    from labkit.labelling.progress import Progress, Report
+__all__ = ["Plan", "Progress", "Report", "Settings", "Spent", "label", "plan", "run"]
 
-__all__ = ["Plan", "Settings", "Spent", "label", "plan"]
+
+def run(plan: Plan, *, terms: str = "", watch: Callable[[Progress], None] | None = None) -> Report:
+    """Send what a plan is to send, and write the answers: see `running.run`, which brings the `openai` client."""
+    from labkit.labelling import running
+
+    return running.run(plan, terms=terms, watch=watch)
 
 
 def label(
@@ -33,4 +38,4 @@ def label(
     **settings: Any,
 ) -> Report:
     """Plan and run in one: a file or list of prompts in, a file of answers out. `watch` gets the progress about once a second."""
-    return plan(prompts, answers, endpoints=endpoints, model=model, **settings).run(terms=terms, watch=watch)
+    return run(plan(prompts, answers, endpoints=endpoints, model=model, **settings), terms=terms, watch=watch)

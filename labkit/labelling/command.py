@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labkit import labelling
 from labkit.errors import LabError
 from labkit.labelling.plan import READ, Plan, plan
 from labkit.labelling.settings import KEY_ENV
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if job.todo:
         _ask(job, options)
-    report = job.run(terms=READ, watch=_Lines())
+    report = labelling.run(job, terms=READ, watch=_Lines())
     print(report)
     return 130 if report.stopped == "interrupted" else 1 if report.failed or report.left else 0
 

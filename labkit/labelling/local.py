@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from labkit import labelling
 from labkit.audit import Said
 from labkit.errors import LabError
 from labkit.labelling.plan import READ, plan
@@ -96,7 +97,7 @@ def again(said: Sequence[Said], endpoint: str = "", model: str = "smollm2", term
     if not endpoint and model in FETCHED:
         terms = READ  # these are Apache-2.0
     with contextlib.nullcontext(endpoint) if endpoint else serving(model) as url:
-        report = plan(asked, path, endpoints=url, model=model, **{"max_tokens": 32, **settings}).run(terms=terms)
+        report = labelling.run(plan(asked, path, endpoints=url, model=model, **{"max_tokens": 32, **settings}), terms=terms)
     lines = path.read_text(encoding="utf-8").splitlines() if report.written else []
     rows = {row["prompt"]: row for row in map(json.loads, lines)}
     found = []

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from labkit.errors import LabError
 from labkit.labelling.journal import Journal, rows
 from labkit.labelling.prompts import Prompts, read
 from labkit.labelling.settings import Settings, here, host_of
-
-if TYPE_CHECKING:
-    from labkit.labelling.progress import Progress, Report
 
 BYTES_A_TOKEN = 4  # of English, about; other scripts have more tokens
 TEMPLATE = 8  # tokens that a chat template puts around a message, about
@@ -55,7 +52,7 @@ class Spent(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A job before it is run. `print(plan)` says what it will do; `plan.run(terms="read")` does it.
+    """A job before it is run. `print(plan)` says what it will do; `labelling.run(plan, terms="read")` does it.
 
     requests: the key of every request, in the order of prompts and samples. todo: where in `requests` those stand that are not
     answered yet; equal requests are sent once. spent: what the journal says was used up before.
@@ -104,15 +101,6 @@ class Plan(NamedTuple):
                 seen.add(key)
                 todo.append(place)
         return self._replace(todo=todo, spent=spent)
-
-    def run(self, *, terms: str = "", watch: Callable[[Progress], None] | None = None) -> Report:
-        """Send what is to be sent, and write the answers; `terms="read"` says that you read the provider's terms of use and that they
-        allow what you mean to do. Raises `LabError` if no endpoint can be used or the disk is full; what was answered is kept."""
-        if terms != READ:
-            raise LabError(f"{self.question()} Say so with terms='read' (--terms read): it is kept with the answers.")
-        from labkit.labelling.running import carry_out
-
-        return carry_out(self, watch)
 
     def question(self) -> str:
         """What the user has to look up, since no program can."""

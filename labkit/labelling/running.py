@@ -16,7 +16,7 @@ from labkit.errors import LabError
 from labkit.labelling.answers import assemble
 from labkit.labelling.journal import Journal
 from labkit.labelling.loop import Loop
-from labkit.labelling.plan import Plan
+from labkit.labelling.plan import READ, Plan
 from labkit.labelling.progress import Progress, Report
 from labkit.labelling.settings import hidden
 
@@ -24,8 +24,12 @@ LATER = "What was answered is kept: run the same again to go on where it stopped
 MOST_KEPT = 64 << 20  # bytes of disk held in reserve
 
 
-def carry_out(plan: Plan, watch: Callable[[Progress], None] | None = None) -> Report:
-    """Run a plan to its end, or until it is interrupted: then what is under way is waited for, unless one interrupts again."""
+def run(plan: Plan, *, terms: str = "", watch: Callable[[Progress], None] | None = None) -> Report:
+    """Send what is to be sent, and write the answers; `terms="read"` says that you read the provider's terms of use and that they allow
+    what you mean to do. One that is interrupted waits for what is under way, unless one interrupts again. Raises `LabError` if no endpoint
+    can be used or the disk is full; what was answered is kept."""
+    if terms != READ:
+        raise LabError(f"{plan.question()} Say so with terms='read' (--terms read): it is kept with the answers.")
     began, said = time.monotonic(), queue.SimpleQueue[Progress | None]()
     settings = plan.settings
     keys = {settings.secret(url) for url in settings.endpoints}

@@ -14,7 +14,9 @@ import ipywidgets as widgets
 
 from labkit.errors import LabError
 from labkit.failures import FAILURES
-from labkit.incidents import NO_FAULT, PROBES, Room
+from labkit.incidents.answers import NO_FAULT
+from labkit.incidents.probes import PROBES
+from labkit.incidents.room import Room
 
 _CSS = """<style>
 .labkit-incident { container-type: inline-size; }

@@ -19,7 +19,7 @@ from labkit import events as ev
 from labkit.errors import LabError, need, unknown
 from labkit.experiment import KNOBS, Experiment
 from labkit.judgment import Prediction, score
-from labkit.lessons import Lesson
+from labkit.lesson_type import Lesson
 from labkit.live.breakage import Breakage
 from labkit.live.controls import Controls
 from labkit.live.prediction import prediction_widget

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from labkit.errors import LabError, unknown
+from labkit.model_folders import unmarked
 from labkit.own_data import Row, same
-from labkit.pinning import function_file, unmarked
+from labkit.pinning import function_file
 from labkit.verdicts import Band
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from transformers import DynamicCache
@@ -27,72 +27,12 @@ from labkit.speculative.eagle import Eagle
 from labkit.speculative.heads import Heads
 from labkit.speculative.medusa import Medusa
 from labkit.speculative.reading import Reader, Seen
+from labkit.speculative.result import Round, Speculation
 
 ADAPTIVE, SURE = 12, 0.4  # gamma="adaptive": at most so many, and none after a guess that is less sure
 RULES = ("exact", "typical")
 NOT_EXACT = "typical acceptance: NOT distributed as the target's own text"
 COLDEST = 1e-3  # below it a softmax in single precision is the likeliest token or nothing
-
-
-class Round(NamedTuple):
-    """One pass of the target. path: which of the proposed tokens it took, by number; token: its own word after them (None at the end of
-    the answer); bonus: nothing it had judged was refused, so that its word was for free."""
-
-    proposed: list[int]
-    parents: list[int]
-    path: list[int]
-    token: int | None
-    bonus: bool
-
-    @property
-    def judged(self) -> int:
-        """Places that were looked at: those at which a proposed token was taken, and the one at which none was."""
-        return len(self.path) + (not self.bonus)
-
-
-class Speculation(NamedTuple):
-    """What was written, how. ids: with the end mark, if it came in time; the first comes with the reading of the prompt, the others in
-    rounds. seconds: of work, the prompt's included. target_passes, draft_passes: how often each read (heads read nothing themselves)."""
-
-    prompt: str
-    text: str
-    ids: list[int]
-    rounds: list[Round]
-    names: dict[int, str]
-    seconds: float
-    target_passes: int
-    draft_passes: int
-    note: str = ""
-
-    @property
-    def tokens(self) -> list[str]:
-        """What was written, token by token."""
-        return [self.names[i] for i in self.ids]
-
-    @property
-    def proposed(self) -> int:
-        return sum(len(r.proposed) for r in self.rounds)
-
-    @property
-    def accepted(self) -> int:
-        return sum(len(r.path) for r in self.rounds)
-
-    @property
-    def acceptance(self) -> float:
-        """The share of judged places at which a guess was taken: what `alpha` estimates, for a chain; in a tree, the chance that one of
-        several guesses is. NaN where nothing was proposed."""
-        judged = sum(r.judged for r in self.rounds if r.proposed)
-        return self.accepted / judged if judged else float("nan")
-
-    @property
-    def tokens_per_round(self) -> float:
-        """Tokens written a pass of the target, the first token left out, which comes with the reading of the prompt."""
-        return (len(self.ids) - 1) / len(self.rounds) if self.rounds else float("nan")
-
-    def _repr_html_(self) -> str:
-        from labkit.speculative.viewing import page
-
-        return page(self)
 
 
 def speculate(

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit.architectures import LanguageModel
+from labkit.batch import Batch
 from labkit.chunked import CHUNK
-from labkit.features import look
-from labkit.methods import Batch
+from labkit.hooks import look
 from labkit.models import answer_states, pad, tokenizer_of
 
 DECAY = 0.8  # a depth's weight in the loss against the one before it (Cai et al. 2024, section 2.2; Li et al. 2025)

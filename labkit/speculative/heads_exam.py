@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from labkit.architectures import LanguageModel
+from labkit.asking import Asked
 from labkit.calibration import calibration_error
 from labkit.evaluate import Graded, Grades, of_like_length
 from labkit.models import Written, answer_states, pad, tokenizer_of, write
-from labkit.signals import Asked
 from labkit.speculative.heads import Heads, Told, places
 from labkit.speculative.medusa import Medusa2
 

@@ -16,8 +16,9 @@ import torch
 from labkit.architectures import LanguageModel
 from labkit.errors import LabError
 from labkit.models import tokenizer_of
-from labkit.speculative.decoding import Speculation, plain
+from labkit.speculative.decoding import plain
 from labkit.speculative.drafting import branches
+from labkit.speculative.result import Speculation
 from labkit.speculative.theory import overlap
 
 Z95 = 1.96

@@ -1,12 +1,10 @@
-"""Speculation token by token, as a page: what was proposed, taken, refused and said instead, told by symbol and by colour."""
+"""What speculative decoding wrote, round by round, and the same as a page: what was proposed, taken, refused and said instead, told by
+symbol and by colour."""
 
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from labkit.speculative.decoding import Round, Speculation
+from typing import NamedTuple
 
 KINDS = {
     "taken": ("✓", "proposed and accepted"),
@@ -34,6 +32,65 @@ STYLE = """
 .spec i { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
 .spec p { margin: .3em 0 } .spec .key { font-size: 12.5px; display: flex; flex-wrap: wrap; gap: .2em 1.2em }
 """ + "".join(f".spec .{kind} {{ color: var(--{kind}) }}" for kind in KINDS)
+
+
+class Round(NamedTuple):
+    """One pass of the target. path: which of the proposed tokens it took, by number; token: its own word after them (None at the end of
+    the answer); bonus: nothing it had judged was refused, so that its word was for free."""
+
+    proposed: list[int]
+    parents: list[int]
+    path: list[int]
+    token: int | None
+    bonus: bool
+
+    @property
+    def judged(self) -> int:
+        """Places that were looked at: those at which a proposed token was taken, and the one at which none was."""
+        return len(self.path) + (not self.bonus)
+
+
+class Speculation(NamedTuple):
+    """What was written, how. ids: with the end mark, if it came in time; the first comes with the reading of the prompt, the others in
+    rounds. seconds: of work, the prompt's included. target_passes, draft_passes: how often each read (heads read nothing themselves)."""
+
+    prompt: str
+    text: str
+    ids: list[int]
+    rounds: list[Round]
+    names: dict[int, str]
+    seconds: float
+    target_passes: int
+    draft_passes: int
+    note: str = ""
+
+    @property
+    def tokens(self) -> list[str]:
+        """What was written, token by token."""
+        return [self.names[i] for i in self.ids]
+
+    @property
+    def proposed(self) -> int:
+        return sum(len(r.proposed) for r in self.rounds)
+
+    @property
+    def accepted(self) -> int:
+        return sum(len(r.path) for r in self.rounds)
+
+    @property
+    def acceptance(self) -> float:
+        """The share of judged places at which a guess was taken: what `alpha` estimates, for a chain; in a tree, the chance that one of
+        several guesses is. NaN where nothing was proposed."""
+        judged = sum(r.judged for r in self.rounds if r.proposed)
+        return self.accepted / judged if judged else float("nan")
+
+    @property
+    def tokens_per_round(self) -> float:
+        """Tokens written a pass of the target, the first token left out, which comes with the reading of the prompt."""
+        return (len(self.ids) - 1) / len(self.rounds) if self.rounds else float("nan")
+
+    def _repr_html_(self) -> str:
+        return page(self)
 
 
 def page(done: Speculation) -> str:

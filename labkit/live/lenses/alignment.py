@@ -21,7 +21,7 @@ from labkit.crossing import CROSSINGS, Aligned, crossed
 from labkit.errors import LabError
 from labkit.experiment import Experiment
 from labkit.figures.cuts import shown
-from labkit.live.lenses import _STYLE, _WIDE, ASKED, _Lens
+from labkit.live.lenses.base import ASKED, STYLE, WIDE, Lens
 from labkit.methods import comparison
 from labkit.models import tokenizer, tokenizer_of
 from labkit.names import VOCABULARIES
@@ -39,7 +39,7 @@ NAMES = {  # what a crossing has for each span
 BY_NUMBER = ("ids", "uld")  # compare token 1 with token 1, token 2 with token 2, wherever these are in the text
 
 
-class AlignmentLens(_Lens):
+class AlignmentLens(Lens):
     """A question, a student's vocabulary and a crossing; the two cuts over each other with the loss on each span."""
 
     def __init__(self, student: LlamaForCausalLM | None = None) -> None:
@@ -47,10 +47,10 @@ class AlignmentLens(_Lens):
         kinds = VOCABULARIES[1:] if student is None else (tokenizer_of(student).name,)
         if kinds == ("atlas",):
             raise LabError("this student has its teacher's vocabulary, so both cuts are one: train one with vocabulary='bytes'.")
-        self.question = widgets.Dropdown(options=list(ASKED), description="Question", style=_STYLE, layout=_WIDE)
-        self.vocabulary = widgets.Dropdown(options=kinds, description="Vocabulary", style=_STYLE, layout=_WIDE)
+        self.question = widgets.Dropdown(options=list(ASKED), description="Question", style=STYLE, layout=WIDE)
+        self.vocabulary = widgets.Dropdown(options=kinds, description="Vocabulary", style=STYLE, layout=WIDE)
         labels = [(f"{name}: {how.label}", name) for name, how in CROSSINGS.items()]
-        self.across = widgets.Dropdown(options=labels, value="spans", description="Across", style=_STYLE, layout=_WIDE)
+        self.across = widgets.Dropdown(options=labels, value="spans", description="Across", style=STYLE, layout=WIDE)
         super().__init__(self.question, self.vocabulary, self.across)
 
     def look(self) -> tuple[figures.Cuts, str]:
