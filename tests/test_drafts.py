@@ -8,7 +8,7 @@ import re
 
 import pytest
 from stories import record
-from test_figures import Strokes
+from strokes import Strokes
 
 import labkit
 from labkit import events as ev

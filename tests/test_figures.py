@@ -13,6 +13,7 @@ import matplotlib
 import pytest
 from matplotlib.colors import to_hex
 from stories import GOLD, HARD, STUDENT, TEACHER, events, record
+from strokes import Strokes
 
 from labkit import events as ev
 from labkit import figures
@@ -24,25 +25,6 @@ from labkit.records import Record
 
 ARMS = ("gold labels", "hard answers", "soft labels (this run)", "teacher")
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-class Strokes:
-    """A pen that only remembers: (kind, arguments) in the order drawn."""
-
-    figure = None
-
-    def __init__(self):
-        self.drawn: list[tuple[str, tuple, dict]] = []
-
-    def __getattr__(self, kind):
-        return lambda *args, **kwargs: self.drawn.append((kind, args, kwargs))
-
-    def of(self, kind):
-        return [(args, kwargs) for name, args, kwargs in self.drawn if name == kind]
-
-    @property
-    def texts(self):
-        return [args[2] for args, _ in self.of("text")]
 
 
 def draw(chart, *args):

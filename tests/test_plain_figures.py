@@ -6,7 +6,7 @@ import itertools
 import math
 
 import pytest
-from test_figures import Strokes
+from strokes import Strokes
 
 from labkit import figures
 from labkit.errors import LabError
