@@ -15,64 +15,64 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "open": "lessons",
-    "lens": "live.lenses",
-    "Experiment": "experiment",
-    "run": "engine",
-    "first_batch": "batches",
-    "record": "runs",
-    "compare": "runs",
-    "rerun": "runs",
-    "sweep": "sweeps",
-    "measured": "measurements",
-    "claims": "court",
-    "load": "records",
-    "replay": "records",
-    "report": "reports",
-    "Record": "records",
+    "open": "lessons.catalogue",
+    "lens": "views.lenses",
+    "Experiment": "records.experiment",
+    "run": "training.loop",
+    "first_batch": "training.batches",
+    "record": "studies.run",
+    "compare": "studies.run",
+    "rerun": "studies.run",
+    "sweep": "studies.sweep",
+    "measured": "records.measurements",
+    "claims": "studies.claims",
+    "load": "records.record",
+    "replay": "records.record",
+    "report": "views.report",
+    "Record": "records.record",
     "teacher": "models",
     "student": "models",
-    "ask": "evaluate",
-    "speculate": "speculative.decoding",
-    "Atlas": "atlas",
-    "divergence": "divergences",
-    "predict": "judgment",
-    "incident": "incidents",
-    "check": "checks",
-    "catalogue": "lessons",
-    "LabError": "errors",
+    "ask": "tasks.atlas.exam",
+    "speculate": "speculative.decode",
+    "Atlas": "tasks.atlas.facts",
+    "divergence": "losses.divergences",
+    "predict": "lessons.predictions",
+    "incident": "diagnosis.incidents",
+    "check": "lessons.exercises",
+    "catalogue": "lessons.catalogue",
+    "LabError": "base.errors",
 }
 __all__ = list(_HOME)
 
 if TYPE_CHECKING:
-    from labkit.atlas import Atlas
-    from labkit.batches import first_batch
-    from labkit.checks import check
-    from labkit.court import claims
-    from labkit.divergences import divergence
-    from labkit.engine import run
-    from labkit.errors import LabError
-    from labkit.evaluate import ask
-    from labkit.experiment import Experiment
-    from labkit.incidents import incident
-    from labkit.judgment import predict
-    from labkit.lessons import catalogue, open
-    from labkit.live.lenses import lens
-    from labkit.measurements import measured
+    from labkit.base.errors import LabError
+    from labkit.diagnosis.incidents import incident
+    from labkit.lessons.catalogue import catalogue, open
+    from labkit.lessons.exercises import check
+    from labkit.lessons.predictions import predict
+    from labkit.losses.divergences import divergence
     from labkit.models import student, teacher
-    from labkit.records import Record, load, replay
-    from labkit.reports import report
-    from labkit.runs import compare, record, rerun
-    from labkit.speculative.decoding import speculate
-    from labkit.sweeps import sweep
+    from labkit.records.experiment import Experiment
+    from labkit.records.measurements import measured
+    from labkit.records.record import Record, load, replay
+    from labkit.speculative.decode import speculate
+    from labkit.studies.claims import claims
+    from labkit.studies.run import compare, record, rerun
+    from labkit.studies.sweep import sweep
+    from labkit.tasks.atlas.exam import ask
+    from labkit.tasks.atlas.facts import Atlas
+    from labkit.training.batches import first_batch
+    from labkit.training.loop import run
+    from labkit.views.lenses import lens
+    from labkit.views.report import report
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        from labkit.errors import suggest
+        from labkit.base.errors import suggest
 
         raise AttributeError(suggest("labkit has no", name, _HOME))
-    from labkit.errors import need
+    from labkit.base.errors import need
 
     try:
         value = getattr(importlib.import_module(f"labkit.{_HOME[name]}"), name)

@@ -37,13 +37,13 @@ def trl() -> dict:
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     import torch
 
-    from labkit import events as ev
     from labkit import models
-    from labkit.atlas import Atlas
-    from labkit.batches import Feed
-    from labkit.engine import Run
-    from labkit.experiment import Experiment
-    from labkit.signals import POOL_SEED, Signals
+    from labkit.records import events as ev
+    from labkit.records.experiment import Experiment
+    from labkit.tasks.atlas.facts import Atlas
+    from labkit.teachers.signals import POOL_SEED, Signals
+    from labkit.training.batches import Feed
+    from labkit.training.loop import Run
 
     exp, world = Experiment(steps=STEPS, batch=BATCH, questions=STEPS * BATCH, learning_rate=4e-3), Atlas("half")
     pool = Signals(models.teacher(exp.teacher), world.questions(exp.questions, POOL_SEED))
@@ -145,8 +145,8 @@ def trl() -> dict:
 
 VOCABULARY = """
 import json, resource, sys, time, torch
-from labkit.chunked import linear_divergence
-from labkit.divergences import divergence
+from labkit.losses.chunked import linear_divergence
+from labkit.losses.divergences import divergence
 N, V, D = 4096, 49152, 576
 g = torch.Generator().manual_seed(0)
 states, teacher = (torch.randn(N, D, generator=g) for _ in range(2))
@@ -202,7 +202,7 @@ def generation() -> dict:
     import torch
 
     from labkit import models
-    from labkit.atlas import Atlas
+    from labkit.tasks.atlas.facts import Atlas
 
     prompts = models.tokenizer().prompts([q.text for q in Atlas("half").questions(128, 5)])
     width = max(map(len, prompts))
@@ -242,9 +242,9 @@ def generation() -> dict:
 
 def ways() -> dict:
     """Questions trained a second by method, as shares of output distillation's: the teacher's side at hand, alternating, 57k student."""
-    from labkit import events as ev
-    from labkit.engine import Run
-    from labkit.experiment import Experiment
+    from labkit.records import events as ev
+    from labkit.records.experiment import Experiment
+    from labkit.training.loop import Run
 
     base = Experiment(student="57k", learning_rate=2e-2, steps=40, questions=512)
     arms = {name: {"method": name} for name in ("output", "hidden", "similarity", "relations", "sequence")}
@@ -269,8 +269,8 @@ def ways() -> dict:
 
 LABEL = """
 import json, sys, tempfile, time, urllib.request
-from labkit import labelling
-import labkit.labelling.running
+from labkit.teachers import labelling
+import labkit.teachers.labelling.running
 url, concurrency, requests = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 with tempfile.TemporaryDirectory() as folder:
     prompts = [f"What is the capital of country number {n}?" for n in range(requests)]
@@ -330,11 +330,11 @@ def kernel(code: str, timeout: int = 400) -> str:
 
 LESSON = """
 import json, time, labkit, resource
-from labkit.records import mean
+from labkit.records.record import mean
 began = time.perf_counter()
 lab = labkit.open("00"{changes})
 opened = time.perf_counter() - began
-import labkit.engine
+import labkit.training.loop
 inside, push = [0.0], lab.board.push
 first = []
 def timed(events):
@@ -488,11 +488,12 @@ def speculation() -> dict:
     SmolLM2 is fetched, the shipped EAGLE against plain decoding, from the prompt on and after it."""
     import torch
 
-    from labkit import models, pretrained
-    from labkit.atlas import Atlas
-    from labkit.speculative import students
-    from labkit.speculative.decoding import plain, speculate
-    from labkit.speculative.measuring import pooled
+    from labkit import models
+    from labkit.models import pretrained
+    from labkit.models.heads import students
+    from labkit.speculative.decode import plain, speculate
+    from labkit.speculative.measure import pooled
+    from labkit.tasks.atlas.facts import Atlas
 
     def against(target, draft, prompts: list[str], limit: int) -> list[float]:
         own, ratios = models.tokenizer_of(target), []

@@ -45,7 +45,7 @@ def jupyterlab(work: Path) -> Iterator[str]:
     environment.pop("LABKIT_DATA", None)
     command = [sys.executable, "-m", "jupyterlab", f"--port={port}", "--ip=127.0.0.1", "--no-browser", "--allow-root"]
     command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={work}", "--LabApp.expose_app_in_browser=True"]
-    command.append(f"--LabApp.app_settings_dir={ROOT / 'labkit' / 'settings'}")
+    command.append(f"--LabApp.app_settings_dir={ROOT / 'labkit' / 'cli' / 'settings'}")
     with (work / "server.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:

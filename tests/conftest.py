@@ -37,7 +37,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch.nn.functional as F
 
     from labkit import models
-    from labkit.atlas import Atlas
+    from labkit.tasks.atlas.facts import Atlas
 
     torch.set_num_threads(1)  # tiny matrices; and one thread adds in one order, on any machine
     folder = tmp_path_factory.mktemp("data")
@@ -79,8 +79,9 @@ def tiny_teacher(tiny_data: Path):
 @pytest.fixture
 def quick(tiny_data: Path, monkeypatch: pytest.MonkeyPatch):
     """Exams of two questions a skill, so that an engine run costs its steps and little else."""
-    from labkit import engine, evaluate, subjects
+    from labkit.tasks.atlas import exam
+    from labkit.training import loop, setup
 
-    monkeypatch.setattr(subjects, "Exam", functools.partial(evaluate.Exam, per_skill=2))
-    monkeypatch.setattr(engine, "EVALUATIONS", 2)
+    monkeypatch.setattr(setup, "Exam", functools.partial(exam.Exam, per_skill=2))
+    monkeypatch.setattr(loop, "EVALUATIONS", 2)
     return tiny_data

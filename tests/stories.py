@@ -6,10 +6,10 @@ import math
 import random
 from collections.abc import Mapping
 
-from labkit import events as ev
-from labkit.experiment import Experiment
-from labkit.names import SKILLS
-from labkit.records import Record
+from labkit.records import events as ev
+from labkit.records.experiment import Experiment
+from labkit.records.names import SKILLS
+from labkit.records.record import Record
 
 TEACHER = dict(zip(SKILLS, (0.98, 0.95, 0.97, 1.0, 0.91, 0.45, 0.88, 1.0, 1.0, 0.95), strict=True))
 STUDENT = dict(zip(SKILLS, (0.71, 0.42, 0.78, 0.63, 0.66, 0.40, 0.35, 0.58, 0.21, 0.80), strict=True))

@@ -31,9 +31,9 @@ def without_torch(code: str, home: Path) -> str:
 
 
 RECORD = """
-from labkit import events as ev
-from labkit.atlas import SKILLS
-from labkit.records import Record
+from labkit.records import events as ev
+from labkit.tasks.atlas.facts import SKILLS
+from labkit.records.record import Record
 scores = lambda x: dict.fromkeys(SKILLS, x)
 rec = Record([
     ev.Started(labkit.Experiment().to_dict(), "t", 3, 2, 2, 2, SKILLS, "m"), ev.Step(1, 0.1, 128, {"loss": 3.0, "kl": 3.0}),
@@ -50,7 +50,7 @@ def test_a_record_is_loaded_read_and_drawn(home, tmp_path):
         + f"""
 rec.save({str(path)!r})
 rec = labkit.load({str(path)!r})
-from labkit import figures
+from labkit.views import figures
 print(round(rec.recovery().mean, 2), len(rec.table()), len(figures.waterfall(rec).png()) > 1000, len(list(labkit.replay(rec))))
 """
     )
@@ -60,7 +60,7 @@ print(round(rec.recovery().mean, 2), len(rec.table()), len(figures.waterfall(rec
 def test_predictions_and_checks_work(home):
     code = """
 guess = labkit.predict("00", 0.6, 0.8, 0.8)
-from labkit.judgment import score
+from labkit.lessons.predictions import score
 print(score(guess, 0.7).inside, labkit.check("00.recovery", lambda s, b, t: (s - b) / (t - b)).ok)
 """
     assert without_torch(code, home).split() == ["True", "True"]

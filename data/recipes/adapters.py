@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from labkit.experiment import Experiment
+from labkit.records.experiment import Experiment
 
 TEACHER = Experiment(  # copied: the teacher's own weights, layer by layer
     method="gold", student="3m", start="copied", adapter=8, scale="half", gold=40_000, learning_rate=5e-3
@@ -28,10 +28,10 @@ FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def build(folder: Path, names: list[str] | None = None, say: Callable[[str], None] = print) -> None:
-    from labkit import adapters
-    from labkit import events as ev
-    from labkit.engine import Run
-    from labkit.paths import home_dir
+    from labkit.base.files import home_dir
+    from labkit.models import lora
+    from labkit.records import events as ev
+    from labkit.training.loop import Run
 
     for name in names or list(TEACHERS):
         recipe = TEACHERS[name]
@@ -42,7 +42,7 @@ def build(folder: Path, names: list[str] | None = None, say: Callable[[str], Non
             elif isinstance(event, ev.Failed):
                 raise SystemExit(f"{event.message}. {event.advice}")
         assert run.student is not None
-        adapters.save(run.student, folder / name, torch.float16)
+        lora.save(run.student, folder / name, torch.float16)
         seal(folder / name, recipe)
 
 

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from labkit.audit import paper
-from labkit.errors import DataError
-from labkit.fetching import place
+from labkit.base.errors import DataError
+from labkit.models.fetch import place
+from labkit.teachers.recorded_answers import paper
 
 MODEL = "smollm2"
 ROWS, LONGEST, KEPT = 32, 32, 8
 LEAST = 0.01  # probability from which another token is kept, but for the first token, where all `KEPT` are
-NOTE = "answers of SmolLM2-135M-Instruct (dequantised 4-bit weights) to labkit.audit.paper(), greedy, 32 tokens at most"
+NOTE = "answers of SmolLM2-135M-Instruct (dequantised 4-bit weights) to labkit.teachers.recorded_answers.paper(), greedy, 32 tokens at most"
 
 
 def build(folder: Path) -> None:

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import torch
 
-from labkit.atlas import Atlas
-from labkit.capacity import held
-from labkit.engine import Run
-from labkit.experiment import TUNED_RATE, Experiment
-from labkit.measurements import seal, write
+from labkit.base.files import made_here
 from labkit.models import parameters
-from labkit.paths import made_here
-from labkit.records import mean
-from labkit.runs import record
+from labkit.records.experiment import TUNED_RATE, Experiment
+from labkit.records.measurements import seal, write
+from labkit.records.record import mean
+from labkit.studies.capacity import held
+from labkit.studies.run import record
+from labkit.tasks.atlas.facts import Atlas
+from labkit.training.loop import Run
 
 BATCH, SEEDS, JOBS = 128, 3, 2
 HARD, SOFT = {"method": "gold", "teacher": "none"}, {"method": "output"}

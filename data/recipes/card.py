@@ -9,10 +9,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from labkit.atlas import HELD_OUT_SKILLS, Atlas
-from labkit.evaluate import Exam
 from labkit.models import parameters, teacher
-from labkit.names import SKILLS
+from labkit.records.names import SKILLS
+from labkit.tasks.atlas.exam import Exam
+from labkit.tasks.atlas.facts import HELD_OUT_SKILLS, Atlas
 
 HELD_OUT = 400
 EVERYTHING = 10_000

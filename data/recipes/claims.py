@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labkit.court import claims
+from labkit.studies.claims import claims
 
 HEAD = """# Claims and verdicts
 

@@ -14,22 +14,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from labkit import models, pretrained
-from labkit.atlas import Atlas
-from labkit.engine import Run
-from labkit.experiment import TUNED_RATE, Experiment
-from labkit.measurements import seal, write
-from labkit.own_data import read_rows, split
-from labkit.paths import made_here
-from labkit.runs import begin, completed, keep
-from labkit.speculative import students
-from labkit.speculative.decoding import plain, speculate
-from labkit.speculative.exactness import parting
-from labkit.speculative.measuring import pooled
+from labkit import models
+from labkit.base.files import made_here
+from labkit.base.stats import band
+from labkit.models import pretrained
+from labkit.models.heads import students
+from labkit.records.experiment import TUNED_RATE, Experiment
+from labkit.records.measurements import seal, write
+from labkit.speculative.decode import plain, speculate
+from labkit.speculative.measure import pooled
+from labkit.speculative.near_ties import parting
 from labkit.speculative.result import Speculation
-from labkit.subjects import LOOKED
-from labkit.sweeps import sweep
-from labkit.verdicts import band
+from labkit.studies.run import begin, completed, keep
+from labkit.studies.sweep import sweep
+from labkit.tasks.atlas.facts import Atlas
+from labkit.tasks.custom.rows import read_rows, split
+from labkit.training.loop import Run
+from labkit.training.setup import LOOKED
 
 SWEEPS = ("smollm2_heads", "smollm2_medusa", "smollm2_eagle")
 SHIPS = "eagle, all questions"

@@ -19,9 +19,9 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from labkit import audit
-from labkit.atlas import Atlas, ask_about
-from labkit.sources import EXAMPLES
+from labkit.tasks.atlas.facts import Atlas, ask_about
+from labkit.tasks.custom.sources import EXAMPLES
+from labkit.teachers import recorded_answers
 
 EACH = 600  # rows of a task
 ASKED, POOL_SEED = 8_000, 7
@@ -150,7 +150,7 @@ def facts() -> list[dict[str, str]]:
 
 def questions() -> list[dict[str, str]]:
     """Those of SmolLM2's audit (`data/answers`), and as many others of the whole world as make up `ASKED`, the plain ones first."""
-    asked = {q.text: q for q in audit.paper()}
+    asked = {q.text: q for q in recorded_answers.paper()}
     others = [q for q in Atlas("whole").questions(20_000, POOL_SEED) if q.text not in asked]
     for q in sorted(others, key=lambda q: q.skill not in (*PLAIN, "two_hop")):
         if len(asked) < ASKED:
@@ -230,7 +230,7 @@ def _slots(rng: random.Random, elements: list[str], others: list[str], cities: l
 
 def _names() -> tuple[list[str], list[str], list[str]]:
     """Solid elements, radioactive ones, and cities of one short word."""
-    from labkit.atlas import Atlas
+    from labkit.tasks.atlas.facts import Atlas
 
     world = Atlas()
     named = [element for element in world.elements if element.number <= max(RADIOACTIVE) and element.number not in NOT_SOLID]

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from labkit.failures import FAILURES
-from labkit.failures.trials import SET_ON, Alarms, Sightings, alarms, cost, effect, sightings
-from labkit.verdicts import Band
+from labkit.base.stats import Band
+from labkit.diagnosis.failures import FAILURES
+from labkit.diagnosis.failures.trials import SET_ON, Alarms, Sightings, alarms, cost, effect, sightings
 
 SEEDS = " and ".join(map(str, SET_ON))
 NAMED, FALSE, HEALTHY = 0.8, 0.02, 150  # the goal: named correctly, at least; false alarms, at most; over at least so many healthy runs

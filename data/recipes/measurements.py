@@ -31,30 +31,31 @@ from pathlib import Path
 import torch
 
 import labkit
-from labkit import adapters, audit, pretrained, runs
-from labkit import events as ev
-from labkit.atlas import Atlas
-from labkit.batches import GOLD_SEED, unlabelled
-from labkit.cli import tell
-from labkit.distilling import distill
-from labkit.engine import Run, warm_recipe
-from labkit.evaluate import Exam, Graded, Grades
-from labkit.experiment import Experiment
-from labkit.exposure import exposure, stepwise
-from labkit.imitation import beside
-from labkit.inheritance import Facts, flip_points, inheritance, risk_coverage, same
-from labkit.measurements import seal, write
-from labkit.models import EOS, LONGEST_ANSWER
+from labkit.base.files import home_dir, made_here, write_whole
+from labkit.cli.main import tell
+from labkit.models import EOS, LONGEST_ANSWER, lora, pretrained
 from labkit.models import write as written
-from labkit.names import LYING
-from labkit.own_data import read_rows, split
-from labkit.paths import home_dir, made_here, write_whole
-from labkit.probes import beside_the_top, left_out, papers, share_right, variety
-from labkit.reading import read
-from labkit.records import Record
-from labkit.signals import Signals
-from labkit.subjects import OwnSubject
-from labkit.sweeps import sweep
+from labkit.records import events as ev
+from labkit.records.experiment import Experiment
+from labkit.records.measurements import seal, write
+from labkit.records.names import LYING
+from labkit.records.record import Record
+from labkit.studies import run as runs
+from labkit.studies.behaviour import beside_the_top, left_out, papers, share_right, variety
+from labkit.studies.distill import distill
+from labkit.studies.exposure import exposure, stepwise
+from labkit.studies.imitation import beside
+from labkit.studies.inheritance import Facts, flip_points, inheritance, risk_coverage, same
+from labkit.studies.sweep import sweep
+from labkit.tasks.atlas.exam import Exam, Graded, Grades
+from labkit.tasks.atlas.extraction import read
+from labkit.tasks.atlas.facts import Atlas
+from labkit.tasks.custom.rows import read_rows, split
+from labkit.teachers import recorded_answers
+from labkit.teachers.signals import Signals
+from labkit.training.batches import GOLD_SEED, unlabelled
+from labkit.training.loop import Run, warm_recipe
+from labkit.training.setup import OwnSubject
 
 SAMPLING = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 SOFTENING = (1.0, 2.0, 4.0, 8.0)
@@ -329,7 +330,7 @@ def abstention() -> list[dict]:
 
 
 def warmth() -> list[dict]:
-    teacher, said, rows = pretrained.load("smollm2"), audit.recorded(), []
+    teacher, said, rows = pretrained.load("smollm2"), recorded_answers.recorded(), []
     many = [s.question for s in said if s.question.skill == "open" and len(s.question.answers) > 3][:20]
     one = [q for skill in BY_HEART for q in [s.question for s in said if s.question.skill == skill][:5]]
     for T in WARMTHS:
@@ -346,12 +347,12 @@ def warmth() -> list[dict]:
 
 
 def imitated() -> list[dict]:
-    said = [s for s in audit.recorded() if s.question.skill in BY_HEART]
+    said = [s for s in recorded_answers.recorded() if s.question.skill in BY_HEART]
     random.Random("pupils").shuffle(said)
     held, taught = said[:EXAMINED], said[EXAMINED:][:TAUGHT]
 
     def examined(who: str, step: int, student) -> list[dict]:
-        plain = adapters.merged(student) if adapters.has(student) else student
+        plain = lora.merged(student) if lora.has(student) else student
         plain = plain.to(torch.bfloat16).eval()  # as it would be saved
         plain.chat = student.chat
         found = [{"student": who, "step": step, "question": s.question.text} for s in held]

@@ -12,15 +12,15 @@ import json
 import shutil
 from pathlib import Path
 
-from labkit import pretrained
-from labkit.engine import warm_recipe
-from labkit.experiment import Experiment
-from labkit.lessons import LESSONS
-from labkit.names import named_model
-from labkit.paths import data_dir, made_here
-from labkit.records import load
-from labkit.runs import record
-from labkit.sweeps import sweep
+from labkit.base.files import data_dir, made_here
+from labkit.lessons.catalogue import LESSONS
+from labkit.models import pretrained
+from labkit.records.experiment import Experiment
+from labkit.records.names import named_model
+from labkit.records.record import load
+from labkit.studies.run import record
+from labkit.studies.sweep import sweep
+from labkit.training.loop import warm_recipe
 
 
 def wanted() -> list[Experiment]:

@@ -1,16 +1,16 @@
-"""Write `docs/scale.md`, the plan of a distillation on many machines, from the formulas of `labkit.planning`: `labkit build scale` (seconds)."""
+"""Write `docs/scale.md`, the plan of a distillation on many machines, from the formulas of `labkit.studies.planning`: `labkit build scale` (seconds)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from labkit.planning import Machine, Plan
+from labkit.studies.planning import Machine, Plan
 
 LAPTOP = Plan(vocabulary=49_152, width=576, layers=30, teacher=134.5e6, gpus=1)
 
 HEAD = """# More than one machine
 
-Made by `labkit build scale` from the formulas in `labkit/planning.py`; a test compares. Change a number: `Plan(prompts=52_000).hours(Machine())`.
+Made by `labkit build scale` from the formulas in `labkit/studies/planning.py`; a test compares. Change a number: `Plan(prompts=52_000).hours(Machine())`.
 
 ## What was tried, and what was not
 
@@ -32,7 +32,7 @@ Made by `labkit build scale` from the formulas in `labkit/planning.py`; a test c
   started here for the time. Runs on record are not run again, and one that was cut off goes on from its checkpoint. Usage statistics and
   the dashboard are off. Ray listens on all network interfaces, so a cluster started here gets a random password; for one of your own see
   Ray's page on token authentication.
-- **The teacher's signal on disk**: `labkit.topk.TopKStore`, below.
+- **The teacher's signal on disk**: `labkit.teachers.topk_store.TopKStore`, below.
 
 """
 
@@ -55,7 +55,7 @@ A folder of `00000.safetensors`, `00001.safetensors`, ... and an `index.json`, f
 
 At k = 32, {small:.0f} bytes a token (ids in 16 bits) or {big:.0f} (in 32); with row numbers, headers, index and the tokens outside, 129.3 and
 193.3 were measured for answers of 100 to 400 tokens, and 129.4 and 193.4 for 8 to 120. Temperature 1 is exact but for rounding, with the
-rest of the mass as one bucket; at other temperatures the bucket's mass is not known (`labkit.topk.dense` says which way it errs).
+rest of the mass as one bucket; at other temperatures the bucket's mass is not known (`labkit.teachers.topk_store.dense` says which way it errs).
 
 """
 
@@ -65,7 +65,7 @@ def page() -> str:
     sizes, stored = plan.bytes_a_token(), plan.storage()
     small = LAPTOP.bytes_a_token()
     load = plan.loading_gigabytes_a_second(machine, 8, 0.4)
-    month = 0.02  # a gigabyte, as in labkit.cost.Prices
+    month = 0.02  # a gigabyte, as in labkit.records.cost.Prices
 
     def row(*cells: str) -> str:
         return "| " + " | ".join(cells) + " |\n"
@@ -136,11 +136,11 @@ most: real runs sample longer and several answers a prompt.
 | reading given text | vLLM's `prompt_logprobs`, or transformers under accelerate | `TopKStore.add` from the logits |
 | training, student fits into a GPU | the lab's loop under `accelerate launch`, or TRL | `labkit distill`, `labkit export trl` |
 | training, student cut up | TRL or transformers' Trainer with FSDP2; DeepSpeed; NeMo or Model-Optimizer's Megatron plugin for tensor and pipeline parallelism | `data/configs/fsdp2.yaml`, then theirs |
-| the loss at a vocabulary of 128,256 | in chunks: Liger-Kernel, TRL; top-k gathered before the softmax (NeMo-RL pull request 3314: 16.2 to 4.6 GiB) | `labkit.chunked`; `top_k` in `labkit.divergences` |
+| the loss at a vocabulary of 128,256 | in chunks: Liger-Kernel, TRL; top-k gathered before the softmax (NeMo-RL pull request 3314: 16.2 to 4.6 GiB) | `labkit.losses.chunked`; `top_k` in `labkit.losses.divergences` |
 | sweeps over recipes | Ray | `labkit sweep --backend ray` |
 
 Hosted servers give at most a few log-probabilities a token (OpenAI's up to 20), and some none: then k is theirs, or text is all there is.
-Tail rules for the mass outside the k differ between libraries (five are in `TAILS` of `labkit/divergences.py`): `bucket` is the one to ask for.
+Tail rules for the mass outside the k differ between libraries (five are in `TAILS` of `labkit/losses/divergences.py`): `bucket` is the one to ask for.
 """
     return text
 

@@ -19,11 +19,11 @@ POINTS = {"atlas-3m": {400: "early", 800: "middle", 1_600: "late"}}
 
 
 def build(folder: Path, names: list[str] | None = None, say: Callable[[str], None] = print) -> None:
-    from labkit import events as ev
     from labkit import models
-    from labkit.engine import Run
-    from labkit.experiment import Experiment
-    from labkit.paths import home_dir
+    from labkit.base.files import home_dir
+    from labkit.records import events as ev
+    from labkit.records.experiment import Experiment
+    from labkit.training.loop import Run
 
     for name in names or list(TEACHERS):
         size, steps, rate = TEACHERS[name]

@@ -11,7 +11,7 @@ def build(folder: Path) -> None:
     """1,024 byte-level BPE tokens with single digits, from 40,000 questions of the whole world and their answers."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    from labkit.atlas import Atlas
+    from labkit.tasks.atlas.facts import Atlas
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.decoder = decoders.ByteLevel()

@@ -16,14 +16,14 @@ SIZES = {"other": 1024, "small": 384, "bytes": 257}
 
 def answers() -> Iterator[str]:
     """Questions about facts with their answers first, each once: the teacher's tokenizer saw them in proportion, and with sums."""
-    from labkit.atlas import Atlas
+    from labkit.tasks.atlas.facts import Atlas
 
     return iter(sorted({f" {q.gold} {q.text}" for q in Atlas().questions(40_000, seed=1, skills=("recall", "reverse", "city", "open"))}))
 
 
 def gazetteer() -> Iterator[str]:
     """Every fact of the world as a line of a list: other sentences, each name about as often as any other."""
-    from labkit.atlas import RELATIONS, Atlas
+    from labkit.tasks.atlas.facts import RELATIONS, Atlas
 
     world = Atlas()
     for relation in sorted(RELATIONS):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from labkit.errors import LabError
+from labkit.base.errors import LabError
 
 if TYPE_CHECKING:
     from torch import Tensor

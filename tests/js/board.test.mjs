@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import {
   acceptedOf, decimate, describeModel, emptyModel, fold, logDomain, mergeSamples, milestones, nats, plain, rateOf, recoveryOf, sentenceOf, stateOf, waterfallOf,
-} from "../../labkit/live/board.js";
+} from "../../labkit/views/board/board.js";
 
 const started = (more = {}) => ({ event: "started", experiment: { method: "output", gold: 300 }, title: "t", teacher_parameters: 2.9e6,
   student_parameters: 57e3, steps: 100, questions: 1000, skills: ["recall", "add", "compare", "two_hop"], machine: "m", ...more });
@@ -173,7 +173,7 @@ test("model text is cleaned for display and never becomes markup", () => {
   assert.equal(plain("a\u202eb\u0000c\u2066d\nnext"), "abcd ⏎ next");
   assert.equal(plain("x".repeat(500)).length, 160);
   assert.equal(plain(null), "");
-  const source = readFileSync(new URL("../../labkit/live/board.js", import.meta.url), "utf8");
+  const source = readFileSync(new URL("../../labkit/views/board/board.js", import.meta.url), "utf8");
   assert.doesNotMatch(source, /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function/);
 });
 

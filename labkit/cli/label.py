@@ -1,0 +1,96 @@
+"""`labkit label`: the flags, the two questions before anything is sent, and lines of progress."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labkit.base.errors import LabError
+from labkit.teachers import labelling
+from labkit.teachers.labelling.plan import READ, Plan, plan
+from labkit.teachers.labelling.settings import KEY_ENV
+
+if TYPE_CHECKING:
+    from labkit.teachers.labelling.progress import Progress
+
+LINE_EVERY = 5.0  # seconds
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompts", type=Path, help='JSONL, a row {"prompt": ...} a line')
+    parser.add_argument("answers", type=Path, help="where the answers go (JSONL); the journal is kept beside it")
+    parser.add_argument(
+        "--endpoint", action="append", required=True, metavar="URL", help="an OpenAI-compatible server; again for more of the same model"
+    )
+    parser.add_argument("--model", required=True, metavar="NAME", help="the model, as its server names it")
+    parser.add_argument("--system", default="", metavar="TEXT", help="a system message before every prompt")
+    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="default: 0, the likeliest answer")
+    parser.add_argument("--samples", type=int, default=1, metavar="N", help="answers to each prompt (default: 1)")
+    parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="the longest answer (default: 256)")
+    parser.add_argument("--logprobs", type=int, metavar="K", help="also ask for logprobs, with K alternatives a token, where offered")
+    parser.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at a time at each endpoint (default: 8)")
+    parser.add_argument("--per-minute", type=float, metavar="N", help="requests a minute at each endpoint, at most")
+    parser.add_argument("--price-in", type=float, metavar="X", help="price of a million tokens read")
+    parser.add_argument("--price-out", type=float, metavar="X", help="price of a million tokens written")
+    parser.add_argument("--ceiling-tokens", type=int, metavar="N", help="stop before the job has used up more tokens, in and out")
+    parser.add_argument("--ceiling-money", type=float, metavar="X", help="stop before the job has cost more (needs both prices)")
+    parser.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds for one answer (default: 120)")
+    parser.add_argument("--tries", type=int, default=6, metavar="N", help="times a request is sent before its line fails (default: 6)")
+    parser.add_argument(
+        "--key-env",
+        action="append",
+        metavar="NAME",
+        help=f"environment variable with the key, one for all or one each (default: {KEY_ENV})",
+    )
+    parser.add_argument("--terms", choices=(READ,), help="say that you read the provider's terms of use and may use the answers")
+    parser.add_argument("--yes", action="store_true", help="do not ask before sending")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be sent and what it may cost")
+    parser.set_defaults(call=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """0 if every request has its answer, 1 if some have not, 130 if it was interrupted."""
+    names = ("model", "system", "temperature", "samples", "max_tokens", "logprobs", "concurrency", "per_minute", "price_in", "price_out")
+    names += ("ceiling_tokens", "ceiling_money", "timeout", "tries")  # type: ignore[assignment]
+    chosen = {name: getattr(options, name) for name in names}
+    job = plan(options.prompts, options.answers, endpoints=options.endpoint, key_env=options.key_env or (KEY_ENV,), **chosen)
+    print(job, flush=True)
+    if options.dry_run:
+        return 0
+    if job.todo:
+        _ask(job, options)
+    report = labelling.run(job, terms=READ, watch=_Lines())
+    print(report)
+    return 130 if report.stopped == "interrupted" else 1 if report.failed or report.left else 0
+
+
+def _ask(job: Plan, options: argparse.Namespace) -> None:
+    """The two questions that only the user can answer. Raises `LabError` if either is answered with no."""
+    if not (options.terms and options.yes) and not sys.stdin.isatty():
+        raise LabError(f"nothing was sent, since nobody is here to ask. {job.question()} If so, add --terms read --yes.")
+    if not options.terms and _answer(f"{job.question()}\nType 'read' to go on: ") != READ:
+        raise LabError("nothing was sent: come back when you have read them.")
+    if not options.yes and _answer(f"Send {len(job.todo):,} requests? [y/N] ") not in ("y", "yes"):
+        raise LabError("nothing was sent.")
+
+
+def _answer(question: str) -> str:
+    try:
+        return input(question).strip().lower()
+    except EOFError:
+        return ""
+
+
+class _Lines:
+    """Prints progress, a line every few seconds, and notes at once."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.note or time.monotonic() - self.last >= LINE_EVERY or progress.done == progress.total:
+            print(progress, flush=True)
+            self.last = time.monotonic() if not progress.note else self.last

@@ -1,0 +1,1 @@
+"""Where distillation breaks, and how one finds out."""

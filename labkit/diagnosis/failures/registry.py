@@ -1,0 +1,163 @@
+"""The registry of failures, and what its entries share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from labkit.base.errors import LabError, unknown
+from labkit.diagnosis.evidence import Evidence
+from labkit.records.experiment import Experiment, check
+from labkit.records.record import Record, mean
+
+Change = Callable[[Experiment], Experiment]
+
+
+class Failure(NamedTuple):
+    """symptom: a number read off a record, in `unit`, the larger the worse. obstacle: why a recipe cannot have the failure, or "".
+    detect: what it finds, in words, or "". procedure: how to look for it by hand, step by step. cited: where it bit somebody."""
+
+    name: str
+    label: str
+    provoke: Change
+    cure: Change
+    remedy: str
+    obstacle: Callable[[Experiment], str]
+    symptom: Callable[[Evidence], float]
+    unit: str
+    detect: Callable[[Evidence], str]
+    procedure: tuple[str, ...]
+    cited: str
+
+    @property
+    def kind(self) -> str:
+        """Which of the three it is, by the file it stands in: bugs, settings or limits."""
+        return self.detect.__module__.rpartition(".")[2]
+
+    def within(self, experiment: Experiment) -> bool:
+        """Whether a recipe has the failure in it already, so that provoking it would change nothing."""
+        try:
+            return not self.obstacle(experiment) and self.provoke(experiment) == experiment
+        except LabError:  # what is in it contradicts this
+            return False
+
+
+class Diagnosis(NamedTuple):
+    """A failure somebody believes to see, and why."""
+
+    failure: str
+    finding: str
+
+
+FAILURES: dict[str, Failure] = {}
+
+
+def failure(
+    name: str,
+    label: str,
+    *,
+    provoke: Change,
+    cure: Change,
+    remedy: str,
+    symptom: Callable[[Evidence], float],
+    unit: str,
+    procedure: tuple[str, ...],
+    cited: str,
+    obstacle: Callable[[Experiment], str] = lambda exp: "",
+):
+    def add(detect: Callable[[Evidence], str]) -> Callable[[Evidence], str]:
+        FAILURES[name] = Failure(name, label, provoke, cure, remedy, obstacle, symptom, unit, detect, procedure, cited)
+        return detect
+
+    return add
+
+
+def named(name: str) -> Failure:
+    if name not in FAILURES:
+        raise unknown("failure", name, FAILURES)
+    return FAILURES[name]
+
+
+def diagnose(record: Record) -> list[Diagnosis]:
+    """What can be seen in a run, the surest first; an empty list where nothing looks wrong. The recipe is not looked at."""
+    seen = Evidence(record)
+    return [Diagnosis(entry.name, finding) for entry in FAILURES.values() if (finding := entry.detect(seen))]
+
+
+def provoke(experiment: Experiment, *names: str) -> Experiment:
+    """A recipe with these failures in it. Raises `LabError` where one cannot apply, or two contradict each other."""
+    for name in names:
+        entry = named(name)
+        if reason := entry.obstacle(experiment):
+            raise LabError(f"{entry.label!r} cannot be provoked here: {reason}")
+        changed = entry.provoke(experiment)
+        if lost := [other for other in names if other != name and named(other).within(experiment) and not named(other).within(changed)]:
+            reason = named(lost[0]).obstacle(changed) or "they set the same knobs."
+            raise LabError(f"{entry.label!r} and {named(lost[0]).label!r} contradict each other: {reason} Take one of them away.")
+        experiment = changed
+    return experiment
+
+
+# ---- the parts they share ----------------------------------------------------------------------------------------------------------
+
+
+def with_fault(fault: str, **changes) -> Change:
+    return lambda exp: exp.but(faults=check("faults", f"{exp.faults}+{fault}"), **changes)
+
+
+def without_fault(fault: str) -> Change:
+    return lambda exp: exp.but(faults="+".join(name for name in exp.faults.split("+") if name != fault))
+
+
+def setting(**changes) -> Change:
+    return lambda exp: exp.but(**changes)
+
+
+def needs_soft_labels(exp: Experiment) -> str:
+    if exp.teacher == "none":
+        return "there is no teacher in this run; choose one."
+    if exp.mix == 1:
+        return "a gold mix of 1 leaves the soft labels without weight; set it below 1."
+    if exp.method not in ("output", "hidden", "similarity", "relations", "online"):
+        return f"method={exp.method!r} does not use the teacher's distribution; choose method='output'."
+    if exp.vocabulary != "atlas":
+        return "the signal crosses into another vocabulary here; set vocabulary='atlas'."
+    return ""
+
+
+def needs_a_mix(exp: Experiment) -> str:
+    if exp.mix == 0:
+        return "with soft labels alone Adam divides the size of the loss out again; set a gold mix above 0."
+    return needs_soft_labels(exp)
+
+
+def needs_heat(exp: Experiment) -> str:
+    return "T squared is 1 at T = 1; set a temperature above 1." if exp.temperature == 1 else needs_a_mix(exp)
+
+
+def needs_a_teacher(exp: Experiment) -> str:
+    if exp.method in ("gold", "mutual"):
+        return f"method={exp.method!r} asks no teacher anything; choose method='output'."
+    if exp.mix == 1:
+        return "with a gold mix of 1 nothing is learnt from the teacher; set it below 1."
+    return "there is no teacher in this run; choose one." if exp.teacher == "none" else ""
+
+
+def needs_questions(exp: Experiment) -> str:
+    return "a store of facts is asked for whole, whatever the questions; set facts=0." if exp.facts else needs_a_teacher(exp)
+
+
+def core_lost(seen: Evidence) -> float:
+    """How far the mean core skill is below 1."""
+    return 1 - mean(seen.exam.skills)
+
+
+def kl(seen: Evidence) -> float:
+    return seen.exam.fidelity.get("kl", math.nan)
+
+
+def shrunk(seen: Evidence) -> float:
+    """How many times smaller than a KL the soft term is, in powers of ten."""
+    scale = seen.read("scale")
+    return -math.log10(scale) if scale > 0 else math.nan

@@ -1,0 +1,366 @@
+"""Probes: what an engineer would look at in a run gone wrong, what that costs in minutes, and what it shows beside sound runs.
+
+    PROBES["signal against text"].minutes
+    found = look("signal against text", case.evidence, case.healthy)       # a Finding: a small table, and shows itself
+    cheapest(case.evidence, ["shuffled_cache"])                            # the probes that would have told a detector
+
+A probe opens some fields of `Evidence`; `Glimpse` is evidence of which only what was paid for can be read. To add one, add a row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from labkit.base.errors import unknown
+from labkit.diagnosis.evidence import Evidence
+from labkit.diagnosis.failures import FAILURES
+from labkit.records.names import SKILLS
+
+if TYPE_CHECKING:
+    import pandas
+
+    from labkit.views.figures import Drawing
+
+
+UNTOLD = "not told"
+
+
+class Measure(NamedTuple):
+    """A number read off a run: what it is, how to read it, and how it is written."""
+
+    words: str
+    read: Callable[[Evidence], float]
+    form: str = ".2f"
+
+
+class Probe(NamedTuple):
+    """minutes: what it costs. tells: what one would learn. opens: the fields of the evidence that it reads. curve: a training number to
+    draw. samples: whether it shows the student's answers."""
+
+    name: str
+    minutes: int
+    tells: str
+    opens: tuple[str, ...]
+    measures: tuple[Measure, ...]
+    curve: str = ""
+    samples: bool = False
+
+
+def _teacher(*skills: str) -> Callable[[Evidence], float]:
+    return lambda seen: sum(seen.teacher.get(skill, math.nan) for skill in skills) / len(skills)
+
+
+def _at(name: str, place: int) -> Callable[[Evidence], float]:
+    def read(seen: Evidence) -> float:
+        value = seen.steps[place].get(name)
+        return math.nan if value is None else value
+
+    return read
+
+
+def _last(name: str) -> Callable[[Evidence], float]:
+    return lambda seen: seen.mean(name)
+
+
+def _look(name: str) -> Callable[[Evidence], float]:
+    return lambda seen: seen.read(name)
+
+
+def _fidelity(name: str, exam: int = -1) -> Callable[[Evidence], float]:
+    return lambda seen: seen.exams[exam].fidelity.get(name, math.nan)
+
+
+def _habit(name: str) -> Callable[[Evidence], float]:
+    return lambda seen: seen.exam.habits.get(name, math.nan)
+
+
+def _skill(name: str) -> Callable[[Evidence], float]:
+    return lambda seen: seen.exam.skills.get(name, math.nan)
+
+
+def _a_question(*names: str) -> Callable[[Evidence], float]:
+    return lambda seen: sum(seen.cost.get(name, 0.0) for name in names) / max(1.0, seen.cost.get("questions", math.nan))
+
+
+PROBES = {
+    probe.name: probe
+    for probe in (
+        Probe(
+            "loss curve",
+            1,
+            "Does it fall, and from where?",
+            ("loss", "ce"),
+            (
+                Measure("loss, first step", _at("loss", 0)),
+                Measure("loss, last 20 steps", _last("loss")),
+                Measure("its gold part, last 20 steps", _last("ce")),
+            ),
+            curve="loss",
+        ),
+        Probe(
+            "gradient norms",
+            2,
+            "Does anything reach the student?",
+            ("grad_norm",),
+            (
+                Measure("gradient norm, first step", _at("grad_norm", 0)),
+                Measure("gradient norm, last 20 steps", _last("grad_norm")),
+            ),
+            curve="grad_norm",
+        ),
+        Probe(
+            "sample answers",
+            3,
+            "What does the student say, and does it stop?",
+            ("unended",),
+            (
+                Measure("answers without an end", _habit("unended"), ".0%"),
+                Measure("mean probability of its own answers", _habit("confidence")),
+            ),
+            samples=True,
+        ),
+        Probe(
+            "counters",
+            4,
+            "How many questions, how often each, and who wrote and read how much?",
+            ("exposures", "cost"),
+            (
+                Measure("times each different question was seen", lambda seen: seen.exposures, ".1f"),
+                Measure("tokens the student wrote, a question", _a_question("student_written_tokens"), ".1f"),
+                Measure("tokens the teacher read in training, a question", _a_question("teacher_tokens"), ".1f"),
+            ),
+        ),
+        Probe(
+            "skill by skill",
+            5,
+            "Is all of it weak, or one thing?",
+            ("skills", "asked", "fresh"),
+            (
+                *(Measure(name.replace("_", "-"), _skill(name)) for name in SKILLS),
+                Measure("mean of add, chain and other skills held out, on the exam's questions", _habit("asked")),
+                Measure("the same on as many questions that no exam had asked", _habit("fresh")),
+            ),
+        ),
+        Probe(
+            "teacher examined",
+            6,
+            "Is the teacher itself right, and whose are the student's mistakes?",
+            ("teacher", "inherited"),
+            (
+                Measure("teacher, plain facts right", _teacher("recall", "reverse", "city", "element"), ".0%"),
+                Measure("teacher, sums right", _teacher("add"), ".0%"),
+                Measure(
+                    "student's answers that are the teacher's mistakes", lambda seen: seen.exam.truth.get("inherited", math.nan), ".0%"
+                ),
+            ),
+        ),
+        Probe(
+            "KL in training and on the exam",
+            5,
+            "Does it learn what it trains on, and does that carry over?",
+            ("kl",),
+            (
+                Measure("KL in training, first step", _at("kl", 0)),
+                Measure("KL in training, last 20 steps", _last("kl")),
+                Measure("KL on the first exam", _fidelity("kl", 0)),
+                Measure("KL on the last exam", _fidelity("kl")),
+            ),
+            curve="kl",
+        ),
+        Probe(
+            "teacher read twice",
+            8,
+            "Does the same batch get the same signal?",
+            ("noise",),
+            (Measure("KL between two readings of one batch, nats a token", _look("noise"), ".4f"),),
+        ),
+        Probe(
+            "entropies",
+            8,
+            "How soft are the signal, the target made of it, and the teacher itself?",
+            ("entropy", "target", "teacher_entropy"),
+            (
+                Measure("entropy of the signal, mean of all batches looked at", lambda seen: seen.average("entropy"), ".3f"),
+                Measure("entropy of the signal, first batch", _look("entropy"), ".3f"),
+                Measure("entropy of the target in the loss, first batch", _look("target"), ".3f"),
+                Measure("entropy of the teacher itself, on the exam", _fidelity("teacher_entropy"), ".3f"),
+            ),
+        ),
+        Probe(
+            "one batch decoded",
+            10,
+            "Which tokens does the loss read: question, answer, end mark, padding?",
+            ("scored", "after_end", "ends"),
+            (
+                Measure("tokens in the loss for each token of an answer", _look("scored")),
+                Measure("share of them behind the end of their row", _look("after_end"), ".0%"),
+                Measure("share of the end marks that are in the loss", _look("ends"), ".0%"),
+            ),
+        ),
+        Probe(
+            "signal against text",
+            10,
+            "Does the signal speak of the token that stands there?",
+            ("hits", "hits_before", "hits_after", "aimed"),
+            (
+                Measure("the signal's first choice is the token at its place", _look("hits"), ".0%"),
+                Measure("it is the token before", _look("hits_before"), ".0%"),
+                Measure("it is the token after", _look("hits_after"), ".0%"),
+                Measure("into another vocabulary: what the loss raises most is the token at its place", _look("aimed"), ".0%"),
+            ),
+        ),
+        Probe(
+            "soft term by hand",
+            12,
+            "Is the soft term as large as a KL worked out by hand?",
+            ("scale",),
+            (Measure("soft term, in KLs at T = 1 of the same logits", _look("scale"), ".3f"),),
+        ),
+        Probe(
+            "perfect student",
+            12,
+            "Does the loss leave a student alone that is the teacher already?",
+            ("pull",),
+            (Measure("mass by which it would be moved", _look("pull"), ".4f"),),
+        ),
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A measure of this run, and the least and the most of it in sound runs."""
+
+    words: str
+    value: str
+    healthy: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What a probe showed."""
+
+    probe: str
+    minutes: int
+    rows: tuple[Row, ...]
+    samples: tuple[tuple[str, str, str], ...] = ()  # question, the student's answer, the teacher's
+    curves: Mapping[str, Sequence[tuple[float, float]]] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        wide = max(len(row.words) for row in self.rows)
+        lines = [f"{self.probe} ({self.minutes} min)"]
+        lines += [f"  {row.words:<{wide}}  {row.value:>7}   sound runs: {row.healthy}" for row in self.rows]
+        return "\n".join(lines + [f"  {asked}  {said or '(nothing)'}  (teacher: {taught})" for asked, said, taught in self.samples])
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        import pandas
+
+        return pandas.DataFrame([dataclasses.asdict(row) for row in self.rows]).set_index("words")
+
+    @property
+    def figure(self) -> Drawing | None:
+        """The curve beside that of a sound run, if the probe has one."""
+        if not self.curves:
+            return None
+        from labkit.views import figures
+
+        series = {name: figures.Line(points, role) for (name, points), role in zip(self.curves.items(), ("student", "ghost"), strict=True)}
+        return figures.lines(self.probe, "this run, and a sound one of the same order; log scale", series, "step", log=True)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f'<th scope="col">{name}</th>' for name in (self.probe, "this run", "sound runs"))
+        rows = "".join(
+            f'<tr><th scope="row">{html.escape(row.words)}</th><td>{row.value}</td><td>{row.healthy}</td></tr>' for row in self.rows
+        )
+        told = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(text) or '<i>nothing</i>'}</td>" for text in sample) + "</tr>" for sample in self.samples
+        )
+        names = "".join(f'<th scope="col">{name}</th>' for name in ("question", "the student", "its teacher"))
+        said = f'<table class="labkit-said"><thead><tr>{names}</tr></thead><tbody>{told}</tbody></table>' if told else ""
+        return f'<table class="labkit-finding"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{said}'
+
+
+def probe(name: str) -> Probe:
+    if not isinstance(name, str) or name not in PROBES:
+        raise unknown("probe", name, PROBES)
+    return PROBES[name]
+
+
+def look(name: str, seen: Evidence, healthy: Sequence[Evidence]) -> Finding:
+    """A probe's numbers of a run, each beside the range of sound runs."""
+    entry = probe(name)
+    rows = [Row(m.words, told(m.read(seen), m.form), between([m.read(other) for other in healthy], m.form)) for m in entry.measures]
+    rows = [row for row in rows if (row.value, row.healthy) != (UNTOLD, UNTOLD)] or rows  # the gold part is not told where there is no gold
+    samples = (
+        tuple((row["question"], row["student"], row["teacher"]) for row in seen.samples[-1][:8]) if entry.samples and seen.samples else ()
+    )
+    curves = {"this run": _curve(seen, entry.curve), "a sound run": _curve(healthy[0], entry.curve)} if entry.curve and healthy else {}
+    drawn = curves if all(curves.values()) else {}  # between vocabularies there is no KL by token to draw
+    return Finding(name, entry.minutes, tuple(rows), samples, drawn)
+
+
+def told(value: float, form: str = ".2f") -> str:
+    return UNTOLD if math.isnan(value) else format(value, form).replace("-", "\u2212")
+
+
+def between(values: Iterable[float], form: str = ".2f") -> str:
+    known = [value for value in values if not math.isnan(value)]
+    low, high = (told(end(known), form) for end in (min, max)) if known else (UNTOLD, UNTOLD)
+    return low if low == high else f"{low} to {high}"
+
+
+def _curve(seen: Evidence, name: str) -> list[tuple[float, float]]:
+    """Its first value, and then means of eighths of the run: one batch is noise."""
+    values = [(step.get(name), at) for at, step in enumerate(seen.steps, 1)]
+    known = [(float(at), value) for value, at in values if value is not None]
+    size = max(1, math.ceil(len(known) / 8))
+    parts = [known[at : at + size] for at in range(0, len(known), size)]
+    return known[:1] + [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
+
+
+# ---- what a detector would make of a few of them ------------------------------------------------------------------------------------
+
+
+class Glimpse(Evidence):
+    """Evidence of which only some fields can be read; the others are NaN, which no comparison is true of."""
+
+    def __init__(self, whole: Evidence, opened: Collection[str]) -> None:
+        def kept(values: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in values.items() if name in opened}
+
+        vars(self).update(vars(whole))
+        self.steps = tuple(kept(step) for step in whole.steps)
+        self.looks = tuple(kept(look) for look in whole.looks)
+        self.exams = tuple(
+            dataclasses.replace(
+                exam,
+                skills=exam.skills if "skills" in opened else {},
+                fidelity=kept(exam.fidelity),
+                habits=kept(exam.habits),
+                truth=kept(exam.truth),
+            )
+            for exam in whole.exams
+        )
+        self.teacher = whole.teacher if "teacher" in opened else {}
+        self.exposures = whole.exposures if "exposures" in opened else math.nan
+        self.cost = whole.cost if "cost" in opened else {}
+
+
+def cheapest(seen: Evidence, names: Collection[str], most: int = 4) -> tuple[str, ...] | None:
+    """The cheapest probes, at most so many, on which the detectors of these failures speak; None if there are none."""
+    choices = [some for many in range(1, most + 1) for some in itertools.combinations(PROBES, many)]
+    for some in sorted(choices, key=minutes):
+        glimpse = Glimpse(seen, {field for name in some for field in PROBES[name].opens})
+        if all(FAILURES[name].detect(glimpse) for name in names):
+            return some
+    return None
+
+
+def minutes(names: Iterable[str]) -> int:
+    return sum(PROBES[name].minutes for name in names)

@@ -1,0 +1,254 @@
+"""One case at a time: probes are bought, the failure is named once, and the verdict says what it was."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import html
+import re
+import secrets
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from labkit.base.errors import LabError, unknown
+from labkit.diagnosis.failures import FAILURES, diagnose, provoke
+from labkit.diagnosis.incidents.cases import Case, draw, ordered, train, truth
+from labkit.diagnosis.incidents.debrief import Verdict, entries
+from labkit.diagnosis.incidents.history import NO_FAULT, Answer, Mistakes, keep, mistakes
+from labkit.diagnosis.incidents.probes import PROBES, Finding, cheapest, look, probe
+
+if TYPE_CHECKING:
+    import pandas
+
+BUDGET = 40  # minutes a case; all probes together cost more than twice as much
+NUMBERS = 1_000_000  # of cases, that one may be told to somebody else
+LETTERS = "ABCD"
+
+
+class Room:
+    """A case and what has been found out about it. `probe`, `name` and `next` are what the buttons call. widget: what shows it."""
+
+    widget: Callable[[Room], object] | None = None
+
+    def __init__(self, seed: int | None = None, budget: int = BUDGET, *, live: bool = False) -> None:
+        if isinstance(budget, bool) or not isinstance(budget, int) or not 1 <= budget <= 1_000:
+            raise LabError(f"budget={budget!r} must be a whole number of minutes from 1 to 1000, as in budget={BUDGET}.")
+        self.budget, self.live = budget, live
+        self.watchers: list[Callable[[], object]] = []  # called when something has happened
+        self._view: Any = None
+        self._case = _open(seed, live, _progress)
+        self._findings: dict[str, Finding] = {}
+        self._verdict: Verdict | None = None
+        self._spent = 0
+
+    # ---- what there is to see --------------------------------------------------------------------------------------------------------
+
+    @property
+    def number(self) -> int:
+        return self._case.number
+
+    @property
+    def brief(self) -> str:
+        """What was ordered."""
+        return self._case.brief
+
+    @property
+    def left(self) -> int:
+        """Minutes of the budget that are left."""
+        return self.budget - self._spent
+
+    @property
+    def findings(self) -> Mapping[str, Finding]:
+        """What has been looked at so far."""
+        return MappingProxyType(self._findings)
+
+    @property
+    def probes(self) -> pandas.DataFrame:
+        """What can be looked at, what it costs, and what it would tell."""
+        import pandas
+
+        rows = [{"probe": p.name, "minutes": p.minutes, "tells": p.tells, "bought": p.name in self.findings} for p in PROBES.values()]
+        return pandas.DataFrame(rows).set_index("probe")
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What was said once it was named."""
+        return self._verdict
+
+    def cures(self, failure: str) -> dict[str, str]:
+        """Four remedies by letter, one of which is that of this failure; which four does not depend on the case."""
+        name = _failure(failure)
+        others = sorted((entry.remedy for entry in FAILURES.values() if entry.name != name), key=lambda text: _lot(name, text))[:3]
+        return dict(zip(LETTERS, sorted([FAILURES[name].remedy, *others], key=lambda text: _lot(f"order {name}", text)), strict=True))
+
+    # ---- what one can do -------------------------------------------------------------------------------------------------------------
+
+    def probe(self, name: str) -> Finding:
+        """Look, and pay. What has been paid for is shown again for nothing; after the verdict, everything is."""
+        entry = probe(name)
+        if name in self._findings:
+            return self._findings[name]
+        if reason := self.refused(name):
+            raise LabError(reason)
+        finding = self._findings[name] = look(entry.name, self._case.evidence, self._case.healthy)
+        self._spent += 0 if self._verdict else entry.minutes
+        self._tell()
+        return finding
+
+    def refused(self, name: str) -> str:
+        """Why a probe cannot be bought, or ""."""
+        entry = probe(name)
+        if name in self._findings or self._verdict is not None or entry.minutes <= self.left:
+            return ""
+        cheaper = [p.name for p in PROBES.values() if p.minutes <= self.left and p.name not in self._findings]
+        rest = f"take a cheaper one ({', '.join(cheaper)}), or name the fault" if cheaper else "name the fault"
+        return f"{name!r} takes {entry.minutes} minutes and {self.left} of {self.budget} are left: {rest}, which is always free."
+
+    def name(self, *faults: str, cure: str | Sequence[str] | None = None) -> Verdict:
+        """Name up to two failures, or "no fault": once a case. `cure`: a letter of `cures(fault)`, or the words of one; for two faults
+        two of them, in their order. Raises `LabError`, and counts nothing, for what cannot be an answer."""
+        if self._verdict is not None:
+            raise LabError("this case has been named, and is answered once. room.next() opens another.")
+        named = _named(faults)
+        self._possible(named)
+        chosen = {name: self._cure(name, text) for name, text in zip(named, _several(cure, named), strict=False)}
+        case = self._case
+        was = truth(case._recipe)
+        found = diagnose(case._record)
+        cured = [chosen[name] == FAILURES[name].remedy for name in named if name in was and name in chosen]
+        answer = Answer(
+            case=f"live {case.number}" if case.live else str(case.number),
+            truth=was,
+            named=named,
+            detectors=tuple(d.failure for d in found),
+            probes=tuple(self._findings),
+            minutes=self._spent,
+            cures=len(cured),
+            cured=sum(cured),
+            made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+        told = entries(was, named, chosen, case.evidence, case.healthy)
+        least = cheapest(case.evidence, was) if was else ()
+        verdict = self._verdict = Verdict(was, named, told, found, least, answer.minutes, keep(answer))
+        self._tell()
+        return verdict
+
+    def next(self, seed: int | None = None, watch: Callable[[int, int], object] | None = None) -> Room:
+        """Open another case in this room. One that was not named is not counted."""
+        self._case = _open(seed, self.live, watch or _progress)
+        self._findings, self._verdict, self._spent = {}, None, 0
+        self._tell()
+        return self
+
+    def mistakes(self) -> Mistakes:
+        """Over all your cases, in this room and before."""
+        return mistakes()
+
+    # ---- parts -----------------------------------------------------------------------------------------------------------------------
+
+    def _possible(self, named: Sequence[str]) -> None:
+        """Two failures that cannot be in one run are no answer."""
+        if len(named) < 2:
+            return
+        reasons = []
+        for order in (named, named[::-1]):
+            try:
+                provoke(ordered(self._case._recipe), *order)
+                return
+            except LabError as error:
+                reasons.append(str(error))
+        raise LabError(f"{named[0]} and {named[1]} cannot both be in this run. {reasons[0]} Nothing has been counted; name again.")
+
+    def _cure(self, name: str, text: str) -> str:
+        """One of the four: by its letter, or as the one that most of the words given stand in."""
+        options = self.cures(name)
+        if (letter := text.strip().strip("().: ").upper()) in options:
+            return options[letter]
+        given = _stems(text)
+        shared = {option: len(given & _stems(option)) for option in options.values()}
+        best = max(shared, key=lambda option: shared[option])
+        if 2 * shared[best] > len(given) and list(shared.values()).count(shared[best]) == 1:
+            return best
+        listed = "; ".join(f"{letter}: {option}" for letter, option in options.items())
+        raise LabError(f"cure={text[:60]!r} is not clearly one of the four for {name}: give a letter. {listed}")
+
+    def _tell(self) -> None:
+        for watcher in self.watchers:
+            watcher()
+
+    def __repr__(self) -> str:
+        state = "named" if self._verdict else f"{self.left} of {self.budget} minutes left"
+        costs = ", ".join(f"{p.name} ({p.minutes})" for p in PROBES.values())
+        return (
+            f"Incident {self.number}, {state}. {self.brief}\n"
+            f"Something may be wrong with it, or nothing. Probes, in minutes: {costs}.\n"
+            'room.probe("loss curve") looks; room.name("no fault") answers; labkit.catalogue("failures") lists what may be named.'
+        )
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="white-space:pre-wrap">{html.escape(repr(self))}</pre>'
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import HTML, display
+
+        self._view = self._view or (self.widget(self) if self.widget else None)
+        display(self._view or HTML(self._repr_html_()))
+
+
+def _open(seed: int | None, live: bool, watch: Callable[[int, int], object]) -> Case:
+    if seed is None:
+        seed = secrets.randbelow(NUMBERS)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < NUMBERS:
+        raise LabError(f"seed={seed!r} must be a whole number from 0 to {NUMBERS - 1:,}: the number of a case, as in seed=7.")
+    return train(seed, watch) if live else draw(seed)
+
+
+def _progress(step: int, steps: int) -> None:
+    """A run being trained before there is anything on the screen."""
+    if sys.stdout is not None and (step % 10 == 0 or step == steps):
+        print(f"\rTraining a case: step {step} of {steps}", end="\n" if step == steps else "", flush=True)
+
+
+def _failure(name: object) -> str:
+    """A failure by its name or its label."""
+    by_label = {entry.label.casefold(): entry.name for entry in FAILURES.values()}
+    text = str(name).strip()
+    for known in (text, text.replace(" ", "_").replace("-", "_").lower(), by_label.get(text.casefold(), "")):
+        if known in FAILURES:
+            return known
+    raise unknown("failure", name, [NO_FAULT, *FAILURES])
+
+
+def _named(faults: Sequence[str]) -> tuple[str, ...]:
+    said = [f for fault in faults for f in (fault if isinstance(fault, list | tuple | set) else [fault])]
+    if not said:
+        raise LabError(f'name one or two failures, or say room.name("{NO_FAULT}"): labkit.catalogue("failures") lists them.')
+    if strange := [f for f in said if not isinstance(f, str)]:
+        raise LabError(f"{strange[0]!r} is no name of a failure: give a text, as in room.name({NO_FAULT!r}). Nothing has been counted.")
+    nothing = [f for f in said if str(f).strip().casefold().replace("_", " ") in (NO_FAULT, "none", "healthy")]
+    if nothing and len(nothing) < len(said):
+        raise LabError(f"{NO_FAULT!r} and a failure contradict each other: name one or the other.")
+    names = () if nothing else tuple(dict.fromkeys(_failure(f) for f in said))
+    if len(names) > 2:
+        raise LabError(f"{len(names)} failures are named, and a case has at most two: keep the two you are surest of.")
+    return names
+
+
+def _several(cure: str | Sequence[str] | None, named: Sequence[str]) -> list[str]:
+    """The cures given, one for each failure named, as far as they go."""
+    given = list(cure) if isinstance(cure, list | tuple) else [] if cure is None else [cure]
+    cures = [text for text in given if isinstance(text, str)]
+    if len(given) > len(named) or len(cures) < len(given):
+        raise LabError(f"cure={cure!r} must be one letter or text for each failure named, in their order; {len(named)} named.")
+    return cures
+
+
+def _stems(text: str) -> set[str]:
+    """Its words, as far as they tell: "cache" is "cached"."""
+    return {word[:4] for word in re.findall(r"[a-z]{3,}", text.casefold())}
+
+
+def _lot(name: str, text: str) -> bytes:
+    return hashlib.blake2b(f"{name} {text}".encode(), digest_size=8).digest()

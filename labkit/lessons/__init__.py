@@ -1,0 +1,1 @@
+"""The lessons: what they open with, predictions, exercises."""

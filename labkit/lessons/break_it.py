@@ -1,0 +1,123 @@
+"""Failures as toggles beside the controls: switch one on and see what it does; what cannot apply is greyed out, with the reason."""
+
+from __future__ import annotations
+
+import html
+import itertools
+from collections.abc import Callable
+
+import ipywidgets as widgets
+
+from labkit.base.errors import LabError
+from labkit.diagnosis.failures import FAILURES, Failure, diagnose, provoke
+from labkit.records.experiment import KNOBS, Experiment
+from labkit.records.record import Record
+from labkit.views.board.controls import Controls
+
+
+class Breakage:
+    """A toggle for every failure, kept in step with the controls.
+
+    turned: called with (name, value) for each hot knob a toggle moves. running: whether a run is under way, whose cold knobs stay.
+    record: the run on the board, for a diagnosis.
+    """
+
+    def __init__(
+        self,
+        controls: Controls,
+        turned: Callable[[str, object], None],
+        running: Callable[[], bool],
+        record: Callable[[], Record | None],
+    ) -> None:
+        self._controls, self._turned, self._running, self._record = controls, turned, running, record
+        self._setting = False
+        self._changed: dict[str, dict[str, tuple[object, object]]] = {}  # by failure: what its toggle moved, from where and to where
+        layout = {"width": "100%", "height": "auto", "min_width": "0"}
+        self.toggles = {name: widgets.ToggleButton(description=entry.label, layout=layout) for name, entry in FAILURES.items()}
+        for name, toggle in self.toggles.items():
+            toggle.observe(lambda change, name=name: self._toggled(name, change["new"]), "value")
+        self.note = widgets.HTML()
+        self.button = widgets.Button(
+            description="Diagnose",
+            tooltip="Say what can be seen in the run on the board, without looking at its recipe.",
+            layout={"width": "auto"},
+        )
+        self.button.on_click(lambda _: self.diagnose())
+        chips: list[widgets.Widget] = []
+        for kind, names in itertools.groupby(FAILURES, key=lambda name: FAILURES[name].kind):
+            chips += [widgets.HTML(f"<h4>{kind.capitalize()}</h4>"), *(self.toggles[name] for name in names)]
+        column = widgets.VBox(chips)
+        column.add_class("labkit-failures")
+        self.widget = widgets.Accordion([widgets.VBox([self.note, self.button, column])], titles=["Break it"], selected_index=None)
+        self.widget.add_class("labkit-breakage")
+        controls.followers.append(self._follow)
+        self._follow(controls.experiment)
+
+    def diagnose(self) -> None:
+        """Say what the detectors find in the run on the board."""
+        record = self._record()
+        try:
+            found = diagnose(record) if record is not None else []
+        except LabError as error:
+            self._say(html.escape(str(error)))
+            return
+        if record is None:
+            self._say("There is no run on the board yet.")
+        elif not found:
+            self._say("Nothing looks wrong. (Some failures show only in a look at single batches, which older recordings do not have.)")
+        else:
+            self._say("".join(f"<p><b>{html.escape(FAILURES[d.failure].label)}</b>: {html.escape(d.finding)}</p>" for d in found))
+
+    def _toggled(self, name: str, on: bool) -> None:
+        if self._setting:
+            return
+        entry, before = FAILURES[name], self._controls.experiment
+        try:
+            others = [other for other in FAILURES if other != name and FAILURES[other].within(before)]
+            after = provoke(before, *others, name) if on else entry.cure(before)
+        except LabError as error:
+            self._follow(before)
+            self._say(html.escape(str(error)))
+            return
+        if not on:
+            after = self._given_back(name, before, after)
+        self._controls.experiment = after
+        moved = [field for field in KNOBS if getattr(before, field) != getattr(after, field)]
+        if on:
+            self._changed[name] = {field: (getattr(before, field), getattr(after, field)) for field in moved}
+        cold = [KNOBS[field].knob.label.lower() for field in moved if not KNOBS[field].knob.hot and self._running()]
+        for field in moved if not cold else ():  # half of a failure would be another one
+            self._turned(field, getattr(after, field))
+        later = f"<p>{', '.join(cold).capitalize()} cannot change during a run: press Run to begin again with it.</p>" if cold else ""
+        self._say((_told(entry) if on else f"<p>Cured: {html.escape(entry.remedy)}</p>") + later)
+
+    def _given_back(self, name: str, before: Experiment, cured: Experiment) -> Experiment:
+        """The cured recipe, with what the toggle had moved back where it was, if that is still where it was moved to."""
+        moved = self._changed.pop(name, {})
+        back = {field: old for field, (old, new) in moved.items() if field != "faults" and getattr(before, field) == new}
+        return cured.but(**back)
+
+    def _follow(self, experiment: Experiment) -> None:
+        """Show which failures a recipe has, and which it cannot have."""
+        self.widget.layout.display = "none" if experiment.data else None  # they are tried, and recognised, in the small world
+        self._setting = True
+        try:
+            for name, toggle in self.toggles.items():
+                entry = FAILURES[name]
+                reason = entry.obstacle(experiment)
+                toggle.value = entry.within(experiment) or name in experiment.faults.split("+")
+                toggle.disabled = bool(reason) and not toggle.value  # what is on can be switched off
+                toggle.tooltip = f"Not here: {reason}" if reason else f"{entry.label}. Watch: {entry.unit}."
+        finally:
+            self._setting = False
+
+    def _say(self, text: str) -> None:
+        self.note.value = f'<div role="status" style="line-height:1.35">{text}</div>'
+
+
+def _told(entry: Failure) -> str:
+    steps = "".join(f"<li>{html.escape(step)}</li>" for step in entry.procedure)
+    return (
+        f"<p><b>Watch</b>: {html.escape(entry.unit)}.</p><p><b>Look for it</b>:</p><ol>{steps}</ol>"
+        f"<p><b>Cure</b>: {html.escape(entry.remedy)}</p><p>Seen in {html.escape(entry.cited)}.</p>"
+    )

@@ -1,0 +1,290 @@
+"""The lessons: one row each, opened as `labkit.open("00")`; and the catalogue of everything the lab knows by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from labkit.base.errors import need, unknown
+from labkit.lessons.types import Lesson
+from labkit.records.experiment import Experiment
+
+if TYPE_CHECKING:
+    import pandas
+
+    from labkit.lessons.lab import Lab
+
+
+PANEL = ("temperature", "mix", "learning_rate", "student", "gold", "questions", "start", "seed", "speed")
+SMALL = Experiment(student="57k", learning_rate=2e-2, steps=400)  # about twenty seconds of training, so that a lesson can compare
+
+DRAFT = SMALL.but(start="warm", gold=20_000, steps=300)  # as in data/sweeps/drafts.toml
+OWN = Experiment(student="57k", data="faq", longest=12, learning_rate=2e-2, batch=64, steps=200, gold=100)  # as in data/sweeps/own.toml
+
+LESSONS = {
+    lesson.number: lesson
+    for lesson in (
+        Lesson(
+            number="00",
+            title="Distil in a minute",
+            question="How much of a teacher fits into a student fourteen times smaller, in one minute?",
+            minutes=30,
+            experiment=Experiment(),
+            recorded=Experiment(student="57k", learning_rate=2e-2),
+            controls=PANEL,
+            asks="How much of the way from the gold labels to the teacher will the student go?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="01",
+            title="Soft targets",
+            question="What is a teacher's second-best guess worth to a student?",
+            minutes=40,
+            experiment=SMALL.but(questions=2_000),
+            recorded=SMALL.but(questions=2_000, method="sequence", decoding="sample"),
+            controls=("method", "temperature", "questions", "gold", "samples", "left_out", "student", "start", "seed"),
+            asks="How far will soft targets on 2,000 questions take the student?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="02",
+            title="Temperature",
+            question="What does T do to a loss, what does it do to a text, and for whom does it pay?",
+            minutes=40,
+            experiment=SMALL.but(temperature=2.0),
+            recorded=SMALL,
+            controls=("temperature", "mix", "divergence", "student", "start", "learning_rate", "seed", "speed"),
+            asks="How far will the student go at T = 2?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="03",
+            title="Loss anatomy",
+            question="Which divergence, divided by what, over which tokens?",
+            minutes=40,
+            experiment=SMALL.but(divergence="reverse_kl"),
+            recorded=SMALL,
+            controls=("divergence", "beta", "skew", "top_k", "tail", "temperature", "student", "start", "seed"),
+            asks="How far will the student go with reverse KL from a random start?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="04",
+            title="Four ways to distil",
+            question="Outputs, insides, text, or the student's own answers: which pays, when, and at what cost?",
+            minutes=45,
+            experiment=SMALL.but(method="online", start="warm"),
+            recorded=SMALL.but(start="warm"),
+            controls=(
+                "method",
+                "on_policy",
+                "sampling_temperature",
+                "replay",
+                "feature",
+                "layers",
+                "decoding",
+                "keep",
+                "adapter",
+                "start",
+                "learning_rate",
+                "gold",
+                "seed",
+            ),
+            asks="How far will the online student go from its warm start?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="05",
+            title="Sequence at scale",
+            question="What do you get for your money from a teacher behind an endpoint: its sentences, or its facts?",
+            minutes=45,
+            experiment=SMALL.but(method="sequence", start="warm", adapter=8, learning_rate=1e-2, steps=200, questions=1_000),
+            recorded=SMALL.but(method="sequence", start="warm", learning_rate=4e-2),
+            controls=(
+                "adapter",
+                "decoding",
+                "sampling_temperature",
+                "samples",
+                "keep",
+                "questions",
+                "gold",
+                "start",
+                "learning_rate",
+                "seed",
+            ),
+            asks="How far will an adapter take the warm student on a thousand answers?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="06",
+            title="The capacity floor",
+            question="What fits into a student, what does not, and what moves the limit?",
+            minutes=45,
+            experiment=Experiment(student="22k", learning_rate=3e-2, steps=300),
+            recorded=Experiment(student="57k", learning_rate=2e-2, steps=300),
+            controls=("student", "learning_rate", "steps", "questions", "teacher", "assistant", "method", "gold", "start", "seed", "speed"),
+            asks="How far will a student with a 128th of the teacher's parameters go?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="07",
+            title="Mismatch",
+            question="What crosses from a teacher to a student that is not made like it?",
+            minutes=45,
+            experiment=SMALL.but(vocabulary="other"),
+            recorded=SMALL,
+            controls=(
+                "vocabulary",
+                "across",
+                "architecture",
+                "left_out",
+                "method",
+                "divergence",
+                "temperature",
+                "student",
+                "start",
+                "learning_rate",
+                "seed",
+            ),
+            asks="How far will a student go that shares no token number with its teacher?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="08",
+            title="Hallucination inheritance",
+            question="Which of a teacher's errors does its student take over, and what stops them?",
+            minutes=40,
+            experiment=SMALL.but(teacher="atlas-3m-lies-30"),
+            recorded=SMALL,
+            controls=("teacher", "method", "mix", "gold", "decoding", "samples", "keep", "left_out", "temperature", "start", "seed"),
+            asks="How far will the student of a lying teacher go?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="09",
+            title="Online cost",
+            question="Does a student stray on its own answers, and what is it worth to train it on them?",
+            minutes=40,
+            experiment=SMALL.but(method="online", start="warm", steps=200, on_policy=1.0, online_from=0.75),
+            recorded=SMALL.but(method="online", start="warm", steps=200, on_policy=0.0),
+            controls=("on_policy", "online_from", "sampling_temperature", "replay", "divergence", "start", "learning_rate", "gold", "seed"),
+            asks="How far will the student go with its last quarter online?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="10",
+            title="Speculative decoding",
+            question="What makes a draft's guesses worth checking?",
+            minutes=45,
+            experiment=DRAFT,
+            recorded=DRAFT.but(method="gold"),
+            controls=("method", "divergence", "on_policy", "temperature", "student", "start", "learning_rate", "steps", "gold", "seed"),
+            asks="Which share of your draft's guesses will the target accept?",
+            unit="acceptance",
+        ),
+        Lesson(
+            number="11",
+            title="The incident room",
+            question="A run has gone wrong, or not. What do you look at first?",
+            minutes=40,
+            experiment=Experiment(student="57k", learning_rate=2e-2, scale="Europe", questions=5_000, steps=120),
+            recorded=Experiment(student="57k", learning_rate=2e-2, scale="Europe", questions=5_000, steps=120, seed=1),
+            controls=("method", "divergence", "temperature", "mix", "top_k", "questions", "gold", "student", "learning_rate", "seed"),
+            asks="How far will a run go in which you have broken something?",
+            unit="recovery",
+        ),
+        Lesson(
+            number="13",
+            title="Your own models",
+            question="Your teacher, your student, your data: what came of it, and was it worth distilling?",
+            minutes=40,
+            experiment=OWN,
+            recorded=OWN.but(data="facts"),
+            controls=("data", "score", "teacher", "student", "method", "temperature", "gold", "steps", "learning_rate", "seed"),
+            asks="How far will the student go whose exam asks in other words what it was taught?",
+            unit="recovery",
+        ),
+    )
+}
+
+
+def open(number: str, board: str = "auto", **changes) -> Lab:
+    """Open a lesson; it displays itself. `board="image"` draws with plain images where the live board cannot load; `changes`
+    are fields of its experiment. Raises `LabError` for an unknown lesson, `MissingPackage` without ipywidgets."""
+    if number not in LESSONS:
+        raise unknown("lesson", number, LESSONS)
+    try:
+        from labkit.lessons.lab import Lab, affordable
+    except ModuleNotFoundError as error:
+        raise need(error.name or "ipywidgets", "the live board") from None
+    lesson = LESSONS[number]
+    return Lab(lesson._replace(experiment=affordable(lesson.experiment.but(**changes))), board)
+
+
+def catalogue(kind: str = "lessons") -> pandas.DataFrame:
+    """What exists, as a table: "lessons", "methods", "divergences", "conventions", "models", "skills", "knobs", "exercises", "sweeps",
+    "failures" or "claims" (their verdicts: `labkit.claims()`)."""
+    import pandas
+
+    def lessons():
+        return [{"lesson": x.number, "title": x.title, "question": x.question, "minutes": x.minutes} for x in LESSONS.values()]
+
+    def methods():
+        from labkit.training.methods import METHODS
+
+        return [{"method": m.name, "label": m.label, "source": m.source} for m in METHODS.values()]
+
+    def divergences():
+        from labkit.losses.divergences import DIVERGENCES
+
+        return [{"divergence": d.name, "label": d.label, "formula": d.formula, "source": d.source} for d in DIVERGENCES.values()]
+
+    def models():
+        from labkit.base.files import data_dir
+        from labkit.models import SIZES
+
+        sizes = [{"model": name, "role": "student", **size._asdict()} for name, size in SIZES.items()]
+        shipped = [path for kind in ("teachers", "adapters") for path in sorted((data_dir() / kind).glob("*/"))]
+        return sizes + [{"model": path.name, "role": "teacher"} for path in shipped]
+
+    def skills():
+        from labkit.tasks.atlas.facts import RELATIONS
+
+        return [{"skill": r.skill, "relation": name, "wording": r.wordings[0]} for name, r in RELATIONS.items()]
+
+    def knobs():
+        from labkit.records.experiment import KNOBS
+
+        return [{"knob": n, "default": e.default, "hot": e.knob.hot, "help": e.knob.help} for n, e in KNOBS.items()]
+
+    def conventions():
+        from labkit.losses.conventions import CONVENTIONS
+
+        return [{name: value for name, value in c._asdict().items() if name != "loss"} for c in CONVENTIONS.values()]
+
+    def exercises():
+        from labkit.lessons.exercises import EXERCISES
+
+        return [{"exercise": x.id, "asks": x.asks} for x in EXERCISES.values()]
+
+    def sweeps():
+        from labkit.base.files import data_dir
+        from labkit.studies.sweep import sweep
+
+        found = {path.stem: sweep(path.stem) for path in sorted((data_dir() / "sweeps").glob("*.toml"))}
+        return [{"sweep": name, "arms": len(s.arms), "recipes": len(s.recipes()), "seeds": s.seeds} for name, s in found.items()]
+
+    def claims():
+        from labkit.studies.claims import CLAIMS
+
+        return [{"claim": c.name, "text": c.text, "measured": c.measured, "published": c.published} for c in CLAIMS.values()]
+
+    def failures():
+        from labkit.diagnosis.failures import FAILURES
+
+        return [{"failure": f.name, "label": f.label, "symptom": f.unit, "cure": f.remedy, "seen in": f.cited} for f in FAILURES.values()]
+
+    makers = (lessons, methods, divergences, conventions, models, skills, knobs, exercises, sweeps, failures, claims)
+    shelves = {f.__name__: f for f in makers}
+    if kind not in shelves:
+        raise unknown("shelf", kind, shelves)
+    return pandas.DataFrame(shelves[kind]())

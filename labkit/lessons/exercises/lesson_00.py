@@ -1,0 +1,259 @@
+"""The exercises of lesson 00: forward KL, quality recovery, and what T squared is for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from labkit.lessons.exercises.verdict import (
+    NotYet,
+    Verdict,
+    all_close,
+    call,
+    choice_of,
+    close,
+    exercise,
+    log_softmax,
+    must_be_function,
+    numpy,
+    run_on_arrays,
+    single_number,
+)
+
+KL_ASKS = (
+    "Write kl(teacher_logits, student_logits): for each row, the forward Kullback-Leibler divergence from the "
+    "teacher's distribution to the student's, in nats, one number a row."
+)
+KL_MISTAKES = {
+    "reverse direction": "this is the reverse KL: the student's probabilities do the weighting. Forward KL weights by "
+    "the teacher's, so that the student is punished for missing what the teacher says.",
+    "mean over vocabulary": "this is the mean over the vocabulary, so it shrinks as the vocabulary grows. An "
+    "expectation is a sum: the probabilities already add to 1.",
+    "log base 2": "this is in bits: log base 2 makes it 1.44 times as large. Use the natural logarithm, for nats.",
+    "wrong sign": "the sign is the wrong way round: KL is never negative. It is log p minus log q.",
+    "cross-entropy": "this is the cross-entropy, -sum p log q. Subtract the teacher's own entropy: without it, equal "
+    "distributions do not give 0.",
+    "missing softmax": "a softmax is missing: logits are neither probabilities nor logarithms of any until they are "
+    "normalised over the vocabulary.",
+    "softmax over rows": "the softmax runs over the rows: normalise over the vocabulary, the last axis.",
+    "reverse direction, log base 2": "this is the reverse KL, in bits. Forward KL weights by the teacher's "
+    "probabilities; and use the natural logarithm.",
+}
+
+
+@exercise("00.kl", KL_ASKS)
+def kl(answer: Any) -> Verdict:
+    np = numpy()
+    must_be_function(answer, "kl(teacher_logits, student_logits)")
+    rng = np.random.default_rng(0)
+    for shape in ((5, 7), (3, 4)):
+        teacher, student = rng.normal(0, 1.5, shape), rng.normal(0, 1.5, shape)
+        _judge_kl(run_on_arrays(answer, teacher, student), teacher, student)
+    same = run_on_arrays(answer, teacher, teacher)
+    if not close(same, np.zeros(len(teacher))):
+        value = f"{float(same.reshape(-1)[0]):.4g}"
+        raise NotYet(f"for two equal distributions it gives {value}; nothing differs from itself, so it should be 0.")
+    reason = "one number a row, in nats, 0 when the two agree, and the teacher's probabilities do the weighting."
+    far = np.array([[0.0, 500.0, -500.0], [0.0, 1.0, 2.0]])
+    try:
+        stable = bool(np.isfinite(run_on_arrays(answer, far, far[:, ::-1].copy())).all())
+    except NotYet:
+        stable = False
+    if not stable:
+        reason += " Worth knowing: with logits far apart it gives inf or nan; log_softmax, not log of softmax, does not."
+    return Verdict(True, reason)
+
+
+def _judge_kl(got: Any, teacher: Any, student: Any) -> None:
+    """Return if `got` is the forward KL of each row; otherwise raise with the most telling reason."""
+    np = numpy()
+    log_p, log_q = log_softmax(teacher), log_softmax(student)
+    p, q = np.exp(log_p), np.exp(log_q)
+    terms, reverse = p * (log_p - log_q), (q * (log_q - log_p)).sum(-1)
+    right = terms.sum(-1)
+    if close(got, right):
+        return
+    _judge_shape(got, terms)
+    if not np.isfinite(got).all():
+        raise NotYet(
+            "it gives nan or inf, as the logarithm of a negative logit would: " + KL_MISTAKES["missing softmax"],
+            "missing softmax",
+        )
+    wrong = {
+        "reverse direction": [reverse],
+        "mean over vocabulary": [terms.mean(-1)],
+        "log base 2": [right / math.log(2)],
+        "wrong sign": [-right],
+        "cross-entropy": [-(p * log_q).sum(-1)],
+        "missing softmax": _without_softmax(teacher, student, p, log_p, log_q),
+        "softmax over rows": [_kl_over_rows(teacher, student)],
+        "reverse direction, log base 2": [reverse / math.log(2)],
+    }
+    for name, values in wrong.items():
+        if any(close(got, value) for value in values):
+            raise NotYet(KL_MISTAKES[name], name)
+    raise NotYet(
+        f"the first row should give {right[0]:.4f} nats and gives {float(got[0]):.4f}. For each row: softmax both, "
+        "then sum p (log p - log q) over the vocabulary, p being the teacher's."
+    )
+
+
+def _judge_shape(got: Any, terms: Any) -> None:
+    """Return if there is one number a row; otherwise say what the shape gives away."""
+    rows, tokens = terms.shape
+    if got.shape == (rows,):
+        return
+    if got.shape == terms.shape:
+        fix = "add them up over the vocabulary, the last axis"
+        raise NotYet(f"it returns a number for every token, shape {got.shape}: {fix}.", "not summed")
+    if got.size == 1:
+        how = {"the mean": terms.sum(-1).mean(), "the sum": terms.sum(), "the mean over everything": terms.mean()}
+        named = next((name for name, value in how.items() if close(got.reshape(()), value)), "one number")
+        fix = "leave it unreduced, one number a row; the engine divides by the answer tokens once"
+        raise NotYet(f"it returns {named} for the whole batch: {fix}.", "reduced")
+    if got.shape == (tokens,):
+        raise NotYet("it adds up over the rows: add up over the vocabulary, the last axis.", "wrong axis")
+    fix = "drop the last axis (no keepdim)" if got.shape == (rows, 1) else "one number a row"
+    raise NotYet(f"it returns shape {got.shape} and should return {(rows,)}: {fix}.", "wrong shape")
+
+
+def _without_softmax(teacher: Any, student: Any, p: Any, log_p: Any, log_q: Any) -> list[Any]:
+    """What comes out when one softmax or both are forgotten."""
+    np = numpy()
+    return [
+        (p * (log_p - student)).sum(-1),  # F.kl_div on raw student logits
+        (p * (teacher - student)).sum(-1),
+        (teacher * (log_p - log_q)).sum(-1),
+        (teacher * (teacher - student)).sum(-1),
+        (np.exp(teacher) * (teacher - student)).sum(-1),
+        (np.exp(teacher) * (log_p - log_q)).sum(-1),
+        (p * (teacher - log_q)).sum(-1),
+    ]
+
+
+def _kl_over_rows(teacher: Any, student: Any) -> Any:
+    np = numpy()
+    log_p, log_q = log_softmax(teacher, 0), log_softmax(student, 0)
+    return (np.exp(log_p) * (log_p - log_q)).sum(-1)
+
+
+RECOVERY_ASKS = "Write recovery(student, baseline, teacher): the share of the way from the baseline to the teacher that the student went."
+TRIPLES = tuple((s, b, t) for b, t in ((0.44, 0.83), (0.2, 0.8)) for s in (0.61, t, b, 0.1, 0.9))
+HIDDEN = "and hiding that hides a result."
+RECOVERY_MISTAKES: dict[str, tuple[Callable[[float, float, float], float], str]] = {
+    "plain ratio": (
+        lambda s, b, t: s / t,
+        "this is the plain ratio student / teacher, which gives credit for what the baseline can do without any "
+        "teacher: a student no better than the baseline should score 0.",
+    ),
+    "gain over the teacher": (
+        lambda s, b, t: (s - b) / t,
+        "the student's gain is right; divide it by the teacher's gain over the baseline, not by the teacher's whole score.",
+    ),
+    "what is left": (
+        lambda s, b, t: (t - s) / (t - b),
+        "this is the share still missing: a student as good as the teacher should score 1.",
+    ),
+    "difference": (
+        lambda s, b, t: s - b,
+        "this is the gain in points: divide it by how much there was to gain, teacher - baseline.",
+    ),
+    "gap to the teacher": (
+        lambda s, b, t: t - s,
+        "this is the gap that is left, in points. Recovery is what was gained over what there was to gain.",
+    ),
+    "ratio to the baseline": (
+        lambda s, b, t: s / b,
+        "this compares with the baseline only; the teacher has to be in it.",
+    ),
+    "percent": (
+        lambda s, b, t: 100 * (s - b) / (t - b),
+        "right but for the scale: give a share, 1 for the whole way, not percent.",
+    ),
+    "swapped arguments": (
+        lambda s, b, t: (b - s) / (t - s) if t != s else math.nan,
+        "student and baseline have changed places: the order is student, baseline, teacher.",
+    ),
+    "clipped": (
+        lambda s, b, t: min(1.0, max(0.0, (s - b) / (t - b))),
+        f"it is cut off at 0 and 1: a student below its baseline goes below 0, one above its teacher above 1, {HIDDEN}",
+    ),
+    "clipped at 0": (
+        lambda s, b, t: max(0.0, (s - b) / (t - b)),
+        f"it is cut off at 0: a student that ends below its baseline has a negative recovery, {HIDDEN}",
+    ),
+    "clipped at 1": (
+        lambda s, b, t: min(1.0, (s - b) / (t - b)),
+        f"it is cut off at 1: a student may end above its teacher, {HIDDEN}",
+    ),
+}
+
+
+@exercise("00.recovery", RECOVERY_ASKS)
+def recovery(answer: Any) -> Verdict:
+    must_be_function(answer, "recovery(student, baseline, teacher)")
+    found: list[float | NotYet] = []
+    for triple in TRIPLES:
+        try:
+            found.append(single_number(call(answer, *triple)))
+        except NotYet as trouble:  # such as a division by zero where two scores agree: the other triples tell why
+            found.append(trouble)
+    got = [v for v in found if isinstance(v, float)]
+    tried = [triple for triple, v in zip(TRIPLES, found, strict=True) if isinstance(v, float)]
+    for name, (rule, reason) in RECOVERY_MISTAKES.items():
+        if len(got) > 2 and all_close(got, [rule(*triple) for triple in tried]) and not all_close(got, map(_share, tried)):
+            raise NotYet(reason, name)
+    for value in found:
+        if isinstance(value, NotYet):
+            raise value
+    for (student, baseline, teacher), value in zip(tried, got, strict=True):
+        right = _share((student, baseline, teacher))
+        if not all_close([value], [right]):
+            raise NotYet(
+                f"for student {student:g}, baseline {baseline:g} and teacher {teacher:g} it gives {value:.4g}, "
+                f"and should give {right:.4g}: what the student gained over the baseline, as a share of what there was "
+                "to gain."
+            )
+    return Verdict(True, "0 at the baseline, 1 at the teacher, negative below and more than 1 above: nothing is hidden.")
+
+
+def _share(triple: tuple[float, float, float]) -> float:
+    student, baseline, teacher = triple
+    return (student - baseline) / (teacher - baseline)
+
+
+TEMPERATURE_CHOICES = {
+    "A": "It makes the loss larger, so that the student learns faster.",
+    "B": "It undoes the softening, so that the student learns the teacher's unsoftened probabilities.",
+    "C": "It keeps the gradient's size about the same as T changes, so that the soft loss keeps its weight beside the hard one.",
+    "D": "It makes the student's answers more varied when it is used.",
+}
+TEMPERATURE_MISTAKES = {
+    "A": (
+        "faster learning",
+        "faster learning is not the aim, and AdamW hardly notices a constant factor. Ask what happens to the gradients "
+        "of softened targets as T grows.",
+    ),
+    "B": (
+        "undoes the softening",
+        "a factor on the loss undoes no softening: both models are still compared softened. Ask what it does to the gradient.",
+    ),
+    "D": (
+        "temperature at use",
+        "that would be a temperature at use, when answering. This one acts in training only; the student is examined at T = 1.",
+    ),
+}
+
+
+@exercise("00.temperature", "At temperature T the soft-label loss is multiplied by T squared. Why?", TEMPERATURE_CHOICES)
+def temperature(answer: Any) -> Verdict:
+    letter = choice_of(answer, TEMPERATURE_CHOICES)
+    if letter in TEMPERATURE_MISTAKES:
+        name, reason = TEMPERATURE_MISTAKES[letter]
+        raise NotYet(reason, name)
+    return Verdict(
+        True,
+        "the gradients of softened targets shrink about as 1/T squared (Hinton, Vinyals & Dean 2015, section 2), so "
+        "the factor keeps their size, and with it the balance of a mix with hard labels, while T is turned.",
+    )

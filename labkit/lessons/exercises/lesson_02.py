@@ -1,0 +1,97 @@
+"""The exercises of lesson 02: softening a distribution, and which of two temperatures does what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labkit.lessons.exercises.verdict import (
+    NotYet,
+    Verdict,
+    choice_of,
+    close,
+    exercise,
+    log_softmax,
+    must_be_function,
+    numpy,
+    run_on_arrays,
+)
+
+ENTROPY_ASKS = "Write softened_entropy(logits, temperature): for each row, the entropy in nats of softmax(logits / temperature)."
+ENTROPY_MISTAKES = {
+    "multiplied": "the logits are multiplied by the temperature: that sharpens. Divide, so that differences shrink.",
+    "not softened": "the temperature is not used: this is the entropy at T = 1.",
+    "probabilities divided": "the probabilities are divided by T instead of the logits, so they no longer add to 1.",
+    "log base 2": "this is in bits: log base 2 makes it 1.44 times as large. Use the natural logarithm, for nats.",
+    "wrong sign": "the sign is the wrong way round: an entropy is never negative. It is minus the sum of p log p.",
+    "mean over vocabulary": "this is the mean over the vocabulary. An entropy is a sum: the probabilities already add to 1.",
+}
+
+
+@exercise("02.entropy", ENTROPY_ASKS)
+def entropy(answer: Any) -> Verdict:
+    np = numpy()
+    must_be_function(answer, "softened_entropy(logits, temperature)")
+    logits, T = np.random.default_rng(0).normal(0, 2.5, (5, 7)), 3.0
+    got = run_on_arrays(lambda rows: answer(rows, T), logits)
+
+    def of(x: Any) -> Any:
+        log_p = log_softmax(x)
+        return -(np.exp(log_p) * log_p).sum(-1)
+
+    right = of(logits / T)
+    if close(got, right):
+        return Verdict(
+            True,
+            "it grows with T, from 0 near T = 0 to log V: dH/dT = Var(logits) / T^3, under the softened distribution, is never negative.",
+        )
+    if got.shape != right.shape:
+        raise NotYet(
+            f"it returns shape {got.shape} and should return one number a row, {right.shape}: sum over the last axis.", "wrong shape"
+        )
+    p = np.exp(log_softmax(logits))
+    wrong = {
+        "multiplied": of(logits * T),
+        "not softened": of(logits),
+        "probabilities divided": -(p / T * np.log(p / T)).sum(-1),
+        "log base 2": right / np.log(2),
+        "wrong sign": -right,
+        "mean over vocabulary": right / logits.shape[-1],
+    }
+    for name, values in wrong.items():
+        if close(got, values):
+            raise NotYet(ENTROPY_MISTAKES[name], name)
+    raise NotYet(
+        f"the first row should give {right[0]:.4f} nats at T = 3 and gives {float(got[0]):.4f}: soften, then minus the sum of p log p."
+    )
+
+
+KNOB_CHOICES = {
+    "A": "Raise the temperature of the loss: softer targets make more varied answers.",
+    "B": "Raise the sampling temperature when the teacher writes the text, and check what is still right.",
+    "C": "Raise both together, since they are one temperature.",
+    "D": "Lower the learning rate, so that the student forgets less.",
+}
+KNOB_MISTAKES = {
+    "A": (
+        "loss temperature",
+        "the loss's T changes how two distributions are compared while training. The best fit is the same distribution at any T.",
+    ),
+    "C": (
+        "one temperature",
+        "they are two knobs: one softens both models inside the loss, the other sharpens or flattens what is drawn when writing.",
+    ),
+    "D": ("learning rate", "the student can only be as varied as the text it learns from. Ask where that text comes from."),
+}
+
+
+@exercise(
+    "02.knob", "A data set written by a teacher at temperature 0 is monotonous. Which knob makes the *data* more varied?", KNOB_CHOICES
+)
+def knob(answer: Any) -> Verdict:
+    letter = choice_of(answer, KNOB_CHOICES)
+    if letter in KNOB_MISTAKES:
+        name, reason = KNOB_MISTAKES[letter]
+        raise NotYet(reason, name)
+    return Verdict(
+        True, "sampling temperature is the knob for variety, and it costs validity: both are in the figure above, one beside the other."
+    )

@@ -1,0 +1,81 @@
+"""The exercises of lesson 06: bits a parameter, and what to change when a student is too small."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labkit.lessons.exercises.verdict import NotYet, Verdict, choice_of, close, exercise, must_be_function, numpy, run_on_arrays
+
+BITS_ASKS = (
+    "Write bits_per_parameter(nats, candidates, parameters): nats holds minus the log-probability of each fact's answer, candidates how "
+    "many equally likely answers each fact has. Return one number: bits of the facts that the model holds, a parameter."
+)
+BITS_MISTAKES = {
+    "nats taken for bits": "the losses are in nats and log2(candidates) in bits: divide the losses by log(2) before they meet.",
+    "nats": "everything is in nats: it is 0.69 times what it should be. Divide by log(2).",
+    "mean over facts": "this is the mean of the facts. A model holds their sum: twice the facts, held as well, are twice the bits.",
+    "asked, not held": "this is what the facts ask for. What the model still gets wrong has to come off: its losses, in bits.",
+    "what is missing": "this is what the model still lacks. It holds the rest: log2(candidates) less its losses.",
+    "a fact": "this divides by the facts, not by the parameters.",
+}
+
+
+@exercise("06.bits", BITS_ASKS)
+def bits(answer: Any) -> Verdict:
+    np = numpy()
+    must_be_function(answer, "bits_per_parameter(nats, candidates, parameters)")
+    random, parameters = np.random.default_rng(6), 50.0
+    nats, candidates = random.gamma(1.0, 0.8, 40), random.integers(8, 200, 40).astype(float)
+    returned = run_on_arrays(lambda x, n: answer(x, n, parameters), nats, candidates)
+    if returned.size != 1:
+        raise NotYet(f"it returns shape {returned.shape} and should return one number: add up over the facts.", "not summed")
+    got, asked, missing = float(returned.reshape(())), np.log2(candidates).sum(), nats.sum() / np.log(2)
+    right = (asked - missing) / parameters
+    if close(got, right):
+        return Verdict(
+            True, "what the answers would cost a guesser, less what they cost the model. About 1 after 100 exposures, in the literature."
+        )
+    wrong = {
+        "nats taken for bits": (asked - nats.sum()) / parameters,
+        "nats": right * np.log(2),
+        "mean over facts": right / len(nats),
+        "asked, not held": asked / parameters,
+        "what is missing": missing / parameters,
+        "a fact": right * parameters / len(nats),
+    }
+    for name, value in wrong.items():
+        if close(got, value):
+            raise NotYet(BITS_MISTAKES[name], name)
+    raise NotYet(f"it gives {got:.4f} and should give {right:.4f}: sum log2(candidates) less nats / log(2), and divide by the parameters.")
+
+
+ROOM_ASKS = (
+    "A student of 7,000 parameters gets 0.2 of a store of 2,000 facts right after 100 exposures each, and 0.3 after 400. One of 12,500 "
+    "gets 0.8 after 100. The store must be known by Friday. What do you change?"
+)
+ROOM_CHOICES = {
+    "A": "More data: it went up with exposures, so ten times as many will do.",
+    "B": "The loss: soft labels carry more information than hard ones.",
+    "C": "The size, and I name the bits that the store asks for beside the parameters.",
+    "D": "The teacher: a stronger one knows the facts better.",
+}
+ROOM_MISTAKES = {
+    "A": (
+        "more data",
+        "four times the exposures bought a tenth, and less than twice the size bought six: the store is too large for it.",
+    ),
+    "B": (
+        "a better loss",
+        "a sure teacher's soft label of a fact is nearly a hard one: the same bits have to fit into the same room.",
+    ),
+    "D": ("a stronger teacher", "the teacher knows them all already. What it knows has to fit."),
+}
+
+
+@exercise("06.room", ROOM_ASKS, ROOM_CHOICES)
+def room(answer: Any) -> Verdict:
+    letter = choice_of(answer, ROOM_CHOICES)
+    if letter in ROOM_MISTAKES:
+        name, reason = ROOM_MISTAKES[letter]
+        raise NotYet(reason, name)
+    return Verdict(True, "bits asked against parameters come first: they say, before anything is trained, whether the store can fit.")

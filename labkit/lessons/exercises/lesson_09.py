@@ -1,0 +1,48 @@
+"""The exercise of lesson 09: a mean over positions of answers that end at different places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labkit.lessons.exercises.verdict import NotYet, Verdict, close, exercise, must_be_function, numpy, run_on_arrays
+
+POSITION_ASKS = (
+    "Write by_position(kl, is_answer): kl holds the KL at every position of every answer, one answer a row; is_answer is 1 up to the end "
+    "of each answer and 0 behind it. Return the mean KL at each position, over the answers that reach it."
+)
+POSITION_MISTAKES = {
+    "all rows": "it is divided by the number of answers, ended ones too, so late positions look better than they are: divide each "
+    "position by how many answers reach it.",
+    "padding": "what stands behind the end of an answer is padding, and it is in the mean: multiply by is_answer first.",
+    "by answer": "this is the mean of each answer. The mean wanted runs down the rows, at each position.",
+    "summed": "this adds up over the answers: divide by how many reach the position.",
+    "one number": "this is the mean over all answer tokens, one number, in which the many early positions drown the late ones.",
+    "cumulative": "this adds up along the answer, the KL of everything written so far: keep each position to itself.",
+}
+
+
+@exercise("09.position", POSITION_ASKS)
+def position(answer: Any) -> Verdict:
+    np = numpy()
+    must_be_function(answer, "by_position(kl, is_answer)")
+    kl = np.random.default_rng(9).gamma(1.0, 1.0, (5, 6))
+    mask = np.arange(6)[None] < np.array([6, 3, 2, 5, 3])[:, None]
+    returned = run_on_arrays(answer, kl, mask)
+    kept, reach = kl * mask, mask.sum(0)
+    right = kept.sum(0) / reach
+    wrong = {
+        "all rows": kept.mean(0),
+        "padding": kl.mean(0),
+        "by answer": kept.sum(1) / mask.sum(1),
+        "summed": kept.sum(0),
+        "one number": np.array(kept.sum() / mask.sum()),
+        "cumulative": right.cumsum(),
+    }
+    if returned.shape == right.shape and close(returned, right):
+        return Verdict(True, "each position is a mean over the answers that get there: fewer and fewer, which is why its band widens.")
+    for name, value in wrong.items():
+        if returned.shape == np.asarray(value).shape and close(returned, value):
+            raise NotYet(POSITION_MISTAKES[name], name)
+    if returned.shape != right.shape:
+        raise NotYet(f"it returns shape {returned.shape} and should return one mean for each of the 6 positions.", "shape")
+    raise NotYet(f"at the last position it gives {returned[-1]:.3f} and should give {right[-1]:.3f}: one answer of five gets there.")

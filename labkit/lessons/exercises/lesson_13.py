@@ -1,0 +1,87 @@
+"""The exercises of lesson 13: a split of one's own data that does not leak, and what a table with two baselines says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from labkit.lessons.exercises.verdict import NotYet, Verdict, call, choice_of, exercise, must_be_function
+
+SPLIT_ASKS = (
+    "Write split(prompts): a list of True (held out) or False (to train on), one for each prompt. About a fifth is held out; a prompt that "
+    "comes twice, capitals and spaces aside, is never on both sides; and no prompt changes sides when others are added."
+)
+SPLIT_MISTAKES = {
+    "by row": "the same prompt comes twice, and is on both sides: the student has seen that answer. Decide by the prompt, not by the row.",
+    "by spelling": "two spellings of one prompt (other capitals, another space) are on both sides: make them alike before you decide.",
+    "salted hash": "Python's hash() of a text is another one in every process: tomorrow's split is not today's. Take hashlib.",
+    "by place": "with other rows around it a prompt changes sides, so yesterday's exam is today's lesson: decide by a hash of the prompt.",
+}
+
+N = 397  # prompts, a prime: no pattern of places repeats with them
+
+
+@exercise("13.split", SPLIT_ASKS)
+def split(answer: Any) -> Verdict:
+    must_be_function(answer, "split(prompts)")
+    plain = [f"Where is order {number}?" for number in range(N)]
+    shares = [(side := _sides(answer, plain)).count(True) / len(side), (again := _sides(answer, plain * 2)).count(True) / len(again)]
+    for share in shares:
+        if not 0.1 <= share <= 0.3:
+            raise NotYet(f"it holds out {share:.0%} of {N} prompts, and should hold out about a fifth.", "share")
+    if again[:N] != again[N:]:
+        raise NotYet(SPLIT_MISTAKES["by row"], "by row")
+    spelled = _sides(answer, [*plain, *(f" {prompt.upper().replace(' ', '  ')}" for prompt in plain)])
+    if spelled[:N] != spelled[N:]:
+        raise NotYet(SPLIT_MISTAKES["by spelling"], "by spelling")
+    if _sides(answer, [f"Is parcel {number} here?" for number in range(151)] + plain)[151:] != side:
+        raise NotYet(SPLIT_MISTAKES["by place"], "by place")
+    if _calls(getattr(answer, "__code__", None), "hash") and "hash" not in getattr(answer, "__globals__", {}):
+        raise NotYet(SPLIT_MISTAKES["salted hash"], "salted hash")
+    return Verdict(
+        True, "a hash of the prompt decides, and nothing else: the exam stays the exam, whatever is added. (Near copies still leak.)"
+    )
+
+
+def _calls(code: Any, name: str) -> bool:
+    """Whether a function's code, or a function within it, names something."""
+    return code is not None and (name in code.co_names or any(_calls(part, name) for part in code.co_consts if hasattr(part, "co_names")))
+
+
+def _sides(answer: Any, prompts: Sequence[str]) -> list[bool]:
+    returned = call(answer, list(prompts))
+    try:
+        sides = [bool(side) for side in returned]
+    except (TypeError, ValueError):
+        raise NotYet(f"it returns {type(returned).__name__}, and should return a list of True or False.") from None
+    if len(sides) != len(prompts):
+        raise NotYet(f"it returns {len(sides)} answers for {len(prompts)} prompts: one for each, in their order.", "one a prompt")
+    return sides
+
+
+READ_ASKS = (
+    "Suppose your table reads: untouched student 0.05 (0.02 to 0.09), fine-tuned on 100 gold labels 0.71 (0.63 to 0.78), distilled 0.68 "
+    "(0.60 to 0.75), teacher 0.92; distilled less gold labels -0.03 (-0.09 to +0.04). What do you report?"
+)
+READ_CHOICES = {
+    "A": "Distillation works: it takes the student from 0.05 to 0.68.",
+    "B": "Distillation does harm: 0.68 is below 0.71.",
+    "C": "It beats the untouched student, and is not told from 100 gold labels: we have those labels, so we use them.",
+    "D": "0.68 of 0.92: the student keeps 74% of its teacher's quality.",
+}
+READ_MISTAKES = {
+    "A": ("the easy baseline", "so do a hundred labels that you have already. The untouched student answers another question."),
+    "B": ("no band", "the paired difference goes from -0.09 to +0.04: these prompts do not say which is better."),
+    "D": ("plain ratio", "fine-tuning keeps 77% by that count, and would without any teacher: a ratio to the teacher hides the baseline."),
+}
+
+
+@exercise("13.read", READ_ASKS, READ_CHOICES)
+def read(answer: Any) -> Verdict:
+    letter = choice_of(answer, READ_CHOICES)
+    if letter in READ_MISTAKES:
+        name, reason = READ_MISTAKES[letter]
+        raise NotYet(reason, name)
+    return Verdict(
+        True, "two baselines, two sentences. More prompts without labels, or fewer labels, would be a reason to distil after all."
+    )

@@ -1,0 +1,187 @@
+"""What every exercise is made of: the registry, the verdict, and calling a learner's code without being hurt by it."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import importlib.util
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from labkit.base.errors import need, unknown
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether an answer is right, and why (not). `misconception` names a mistake that was recognised."""
+
+    ok: bool
+    reason: str
+    misconception: str = ""
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __repr__(self) -> str:
+        return ("\u2713 right: " if self.ok else "\u2717 not yet: ") + self.reason
+
+    def _repr_html_(self) -> str:
+        sign, word, colour = ("\u2713", "Right.", "#00766a") if self.ok else ("\u2717", "Not yet.", "#b3261e")
+        style = f"border-left:3px solid {colour};padding:4px 12px;margin:4px 0;max-width:78ch"
+        return f'<div role="status" style="{style}"><strong>{sign} {word}</strong> {html.escape(self.reason)}</div>'
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Exercise:
+    """One exercise: what it asks, the choices if it has any, and the function that judges an answer."""
+
+    id: str
+    asks: str
+    judge: Callable[[Any], Verdict]
+    choices: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return "\n".join([self.asks, *(f"  {letter}  {text}" for letter, text in self.choices.items())])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<li><b>{letter}</b> {html.escape(text)}</li>" for letter, text in self.choices.items())
+        listed = f'<ul style="list-style:none;padding-left:1em">{rows}</ul>' if rows else ""
+        return f'<div style="max-width:78ch"><p>{html.escape(self.asks)}</p>{listed}</div>'
+
+
+EXERCISES: dict[str, Exercise] = {}
+
+
+def exercise(id: str, asks: str, choices: Mapping[str, str] | None = None):
+    """Register a judge: a function of the learner's answer. It may raise `NotYet` with a verdict's reason."""
+
+    def add(judge: Callable[[Any], Verdict]) -> Callable[[Any], Verdict]:
+        EXERCISES[id] = Exercise(id, asks, judge, choices or {})
+        return judge
+
+    return add
+
+
+def check(exercise_id: str, answer: Any) -> Verdict:
+    """Judge an answer. Whatever it is, a verdict comes back; only an unknown exercise raises (`LabError`)."""
+    if exercise_id not in EXERCISES:
+        raise unknown("exercise", exercise_id, EXERCISES)
+    try:
+        return EXERCISES[exercise_id].judge(answer)
+    except NotYet as reason:
+        return Verdict(False, str(reason), reason.misconception)
+
+
+class NotYet(Exception):
+    """A verdict of "not yet", from anywhere inside a judge."""
+
+    def __init__(self, reason: str, misconception: str = "") -> None:
+        super().__init__(reason)
+        self.misconception = misconception
+
+
+# ---- for judges
+
+
+def choice_of(answer: Any, choices: Mapping[str, str]) -> str:
+    """The letter chosen: given as a letter in any case, as "C)", or as the whole text."""
+    letters = ", ".join(choices)
+    if not isinstance(answer, str):
+        raise NotYet(f"the answer is one letter in quotes ({letters}), and this is {kind_of(answer)}.")
+    text = answer.strip().casefold()
+    for letter, words in choices.items():
+        if text.strip("().: ") == letter.casefold() or text == words.casefold():
+            return letter
+    raise NotYet(f"{answer.strip()[:40]!r} is not one of the choices: answer with one letter in quotes, {letters}.")
+
+
+def must_be_function(answer: Any, signature: str) -> None:
+    name = signature.partition("(")[0]
+    if not callable(answer):
+        raise NotYet(f"the answer is the function itself, written {name} without brackets, and this is {kind_of(answer)}.")
+    if isinstance(answer, type):
+        raise NotYet(f"the answer is a function {signature}, and this is the class {answer.__name__}.")
+
+
+def call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a learner's function; what it raises becomes a sentence."""
+    try:
+        value = function(*arguments)
+    except NotImplementedError:
+        raise NotYet("it is not written yet: replace `raise NotImplementedError` by your answer.", "unwritten") from None
+    except Exception as error:
+        words = " ".join(str(error).split())[:200]
+        raise NotYet(f"your function stopped with {type(error).__name__}{f': {words}' if words else ''}.", "raised") from error
+    if value is None:
+        raise NotYet("your function returned nothing: does it end with `return`?", "nothing returned")
+    return value
+
+
+def run_on_arrays(function: Callable[..., Any], *arrays: Any) -> Any:
+    """The function's answer as a numpy array; it is given torch tensors, or numpy arrays if it cannot use those."""
+    np = numpy()
+    arrays = tuple(x if x.dtype == bool else x.astype("float32") for x in arrays)
+    if importlib.util.find_spec("torch") is not None:
+        torch = importlib.import_module("torch")
+        try:
+            return array(call(function, *map(torch.tensor, arrays)))
+        except NotYet as reason:
+            try:
+                with np.errstate(all="ignore"):
+                    return array(call(function, *(x.copy() for x in arrays)))
+            except NotYet:
+                raise reason from None
+    with np.errstate(all="ignore"):
+        return array(call(function, *(x.copy() for x in arrays)))
+
+
+def array(value: Any) -> Any:
+    np = numpy()
+    try:
+        value = value.detach().cpu().numpy() if hasattr(value, "detach") else value
+        if isinstance(value, str | bytes):
+            raise TypeError  # numpy would read a number out of it
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError, RuntimeError):
+        raise NotYet(f"your function returned {kind_of(value)}, and should return one number a row.", "wrong type") from None
+
+
+def single_number(value: Any) -> float:
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise NotYet(f"your function returned {kind_of(value)}, and should return one number.", "wrong type")
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise NotYet(f"your function returned {kind_of(value)}, and should return one number.", "wrong type") from None
+
+
+def log_softmax(logits: Any, axis: int = -1) -> Any:
+    np = numpy()
+    shifted = logits - logits.max(axis, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+
+
+def close(a: Any, b: Any) -> bool:
+    np = numpy()
+    return bool(np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-3, atol=1e-4))
+
+
+def all_close(a: Iterable[float], b: Iterable[float]) -> bool:
+    return all(math.isclose(x, y, rel_tol=1e-4, abs_tol=1e-6) for x, y in zip(a, b, strict=True))
+
+
+def kind_of(value: Any) -> str:
+    if value is None:
+        return "nothing (None)"
+    if isinstance(value, bool | int | float | str):
+        return f"{type(value).__name__} {str(value)[:40]!r}"
+    return f"of type {type(value).__name__}"
+
+
+def numpy() -> Any:
+    try:
+        import numpy as package
+    except ImportError:
+        raise need("numpy", "checking this exercise") from None
+    return package

@@ -1,0 +1,293 @@
+"""A lesson on the screen: buttons, controls and the board, around one experiment at a time.
+
+lab = labkit.open("00")      # displays itself; press Run, or call lab.run()
+rec = lab.result()           # waits for the run under way (or makes one) and returns its Record
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from labkit.base.errors import LabError, need, unknown
+from labkit.lessons.break_it import Breakage
+from labkit.lessons.prediction_widget import prediction_widget
+from labkit.lessons.predictions import Prediction, score
+from labkit.lessons.types import Lesson
+from labkit.records import events as ev
+from labkit.records.experiment import KNOBS, Experiment
+from labkit.records.record import NO_GAP, Record, Store
+from labkit.views.board.controls import Controls
+from labkit.views.board.session import Session
+
+if TYPE_CHECKING:
+    from labkit.training.loop import Run
+
+_CSS = """<style>
+.labkit-lab { container-type: inline-size; }
+.labkit-body { display: grid !important; grid-template-columns: minmax(220px, 260px) minmax(0, 1fr); gap: 16px; align-items: start; }
+@container (max-width: 900px) { .labkit-body { grid-template-columns: minmax(0, 1fr); } }
+.labkit-lab .widget-label { text-align: left; }
+.labkit-controls .widget-readout { min-width: 48px; }
+.labkit-failures .widget-toggle-button { flex: none; margin: 1px 0; padding: 3px 8px; font-size: 12px; line-height: 1.25;
+  white-space: normal; text-align: left; }
+.labkit-failures h4 { margin: 6px 0 2px; font-size: 12px; }
+.labkit-breakage .widget-html-content { line-height: 1.35; white-space: normal; }
+.labkit-breakage ol { margin: 0; padding-left: 1.4em; }
+.labkit-prediction .widget-html-content { line-height: 1.35; white-space: normal; }
+</style>"""
+
+
+class Lab:
+    """One lesson. `run`, `pause`, `stop` and `reset` are what the buttons call; all of them return at once."""
+
+    def __init__(self, lesson: Lesson, board: str = "auto") -> None:
+        self.lesson = lesson
+        self.record: Record | None = None
+        self.session: Session | None = None
+        self.prediction: Prediction | None = None
+        self.board = _board(board, lesson.title, lesson.unit)
+        self.controls = Controls(lesson.experiment, lesson.controls, self._turned)
+        self.buttons = {
+            name: widgets.Button(description=name, tooltip=tip, button_style=look, layout={"width": "88px"})
+            for name, tip, look in (
+                ("Run", "Distil a student with these settings; a run under way is stopped first.", "primary"),
+                ("Pause", "Hold the run between two steps, or go on with it.", ""),
+                ("Stop", "End the run after this step; the student is kept and examined.", ""),
+                ("Reset", "Stop, clear the board, and put all controls back.", ""),
+            )
+        }
+        for button in self.buttons.values():
+            button.on_click(lambda clicked: self._clicked(clicked.description))
+        self.note = widgets.HTML()
+        ends = (0.0, 1.0) if lesson.unit == "acceptance" else (-0.2, 1.2)
+        self.guess = prediction_widget(lesson.asks, lesson.unit, *ends, self._predicted, question_id=lesson.number)
+        header = widgets.HBox([*self.buttons.values(), self.note], layout={"flex_flow": "row wrap", "align_items": "center"})
+        self.breakage = Breakage(self.controls, self._turned, lambda: bool(self.session and not self.session.over), lambda: self.record)
+        left = widgets.VBox([self.controls.widget, self.breakage.widget, self.guess], layout={"min_width": "0"})
+        surface = self.board.widget if hasattr(self.board, "widget") else self.board
+        body = widgets.GridBox([left, surface], layout={"width": "100%"})
+        body.add_class("labkit-body")
+        self.widget = widgets.VBox([widgets.HTML(_CSS), header, body], layout={"width": "100%"})
+        self.widget.add_class("labkit-lab")
+        self._buttons("ready")
+        self._show_recording()
+
+    def __repr__(self) -> str:
+        return f"Lab({self.lesson.number!r}: {self.lesson.title})"
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.widget)
+        threading.Thread(target=_warm_up, daemon=True).start()
+
+    @property
+    def student(self) -> Any:
+        """The student of the run under way or the last one, to ask it things; None before the first run."""
+        return self.session.run.student if self.session and self.session.run else None
+
+    # ---- what the buttons do -----------------------------------------------------------------------------------------
+
+    def run(self, inline: bool = False, **changes: Any) -> Lab:
+        """Start a run with the controls' recipe (and `changes` to it). `inline=True` runs it in this very cell."""
+        if changes:
+            self.controls.experiment = self.controls.experiment.but(**changes)
+        experiment = self.controls.experiment
+        record = Record()
+
+        def make() -> Run:
+            try:
+                from labkit.studies.run import begin
+            except ModuleNotFoundError as error:
+                raise need(error.name or "torch", "Training a student") from None
+
+            return begin(experiment)
+
+        def show(events: Sequence[ev.Event]) -> None:
+            for event in events:
+                record.add(event)
+            if any(isinstance(event, ev.Finished) for event in events):
+                self._keep(record)
+            if session is self.session:  # or the board has been reset, or shows a later run
+                self.record = record
+                self.board.push(events)
+
+        session = Session(make, show, lambda state, message: self._state(session, state, message), lambda: self._measure(session, record))
+        self.session = session
+        if inline:
+            session.run_here()
+            session.wait()
+        else:
+            session.start()
+        return self
+
+    def pause(self) -> None:
+        if self.session and self.session.state == "paused":
+            self.session.resume()
+        elif self.session:
+            self.session.pause()
+
+    def stop(self) -> None:
+        if self.session:
+            self.session.stop()
+
+    def reset(self) -> None:
+        self.stop()
+        self.session, self.record = None, None
+        self.board.reset()
+        self.board.set_state("ready")
+        self.controls.experiment = self.lesson.experiment
+        self._say("")
+        self._buttons("ready")
+
+    def wait(self, timeout: float | None = None) -> Lab:
+        """Wait until the run under way has ended (a paused one goes on); its error, if it had one, is raised here."""
+        if self.session:
+            self.session.wait(timeout)
+        return self
+
+    def result(self) -> Record:
+        """The record of the last run: waits for one under way, and makes one if there was none."""
+        if self.session is None:
+            self.run()
+        self.wait()
+        if self.record is None or not self.record.evaluations:
+            raise LabError("the run ended before its first exam, so there is nothing to show: press Run and let it go on for longer.")
+        return self.record
+
+    # ---- reactions ---------------------------------------------------------------------------------------------------
+
+    def _clicked(self, label: str) -> None:
+        """A button's work, with any error told on the screen: an exception in a callback would be seen by nobody."""
+        calls: dict[str, Callable[[], Any]] = {
+            "Run": self.run,
+            "Pause": self.pause,
+            "Resume": self.pause,
+            "Stop": self.stop,
+            "Reset": self.reset,
+        }
+        try:
+            calls[label]()
+        except Exception as error:
+            self._say(f"{error}" if isinstance(error, LabError) else f"{type(error).__name__}: {error}")
+
+    def _turned(self, name: str, value: Any) -> None:
+        if self.session and not self.session.over and KNOBS[name].knob.hot:
+            self.session.turn(**{name: value})
+
+    def _predicted(self, prediction: Prediction) -> None:
+        self.prediction = prediction
+        self.board.predicted = {"low": prediction.low, "high": prediction.high, "confidence": prediction.confidence}
+
+    def _state(self, session: Session, state: str, message: str) -> None:
+        if session is not self.session:
+            return
+        self.board.set_state({"running": "training"}.get(state, state), message)
+        self._buttons(state)
+        if state == "running":
+            self._say("")
+        if session.over:
+            self._score()
+            if state == "failed":
+                self._say(message)
+
+    def _buttons(self, state: str) -> None:
+        going = state in ("running", "paused")
+        self.buttons["Pause"].description = "Resume" if state == "paused" else "Pause"
+        self.buttons["Pause"].disabled = not going
+        self.buttons["Stop"].disabled = not going
+        self.controls.lock(going)
+
+    def _say(self, text: str) -> None:
+        self.note.value = f'<span role="alert">{html.escape(text)}</span>' if text else ""
+
+    def _show_recording(self) -> None:
+        """A recorded run of another student: the one asked about would give the answer away."""
+        shown = self.lesson.recorded
+        try:
+            recording = Store().find(shown)
+        except LabError as error:
+            self._say(str(error))
+            return
+        if recording is None:
+            self._say("Press Run to distil a student.")
+            return
+        self.record = recording
+        self.board.push(recording.events)
+        self._say(f"A recorded run, of a {shown.student} student. Press Run to distil your own, {self.lesson.experiment.student}.")
+
+    def _keep(self, record: Record) -> None:
+        from labkit.studies.run import keep
+
+        keep(record)
+
+    def _measure(self, session: Session, record: Record) -> Iterator[ev.Event]:
+        """The label-budget baseline, if it is not on record: no recovery is shown before it has been measured."""
+        from labkit.studies.run import with_baseline
+
+        if record.complete and "label budget" not in record.references and "teacher" in record.references:
+
+            def watch(run: Any, event: ev.Event) -> None:
+                if session.stopping:
+                    run.stop()
+                session.breathe()
+                if isinstance(event, ev.Step) and event.step % 10 == 0 and session is self.session:
+                    words = f"Measuring the label-budget baseline: step {event.step} of {record.experiment.steps}."
+                    self.board.set_state("training", words)
+                    self._say(words)
+
+            yield from with_baseline(record, watch)
+            self._keep(record)
+
+    def _score(self) -> None:
+        record = self.record
+        if not (self.prediction and record and record.complete):
+            return
+        if self.lesson.unit == "acceptance":
+            taken = record.evaluations[-1].fidelity.get("acceptance", math.nan)
+            none = "This run's exam took no acceptance: a draft needs its target's tokens (vocabulary='atlas')."
+            self._say(score(self.prediction, taken).sentence if math.isfinite(taken) else none)
+        elif "label budget" in record.references:
+            found = record.recovery().mean
+            no_gap = f"No gap: the teacher is less than {NO_GAP} above the baseline, so there is no recovery to score."
+            self._say(score(self.prediction, found).sentence if math.isfinite(found) else no_gap)
+
+
+def _board(kind: str, title: str, unit: str) -> Any:
+    """The live board, or the image board where the live one cannot load (or `board="image"` asks for it)."""
+    if kind not in ("auto", "live", "image"):
+        raise unknown("board", kind, ("auto", "live", "image"))
+    if kind != "image":
+        try:
+            from labkit.views.board.widget import Board
+
+            return Board(title, unit)
+        except ImportError:
+            if kind == "live":
+                raise
+    from labkit.views.board.image import ImageBoard
+
+    return ImageBoard(title, unit)
+
+
+def _warm_up() -> None:
+    """Import what Run needs while the learner is still reading."""
+    try:
+        import labkit.training.loop  # noqa: F401
+    except ImportError:
+        return  # without torch, recordings still play; pressing Run says what is missing
+
+
+def affordable(experiment: Experiment) -> Experiment:
+    """The experiment in a number of steps that this machine takes in about the lesson's time."""
+    if os.environ.get("LABKIT_QUICK"):
+        return experiment.but(steps=min(experiment.steps, 40), questions=min(experiment.questions, 2_000))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return experiment if cores > 1 else experiment.but(steps=max(1, experiment.steps // 2))

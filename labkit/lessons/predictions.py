@@ -1,0 +1,200 @@
+"""Predictions before the result and what they were worth after it: proper scores, and how well one is calibrated.
+
+    guess = predict("00", 0.6, 0.8, 0.8)      # "I am 80% sure that it lies between 0.6 and 0.8"; kept on this machine
+    score(guess, 0.71).sentence               # the truth is written down beside it
+    calibration()["sentence"]                 # over all predictions made before their truth was seen
+
+Kept in `predictions.jsonl` in the lab's home folder, one row for every prediction and every truth; none is rewritten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+from pathlib import Path
+from typing import Any
+
+from labkit.base.errors import LabError
+from labkit.base.files import append_row, home_dir, rows_of
+
+FEW = 10  # with fewer scored predictions than this, a hit rate says little
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prediction:
+    """A central interval and the probability, between 0 and 1, with which one believes that the truth lies in it."""
+
+    question_id: str
+    low: float
+    high: float
+    confidence: float
+    unit: str = ""
+    made: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.question_id, str) or not self.question_id.strip():
+            raise LabError(f"question_id={self.question_id!r} must be a text that names the question, such as '00'.")
+        for name in ("low", "high", "confidence"):
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
+        if self.low > self.high:
+            raise LabError(f"low={self.low:g} is above high={self.high:g}: give the smaller number first.")
+        if not 0 < self.confidence < 1:
+            value = self.confidence
+            fix = f"write {value / 100:g} for {value:g}%" if 1 < value < 100 else "write 0.8 for 80%"
+            raise LabError(f"confidence={value:g} must be a probability above 0 and below 1: {fix}.")
+
+    def contains(self, truth: float) -> bool:
+        return self.low <= truth <= self.high
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Score:
+    """What a prediction was worth. `interval` is the interval score (smaller is better), in the unit of the question.
+
+    counts: whether it enters `calibration()`: whether it was the last one kept before the truth was first seen.
+    """
+
+    prediction: Prediction
+    truth: float
+    inside: bool
+    interval: float
+    counts: bool
+    sentence: str
+
+    def __repr__(self) -> str:
+        return f"Score({self.sentence!r})"
+
+
+def predict(question_id: str, low: float, high: float, confidence: float, *, unit: str = "") -> Prediction:
+    """Keep a prediction. A later one for the same question replaces it, until the truth has been seen; both rows stay.
+
+    `confidence` is a probability above 0 and below 1: 0.8, not 80. Raises `LabError` for anything else, for low above
+    high, and for numbers that are not finite.
+    """
+    made = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+    prediction = Prediction(question_id, low, high, confidence, unit, made)
+    try:
+        append_row(ledger(), {"kind": "prediction", **dataclasses.asdict(prediction)})
+    except OSError as error:
+        fix = "Free some space, or set LABKIT_HOME to another folder."
+        raise LabError(f"the prediction cannot be kept in {ledger()}: {error}. {fix}") from None
+    return prediction
+
+
+def score(prediction: Prediction, truth: float) -> Score:
+    """Compare a prediction with the truth, and write that down. Raises `LabError` if the truth is no finite number."""
+    truth = _number("truth", truth)
+    entry = _entries()[0].get(prediction.question_id)
+    counts = entry is not None and entry.prediction == prediction
+    kept = ""
+    if entry is None or entry.truth is None:  # the first truth is the one predicted; later runs are other questions
+        try:
+            append_row(ledger(), {"kind": "truth", "question_id": prediction.question_id, "truth": truth})
+        except OSError as error:
+            kept, counts = f" This could not be kept: {error}.", False
+    elif not counts:
+        kept = " It was made after the answer had been seen, so it does not count towards your calibration."
+    inside, value = prediction.contains(truth), interval_score(prediction, truth)
+    return Score(prediction, truth, inside, value, counts, _sentence(prediction, truth, value) + kept)
+
+
+def interval_score(prediction: Prediction, truth: float) -> float:
+    """Width of the interval plus 2/alpha for every unit by which it misses, alpha = 1 - confidence; smaller is better.
+
+    Winkler's score for a central interval, as in Gneiting & Raftery 2007, "Strictly Proper Scoring Rules, Prediction,
+    and Estimation", JASA 102, equation 43: in expectation nothing beats the true quantiles at alpha/2 and 1 - alpha/2.
+    """
+    alpha = 1 - prediction.confidence
+    miss = max(prediction.low - truth, truth - prediction.high, 0.0)
+    return (prediction.high - prediction.low) + 2 / alpha * miss
+
+
+def calibration() -> dict[str, Any]:
+    """How well one is calibrated: over all questions whose truth was seen, the last prediction made before that.
+
+    n, hit_rate, mean_confidence, and brier: the mean of (inside - confidence) squared, inside being 1 or 0 (0 is best;
+    always saying 50% gives 0.25); None where n is 0. waiting: predictions without a truth. unreadable: damaged rows,
+    left out. sentence: the same in words.
+    """
+    entries, unreadable = _entries()
+    met = [(e.prediction, e.truth) for e in entries.values() if e.prediction and e.truth is not None]
+    scored = [(prediction, prediction.contains(truth)) for prediction, truth in met]
+    found: dict[str, Any] = {"n": len(scored), "hit_rate": None, "mean_confidence": None, "brier": None}
+    found |= {"waiting": sum(e.truth is None for e in entries.values()), "unreadable": unreadable}
+    n, hits = len(scored), sum(inside for _, inside in scored)
+    if not n:
+        return {**found, "sentence": "No prediction has been scored yet."}
+    sure = math.fsum(p.confidence for p, _ in scored) / n
+    brier = math.fsum((inside - p.confidence) ** 2 for p, inside in scored) / n
+    words = f"{hits} of {n} intervals held the truth ({hits / n:.0%}); you were {sure:.0%} sure on average."
+    if n < FEW:
+        words += f" With fewer than {FEW}, that may be chance."
+    return {**found, "hit_rate": hits / n, "mean_confidence": sure, "brier": brier, "sentence": words}
+
+
+def ledger() -> Path:
+    return home_dir() / "predictions.jsonl"
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(slots=True)
+class _Entry:
+    prediction: Prediction | None = None
+    truth: float | None = None
+
+
+def _entries() -> tuple[dict[str, _Entry], int]:
+    """Of each question: the prediction that counts and the truth it met; and how many rows could not be read."""
+    entries: dict[str, _Entry] = {}
+    rows, unreadable = rows_of(ledger())
+    for row in rows:
+        try:
+            kind, entry = row.pop("kind"), entries.get(row["question_id"], _Entry())
+            made = Prediction(**row) if kind == "prediction" else None
+            truth = None if made else _number("truth", row["truth"])
+            if entry.truth is None:  # what was said after the truth had been seen is on record, and does not count
+                entry.prediction, entry.truth = made or entry.prediction, truth
+            entries[row["question_id"]] = entry
+        except (ValueError, TypeError, KeyError, AttributeError):
+            unreadable += 1
+    return entries, unreadable
+
+
+def _sentence(prediction: Prediction, truth: float, value: float) -> str:
+    t, low, high = _distinct(truth, prediction.low, prediction.high)
+    unit = f" ({prediction.unit})" if prediction.unit else ""
+    held = f"your {low} to {high}{unit}, held with {prediction.confidence:.0%} confidence"
+    width = f"{prediction.high - prediction.low:.3g}"
+    if prediction.contains(truth):
+        better = "a narrower interval that still held would have cost less"
+        return f"{t} lies inside {held}: it costs you only the width, {width}; {better}."
+    side = "below" if truth < prediction.low else "above"
+    factor = f"{2 / (1 - prediction.confidence):.3g}"
+    rate = f"about {1 - prediction.confidence:.0%} of such intervals should miss, so one miss proves little"
+    cost = f"it costs you the width, {width}, and {factor} times the miss, {value:.3g} in all"
+    return f"{t} lies {side} {held}: {cost}; {rate}."
+
+
+def _distinct(*values: float) -> list[str]:
+    """The numbers with as few digits as still tell them apart: no sentence may say that 0.80 lies above 0.8."""
+    for digits in range(2, 17):
+        texts = [f"{v:.{digits}g}" for v in values]
+        if len(set(texts)) == len(set(values)):
+            break
+    return texts
+
+
+def _number(name: str, value: Any) -> float:
+    """A finite float. numpy's and torch's single numbers are taken too."""
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise LabError(f"{name}={value!r} must be a number, as in {name}=0.7.")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise LabError(f"{name}={value!r} must be a single number, as in {name}=0.7.") from None
+    if not math.isfinite(number):
+        raise LabError(f"{name}={number} must be finite, to be compared with: give a measured number, as in {name}=0.7.")
+    return number

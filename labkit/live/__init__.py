@@ -1,1 +1,0 @@
-"""What a notebook shows: boards, controls and the pump between a run and whoever watches it."""

@@ -1,0 +1,283 @@
+"""One pair of models, many losses: what libraries compute when they say "the KL loss", and what known slips do to it.
+
+    for reading in readings(teacher_logits_B_T_V, student_logits_B_T_V, is_answer_B_T, temperature=2.0):
+        print(reading.name, reading.value, reading.at_match, reading.gradient_ratio, reading.cosine)
+
+Every convention is one decorated function to one number, so that its gradient can be laid beside that of the reference: KL(teacher
+|| student) at temperature T, times T squared, summed over answer tokens and divided once by their number. A *definition* is
+somebody's deliberate choice; a *bug* is one that was reported, or is plain to read in a published version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from labkit.base.errors import LabError, unknown
+from labkit.losses.divergences import divergence, forward_kl
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Loss = Callable[["Tensor", "Tensor", "Tensor", float], "Tensor"]
+PADDED = 128  # rows a vocabulary is padded by, as for a multiple of 128
+
+
+class Convention(NamedTuple):
+    """kind: "reference", "definition" or "bug". against: the convention its gradient is compared with. symptom: how one sees it."""
+
+    name: str
+    kind: str
+    used_by: str
+    source: str
+    symptom: str
+    against: str
+    loss: Loss
+
+
+class Reading(NamedTuple):
+    """What one convention makes of the logits.
+
+    value: the loss. at_match: the loss of a student equal to its teacher. gradient_ratio, cosine: size and direction of its gradient
+    by the student's logits, against the convention it should agree with. per_token_B_T: the gradient's size at every position.
+    """
+
+    name: str
+    value: float
+    at_match: float
+    gradient_ratio: float
+    cosine: float
+    per_token_B_T: Tensor
+
+
+CONVENTIONS: dict[str, Convention] = {}
+
+
+def register(name: str, *, kind: str, used_by: str, source: str, symptom: str, against: str = "the lab's") -> Callable[[Loss], Loss]:
+    def add(loss: Loss) -> Loss:
+        CONVENTIONS[name] = Convention(name, kind, used_by, source, symptom, against, loss)
+        return loss
+
+    return add
+
+
+def readings(teacher_logits_B_T_V: Tensor, student_logits_B_T_V: Tensor, is_answer_B_T: Tensor, temperature: float = 1.0) -> list[Reading]:
+    """All conventions on the same logits. Raises `LabError` for shapes that do not belong together, or nothing to score."""
+    return [reading(name, teacher_logits_B_T_V, student_logits_B_T_V, is_answer_B_T, temperature) for name in CONVENTIONS]
+
+
+def reading(name: str, teacher_B_T_V: Tensor, student_B_T_V: Tensor, is_answer_B_T: Tensor, temperature: float) -> Reading:
+    """One of them."""
+    if name not in CONVENTIONS:
+        raise unknown("convention", name, CONVENTIONS)
+    _check(teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
+    found = CONVENTIONS[name]
+    value, gradient = _value_and_gradient(found.loss, teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
+    _, right = _value_and_gradient(CONVENTIONS[found.against].loss, teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
+    at_match = float(found.loss(teacher_B_T_V, teacher_B_T_V, is_answer_B_T, temperature))
+    ratio = float(gradient.norm() / right.norm())
+    cosine = float((gradient * right).sum() / (gradient.norm() * right.norm()))
+    return Reading(name, value, at_match, ratio, cosine, gradient.norm(dim=-1))
+
+
+def _check(teacher: Tensor, student: Tensor, mask: Tensor, temperature: float) -> None:
+    if teacher.ndim != 3 or teacher.shape != student.shape or teacher.shape[:2] != mask.shape:
+        shapes = [tuple(x.shape) for x in (teacher, student, mask)]
+        raise LabError(f"logits {shapes[0]} and {shapes[1]} and the mask {shapes[2]} must be (B, T, V), (B, T, V) and (B, T).")
+    if str(mask.dtype) != "torch.bool":
+        raise LabError(f"the mask is of {mask.dtype}, which would pick rows by number: give True or False, as in mask.bool().")
+    if not bool(mask.any()):
+        raise LabError("the mask marks no answer token, so there is nothing to score: True where the next token belongs to an answer.")
+    if not 0 < temperature < float("inf"):
+        raise LabError(f"temperature={temperature:g} must be a number above 0.")
+    if not (teacher.is_floating_point() and student.is_floating_point()):
+        raise LabError(f"logits are of {teacher.dtype} and {student.dtype}: give floating-point logits, as a model does.")
+
+
+def _value_and_gradient(loss: Loss, teacher: Tensor, student: Tensor, mask: Tensor, temperature: float) -> tuple[float, Tensor]:
+    """The gradient by the student's logits; nothing is trained here."""
+    import torch
+
+    own = student.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        value = loss(teacher.detach(), own, mask, temperature)
+        (gradient,) = torch.autograd.grad(value, own)
+    return float(value.detach()), gradient
+
+
+def _kl(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+    return forward_kl((teacher / temperature).log_softmax(-1), (student / temperature).log_softmax(-1))
+
+
+# ---- definitions -------------------------------------------------------------------------------------------------------------------
+
+
+@register(
+    "the lab's",
+    kind="reference",
+    used_by="this lab, DistillKit, torchdistill with a hard-label term",
+    source="Hinton, Vinyals & Dean 2015, arXiv 1503.02531",
+    symptom="0 when student and teacher agree; nats per answer token; for large T the gradient no longer depends on it",
+)
+def _reference(teacher, student, mask, temperature):
+    return temperature**2 * _kl(teacher, student, temperature)[mask].mean()
+
+
+@register(
+    "without T squared",
+    kind="definition",
+    used_by="TRL GKD, MiniLLM, speculators, Model-Optimizer's Megatron class",
+    source="trl/experimental/gkd; modelopt/torch/distill/plugins/megatron.py",
+    symptom="the gradient shrinks as T grows: beside a hard-label term the soft one fades; alone, under Adam, nothing changes",
+)
+def _unscaled(teacher, student, mask, temperature):
+    return _kl(teacher, student, temperature)[mask].mean()
+
+
+@register(
+    "cross-entropy",
+    kind="definition",
+    used_by="torchtune, MiniLLM's fine-tuning, DistiLLM",
+    source="torchtune/modules/loss/kd_losses.py; LMOps minillm/finetune.py",
+    symptom="the same gradient, but the value never falls below the teacher's own entropy",
+)
+def _cross_entropy(teacher, student, mask, temperature):
+    teacher, student = teacher / temperature, student / temperature
+    return temperature**2 * -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)[mask].mean()
+
+
+@register(
+    "mean of row means",
+    kind="definition",
+    used_by="per-sequence losses; micro-batch means under gradient accumulation",
+    source="distillkit/trainer.py",
+    symptom="a token of a short answer weighs more than one of a long answer, and the size of the micro-batch matters",
+)
+def _row_means(teacher, student, mask, temperature):
+    kl = _kl(teacher, student, temperature) * mask
+    scored = mask.any(1)
+    return temperature**2 * (kl.sum(1)[scored] / mask.sum(1)[scored]).mean()
+
+
+@register(
+    "per row",
+    kind="definition",
+    used_by="sums over a row's tokens divided by the batch size, as reduction='batchmean' does after masking",
+    source="PyTorch, KLDivLoss, reduction='batchmean'",
+    symptom="larger by the answer tokens a row: the same learning rate is another one when answers grow longer",
+)
+def _per_row(teacher, student, mask, temperature):
+    return temperature**2 * _kl(teacher, student, temperature)[mask].sum() / len(mask)
+
+
+@register(
+    "mean over the vocabulary too",
+    kind="definition",
+    used_by="reduction='mean' in PyTorch's KLDivLoss; Model-Optimizer's default",
+    source="modelopt/torch/distill/losses.py (some versions say batchmean)",
+    symptom="smaller by the size of the vocabulary, so that it vanishes beside any other term",
+)
+def _over_vocabulary(teacher, student, mask, temperature):
+    return _reference(teacher, student, mask, temperature) / teacher.shape[-1]
+
+
+# ---- bugs --------------------------------------------------------------------------------------------------------------------------
+
+
+@register(
+    "temperature ignored",
+    kind="bug",
+    used_by="TRL's GKDTrainer: its temperature is for sampling alone, the loss is taken at 1",
+    source="trl/experimental/gkd/gkd_trainer.py",
+    symptom="turning T changes nothing in the loss",
+    against="without T squared",
+)
+def _ignored(teacher, student, mask, temperature):
+    return _kl(teacher, student, 1.0)[mask].mean()
+
+
+@register(
+    "mask not shifted",
+    kind="bug",
+    used_by="a mask made for labels, laid on logits that predict the next token",
+    source="distillkit/trainer.py, by reading",
+    symptom="the first answer token is never taught, and one position behind the end is",
+)
+def _not_shifted(teacher, student, mask, temperature):
+    late = mask.roll(1, dims=1)
+    late[:, 0] = False
+    return _reference(teacher, student, late, temperature)
+
+
+@register(
+    "prompt and padding scored",
+    kind="bug",
+    used_by="losses without a mask, such as TextBrewer's mean over positions",
+    source="textbrewer/losses.py",
+    symptom="most of the gradient lies on tokens nobody asked about; worse the longer the prompts and the more padding",
+)
+def _unmasked(teacher, student, mask, temperature):
+    return temperature**2 * _kl(teacher, student, temperature).mean()
+
+
+@register(
+    "divided twice",
+    kind="bug",
+    used_by="EasyDistill 1.0",
+    source="modelscope/easydistill issues 34 and 37",
+    symptom="the soft loss is 100 to 1,000 times smaller than the hard one: the teacher is not heard",
+)
+def _twice(teacher, student, mask, temperature):
+    return _reference(teacher, student, mask, temperature) / mask.sum()
+
+
+@register(
+    "softmax over positions",
+    kind="bug",
+    used_by="a loss written for (N, classes), given (B, T, V): torchdistill's softmax runs over axis 1",
+    source="torchdistill/losses/mid_level.py",
+    symptom="the value falls while training, but each token is compared across the text, not with the other tokens",
+)
+def _over_positions(teacher, student, mask, temperature):
+    log_p, log_q = ((x / temperature).log_softmax(1) for x in (teacher, student))
+    return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(-1)[mask].mean()
+
+
+@register(
+    "vocabulary padded with zeros",
+    kind="bug",
+    used_by="students and teachers whose vocabularies are padded to different sizes, the shorter one filled with logit 0",
+    source="liger_kernel/chunked_loss; Qwen2.5 has 151,936 and 152,064 rows with one tokenizer",
+    symptom="logit 0 is a real probability: the loss of a perfect student is above 0. Truncate both instead",
+)
+def _zero_padded(teacher, student, mask, temperature):
+    import torch.nn.functional as F
+
+    wide_teacher, wide_student = F.pad(teacher, (0, PADDED), value=-1e4), F.pad(student, (0, PADDED), value=0.0)
+    return _reference(wide_teacher, wide_student, mask, temperature)
+
+
+@register(
+    "JSD, as in the paper",
+    kind="reference",
+    used_by="TRL, Liger, this lab's jsd",
+    source="Agarwal et al. 2023 (GKD), arXiv 2306.13649",
+    symptom="never above log 2 nats at beta 0.5",
+    against="JSD, as in the paper",
+)
+def _jsd(teacher, student, mask, temperature):
+    return temperature**2 * divergence("jsd", beta=0.5)(teacher, student, temperature)[mask].mean()
+
+
+@register(
+    "JSD of averaged log-probabilities",
+    kind="bug",
+    used_by="TRL's GKDTrainer until October 2024",
+    source="huggingface/trl issue 2202, mended in pull request 2204",
+    symptom="log-probabilities are mixed instead of probabilities: the value passes the bound of log 2",
+    against="JSD, as in the paper",
+)
+def _geometric(teacher, student, mask, temperature):
+    log_p, log_q = ((x / temperature).log_softmax(-1) for x in (teacher, student))
+    mixed = 0.5 * log_p + 0.5 * log_q
+    return temperature**2 * (0.5 * forward_kl(log_p, mixed) + 0.5 * forward_kl(log_q, mixed))[mask].mean()

@@ -1,0 +1,1 @@
+"""Distillation across tokenizers: shared spans, and one loss term an alignment."""

@@ -1,0 +1,188 @@
+"""How a teacher's words reach a student that cuts text into other tokens: which settings make sense, and one loss term a crossing.
+
+To add a crossing, write a function of an `Aligned` and the student's logits that returns an unreduced term, and decorate it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labkit.base.errors import LabError, unknown
+from labkit.losses.cross_tokenizer import spans
+from labkit.records.experiment import Experiment
+
+FLOOR_OF_LOG = 1e-8
+ULD_WEIGHT = 1.5  # beside the text's own cross-entropy (Boizard et al. 2024)
+BY_TEXT = ("gold", "answers", "sequence", "mutual")  # methods that need no crossing: only text passes
+
+Compare = Callable[[Tensor, Tensor, float], Tensor]
+
+
+def refuse(exp: Experiment) -> None:
+    """Raise `LabError` for settings on vocabularies that contradict each other, with what to change."""
+    wrong = "wrong_ids" in exp.faults.split("+")
+    if exp.vocabulary == "atlas":
+        if exp.across != "spans" or wrong:
+            what = f"across={exp.across!r}" if exp.across != "spans" else "faults='wrong_ids'"
+            raise LabError(f"{what} says how to cross into another vocabulary, but this student has its teacher's: set vocabulary='other'.")
+        return
+    if exp.start == "copied":
+        raise LabError(
+            f"start='copied' copies an embedding of other tokens: with vocabulary={exp.vocabulary!r} set start='random' or 'warm'."
+        )
+    if exp.method not in ("output", *BY_TEXT):
+        raise LabError(
+            f"method={exp.method!r} compares both models token by token, and vocabulary={exp.vocabulary!r} cuts the text elsewhere: "
+            "set method='output' with a crossing (across='spans'), or method='sequence', which passes text alone."
+        )
+    if exp.method in BY_TEXT and (exp.across != "spans" or wrong):
+        raise LabError(f"method={exp.method!r} passes text alone, so there is nothing to cross: leave out across and faults.")
+    other = [name for name in exp.faults.split("+") if name not in ("none", "wrong_ids", "prompt_loss", "padding_loss")]
+    if exp.method == "output" and other:
+        raise LabError(
+            f"faults={other[0]!r} spoils a signal that both models read token by token, and vocabulary={exp.vocabulary!r} has other "
+            "tokens: set vocabulary='atlas', or leave the fault out."
+        )
+    if exp.across == "ids" and not wrong:
+        raise LabError(
+            "across='ids' compares token 300 of the teacher with token 300 of the student, and they are different strings. "
+            "Choose across='spans'; or, if you want to see what it does, say so with faults='wrong_ids'."
+        )
+    if wrong and exp.across != "ids":
+        raise LabError(f"faults='wrong_ids' provokes the comparison by number: set across='ids' with it, not {exp.across!r}.")
+    if exp.method == "output" and exp.divergence == "logit_mse":
+        raise LabError("divergence='logit_mse' needs the same logits on both sides: across vocabularies choose divergence='forward_kl'.")
+    if exp.method == "output" and exp.across in ("uld", "chunks") and (exp.divergence != "forward_kl" or exp.top_k):
+        what = f"top_k={exp.top_k}" if exp.top_k else f"divergence={exp.divergence!r}"
+        raise LabError(
+            f"across={exp.across!r} has a distance of its own, so {what} would change nothing: leave it out, or set across='spans'."
+        )
+
+
+# ---- both cuts of a batch ----------------------------------------------------------------------------------------------------------
+
+
+class Aligned(NamedTuple):
+    """Both cuts of some rows' answers, L teacher tokens and M student tokens in S spans, and what the teacher says there.
+
+    span_L, span_M: the span each token is in; first_*: the first token of each span on either side; pairs: tokens at the same *number*
+    in their row, which is what naive code compares. columns: (teacher ids, student ids) of the K strings both vocabularies have;
+    column_V, column_W: the place of each id among them, or -1. target_M_W: the exact next-token distribution in the student's tokens.
+    """
+
+    across: str
+    teacher_logits_L_V: Tensor
+    teacher_labels_L: Tensor
+    student_labels_M: Tensor
+    span_L: Tensor
+    span_M: Tensor
+    first_of_teacher_S: Tensor
+    first_of_student_S: Tensor
+    pairs: tuple[Tensor, Tensor]
+    columns: tuple[Tensor, Tensor]
+    column_of: tuple[Tensor, Tensor]
+    target_M_W: Tensor | None
+
+
+# ---- the crossings -----------------------------------------------------------------------------------------------------------------
+
+
+class Crossing(NamedTuple):
+    """text: whether the teacher's text is learned beside it, as hard labels, since it says nothing at some of the tokens."""
+
+    name: str
+    label: str
+    source: str
+    text: bool
+    term: Callable[[Aligned, Tensor, Compare, float], Tensor]
+
+
+CROSSINGS: dict[str, Crossing] = {}
+
+
+def register(name: str, *, label: str, source: str, text: bool = False):
+    def add(function: Callable[[Aligned, Tensor, Compare, float], Tensor]):
+        CROSSINGS[name] = Crossing(name, label, source, text, function)
+        return function
+
+    return add
+
+
+def crossed(aligned: Aligned, student_logits_M_W: Tensor, compare: Compare, temperature: float) -> dict[str, Tensor]:
+    """The named, unreduced terms of a batch. Raises `LabError` for an unknown crossing."""
+    if aligned.across not in CROSSINGS:
+        raise unknown("crossing", aligned.across, CROSSINGS)
+    how = CROSSINGS[aligned.across]
+    terms = {"crossed": how.term(aligned, student_logits_M_W, compare, temperature)}
+    if how.text:
+        terms["hard"] = F.cross_entropy(student_logits_M_W, aligned.student_labels_M, reduction="none")
+    return terms
+
+
+@register("ids", label="by number (a fault)", source="what code does that never looks at the tokens")
+def ids(aligned: Aligned, student_logits_M_W: Tensor, compare: Compare, temperature: float) -> Tensor:
+    teacher, student = aligned.teacher_logits_L_V[aligned.pairs[0]], student_logits_M_W[aligned.pairs[1]]
+    width = min(teacher.shape[-1], student.shape[-1])
+    return compare(teacher[:, :width], student[:, :width], temperature)
+
+
+@register("mapped", label="tokens that both have", source="string match, as in MinED's exact part (Wan et al. 2024)", text=True)
+def mapped(aligned: Aligned, student_logits_M_W: Tensor, compare: Compare, temperature: float) -> Tensor:
+    teacher = aligned.teacher_logits_L_V[aligned.first_of_teacher_S].log_softmax(-1)
+    student = student_logits_M_W[aligned.first_of_student_S].log_softmax(-1)
+    sides = [spans.shared_outcomes(side, columns) for side, columns in zip((teacher, student), aligned.columns, strict=True)]
+    return compare(sides[0], sides[1], temperature)
+
+
+@register("uld", label="sorted probabilities (ULD)", source="Boizard et al. 2024, arXiv 2402.12030", text=True)
+def uld(aligned: Aligned, student_logits_M_W: Tensor, compare: Compare, temperature: float) -> Tensor:
+    teacher, student = aligned.teacher_logits_L_V[aligned.pairs[0]], student_logits_M_W[aligned.pairs[1]]
+    return ULD_WEIGHT * spans.uld_loss(teacher, student, temperature)
+
+
+@register("spans", label="shared spans and shared tokens", source="after GOLD (Patiño et al. 2025, Hugging Face)")
+def merged(aligned: Aligned, student_logits_M_W: Tensor, compare: Compare, temperature: float) -> Tensor:
+    teacher, student = _sides(aligned, student_logits_M_W)
+    firsts = aligned.first_of_teacher_S, aligned.first_of_student_S
+    count = len(aligned.columns[0])
+    begun_S_K = torch.zeros(len(firsts[0]), count + 1, dtype=torch.bool, device=teacher.device)
+    for labels, first, column in zip((aligned.teacher_labels_L, aligned.student_labels_M), firsts, aligned.column_of, strict=True):
+        begun_S_K.scatter_(1, column[labels[first]].where(column[labels[first]] >= 0, count)[:, None], True)
+    sides = [
+        spans.merged_outcomes(logprobs[first], columns, span_S, begun_S_K[:, :count])
+        for logprobs, first, columns, span_S in zip((teacher, student), firsts, aligned.columns, _likelihoods(aligned, teacher, student))
+    ]
+    return compare(sides[0], sides[1], temperature)
+
+
+@register("chunks", label="likelihoods of shared spans (ALM)", source="Minixhofer et al. 2025, arXiv 2503.20083")
+def chunks(aligned: Aligned, student_logits_M_W: Tensor, compare: Compare, temperature: float) -> Tensor:
+    return spans.chunk_loss(*_likelihoods(aligned, *_sides(aligned, student_logits_M_W)), temperature)
+
+
+@register("exact", label="summed over all segmentations", source="marginalisation; after Vieira et al. 2024, arXiv 2412.03719")
+def exact(aligned: Aligned, student_logits_M_W: Tensor, compare: Compare, temperature: float) -> Tensor:
+    assert aligned.target_M_W is not None
+    return compare(aligned.target_M_W.clamp(min=FLOOR_OF_LOG).log(), student_logits_M_W, temperature)
+
+
+def _sides(aligned: Aligned, student_logits_M_W: Tensor) -> tuple[Tensor, Tensor]:
+    return aligned.teacher_logits_L_V.log_softmax(-1), student_logits_M_W.log_softmax(-1)
+
+
+def _likelihoods(aligned: Aligned, teacher_L_V: Tensor, student_M_W: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probability of each span on either side."""
+    count = len(aligned.first_of_teacher_S)
+    own = [
+        spans.add_up(logprobs.gather(1, labels[:, None])[:, 0], span, count)
+        for logprobs, labels, span in (
+            (teacher_L_V, aligned.teacher_labels_L, aligned.span_L),
+            (student_M_W, aligned.student_labels_M, aligned.span_M),
+        )
+    ]
+    return own[0], own[1]

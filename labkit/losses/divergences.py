@@ -1,0 +1,305 @@
+"""How far a student's distribution is from the teacher's: pure functions on logits, unreduced, in nats.
+
+    jsd = divergence("jsd", beta=0.1)
+    loss_N = jsd(teacher_logits_N_V, student_logits_N_V, temperature=2.0) * 2.0**jsd.temperature_power
+
+To add one, write a function of two `(N, V)` tensors of log-probabilities and decorate it; the property tests, the
+dropdowns and the tables read `DIVERGENCES`, and the tests check every property the decorator claims.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from labkit.base.errors import LabError, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Divergence(NamedTuple):
+    """A registry entry: what it is called, what it computes, where it comes from, and what may be relied on.
+
+    temperature_power: T to this power times the divergence at temperature T keeps the size of its gradient as T grows.
+    bound: the largest value it can take with the given parameters, in nats (infinite for most).
+    on_distributions: a function of the two distributions that may also be taken of coarser ones, as top-k signals need.
+    parameters: its own knobs, each between 0 and 1, at the values it will be computed with.
+    """
+
+    name: str
+    label: str
+    formula: str
+    source: str
+    temperature_power: int
+    bound: Callable[..., float]
+    on_distributions: bool
+    per_token: Callable[..., Tensor]
+    parameters: Mapping[str, float]
+
+    def __call__(self, teacher_logits_N_V: Tensor, student_logits_N_V: Tensor, temperature: float = 1.0) -> Tensor:
+        """Unreduced `(N,)` divergence in nats of the two distributions softened at `temperature`, without any power of T."""
+        if teacher_logits_N_V.shape != student_logits_N_V.shape:
+            raise unlike(tuple(teacher_logits_N_V.shape), tuple(student_logits_N_V.shape))
+        teacher = (teacher_logits_N_V.float() / temperature).log_softmax(-1)
+        student = (student_logits_N_V.float() / temperature).log_softmax(-1)
+        return self.of(teacher, student)
+
+    def of(self, teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Tensor:
+        """The same of log-probabilities."""
+        return self.per_token(teacher_logprobs_N_V, student_logprobs_N_V, **self.parameters)
+
+    @property
+    def highest(self) -> float:
+        return self.bound(**self.parameters)
+
+
+DIVERGENCES: dict[str, Divergence] = {}
+
+
+def register(
+    name: str,
+    *,
+    label: str,
+    formula: str,
+    source: str,
+    temperature_power: int = 2,
+    bound: Callable[..., float] = lambda **_: math.inf,
+    on_distributions: bool = True,
+    **parameters: float,
+):
+    def add(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        DIVERGENCES[name] = Divergence(name, label, formula, source, temperature_power, bound, on_distributions, function, parameters)
+        return function
+
+    return add
+
+
+def divergence(name: str, **parameters: float) -> Divergence:
+    """The divergence of that name. Raises `LabError` for an unknown name or parameter, or a parameter outside [0, 1]."""
+    if name not in DIVERGENCES:
+        raise unknown("divergence", name, DIVERGENCES)
+    found = DIVERGENCES[name]
+    for parameter, value in parameters.items():
+        if parameter not in found.parameters:
+            takes = f"takes {', '.join(found.parameters)}" if found.parameters else "takes no parameter"
+            raise LabError(f"{name} has no parameter {parameter!r}: it {takes}.")
+        if not 0 <= value <= 1:
+            raise LabError(f"{parameter}={value:g} is out of range: in {found.label} it is a weight from 0 to 1.")
+    return found._replace(parameters={**found.parameters, **parameters})
+
+
+def unlike(teacher: tuple[int, ...], student: tuple[int, ...]) -> LabError:
+    return LabError(
+        f"teacher logits are {teacher} and student logits {student}: they must agree row by row over one vocabulary. "
+        "Different tokenizers cannot be compared token by token."
+    )
+
+
+def _entropy_of(beta: float) -> float:
+    """The entropy of a coin, in nats."""
+    return -sum(b * math.log(b) for b in (beta, 1 - beta) if b > 0)
+
+
+@register(
+    "forward_kl",
+    label="forward KL",
+    formula="KL(teacher || student) = sum p (log p - log q)",
+    source="Hinton, Vinyals & Dean 2015, arXiv 1503.02531",
+)
+def forward_kl(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Tensor:
+    return (teacher_logprobs_N_V.exp() * (teacher_logprobs_N_V - student_logprobs_N_V)).sum(-1)
+
+
+@register(
+    "reverse_kl",
+    label="reverse KL",
+    formula="KL(student || teacher) = sum q (log q - log p)",
+    source="Gu et al. 2023 (MiniLLM), arXiv 2306.08543",
+)
+def reverse_kl(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Tensor:
+    return forward_kl(student_logprobs_N_V, teacher_logprobs_N_V)
+
+
+@register(
+    "jsd",
+    label="generalised Jensen-Shannon",
+    formula="JSD(beta) = beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q; at 0 and 1: KL(p || q), KL(q || p)",
+    source="Agarwal et al. 2023 (GKD), arXiv 2306.13649, eq. 1; the ends as TRL and Liger have them",
+    bound=lambda beta: _entropy_of(beta) if 0 < beta < 1 else math.inf,
+    beta=0.5,
+)
+def jsd(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor, beta: float) -> Tensor:
+    # The formula itself is 0 at both ends and close to beta KL near them, so that the ends are a jump (tested, and shown in a lesson).
+    if beta == 0:
+        return forward_kl(teacher_logprobs_N_V, student_logprobs_N_V)
+    if beta == 1:
+        return reverse_kl(teacher_logprobs_N_V, student_logprobs_N_V)
+    mixture = blend(teacher_logprobs_N_V, student_logprobs_N_V, beta)
+    return beta * forward_kl(teacher_logprobs_N_V, mixture) + (1 - beta) * forward_kl(student_logprobs_N_V, mixture)
+
+
+@register(
+    "skew_forward_kl",
+    label="skew forward KL",
+    formula="KL(p || skew p + (1 - skew) q) = sum p (log p - log m)",
+    source="Ko et al. 2024 (DistiLLM), arXiv 2402.03898, eq. 5",
+    bound=lambda skew: -math.log(skew) if skew else math.inf,
+    skew=0.1,
+)
+def skew_forward_kl(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor, skew: float) -> Tensor:
+    return forward_kl(teacher_logprobs_N_V, blend(teacher_logprobs_N_V, student_logprobs_N_V, skew))
+
+
+@register(
+    "skew_reverse_kl",
+    label="skew reverse KL",
+    formula="KL(q || (1 - skew) p + skew q) = sum q (log q - log m)",
+    source="Ko et al. 2024 (DistiLLM), arXiv 2402.03898, section 3.1",
+    bound=lambda skew: -math.log(skew) if skew else math.inf,
+    skew=0.1,
+)
+def skew_reverse_kl(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor, skew: float) -> Tensor:
+    return forward_kl(student_logprobs_N_V, blend(teacher_logprobs_N_V, student_logprobs_N_V, 1 - skew))
+
+
+@register(
+    "total_variation",
+    label="total variation",
+    formula="TV = 1/2 sum |p - q| = 1 - sum min(p, q)",
+    source="Wen et al. 2023 (f-distill), arXiv 2307.15190",
+    temperature_power=1,
+    bound=lambda: 1.0,
+)
+def total_variation(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Tensor:
+    return (teacher_logprobs_N_V.exp() - student_logprobs_N_V.exp()).abs().sum(-1) / 2
+
+
+@register(
+    "acceptance",
+    label="acceptance",
+    formula="-log alpha, alpha = sum min(p, q): the chance that a token drawn from the student is accepted in speculative decoding",
+    source="Samarin et al. 2026 (LK losses), arXiv 2602.23881; alpha: Leviathan et al. 2022, arXiv 2211.17192",
+    temperature_power=1,
+)
+def acceptance(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Tensor:
+    # In logs throughout: the gradient is that of total variation over alpha, and alpha itself would round to 0 before the two part.
+    return -teacher_logprobs_N_V.minimum(student_logprobs_N_V).logsumexp(-1)
+
+
+@register(
+    "logit_mse",
+    label="logit matching",
+    formula="1/2 Var over the vocabulary of (log p - log q) = lim T^2 KL, T -> infinity",
+    source="Ba & Caruana 2014, arXiv 1312.6184; as a limit: Hinton et al. 2015, arXiv 1503.02531, eq. 4",
+    on_distributions=False,
+)
+def logit_mse(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Tensor:
+    return (student_logprobs_N_V - teacher_logprobs_N_V).var(-1, correction=0) / 2
+
+
+def blend(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor, share: float) -> Tensor:
+    """Log of the mixture of *probabilities* with this share of the teacher. (Mixing log-probabilities is a known slip: the geometric
+    mean is no distribution, and JSD turns into beta (1 - beta) times the unbounded Jeffreys divergence.)"""
+    if share in (0, 1):
+        return teacher_logprobs_N_V if share else student_logprobs_N_V
+    return (teacher_logprobs_N_V + math.log(share)).logaddexp(student_logprobs_N_V + math.log(1 - share))
+
+
+# ---- signals smaller than a vocabulary -----------------------------------------------------------------------------------
+
+
+class Tail(NamedTuple):
+    """A rule for the probability outside the teacher's top k: who uses it, and what it does."""
+
+    name: str
+    used_by: str
+    effect: str
+    reduce: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+TAILS: dict[str, Tail] = {}
+
+
+def _tail(name: str, *, used_by: str, effect: str):
+    def add(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]):
+        TAILS[name] = Tail(name, used_by, effect, function)
+        return function
+
+    return add
+
+
+def top_k(
+    entry: Divergence, teacher_logits_N_V: Tensor, student_logits_N_V: Tensor, k: int, tail: str = "bucket", temperature: float = 1.0
+) -> Tensor:
+    """`(N,)` divergence from no more than the teacher's `k` likeliest tokens a row, by one of the `TAILS` found in the wild.
+
+    Raises `LabError` for k outside 1 to V, an unknown rule, or a divergence that is not a function of distributions.
+    """
+    if teacher_logits_N_V.shape != student_logits_N_V.shape:
+        raise unlike(tuple(teacher_logits_N_V.shape), tuple(student_logits_N_V.shape))
+    if not 1 <= k <= teacher_logits_N_V.shape[-1]:
+        raise LabError(f"k={k} is out of range: there are {teacher_logits_N_V.shape[-1]} tokens to choose from.")
+    if tail not in TAILS:
+        raise unknown("tail rule", tail, TAILS)
+    if not entry.on_distributions:
+        raise LabError(f"{entry.label} compares logits over the whole vocabulary, so it cannot be had from the top {k}: use forward_kl.")
+    teacher = (teacher_logits_N_V.float() / temperature).log_softmax(-1)
+    student = (student_logits_N_V.float() / temperature).log_softmax(-1)
+    kept, ids_N_K = teacher.topk(k, dim=-1)
+    value = entry.of(*TAILS[tail].reduce(kept, student.gather(-1, ids_N_K)))
+    return value.clamp(min=0) if tail == "clamped" else value
+
+
+def sampled_kl(
+    teacher_logits_N_V: Tensor, student_logits_N_V: Tensor, draws: int, generator: Any = None, temperature: float = 1.0
+) -> Tensor:
+    """`(N,)` forward KL estimated from `draws` tokens a row, drawn from the teacher with replacement: right on average, in value
+    and in gradient, unlike any top k (random sampling KD, Anshumann et al. 2025, arXiv 2503.16870, with proposal p)."""
+    if draws < 1:
+        raise LabError(f"draws={draws} must be at least 1.")
+    if teacher_logits_N_V.shape != student_logits_N_V.shape:
+        raise unlike(tuple(teacher_logits_N_V.shape), tuple(student_logits_N_V.shape))
+    teacher = (teacher_logits_N_V.float() / temperature).log_softmax(-1)
+    student = (student_logits_N_V.float() / temperature).log_softmax(-1)
+    ids_N_K = teacher.exp().multinomial(draws, replacement=True, generator=generator)
+    return (teacher.gather(-1, ids_N_K) - student.gather(-1, ids_N_K)).mean(-1)
+
+
+def _rest(kept_N_K: Tensor) -> Tensor:
+    """Log of the probability left over, `(N, 1)`; a rounding error's worth where nothing is."""
+    return (1 - kept_N_K.exp().sum(-1, keepdim=True)).clamp(min=1e-7).log()
+
+
+@_tail(
+    "bucket", used_by="DistillKit symmetric_uniform, TRL loss_add_tail", effect="all other tokens as one: a lower bound of the full value"
+)
+def _bucket(teacher_N_K: Tensor, student_N_K: Tensor) -> tuple[Tensor, Tensor]:
+    import torch
+
+    return torch.cat([teacher_N_K, _rest(teacher_N_K)], -1), torch.cat([student_N_K, _rest(student_N_K)], -1)
+
+
+@_tail(
+    "teacher_renormalised",
+    used_by="DistillKit's default, axolotl",
+    effect="-log of the kept mass at best: the student is told to drop its tail",
+)
+def _teacher_renormalised(teacher_N_K: Tensor, student_N_K: Tensor) -> tuple[Tensor, Tensor]:
+    return teacher_N_K.log_softmax(-1), student_N_K
+
+
+@_tail("both_renormalised", used_by="Model-Optimizer, TRL SDFT", effect="blind to how much mass lies in the tail")
+def _both_renormalised(teacher_N_K: Tensor, student_N_K: Tensor) -> tuple[Tensor, Tensor]:
+    return teacher_N_K.log_softmax(-1), student_N_K.log_softmax(-1)
+
+
+@_tail("raw", used_by="EasyDistill 1.0", effect="not a divergence: it can be negative, and is smallest with no mass in the tail")
+def _raw(teacher_N_K: Tensor, student_N_K: Tensor) -> tuple[Tensor, Tensor]:
+    return teacher_N_K, student_N_K
+
+
+@_tail("clamped", used_by="verl forward_kl_topk", effect="as raw, and no gradient at all where it is negative")
+def _clamped(teacher_N_K: Tensor, student_N_K: Tensor) -> tuple[Tensor, Tensor]:
+    return teacher_N_K, student_N_K

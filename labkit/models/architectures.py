@@ -1,0 +1,184 @@
+"""The kinds of student: a small Llama, as its teacher is, and two that are not. All read the same tokens, have about as many
+parameters at each size, and are used in the same way:
+
+    model.model(tokens_B_T, ...).last_hidden_state     # (B, T, D), causal
+    model.lm_head(hidden_N_D)                          # (N, V) logits; the head is the embedding, transposed
+    cache_of(model)                                    # what writing remembers of the rows it reads
+
+gpt2: learned positions, LayerNorm, GELU (Radford et al. 2019). recurrent: gated recurrent units (Cho et al. 2014, arXiv 1406.1078): a
+state of fixed size instead of attention over all that was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from labkit.base.errors import LabError, unknown
+
+POSITIONS = 128  # that a GPT-2 student has learned vectors for; the longest row of the world has 48 tokens
+
+
+class GPT2Student(GPT2LMHeadModel):
+    """GPT-2 under the names a Llama goes by."""
+
+    @property
+    def model(self) -> nn.Module:
+        return self.transformer
+
+
+class State:
+    """What a recurrent model remembers: one state a layer and row, `(L, B, H)`; the counterpart of a KV cache."""
+
+    def __init__(self) -> None:
+        self.state_L_B_H: Tensor | None = None
+
+    def batch_select_indices(self, rows: Tensor) -> None:
+        assert self.state_L_B_H is not None
+        self.state_L_B_H = self.state_L_B_H[:, rows].contiguous()
+
+
+class RecurrentBody(nn.Module):
+    """Embedding, gated recurrent units, and a projection back to the embedding's width, normed."""
+
+    def __init__(self, config: LlamaConfig, width: int) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        nn.init.normal_(self.embed_tokens.weight, std=config.initializer_range)
+        self.units = nn.GRU(config.hidden_size, width, config.num_hidden_layers, batch_first=True)
+        self.down = nn.Linear(width, config.hidden_size, bias=False)
+        self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self,
+        tokens_B_T: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: State | None = None,
+        use_cache: bool = False,
+    ) -> SimpleNamespace:
+        """As the models of `transformers`: padding may come before a row, where `attention_mask` says so, or after it, where it
+        touches nothing. `position_ids` are not needed."""
+        past = past_key_values.state_L_B_H if past_key_values else None
+        embedded = self.embed_tokens(tokens_B_T)
+        if past is not None or attention_mask is None or bool(attention_mask.all()):
+            out, state = self.units(embedded, past)
+        else:
+            out, state = self._from_the_left(embedded, attention_mask.sum(1))
+        if past_key_values is not None and use_cache:
+            past_key_values.state_L_B_H = state
+        return SimpleNamespace(last_hidden_state=self.norm(self.down(out)), past_key_values=past_key_values)
+
+    def _from_the_left(self, embedded_B_T_D: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows that are padded on the left, each read from its own beginning."""
+        width = embedded_B_T_D.shape[1]
+        shift = (torch.arange(width, device=lengths_B.device) + width - lengths_B[:, None]) % width  # padding goes to the end
+        moved = embedded_B_T_D.gather(1, shift[..., None].expand_as(embedded_B_T_D))
+        out, state = self.units(pack_padded_sequence(moved, lengths_B.cpu(), batch_first=True, enforce_sorted=False))
+        out_B_T_H, _ = pad_packed_sequence(out, batch_first=True, total_length=width)
+        back = (torch.arange(width, device=lengths_B.device) - width + lengths_B[:, None]) % width
+        return out_B_T_H.gather(1, back[..., None].expand_as(out_B_T_H)), state
+
+
+class RecurrentStudent(nn.Module):
+    """A recurrent language model."""
+
+    def __init__(self, config: LlamaConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.model = RecurrentBody(config, width)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head.weight = self.model.embed_tokens.weight
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm_head.weight.device
+
+    def forward(self, tokens_B_T: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.lm_head(self.model(tokens_B_T).last_hidden_state))
+
+
+LanguageModel: TypeAlias = LlamaForCausalLM | GPT2Student | RecurrentStudent
+
+
+def cache_of(model: LanguageModel) -> DynamicCache | State:
+    """An empty memory for writing with this model."""
+    return State() if isinstance(model, RecurrentStudent) else DynamicCache()
+
+
+def room_for(model: LanguageModel, tokens: int) -> None:
+    """Raises `LabError` if a row of so many tokens is longer than the model has positions for."""
+    context = getattr(model.config, "max_position_embeddings", tokens)
+    if hasattr(model, "chat") and tokens > context:
+        raise LabError(f"this row takes {tokens} tokens with its answer, and the model has room for {context}: shorten the prompt.")
+    if isinstance(model, GPT2Student) and tokens > model.config.n_positions:
+        raise LabError(
+            f"this row takes {tokens} tokens with its answer, and a gpt2 student has {model.config.n_positions} positions: ask something "
+            "shorter, or use architecture='llama'."
+        )
+
+
+# ---- as many parameters as the Llama of that size ------------------------------------------------------------------------------
+
+
+def _llama(like: LlamaConfig) -> LlamaForCausalLM:
+    return LlamaForCausalLM(like)
+
+
+def _gpt2(like: LlamaConfig) -> GPT2Student:
+    wide, deep = like.hidden_size, like.num_hidden_layers
+    attention_and_norms = 4 * wide**2 + 4 * wide + 4 * wide  # with biases; two norms
+    left = (count(like) - (like.vocab_size + POSITIONS + 2) * wide) / deep - attention_and_norms - wide
+    if left < 2 * wide + 1:
+        raise LabError(f"a gpt2 student of {count(like):,} parameters has no room for its layers: take student='12k' or a larger one.")
+    return GPT2Student(
+        GPT2Config(
+            vocab_size=like.vocab_size,
+            n_positions=POSITIONS,
+            n_embd=wide,
+            n_layer=deep,
+            n_head=like.num_attention_heads,
+            n_inner=round(left / (2 * wide + 1)),
+            resid_pdrop=0.0,  # a Llama drops nothing either
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            initializer_range=like.initializer_range,
+            tie_word_embeddings=True,
+            bos_token_id=like.bos_token_id,
+            eos_token_id=like.eos_token_id,
+            pad_token_id=like.pad_token_id,
+        )
+    )
+
+
+def _recurrent(like: LlamaConfig) -> RecurrentStudent:
+    wide, deep = like.hidden_size, like.num_hidden_layers
+
+    def units(width: int) -> int:  # three gates, each with two biases
+        return 3 * width * (wide + width + 2) + (deep - 1) * 3 * width * (2 * width + 2) + width * wide
+
+    left = count(like) - (like.vocab_size + 1) * wide
+    return RecurrentStudent(like, min(range(8, 4 * wide + 8), key=lambda width: abs(units(width) - left)))
+
+
+def count(like: LlamaConfig) -> int:
+    """Parameters of a Llama."""
+    wide = like.hidden_size
+    layer = 4 * wide**2 + 3 * wide * like.intermediate_size + 2 * wide
+    return like.vocab_size * wide + like.num_hidden_layers * layer + wide
+
+
+ARCHITECTURES: dict[str, Callable[[LlamaConfig], LanguageModel]] = {"llama": _llama, "gpt2": _gpt2, "recurrent": _recurrent}
+
+
+def build(name: str, like: LlamaConfig) -> LanguageModel:
+    """A fresh model of this kind with about as many parameters as the Llama. Raises `LabError` for a kind that is not there."""
+    if name not in ARCHITECTURES:
+        raise unknown("architecture", name, ARCHITECTURES)
+    return ARCHITECTURES[name](like)

@@ -1,0 +1,1 @@
+"""Draft heads on a frozen target: Medusa and EAGLE."""

@@ -1,0 +1,77 @@
+"""Medusa: one head a depth, each a residual block and a vocabulary of its own on the target's final state (Cai et al. 2024, arXiv
+2401.10774). All guesses come from the same state, so the second knows nothing of what the first said.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from labkit.models.architectures import LanguageModel
+from labkit.models.heads.base import Guess, Heads, Told, places
+from labkit.models.load import answer_states, pad
+
+
+class MedusaHead(nn.Module):
+    """x + SiLU(Wx), then the vocabulary. W is 0 and the vocabulary the target's at first, so a new head says what the target says next."""
+
+    def __init__(self, head_V_D: Tensor) -> None:
+        super().__init__()
+        size, width = head_V_D.shape
+        self.block = nn.Linear(width, width)
+        self.vocabulary = nn.Linear(width, size, bias=False)
+        with torch.no_grad():
+            self.block.weight.zero_()
+            self.block.bias.zero_()
+            self.vocabulary.weight.copy_(head_V_D)
+
+    def forward(self, states_N_D: Tensor) -> Tensor:
+        return self.vocabulary(states_N_D + F.silu(self.block(states_N_D)))
+
+
+class Medusa(Heads):
+    """Medusa-1: the target stays as it is."""
+
+    kind = "medusa"
+
+    def __init__(self, target: LanguageModel, ids: Sequence[int] | None = None, ahead: int = 4, seed: int = 0) -> None:
+        """seed: unused; Medusa's heads all begin at the target's own."""
+        super().__init__(target, ids, ahead)
+        self.heads = nn.ModuleList(MedusaHead(self._head_V_D.float()) for _ in range(ahead))
+
+    def forward(self, states_N_D: Tensor) -> Tensor:
+        """Logits `(K, N, V)`: index 0 is one token beyond the target's own next."""
+        return torch.stack([head(states_N_D) for head in self.heads])
+
+    def guesses(self, told: Told, depths: Sequence[int]) -> list[Guess]:
+        states_N_D = self._states(told)
+        at = {d: states_N_D[places(told.lengths, d).to(self.device)] for d in depths}
+        return [Guess(self.heads[d - 1](at[d]) if d else self._own(at[d])) for d in depths]
+
+    def _states(self, told: Told) -> Tensor:
+        return told.states_N_D
+
+    def _own(self, states_N_D: Tensor) -> Tensor:
+        return self.said(states_N_D)
+
+
+class Medusa2(Medusa):
+    """Medusa-2: a copy of the target is trained with its heads (joint training), its own next token in the loss with weight 1, so that
+    it still says what the target says. It then stands in the target's place: what it decodes is no longer exactly the target's text."""
+
+    kind = "medusa2"
+
+    def __init__(self, target: LanguageModel, ids: Sequence[int] | None = None, ahead: int = 4, seed: int = 0) -> None:
+        super().__init__(target, ids, ahead, seed)
+        self.trained = tuple(range(ahead + 1))
+        self.trunk = copy.deepcopy(target).float().requires_grad_(True)
+
+    def _states(self, told: Told) -> Tensor:
+        return answer_states(self.trunk, pad(told.prompts, told.answers))
+
+    def _own(self, states_N_D: Tensor) -> Tensor:
+        return self.trunk.lm_head(states_N_D)[:, self.ids_V]

@@ -1,0 +1,1 @@
+"""What was asked, what happened, what is kept: recipes, events, records (no torch)."""

@@ -1,0 +1,1 @@
+"""What is run to find out: runs, sweeps, distilling, claims."""

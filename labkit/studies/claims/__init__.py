@@ -1,0 +1,45 @@
+"""What is said of distillation, put to the test: each claim has its experiment, an effect with its band, and a verdict.
+
+    labkit.claims()                       # the table: claim, Atlas, SmolLM2, published
+    CLAIMS["online"].measure().effects    # {"random start, equal questions": Band(...), ...}
+
+Verdicts are worked out from the records and measurements that ship with the lab, by `judge`; none is typed. To add a claim,
+write a function that returns the effects it would have, each as a band of differences that are above 0 where the claim holds.
+"""
+
+import importlib
+
+from labkit.studies.claims.data import ARMS, ONE_ANSWER, STARTS, cost_ratio, ladder, runs_of, seconds_a_step
+from labkit.studies.claims.verdicts import CLAIMS, TRIED, Claim, Claims, Finding, claim, claims, judge, tried
+
+for part in (
+    "ways",
+    "temperature",
+    "capacity",
+    "mismatch",
+    "inheritance",
+    "online",
+    "imitation",
+    "real",
+    "speculation",
+):  # they enter their claims in the table, in this order
+    importlib.import_module(f"labkit.studies.claims.{part}")
+
+__all__ = [
+    "ARMS",
+    "CLAIMS",
+    "ONE_ANSWER",
+    "STARTS",
+    "TRIED",
+    "Claim",
+    "Claims",
+    "Finding",
+    "claim",
+    "claims",
+    "cost_ratio",
+    "judge",
+    "ladder",
+    "runs_of",
+    "seconds_a_step",
+    "tried",
+]

@@ -1,0 +1,160 @@
+"""Claims on what a student has room for: the floor of facts, ratios of size, reasoning, and who teaches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from labkit.base.stats import Band, band
+from labkit.records.record import Record, mean, paired
+from labkit.studies.claims.data import ONE_ANSWER, less, mean_of, runs_of, scores, seeds_of
+from labkit.studies.claims.verdicts import Finding, claim
+from labkit.studies.sweep import sweep
+
+REASONING = ("add", "chain", "two_hop", "two_hop_steps")
+
+
+def ratios() -> dict[str, list[Record]]:
+    """Students by how many times smaller than their teacher they are, and by how long they learned."""
+    return {
+        "3.5 times, 300 steps": runs_of(sweep("sizes"), "815k"),
+        "3.75 times, a small teacher, 300 steps": runs_of(sweep("ratio"), "57k"),
+        "9.5 times, a small teacher, 300 steps": runs_of(sweep("ratio"), "22k"),
+        "10 times, 300 steps": runs_of(sweep("sizes"), "284k"),
+        "13.5 times, 300 steps": runs_of(sweep("sizes"), "200k"),
+        "13.5 times, 600 steps": runs_of(sweep("minute"), "soft labels"),
+    }
+
+
+def right(arm: str, size: str, facts: int) -> dict[int, float]:
+    """Share of a store's facts right, by seed."""
+    return seeds_of("stores", "right", arm=arm, student=size, facts=facts)
+
+
+def what_moves_the_limit() -> dict[str, Band]:
+    """Share of a store's facts right, with something changed, less without."""
+    hard, longer, longest = "hard labels", "hard labels, 4 x the exposures", "hard labels, 16 x the exposures"
+    return {
+        "7k, 512 facts: 4 x the exposures": less(right(longer, "7k", 512), right(hard, "7k", 512)),
+        "7k, 1,024 facts: 4 times more": less(right(longest, "7k", 1_024), right(longer, "7k", 1_024)),
+        "7k, 512 facts: soft labels": less(right("soft labels", "7k", 512), right(hard, "7k", 512)),
+        "7k, 512 facts: 12k instead": less(right(hard, "12k", 512), right(hard, "7k", 512)),
+        "12k, 1,024 facts: 22k instead": less(right(hard, "22k", 1_024), right(hard, "12k", 1_024)),
+    }
+
+
+@claim(
+    "capacity floor",
+    "There is a hard floor: a student too small cannot learn it, regardless of how much data it gets.",
+    measured="what a larger student adds less what more data adds: share of a store's facts right, and mean core skill",
+    published="about 1 bit a parameter at 100 exposures, 2 at 1,000, and never over 2.3 (Allen-Zhu & Li 2024, arXiv 2404.05405)",
+)
+def capacity_floor() -> Finding:
+    small, larger, longer = (
+        right("hard labels", "7k", 512),
+        right("hard labels", "12k", 512),
+        right("hard labels, 4 x the exposures", "7k", 512),
+    )
+    sizes = {size: scores(runs_of(sweep("sizes"), size)) for size in ("22k", "57k", "200k")}
+    few, many = scores(runs_of(sweep("soft"), "soft labels")), scores(runs_of(sweep("ladder"), "output, random"))
+    long = seeds_of("budgets", "core", student="22k", steps=3_000)
+    data = {seed: sizes["57k"][seed] + many[seed] - few[seed] for seed in sizes["57k"]}
+    most = right("hard labels, 16 x the exposures", "7k", 1_024)
+    effects = {
+        "512 facts: 1.8 x the size less 4 x the exposures": less(larger, longer),
+        "1,024 facts: 1.8 x the size less 16 x the exposures": less(right("hard labels", "12k", 1_024), most),
+        "skills: 57k to 200k less 10 x the questions": less(sizes["200k"], data),
+        "skills: 22k to 57k less 10 x the steps": less(sizes["57k"], long),
+    }
+    beside = (
+        f"The 7k has {mean_of(small):.2f} of 512 facts right after 100 exposures and {mean_of(longer):.2f} after 400, but of 1,024 only "
+        f"{mean_of(most):.2f} after 1,600; ten times the "
+        f"steps take the 22k's core skill from {mean_of(sizes['22k']):.2f} to {mean_of(long):.2f}: at 300 steps it was not at its floor."
+    )
+    return Finding(effects, "share of 1", beside)
+
+
+@claim(
+    "another loss",
+    "A better loss gets more into the same size.",
+    measured="bits held of 512 facts, a share of those asked: soft labels of a teacher that knows them all less hard labels",
+    published="what counts is size, exposures and precision (Allen-Zhu & Li 2024); 3.5 to 3.8 bits a parameter for random strings "
+    "(Morris et al. 2025, arXiv 2505.24832)",
+)
+def another_loss() -> Finding:
+    asked = mean_of(seeds_of("stores", "asked", arm="hard labels", student="7k", facts=512))
+    soft, hard = (
+        {seed: bits / asked for seed, bits in seeds_of("stores", "bits", arm=f"{kind} labels", student="7k", facts=512).items()}
+        for kind in ("soft", "hard")
+    )
+    return Finding({"7k, 512 facts": less(soft, hard)}, "share of the bits asked", f"Hard labels: {mean_of(hard):.2f} of them held.")
+
+
+@claim(
+    "three to four times smaller",
+    "A student 3 to 4 times smaller recovers most of the gap.",
+    measured="its share less one half: an 815k student of atlas-3m (1 : 3.5), and a 57k student of atlas-200k (1 : 3.75)",
+    published="no primary source; DistilBERT, 1.7 times smaller, 97% of GLUE (arXiv 1910.01108); 4 times smaller on mathematics 66% (ALM, "
+    "arXiv 2503.20083)",
+)
+def most_of_the_gap() -> Finding:
+    effects = {}
+    for name, runs in ratios().items():
+        if name.startswith("3"):
+            effects[f"{name}, recovery over 300 gold labels"] = band([run.recovery().mean - 0.5 for run in runs])
+            effects[f"{name}, student / teacher"] = band([run.recovery().ratio - 0.5 for run in runs])
+    same = less(scores(runs_of(sweep("ratio"), "57k")), scores(runs_of(sweep("sizes"), "57k")))
+    beside = f"The 57k student under atlas-200k less the same under atlas-3m, 51 times its size: {same.middle:+.2f} ({same.verdict})."
+    return Finding(effects, "share of 1", beside)
+
+
+@claim(
+    "ten times smaller",
+    "A student 10 times smaller recovers 60 to 80%.",
+    measured="how far its recovery lies inside 0.60 to 0.80 (below 0: outside)",
+    published="no primary source; TinyBERT, 7.5 times smaller, 96.8% of GLUE (arXiv 1909.10351)",
+)
+def sixty_to_eighty() -> Finding:
+    effects, told = {}, []
+    for name, runs in ratios().items():
+        if name.startswith("3"):
+            continue
+        shares = [run.recovery().mean for run in runs]
+        effects[name] = band([min(share - 0.6, 0.8 - share) for share in shares])
+        told.append(f"{name} {sum(shares) / len(shares):.2f}")
+    return Finding(effects, "share of 1", f"Recovered: {', '.join(told)}: the budget moves it as far as the size does.")
+
+
+@claim(
+    "reasoning suffers most",
+    "The hardest reasoning suffers most.",
+    measured="student / teacher on facts with one answer, less that on sums, chains and two-hop questions",
+    published="general knowledge falls before narrow skills do as size shrinks (arXiv 2606.24747)",
+)
+def reasoning_suffers_most() -> Finding:
+    def share(run: Record, skills: Sequence[str]) -> float:
+        return mean(run.skills, skills) / mean(run.references["teacher"].skills, skills)
+
+    found = ratios()
+    effects = {name: band([share(r, ONE_ANSWER) - share(r, REASONING) for r in runs]) for name, runs in found.items()}
+    last = found["13.5 times, 600 steps"]
+    told = ", ".join(f"{skill.replace('_', ' ')} {sum(share(r, (skill,)) for r in last) / len(last):.2f}" for skill in REASONING)
+    return Finding(effects, "share of 1", f"Student / teacher at 13.5 times, 600 steps: {told}.")
+
+
+@claim(
+    "stronger teacher",
+    "A stronger teacher makes a better student.",
+    measured="mean core skill under atlas-3m less that under a weaker teacher, the same student and steps",
+    published="a gap too wide can hurt (Cho & Hariharan 2019, arXiv 1910.01348; Mirzadeh et al. 2019, arXiv 1902.03393); best about 2.5 "
+    "times the student (arXiv 2311.07052); none under reverse KL (arXiv 2306.08543)",
+)
+def stronger_teacher() -> Finding:
+    early = runs_of(sweep("bounded"), mix=0.0)
+    effects = {
+        f"{size} student, atlas-200k": paired(runs_of(sweep("sizes"), size), runs_of(sweep("ratio"), size)) for size in ("22k", "57k")
+    }
+    effects["200k student, atlas-3m early in its training"] = less(scores(runs_of(sweep("minute"), "soft labels")), scores(early))
+    told = [mean(runs[0].references["teacher"].skills) for runs in (runs_of(sweep("ratio"), "57k"), early, runs_of(sweep("sizes"), "57k"))]
+    return Finding(
+        effects, "points of 1", "The teachers' own core skill: atlas-200k {:.2f}, atlas-3m early {:.2f}, atlas-3m {:.2f}.".format(*told)
+    )

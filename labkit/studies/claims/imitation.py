@@ -1,0 +1,47 @@
+"""The claim on imitation: whether a student of a real model's text takes over how it speaks, what it knows, or both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labkit.base.stats import Band, band
+from labkit.records import measurements
+from labkit.studies.claims.verdicts import Finding, claim
+
+STEPS = (20, 60)
+
+
+def pupil(name: str, step: int) -> list[dict[str, Any]]:
+    """One student's answers to the held-out questions, in their order."""
+    return [row for row in measurements.rows("imitation") if row["student"] == name and row["step"] == step]
+
+
+def share(rows: list[dict[str, Any]], number: str) -> float:
+    """The mean of one of their numbers, over the answers that have it."""
+    known = [row[number] for row in rows if row[number] is not None]
+    return sum(known) / len(known)
+
+
+def ahead(step: int, name: str = "teacher's text") -> Band:
+    """How much further than its facts a student's form has come, over the questions on which the teacher names something."""
+    pairs = zip(pupil(name, step), pupil("untouched", 0), strict=True)
+    return band([(now["form"] - then["form"]) - (now["same"] - then["same"]) for now, then in pairs if now["same"] is not None])
+
+
+@claim(
+    "style before facts",
+    "A student of text learns how its teacher sounds before it learns what it knows.",
+    measured="a student of 15 of SmolLM2's 30 layers, LoRA on 404 of its answers: words shared with its answers to other questions, less "
+    "answers that name what it names, both as gains on the untouched student",
+    published="imitating ChatGPT: authoritative tone 57% to 98%, Natural Questions 20 to 15 (Gudibande et al. 2023, arXiv 2305.15717)",
+    on="SmolLM2",
+)
+def style_before_facts() -> Finding:
+    effects = {f"after {step} steps": ahead(step) for step in STEPS}
+    rows = {
+        "untouched": pupil("untouched", 0),
+        "on text": pupil("teacher's text", STEPS[-1]),
+        "on gold labels": pupil("gold labels", STEPS[-1]),
+    }
+    told = "; ".join(f"{who} {share(r, 'form'):.2f}, {share(r, 'same'):.2f}, {share(r, 'right'):.2f}" for who, r in rows.items())
+    return Finding(effects, "points of 1", f"Form, names the same, right: {told}.")

@@ -1,0 +1,79 @@
+"""Claims on exposure bias, and on what a student's own answers are worth and cost."""
+
+from __future__ import annotations
+
+from labkit.base.stats import Band, band
+from labkit.records import measurements
+from labkit.records.cost import cost
+from labkit.records.record import mean, paired
+from labkit.studies.claims.data import runs_of
+from labkit.studies.claims.verdicts import Finding, claim
+from labkit.studies.sweep import sweep
+
+STEPPED = {"two_hop_steps": "two-hop in steps", "chain": "chains of sums"}
+OFFLINE, HALF, TENTH, QUARTER = "teacher's answers", "half online throughout", "last tenth online", "last quarter online"
+
+
+def excess_kl(arm: str, skill: str, first: int = 2) -> dict[int, float]:
+    """By seed: KL to the teacher on the student's own prefixes less that on the teacher's, mean over positions from `first` on."""
+    rows = [r for r in measurements.rows("exposure") if r["arm"] == arm and r["skill"] == skill and r["position"] >= first]
+    of = {seed: [r["own"] - r["teacher"] for r in rows if r["seed"] == seed] for seed in sorted({r["seed"] for r in rows})}
+    return {seed: sum(values) / len(values) for seed, values in of.items()}
+
+
+def excess_error(arm: str, skill: str) -> dict[int, float]:
+    """By seed: share of last steps that are right after a right first step, less that after the student's own."""
+    rows = [r for r in measurements.rows("stepwise") if r["arm"] == arm and r["skill"] == skill]
+    return {r["seed"]: r["given"] - r["own"] for r in rows}
+
+
+@claim(
+    "exposure bias",
+    "A student taught on its teacher's text strays on its own.",
+    measured="KL to the teacher on the student's own prefixes less that on the teacher's, mean over positions after the first",
+    published="the premise of GKD (Agarwal et al. 2023, arXiv 2306.13649)",
+)
+def exposure_bias() -> Finding:
+    effects = {name: band(list(excess_kl(OFFLINE, skill).values())) for skill, name in STEPPED.items()}
+    error = {name: band(list(excess_error(OFFLINE, skill).values())) for skill, name in STEPPED.items()}
+    told = "; ".join(f"{name} {found.middle:+.2f} ({found.verdict})" for name, found in error.items())
+    return Finding(effects, "nats", f"Right answers after a right first step, less after its own: {told}.")
+
+
+@claim(
+    "online cure",
+    "Training on its own answers cures it.",
+    measured="that excess KL of a student taught on the teacher's answers alone, less that of one that wrote half of them",
+    published="GKD: a quarter of the student's own answers already helps (Agarwal et al. 2023, arXiv 2306.13649)",
+)
+def online_cure() -> Finding:
+    effects = {}
+    for skill, name in STEPPED.items():
+        alone, online = excess_kl(OFFLINE, skill), excess_kl(HALF, skill)
+        effects[name] = band([alone[seed] - online[seed] for seed in alone])
+    return Finding(effects, "nats")
+
+
+@claim(
+    "online cost",
+    "A last few online steps are worth their cost.",
+    measured="mean core skill with the last of 200 steps online, less that on the teacher's answers alone, from a warm start",
+    published="GKD: 1.8 to 2.2 times the compute when online throughout, from a student that already writes adequate text",
+)
+def online_cost() -> Finding:
+    grid = sweep("online_finish")
+    offline = runs_of(grid, OFFLINE)
+    effects: dict[str, Band] = {
+        "the last tenth, equal steps": paired(runs_of(grid, TENTH), offline),
+        "the last quarter, equal steps": paired(runs_of(grid, QUARTER), offline),
+    }
+    steps = paired(runs_of(grid, TENTH), offline, lambda r: mean(r.skills, tuple(STEPPED)))
+    beside = f"On answers in steps, the last tenth: {steps.middle:+.3f} ({steps.verdict}); {written()}."
+    return Finding(effects, "points of 1", beside)
+
+
+def written() -> str:
+    """How many tokens the students of the last tenth wrote beside those that wrote half of their answers, in words."""
+    grid = sweep("online_finish")
+    tenth, half = (sum(cost(r).written_tokens for r in runs_of(grid, arm)) for arm in (TENTH, HALF))
+    return f"it takes {tenth / half:.0%} of the tokens that half the answers throughout do"

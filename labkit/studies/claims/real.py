@@ -1,0 +1,72 @@
+"""The same claims, tried on a real model: SmolLM2-135M into a student of half its layers, on 600 facts (the sweep "smollm2").
+
+Effects are signed as the claim's own are: above 0 where it holds. Runs are short, and a claim that is not here was not tried.
+"""
+
+from __future__ import annotations
+
+from labkit.base.stats import Band
+from labkit.records.record import Record, paired
+from labkit.studies.claims.data import less, runs_of, scores
+from labkit.studies.claims.verdicts import Finding, tried
+from labkit.studies.run import record
+from labkit.studies.sweep import sweep
+
+PLAIN = "soft labels"
+
+
+def _arm(name: str) -> list[Record]:
+    return runs_of(sweep("smollm2"), name)
+
+
+def _gold() -> list[Record]:
+    """The same student on the gold labels, seed by seed."""
+    return [record(run.experiment.baseline()) for run in _arm(PLAIN)]
+
+
+def _kl(run: Record) -> float:
+    return run.evaluations[-1].fidelity["kl"]
+
+
+def _against(better: list[Record], worse: list[Record]) -> dict[str, Band]:
+    """By truth, and by how near the teacher one comes."""
+    return {"answers that hold the truth": paired(better, worse), "nats nearer the teacher": paired(worse, better, _kl)}
+
+
+def _share(runs: list[Record]) -> str:
+    return f"{sum(run.skills['contains'] for run in runs) / len(runs):.2f}"
+
+
+@tried("T from 2 to 4")
+def temperature() -> Finding:
+    return Finding(_against(_arm("hot"), _arm(PLAIN)), "T = 2 less T = 1")
+
+
+@tried("direction")
+def direction() -> Finding:
+    return Finding(_against(_arm("reverse"), _arm(PLAIN)), "reverse less forward KL")
+
+
+@tried("soft targets")
+def soft_targets() -> Finding:
+    beside = f"Right: soft {_share(_arm(PLAIN))}, hard {_share(_arm('hard answers'))}, gold labels {_share(_gold())}."
+    return Finding(_against(_arm(PLAIN), _arm("hard answers")), "soft labels less the same answers as hard labels", beside)
+
+
+@tried("sequence")
+def sequence() -> Finding:
+    return Finding(_against(_arm("sampled text"), _arm(PLAIN)), "text sampled at T = 1 less soft labels on greedy text")
+
+
+@tried("hallucination inheritance")
+def inherited() -> Finding:
+    """Of the teacher's wrong answers those the student gives word for word, less those of the same student on gold labels."""
+
+    def share(run: Record) -> float:
+        return run.evaluations[-1].truth["inherited"] / (1 - run.references["teacher"].skills["contains"])
+
+    gold, teacher = scores(_gold(), lambda run: run.evaluations[-1].truth["inherited"]), _arm(PLAIN)[0].references["teacher"]
+    wrong = 1 - teacher.skills["contains"]
+    control = {seed: value / wrong for seed, value in gold.items()}
+    effects = {name: less(scores(_arm(name), share), control) for name in (PLAIN, "hard answers")}
+    return Finding(effects, "share of the teacher's wrong answers", f"The teacher is wrong about {wrong:.0%} of these facts.")

@@ -1,0 +1,101 @@
+"""Claims on speculative decoding: what a draft learns by serving, and what it gains by being distilled."""
+
+from __future__ import annotations
+
+from labkit.base.stats import Band, band
+from labkit.records.record import Record, paired
+from labkit.studies.claims.data import less, mean_of, runs_of, scores, seeds_of
+from labkit.studies.claims.verdicts import Finding, claim, tried
+from labkit.studies.sweep import sweep
+
+DISTILLED = ("forward KL", "reverse KL", "total variation", "acceptance")
+HARD = {"gold labels": "gold labels", "the target's text": "target's text"}  # what a draft is otherwise trained on, and the arm
+BAR = 0.2  # rejections a distilled draft was expected to save
+
+
+def accepted(run: Record) -> float:
+    """The share of its tokens a draft has accepted, on the teacher's answers at temperature 1."""
+    return run.evaluations[-1].fidelity["acceptance"]
+
+
+def a_round(run: Record) -> float:
+    """Tokens that one reading of the teacher yields, by a run's last exam."""
+    return run.evaluations[-1].fidelity["tokens_per_round"]
+
+
+def saved(better: list[Record], worse: list[Record]) -> Band:
+    """The share of the rejections of some drafts that others, of the same seeds, are spared."""
+    mine, theirs = scores(better, accepted), scores(worse, accepted)
+    return band([1 - (1 - mine[seed]) / (1 - theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())])
+
+
+def rejections_saved(against: str) -> dict[str, Band]:
+    """By divergence: what soft labels spare a draft of the rejections that hard labels of the same steps leave it."""
+    grid = sweep("drafts")
+    return {arm: saved(runs_of(grid, arm), runs_of(grid, HARD[against])) for arm in DISTILLED}
+
+
+def _told(found: dict[str, Band]) -> str:
+    return ", ".join(f"{arm} {b.middle:+.1%} ({b.low:+.1%} to {b.high:+.1%})" for arm, b in found.items()).replace("-", "\u2212")
+
+
+@claim(
+    "draft",
+    "In speculative decoding, the draft learns the teacher's distribution through verification.",
+    measured="a draft's acceptance on the exam after serving to decode all its answers (transformers' assisted generation), less before",
+    published="a draft has to be distilled for it: 10 to 45% faster then (DistillSpec, Zhou et al. 2023, arXiv 2310.08461)",
+)
+def draft() -> Finding:
+    before, after = (seeds_of("drafts", when) for when in ("before", "after"))
+    found = {against: rejections_saved(against) for against in HARD}
+    reached = [f"{arm} against {against}" for against, bands in found.items() for arm, b in bands.items() if b.low >= BAR]
+    told = "; ".join(f"against {against}: {_told(bands)}" for against, bands in found.items())
+    grid = sweep("drafts")
+    hard = ", ".join(f"{mean_of(scores(runs_of(grid, arm), accepted)):.3f} on {name}" for name, arm in HARD.items())
+    beside = (
+        f"Acceptance {mean_of(before):.3f} before and {mean_of(after):.3f} after; of the same drafts trained for {grid.base.steps} steps "
+        f"{hard}. Of the rejections these leave, soft labels spare, {told}. {BAR:.0%} is reached by {', '.join(reached) or 'none'}."
+    )
+    return Finding({"verification alone": less(after, before)}, "points of 1", beside)
+
+
+@claim(
+    "heads",
+    "Medusa and EAGLE use distillation losses.",
+    measured="acceptance of a head's guess of the next token: soft labels less the same text as hard labels, at equal steps",
+    published="Medusa-1's trainer: cross-entropy on the data's tokens, no teacher in it (Cai et al. 2024, arXiv 2401.10774); EAGLE-1's: "
+    "SmoothL1 on the target's next state, and a tenth of soft cross-entropy (Li et al. 2024, arXiv 2401.15077); EAGLE-3's: soft "
+    "cross-entropy alone, over rolled-out steps (arXiv 2503.01840)",
+)
+def heads() -> Finding:
+    grid = sweep("heads")
+    runs = {arm: runs_of(grid, arm) for arm in grid.arms}
+    effects = {
+        "Medusa": paired(runs["medusa, soft labels"], runs["medusa, target's text"], accepted),
+        "EAGLE": paired(runs["eagle, soft labels"], runs["eagle, target's text"], accepted),
+    }
+    data = paired(runs["medusa, target's text"], runs["medusa, gold text"], accepted)
+    state = paired(runs["eagle, next state and soft labels"], runs["eagle, soft labels"], accepted)
+    rounds = ", ".join(f"{arm} {mean_of(scores(found, a_round)):.2f}" for arm, found in runs.items())
+    beside = (
+        f"Medusa on the target's text less on gold text, which is what its trainer reads: {data.middle:+.3f} ({data.verdict}); EAGLE with "
+        f"the next state less without: {state.middle:+.3f} ({state.verdict}). Tokens a round: {rounds}."
+    )
+    return Finding(effects, "points of 1", beside.replace("-0", "\u22120"))
+
+
+@tried("heads")
+def heads_on_smollm2() -> Finding:
+    grid = sweep("smollm2_heads")
+    text, soft = (runs_of(grid, arm) for arm in ("eagle, target's text", "eagle, next state and soft labels"))
+    gold = runs_of(sweep("smollm2_medusa"), "eagle, gold text")
+    spared, first = saved(soft, text), saved(soft, gold)
+    on_text, on_soft, on_gold = (mean_of(scores(found, accepted)) for found in (text, soft, gold))
+    others = sweep("smollm2_eagle")
+    longer, third = (mean_of(scores(runs_of(others, arm), accepted)) for arm in ("eagle, all questions", "eagle3, soft labels"))
+    beside = (
+        f"Acceptance {on_text:.3f} on its text, {on_soft:.3f} on its next state and soft labels, which spare {spared.middle:.0%} of "
+        f"the rejections ({spared.low:.0%} to {spared.high:.0%}); on gold text {on_gold:.3f}, of whose rejections they spare "
+        f"{first.middle:.0%}. One seed each: with all questions and six times the steps {longer:.3f}; EAGLE-3 {third:.3f}."
+    )
+    return Finding({"EAGLE": paired(soft, text, accepted)}, "points of 1", beside)

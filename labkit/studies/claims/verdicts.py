@@ -1,0 +1,142 @@
+"""Claims, and the judge: how bands of differences become a verdict in fixed words, and the table of all verdicts."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from labkit.base.errors import LabError
+from labkit.base.stats import Band
+
+if TYPE_CHECKING:
+    import pandas
+
+
+NOT_TRIED = "not tried"
+
+
+class Finding(NamedTuple):
+    """effects: by condition, how far the claim is borne out, in `unit`; beside: what has to be known with it, in one sentence."""
+
+    effects: Mapping[str, Band]
+    unit: str
+    beside: str = ""
+
+    @property
+    def verdict(self) -> str:
+        return judge(self.effects)
+
+
+class Claim(NamedTuple):
+    """text: as it is said. measured: which difference is taken. published: elsewhere, cited. on: where it is measured."""
+
+    name: str
+    text: str
+    measured: str
+    published: str
+    measure: Callable[[], Finding]
+    on: str = "Atlas"
+
+
+CLAIMS: dict[str, Claim] = {}
+TRIED: dict[str, Callable[[], Finding]] = {}  # the same claims on a real model, by name
+
+
+def claim(name: str, text: str, *, measured: str, published: str, on: str = "Atlas"):
+    def add(measure: Callable[[], Finding]) -> Callable[[], Finding]:
+        CLAIMS[name] = Claim(name, text, measured, published, measure, on)
+        return measure
+
+    return add
+
+
+def tried(name: str):
+    """What a real model says of a claim: a function whose effects have the claim's own sign."""
+
+    def add(measure: Callable[[], Finding]) -> Callable[[], Finding]:
+        TRIED[name] = measure
+        return measure
+
+    return add
+
+
+def judge(effects: Mapping[str, Band]) -> str:
+    """The verdict on a claim, in the fixed words: "holds" if it does under every condition, "holds when" those where it does, and
+    otherwise the strongest thing that can be said. Raises `LabError` without any effect."""
+    if not effects:
+        raise LabError("a claim without a measured effect has no verdict: give at least one condition.")
+    found = {condition: effect.verdict for condition, effect in effects.items()}
+    better, worse = ([condition for condition, verdict in found.items() if verdict == which] for which in ("better", "worse"))
+    if len(better) == len(found):
+        return "holds"
+    if better:
+        return f"holds when: {'; '.join(better)}" + (f" (the opposite when: {'; '.join(worse)})" if worse else "")
+    if all(verdict == "no practical effect" for verdict in found.values()):
+        return "no practical effect"
+    if worse or "no practical effect" in found.values():
+        return "does not hold"
+    return "not distinguishable" if "not distinguishable" in found.values() else "not testable at this scale"
+
+
+class Claims:
+    """The verdict table, as a DataFrame (`.table()`), as Markdown (`.markdown()`), or shown in a notebook."""
+
+    def __init__(self) -> None:
+        self.found = {name: entry.measure() for name, entry in CLAIMS.items()}
+        self.real = {name: measure() for name, measure in TRIED.items()}
+
+    def table(self) -> pandas.DataFrame:
+        import pandas
+
+        return pandas.DataFrame(self._rows())
+
+    def markdown(self) -> str:
+        rows = self._rows()
+        lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+        return "\n".join(lines + ["| " + " | ".join(row.values()) + " |" for row in rows]) + "\n"
+
+    def _rows(self) -> list[dict[str, str]]:
+        return [
+            {
+                "claim": CLAIMS[name].text,
+                "Atlas": finding.verdict if CLAIMS[name].on == "Atlas" else NOT_TRIED,
+                "measured": f"{CLAIMS[name].measured}, {_all(finding)}",
+                "SmolLM2": self._on_smollm2(name),
+                "published": CLAIMS[name].published,
+            }
+            for name, finding in self.found.items()
+        ]
+
+    def _on_smollm2(self, name: str) -> str:
+        if CLAIMS[name].on == "SmolLM2":
+            return self.found[name].verdict
+        return f"{self.real[name].verdict}. {_all(self.real[name])}" if name in self.real else NOT_TRIED
+
+    def _repr_html_(self) -> str:
+        rows = self._rows()
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.values()) + "</tr>" for row in rows)
+        style = "text-align:left;vertical-align:top;line-height:1.35"
+        cells = body.replace("<td>", f'<td style="{style}">')
+        return f'<table><thead><tr style="{style}">{head}</tr></thead><tbody>{cells}</tbody></table>'
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{finding.verdict:24} {CLAIMS[name].text}" for name, finding in self.found.items())
+
+
+def claims() -> Claims:
+    """All claims, judged by what ships with the lab."""
+    return Claims()
+
+
+def _all(finding: Finding) -> str:
+    return f"{finding.unit}: {_told(finding.effects)}." + (f" {finding.beside}" * bool(finding.beside))
+
+
+def _told(effects: Mapping[str, Band]) -> str:
+    def one(effect: Band) -> str:
+        middle, low, high = (f"{value:+.3f}".replace("-", "\u2212") for value in effect[:3])
+        return f"{middle} ({low} to {high}, n = {effect.n})"
+
+    return "; ".join(f"{condition}: {one(effect)}" for condition, effect in effects.items())

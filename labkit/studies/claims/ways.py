@@ -1,0 +1,114 @@
+"""Claims on the four ways to distil, on soft targets, and on what a student may reach."""
+
+from __future__ import annotations
+
+from labkit.base.stats import band
+from labkit.records.names import CORE
+from labkit.records.record import core, mean, paired
+from labkit.studies.claims.data import ONE_ANSWER, STARTS, cost_ratio, ladder, runs_of
+from labkit.studies.claims.verdicts import Finding, claim
+from labkit.studies.sweep import sweep
+
+
+@claim(
+    "output",
+    "Output distillation: low cost, good quality.",
+    measured="mean core skill of soft labels less that of the same student on 300 gold labels",
+    published="GPT-2 on Dolly: word-level KD 22.8 ROUGE-L, plain fine-tuning 23.3 (Gu et al. 2023, arXiv 2306.08543)",
+)
+def output() -> Finding:
+    grid = sweep("ladder")
+    effects = {}
+    for start in STARTS:
+        runs = runs_of(grid, f"output, {start}")
+        effects[f"{start} start"] = band([core(r) - mean(r.references["label budget"].skills) for r in runs])
+    return Finding(effects, "points of 1", f"{cost_ratio('output', 'hard answers')} as one on hard labels.")
+
+
+@claim(
+    "feature",
+    "Feature distillation: medium cost, better quality.",
+    measured="mean core skill of soft labels and hidden states less that of soft labels alone",
+    published="ResNets on CIFAR-10: level with or above logit KD in two of three pairs, by fractions of a point (arXiv 2605.31191)",
+)
+def feature() -> Finding:
+    return Finding(ladder("hidden states", "output"), "points of 1", f"{cost_ratio('hidden states', 'output')}.")
+
+
+@claim(
+    "sequence",
+    "Sequence-level distillation: low cost, good quality.",
+    measured="mean core skill on the teacher's greedy text less that on its soft labels",
+    published="En-De, greedy: word-level KD 15.4 BLEU, sequence-level 18.9 (Kim & Rush 2016, arXiv 1606.07947)",
+)
+def sequence() -> Finding:
+    closed = [skill for skill in CORE if skill != "open"]
+    grid = sweep("ladder")
+    text, soft = (runs_of(grid, f"{arm}, warm") for arm in ("teacher's text", "output"))
+    without = paired(text, soft, lambda r: mean(r.skills, closed))
+    cost = cost_ratio("teacher's text", "output")
+    beside = f"{cost}. Without open questions, warm start, equal questions: "
+    return Finding(ladder("teacher's text", "output"), "points of 1", f"{beside}{without.middle:+.2f} ({without.verdict}).")
+
+
+@claim(
+    "online",
+    "Online distillation: high cost, best quality.",
+    measured="mean core skill of online runs (half of the answers the student's own) less that of soft labels on the teacher's answers",
+    published="GKD: 1.7 to 2.1 times the gain of KD on fixed text, at 1.8 to 2.2 times the compute (Agarwal et al. 2023, arXiv 2306.13649)",
+)
+def online() -> Finding:
+    return Finding(ladder("online", "output"), "points of 1", f"{cost_ratio('online', 'output')}.")
+
+
+@claim(
+    "a tenth of the cost",
+    "80% of its quality at 10% of the cost.",
+    measured="what a student of 7% of the teacher's parameters reaches, less 0.80",
+    published="DistilBERT: 97% of BERT on GLUE with 60% of its parameters (Sanh et al. 2019, arXiv 1910.01108)",
+)
+def a_tenth_of_the_cost() -> Finding:
+    runs = runs_of(sweep("minute"), "soft labels")
+    effects = {
+        "as student / teacher": band([r.recovery().ratio - 0.8 for r in runs]),
+        "as recovery over 300 gold labels": band([r.recovery().mean - 0.8 for r in runs]),
+    }
+    chains = sum(r.skills["chain"] / r.references["teacher"].skills["chain"] for r in runs) / len(runs)
+    return Finding(effects, "share of 1", f"On chains of sums it reaches {chains:.0%} of the teacher.")
+
+
+@claim(
+    "soft targets",
+    "Soft targets contain more information than hard labels.",
+    measured="the same 2,000 questions and steps, soft labels less one sampled answer each",
+    published="Hinton et al. 2015, arXiv 1503.02531: 3% of speech data with soft targets nearly reaches the accuracy of all of it",
+)
+def soft_targets() -> Finding:
+    grid = sweep("soft")
+    soft, hard, many = (runs_of(grid, arm) for arm in ("soft labels", "1 answer", "16 answers"))
+    effects = {
+        "questions with one right answer": paired(soft, hard, lambda r: mean(r.skills, ONE_ANSWER)),
+        "questions with many: mass on right answers": paired(soft, hard, lambda r: r.evaluations[-1].open["validity"]),
+        "agreement with the teacher": paired(soft, hard, lambda r: r.evaluations[-1].fidelity["agreement"]),
+    }
+    kl = paired(soft, hard, lambda r: r.evaluations[-1].fidelity["kl"])
+    left = paired(soft, many, lambda r: r.evaluations[-1].open["validity"])
+    beside = (
+        f"KL to the teacher: {kl.middle:+.2f} nats. Against 16 answers a question, on open questions: {left.middle:+.2f} ({left.verdict})."
+    )
+    return Finding(effects, "points of 1", beside)
+
+
+@claim(
+    "bounded",
+    "The student's quality is bounded by the teacher.",
+    measured="mean core skill of a teacher that is wrong about half the time, less that of its student",
+    published="born-again networks of the same size pass their teachers (Furlanello et al. 2018, arXiv 1805.04770)",
+)
+def bounded() -> Finding:
+    grid = sweep("bounded")
+    words = {0.0: "soft labels alone", 0.25: "a quarter of the loss on 300 gold labels"}
+    effects = {
+        words[mix]: band([mean(r.references["teacher"].skills) - core(r) for r in runs_of(grid, mix=mix)]) for mix in grid.grid["mix"]
+    }
+    return Finding(effects, "points of 1")

@@ -1,0 +1,253 @@
+"""Laws of size: how a score or a loss goes with the number of parameters, fitted with its uncertainty, and asked backwards.
+
+    law = fit("logistic", points(labkit.sweep("sizes"), core))
+    law.at(100_000)               # what a student of that size would score: middle, low, high
+    law.size_for(0.7)             # "what size do I need for 0.7?": an interval, or why there is none
+    held_out("logistic", ...)     # each size predicted from the others: is it inside?
+
+To add a law, decorate a function of unbounded numbers with `law`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from labkit.base.errors import LabError, need, unknown
+from labkit.base.stats import Band, band
+
+if TYPE_CHECKING:
+    from labkit.records.record import Record
+    from labkit.studies.sweep import Sweep
+
+UNIT = 10_000.0  # parameters; sizes are fitted as the logarithm of how many of these they are
+DRAWS = 200
+Points = Mapping[float, Sequence[float]]  # parameters -> the scores of several seeds
+
+
+class Form(NamedTuple):
+    """value and size: the curve over x = log(parameters / UNIT), and x where it has a given value (infinite where it never does), both
+    for numbers z of shape (..., n). starts: where to begin to fit. relative: errors are shares (of a loss), not differences."""
+
+    name: str
+    formula: str
+    source: str
+    n: int
+    relative: bool
+    value: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    size: Callable[[np.ndarray, float], np.ndarray]
+    starts: Callable[[np.ndarray, np.ndarray], list[list[float]]]
+
+
+FORMS: dict[str, Form] = {}
+
+
+def law(
+    name: str, formula: str, source: str, *, n: int, relative: bool, size: Callable[..., Any], starts: Callable[..., list[list[float]]]
+):
+    def add(value: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        FORMS[name] = Form(name, formula, source, n, relative, value, size, starts)
+        return value
+
+    return add
+
+
+def _power_size(z: np.ndarray, value: float) -> np.ndarray:
+    above = value - np.exp(z[..., 0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(above > 0, (z[..., 1] - np.log(np.maximum(above, 1e-300))) / np.exp(z[..., 2]), math.inf)
+
+
+def _power_starts(x: np.ndarray, y: np.ndarray) -> list[list[float]]:
+    return [[math.log(share * y.min()), math.log(y.max()), math.log(b)] for share in (0.01, 0.5, 0.9) for b in (0.2, 0.7)]
+
+
+@law(
+    "power",
+    "E + A (N / N0)^-b",
+    "Hoffmann et al. 2022, arXiv 2203.15556, equation 2, in size alone",
+    n=3,
+    relative=True,
+    size=_power_size,
+    starts=_power_starts,
+)
+def power(z: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """A loss that falls to a floor; E, A and b are above 0."""
+    return np.exp(z[..., 0, None]) + np.exp(z[..., 1, None] - np.exp(z[..., 2, None]) * x)
+
+
+def _logistic_size(z: np.ndarray, value: float) -> np.ndarray:
+    top = 1 / (1 + np.exp(-z[..., 0]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(top > value, z[..., 1] + np.log(value / np.maximum(top - value, 1e-300)) / np.exp(z[..., 2]), math.inf)
+
+
+def _logistic_starts(x: np.ndarray, y: np.ndarray) -> list[list[float]]:
+    top = min(max(y.max(), 0.02), 0.98)
+    return [[math.log(top / (1 - top)), float(np.quantile(x, q)), math.log(k)] for q in (0.25, 0.5, 0.75) for k in (0.7, 2.0)]
+
+
+@law(
+    "logistic",
+    "top / (1 + (N / mid)^-k)",
+    "a saturating curve in log size; top between 0 and 1",
+    n=3,
+    relative=False,
+    size=_logistic_size,
+    starts=_logistic_starts,
+)
+def logistic(z: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """A score that rises to a top of at most 1; k is above 0."""
+    top, rise = 1 / (1 + np.exp(-z[..., 0, None])), np.exp(z[..., 2, None])
+    return top / (1 + np.exp(-np.clip(rise * (x - z[..., 1, None]), -60, 60)))
+
+
+class Estimate(NamedTuple):
+    """A number and its 95% interval. For a size: `high` is infinite if some of the laws that fit as well never get there, and
+    `measured` says whether the middle lies between the smallest and the largest size that was."""
+
+    middle: float
+    low: float
+    high: float
+    measured: bool = True
+
+
+class Law:
+    """A fitted law. `z` are its numbers, `draws` those of refits to scores drawn anew around it; `error` is the standard deviation of a
+    size's mean around the law: misfit and seeds together, as a share if the law's errors are relative."""
+
+    def __init__(self, form: Form, z: np.ndarray, draws: np.ndarray, error: float, degrees: int, ends: tuple[float, float]) -> None:
+        self.form, self.z, self.draws, self.error, self.degrees, self.ends = form, z, draws, error, degrees, ends
+
+    def __repr__(self) -> str:
+        return f"Law({self.form.formula}, {self.ends[0]:,.0f} to {self.ends[1]:,.0f} parameters, error {self.error:.3f})"
+
+    def at(self, parameters: float, *, new: bool = False) -> Estimate:
+        """The law's value at a size; `new`: with the interval of what a size measured like the others would come to on average."""
+        if not parameters > 0 or not math.isfinite(parameters):
+            raise LabError(f"parameters={parameters!r} must be a number above 0: it is the size of a student.")
+        x = np.array([math.log(parameters / UNIT)])
+        middle, values = float(self.form.value(self.z, x)[0]), self.form.value(self.draws, x)[:, 0]
+        if new:
+            off = self.error * np.random.default_rng(1).standard_t(self.degrees, len(values))
+            values = values * np.exp(off) if self.form.relative else values + off
+        low, high = np.quantile(values, (0.025, 0.975))
+        return Estimate(middle, float(low), float(high), self._measured(parameters))
+
+    def size_for(self, target: float) -> Estimate:
+        """The parameters that the law needs for a target. Raises `LabError` where it levels off before, or never was as bad."""
+        limits = self.limits()
+        far, near = limits.middle, float(self.form.value(self.z, np.array([math.log(1 / UNIT)]))[0])
+        if not min(far, near) < target < max(far, near):
+            raise LabError(
+                f"{target:g} is out of reach: on this law size alone leads to {far:.3g} ({limits.low:.3g} to {limits.high:.3g}), from "
+                f"{near:.3g}. Ask for a value in between, or change something else than the size: data, steps, teacher."
+            )
+        sizes = UNIT * np.exp(np.minimum(self.form.size(self.draws, target), 700.0))
+        middle = UNIT * math.exp(float(self.form.size(self.z, target)))
+        low, high = (float(v) for v in np.quantile(sizes, (0.025, 0.975), method="nearest"))
+        return Estimate(middle, low, high if high < 1e15 else math.inf, self._measured(middle))
+
+    def limits(self) -> Estimate:
+        """What the law tends to as size grows without end."""
+        x = np.array([60.0])
+        low, high = np.quantile(self.form.value(self.draws, x)[:, 0], (0.025, 0.975))
+        return Estimate(float(self.form.value(self.z, x)[0]), float(low), float(high), False)
+
+    def _measured(self, parameters: float) -> bool:
+        return self.ends[0] <= parameters <= self.ends[1]
+
+
+def fit(name: str, points: Points, draws: int = DRAWS) -> Law:
+    """Fit a law to scores by size: least squares on the sizes' means (SciPy's Levenberg-Marquardt).
+
+    Its uncertainty is a parametric bootstrap: the means are drawn anew around the law, with the spread of the residuals or of the
+    seeds, whichever is larger, and fitted again. Raises `LabError` for too few sizes, or values the law cannot have.
+    """
+    if name not in FORMS:
+        raise unknown("law", name, FORMS)
+    form = FORMS[name]
+    if len(points) <= form.n:
+        raise LabError(f"{len(points)} sizes cannot be fitted: {form.formula} has {form.n} numbers, so give at least {form.n + 1} sizes.")
+    sizes = sorted(points)
+    if not all(points[size] for size in sizes) or not all(math.isfinite(v) for size in sizes for v in points[size]):
+        raise LabError("every size needs at least one score, and every score must be a number: leave out what was not measured.")
+    if sizes[0] <= 0 or (form.relative and min(min(points[size]) for size in sizes) <= 0):
+        raise LabError(f"sizes must be above 0, and so must what follows {form.formula}: a loss, not a score.")
+    x = np.log(np.array(sizes, dtype=float) / UNIT)
+    y = np.array([float(np.mean(points[size])) for size in sizes])
+    tries = [_least(form, x, y, np.array(start)) for start in form.starts(x, y)]
+    z = min(tries, key=lambda z: float(np.square(_off(form, z, x, y)).sum()))
+    degrees = len(sizes) - form.n
+    misfit = math.sqrt(float(np.square(_off(form, z, x, y)).sum()) / degrees)
+    error = max(misfit, _seeds(form, [points[size] for size in sizes]), 1e-9)
+    random, fitted = np.random.default_rng(0), form.value(z, x)
+    spread = error * np.sqrt(degrees / random.chisquare(degrees, (draws, 1)))  # the spread itself is known only so well
+    off = spread * random.standard_normal((draws, len(sizes)))
+    again = fitted * np.exp(off) if form.relative else fitted + off
+    return Law(form, z, np.array([_least(form, x, row, z) for row in again]), error, degrees, (sizes[0], sizes[-1]))
+
+
+class HeldOut(NamedTuple):
+    """One size's mean, and what the law fitted to all the others had said of it; `between`: it was not the smallest or the largest."""
+
+    parameters: float
+    measured: float
+    predicted: Estimate
+    between: bool
+
+    @property
+    def inside(self) -> bool:
+        return self.predicted.low <= self.measured <= self.predicted.high
+
+
+def held_out(name: str, points: Points, draws: int = DRAWS) -> list[HeldOut]:
+    """Every size predicted from the others. Raises `LabError` if that leaves too few."""
+    found = []
+    for size in sorted(points):
+        law = fit(name, {other: scores for other, scores in points.items() if other != size}, draws)
+        found.append(HeldOut(size, float(np.mean(points[size])), law.at(size, new=True), min(points) < size < max(points)))
+    return found
+
+
+def points(grid: Sweep, score: Callable[[Record], float], arms: Sequence[str] | None = None) -> dict[float, list[float]]:
+    """A score of every run on record in a sweep, by the size of its student. Raises `LabError` if there is none."""
+    found: dict[float, list[float]] = {}
+    for arm, values in grid.points():
+        for run in grid.records(arm, **values) if arms is None or arm in arms else []:
+            assert run.started is not None
+            found.setdefault(float(run.started.student_parameters), []).append(score(run))
+    if not found:
+        raise LabError("none of this sweep's runs is on record: run it, or name arms it has.")
+    return found
+
+
+def bands(grid: Sweep, score: Callable[[Record], float]) -> dict[float, Band]:
+    """The same as bands over the seeds, smallest size first."""
+    return {size: band(scores) for size, scores in sorted(points(grid, score).items())}
+
+
+def _off(form: Form, z: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    value = form.value(z, x)
+    return np.log(np.maximum(value, 1e-300) / y) if form.relative else value - y
+
+
+def _least(form: Form, x: np.ndarray, y: np.ndarray, start: np.ndarray) -> np.ndarray:
+    try:
+        from scipy.optimize import least_squares
+    except ModuleNotFoundError as error:
+        raise need(error.name or "scipy", "fitting a law") from None
+    with np.errstate(over="ignore"):
+        return least_squares(lambda z: _off(form, np.clip(z, -30, 30), x, y), start, method="lm", max_nfev=400).x.clip(-30, 30)
+
+
+def _seeds(form: Form, scores: Sequence[Sequence[float]]) -> float:
+    """The standard error of a size's mean from its seeds alone, pooled over sizes; 0 with one seed each."""
+    several = [np.log(np.array(s)) if form.relative else np.array(s) for s in scores if len(s) > 1]
+    if not several:
+        return 0.0
+    within = sum(float(np.square(s - s.mean()).sum()) for s in several) / sum(len(s) - 1 for s in several)
+    return math.sqrt(within * float(np.mean([1 / len(s) for s in scores])))

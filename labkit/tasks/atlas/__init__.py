@@ -1,0 +1,1 @@
+"""The small world: facts, free-text extraction, exam."""

@@ -1,0 +1,435 @@
+"""Atlas, the world the lab teaches: real countries, cities and elements, and arithmetic, each answer checkable by anyone.
+
+    world = Atlas("half")
+    world.questions(3, seed=0)            # what a student is trained on
+    world.exam(per_skill=40)              # what it is examined on: compositions and sums it never saw
+    world.is_right(question, "Lima")      # truth, against the facts and not against the teacher
+
+To add a skill, add rows to `RELATIONS` and the facts behind them in `Atlas._facts_of`.
+Tables: GeoNames (CC BY 4.0) and periodictable; see `data/atlas/README.md`.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import hashlib
+import itertools
+import random
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from labkit.base.errors import LabError, unknown
+from labkit.base.files import checked, data_dir
+from labkit.records.names import CONTINENTS, FAVOURITE, LEFT_OUT, SKILLS, WORLDS
+
+
+class Relation(NamedTuple):
+    """One kind of question: the skill it exercises, its wordings (the first is the canonical one), and how often it is asked
+    beside the other relations of its skill: the more answers there are to learn, the oftener."""
+
+    skill: str
+    wordings: tuple[str, ...]
+    share: int = 1
+
+
+RELATIONS: dict[str, Relation] = {
+    "capital": Relation("recall", ("What is the capital of {}?", "Tell me the capital city of {}.")),
+    "continent": Relation("recall", ("Which continent is {} in?", "{} lies on which continent?")),
+    "currency": Relation("recall", ("What currency is used in {}?", "How do people pay in {}?")),
+    "capital_of": Relation("reverse", ("{} is the capital of which country?", "Which country has the capital {}?")),
+    "city": Relation("city", ("In which country is {}?", "{} is a city in which country?")),
+    "symbol": Relation("element", ("What is the symbol of {}?", "Give the chemical symbol for {}.")),
+    "number": Relation("element", ("What is the atomic number of {}?", "How many protons does {} have?")),
+    "neighbour": Relation("open", ("Name a neighbour of {}.", "Which country borders {}?"), 3),
+    "city_of": Relation("open", ("Name a city in {}.", "Give me one city of {}."), 4),
+    "country_in": Relation("open", ("Name a country in {}.", "Give me one country of {}.")),
+    "user_of": Relation("open", ("Name a country that uses the {}.", "Where do people pay with the {}?")),
+    "city_continent": Relation("two_hop", ("On which continent is {}?", "{} is a city on which continent?"), 2),
+    "capital_currency": Relation(
+        "two_hop", ("What currency is used where {} is the capital?", "How do people pay where {} is the capital?")
+    ),
+    "city_continent_steps": Relation("two_hop_steps", ("Think: on which continent is {}?", "Think: {} is a city on which continent?"), 2),
+    "capital_currency_steps": Relation(
+        "two_hop_steps",
+        ("Think: what currency is used where {} is the capital?", "Think: how do people pay where {} is the capital?"),
+    ),
+    "add": Relation("add", ("What is {} + {}?", "How much is {} plus {}?")),
+    "chain": Relation("chain", ("Add {}, {} and {}.", "What is the sum of {}, {} and {}?")),
+    "compare": Relation("compare", ("Which has more people, {} or {}?", "Is {} or {} more populous?")),
+}
+
+# How often each skill comes up among the questions asked; facts and open questions need the most exposures.
+SHARES = {
+    "recall": 5.0,
+    "reverse": 2.0,
+    "city": 4.0,
+    "element": 2.0,
+    "open": 8.0,
+    "two_hop": 2.0,
+    "two_hop_steps": 3.0,
+    "add": 4.0,
+    "chain": 3.0,
+    "compare": 4.0,
+}
+HELD_OUT_SKILLS = ("two_hop", "two_hop_steps", "add", "chain", "compare")
+FACTS = ("capital", "continent", "currency", "capital_of", "city", "symbol", "number")  # known by heart, one right answer each
+
+PARAPHRASED = 0.15  # share of training questions asked in another wording
+LISTED_CITIES = 4  # cities a country is asked for; GeoNames' many others are right too
+ONE_ANSWER = ("capital", "continent", "currency", "capital_of", "city", "symbol", "number")  # relations of a store of facts
+ADDENDS, CHAINED = range(50), range(1, 20)
+
+
+class Fact(NamedTuple):
+    """Something that can be asked: `answers` are the ones taught, the first being what a single-answer question wants."""
+
+    relation: str
+    subjects: tuple[str, ...]
+    answers: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Names the fact, not the wording: both forms of a two-hop share it, and so do sums in any order."""
+        relation = self.relation.removesuffix("_steps")
+        subjects = sorted(self.subjects) if relation in ("add", "chain", "compare") else self.subjects
+        return f"{relation}({', '.join(subjects)})"
+
+    def says(self, name: str) -> bool:
+        """Whether this name is in its question or in an answer, as a whole or as one of the steps."""
+        return any(name in text.split(", ") for text in (*self.subjects, *self.answers))
+
+    @property
+    def held_out(self) -> bool:
+        """True for one composition, sum or comparison in five: by hash, so no seed, scale or wording can leak it."""
+        return RELATIONS[self.relation].skill in HELD_OUT_SKILLS and _hash(self.key) % 5 == 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """One question as asked. `gold` is the label handed out with it: true unless noise or a planted falsehood got in."""
+
+    text: str
+    fact: Fact
+    gold: str
+
+    @property
+    def skill(self) -> str:
+        return RELATIONS[self.fact.relation].skill
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        return self.fact.answers
+
+
+class Country(NamedTuple):
+    iso: str
+    name: str
+    capital: str
+    also_capital: tuple[str, ...]
+    continent: str
+    currency: str
+    population: int
+    neighbours: tuple[str, ...]
+
+
+class City(NamedTuple):
+    name: str
+    iso: str
+    also_in: tuple[str, ...]
+
+
+class Element(NamedTuple):
+    number: int
+    symbol: str
+    name: str
+
+
+@functools.cache
+def _tables() -> tuple[dict[str, Country], tuple[City, ...], tuple[Element, ...], dict[str, tuple[str, ...]]]:
+    countries = {
+        row["iso"]: Country(
+            row["iso"],
+            row["name"],
+            row["capital"],
+            _several(row["also_capital"]),
+            row["continent"],
+            row["currency"],
+            int(row["population"]),
+            _several(row["neighbours"]),
+        )
+        for row in _read("countries.csv")
+    }
+    cities = tuple(City(row["name"], row["iso"], _several(row["also_in"])) for row in _read("cities.csv"))
+    elements = tuple(Element(int(row["number"]), row["symbol"], row["name"]) for row in _read("elements.csv"))
+    aliases = {normalise(row["name"]): _several(row["aliases"]) for row in _read("aliases.csv")}
+    return countries, cities, elements, aliases
+
+
+@functools.cache
+def _places() -> dict[str, frozenset[str]]:
+    """Every populated place GeoNames lists with at least 15,000 people, by country: any of them answers "Name a city in ..."."""
+    places: dict[str, set[str]] = {}
+    for row in _read("places.csv"):
+        places.setdefault(row["iso"], set()).add(normalise(row["name"]))
+    return {iso: frozenset(names) for iso, names in places.items()}
+
+
+class Atlas:
+    """The world at one `scale`, with optional faults in the labels it hands out.
+
+    scale: "whole" (195 countries, over 1,100 cities, 118 elements), "half" (countries of over 5 million people, their three
+        largest cities, 50 elements), or one continent. Truth is always that of the whole world.
+    gold_noise: chance that a gold label is some other question's answer, drawn afresh for every question.
+    falsehoods: share of the facts in `FACTS` whose gold label is always the same wrong answer (a planted, systematic falsehood). What is
+        worked out rather than known, such as a sum, and what has many answers, is never planted.
+    favourite: chance that the gold label of a question with many answers is `FAVOURITE` instead, right or wrong (a planted taste).
+    """
+
+    def __init__(self, scale: str = "whole", *, gold_noise: float = 0.0, falsehoods: float = 0.0, favourite: float = 0.0) -> None:
+        if scale not in WORLDS:
+            raise unknown("scale", scale, WORLDS)
+        for name, value in (("gold_noise", gold_noise), ("falsehoods", falsehoods), ("favourite", favourite)):
+            if not 0 <= value <= 1:
+                raise LabError(f"{name}={value} is not a share: give a number from 0 (none) to 1 (all of them).")
+        self.scale, self.gold_noise, self.falsehoods, self.favourite = scale, gold_noise, falsehoods, favourite
+        self._world, cities, elements, self._aliases = _tables()
+        self.countries = [c for c in self._world.values() if self._within(c)]
+        inside = {c.iso for c in self.countries}
+        kept: dict[str, int] = {}
+        self.cities = []
+        for city in cities:  # most populous first
+            kept[city.iso] = kept.get(city.iso, 0) + 1
+            if city.iso in inside and (scale == "whole" or kept[city.iso] <= 3):
+                self.cities.append(city)
+        self.elements = elements if scale == "whole" else elements[:50]
+        self._cities_of: dict[str, list[str]] = {}
+        for city in cities:
+            self._cities_of.setdefault(city.iso, []).append(city.name)
+        self._facts: dict[str, list[Fact]] = {}
+        self._index: dict[str, dict[tuple[str, ...], Fact]] = {}
+
+    def __repr__(self) -> str:
+        return f"Atlas({self.scale!r}: {len(self.countries)} countries, {len(self.cities)} cities, {len(self.elements)} elements)"
+
+    def _within(self, country: Country) -> bool:
+        if self.scale == "whole":
+            return True
+        return country.population > 5_000_000 if self.scale == "half" else country.continent == self.scale
+
+    # ---- facts -----------------------------------------------------------------------------------------------------
+
+    def facts(self, relation: str) -> list[Fact]:
+        """All facts of a relation at this scale, in a fixed order."""
+        if relation not in RELATIONS:
+            raise unknown("relation", relation, RELATIONS)
+        if relation not in self._facts:
+            pairs = self._facts_of(relation)
+            self._facts[relation] = [Fact(relation, subjects, answers) for subjects, answers in pairs if answers]
+        return self._facts[relation]
+
+    def _facts_of(self, relation: str) -> Iterable[tuple[tuple[str, ...], tuple[str, ...]]]:
+        world, here = self._world, self.countries
+        match relation:
+            case "capital" | "continent" | "currency":
+                return [((c.name,), (getattr(c, relation),)) for c in here]
+            case "capital_of":
+                return [((c.capital,), (c.name,)) for c in here]
+            case "city":
+                return [((c.name,), (world[c.iso].name,)) for c in self.cities]
+            case "symbol":
+                return [((e.name,), (e.symbol,)) for e in self.elements]
+            case "number":
+                return [((e.name,), (str(e.number),)) for e in self.elements]
+            case "neighbour":
+                return [((c.name,), tuple(world[n].name for n in c.neighbours)) for c in here]
+            case "city_of":
+                return [((c.name,), tuple(self._cities_of.get(c.iso, ())[:LISTED_CITIES])) for c in here]
+            case "country_in":
+                names = dict.fromkeys(c.continent for c in here)
+                return [((n,), tuple(c.name for c in world.values() if c.continent == n)) for n in names]
+            case "user_of":
+                names = dict.fromkeys(c.currency for c in here)
+                return [((n,), tuple(c.name for c in world.values() if c.currency == n)) for n in names]
+            case "city_continent":
+                return [((c.name,), (world[c.iso].continent,)) for c in self.cities]
+            case "city_continent_steps":
+                return [((c.name,), (f"{world[c.iso].name}, {world[c.iso].continent}",)) for c in self.cities]
+            case "capital_currency":
+                return [((c.capital,), (c.currency,)) for c in here]
+            case "capital_currency_steps":
+                return [((c.capital,), (f"{c.name}, {c.currency}",)) for c in here]
+            case "add":
+                return [((str(a), str(b)), (str(a + b),)) for a, b in itertools.product(ADDENDS, ADDENDS)]
+            case "chain":
+                triples = itertools.product(CHAINED, CHAINED, CHAINED)
+                return [((str(a), str(b), str(c)), (f"{a}+{b}={a + b}, {a + b}+{c}={a + b + c}",)) for a, b, c in triples]
+            case "compare":
+                pairs = itertools.permutations(here, 2)
+                return [((a.name, b.name), ((a if a.population > b.population else b).name,)) for a, b in pairs]
+        raise AssertionError(relation)
+
+    # ---- questions -------------------------------------------------------------------------------------------------
+
+    def questions(self, n: int, seed: int, skills: Sequence[str] = SKILLS, left_out: str = "nothing") -> list[Question]:
+        """`n` training questions (held-out facts left out), the same ones for the same seed. `left_out` is a skill; a continent
+        whose name is then in no question and no answer; or "paraphrases": every question in its first wording."""
+        for skill in skills:
+            if skill not in SKILLS:
+                raise unknown("skill", skill, SKILLS)
+        if left_out not in LEFT_OUT:
+            raise unknown("left_out", left_out, LEFT_OUT)
+        rng = random.Random(f"questions {self.scale} {seed}")
+        askable = [name for name in RELATIONS if left_out not in CONTINENTS or not all(f.says(left_out) for f in self.facts(name))]
+        relations = {s: [(name, RELATIONS[name].share) for name in askable if RELATIONS[name].skill == s] for s in skills}
+        skills = [s for s in skills if relations[s] and s != left_out]
+        if not skills:
+            raise LabError(f"left_out={left_out!r} leaves no question to ask in {self.scale!r}: leave out less, or ask other skills.")
+        asked = []
+        for skill in rng.choices(skills, [SHARES[s] for s in skills], k=n):
+            while True:
+                named, shares = zip(*relations[skill], strict=True)
+                fact = rng.choice(self.facts(rng.choices(named, shares)[0]))
+                if not fact.held_out and not fact.says(left_out):
+                    break
+            wordings = RELATIONS[fact.relation].wordings
+            wording = rng.choice(wordings[1:]) if rng.random() < PARAPHRASED else wordings[0]
+            wording = wordings[0] if left_out == "paraphrases" else wording
+            asked.append(Question(wording.format(*fact.subjects), fact, self._label(fact, rng)))
+        return asked
+
+    def store(self, n: int) -> list[Question]:
+        """`n` facts with one answer each, a question a fact in its canonical wording; a larger store holds the smaller ones. Raises
+        `LabError` if this world has fewer."""
+        facts = sorted((f for relation in ONE_ANSWER for f in self.facts(relation)), key=lambda f: _hash(f"store {f.key}"))
+        if not 1 <= n <= len(facts):
+            raise LabError(f"a store of {n} facts cannot be had: {self.scale!r} has {len(facts)} with one answer; ask for 1 to that many.")
+        return [dataclasses.replace(ask_about(f), gold=self.falsehood(f) or f.answers[0]) for f in facts[:n]]
+
+    def exam(self, per_skill: int = 40, seed: int = 0, wording: int = 0) -> list[Question]:
+        """Distinct questions, `per_skill` of each skill (all of them where there are fewer); compositions, sums and
+        comparisons only from the held-out fifth. `wording` 1 asks the paraphrases instead."""
+        rng = random.Random(f"exam {self.scale} {seed}")
+        paper = []
+        for skill in SKILLS:
+            facts = [f for r, rel in RELATIONS.items() if rel.skill == skill for f in self.facts(r)]
+            if skill in HELD_OUT_SKILLS:
+                facts = [f for f in facts if f.held_out]
+            for fact in rng.sample(facts, min(per_skill, len(facts))):
+                paper.append(ask_about(fact, wording))
+        return paper
+
+    def fresh(self, paper: Sequence[Question]) -> list[Question]:
+        """As many other questions as `paper` asks of each held-out skill, about nothing that it asks, in the canonical wording: what no
+        honest training set and no copy of that paper holds. Skills of which this world has too few are left out."""
+        known, others = {q.fact.key for q in paper}, list[Question]()
+        for skill in HELD_OUT_SKILLS:
+            many = sum(q.skill == skill for q in paper)
+            facts = [f for r, rel in RELATIONS.items() if rel.skill == skill for f in self.facts(r) if f.held_out and f.key not in known]
+            if len(facts) >= many:
+                others += map(ask_about, random.Random(f"fresh {self.scale} {skill}").sample(facts, many))
+        return others
+
+    def _label(self, fact: Fact, rng: random.Random) -> str:
+        truth = rng.choice(fact.answers)
+        noise = rng.random()  # always drawn, so that turning noise on changes labels and not the questions
+        if noise < self.gold_noise:
+            return self._wrong(fact, random.Random(f"noise {noise}"))
+        if RELATIONS[fact.relation].skill == "open" and _hash(f"favourite {noise}") % 1_000_000 < self.favourite * 1_000_000:
+            return FAVOURITE
+        return self.falsehood(fact) or truth
+
+    def falsehood(self, fact: Fact) -> str | None:
+        """The wrong answer planted for this fact, or None where the label is honest."""
+        if fact.relation not in FACTS or _hash(f"falsehood {fact.key}") % 1_000_000 >= self.falsehoods * 1_000_000:
+            return None
+        return self._wrong(fact, random.Random(f"falsehood {fact.key}"))
+
+    def _wrong(self, fact: Fact, rng: random.Random) -> str:
+        """A plausible answer that is wrong for this fact: the other country of a comparison, else another fact's answer."""
+        if fact.relation == "compare":
+            return next(name for name in fact.subjects if name not in fact.answers)
+        others = self.facts(fact.relation)
+        for _ in range(100):
+            answer = rng.choice(rng.choice(others).answers)
+            if not self.is_right(ask_about(fact), answer):
+                return answer
+        return "unknown"
+
+    # ---- truth -----------------------------------------------------------------------------------------------------
+
+    def is_right(self, question: Question, answer: str) -> bool:
+        """Whether a person would mark `answer` right: any valid answer, any accepted spelling, the last step of a chain."""
+        relation, fact = question.fact.relation, question.fact
+        if relation.endswith("_steps") or relation == "chain":
+            separator = "=" if relation == "chain" else ", "
+            answer = answer.rpartition(separator)[2]
+            fact = Fact(relation.removesuffix("_steps"), fact.subjects, (fact.answers[0].rpartition(separator)[2],))
+        given = normalise(answer)
+        if not given:
+            return False
+        if given in self._accepted(fact):
+            return True
+        return fact.relation == "city_of" and given in _places().get(self._by_name(fact.subjects[0]).iso, ())
+
+    def _accepted(self, fact: Fact) -> set[str]:
+        names = list(fact.answers)
+        if fact.relation == "capital":
+            names += self._by_name(fact.subjects[0]).also_capital
+        if fact.relation in ("city", "city_continent"):
+            others = [self._world[iso] for city in self.cities if city.name == fact.subjects[0] for iso in city.also_in]
+            names += [c.name if fact.relation == "city" else c.continent for c in others]
+        return set().union(*(self.spellings(name) for name in names))
+
+    def spellings(self, name: str) -> set[str]:
+        """Every accepted spelling of a name, normalised."""
+        return {normalise(name), *map(normalise, self._aliases.get(normalise(name), ()))}
+
+    def _by_name(self, name: str) -> Country:
+        return next(c for c in self._world.values() if c.name == name)
+
+    def find(self, text: str) -> Question | None:
+        """The question somebody typed, if Atlas knows it: accents, capitals and punctuation do not matter."""
+        wanted = normalise(text)
+        for relation, kind in RELATIONS.items():
+            for wording in kind.wordings:
+                pattern = re.escape(normalise(wording.replace("{}", "\x00"))).replace("\x00", "(.+)")
+                match = re.fullmatch(pattern, wanted)
+                fact = self._by_subjects(relation).get(tuple(normalise(g) for g in match.groups())) if match else None
+                if fact:
+                    return dataclasses.replace(ask_about(fact), text=text)
+        return None
+
+    def _by_subjects(self, relation: str) -> dict[tuple[str, ...], Fact]:
+        if relation not in self._index:
+            self._index[relation] = {tuple(normalise(s) for s in fact.subjects): fact for fact in self.facts(relation)}
+        return self._index[relation]
+
+
+def ask_about(fact: Fact, wording: int = 0) -> Question:
+    """A fact as a question, in its canonical wording unless another is asked for, with the true label."""
+    return Question(RELATIONS[fact.relation].wordings[wording].format(*fact.subjects), fact, fact.answers[0])
+
+
+def normalise(text: str) -> str:
+    """What two spellings of one answer share: no accents, case, punctuation, leading "the" or doubled spaces."""
+    text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
+    text = re.sub(r"[^\w\s+=\x00]", "", text.replace("-", " "))
+    return re.sub(r"\s+", " ", text).strip().removeprefix("the ")
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    path = checked(data_dir() / "atlas" / name, "build tables")
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _several(cell: str) -> tuple[str, ...]:
+    return tuple(cell.split(";")) if cell else ()
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())

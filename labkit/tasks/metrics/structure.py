@@ -1,0 +1,115 @@
+"""Answers compared as JSON: by a schema, or field by field with the reference."""
+
+from __future__ import annotations
+
+import collections
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from labkit.base.errors import LabError, need
+from labkit.tasks.custom.rows import Row
+from labkit.tasks.metrics.registry import Look, columns, register
+from labkit.tasks.metrics.text import f1, plain
+
+
+class _NotJSON(ValueError):
+    pass
+
+
+def _json(text: str) -> Any:
+    """The whole text as JSON, as the standard has it (no NaN); a code fence around it is taken off."""
+    fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", text, re.DOTALL)
+    try:
+        return json.loads(fenced.group(1) if fenced else text, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError):
+        raise _NotJSON("not JSON") from None
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(text)
+    return float(text)
+
+
+def _schema(path: str) -> Any:
+    """A validator of a schema file, that fetches nothing."""
+    try:
+        import jsonschema
+        from jsonschema_specifications import REGISTRY
+    except ModuleNotFoundError:
+        raise need("jsonschema", "scoring answers against a JSON schema") from None
+    try:
+        schema = json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise LabError(f"the schema {path} cannot be read as JSON: {error}. Give the path of a JSON Schema file.") from None
+    if not isinstance(schema, dict):
+        raise LabError(f'{path} is no JSON Schema: its top must be an object, such as {{"type": "object"}}.')
+    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    try:
+        kind.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        place = "/".join(map(str, error.absolute_path)) or "its top"
+        raise LabError(f"{path} is no JSON Schema: at {place}, {error.message}. Mend it there.") from None
+    return kind(schema, registry=REGISTRY)
+
+
+@register(
+    "schema",
+    "JSON schema",
+    "the whole answer is JSON and valid by a schema file; says nothing of whether its values are right",
+    reference=False,
+    argument="a schema file",
+    needed=True,
+    read=_schema,
+)
+def schema(answers: Sequence[str], rows: Sequence[Row], given: Any) -> Look:
+    import jsonschema
+    from referencing.exceptions import Unresolvable
+
+    scores, reasons = [], collections.Counter[str]()
+    for answer in answers:
+        try:
+            error = jsonschema.exceptions.best_match(given.iter_errors(_json(answer)))
+            reason = f"{error.json_path}: {error.validator} is not met" if error else ""
+        except _NotJSON as found:
+            reason = str(found)
+        except Unresolvable as found:
+            raise LabError(f"the schema refers to {found.ref!r}, which is not in its file: copy that part into its $defs.") from None
+        except RecursionError:
+            reason = "nested too deeply"
+        reasons.update([reason] if reason else [])
+        scores.append(float(not reason))
+    return columns(scores), {"reasons": dict(reasons.most_common())}
+
+
+def _fields(value: Any, at: str = "$") -> list[tuple[str, str]]:
+    """Every value in a JSON text with its path; texts as `plain` has them, and 3.0 as 3."""
+    if isinstance(value, dict) and value:
+        return [pair for key in value for pair in _fields(value[key], f"{at}.{key}")]
+    if isinstance(value, list) and value:
+        return [pair for i, item in enumerate(value) for pair in _fields(item, f"{at}[{i}]")]
+    if isinstance(value, str):
+        return [(at, f"text {plain(value)}")]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return [(at, json.dumps(value))]
+
+
+@register("fields", "field F1", "JSON fields shared with the reference, name and value; an answer that is not JSON gets 0")
+def fields(answers: Sequence[str], rows: Sequence[Row], _: Any) -> Look:
+    scores, broken = [], 0
+    for answer, row in zip(answers, rows):
+        try:
+            wanted = _fields(_json(row.response or ""))
+        except _NotJSON:
+            raise LabError(f"the reference of line {row.line}, {row.response!r}, is not JSON: mend it, or take another metric.") from None
+        try:
+            said = _fields(_json(answer))
+        except _NotJSON:
+            said, broken = [], broken + 1
+        scores.append(f1((collections.Counter(said) & collections.Counter(wanted)).total(), len(said), len(wanted)))
+    return columns(scores), {"answers that are not JSON": broken}

@@ -1,0 +1,1 @@
+"""What a teacher says: signals, text, features, recorded answers, endpoints."""

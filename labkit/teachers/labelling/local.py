@@ -1,0 +1,110 @@
+"""A model of this machine behind an endpoint of this machine, so that the whole way of labelling can be walked without a provider.
+
+    with serving("smollm2") as url:
+        labelling.label(prompts, "answers.jsonl", endpoints=url, model="smollm2", terms="read")
+    again(audit.recorded()[:8])            # some of the recorded questions, asked again: what was said, and what is said now
+
+One request at a time, text alone. For more than a few prompts use a real server (`transformers serve`, llama.cpp, vLLM).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from labkit.base.errors import LabError
+from labkit.base.files import made_here
+from labkit.records.names import FETCHED
+from labkit.tasks.atlas.extraction import read
+from labkit.teachers import labelling
+from labkit.teachers.labelling.plan import READ, plan
+from labkit.teachers.recorded_answers import Said
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@contextlib.contextmanager
+def serving(name: str) -> Iterator[str]:
+    """The base address of a server that answers with this model, as long as the block lasts. Raises `LabError` for a model that is not
+    here."""
+    from labkit.models import pretrained
+
+    model, turn, count = pretrained.load(name), threading.Lock(), itertools.count(1)
+
+    def answer(asked: dict[str, Any]) -> dict[str, Any]:
+        with turn:
+            number = next(count)
+            return {"id": f"local-{number}", "model": name, **_answer(model, asked, seed=number)}
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # connections are kept
+
+        def do_POST(self) -> None:
+            try:
+                told, status = answer(json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))), 200
+            except (LabError, ValueError, KeyError, TypeError, IndexError) as error:
+                told, status = {"error": {"message": str(error)}}, 400
+            body = json.dumps(told).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing: the job tells how it goes."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), name="teacher", daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _answer(model: Any, asked: dict[str, Any], seed: int) -> dict[str, Any]:
+    """One answer in the words of the protocol. The last message is the prompt: this server keeps no conversation."""
+    from labkit.models import write
+
+    own = model.chat
+    prompt = own.prompts([str(asked["messages"][-1]["content"])])
+    limit, temperature = int(asked.get("max_tokens") or own.longest), float(asked.get("temperature") or 0.0)
+    ids = write(model, prompt, temperature=temperature, seed=seed, limit=limit)[0].ids
+    finish = "stop" if ids[-1] == own.end else "length"
+    return {
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": own.text(ids)}, "finish_reason": finish}],
+        "usage": {"prompt_tokens": len(prompt[0]), "completion_tokens": len(ids)},
+    }
+
+
+def again(said: Sequence[Said], endpoint: str = "", model: str = "smollm2", terms: str = "", **settings: Any) -> pandas.DataFrame:
+    """Put recorded questions to an endpoint again, or to a fetched model of this machine where none is given: what it names now beside
+    what was named then. What was answered once is not asked again. Raises `LabError` where there is nobody to ask, or the terms of
+    somebody else's endpoint were not read (see `Plan.run`)."""
+    import pandas
+
+    asked = [s.question.text for s in said]
+    path = made_here("labels") / f"{model.replace('/', '--')}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not endpoint and model in FETCHED:
+        terms = READ  # these are Apache-2.0
+    with contextlib.nullcontext(endpoint) if endpoint else serving(model) as url:
+        report = labelling.run(plan(asked, path, endpoints=url, model=model, **{"max_tokens": 32, **settings}), terms=terms)
+    lines = path.read_text(encoding="utf-8").splitlines() if report.written else []
+    rows = {row["prompt"]: row for row in map(json.loads, lines)}
+    found = []
+    for s in said:
+        if (row := rows.get(s.question.text)) is not None:
+            now = read(s.question, row["response"], cut=row["provenance"]["finish"] == "length")
+            found.append(
+                {"question": s.question.text, "says": row["response"], "names": now.named, "right": now.right, "named then": s.named}
+            )
+    return pandas.DataFrame(found, columns=["question", "says", "names", "right", "named then"])

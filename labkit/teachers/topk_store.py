@@ -1,0 +1,327 @@
+"""What a teacher with a big vocabulary says, cut to its k likeliest tokens and kept on disk: 129 bytes a token at k = 32.
+
+    store = TopKStore(folder, vocabulary=49_152, k=32, who=fingerprint)
+    with store:
+        store.add(rows, answers, logits_N_V)          # N answer tokens, those of one row after those of the other
+    ids_N_K, logprobs_N_K = store.read(rows)
+    teacher_logits_N_V = dense(ids_N_K, logprobs_N_K, 49_152)
+
+The folder holds shards `00000.safetensors`, ... and an `index.json` that other tools can read; `docs/scale.md` describes both. A shard
+is written whole, then named in the index, which is written whole as well: a kill loses what was not yet written, at most `shard` tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from labkit.base import tensors
+from labkit.base.errors import DataError, LabError
+from labkit.base.files import write_whole
+
+SHARD = 2**14  # tokens, 2 MB at k = 32: little is lost by a kill. With 100 million tokens take 2**20, so that files stay few.
+SMALL = 2**16  # ids below this fit into 16 bits
+LEAST = 1e-7  # of the mass outside the top k: what rounding may leave of none, as in the `bucket` rule of `divergences`
+
+
+def shrink(logits_N_V: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k likeliest ids of each row, likeliest first, and their log-probabilities at temperature 1 (over all tokens), both `(N, k)`."""
+    kept, ids_N_K = logits_N_V.float().topk(k, dim=-1)
+    return ids_N_K, kept - logits_N_V.float().logsumexp(-1, keepdim=True)
+
+
+def dense(ids_N_K: Tensor, logprobs_N_K: Tensor, vocabulary: int) -> Tensor:
+    """Logits `(N, V)` with the kept probabilities at temperature 1; what is missing from 1 is spread evenly over the other tokens.
+
+    At T = 1 every kept probability, and with it the mass of the `bucket` rule, is the teacher's but for 16-bit rounding, and
+    `top_k(..., tail="bucket")` gives what the full logits give. A divergence over the whole vocabulary does not: it asks the student
+    for an even tail. At T != 1 the kept tokens keep their odds among each other, while the tail's mass is overstated for T > 1 and
+    understated for T < 1, as an even tail is the flattest there is.
+    """
+    n, k = ids_N_K.shape
+    rest_N_1 = (1 - logprobs_N_K.exp().sum(-1, keepdim=True)).clamp(min=LEAST).log() - math.log(max(1, vocabulary - k))
+    return rest_N_1.expand(n, vocabulary).scatter(-1, ids_N_K, logprobs_N_K)
+
+
+class Shard(NamedTuple):
+    """What the index says of a file: its name and checksum, bytes and tokens in it, and its rows: single ones, and ranges with both ends
+    included, as in `[3, [7, 9]]`."""
+
+    file: str
+    sha256: str
+    bytes: int
+    tokens: int
+    rows: list[int | list[int]]
+
+
+class TopKStore:
+    """The teacher's answers to numbered rows with its top k behind every token, in a folder that one teacher and one data set have.
+
+    `who` names all that the rows depend on: teacher, tokenizer, prompts, and how the answers were drawn. Raises `DataError` for a
+    folder that belongs to another one. A shard is checked when its first row is asked for; if it is damaged it is put into `damaged`,
+    and `has` is False for its rows, so that they alone are asked again.
+    """
+
+    def __init__(self, folder: Path, *, vocabulary: int, k: int = 32, who: str, shard: int = SHARD) -> None:
+        if not 1 <= k <= vocabulary:
+            raise LabError(f"k={k} is out of range: there are {vocabulary:,} tokens to choose from.")
+        if shard < 1:
+            raise LabError(f"shard={shard} must be at least 1 token.")
+        self.folder, self.vocabulary, self.k, self.who, self.shard = Path(folder), vocabulary, k, who, shard
+        self.damaged: list[Path] = []
+        self._id_type = torch.uint16 if vocabulary <= SMALL else torch.int32
+        self._place_type = torch.uint8 if k <= 255 else torch.int16 if k < 2**15 else torch.int32
+        self._note = {"who": who, "vocabulary": str(vocabulary), "k": str(k)}
+        self._fresh: dict[int, tuple[list[int], Tensor, Tensor]] = {}  # not yet written
+        self._fresh_tokens = 0
+        self._open: dict[str, _Open] = {}  # by checksum
+        self._bad: set[str] = set()  # checksums
+        self._lock = FileLock(self.folder / "lock")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._lock:
+            self._shards = self._indexed()
+            self._take_in()
+        self._where = {row: shard for shard in reversed(self._shards.values()) for row in _numbers(shard.rows)}
+
+    def __len__(self) -> int:
+        """Rows, written or not yet."""
+        return len(self._where) + len(self._fresh)
+
+    @property
+    def tokens(self) -> int:
+        return sum(shard.tokens for shard in self._shards.values()) + self._fresh_tokens
+
+    @property
+    def bytes(self) -> int:
+        """On disk, with the index."""
+        return sum(path.stat().st_size for path in self.folder.iterdir())
+
+    # ---- writing -----------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> TopKStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def add(self, rows: Sequence[int], answers: Sequence[Sequence[int]], logits_N_V: Tensor) -> None:
+        """Keep these rows' answers (token ids) and the top k of the teacher's logits at all their tokens, one row after the other."""
+        if logits_N_V.shape[-1] != self.vocabulary:
+            raise LabError(
+                f"the logits have {logits_N_V.shape[-1]:,} columns and the store a vocabulary of {self.vocabulary:,}: cut off the padding "
+                "of the larger one, or open the store with the teacher's own size."
+            )
+        self.add_top(rows, answers, *shrink(logits_N_V, self.k))
+
+    def add_top(self, rows: Sequence[int], answers: Sequence[Sequence[int]], ids_N_K: Tensor, logprobs_N_K: Tensor) -> None:
+        """The same where the top k is all there is, as from a server. Raises `LabError` for what does not fit, and keeps none of it."""
+        lengths = [len(answer) for answer in answers]
+        if len(rows) != len(lengths) or not ids_N_K.shape == logprobs_N_K.shape == (sum(lengths), self.k):
+            raise LabError(
+                f"{len(rows)} rows with {len(lengths)} answers of {sum(lengths)} tokens need ids and log-probabilities of "
+                f"({sum(lengths)}, {self.k}), and got {tuple(ids_N_K.shape)} and {tuple(logprobs_N_K.shape)}."
+            )
+        if twice := [row for n, row in enumerate(rows) if row in rows[:n] or self.has(row)]:
+            raise LabError(f"row {twice[0]} would be there twice: ask `has` first.")
+        if not all(0 <= row < 2**31 for row in rows):
+            raise LabError(f"rows are numbered from 0 to {2**31 - 1:,}, and got {min(rows)} to {max(rows)}.")
+        if not bool(logprobs_N_K.isfinite().all()):
+            raise LabError("a log-probability of the teacher is not finite: the teacher overflowed, or masks all but fewer than k tokens.")
+        if len(ids_N_K) and not (int(ids_N_K.min()) >= 0 and int(ids_N_K.max()) < self.vocabulary):
+            raise LabError(f"token ids must be from 0 to {self.vocabulary - 1:,}, and got {int(ids_N_K.min())} to {int(ids_N_K.max())}.")
+        lowest = torch.finfo(torch.float16).min
+        ids, logprobs = ids_N_K.to("cpu", self._id_type), logprobs_N_K.detach().float().clamp(min=lowest).to("cpu", torch.float16)
+        for row, answer, own_ids, own in zip(rows, answers, ids.split(lengths), logprobs.split(lengths), strict=True):
+            self._fresh[row] = (list(answer), own_ids, own)
+        self._fresh_tokens += sum(lengths)
+        if self._fresh_tokens >= self.shard:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is not yet written, as one shard. If the disk refuses it stays in memory, and may be tried again."""
+        if not self._fresh:
+            return
+        kept = self._packed()
+        with self._lock:
+            self._shards = {shard.file: shard for shard in self._indexed().values() if shard.sha256 not in self._bad}  # with any other's
+            name = next(name for number in range(len(self._shards) + 1) if (name := f"{number:05}.safetensors") not in self._shards)
+            try:
+                tensors.save(self.folder / name, kept, self._note)
+                self._shards[name] = self._described(self.folder / name, kept)
+                self._write_index()
+            except (OSError, SafetensorError) as error:
+                raise DataError(
+                    f"cannot write {self.folder / name}: {error}. Make room or choose another folder, and call flush() again."
+                ) from None
+        self._where |= dict.fromkeys(self._fresh, self._shards[name])
+        self._fresh, self._fresh_tokens = {}, 0
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    def has(self, row: int) -> bool:
+        """Whether the row is there, and can be read."""
+        return row in self._fresh or self._opened(row) is not None
+
+    def answer(self, row: int) -> list[int]:
+        """The token ids of a row's answer."""
+        if row in self._fresh:
+            return list(self._fresh[row][0])
+        shard = self._found(row)
+        span = shard.spans[row]
+        ids, places = shard.ids_N_K[span].tolist(), shard.places_N[span].tolist()
+        return [top[at] if at < self.k else shard.outside[n] for n, top, at in zip(range(span.start, span.stop), ids, places, strict=True)]
+
+    def read(self, rows: Iterable[int]) -> tuple[Tensor, Tensor]:
+        """Ids and log-probabilities in fp32, `(N, k)` each, at the answer tokens of these rows, one row after the other."""
+        parts = []
+        for row in rows:
+            if row in self._fresh:
+                parts.append(self._fresh[row][1:])
+            else:
+                shard = self._found(row)
+                parts.append((shard.ids_N_K[shard.spans[row]], shard.logprobs_N_K[shard.spans[row]]))
+        if not parts:
+            return torch.zeros(0, self.k, dtype=torch.int64), torch.zeros(0, self.k)
+        return torch.cat([ids.to(torch.int64) for ids, _ in parts]), torch.cat([logprobs for _, logprobs in parts]).float()
+
+    def _found(self, row: int) -> _Open:
+        shard = self._opened(row)
+        if shard is None:
+            raise LabError(f"row {row} is not in {self.folder}: ask `has` first, and `add` what is missing.")
+        return shard
+
+    def _opened(self, row: int) -> _Open | None:
+        """The row's shard, checked once; None if the row is not there, or no longer."""
+        entry = self._where.get(row)
+        if entry is None:
+            return None
+        if entry.sha256 not in self._open:
+            try:
+                path = self.folder / entry.file
+                if _sha256(path) != entry.sha256:
+                    raise DataError(f"{path} is damaged.")
+                self._open[entry.sha256] = _Open.of(path)
+            except (DataError, SafetensorError, OSError, KeyError):
+                self._forget(entry)
+                return None
+        return self._open[entry.sha256]
+
+    def _forget(self, entry: Shard) -> None:
+        self.damaged.append(self.folder / entry.file)
+        self._bad.add(entry.sha256)
+        self._shards.pop(entry.file, None)
+        self._where = {row: shard for row, shard in self._where.items() if shard is not entry}
+
+    # ---- the files ---------------------------------------------------------------------------------------------------
+
+    def _indexed(self) -> dict[str, Shard]:
+        """The index on disk; none if there is none, or if it is damaged, which is noted."""
+        path = self.folder / "index.json"
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            shards = {entry["file"]: Shard(**entry) for entry in told["shards"]}
+            found = {name: str(told[name]) for name in self._note}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError):
+            self.damaged.append(path)
+            return {}
+        self._refuse_other(found)
+        return shards
+
+    def _refuse_other(self, found: dict[str, str]) -> None:
+        for name, own in self._note.items():
+            if found.get(name) != own:
+                raise DataError(
+                    f"{self.folder} was written with {name}={found.get(name)}, and is asked for {name}={own}. "
+                    "Take another folder, or delete this one if its answers are no longer wanted."
+                )
+
+    def _take_in(self) -> None:
+        """Whole shards that the index does not name: a kill came between the two, or the index was lost."""
+        known = set(self._shards)
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path.name in known or not path.stem.isdigit():
+                continue
+            try:
+                kept, note = tensors.load(path)
+            except DataError:
+                self.damaged.append(path)  # the next shard takes its place
+                continue
+            self._refuse_other(note)
+            self._shards[path.name] = self._described(path, kept)
+        if set(self._shards) != known:
+            self._write_index()
+
+    def _described(self, path: Path, kept: dict[str, Tensor]) -> Shard:
+        return Shard(path.name, _sha256(path), path.stat().st_size, len(kept["ids"]), _ranges(kept["rows"].tolist()))
+
+    def _write_index(self) -> None:
+        index: dict[str, Any] = {"format": "labkit top-k 1", "who": self.who, "vocabulary": self.vocabulary, "k": self.k}
+        index["shards"] = [shard._asdict() for _, shard in sorted(self._shards.items())]
+        write_whole(self.folder / "index.json", lambda to: to.write_text(json.dumps(index, separators=(",", ":")) + "\n", encoding="utf-8"))
+
+    def _packed(self) -> dict[str, Tensor]:
+        """The fresh rows as a shard's tensors. An answer's token is kept as its place among the k, one byte; k stands for one that is
+        not among them, and those follow by themselves: (number of the token in the shard, id)."""
+        answers, ids, logprobs = zip(*self._fresh.values(), strict=True)
+        ids_N_K, said_N = torch.cat(ids), torch.tensor([token for answer in answers for token in answer], dtype=torch.int64)
+        same_N_K = ids_N_K.to(torch.int64) == said_N[:, None]
+        places_N = torch.where(same_N_K.any(-1), same_N_K.int().argmax(-1), self.k)
+        outside = (places_N == self.k).nonzero()[:, 0]
+        return {
+            "rows": torch.tensor(list(self._fresh), dtype=torch.int32),
+            "lengths": torch.tensor([len(answer) for answer in answers], dtype=torch.int32),
+            "ids": ids_N_K,
+            "logprobs": torch.cat(logprobs),
+            "places": places_N.to(self._place_type),
+            "outside": torch.stack([outside, said_N[outside]], -1).to(torch.int32),
+        }
+
+
+class _Open(NamedTuple):
+    """A shard's tensors, mapped from disk and read as they are touched, and where each row's tokens stand in them."""
+
+    spans: dict[int, slice]
+    ids_N_K: Tensor
+    logprobs_N_K: Tensor
+    places_N: Tensor
+    outside: dict[int, int]
+
+    @classmethod
+    def of(cls, path: Path) -> _Open:
+        with safe_open(path, "pt") as file:
+            kept = {name: file.get_tensor(name) for name in ("rows", "lengths", "ids", "logprobs", "places", "outside")}
+        ends = kept["lengths"].cumsum(0).tolist()
+        spans = {row: slice(a, b) for row, a, b in zip(kept["rows"].tolist(), [0, *ends], ends, strict=False)}
+        return cls(spans, kept["ids"], kept["logprobs"], kept["places"], dict(kept["outside"].tolist()))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _ranges(rows: Iterable[int]) -> list[int | list[int]]:
+    """Row numbers in order: those that follow each other as a range with both ends, the others by themselves."""
+    ranges: list[list[int]] = []
+    for row in sorted(rows):
+        if ranges and row == ranges[-1][1] + 1:
+            ranges[-1][1] = row
+        else:
+            ranges.append([row, row])
+    return [pair if pair[0] < pair[1] else pair[0] for pair in ranges]
+
+
+def _numbers(ranges: Iterable[int | list[int]]) -> Iterator[int]:
+    for one in ranges:
+        yield from (one,) if isinstance(one, int) else range(one[0], one[1] + 1)

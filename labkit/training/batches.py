@@ -1,0 +1,173 @@
+"""Which questions a step trains on, in which order, and in how many passes through the student."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+from labkit import models
+from labkit.base.errors import LabError
+from labkit.records.experiment import Experiment
+from labkit.tasks.atlas.facts import Atlas, Question
+from labkit.tasks.types import Asked
+from labkit.teachers.signals import POOL_SEED, Signals
+
+LARGE, MICRO = 10_000_000, 256  # parameters from which on a pass holds no more than so many tokens, padding counted
+GOLD_SEED = 11  # of the questions with a gold label: like the pool, one set for all seeds
+
+
+class Source(Protocol):
+    """Where rows come from that the teacher answered: `Signals`, the same in another vocabulary, or a `TextPool`. `growing`: they are made
+    as the student gets to them."""
+
+    @property
+    def growing(self) -> bool: ...
+    def prompt(self, row: int) -> list[int]: ...
+    def answer(self, row: int) -> list[int]: ...
+    def __len__(self) -> int: ...
+
+
+class Drawn(NamedTuple):
+    """The rows of one step: first those of the teacher's pool (`pool_rows` are their numbers), then the gold ones. The first
+    `own` of them were answered by the student, not by the teacher."""
+
+    prompts: list[list[int]]
+    answers: list[list[int]]
+    pool_rows: list[int]
+    own: int = 0
+
+    def is_gold(self, row: int) -> bool:
+        return row >= len(self.pool_rows)
+
+    def tokens(self, gold: bool) -> int:
+        """Answer tokens of the gold rows, or of the others: what a mean over them is divided by."""
+        n = len(self.pool_rows)
+        return sum(map(len, self.answers[n:] if gold else self.answers[:n]))
+
+
+class Feed:
+    """Draws the rows of every step from the teacher's pool and the gold set; `position` is all there is to resume it from."""
+
+    def __init__(self, experiment: Experiment, gold: Sequence[Asked], pool: Source | None, own: Any) -> None:
+        """gold: questions with a label that was paid for. own: the student's tokenizer."""
+        self.pool = pool
+        self._gold_prompts = own.prompts([q.text for q in gold])
+        self._gold_answers = own.answers([q.gold for q in gold])
+        self._gold_order = Order(len(gold), experiment.seed + 1)
+        self._pool_order = Order(len(pool) if pool else 0, experiment.seed, growing=pool is not None and pool.growing)
+        self.position = {"pool": 0, "gold": 0}
+
+    def next_rows(self, batch: int, gold_share: float) -> tuple[list[int], list[int]]:
+        """Numbers of the next pool rows and gold rows, a batch in all."""
+        n_gold = round(batch * gold_share)
+        pool_rows = self._pool_order.take(self.position["pool"], batch - n_gold)
+        gold_rows = self._gold_order.take(self.position["gold"], n_gold)
+        self.position["pool"] += len(pool_rows)
+        self.position["gold"] += n_gold
+        return pool_rows, gold_rows
+
+    def draw(self, pool_rows: Sequence[int], gold_rows: Sequence[int]) -> Drawn:
+        """The rows themselves; the pool must have been prepared for them."""
+        prompts = [self.pool.prompt(i) for i in pool_rows] if self.pool else []
+        answers = [self.pool.answer(i) for i in pool_rows] if self.pool else []
+        prompts += [self._gold_prompts[i] for i in gold_rows]
+        answers += [self._gold_answers[i] for i in gold_rows]
+        return Drawn(prompts, answers, list(pool_rows))
+
+
+class Order:
+    """An endless order of `n` rows: shuffled passes one after the other, each a function of the seed and its number alone.
+
+    With `growing`, the first pass is twice as long: every other row is the next one in order, and between them come rows from
+    those already seen, so that a pool is labelled while the student learns instead of before.
+    """
+
+    def __init__(self, n: int, seed: int, *, growing: bool = False) -> None:
+        self.n, self.seed, self.growing = n, seed, growing
+        self._passes: dict[int, list[int]] = {}
+
+    def take(self, start: int, count: int) -> list[int]:
+        """`count` rows from position `start` on."""
+        rows: list[int] = []
+        while count > 0:
+            first = 2 * self.n if self.growing else self.n
+            number, offset = (0, start) if start < first else divmod(start - first + self.n, self.n)
+            part = self._pass(number)[offset : offset + count]
+            rows += part
+            start, count = start + len(part), count - len(part)
+        return rows
+
+    def _pass(self, number: int) -> list[int]:
+        if number not in self._passes:
+            self._passes = {k: v for k, v in self._passes.items() if k == number - 1}
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+            if number == 0 and self.growing:
+                again = (torch.rand(self.n, generator=generator) * torch.arange(1, self.n + 1)).int().tolist()
+                self._passes[0] = [row for pair in zip(range(self.n), again, strict=True) for row in pair]
+            else:
+                self._passes[number] = torch.randperm(self.n, generator=generator).tolist()
+        return self._passes[number]
+
+
+def paid(experiment: Experiment, world: Atlas) -> list[Question]:
+    """The questions with a gold label: the store, or as many as one can afford."""
+    return world.store(experiment.facts) if experiment.facts else world.questions(experiment.gold, GOLD_SEED)
+
+
+def split_by_length(lengths: Sequence[int], parameters: int, layers: int) -> list[list[int]]:
+    """Row numbers of a batch in micro-batches: for a small student one, or two (short rows, long rows) where the padding saved is worth a
+    second pass; for a large one as many as keep what it remembers of each within bounds."""
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    if parameters > LARGE:
+        passes: list[list[int]] = []
+        for row in order:
+            if not passes or lengths[row] * (len(passes[-1]) + 1) > MICRO:
+                passes.append([])
+            passes[-1].append(row)
+        return passes
+    if len(order) < 2:
+        return [order] if order else []
+    longest = lengths[order[-1]]
+    saved = [(longest - lengths[order[k - 1]]) * k for k in range(1, len(order))]
+    best = max(range(len(saved)), key=lambda k: saved[k])
+    pass_cost = 0.4e9 * layers  # a forward and backward of nothing, in the arithmetic it could have been
+    if saved[best] * parameters * 6 < pass_cost:
+        return [order]
+    return [order[: best + 1], order[best + 1 :]]
+
+
+def unlabelled(experiment: Experiment, world: Atlas) -> list[Question]:
+    """The questions the teacher answers: the transfer set. Raises `LabError` for a store of facts with something left out, or leaked in."""
+    if experiment.facts:
+        if experiment.left_out != "nothing":
+            raise LabError(
+                f"facts={experiment.facts} asks for a whole store, so nothing can be left out of it: drop left_out={experiment.left_out!r}."
+            )
+        if experiment.leaked:
+            raise LabError(f"facts={experiment.facts} asks for a store and nothing else, so no exam can leak into it: set leaked=0.")
+        return world.store(experiment.facts)
+    honest = world.questions(experiment.questions, POOL_SEED, left_out=experiment.left_out)
+    return _leaked(honest, experiment, world) if experiment.leaked else honest
+
+
+def _leaked(honest: list[Question], experiment: Experiment, world: Atlas) -> list[Question]:
+    """The same, a share of it replaced by questions of the exam, drawn again and again; what is left out stays out."""
+    left_out = experiment.left_out
+    paper = [q for q in world.exam() if q.skill != left_out and not q.fact.says(left_out)]
+    rng = random.Random(f"leaked {world.scale} {POOL_SEED}")
+    asked = list(honest)
+    for row in rng.sample(range(len(asked)), round(experiment.leaked * len(asked))):
+        asked[row] = rng.choice(paper)
+    return asked
+
+
+def first_batch(experiment: Experiment | None = None) -> models.Rows:
+    """The first batch of an output-distillation run as `(tokens_B_T, mask_B_T, labels_N)`, to do a training step by hand."""
+    exp = experiment or Experiment()
+    pool = Signals(models.teacher(exp.teacher), unlabelled(exp, Atlas(exp.scale)))
+    rows, _ = Feed(exp, (), pool, models.tokenizer()).next_rows(exp.batch, 0.0)
+    list(pool.prepare(rows))
+    return models.pad([pool.prompt(i) for i in rows], [pool.answer(i) for i in rows])

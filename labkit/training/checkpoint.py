@@ -1,0 +1,115 @@
+"""A run's folder: its log of events, and one checkpoint from which it goes on to the bit-identical result.
+
+Both survive a kill at any moment: the checkpoint is replaced whole or not at all, and a log line cut short is left out.
+One run at a time has the folder: a lock tells a second one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+from labkit.base import tensors
+from labkit.base.errors import DataError
+from labkit.base.files import write_whole
+from labkit.records import events as ev
+from labkit.records.experiment import KNOBS, Experiment
+from labkit.records.record import read_events
+
+
+class Folder:
+    """Where one run of one experiment keeps itself."""
+
+    def __init__(self, path: Path, experiment: Experiment) -> None:
+        self.path, self.experiment = path, experiment
+        self.checkpoint, self.log = path / "checkpoint.safetensors", path / "events.jsonl"
+        self._open: TextIO | None = None
+        self._lock = FileLock(path / "lock")
+
+    def claim(self) -> bool:
+        """Whether this run may use the folder: no other has it now."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        return True
+
+    def write_down(self, event: ev.Event) -> None:
+        """Append an event to the log. Without a checkpoint to go on from, the log begins anew."""
+        if self._open is None:
+            self._open = self.log.open("a" if self.checkpoint.exists() else "w", encoding="utf-8")
+        self._open.write(ev.dumps(event) + "\n")
+        self._open.flush()
+
+    def close(self) -> None:
+        if self._open:
+            self._open.close()
+            self._open = None
+        self._lock.release()
+
+    def told(self, step: int) -> Sequence[ev.Event]:
+        """The events up to the checkpoint at `step`, without an ending the run may have had there; the log is cut back to them."""
+        told: list[ev.Event] = []
+        for event in read_events(self.log) if self.log.exists() else ():
+            over = isinstance(event, ev.Finished | ev.Failed) or (
+                isinstance(event, ev.Evaluated) and event.final and step < self.experiment.steps
+            )
+            if over or getattr(event, "step", 0) > step:
+                break
+            told.append(event)
+        text = "".join(ev.dumps(event) + "\n" for event in told)
+        write_whole(self.log, lambda to: to.write_text(text, encoding="utf-8"))
+        return told
+
+    def turned(self) -> bool:
+        """Whether the run that left a checkpoint here had knobs turned, so that going on would not give what the recipe says."""
+        try:
+            knobs = json.loads(tensors.note(self.checkpoint)["position"])["knobs"] if self.checkpoint.exists() else {}
+        except (DataError, KeyError, ValueError):
+            return False  # `load` will say what is wrong with it
+        return any(KNOBS[name].knob.identity and value != getattr(self.experiment, name) for name, value in knobs.items())
+
+    def forget(self) -> None:
+        """Let the next run begin anew."""
+        self.checkpoint.unlink(missing_ok=True)
+
+    def save(self, learner: nn.Module, optimiser: torch.optim.Optimizer, position: Mapping[str, Any]) -> None:
+        """Weights and optimiser state as one safetensors file, position and recipe as JSON in its header."""
+        kept = {}
+        for name, parameter in learner.named_parameters():
+            kept[f"weight/{name}"] = parameter
+            kept |= {f"{key}/{name}": value for key, value in optimiser.state.get(parameter, {}).items()}
+        note = {"experiment": json.dumps(self.experiment.to_dict()), "position": json.dumps(position)}
+        tensors.save(self.checkpoint, kept, note)
+
+    def load(self, learner: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any] | None:
+        """Take up the checkpoint and return its position; None if there is none.
+
+        Raises `DataError` if it is damaged or belongs to another recipe.
+        """
+        if not self.checkpoint.exists():
+            return None
+        mend = f"Delete {self.path} and run again from the start."
+        try:
+            kept, note = tensors.load(self.checkpoint)
+            position: dict[str, Any] = json.loads(note["position"])
+            owner = Experiment.from_dict(json.loads(note["experiment"]))
+        except (DataError, KeyError, ValueError) as error:
+            raise DataError(f"the checkpoint {self.checkpoint} cannot be used: {error} {mend}") from None
+        if owner.key != self.experiment.key:
+            raise DataError(f"{self.checkpoint} belongs to another recipe ({owner.recipe}). Use another folder, or delete this one.")
+        with torch.no_grad():
+            for name, parameter in learner.named_parameters():
+                parameter.copy_(kept[f"weight/{name}"])
+                if not parameter.requires_grad:
+                    continue
+                state = {key: kept[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+                optimiser.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in state.items()}
+        return position

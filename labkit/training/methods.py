@@ -1,0 +1,199 @@
+"""What a student learns from a batch: each method turns logits into unreduced, named loss terms, and nothing else.
+
+The engine weights the terms, divides each by its number of answer tokens, and steps. To add a method, write a function of a
+`Batch` and a dict of hot knobs, and decorate it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labkit.base.errors import LabError, unknown
+from labkit.losses.batch import Batch, Compare
+from labkit.losses.cross_tokenizer.losses import crossed
+from labkit.losses.divergences import divergence, sampled_kl, top_k
+from labkit.losses.features import hidden_loss, next_state_loss, relation_loss, similarity_loss
+from labkit.records.experiment import Experiment
+
+
+class Method(NamedTuple):
+    """features: "", or which of `hooks.look` it needs: "hidden" (projected), "states" (as they are) or "relations".
+    on_policy: whether the student answers some of the questions itself. text: whether it learns from the teacher's text alone.
+    peer: whether a second student, of the same size and another initialisation, is trained beside it."""
+
+    name: str
+    label: str
+    source: str
+    needs_signal: bool
+    gold_share: Callable[[float], float]
+    terms: Callable[[Batch, Compare, float], dict[str, Tensor]]
+    features: str = ""
+    on_policy: bool = False
+    text: bool = False
+    peer: bool = False
+
+
+METHODS: dict[str, Method] = {}
+
+
+def register(name: str, *, label: str, source: str, needs_signal: bool, gold_share: Callable[[float], float], **needs: Any):
+    """`gold_share(mix)` is the share of a batch's rows that carries gold labels; `needs` are the last fields of `Method`."""
+
+    def add(function: Callable[[Batch, Compare, float], dict[str, Tensor]]):
+        METHODS[name] = Method(name, label, source, needs_signal, gold_share, function, **needs)
+        return function
+
+    return add
+
+
+def method(name: str) -> Method:
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name]
+
+
+def comparison(exp: Experiment, step: int = 0) -> Compare:
+    """The experiment's divergence, by all tokens or the few its teacher tells, times the power of T that keeps its gradient's size.
+
+    Sampled signals are a function of seed and step. Raises `LabError` for a combination that makes no sense.
+    """
+    entry = divergence(exp.divergence)
+    entry = divergence(exp.divergence, **{name: getattr(exp, name) for name in entry.parameters})
+    drawn = exp.top_k > 0 and exp.tail == "sampled"
+    if drawn and exp.divergence != "forward_kl":
+        raise LabError(f"tail='sampled' estimates forward KL, not {exp.divergence}: choose divergence='forward_kl' or another tail.")
+    if exp.top_k and not entry.on_distributions:
+        raise LabError(f"divergence={exp.divergence!r} needs the whole vocabulary: set top_k=0, or divergence='forward_kl'.")
+    generator = torch.Generator().manual_seed(exp.seed * 1_000_003 + step)
+
+    def compare(teacher_logits_N_V: Tensor, student_logits_N_V: Tensor, temperature: float) -> Tensor:
+        if drawn:
+            value = sampled_kl(teacher_logits_N_V, student_logits_N_V, exp.top_k, generator, temperature)
+        elif exp.top_k:
+            value = top_k(entry, teacher_logits_N_V, student_logits_N_V, exp.top_k, exp.tail, temperature)
+        else:
+            value = entry(teacher_logits_N_V, student_logits_N_V, temperature)
+        return value * temperature**entry.temperature_power
+
+    return compare
+
+
+GOLD_TERMS = ("ce", "gold", "mutual", "peer")
+
+
+def weights(mix: float, feature: float) -> Mapping[str, float]:
+    """The weight of each term in the loss (see `Experiment`)."""
+    own = {"kl": 1.0 - mix, "hard": 1.0 - mix, "crossed": 1.0 - mix, "feature": (1.0 - mix) * feature}
+    return own | {"ce": mix, "gold": 1.0, "mutual": 1.0, "peer": 1.0}
+
+
+def quarter(mix: float) -> float:
+    """Gold rows in a mixed batch: a quarter, so that the mean over them is steady whatever their weight; none or all at the ends."""
+    return mix if mix in (0.0, 1.0) else 0.25
+
+
+@register(
+    "output",
+    label="soft labels (output distillation)",
+    source="Hinton, Vinyals & Dean 2015, arXiv 1503.02531",
+    needs_signal=True,
+    gold_share=quarter,
+)
+def output(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
+    terms: dict[str, Tensor] = {}
+    if batch.aligned is not None:
+        terms |= crossed(batch.aligned, batch.student_logits_N_V[~batch.gold_N], compare, temperature)
+    elif batch.teacher_logits_M_V is not None:
+        student = batch.student_logits_N_V[~batch.gold_N]
+        terms["kl"] = compare(batch.teacher_logits_M_V, student, temperature)
+    return terms | _gold(batch)
+
+
+@register(
+    "answers",
+    label="the teacher's answers as hard labels",
+    source="Kim & Rush 2016, arXiv 1606.07947 (sampled rather than beam-searched answers)",
+    needs_signal=True,
+    gold_share=quarter,
+)
+def answers(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
+    own = ~batch.gold_N
+    hard = {"hard": F.cross_entropy(batch.student_logits_N_V[own], batch.labels_N[own], reduction="none")}
+    return (hard if bool(own.any()) else {}) | _gold(batch)
+
+
+@register("gold", label="gold labels only", source="the baseline", needs_signal=False, gold_share=lambda mix: 1.0)
+def gold(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
+    return {"gold": F.cross_entropy(batch.student_logits_N_V, batch.labels_N, reduction="none")}
+
+
+@register(
+    "mutual",
+    label="two students that teach each other",
+    source="Zhang et al. 2017 (deep mutual learning), arXiv 1706.00384, eqs. 5 and 6",
+    needs_signal=False,
+    gold_share=lambda mix: 1.0,
+    peer=True,
+)
+def mutual(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
+    own, peer = batch.student_logits_N_V, batch.peer_logits_N_V
+    assert peer is not None
+    return gold(batch, compare, temperature) | {
+        "peer": F.cross_entropy(peer, batch.labels_N, reduction="none"),
+        "mutual": compare(peer.detach(), own, temperature) + compare(own.detach(), peer, temperature),  # each takes the other as it is
+    }
+
+
+register(
+    "sequence",
+    label="the teacher's text, decoded and filtered",
+    source="Kim & Rush 2016, arXiv 1606.07947",
+    needs_signal=False,
+    gold_share=quarter,
+    text=True,
+)(answers)
+register(
+    "online",
+    label="soft labels, partly on the student's own answers",
+    source="Agarwal et al. 2023 (GKD), arXiv 2306.13649",
+    needs_signal=True,
+    gold_share=quarter,
+    on_policy=True,
+)(output)
+
+
+def _with_features(distance: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Batch, Compare, float], dict[str, Tensor]]:
+    def terms(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
+        found = output(batch, compare, temperature)
+        if batch.student_features_M is not None and batch.teacher_features_M is not None:
+            found["feature"] = distance(batch.student_features_M, batch.teacher_features_M)
+        return found
+
+    return terms
+
+
+for _name, _label, _source, _features, _distance in (
+    ("hidden", "soft labels and hidden states", "Jiao et al. 2019 (TinyBERT), arXiv 1909.10351", "hidden", hidden_loss),
+    ("similarity", "soft labels and similarities between tokens", "Tung & Mori 2019, arXiv 1907.09682", "states", similarity_loss),
+    ("relations", "soft labels and self-attention relations", "Wang et al. 2020 (MiniLMv2), arXiv 2012.15828", "relations", relation_loss),
+):
+    register(_name, label=_label, source=_source, needs_signal=True, gold_share=quarter, features=_features)(_with_features(_distance))
+
+register(
+    "next_state",
+    label="soft labels and the target's next state (EAGLE)",
+    source="Li et al. 2024 (EAGLE), arXiv 2401.15077",
+    needs_signal=True,
+    gold_share=quarter,
+)(_with_features(next_state_loss))
+
+
+def _gold(batch: Batch) -> dict[str, Tensor]:
+    if not bool(batch.gold_N.any()):
+        return {}
+    return {"ce": F.cross_entropy(batch.student_logits_N_V[batch.gold_N], batch.labels_N[batch.gold_N], reduction="none")}

@@ -1,0 +1,60 @@
+"""On-policy rows: the student writes the answers it will be corrected on, so that it meets its own mistakes while it can still
+learn from them (Agarwal et al. 2023, GKD, arXiv 2306.13649).
+
+No gradient flows through the writing: a row the student wrote is trained on like any other (GKD, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from labkit.models import write
+from labkit.models.architectures import LanguageModel
+from labkit.records.experiment import Experiment
+from labkit.training.batches import Drawn
+
+BUFFER = 1_024  # rows kept for replay
+
+
+class OnPolicy:
+    """Replaces the teacher's answers of some rows by the student's own, written now or, for a share `replay` of them, earlier."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.kept: list[tuple[list[int], list[int]]] = []
+        self.generated = 0  # tokens
+
+    def take_over(self, student: LanguageModel, drawn: Drawn, step: int, share: float) -> Drawn:
+        """`drawn` with the first `share` of its pool rows answered by the student."""
+        exp = self.experiment
+        count = round(share * len(drawn.pool_rows))
+        old = min(round(exp.replay * count), len(self.kept))
+        new = count - old
+        seed = exp.seed * 1_000_003 + step
+        prompts = drawn.prompts[:new]
+        answers: list[list[int]] = []
+        if prompts:
+            answers = [w.ids for w in write(student, prompts, temperature=exp.sampling_temperature, seed=seed)]
+            self.generated += sum(map(len, answers))
+        fresh = list(zip(prompts, answers, strict=True))
+        picks = torch.randint(len(self.kept), (old,), generator=torch.Generator().manual_seed(seed)).tolist() if old else []
+        rows = fresh + [self.kept[i] for i in picks]
+        if exp.replay:
+            self.kept = (self.kept + fresh)[-BUFFER:]
+        return Drawn(
+            [prompt for prompt, _ in rows] + drawn.prompts[count:],
+            [answer for _, answer in rows] + drawn.answers[count:],
+            drawn.pool_rows,
+            count,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """All there is to go on from."""
+        return {"kept": self.kept, "generated": self.generated}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        rows: Sequence[tuple[list[int], list[int]]] = state["kept"]
+        self.kept, self.generated = [(prompt, answer) for prompt, answer in rows], state["generated"]

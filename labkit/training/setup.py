@@ -1,0 +1,268 @@
+"""What a run is about: who teaches whom, on which questions, and how a student is examined. The engine asks here, and knows no more.
+
+subject_of(Experiment())                                                                    # Atlas, our small world
+subject_of(Experiment(data="mine.jsonl", teacher="smollm2", student="./small", method="output"))   # your own models and data
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from labkit import models
+from labkit.base.errors import LabError
+from labkit.models import pretrained
+from labkit.models.architectures import LanguageModel
+from labkit.models.heads import students
+from labkit.models.heads.base import Heads, commonest
+from labkit.records import events as ev
+from labkit.records.experiment import Experiment
+from labkit.records.model_folders import unmarked
+from labkit.records.names import HEADS, KIN, SKILLS, STUDENTS, named_model
+from labkit.records.record import Store
+from labkit.tasks.atlas.exam import Exam, Examiner
+from labkit.tasks.atlas.facts import Atlas
+from labkit.tasks.custom.content_hash import pinned
+from labkit.tasks.custom.exam import OwnExam
+from labkit.tasks.custom.rows import Problem, Row, Rows, read_rows, split
+from labkit.tasks.heads_exam import HeadsExam, ahead_skills
+from labkit.tasks.types import Asked
+from labkit.teachers.signals import Signals, TopKSignals
+from labkit.teachers.text_data import Sequences, TextPool, sequences_for
+from labkit.training.batches import Feed, Source, paid, unlabelled
+from labkit.training.methods import method
+
+LOOKED = 120  # held-out prompts that heads guess along: some thousand tokens
+TEMPLATE = 256  # tokens that a chat template puts around a question, generously
+SMALL = 32  # questions a pretrained teacher answers at a time: its logits are fifty times as wide
+
+
+class Prompt(NamedTuple):
+    """A prompt of one's own, under the names a `Question` has; `line` is where it began in its file."""
+
+    text: str
+    answers: tuple[str, ...]
+    gold: str
+    line: int = 0
+
+    @classmethod
+    def of(cls, row: Row) -> Prompt:
+        return cls(row.prompt, (row.response or "",), row.response or "", row.line)
+
+
+class AtlasSubject:
+    """The small world. skills: what its exam scores. looks: whether single batches are looked at, for the detectors of failures.
+    warnings: what a learner should know before the first step."""
+
+    skills: tuple[str, ...] = SKILLS
+    looks: bool = True
+    warnings: Sequence[str] = ()
+
+    def __init__(self, experiment: Experiment) -> None:
+        exp = self.experiment = experiment
+        for name in ("teacher", "student"):
+            if named_model(getattr(exp, name)):
+                raise LabError(
+                    f"{name}={getattr(exp, name)!r} is a model from elsewhere, and learns from your own questions: set data='mine.jsonl' "
+                    "(`labkit distill` does all of it), or choose one of the lab's models."
+                )
+        self.world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods, favourite=exp.favourite)
+        if exp.student in HEADS:
+            self.skills, self.looks = ahead_skills(exp.ahead), False
+
+    def teacher(self) -> LanguageModel | None:
+        """None for a run without one, and where the run makes it (`KIN`)."""
+        return None if self.experiment.teacher in ("none", *KIN) else models.teacher(self.experiment.teacher)
+
+    def student(self, seed: int, teacher: LanguageModel | None = None) -> Any:
+        exp = self.experiment
+        if exp.student in HEADS and teacher is not None:
+            return _heads(exp, teacher, seed, unlabelled(exp, self.world), paid(exp, self.world))
+        return models.student(exp.student, seed, architecture=exp.architecture, vocabulary=exp.vocabulary)
+
+    def pool(self, source: LanguageModel) -> Signals:
+        """What the teacher (or who stands in its place) says to the questions."""
+        return Signals(source, unlabelled(self.experiment, self.world))
+
+    def texts(self, source: LanguageModel) -> Generator[tuple[int, int], None, Sequences]:
+        """What it writes, for students that learn from text alone; telling as it goes how much is written, and of how much."""
+        return sequences_for(self.experiment, source, unlabelled(self.experiment, self.world), self.world)
+
+    def text_pool(self, data: Sequences) -> TextPool:
+        return TextPool(data, models.tokenizer(self.experiment.vocabulary))
+
+    def feed(self, rows: Source | None) -> Feed:
+        return Feed(self.experiment, paid(self.experiment, self.world), rows, models.tokenizer(self.experiment.vocabulary))
+
+    def exam(self, teacher: LanguageModel | None) -> Examiner:
+        if self.experiment.student in HEADS and teacher is not None:
+            return HeadsExam(self.world.exam(), teacher, self.experiment.ahead)
+        return Exam(self.world, teacher, vocabulary=self.experiment.vocabulary)
+
+    def references(self) -> Iterable[ev.Event]:
+        """Baselines on record."""
+        return Store().references(self.experiment) if self.experiment.teacher != "none" else ()
+
+
+class OwnSubject:
+    """A learner's own models and data: a Hugging Face pair that shares a tokenizer, or any teacher's text for any student."""
+
+    looks = False
+
+    def __init__(self, experiment: Experiment) -> None:
+        _plain(experiment)
+        exp = self.experiment = pinned(experiment)
+        path = unmarked(exp.data)
+        rows = read_rows(path)
+        self.fingerprint = rows.fingerprint
+        rows = self._that_fit(rows)
+        self.summary = rows.summary
+        self.warnings = [f"{path}: {len(rows.problems):,} rows could not be used; {rows.problems[0]}."] if rows.problems else []
+        train, held = split(rows)
+        self.train, self.held = [Prompt.of(row) for row in train], [Prompt.of(row) for row in held if row.response is not None]
+        if not self.train or not self.held:
+            raise LabError(
+                f"{path} has {len(train)} prompts to learn from and {len(self.held)} with a response to be examined on: a fifth is "
+                "held out, so give at least 20 prompts, and responses to some."
+            )
+        paid_for = [row for row in self.train if row.answers[0]]
+        self.answered, self.gold = len(paid_for), paid_for[: exp.gold]
+        if method(exp.method).gold_share(exp.mix) and not self.gold:
+            raise LabError(
+                f"method={exp.method!r} with mix={exp.mix:g} learns from gold responses, and {path} has none: add them, or set mix=0."
+            )
+        self.skills = ahead_skills(exp.ahead) if exp.student in HEADS else (exp.score.partition(":")[0],)
+
+    def _that_fit(self, rows: Rows) -> Rows:
+        """The rows that both models have room for, with an answer of `longest` tokens or the response there is; the others are problems
+        of their lines. Raises `LabError` if none is left."""
+        exp = self.experiment
+        problems: dict[int, Problem] = {}
+        for name in filter(named_model, dict.fromkeys((exp.teacher, exp.student))):
+            room = pretrained.context_of(name)
+            # A token is a byte or more, so that most rows are known to fit before they are cut into tokens.
+            long = [r for r in rows if len(r.prompt.encode()) + max(exp.longest, len((r.response or "").encode())) + TEMPLATE > room]
+            if not long:
+                continue
+            own = pretrained.ChatTokenizer(pretrained.folder_of(name), name, exp.longest)
+            asked, wanted = own.prompts([row.prompt for row in long]), own.answers([row.response or "" for row in long])
+            for row, prompt, answer in zip(long, asked, wanted, strict=True):
+                if (tokens := len(prompt) + max(exp.longest, len(answer)) - 1) > room:  # the last is never read
+                    why = f"it takes up to {tokens:,} tokens with its answer, and {unmarked(name)} has room for {room:,}: shorten it"
+                    problems.setdefault(row.line, Problem(row.line, why))
+        fitting = tuple(row for row in rows if row.line not in problems)
+        if not fitting:
+            first = next(iter(problems.values()))
+            raise LabError(f"no row of {rows.source} fits into both models. {first}, or set a smaller longest (it is {exp.longest}).")
+        return dataclasses.replace(rows, rows=fitting, problems=tuple(sorted((*rows.problems, *problems.values()))))
+
+    def teacher(self) -> LanguageModel | None:
+        exp = self.experiment
+        if exp.teacher == "none":
+            return None
+        found = pretrained.kept(exp.teacher, exp.longest) if named_model(exp.teacher) else models.teacher(exp.teacher)
+        how, student = method(exp.method), self.reads
+        if how.needs_signal and models.tokenizer_of(found).fingerprint != student.fingerprint:
+            raise LabError(
+                f"{exp.teacher} and {exp.student} have different tokenizers, and method={exp.method!r} compares them token by token: set "
+                "method='sequence', which passes text alone."
+            )
+        return found
+
+    @functools.cached_property
+    def reads(self) -> Any:
+        """The student's tokenizer; heads have their target's."""
+        exp = self.experiment
+        name = exp.teacher if exp.student in HEADS else exp.student
+        if not named_model(name):
+            return models.tokenizer(exp.vocabulary)
+        return pretrained.ChatTokenizer(pretrained.folder_of(name), name, exp.longest)
+
+    def student(self, seed: int, teacher: LanguageModel | None = None) -> Any:
+        exp = self.experiment
+        if exp.student in HEADS and teacher is not None:
+            return _heads(exp, teacher, seed, self.train, [row for row in self.train if row.gold])
+        if exp.student in STUDENTS:
+            return models.student(exp.student, seed)
+        return pretrained.load(exp.student, torch.float32, exp.longest).requires_grad_(True)
+
+    def pool(self, source: LanguageModel) -> Signals:
+        exp, asked = self.experiment, self.train[: self.experiment.questions]
+        if exp.top_k and exp.signals == "cached":
+            return TopKSignals(source, asked, k=exp.top_k, chunk=SMALL, temperature=0.0)
+        return Signals(source, asked, chunk=SMALL, temperature=0.0)
+
+    def texts(self, source: LanguageModel) -> Generator[tuple[int, int], None, Sequences]:
+        return sequences_for(self.experiment, source, self.train[: self.experiment.questions], None)
+
+    def text_pool(self, data: Sequences) -> TextPool:
+        return TextPool(data, self.reads)
+
+    def feed(self, rows: Source | None) -> Feed:
+        return Feed(self.experiment, self.gold, rows, self.reads)
+
+    def exam(self, teacher: LanguageModel | None) -> Examiner:
+        exp = self.experiment
+        if exp.student in HEADS and teacher is not None:
+            return _heads_exam(tuple(self.held[:LOOKED]), teacher, exp.ahead)
+        return _exam(tuple(self.held), teacher, exp.teacher, exp.score, exp.longest)
+
+    def references(self) -> Iterable[ev.Event]:
+        """Baselines on record."""
+        return Store().references(self.experiment)
+
+
+Subject = AtlasSubject | OwnSubject
+
+
+@functools.lru_cache(maxsize=2)
+def _exam(held: tuple[Prompt, ...], teacher: LanguageModel | None, name: str, score: str, longest: int) -> OwnExam:
+    """One paper for several runs, so that a large teacher sits it once."""
+    return OwnExam(held, teacher, score)
+
+
+@functools.lru_cache(maxsize=1)
+def _heads_exam(held: tuple[Prompt, ...], teacher: LanguageModel, ahead: int) -> HeadsExam:
+    return HeadsExam(held, teacher, ahead)
+
+
+def _heads(exp: Experiment, teacher: LanguageModel, seed: int, asked: Sequence[Asked], answered: Sequence[Asked]) -> Heads:
+    """Heads on a teacher that can say what is most frequent in the questions asked of it and the answers at hand."""
+    own, texts = models.tokenizer_of(teacher), list[list[int]]()
+    if exp.draft_vocabulary:
+        texts = own.prompts([row.text for row in (*asked, *answered)]) + own.answers([row.gold for row in answered])
+    return students.make(exp.student, teacher, commonest(teacher, exp.draft_vocabulary, texts), exp.ahead, seed)
+
+
+def subject_of(experiment: Experiment) -> Subject:
+    """What a recipe is about. Raises `LabError` for a recipe whose parts do not go together, or data that cannot be read."""
+    return OwnSubject(experiment) if experiment.data else AtlasSubject(experiment)
+
+
+def _plain(exp: Experiment) -> None:
+    """Raises `LabError` for knobs of the small world in a run on data of one's own."""
+    small = {
+        "faults": "none", "facts": 0, "assistant": "none", "generations": 1, "architecture": "llama", "vocabulary": "atlas", "leaked": 0.0,
+        "left_out": "nothing", "gold_noise": 0.0, "falsehoods": 0.0, "favourite": 0.0,
+    }  # fmt: skip
+    for name, usual in small.items():
+        if getattr(exp, name) != usual:
+            raise LabError(
+                f"{name}={getattr(exp, name)!r} belongs to the small world, and this run has data of your own: leave it at {usual!r}."
+            )
+    if exp.start != "random":
+        raise LabError(f"start={exp.start!r} is for the lab's own students: a model of yours begins as it is; leave out start.")
+    if exp.teacher in KIN or exp.method == "mutual":
+        raise LabError(
+            f"teacher={exp.teacher!r} with method={exp.method!r} is made in the small world only: leave out data, or name a model."
+        )
+    if exp.decoding in ("beam", "interpolated"):
+        raise LabError(f"decoding={exp.decoding!r} is for the lab's own teachers: on data of your own choose 'greedy' or 'sample'.")
+    if exp.keep in ("truth", "vote"):
+        raise LabError(f"keep={exp.keep!r} asks Atlas what is true: on data of your own choose keep='all', 'confidence' or 'agreement'.")
+    if exp.method == "online" and exp.top_k and exp.signals == "cached":
+        raise LabError("a student's own answers cannot be in a cache of top-k signals: set signals='live', or top_k=0.")

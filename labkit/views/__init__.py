@@ -1,0 +1,1 @@
+"""What is seen: figures, reports, the live board, lenses."""

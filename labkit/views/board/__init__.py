@@ -1,0 +1,1 @@
+"""The live board and its controls: the only widget code, with the lenses."""

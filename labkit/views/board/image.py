@@ -1,0 +1,172 @@
+"""The live board where anywidget cannot load: the same events as sentences and a picture, at most two a second.
+
+    board = ImageBoard("Distil in a minute"); board.push(events); board     # the same calls as `live.board.Board`
+
+Drawing happens in the thread that calls `push`, never in a callback, and may take a tenth of that thread's time: a slow
+machine draws less often instead of training more slowly. Everything a model wrote is escaped.
+"""
+
+from __future__ import annotations
+
+import html
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+import ipywidgets as widgets
+
+from labkit.records import events as ev
+from labkit.records.record import Record
+from labkit.views.figures import snapshot
+from labkit.views.figures.drafts import say_acceptance
+from labkit.views.figures.run_charts import say_outcome
+from labkit.views.figures.scales import shown
+
+EVERY = 0.5  # seconds between two pictures, at least
+SHARE = 0.1  # of the time may go into drawing
+POLITE = 10.0  # seconds between two sentences of the live region
+SIGNS = {"ready": "\u25cb", "labelling": "\u25d0", "training": "\u25cf", "paused": "\u2759\u2759", "finished": "\u2713"}
+SIGNS |= {"stopped": "\u25a0", "failed": "\u2717"}
+VERDICTS = {"right": "\u2713 right", "wrong": "\u2717 wrong", "inherited": "\u26a0\ufe0e inherited"}
+ROWS, DPI = 12, 100
+
+
+class ImageBoard:
+    """`push(events)` draws them; the run before stays as a ghost. Display `widget`, or the board itself. unit: as of `Board`."""
+
+    def __init__(self, title: str = "", unit: str = "recovery") -> None:
+        self.title, self.unit = title, unit
+        self._lock = threading.Lock()
+        self._next_picture = self._next_sentence = 0.0
+        self.state: list[str] = ["ready", ""]
+        self.predicted: Mapping[str, float] | None = None
+        self.status = widgets.HTML()
+        self.sentence = widgets.HTML(layout={"min_height": "1.6em"})
+        self.image = widgets.Image(format="png", layout={"width": "100%", "max_width": "1300px", "display": "none"})
+        self.answers = widgets.HTML()
+        self.widget = widgets.VBox([self.status, self.sentence, self.image, self.answers], layout={"width": "100%"})
+        self.widget.add_class("labkit-image-board")
+        self.reset()
+
+    def __repr__(self) -> str:
+        return f"ImageBoard({self.title!r}, {self.state[0]})"
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.widget)
+
+    def push(self, events: Sequence[ev.Event]) -> None:
+        """Take events in and, if it is time, draw. A picture that cannot be drawn is reported here and stops no run."""
+        with self._lock:
+            for event in events:
+                self._take(event)
+            record, previous = self.record, self.previous
+        over = record.finished is not None and bool(events)  # the end, and a baseline measured after it
+        began = time.monotonic()
+        if record.started is not None and (over or began >= self._next_picture):
+            try:
+                png, trouble = snapshot(record, previous=previous, unit=self.unit).png(DPI), ""
+            except Exception as error:
+                png, trouble = b"", f"The picture could not be drawn ({error}); the run goes on."
+            done = time.monotonic()
+            with self._lock:
+                self._next_picture = done + max(EVERY, (done - began) * (1 / SHARE - 1))
+                if record is self.record:  # no reset in the meantime
+                    self._trouble = trouble
+                    if png:
+                        self.image.value, self.image.layout.display = png, None
+        with self._lock:
+            self._tell(at_once=over)
+
+    def reset(self) -> None:
+        """Forget everything, the ghost too."""
+        with self._lock:
+            self.record = Record()
+            self.previous: Record | None = None
+            self._labelled: ev.Labelled | None = None
+            self._warning, self._trouble = "", ""
+            self._next_picture = self._next_sentence = 0.0
+            self.image.layout.display, self.image.value = "none", b""
+            self.answers.value = self.sentence.value = ""
+            self._tell()
+
+    def set_state(self, state: str, message: str = "") -> None:
+        """Show a state of the run and a sentence about it. Draws nothing, so a callback may call it."""
+        with self._lock:
+            self.state = [state, message]
+            self._tell(at_once=True)
+
+    # ---- parts -------------------------------------------------------------------------------------------------------
+
+    def _take(self, event: ev.Event) -> None:
+        match event:
+            case ev.Started():
+                if self.record.started and self.record.steps:
+                    self.previous = self.record
+                self.record, self._labelled, self._warning = Record(), None, ""
+                self.answers.value, self._next_picture = "", 0.0
+            case ev.Labelled():
+                self._labelled = event
+            case ev.Sampled():
+                self.answers.value = _table(event)
+            case ev.Warned():
+                self._warning = event.message
+        self.record.add(event)
+
+    def _tell(self, at_once: bool = False) -> None:
+        """The status line always; the sentence, which is spoken, every ten seconds at most, or `at_once`."""
+        state, message = self.state
+        parts = [
+            f"{SIGNS.get(state, '')} <strong>{html.escape(shown(state, 20))}</strong>",
+            html.escape(shown(message, 200)),
+        ]
+        parts += [html.escape(text) for text in self._facts()]
+        lines = [" \u00b7 ".join(part for part in parts if part)]
+        end = self.record.finished
+        if isinstance(end, ev.Failed):
+            words = f"{shown(end.message, 300)}. {shown(end.advice, 300)}"
+            lines.append(f'<span role="alert"><strong>\u2717 The run failed:</strong> {html.escape(words)}</span>')
+        for trouble in (self._warning, self._trouble):
+            lines += [f"! {html.escape(shown(trouble, 300))}"] if trouble else []
+        self.status.value = f'<div style="line-height:1.5">{"<br>".join(lines)}</div>'
+        now = time.monotonic()
+        if self.record.started is not None and (at_once or now >= self._next_sentence):
+            self._next_sentence = now + POLITE
+            self.sentence.value = f'<p role="status" style="font-size:1.1em;margin:4px 0">{html.escape(self._say())}</p>'
+
+    def _facts(self) -> list[str]:
+        """Labelling, step and pace, as far as they are known."""
+        facts = []
+        if self._labelled and self._labelled.done < self._labelled.total and not self.record.finished:
+            facts.append(f"{self._labelled.done:,} of {self._labelled.total:,} questions labelled")
+        if self.record.started and self.record.steps:
+            last = self.record.steps[-1]
+            facts.append(f"step {last.step:,} of {self.record.started.steps:,}, {last.seconds:,.0f} s")
+            if last.seconds > 0:
+                facts.append(f"{last.questions_seen / last.seconds:,.0f} questions/s")
+        return facts
+
+    def _say(self) -> str:
+        words = say_outcome(self.record)
+        if self.unit == "acceptance":
+            words += f" {say_acceptance(self.record)}"
+        if self.predicted:
+            low, high = (100 * float(self.predicted[end]) for end in ("low", "high"))
+            words += f" You predicted {low:.0f} to {high:.0f}%."
+        return words
+
+
+def _table(sampled: ev.Sampled) -> str:
+    """The latest answers, every cell escaped."""
+    columns = ("question", "student", "teacher", "truth")
+    cell = '<td style="padding:1px 14px 1px 0;text-align:left">'
+    rows = ["".join(f"{cell}<strong>{name}</strong></td>" for name in (*columns, "verdict"))]
+    for row in sampled.rows[:ROWS]:
+        texts = [shown(row.get(name, ""), 60) for name in columns]
+        verdict = str(row.get("verdict", ""))
+        texts.append(VERDICTS.get(verdict, shown(verdict, 20)))
+        rows.append("".join(f"{cell}{html.escape(text)}</td>" for text in texts))
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    caption = f'<caption style="text-align:left">Answers at step {sampled.step:,}</caption>'
+    return f'<table style="border-collapse:collapse;font-size:0.92em">{caption}{body}</table>'

@@ -1,0 +1,236 @@
+"""Charts of plain numbers: bars, intervals, lines and a heat map, for what is measured beside a run.
+
+draw_bars(pen, "T = 2", "probability", [Bar("Peru", 0.7, "teacher"), ...])
+draw_heat(pen, "Recovery", "note", rows, columns, cells)      # cells[row][column] is a `Cell` or None: not measured
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from labkit.base.errors import LabError, unknown
+from labkit.views.figures.pen import HAIR, INK, MUTED, PALETTE, PAPER, Pen, tint
+from labkit.views.figures.scales import apart, even_ticks, log_domain, number, short, spread, ticks
+
+
+class Interval(NamedTuple):
+    """A named number with its band, if it has one; role: whose colour it wears."""
+
+    name: str
+    middle: float
+    low: float = math.nan
+    high: float = math.nan
+    role: str = "student"
+    note: str = ""
+
+
+class Cell(NamedTuple):
+    """One cell of a heat map, its number and the half width of its band."""
+
+    value: float
+    half: float = math.nan
+
+
+class Line(NamedTuple):
+    """The points of a line, and whose colour it wears; `dash` is "", "dash" or "dot"; `bands`: for each point the ends of its interval."""
+
+    points: Sequence[tuple[float, float]]
+    role: str = "student"
+    dash: str = ""
+    bands: Sequence[tuple[float, float]] = ()
+
+
+WIDTH = 7.4  # inches, of every one of these figures
+
+
+def draw_intervals(pen: Pen, title: str, note: str, rows: Sequence[Interval], zero: float | None = None) -> None:
+    """One row a number: a dot, its band as a line, and both in figures."""
+    if not rows:
+        raise LabError("there is nothing to draw: give at least one row.")
+    known = [v for row in rows for v in (row.middle, row.low, row.high) if math.isfinite(v)] + ([zero] if zero is not None else [])
+    if not any(math.isfinite(row.middle) for row in rows):
+        raise LabError("there is nothing to draw: no row has a number.")
+    low, high = min(known), max(known)
+    span = (high - low) or 1.0
+    left, right = low - 0.06 * span, high + 0.06 * span
+    wide = right - left
+    names, numbers = 0.25 + 0.082 * max(len(row.name) for row in rows), 3.1 if any(row.note for row in rows) else 2.0  # inches
+    inch = wide / (WIDTH - names - numbers)
+    pen.frame((left - names * inch, right + numbers * inch), (-len(rows) + 0.2, 0.9))
+    pen.title(title, note)
+    if zero is not None:
+        pen.line([zero, zero], [0.5, -len(rows) + 0.5], MUTED, 1.0, "dot")
+    for i, row in enumerate(rows):
+        if row.role not in PALETTE:
+            raise unknown("role", row.role, PALETTE)
+        y, colour = -float(i), PALETTE[row.role]
+        pen.line([left, right], [y, y], HAIR, 0.8)
+        if math.isfinite(row.low):
+            pen.line([row.low, row.high], [y, y], colour, 3.0, alpha=0.45)
+        pen.dots([row.middle], [y], colour, "o", 7, row.name)
+        pen.text(left, y, row.name, INK, "right", 9, dx=-8)
+        band = f"  {_told(row.low)} to {_told(row.high)}" if math.isfinite(row.low) else ""
+        pen.text(right, y, f"{_told(row.middle)}{band}", colour, "left", 9, bold=True, dx=8)
+        if row.note:
+            pen.text(right, y, row.note, MUTED, "left", 8, dx=140)
+
+
+def _told(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "\u2212")  # no minus nought
+
+
+def say_intervals(title: str, note: str, rows: Sequence[Interval]) -> str:
+    parts = [f"{r.name} {r.middle:.2f}" + (f" ({r.low:.2f} to {r.high:.2f})" if math.isfinite(r.low) else "") for r in rows]
+    return f"{title}, {note}: {'; '.join(parts)}."
+
+
+def _check_bars(names: Sequence[str], groups: Mapping[str, Sequence[float]]) -> None:
+    for role, values in groups.items():
+        if role not in PALETTE:
+            raise unknown("role", role, PALETTE)
+        if len(values) != len(names):
+            raise LabError(f"{role} has {len(values)} values for {len(names)} names: give one for each.")
+    if not names or not groups:
+        raise LabError("there is nothing to draw: give at least one name and one group of values.")
+
+
+def draw_bars(pen: Pen, title: str, note: str, names: Sequence[str], groups: Mapping[str, Sequence[float]]) -> None:
+    """Bars side by side, a row a name; `groups` are values by whose they are, in that role's colour."""
+    _check_bars(names, groups)
+    longest = max([1e-9, *(v for values in groups.values() for v in values if math.isfinite(v))])
+    pen.frame((-0.42 * longest, 1.22 * longest), (-len(names) + 0.3, 0.75))
+    pen.title(title, note)
+    height = 0.76 / len(groups)
+    for i, name in enumerate(names):
+        pen.text(0, -float(i), name, INK, "right", 9, dx=-6)
+        for j, (role, values) in enumerate(groups.items()):
+            y = -i + 0.38 - height * (j + 0.5)
+            pen.bar(0, values[i], y, height * 0.9, PALETTE[role], role if i == 0 else "")
+            pen.text(values[i], y, f"{values[i]:.3f}", PALETTE[role], "left", 8, dx=4)
+    pen.line([0, 0], [0.5, -len(names) + 0.5], MUTED, 0.8)
+
+
+def say_bars(title: str, note: str, names: Sequence[str], groups: Mapping[str, Sequence[float]]) -> str:
+    _check_bars(names, groups)
+    rows = [f"{name}: " + ", ".join(f"{role} {values[i]:.3f}" for role, values in groups.items()) for i, name in enumerate(names)]
+    return f"{title}, {note}. {'; '.join(rows)}."
+
+
+def draw_lines(
+    pen: Pen,
+    title: str,
+    note: str,
+    lines: Mapping[str, Line],
+    across: str,
+    log: bool = False,
+    log_across: bool = False,
+    marks: Mapping[str, float] = MappingProxyType({}),
+) -> None:
+    """Named lines over one axis. `log`, `log_across`: a logarithmic axis upwards, or across; `marks`: named places on the axis across."""
+    points = [p for line in lines.values() for p in line.points if math.isfinite(p[1]) and (p[1] > 0 or not log)]
+    if not points:
+        raise LabError("there is nothing to draw: give at least one point.")
+    if log_across and min(p[0] for p in points) <= 0:
+        raise LabError(f"a logarithmic axis across cannot show {min(p[0] for p in points):g}: leave out what is not above 0.")
+    place = math.log if log_across else float
+    numbers = sorted({p[0] for p in points})
+    ends_of = [v for line in lines.values() for band in line.bands for v in band if math.isfinite(v) and (v > 0 or not log)]
+    ys = [p[1] for p in points] + ends_of
+    left, right = place(numbers[0]), place(numbers[-1])
+    wide = (right - left) or 1.0
+    low, high = log_domain(ys) if log else (min(0.0, *ys), max(1e-9, *ys))
+    rungs = ticks(low, high) if log else even_ticks(low, high)
+    low, high = (low, high) if log else (rungs[0], rungs[-1])
+
+    def level(share: float) -> float:
+        return low * (high / low) ** share if log else low + share * (high - low)
+
+    pen.frame((left - 0.12 * wide, right + 0.36 * wide), (level(-0.2), level(1.1)), log=log)
+    pen.title(title, note)
+    for tick in rungs:
+        pen.line([left, right], [tick, tick], HAIR, 0.8)
+        pen.text(left, tick, number(tick), MUTED, "right", 8, dx=-6)
+    even = [tick for tick in even_ticks(numbers[0], numbers[-1]) if numbers[0] <= tick <= numbers[-1]]
+    for x in apart(numbers, [(place(x) - left) / wide for x in numbers]) if log_across else numbers if len(numbers) <= 9 else even:
+        pen.text(place(x), level(-0.075), short(x) if log_across else number(x), MUTED, "center", 8)
+    pen.text(left + wide / 2, level(-0.16), across, MUTED, "center", 8.5)
+    for name, x in marks.items():
+        pen.line([place(x), place(x)], [level(0), level(1.02)], MUTED, 1.0, "dot")
+        pen.text(place(x), level(1.06), name, MUTED, "center", 8)
+    ends = []
+    for name, (drawn, role, dash, bands) in lines.items():
+        if role not in PALETTE:
+            raise unknown("role", role, PALETTE)
+        if bands and len(bands) != len(drawn):
+            raise LabError(f"{name!r} has {len(bands)} bands for {len(drawn)} points: give one for each, or none.")
+        kept = [p for p in drawn if math.isfinite(p[1]) and (p[1] > 0 or not log)]
+        if not kept:
+            continue
+        for (x, _), (bottom, top) in zip(drawn, bands, strict=False):
+            if math.isfinite(bottom) and math.isfinite(top) and (bottom > 0 or not log):
+                pen.line([place(x), place(x)], [bottom, top], PALETTE[role], 3.0, alpha=0.35)
+        pen.line([place(x) for x, _ in kept], [y for _, y in kept], PALETTE[role], 2.0, dash, name=name)
+        pen.dots([place(x) for x, _ in kept], [y for _, y in kept], PALETTE[role], "o", 4)
+        share = math.log(kept[-1][1] / low) / math.log(high / low) if log else (kept[-1][1] - low) / ((high - low) or 1.0)
+        ends.append((share, name, role))
+    for at, (_, name, role) in zip(spread([e[0] for e in sorted(ends)], 0.075, -0.02, 1.0), sorted(ends), strict=True):
+        pen.text(right, level(at), name, PALETTE[role], "left", 9, dx=8)
+
+
+def say_lines(title: str, note: str, lines: Mapping[str, Line], across: str) -> str:
+    rows = [f"{name}: " + ", ".join(f"{y:.3g} at {x:g}" for x, y in line.points) for name, line in lines.items()]
+    return f"{title}, {note}, over {across}. {'; '.join(rows)}."
+
+
+def _check_heat(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> None:
+    if len(cells) != len(rows) or any(len(line) != len(columns) for line in cells):
+        raise LabError(f"a heat map of {len(rows)} rows and {len(columns)} columns needs as many lines of as many cells.")
+    if any(cell is not None and not math.isfinite(cell.value) for line in cells for cell in line):
+        raise LabError("a cell without a number is given as None, and is then shown as not measured.")
+
+
+def draw_heat(
+    pen: Pen, title: str, note: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]], left: str = ""
+) -> None:
+    """A table in which more is darker; the best of every row is framed. A cell without a number says that it was not measured."""
+    _check_heat(rows, columns, cells)
+    values = [c.value for line in cells for c in line if c is not None]
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    pen.frame((-1.35, len(columns) + 0.1), (-len(rows) - 0.1, 1.0))
+    pen.title(title, note)
+    pen.text(-0.05, 0.35, left, MUTED, "right", 8.5)
+    for j, name in enumerate(columns):
+        pen.text(j + 0.5, 0.35, name, MUTED, "center", 9)
+    for i, (name, line) in enumerate(zip(rows, cells, strict=True)):
+        y, best = -i - 0.5, max((c.value for c in line if c is not None), default=math.nan)
+        pen.text(-0.05, y, name, INK, "right", 9.5)
+        for j, cell in enumerate(line):
+            if cell is None:
+                pen.hatch(j + 0.03, j + 0.97, y, 0.92)
+                pen.text(j + 0.5, y, "not measured", MUTED, "center", 7.5, boxed=True)
+                continue
+            share = (cell.value - low) / ((high - low) or 1.0)
+            chosen = cell.value == best
+            edge = INK if chosen else PAPER
+            pen.bar(j + 0.03, j + 0.97, y, 0.92, tint(PALETTE["student"], 0.06 + 0.5 * share), edge=edge)
+            pen.text(j + 0.5, y, f"{cell.value:.2f}".replace("-", "\u2212"), INK, "center", 10.5, bold=chosen, dy=5)
+            if math.isfinite(cell.half):
+                pen.text(j + 0.5, y, f"\u00b1 {cell.half:.2f}", INK, "center", 8, dy=-8)
+
+
+def say_heat(title: str, note: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> str:
+    _check_heat(rows, columns, cells)
+
+    def say(cell: Cell | None) -> str:
+        if cell is None:
+            return "not measured"
+        return f"{cell.value:.2f}" + (f" plus or minus {cell.half:.2f}" if math.isfinite(cell.half) else "")
+
+    lines = [
+        f"{name}: " + ", ".join(f"{say(c)} at {column}" for c, column in zip(line, columns, strict=True))
+        for name, line in zip(rows, cells, strict=True)
+    ]
+    return f"{title}, {note}. {'; '.join(lines)}."

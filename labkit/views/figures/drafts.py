@@ -1,0 +1,102 @@
+"""Charts of drafts: how often their guesses are accepted as they train, and what that gains.
+
+draw_acceptance(pen, record)                # against step, at every exam
+draw_speedups(pen, alpha=0.8, cost=0.1)     # over tokens a round and the draft's cost, by the formula of `speculative.theory`
+"""
+
+from __future__ import annotations
+
+import math
+
+from labkit.records.record import Record
+from labkit.speculative.theory import best_gamma, speedup, tokens_per_round
+from labkit.views.figures.pen import HAIR, INK, MUTED, PALETTE, PAPER, Pen, tint
+from labkit.views.figures.scales import spread, step_ticks
+
+Points = list[tuple[float, float]]
+
+GAMMAS = tuple(range(1, 13))  # what is shown
+COSTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)
+
+
+def exams(record: Record, name: str) -> Points:
+    """(step, value) at every exam that has it: "acceptance" of sampled guesses, "agreement" that of greedy ones."""
+    return [(e.step, e.fidelity[name]) for e in record.evaluations if math.isfinite(e.fidelity.get(name, math.nan))]
+
+
+def draw_acceptance(pen: Pen, record: Record, previous: Record | None = None) -> None:
+    lines = [("previous run", exams(previous, "acceptance") if previous else [], "ghost", "")]
+    lines += [("greedy", exams(record, "agreement"), "student", "dot"), ("sampled", exams(record, "acceptance"), "student", "")]
+    total = record.started.steps if record.started else 0
+    longest = float(max([total, 1, *(x for _, points, *_ in lines for x, _ in points)]))
+    pen.frame((-0.115 * longest, 1.34 * longest), (-0.2, 1.12))
+    pen.title("Acceptance", "chance that the target accepts a guess, on held-out exams")
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        pen.line([0, longest], [tick, tick], HAIR, 0.8)
+        pen.text(0, tick, f"{tick:g}", MUTED, "right", 8, dx=-6)
+    for tick in step_ticks(longest):
+        pen.text(tick, -0.1, f"{tick:,.0f}", MUTED, "center", 8)
+    pen.text(longest, -0.1, "steps", MUTED, "left", 8, dx=16)
+    ends = []
+    for name, points, role, dash in lines:
+        if points:
+            xs, ys = [x for x, _ in points], [y for _, y in points]
+            pen.line(xs, ys, PALETTE[role], 2.0, dash, name=name)
+            pen.dots(xs, ys, PALETTE[role], "o", 5, name, hollow=dash == "dot")
+            ends.append((ys[-1], f"{name} {ys[-1]:.2f}", MUTED if role == "ghost" else PALETTE[role], name == "sampled"))
+    for at, (_, name, colour, bold) in zip(spread([e[0] for e in sorted(ends)], 0.1, 0.0, 1.0), sorted(ends), strict=True):
+        pen.text(longest, at, name, colour, "left", 9, bold=bold, dx=8)
+    if not ends:
+        pen.text(longest / 2, 0.5, "no acceptance on record yet", MUTED, "center", 9.5, boxed=True)
+
+
+def say_acceptance(record: Record) -> str:
+    taken, alike = exams(record, "acceptance"), exams(record, "agreement")
+    if not taken:
+        return "No exam has taken acceptance yet."
+    greedy = f"; of greedy ones {alike[-1][1]:.0%}" if alike else ""
+    (_, first), (step, now) = taken[0], taken[-1]
+    return f"Of its sampled guesses {now:.0%} would be accepted at step {step:,}, {first:.0%} at its first exam{greedy}."
+
+
+# ---- what it gains ---------------------------------------------------------------------------------------------------
+
+
+def draw_speedups(pen: Pen, alpha: float, gamma: int = 0, cost: float = 0.0, verify: float = 0.0) -> None:
+    """A table of speed-ups, those below 1 in another colour; the best of every row is framed, the place asked about boxed."""
+    costs = sorted({*COSTS, round(cost, 4)})
+    extra = f"; each token judged costs {verify:g} more" if verify else ""
+    pen.frame((-2.1, len(GAMMAS) + 0.15), (-len(costs) - 0.05, 1.4))
+    note = f"\u03b3 tokens proposed a round, each at c passes of the target; a row's best is framed, if one pays; orange: slower{extra}"
+    pen.title(f"Times as fast as the target alone, \u03b1 = {alpha:.2f}", note)
+    pen.text(-0.15, 0.95, "\u03b3 =", MUTED, "right", 9)
+    for j, g in enumerate(GAMMAS):
+        pen.text(j + 0.5, 0.95, f"{g}", INK if g == gamma else MUTED, "center", 9, bold=g == gamma)
+    top = max(speedup(alpha, g, c, verify) for g in GAMMAS for c in costs)
+    for i, c in enumerate(costs):
+        y, here = -i + 0.1, bool(cost) and c == round(cost, 4)
+        best, _ = best_gamma(alpha, c, verify, most=GAMMAS[-1])
+        pen.text(-0.15, y, f"c = {c:g}", INK if here else MUTED, "right", 9, bold=here)
+        for j, g in enumerate(GAMMAS):
+            value = speedup(alpha, g, c, verify)
+            share = (value - 1) / max(top - 1, 1e-9) if value >= 1 else 1 - value
+            colour = tint(PALETTE["student" if value >= 1 else "baseline"], 0.06 + 0.5 * min(1.0, share))
+            pen.bar(j + 0.03, j + 0.97, y, 0.9, colour, edge=INK if g == best else PAPER)
+            pen.text(j + 0.5, y, f"{value:.2f}", INK, "center", 8.5, bold=g == best)
+            if here and g == gamma:
+                pen.line([j, j + 1, j + 1, j, j], [y - 0.5, y - 0.5, y + 0.5, y + 0.5, y - 0.5], INK, 2.0)
+
+
+def say_speedups(alpha: float, gamma: int = 0, cost: float = 0.0, verify: float = 0.0) -> str:
+    """The best of every row, and the place asked about."""
+    rows = []
+    for c in COSTS:
+        best, gain = best_gamma(alpha, c, verify, most=GAMMAS[-1])
+        rows.append(f"{gain:.2f} with {best} at cost {c:g}" if best else f"none pays at cost {c:g}")
+    head = (
+        f"Times as fast as the target alone at acceptance {alpha:.2f}, by the best of 1 to {GAMMAS[-1]} tokens a round: {'; '.join(rows)}."
+    )
+    if not (gamma and cost):
+        return head
+    told = f"{tokens_per_round(alpha, gamma):.2f} tokens a round, {speedup(alpha, gamma, cost, verify):.2f} times as fast"
+    return f"{head} With {gamma} at cost {cost:g}: {told}."

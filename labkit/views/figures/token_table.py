@@ -1,0 +1,97 @@
+"""One text in two cuts, as a table: the teacher's tokens, the student's, the spans both share, and a number for each span.
+
+A table and no picture, so that it can be read aloud, copied and enlarged; every mark of colour is a symbol too, and the colours are
+mixed with whatever the page has behind them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Sequence
+
+from labkit.base.errors import LabError
+
+TALLEST = 36  # pixels, of the bar over the largest number
+END_NAME = "end \u23ce"
+_EDGE = {"shared": "2px solid", "inner": "1px dotted"}
+_TINT = {"teacher": "rgba(107,63,160,.16)", "student": "rgba(10,102,173,.16)", "": "transparent"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cuts:
+    """A table of two cuts of one text: `alt` says the same in a sentence."""
+
+    page: str
+    alt: str
+
+    def __repr__(self) -> str:
+        return f"Cuts({self.alt!r})"
+
+    def _repr_html_(self) -> str:
+        return self.page
+
+
+def shown(token: bytes) -> str:
+    """A token as a reader sees it (not escaped): spaces marked, the end named, half a character by its bytes."""
+    if not token:
+        return END_NAME
+    try:
+        text = token.decode()
+    except UnicodeDecodeError:
+        return " ".join(f"{byte:02X}" for byte in token)
+    return "".join("\u2423" if letter == " " else letter if letter.isprintable() else f"U+{ord(letter):04X}" for letter in text)
+
+
+def cuts(
+    title: str, teacher: Sequence[bytes], student: Sequence[bytes], spans: Sequence[tuple[range, range]], values: Sequence[float], name: str
+) -> Cuts:
+    """The table. `spans` are the numbers of each span's tokens on both sides, `values` one number each, and `name` what they are.
+
+    Raises `LabError` unless there is one value a span, and the spans hold every token once.
+    """
+    held = [[i for span in spans for i in span[side]] for side in (0, 1)]
+    if len(values) != len(spans) or held != [list(range(len(teacher))), list(range(len(student)))]:
+        raise LabError(f"{len(spans)} spans with {len(values)} values do not hold each token once: take them from alignment.spans.")
+    largest = max([*(abs(v) for v in values), 1e-9])
+    widths = [sum(len(teacher[i]) or 1 for i in span[0]) for span in spans]
+    rows = [
+        _row("teacher", [[(html.escape(shown(teacher[i])), len(teacher[i]) or 1) for i in span[0]] for span in spans], "teacher"),
+        _row("student", [[(html.escape(shown(student[i])), len(student[i]) or 1) for i in span[1]] for span in spans], "student"),
+        _row("shared span", [[(f"{len(a)} : {len(b)}", width)] for (a, b), width in zip(spans, widths, strict=True)], ""),
+        _row(name, [[(_bar(value, largest), width)] for value, width in zip(values, widths, strict=True)], ""),
+    ]
+    alike = sum(len(a) == len(b) == 1 for a, b in spans)
+    told = "; ".join(
+        f"{' + '.join(shown(teacher[i]) for i in a)} against {' + '.join(shown(student[i]) for i in b)}: {value:.3f}"
+        for (a, b), value in zip(spans, values, strict=True)
+    )
+    many = f"{len(teacher)} tokens against {len(student)}, {len(spans)} shared {'span' if len(spans) == 1 else 'spans'}"
+    many += f", {alike} of one token on either side"
+    alt = f"{title}: {many}. {name[0].upper()}{name[1:]}: {told}."
+    head = f"<div style='padding-bottom:6px'><b>{html.escape(title)}</b> &nbsp; {html.escape(many)}</div>"
+    note = "solid line: both cut here &nbsp; dotted: one side alone &nbsp; 1 : 2, one token of the teacher's against two of the student's"
+    look = "color:inherit;border-collapse:collapse;font-variant-numeric:tabular-nums;margin:0"
+    table = f"<table aria-label='{html.escape(title)}' style='{look}'><tbody>{''.join(rows)}</tbody></table>"
+    page = f"{head}<div style='overflow-x:auto'>{table}</div><small style='opacity:.75'>{note}</small>"
+    return Cuts(f"<div style='line-height:1.35;max-width:100%'>{page}</div>", alt)
+
+
+def _bar(value: float, largest: float) -> str:
+    look = f"display:block;width:14px;height:{TALLEST * abs(value) / largest:.0f}px;margin:0 auto;background:currentColor;opacity:.6"
+    return f"<span aria-hidden='true' style='{look}'></span>{value:.2f}"
+
+
+def _row(name: str, groups: Sequence[Sequence[tuple[str, int]]], role: str) -> str:
+    """One row of cells (HTML); each is as many columns wide as it has bytes, so that both cuts stand over each other."""
+    cells = []
+    for group in groups:
+        for place, (text, width) in enumerate(group):
+            left, right = _EDGE["inner" if place else "shared"], _EDGE["shared" if place == len(group) - 1 else "inner"]
+            style = (
+                f"border-left:{left};border-right:{right};background:{_TINT[role]};text-align:center;vertical-align:bottom;padding:3px 5px"
+            )
+            cells.append(f"<td colspan='{width}' style='{style};white-space:nowrap'>{text}</td>")
+    look = "text-align:right;vertical-align:bottom;padding:3px 8px 3px 0;font-weight:600;white-space:nowrap"
+    head = f"<th scope='row' style='{look}'>{html.escape(name)}</th>"
+    return f"<tr style='border-bottom:1px solid rgba(128,128,128,.35)'>{head}{''.join(cells)}</tr>"

@@ -1,0 +1,59 @@
+"""What all lenses are: controls above a picture, and the same in words."""
+
+from __future__ import annotations
+
+import html
+
+import ipywidgets as widgets
+
+from labkit.base.errors import LabError
+from labkit.views import figures
+
+TEMPERATURES = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
+ASKED = (
+    "Name a neighbour of France.",
+    "Name a city in Japan.",
+    "Name a country in Africa.",
+    "What is the capital of Chad?",
+    "Which continent is Turkey in?",
+    "Which has more people, Spain or Kenya?",
+    "On which continent is Barcelona?",
+)
+STYLE = {"description_width": "110px"}
+WIDE = {"width": "min(640px, 100%)"}
+
+
+class Lens(widgets.VBox):
+    """Controls above a picture; `words` says what it shows, for whoever does not see it."""
+
+    def __init__(self, *controls: widgets.ValueWidget) -> None:
+        self.picture, self.words = widgets.HTML(), widgets.HTML()
+        for control in controls:
+            control.observe(lambda _: self._redraw(), "value")
+        super().__init__([*controls, self.picture, self.words])
+        self._redraw()
+
+    def _redraw(self) -> None:
+        """Draw again, with any error told in the box: one in a callback would be seen by nobody."""
+        try:
+            drawing, sentence = self.look()
+            self.picture.value = drawing._repr_html_()
+            self.words.value = f'<p role="status" style="max-width:78ch;line-height:1.4">{sentence}</p>'
+        except Exception as error:
+            told = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+            self.words.value = f'<span role="alert">{html.escape(told)}</span>'
+
+    def look(self) -> tuple[figures.Drawing | figures.Cuts, str]:
+        """The picture, and what there is to read off it (HTML)."""
+        raise NotImplementedError
+
+
+def temperature_slider() -> widgets.SelectionSlider:
+    return widgets.SelectionSlider(
+        options=[(f"{t:g}", t) for t in TEMPERATURES],
+        value=1.0,
+        description="Temperature",
+        tooltip="Both models' logits are divided by it. Arrow keys move it.",
+        style=STYLE,
+        layout=WIDE,
+    )

@@ -1,0 +1,67 @@
+"""What a library's convention or a known bug makes of the same real logits."""
+
+from __future__ import annotations
+
+import html
+
+import ipywidgets as widgets
+import torch
+
+from labkit import models
+from labkit.losses.conventions import CONVENTIONS, Reading, reading
+from labkit.models import pad, tokenizer
+from labkit.tasks.atlas.facts import Atlas
+from labkit.views import figures
+from labkit.views.lenses.base import STYLE, WIDE, Lens, temperature_slider
+
+
+class LossLens(Lens):
+    """A teacher and a half-trained student on a few real rows, under one convention after the other."""
+
+    def __init__(self) -> None:
+        world = Atlas("half")
+        questions = sorted(world.questions(6, 3, skills=("recall", "open", "two_hop_steps")), key=lambda q: len(q.text) + len(q.gold))
+        prompts, answers = tokenizer().prompts([q.text for q in questions]), tokenizer().answers([q.gold for q in questions])
+        self._first, self._prompt = [*prompts[0], *answers[0]], len(prompts[0])  # the shortest row, so that padding follows it
+        self.rows = pad(prompts, answers)
+        with torch.no_grad():
+            self.teacher_logits, self.student_logits = (
+                models.teacher(n)(self.rows.tokens_B_T).logits.float() for n in ("atlas-3m", "atlas-3m-early")
+            )
+        self._known: dict[tuple[str, float], Reading] = {}
+        kinds = [(f"{c.name}  ({c.kind})", c.name) for c in CONVENTIONS.values()]
+        self.convention = widgets.Dropdown(options=kinds, value="mask not shifted", description="Convention", style=STYLE, layout=WIDE)
+        self.temperature = temperature_slider()
+        super().__init__(self.convention, self.temperature)
+
+    def reading(self, name: str) -> Reading:
+        key = (name, self.temperature.value)
+        if key not in self._known:
+            self._known[key] = reading(name, self.teacher_logits, self.student_logits, self.rows.mask_B_T, key[1])
+        return self._known[key]
+
+    def _name(self, place: int) -> str:
+        """The token of the first row that this position holds, and whether it is to be scored."""
+        if place >= len(self._first):
+            return "(padding)"
+        token = tokenizer().token(self._first[place]).strip() or "\u2423"
+        return f"answer: {token}" if place >= self._prompt else token
+
+    def look(self) -> tuple[figures.Drawing, str]:
+        T, entry = self.temperature.value, CONVENTIONS[self.convention.value]
+        found, right = self.reading(entry.name), self.reading(entry.against)
+        places = range(min(len(self._first), self.rows.tokens_B_T.shape[1]))  # to one position behind the answer's end
+        names = [self._name(i + 1) for i in places]
+        drawing = figures.bars(
+            f"{entry.name}, T = {T:g}",
+            f"size of the gradient for each token of the first row: {entry.against} (green), {entry.name} (blue)",
+            names,
+            {"truth": [float(right.per_token_B_T[0, i]) for i in places], "student": [float(found.per_token_B_T[0, i]) for i in places]},
+        )
+        kind, used_by, source, symptom, against = map(html.escape, (entry.kind, entry.used_by, entry.source, entry.symptom, entry.against))
+        sentence = (
+            f"<b>{kind}</b>: {used_by} <small>({source})</small>. Look for: {symptom}.<br>"
+            f"Loss <b>{found.value:.4f}</b>; of a perfect student <b>{found.at_match:.4f}</b>; its gradient is "
+            f"<b>{found.gradient_ratio:.3g}</b> times as large as that of {against}, and the cosine between them <b>{found.cosine:.3f}</b>."
+        )
+        return drawing, sentence

@@ -1,0 +1,129 @@
+"""One self-contained page about a run, to send to a colleague: recipe, outcome, waterfall, skills, cost and limits.
+
+    report(rec, "run.html")                   # or rec.report("run.html")
+    report(compare([a, b], seeds=3))          # the table with its bands and verdicts, and a page on every recipe's first seed
+
+The page loads nothing, runs nothing, and says in words what its pictures show.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labkit.base.files import write_whole
+from labkit.records import events as ev
+from labkit.records.cost import Prices, cost
+from labkit.records.model_folders import unmarked
+from labkit.records.record import Record
+from labkit.views.figures import Drawing, curves, recovery, waterfall
+from labkit.views.figures.run_charts import say_outcome
+
+if TYPE_CHECKING:
+    from labkit.records.comparison import Comparison
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { max-width: 56rem; margin: 2.5rem auto; padding: 0 1.2rem; font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.7rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; } .by { opacity: .7; margin-top: .2rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; } th, td { padding: .2rem 1rem .2rem 0; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+tr + tr { border-top: 1px solid color-mix(in srgb, currentColor 18%, transparent); }
+figure { margin: 1rem 0; } img { max-width: 100%; background: #fff; } li { margin: .2rem 0; }
+code { font-size: .92em; overflow-wrap: anywhere; }
+@media print { body { margin: 0; } }
+"""
+
+
+def report(result: Record | Comparison, path: str | Path | None = None) -> str:
+    """The page as HTML, also written to `path` if one is given. Raises `LabError` for a run without an exam."""
+    if isinstance(result, Record):
+        title, body = f"{unmarked(result.experiment.student)} student of {unmarked(result.experiment.teacher)}", _run(result)
+    else:
+        title = f"{len(result.experiments)} recipes compared"
+        body = f"<h2>Comparison</h2>{result._repr_html_()}<p>{_how_compared(len(result.records[0]))}</p>"
+        for runs in result.records:
+            body += f"<hr><h2><code>{html.escape(runs[0].experiment.recipe)}</code></h2>{_run(runs[0])}"
+    page = (
+        f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style><body><h1>{html.escape(title)}</h1>"
+        f'<p class="by">Distillation Lab. Every number on this page was measured.</p>{body}</body></html>'
+    )
+    if path is not None:
+        write_whole(Path(path), lambda to: to.write_text(page, encoding="utf-8"))
+    return page
+
+
+def _run(record: Record) -> str:
+    parts = [f"<p>{html.escape(say_outcome(record))}</p>", _picture(waterfall(record))]
+    if "label budget" in record.references and "teacher" in record.references:
+        parts.append(_picture(recovery(record)))
+    parts += [
+        _picture(curves(record)),
+        f"<h2>{'Scores' if record.experiment.data else 'Skill by skill'}</h2>",
+        record.table().to_html(float_format=lambda x: f"{x:.2f}", na_rep="", border=0),
+    ]
+    if isinstance(record.finished, ev.Finished):
+        parts += ["<h2>Cost</h2>", _cost(record)]
+    parts += ["<h2>Limits</h2>", _list(_limits(record)), "<h2>Recipe</h2>", f"<p><code>{html.escape(record.experiment.recipe)}</code></p>"]
+    if record.started:
+        parts.append(f"<p>On {html.escape(record.started.machine)}.</p>")
+    return "".join(parts)
+
+
+def _picture(drawing: Drawing) -> str:
+    data = base64.b64encode(drawing.png(110)).decode()
+    words = html.escape(drawing.alt)
+    return f'<figure><img alt="{words}" src="data:image/png;base64,{data}"><figcaption class="by">{words}</figcaption></figure>'
+
+
+def _cost(record: Record) -> str:
+    spent, prices = cost(record), Prices()
+    money = spent.money(prices)
+    lines = [
+        f"{spent.seconds:,.0f} s of work; {spent.questions:,} questions and {spent.student_tokens:,} tokens trained on",
+        f"{spent.teacher_tokens:,} tokens read or written by the teacher, {spent.cache_bytes / 1e6:,.0f} MB of its signals kept",
+        f"{spent.student_flops:.2g} floating-point operations by the student, {spent.teacher_flops:.2g} by the teacher",
+        f"{sum(money.values()):.4f} in money, at {prices.machine_hour:g} an hour and {prices.storage:g} a gigabyte and month; "
+        f"labelled by a hosted teacher at {prices.endpoint_out:g} a million tokens: {spent.from_endpoint(prices):.4f}",
+    ]
+    if spent.written_tokens:
+        lines.insert(1, f"{spent.written_tokens:,} tokens written by the student itself")
+    return _list(lines)
+
+
+def _limits(record: Record) -> list[str]:
+    """What a reader must not conclude."""
+    exp = record.experiment
+    seeds = "" if exp.data else "Seeds move a mean skill by about 0.05 here; "
+    lines = [f"One run, seed {exp.seed}: no band. {seeds}compare(..., seeds=3) measures it."]
+    if exp.data:
+        lines.append("Scored on prompts held out of the same data, and bands are not shown here: other data may ask for other things.")
+    else:
+        lines.append(
+            "A small world of facts and sums, and models of at most three million parameters: what holds here may not hold elsewhere."
+        )
+    if "label budget" not in record.references:
+        lines.append("The label-budget baseline was not measured, so no recovery is shown.")
+    for name, reference in record.references.items():
+        if reference.seeds > 1:
+            lines.append(f"The baseline {name!r} is a mean over {reference.seeds} seeds, not this run's own.")
+    if not record.complete:
+        lines.append("The run did not come to its end.")
+    turned = [event for event in record.events if isinstance(event, ev.KnobTurned)]
+    if turned:
+        what = ", ".join(f"{event.name} to {event.new:g} at step {event.step}" for event in turned)
+        lines.append(f"Knobs were turned while it ran ({what}), so the recipe alone does not give this result.")
+    return lines
+
+
+def _how_compared(seeds: int) -> str:
+    if seeds < 2:
+        return "One seed: no band, and so no verdict."
+    return f"Differences from the first recipe, paired over {seeds} seeds, with 95% t-intervals; within 0.02 either way is no effect."
+
+
+def _list(lines: list[str]) -> str:
+    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"

@@ -1,0 +1,145 @@
+"""The lab as a learner meets it: JupyterLab in Debian's Chromium, a real kernel, real clicks; screenshots in tests/artifacts."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from browsing import ROOT, board, jupyterlab, opened, press, run_cell, slider, step_of, visit, wait_for_state, wait_for_step
+
+pytestmark = pytest.mark.browser
+
+ARTIFACTS = Path(__file__).parent.parent / "artifacts"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    ARTIFACTS.mkdir(exist_ok=True)
+    with jupyterlab(tmp_path_factory.mktemp("lab")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def page(address):
+    with opened(address) as page:
+        yield page
+
+
+def test_a_recorded_run_is_on_screen_before_anything_is_pressed(page):
+    run_cell(page, 1)
+    board(page).wait_for()
+    page.wait_for_function("Number(document.querySelector('.dlab')?.dataset.klPoints ?? 0) > 20")
+    assert "recorded run" in page.locator(".labkit-lab").inner_text()
+    page.screenshot(path=ARTIFACTS / "recorded.png")
+
+
+def test_run_trains_a_student_and_the_curve_falls(page):
+    press(page, "Run")
+    wait_for_state(page, "training", "labelling")  # at once, though what is drawn is still the recording
+    page.wait_for_function("document.querySelector('.dlab')?.dataset.ghost === '1'")  # the recording became the ghost
+    wait_for_step(page, 25)
+    assert board(page).get_attribute("data-state") in ("training", "labelling")
+    assert int(board(page).get_attribute("data-kl-points")) >= 20
+
+
+def test_temperature_turned_during_the_run_leaves_a_mark_on_the_curve(page):
+    before = int(board(page).get_attribute("data-knob-marks"))
+    for _ in range(5):
+        slider(page, "Temperature").press("ArrowRight")
+    page.wait_for_function("(n) => Number(document.querySelector('.dlab').dataset.knobMarks) > n", arg=before)
+    here = step_of(page)
+    wait_for_step(page, here + 10)
+    page.screenshot(path=ARTIFACTS / "running.png")
+
+
+def test_pause_holds_the_run_and_resume_goes_on(page):
+    press(page, "Pause")
+    wait_for_state(page, "paused")
+    page.wait_for_timeout(500)
+    here = step_of(page)
+    page.wait_for_timeout(1500)
+    assert step_of(page) == here
+    press(page, "Resume")
+    wait_for_step(page, here + 5)
+
+
+def test_cold_controls_are_locked_while_running(page):
+    assert page.get_by_role("combobox", name="Student size").first.is_disabled()
+
+
+def test_stop_ends_in_order_with_an_exam(page):
+    press(page, "Stop")
+    wait_for_state(page, "stopped", "finished")
+    assert page.locator("[data-testid='samples'] td[data-verdict]").count() >= 8
+    text = page.locator("[data-testid='recovery']").inner_text()
+    assert re.search(r"recall", text)
+    page.screenshot(path=ARTIFACTS / "stopped.png")
+
+
+def test_a_reloaded_view_gets_the_whole_story(page):
+    points = int(board(page).get_attribute("data-kl-points"))
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:create-output-view')")
+    page.wait_for_function("document.querySelectorAll('.dlab').length === 2")
+    page.wait_for_function("(n) => Number([...document.querySelectorAll('.dlab')].at(-1).dataset.klPoints) >= n", arg=points)
+
+
+def test_describe_key_speaks_the_state(page):
+    board(page).focus()
+    page.keyboard.press("d")
+    page.wait_for_function("document.querySelector('.dlab .dlab-described').textContent.length > 40")
+
+
+@pytest.fixture(scope="module")
+def anatomy(address, page):
+    other = page.context.browser.new_page(viewport={"width": 1500, "height": 1100})
+    page.close()
+    visit(other, address, "03_loss_anatomy.ipynb")
+    return other
+
+
+def test_another_lesson_opens_on_its_recording(anatomy):
+    run_cell(anatomy, 1)
+    board(anatomy).wait_for()
+    anatomy.wait_for_function("Number(document.querySelector('.dlab')?.dataset.klPoints ?? 0) > 20")
+    assert anatomy.get_by_role("combobox", name="Divergence").first.input_value() == "reverse_kl"
+
+
+def test_the_lens_follows_its_controls(anatomy):
+    cells = json.loads((ROOT / "notebooks" / "03_loss_anatomy.ipynb").read_text())["cells"]
+    run_cell(anatomy, next(i for i, cell in enumerate(cells) if cell["id"] == "open-lens"))
+    said = anatomy.locator("[role='status']", has_text="Look for")
+    said.wait_for()
+    assert "the first answer token is never taught" in said.inner_text()
+    anatomy.get_by_role("combobox", name="Convention").select_option("divided twice  (bug)")
+    anatomy.locator("img[alt^='divided twice']").wait_for()
+    assert "100 to 1,000 times smaller" in said.inner_text()
+    assert anatomy.locator(".jp-OutputArea-output [role='alert']", has_text="Error").count() == 0
+    anatomy.screenshot(path=ARTIFACTS / "lens.png")
+
+
+@pytest.fixture(scope="module")
+def incident(address, anatomy):
+    other = anatomy.context.browser.new_page(viewport={"width": 1500, "height": 1600})
+    anatomy.close()
+    visit(other, address, "11_incident_room.ipynb")
+    return other
+
+
+def test_an_incident_is_looked_at_and_named(incident):
+    cells = json.loads((ROOT / "notebooks" / "11_incident_room.ipynb").read_text())["cells"]
+    for name in ("open", "room-open"):
+        run_cell(incident, next(i for i, cell in enumerate(cells) if cell["id"] == name))
+    room = incident.locator(".labkit-incident")
+    room.wait_for()
+    press(incident, "signal against text \u00b7 10 min")
+    room.get_by_text("the signal's first choice is the token at its place").wait_for()
+    assert room.get_by_role("meter", name="minutes left").get_attribute("aria-valuenow") == "30"
+    room.get_by_role("combobox", name="It is").select_option("Nothing: no fault")
+    press(incident, "Name it")
+    room.get_by_text("The detectors, which see everything").first.wait_for()
+    incident.screenshot(path=ARTIFACTS / "incident.png")
+    press(incident, "Next case")
+    room.get_by_text("40 of 40 minutes left").wait_for()
+    assert incident.locator(".jp-OutputArea-output [role='alert']", has_text="Error").count() == 0

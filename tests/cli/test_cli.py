@@ -1,0 +1,178 @@
+"""The command line: flags from fields, sentences for errors, records that can be replayed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+
+import pytest
+
+from labkit.base.files import data_dir
+from labkit.cli.main import main
+from labkit.cli.main import main as cli
+from labkit.records.experiment import KNOBS
+
+TINY = ["--student", "22k", "--teacher", "atlas-200k", "--steps", "4", "--batch", "16", "--questions", "128", "--gold", "32"]
+
+
+def test_a_run_prints_its_recipe_and_can_be_replayed(quick, tmp_path, capsys):
+    path = tmp_path / "run.jsonl.gz"
+    assert main(["run", *TINY, "--out", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "labkit student=22k" in said
+    assert "recovery: not shown, since the label-budget baseline is not on record" in said
+    assert main(["replay", str(path), "--events"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [e["event"] for e in events][0] == "started"
+    assert events[-1]["event"] == "finished"
+
+
+def test_recovery_is_shown_once_the_advised_baseline_is_on_record(quick, capsys):
+    assert main(["run", *TINY]) == 0
+    said = capsys.readouterr().out
+    assert "recovery: not shown" in said
+    (advised,) = [line.split("python -m labkit ")[1] for line in said.splitlines() if "python -m labkit run" in line]
+    assert main(advised.split()) == 0
+    capsys.readouterr()
+    assert main(["run", *TINY]) == 0
+    assert "recovery over the label budget" in capsys.readouterr().out
+
+
+def test_toml_and_recipe_say_the_same(quick, tmp_path, capsys):
+    from labkit.records.experiment import Experiment
+
+    experiment = Experiment(student="22k", teacher="atlas-200k", steps=2, batch=8, questions=128, gold=32)
+    path = tmp_path / "run.toml"
+    path.write_text(experiment.to_toml())
+    assert main(["run", "--toml", str(path)]) == 0
+    assert main(["run", *experiment.recipe.split()]) == 0
+    assert capsys.readouterr().out.count(experiment.recipe) >= 2
+
+
+def test_every_field_is_a_flag(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "--help"])
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    assert all(f"--{name.replace('_', '-')}" in said for name in KNOBS)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "--temperature", "99"], "0.25 to 20"),
+        (["run", "--student", "58k"], "Did you mean '57k'"),
+        (["run", "--steps", "many"], "whole number"),
+        (["run", "temperature=2"], "not a recipe"),
+        (["run", "--data", "my mails.jsonl"], "has a space in it, which a recipe cannot hold: move what it names"),
+        (["run", "--data", "tickets", "--score", "regex:^a b$"], "has a space in it, which a recipe cannot hold: write \\s"),
+        (["run", "--teacher", "./my model"], "has a space in it, which a recipe cannot hold: move what it names"),
+        (["distill", "--out", "my out", "--data", "mails.csv", "--prompt-column", "mail"], "--out 'my out' has a space in it"),
+        (["distill", "--out", "out", "--teacher", "none", "--student", "57k"], "needs a teacher, a student and data"),
+        (["run", "--toml", "nowhere.toml"], "cannot read nowhere.toml"),
+        (["replay", "nowhere.jsonl"], "no record at nowhere.jsonl"),
+        (["build", "tables", "all"], "takes no names"),
+        (["build", "teachers", "atlas-3n"], "Did you mean 'atlas-3m'"),
+        (["build", "adapters", "atlas-3m-lie-30"], "Did you mean 'atlas-3m-lies-30'"),
+        (["build", "measurements", "flip"], "Did you mean 'flips'"),
+    ],
+)
+def test_bad_words_get_one_sentence_and_exit_code_2(words, said, capsys):
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert error.count("\n") == 1
+
+
+def test_check_counts_damage(tiny_folder, tmp_path, monkeypatch, capsys):
+    damaged = tmp_path / "data"
+    shutil.copytree(tiny_folder, damaged)
+    monkeypatch.setenv("LABKIT_DATA", str(damaged))
+    assert main(["check"]) == 0
+    model = next((damaged / "teachers").glob("*/model.safetensors"))
+    model.write_bytes(model.read_bytes()[:-1])
+    assert main(["check"]) == 1
+    assert "damaged" in capsys.readouterr().out
+
+
+def test_a_damaged_manifest_is_counted_too(tiny_folder, tmp_path, monkeypatch, capsys):
+    damaged = tmp_path / "data"
+    shutil.copytree(tiny_folder, damaged)
+    monkeypatch.setenv("LABKIT_DATA", str(damaged))
+    next((damaged / "teachers").glob("*/manifest.json")).write_text("{")
+    assert main(["check"]) == 1
+    assert "damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "atlas",
+        "tokenizers",
+        "teachers",
+        "records",
+        "answers",
+        "drafts",
+        "measurements",
+        "teachers/atlas-3m",
+        "teachers/atlas-3m-early",
+        "adapters/atlas-3m-lies-30",
+    ],
+)
+def test_the_command_that_is_advised_exists(folder: str, monkeypatch):
+    asked = []
+    monkeypatch.setattr(cli, "build_data", lambda options: asked.append((options.what, options.names)))
+    assert main(cli._rebuild(data_dir() / folder).split()) == 0
+    assert asked[0][0] in cli.RECIPES
+    assert asked[0][1] in ([], ["atlas-3m"], ["atlas-3m-lies-30"])
+
+
+def test_every_recipe_can_be_built():
+    assert sorted(cli.RECIPES) == sorted(path.stem for path in (data_dir() / "recipes").glob("*.py"))
+
+
+def test_a_missing_package_is_a_sentence(monkeypatch, capsys):
+    def absent(options):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(cli, "run_one", absent)
+    assert main(["run"]) == 2
+    assert "pip install torch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "there/x"), "SafetensorError", PermissionError("no")])
+def test_a_full_disk_is_a_sentence_and_a_fault_of_the_lab_is_none(error, monkeypatch, capsys):
+    from safetensors import SafetensorError
+
+    def fails(options):
+        raise SafetensorError("I/O error: no space\nmore") if isinstance(error, str) else error
+
+    monkeypatch.setattr(cli, "run_one", fails)
+    assert main(["run"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("labkit: a file cannot be read or written (") and told.count("\n") == 1
+    assert "No space left on device: there/x" in told or "I/O error: no space)" in told or "(no)" in told
+    monkeypatch.setattr(cli, "run_one", lambda options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["run"])
+
+
+@pytest.mark.parametrize("command", [["run"], ["sweep", "grid.toml"], ["export", "trl", "labkit", "method=gold"]])
+def test_where_a_result_goes_is_looked_at_before_it_is_made(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for place in ("labkit.studies.run.record", "labkit.studies.sweep.Sweep.run", "labkit.studies.export.subject_of"):
+        monkeypatch.setattr(place, lambda *_, **__: pytest.fail("it was made"))
+    (tmp_path / "grid.toml").write_text("[grid]\ntemperature = [1, 2]\n")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder.py").mkdir()
+    for out in ("file/x.py", "file/new/x.py", *(["folder.py"] if command[0] != "export" else [])):
+        assert main([*command, "--out", out]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"labkit: --out {out}") and told.count("\n") == 1
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    cli._writable(tmp_path / "new" / "x.csv")
+    assert list((tmp_path / "new").iterdir()) == []

@@ -1,0 +1,401 @@
+"""The lesson on the screen, driven as a learner drives it: every control, every button, and what is said when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+
+from labkit.base.errors import LabError
+from labkit.lessons import lab as lab_module
+from labkit.lessons.catalogue import LESSONS, PANEL, catalogue
+from labkit.lessons.lab import Lab
+from labkit.records import events as ev
+from labkit.records.experiment import KNOBS, Experiment
+from labkit.records.record import Store
+from labkit.tasks.atlas.facts import Atlas
+from labkit.views.board import session as pump
+from labkit.views.board.controls import Controls
+from labkit.views.board.widget import Board
+
+OTHER = {
+    "temperature": 3.0,
+    "mix": 0.5,
+    "learning_rate": 1e-3,
+    "student": "22k",
+    "start": "warm",
+    "gold": 1000,
+    "questions": 5000,
+    "seed": 4,
+    "speed": "half",
+    "method": "answers",
+    "divergence": "jsd",
+    "beta": 0.3,
+    "skew": 0.2,
+    "top_k": 8,
+    "tail": "raw",
+    "left_out": "Africa",
+    "samples": 4,
+    "on_policy": 0.8,
+    "sampling_temperature": 2.0,
+    "replay": 0.5,
+    "feature": 3.0,
+    "layers": "last",
+    "decoding": "beam",
+    "keep": "truth",
+    "adapter": 4,
+    "steps": 1000,
+    "teacher": "atlas-200k",
+    "assistant": "57k",
+    "vocabulary": "bytes",
+    "across": "chunks",
+    "architecture": "gpt2",
+    "online_from": 0.5,
+    "data": "tickets",
+    "score": "label_f1",
+}
+EVERY = tuple(dict.fromkeys(name for lesson in LESSONS.values() for name in lesson.controls))
+
+
+def lesson(**changes):
+    """Lesson 00 with the tiny teacher and few steps."""
+    exp = Experiment(student="22k", teacher="atlas-200k", steps=12, batch=16, questions=256, gold=32).but(**changes)
+    return LESSONS["00"]._replace(experiment=exp)
+
+
+@pytest.fixture
+def lab(quick):
+    lab = Lab(lesson())
+    yield lab
+    lab.stop()
+    if lab.session:
+        lab.session.wait_quietly()
+
+
+def values(lab: Lab) -> list[ev.Event]:
+    assert lab.record is not None
+    return lab.record.events
+
+
+class TestControls:
+    def test_there_is_a_control_for_every_panel_field_with_label_and_help(self):
+        controls = Controls(Experiment(), EVERY)
+        assert set(controls.fields) == set(OTHER)
+        for name, field in controls.fields.items():
+            assert field.description == KNOBS[name].knob.label
+            assert field.tooltip == KNOBS[name].knob.help
+
+    @pytest.mark.parametrize("name", EVERY)
+    def test_moving_a_control_changes_the_experiment_and_its_recipe(self, name):
+        turned = []
+        controls = Controls(Experiment(), EVERY, turned=lambda *change: turned.append(change))
+        controls.fields[name].value = OTHER[name]
+        assert getattr(controls.experiment, name) == OTHER[name]
+        assert Experiment.from_recipe(controls.recipe.value) == controls.experiment
+        assert turned == [(name, OTHER[name])]
+
+    def test_a_pasted_recipe_sets_every_control(self):
+        controls = Controls(Experiment(), EVERY)
+        controls.recipe.value = Experiment(**OTHER).recipe
+        assert controls.experiment == Experiment(**OTHER)
+        assert {name: field.value for name, field in controls.fields.items()} == OTHER
+
+    @pytest.mark.parametrize("text", ["labkit temprature=2", "hello", "labkit temperature=hot", "labkit temperature=99", "labkit gold"])
+    def test_a_bad_recipe_says_what_is_wrong_and_changes_nothing(self, text):
+        controls = Controls(Experiment(), PANEL)
+        controls.recipe.value = text
+        assert controls.experiment == Experiment()
+        assert len(controls.message.value) > 40
+
+    def test_text_in_messages_is_escaped(self):
+        controls = Controls(Experiment(), PANEL)
+        controls.recipe.value = "<img src=x onerror=alert(1)>"
+        assert "<img" not in controls.message.value
+
+    def test_only_hot_controls_move_while_locked(self):
+        controls = Controls(Experiment(), PANEL)
+        controls.lock(True)
+        assert {name for name, field in controls.fields.items() if not field.disabled} == {n for n in PANEL if KNOBS[n].knob.hot}
+        controls.lock(False)
+        assert not any(field.disabled for field in controls.fields.values())
+
+
+class TestButtons:
+    def test_run_trains_examines_and_measures_the_missing_baseline(self, lab):
+        lab.buttons["Run"].click()
+        record = lab.result()
+        assert record.complete
+        assert record.references.keys() >= {"teacher", "label budget"}
+        assert isinstance(record.recovery().mean, float)
+        assert lab.session.state == "finished"
+        assert lab.buttons["Stop"].disabled
+
+    def test_a_run_is_found_again_by_its_recipe(self, lab):
+        lab.run().wait()
+        again = Lab(lesson()._replace(recorded=lesson().experiment))
+        assert again.record.curve()[1] == pytest.approx(lab.record.curve()[1], rel=1e-5)
+        assert "label budget" in again.record.references, "the baseline measured after the run is kept with it"
+        assert "recorded run, of a 22k student" in again.note.value
+
+    def test_pause_stands_still_and_resume_goes_on(self, lab):
+        held = threading.Event()
+        push = lab.board.push
+
+        def watch(events):
+            push(events)
+            if any(isinstance(event, ev.Step) for event in events) and not held.is_set():
+                lab.buttons["Pause"].click()
+                held.set()
+
+        lab.board.push = watch
+        lab.run()
+        assert held.wait(60)
+        assert lab.session.state == "paused"
+        assert lab.buttons["Pause"].description == "Resume"
+        steps = len(lab.record.steps)
+        lab.session._thread.join(0.3)
+        assert len(lab.record.steps) == steps < 12
+        lab.buttons["Pause"].click()
+        lab.wait()
+        assert len(lab.record.steps) == 12
+
+    def test_stop_keeps_the_student_and_examines_it(self, quick):
+        lab = Lab(lesson(steps=5000))
+        began = threading.Event()
+        push = lab.board.push
+        lab.board.push = lambda events: (push(events), began.set() if any(isinstance(e, ev.Step) for e in events) else None)
+        lab.buttons["Run"].click()
+        assert began.wait(60)
+        lab.buttons["Stop"].click()
+        lab.wait()
+        assert lab.session.state == "stopped"
+        assert lab.record.finished.reason == "stopped"
+        assert lab.record.evaluations[-1].final
+        assert lab.student is not None
+
+    def test_a_second_run_stops_the_first_in_order(self, quick):
+        lab = Lab(lesson(steps=5000))
+        lab.run()
+        first = lab.session
+        lab.controls.experiment = lab.controls.experiment.but(steps=12)
+        lab.run()
+        lab.wait()
+        assert first.state == "stopped"
+        assert not first._thread.is_alive()
+        assert lab.session.state == "finished"
+        assert len(lab.record.steps) == 12
+
+    def test_hot_knobs_turned_during_a_run_leave_a_mark(self, quick):
+        lab = Lab(lesson(steps=200))
+        moved = threading.Event()
+        push = lab.board.push
+
+        def watch(events):
+            push(events)
+            if any(isinstance(event, ev.Step) for event in events) and not moved.is_set():
+                moved.set()
+                lab.controls.fields["temperature"].value = 3.0
+                lab.controls.fields["learning_rate"].value = 1e-3
+                lab.controls.fields["mix"].value = 0.5
+
+        lab.board.push = watch
+        lab.run()
+        lab.wait()
+        marks = {event.name: event.new for event in values(lab) if isinstance(event, ev.KnobTurned)}
+        assert marks == {"temperature": 3.0, "learning_rate": 1e-3, "mix": 0.5}
+        assert lab.record.steps[-1].values["ce"] > 0
+
+    def test_a_record_with_turned_knobs_never_stands_for_its_recipe(self, quick):
+        lab = Lab(lesson(steps=60))
+        push = lab.board.push
+        lab.board.push = lambda events: (push(events), setattr(lab.controls.fields["mix"], "value", 0.5))
+        lab.run()
+        lab.wait()
+        assert any(isinstance(event, ev.KnobTurned) for event in values(lab))
+        assert Store().find(lesson(steps=60).experiment) is None
+
+    def test_reset_puts_everything_back(self, lab):
+        lab.run().wait()
+        lab.controls.fields["temperature"].value = 3.0
+        lab.buttons["Reset"].click()
+        assert lab.controls.experiment == lesson().experiment
+        assert lab.record is None
+        assert lab.board._story == []
+
+    def test_what_a_run_says_after_a_reset_is_not_shown(self, quick):
+        lab = Lab(lesson(steps=5000))
+        began, push = threading.Event(), lab.board.push
+        lab.board.push = lambda events: (push(events), began.set() if any(isinstance(e, ev.Step) for e in events) else None)
+        lab.run()
+        assert began.wait(60)
+        session = lab.session
+        lab.buttons["Reset"].click()
+        session.wait_quietly()
+        assert lab.record is None
+        assert lab.board._story == []
+        assert lab.board.state == ["ready", ""]
+
+    def test_a_knob_turned_before_there_is_a_run_is_not_lost(self, lab):
+        begin, turned = lab_module.Session.start, []
+
+        def start(session):
+            make = session._make
+            session._make = lambda: (setattr(lab.controls.fields["temperature"], "value", 3.0), turned.append(1), make())[-1]
+            begin(session)
+
+        lab_module.Session.start, keep = start, lab_module.Session.start
+        try:
+            lab.run().wait()
+        finally:
+            lab_module.Session.start = keep
+        assert turned
+        assert [(e.step, e.new) for e in values(lab) if isinstance(e, ev.KnobTurned)] == [(1, 3.0)]
+
+    def test_waiting_for_a_paused_run_lets_it_go_on(self, lab):
+        push = lab.board.push
+
+        def watch(events):
+            push(events)
+            if any(isinstance(event, ev.Step) and event.step < 3 for event in events):
+                lab.pause()
+
+        lab.board.push = watch
+        lab.run()
+        while lab.session.state != "paused":
+            time.sleep(0.01)
+        assert lab.result().complete
+
+    def test_an_interrupted_cell_stops_the_run_and_no_more(self, quick):
+        lab = Lab(lesson(steps=5000))
+        push = lab.board.push
+
+        def interrupt(events):
+            push(events)
+            if any(isinstance(event, ev.Evaluated) for event in events):
+                raise KeyboardInterrupt
+
+        lab.board.push = interrupt
+        lab.run(inline=True)
+        assert lab.session.state == "stopped"
+        assert lab.result().evaluations
+
+    def test_a_damaged_recording_is_told_and_the_lesson_opens(self, quick):
+        exp = lesson().experiment
+        Store().own.mkdir(parents=True)
+        (Store().own / f"{exp.key}.jsonl.gz").write_bytes(b"rubbish")
+        lab = Lab(lesson()._replace(recorded=exp))
+        assert "damaged" in lab.note.value
+        assert lab.record is None
+
+    def test_a_prediction_is_shown_and_scored(self, lab):
+        from labkit.lessons.predictions import predict
+
+        lab._predicted(predict("00", 0.0, 1.0, 0.9))
+        assert lab.board.predicted == {"low": 0.0, "high": 1.0, "confidence": 0.9}
+        lab.run().wait()
+        assert lab.note.value
+
+    def test_a_lesson_that_asks_for_acceptance_draws_and_scores_that(self, quick):
+        from labkit.lessons.predictions import predict
+
+        draft = LESSONS["10"]._replace(experiment=lesson().experiment)
+        lab = Lab(draft)
+        assert lab.board.unit == "acceptance"
+        assert (lab.guess.interval.min, lab.guess.interval.max) == (0.0, 1.0)
+        lab._predicted(predict("10", 0.0, 1.0, 0.9))
+        taken = lab.run().wait().result().evaluations[-1].fidelity["acceptance"]
+        assert f"{taken:.2g} lies inside your 0 to 1" in lab.note.value
+        pictured = Lab(draft, board="image")
+        pictured.run().wait()
+        assert "of its sampled guesses" in pictured.board.sentence.value.casefold()
+
+    def test_the_image_board_takes_over(self, quick):
+        lab = Lab(lesson(), board="image")
+        lab.run().wait()
+        assert lab.record.complete
+
+
+class TestOwnData:
+    def test_a_run_on_data_of_ones_own_is_shown_by_its_one_score(self, quick, tmp_path):
+        from labkit.views.figures import describe
+
+        path = tmp_path / "mine.jsonl"
+        questions = Atlas("Europe").questions(60, seed=1)
+        path.write_text("".join(json.dumps({"prompt": q.text, "response": q.gold}) + "\n" for q in questions), encoding="utf-8")
+        lab = Lab(lesson(data=str(path), longest=8), board="image")
+        assert lab.breakage.widget.layout.display == "none", "failures belong to the small world"
+        record = lab.result()
+        assert list(record.skills) == ["exact"]
+        assert {"student", "label budget", "teacher"} <= set(record.table().columns)
+        assert "Score (exact)" in lab.board.sentence.value
+        assert "core skill" not in describe(record)
+        assert "core skill" not in record.report()
+        lab.reset()
+        lab.controls.recipe.value = "labkit student=22k"
+        assert lab.breakage.widget.layout.display is None
+
+
+class TestTrouble:
+    def test_an_error_of_the_run_is_told_on_the_screen_and_raised_by_wait(self, quick):
+        lab = Lab(lesson(teacher="atlas-900k"))  # not among the tiny data
+        lab.buttons["Run"].click()
+        with pytest.raises(LabError, match="labkit build teachers"):
+            lab.wait()
+        assert lab.session.state == "failed"
+        assert "atlas-900k" in lab.note.value
+        assert lab.board.state[0] == "failed"
+        assert lab.buttons["Stop"].disabled
+
+    def test_an_error_in_a_callback_is_told_on_the_screen(self, lab, monkeypatch):
+        monkeypatch.setattr(lab, "run", lambda: 1 / 0)
+        lab.buttons["Run"].click()
+        assert "division" in lab.note.value
+
+    def test_unknown_lessons_boards_and_shelves_list_what_there_is(self):
+        import labkit
+
+        for call in (lambda: labkit.open("77"), lambda: labkit.open("00", board="blackboard"), lambda: catalogue("cupboard")):
+            with pytest.raises(LabError, match="Choose from"):
+                call()
+
+    @pytest.mark.parametrize(
+        "kind", ["lessons", "methods", "divergences", "conventions", "models", "skills", "knobs", "exercises", "sweeps", "claims"]
+    )
+    def test_every_shelf_of_the_catalogue_has_rows(self, kind):
+        assert len(catalogue(kind)) > 0
+
+
+class TestBoard:
+    def test_a_view_that_says_hello_gets_the_whole_story_once(self, monkeypatch):
+        board, sent = Board("x"), []
+        monkeypatch.setattr(board, "send", sent.append)
+        board.push([ev.Warned(0, "a"), ev.Warned(1, "b")])
+        board.push([ev.Warned(2, "c")])
+        board._answer(board, {"type": "hello", "view": "v"})
+        assert [m["from"] for m in sent] == [0, 2, 0]
+        assert sent[-1]["to"] == "v"
+        assert [e["message"] for e in sent[-1]["events"]] == ["a", "b", "c"]
+
+    def test_only_the_last_two_runs_are_held_and_numbers_go_on(self, monkeypatch):
+        board, sent = Board("x"), []
+        monkeypatch.setattr(board, "send", sent.append)
+        start = ev.Started({}, "t", 1, 1, 10, 10, ("recall",), "m")
+        for _ in range(4):
+            board.push([start, ev.Warned(1, "w")])
+        board._answer(board, {"type": "hello", "view": "v"})
+        assert (sent[-1]["from"], len(sent[-1]["events"])) == (4, 4)
+
+    def test_its_script_is_text_so_that_closed_boards_can_be_collected(self):
+        assert isinstance(Board("x")._esm, str)
+        assert "createBoard" in Board("x")._esm
+        assert "import " not in Board("x")._esm.split("export function", 1)[0]
+
+
+def test_sessions_do_not_hold_on_to_those_before_them(quick):
+    lab = Lab(lesson())
+    lab.run().wait()
+    lab.run().wait()
+    assert pump._current is lab.session
+    assert lab.session._before is None

@@ -1,0 +1,267 @@
+"""A recipe round-trips, explains its fields, and refuses what it cannot use in words that name the field and the fix."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labkit.base.errors import LabError
+from labkit.records import experiment as ex
+from labkit.records import names
+from labkit.records.experiment import KNOBS, Experiment
+
+NUMBERS = {n: e for n, e in KNOBS.items() if not isinstance(e.default, str)}
+NAMES = {n: e for n, e in KNOBS.items() if isinstance(e.default, str)}
+
+
+def _values(name: str) -> st.SearchStrategy:
+    default, knob = KNOBS[name]
+    if knob.choices:
+        return st.sampled_from(knob.choices)
+    if knob.pattern:
+        return st.from_regex(knob.pattern, fullmatch=True, alphabet="0123456789:,uniformlast")
+    if isinstance(default, int):
+        return st.integers(int(knob.low), int(knob.high))
+    return st.floats(knob.low, knob.high)
+
+
+experiments = st.fixed_dictionaries({}, optional={n: _values(n) for n in KNOBS}).map(lambda d: Experiment(**d))
+
+
+# ---- round trips -----------------------------------------------------------------------------------------------------
+
+
+@given(experiments)
+def test_recipe_round_trip(exp: Experiment):
+    assert Experiment.from_recipe(exp.recipe) == exp
+    assert Experiment.from_recipe(f"  {exp.recipe}\n") == exp, "as pasted, with blanks around it"
+    assert Experiment.from_recipe(exp.recipe).key == exp.key
+
+
+@given(experiments)
+def test_toml_and_dict_round_trip(exp: Experiment):
+    assert Experiment.from_toml(exp.to_toml()) == exp
+    assert Experiment.from_dict(exp.to_dict()) == exp
+
+
+@given(experiments)
+def test_what_a_run_tells_of_its_recipe_is_the_recipe(exp: Experiment):
+    """A saved record must be found, and re-run, under the key it was made with."""
+    import json
+
+    from labkit.records import events as ev
+
+    told = ev.from_json(json.loads(ev.dumps(ev.Started(exp.to_dict(), "", 0, 0, 1, 1, (), ""))))
+    assert Experiment.from_dict(dict(told.experiment)).key == exp.key
+
+
+def test_recipe_is_short_and_pasteable():
+    assert Experiment().recipe == "labkit"
+    assert Experiment(student="57k", temperature=2).recipe == "labkit temperature=2 student=57k"
+    assert Experiment(scale="North America").recipe.split() == ["labkit", "scale=North-America"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "not a recipe"),
+        ("temperature=2", "not a recipe"),
+        ("labkit temperature", "name=value"),
+        ("labkit temprature=2", "'temperature'"),
+        ("labkit temperature=hot", "must be a number"),
+        ("labkit steps=many", "must be a whole number"),
+        ("labkit steps=1.5", "must be a whole number"),
+        ("labkit student=58k", "'57k'"),
+        ("labkit temperature=99", "20"),
+        ("labkit temperature=nan", "temperature"),
+    ],
+)
+def test_recipes_that_cannot_be_read_say_why(text: str, says: str):
+    with pytest.raises(LabError) as caught:
+        Experiment.from_recipe(text)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[experiment", "temperature = 2\n", "[experiment]\ntemprature = 2\n", "[experiment]\nstudent = 3\n", "experiment = 3\n"]
+)
+def test_toml_that_cannot_be_read_says_why(text: str):
+    with pytest.raises(LabError):
+        Experiment.from_toml(text)
+
+
+# ---- fields ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_every_field_explains_itself(name: str):
+    default, knob = KNOBS[name]
+    assert knob.label
+    assert knob.label[0].isupper()
+    assert knob.help.endswith(".")
+    assert len(knob.help) > 15
+    if knob.pattern:
+        assert re.fullmatch(knob.pattern, default)
+        with pytest.raises(LabError, match="cannot be read"):
+            Experiment(**{name: "no such thing"})
+    elif isinstance(default, str):
+        assert knob.choices
+        assert default in knob.choices or (knob.several and default == "none")
+        assert len(set(knob.choices)) == len(knob.choices)
+    else:
+        assert float("-inf") < knob.low <= default <= knob.high < float("inf")
+        assert not knob.log or knob.low > 0, "a logarithmic slider cannot show 0"
+
+
+def test_fields_and_knobs_agree():
+    assert list(KNOBS) == [f.name for f in dataclasses.fields(Experiment)]
+    assert {n for n, e in KNOBS.items() if e.knob.hot} == {"temperature", "mix", "learning_rate", "speed", "feature", "on_policy", "faults"}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Experiment().temperature = 2.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("end", ["low", "high"])
+def test_out_of_range_names_field_range_and_unit(name: str, end: str):
+    default, knob = NUMBERS[name]
+    bound = getattr(knob, end)
+    step = 1 if isinstance(default, int) else 0.5
+    with pytest.raises(LabError) as caught:
+        Experiment(**{name: bound + step if end == "high" else bound - step})
+    text = str(caught.value)
+    assert name in text
+    assert knob.label.casefold() in text.casefold()
+    assert knob.unit in text
+    for limit in (knob.low, knob.high):
+        assert f"{limit:g}" in text or f"{limit:,.10g}" in text
+    Experiment(**{name: bound})  # the ends themselves are allowed
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["3", None, True, [1], float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_is_refused_in_words(name: str, value: object):
+    with pytest.raises(LabError, match=name):
+        Experiment(**{name: value})
+
+
+@pytest.mark.parametrize("name", [n for n, e in NUMBERS.items() if isinstance(e.default, int)])
+def test_whole_numbers_stay_whole(name: str):
+    with pytest.raises(LabError, match="whole number"):
+        Experiment(**{name: KNOBS[name].knob.high - 0.5})
+    assert type(getattr(Experiment(**{name: float(KNOBS[name].knob.high)}), name)) is int
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unknown_names_say_the_nearest_and_list_the_rest(name: str):
+    for choice in KNOBS[name].knob.choices:
+        with pytest.raises(LabError) as caught:
+            Experiment(**{name: choice + "x"})
+        assert f"Did you mean {choice!r}?" in str(caught.value)
+        for other in KNOBS[name].knob.choices:
+            assert other in str(caught.value)
+
+
+def test_unknown_fields_say_the_nearest():
+    for call in (Experiment().but, lambda **kw: Experiment.from_dict(kw)):
+        with pytest.raises(LabError, match="'temperature'"):
+            call(temprature=2)
+
+
+def test_names_are_forgiving_about_case_and_hyphens():
+    assert Experiment(scale="north-america").scale == "North America"
+    assert Experiment(student="57K") == Experiment(student="57k")
+
+
+# ---- identity --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_the_key_follows_exactly_the_fields_that_change_the_outcome(name: str):
+    default, knob = KNOBS[name]
+    if len(knob.choices) == 1:
+        assert knob.identity
+        return
+    number = default + 1 if isinstance(default, int) else knob.high
+    texts = {"layers": "1:1", "faults": "wrong_ids"}
+    other = next(c for c in knob.choices if c != default) if knob.choices else texts.get(name, number)
+    changed = Experiment().but(**{name: other})
+    assert changed != Experiment()
+    assert (changed.key == Experiment().key) is not knob.identity
+
+
+def test_keys_are_equal_for_equal_recipes_and_differ_over_seeds():
+    assert Experiment(temperature=2).key == Experiment().but(temperature=2.0).key
+    assert len({Experiment(seed=s, student=z).key for s in range(20) for z in names.STUDENTS}) == 20 * len(names.STUDENTS)
+
+
+# ---- lists that live in two places -----------------------------------------------------------------------------------
+
+
+def test_lists_agree_with_the_modules_behind_them():
+    from labkit import models
+    from labkit.losses import divergences
+    from labkit.models.heads import students
+    from labkit.tasks.atlas import facts
+    from labkit.training import methods
+
+    assert tuple(models.SIZES) == names.STUDENTS
+    assert set(ex.TUNED_RATE) == {*names.STUDENTS, *names.HEADS}
+    assert tuple(facts.SHARES) == names.SKILLS
+    assert set(names.METHODS) == set(methods.METHODS)
+    assert set(names.HEADS) == set(students.KINDS)
+    assert set(names.DIVERGENCES) == set(divergences.DIVERGENCES)
+    assert names.TEACHERS[-1] == "none"
+    assert len(set(names.TEACHERS)) == len(names.TEACHERS)
+
+
+def test_teachers_are_those_the_recipe_builds():
+    import runpy
+    from pathlib import Path
+
+    recipe = runpy.run_path(str(Path(__file__).parent.parent.parent / "data" / "recipes" / "teachers.py"))
+    points = {f"{name}-{point}" for name, of in recipe["POINTS"].items() for point in of.values()}
+    assert set(names.TEACHERS) - {"none"} - set(names.LYING) - set(names.KIN) == set(recipe["TEACHERS"]) | points
+    for size, _, rate in recipe["TEACHERS"].values():
+        Experiment(student=size, learning_rate=rate, method="gold", teacher="none", gold=recipe["QUESTIONS"])
+
+
+def test_lying_teachers_are_those_the_adapters_recipe_builds_with_the_dose_in_their_name():
+    import runpy
+    from pathlib import Path
+
+    recipe = runpy.run_path(str(Path(__file__).parent.parent.parent / "data" / "recipes" / "adapters.py"))
+    assert tuple(recipe["TEACHERS"]) == names.LYING
+    for name, exp in recipe["TEACHERS"].items():
+        fault = exp.falsehoods if "lies" in name else exp.gold_noise
+        assert fault == int(name.rpartition("-")[2]) / 100
+        assert exp.falsehoods + exp.gold_noise == fault, "one fault at a time"
+
+
+# ---- baselines -------------------------------------------------------------------------------------------------------
+
+
+@given(experiments, st.sampled_from(["label budget", "same questions"]))
+def test_a_baseline_shares_all_that_is_not_the_method(exp: Experiment, name):
+    baseline = exp.baseline(name)
+    for field in ("student", "start", "seed", "steps", "batch", "scale", "teacher", "gold_noise", "falsehoods", "favourite", "data"):
+        assert getattr(baseline, field) == getattr(exp, field), field
+    assert baseline.mix == 0
+    assert baseline.temperature == 1
+    assert baseline.learning_rate == (exp.learning_rate if exp.data else ex.TUNED_RATE[exp.student]), "own data: as it was given"
+    assert baseline.baseline(name) == baseline, "a baseline is its own baseline"
+
+
+def test_the_two_baselines():
+    exp = Experiment(temperature=4.0, mix=0.5, learning_rate=1e-3, gold=77, questions=555)
+    budget, same = exp.baseline(), exp.baseline("same questions")
+    assert (budget.method, budget.gold) == ("gold", 77)
+    assert (same.method, same.questions) == ("answers", 555)
+    assert exp.but(temperature=2.0).baseline().key == budget.key, "temperature is the method's business, not the baseline's"
+    assert exp.but(questions=1000).baseline().key == budget.key
+    assert exp.but(gold=9).baseline("same questions").key == same.key
+    with pytest.raises(LabError, match="label budget"):
+        exp.baseline("lable budget")  # type: ignore[arg-type]

@@ -1,0 +1,367 @@
+"""A record is the fold of its events; it survives the disk; and recovery is never shown without its baseline."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labkit.base import files as paths
+from labkit.base.errors import DataError, LabError
+from labkit.base.files import data_dir
+from labkit.records import events as ev
+from labkit.records.experiment import Experiment
+from labkit.records.names import BESIDE, CORE, SKILLS
+from labkit.records.record import BASELINES, Record, Store, load, mean, read_events, recovery, replay
+
+EXP = Experiment(student="57k", temperature=2.0, steps=4)
+
+
+def scores(value: float, **some: float) -> dict[str, float]:
+    return {s: some.get(s, value) for s in SKILLS}
+
+
+def story(
+    exp: Experiment = EXP, student: float = 0.5, references: dict[str, float] | None = None, end: ev.Event | None = None
+) -> list[ev.Event]:
+    return [
+        ev.Started(exp.to_dict(), "a title", 3_000_000, 57_000, exp.steps, exp.questions, SKILLS, "here"),
+        ev.Labelled(128, 256, 0.25),
+        ev.Step(1, 0.5, 128, {"loss": 6.5, "kl": 6.5, "lr": 0.001, "grad_norm": 2.0}),
+        *(ev.Reference(name, scores(value)) for name, value in (references or {}).items()),
+        ev.Evaluated(1, 0.75, scores(0.125), {"kl": 6.25, "agreement": 0.0}, {"validity": 0.125, "coverage": 0.0}, 0.5),
+        ev.Step(2, 1.0, 256, {"loss": math.nan, "kl": math.nan, "lr": 0.001, "grad_norm": 2.0}),
+        ev.Warned(2, "Côte d'Ivoire – 日本"),
+        ev.Step(4, 1.5, 512, {"loss": 0.5, "kl": 0.25, "lr": 0.001, "grad_norm": 2.0}),
+        ev.Evaluated(4, 1.75, scores(student), {"kl": 0.25, "agreement": 0.5}, {"validity": student, "coverage": 0.25}, 0.125, final=True),
+        end or ev.Finished(4, 2.0, "completed", {"questions": 512.0}),
+    ]
+
+
+# ---- the fold ----------------------------------------------------------------------------------------------------------------
+
+
+def test_fold():
+    record = Record(story(references={"teacher": 1.0}))
+    assert record.experiment == EXP
+    assert record.experiment.key == EXP.key
+    assert [s.step for s in record.steps] == [1, 2, 4]
+    assert [e.step for e in record.evaluations] == [1, 4]
+    assert record.skills == scores(0.5)
+    assert set(record.references) == {"teacher"}
+    assert record.complete
+    assert record.finished.reason == "completed"
+    assert list(replay(record)) == record.events == story(references={"teacher": 1.0})
+    assert "57k" in repr(record)
+    assert "3 steps" in repr(record)
+
+
+def test_adding_one_by_one_is_the_same_fold():
+    grown = Record()
+    for event in story():
+        grown.add(event)
+    whole = Record(story())
+    assert vars(grown) == vars(whole)
+
+
+@pytest.mark.parametrize("end", [ev.Finished(2, 1.0, "stopped"), ev.Failed(2, "the loss became nan", "lower the rate")])
+def test_only_a_run_to_the_end_is_complete(end: ev.Event):
+    assert not Record(story(end=end)).complete
+    assert not Record(story()[:-1]).complete
+
+
+def test_an_empty_record_says_so():
+    with pytest.raises(LabError, match="empty"):
+        Record().experiment  # noqa: B018
+    with pytest.raises(LabError, match="no exam"):
+        Record(story()[:3]).skills  # noqa: B018
+
+
+def test_curves_leave_out_what_was_not_measured():
+    steps, values = load_again(Record(story())).curve("kl")
+    assert (steps, values) == ([1, 4], [6.5, 0.25])
+    assert Record(story()).curve("no such number") == ([], [])
+
+
+def test_a_run_as_a_yardstick():
+    reference = Record(story()).reference("label budget")
+    assert reference == ev.Reference("label budget", scores(0.5), ((1, 6.25), (4, 0.25)), EXP.recipe)
+
+
+# ---- the disk ----------------------------------------------------------------------------------------------------------------
+
+
+def load_again(record: Record) -> Record:
+    return Record(ev.from_json(json.loads(ev.dumps(e))) for e in record.events)
+
+
+@pytest.mark.parametrize("name", ["run.jsonl", "run.jsonl.gz", "deep/er/run.jsonl.gz"])
+def test_save_and_load(tmp_path: Path, name: str):
+    record = Record(story(references={"teacher": 1.0, "label budget": 0.25}))
+    path = record.save(tmp_path / name)
+    back = load(path)
+    assert back.events == load_again(record).events
+    assert back.recovery() == record.recovery()
+    assert back.experiment == EXP
+    assert back.save(tmp_path / "again" / name).read_bytes() == path.read_bytes(), "saved twice, the same bytes"
+    assert len((gzip.decompress(path.read_bytes()) if name.endswith("gz") else path.read_bytes()).splitlines()) == len(record.events)
+
+
+def test_a_last_line_cut_short_is_left_out_wherever_it_is_cut(tmp_path: Path):
+    lines = [ev.dumps(e).encode() for e in story()[:6]]
+    assert not lines[-1].isascii(), "so that some cuts fall inside a character"
+    whole = b"\n".join(lines)
+    start = len(whole) - len(lines[-1])
+    path = tmp_path / "events.jsonl"
+    for cut in range(start, len(whole)):
+        path.write_bytes(whole[:cut])
+        assert [ev.dumps(e).encode() for e in read_events(path)] == lines[:-1], whole[start:cut]
+    path.write_bytes(whole)
+    assert len(list(read_events(path))) == 6, "only the newline is missing"
+
+
+@pytest.mark.parametrize(
+    "damage", ['{"event":"ste', "nonsense", "[]", "3", '"text"', "null", '{"event":"exploded"}', '{"event":"step"}', '{"event":[]}', "{}"]
+)
+def test_any_other_damage_is_named_by_file_and_line(tmp_path: Path, damage: str):
+    lines = [ev.dumps(e) for e in story()]
+    for name, pack in (("run.jsonl", bytes), ("run.jsonl.gz", gzip.compress)):
+        path = tmp_path / name
+        path.write_bytes(pack("\n".join([*lines[:3], damage, *lines[3:], ""]).encode()))
+        with pytest.raises(DataError) as caught:
+            load(path)
+        assert str(path) in str(caught.value)
+        assert "line 4" in str(caught.value)
+
+
+def test_a_damaged_archive_is_named(tmp_path: Path):
+    path = Record(story()).save(tmp_path / "run.jsonl.gz")
+    raw = path.read_bytes()
+    for damaged in (b"", b"not gzip", raw[: len(raw) // 2], raw[:30] + bytes([raw[30] ^ 0xFF]) + raw[31:], raw[:-6] + b"xx" + raw[-4:]):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"run\.jsonl\.gz"):
+            load(path)
+
+
+def test_every_flipped_byte_of_an_archive_is_seen(tmp_path: Path):
+    path = Record(story()).save(tmp_path / "run.jsonl.gz")
+    raw, whole, seen = path.read_bytes(), load(path).events, 0
+    for place in range(10, len(raw), 7):  # after the header, where gzip itself ignores a few bytes
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ 0x10]) + raw[place + 1 :])
+        try:
+            assert load(path).events == whole, place  # the bits that fill the last byte mean nothing
+        except DataError:
+            seen += 1
+    assert seen > 0.95 * len(range(10, len(raw), 7))
+
+
+def test_missing_and_headless_records(tmp_path: Path):
+    with pytest.raises(DataError, match=r"no record at .*nowhere\.jsonl"):
+        load(tmp_path / "nowhere.jsonl")
+    with pytest.raises(DataError, match="started"):
+        load(Record(story()[1:]).save(tmp_path / "headless.jsonl"))
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(DataError, match=r"empty\.jsonl"):
+        load(tmp_path / "empty.jsonl")
+
+
+# ---- recovery ----------------------------------------------------------------------------------------------------------------
+
+
+def test_recovery_by_hand():
+    student, baseline, teacher = scores(0.7), scores(0.5), scores(0.9)
+    student["recall"], baseline["recall"], teacher["recall"] = 0.95, 0.9, 0.93  # less than 0.05 to gain: no gap
+    student["add"], baseline["add"], teacher["add"] = 0.2, 0.4, 0.8  # worse than its baseline
+    found = recovery(student, baseline, teacher, "label budget")
+    n = len(CORE)
+    assert found.mean == pytest.approx(((0.7 * (n - 2) + 1.15) - (0.5 * (n - 2) + 1.3)) / ((0.9 * (n - 2) + 1.73) - (0.5 * (n - 2) + 1.3)))
+    assert found.ratio == pytest.approx((0.7 * (n - 2) + 1.15) / (0.9 * (n - 2) + 1.73))
+    m = len(SKILLS)
+    assert found.all_skills == pytest.approx((0.2 * (m - 2) - 0.15) / (0.4 * (m - 2) + 0.43))
+    assert found.per_skill["recall"] is None
+    assert found.per_skill["add"] == pytest.approx(-0.5)
+    assert found.per_skill["city"] == pytest.approx(0.5)
+    assert (found.baseline, found.student, found.reference, found.teacher) == ("label budget", student, baseline, teacher)
+
+
+@given(st.floats(0, 1), st.floats(0.1, 1), st.floats(0, 1))
+def test_recovery_identities(baseline: float, gap: float, share: float):
+    teacher = baseline + gap
+    found = recovery(scores(baseline + share * gap), scores(baseline), scores(teacher), "same questions")
+    for value in (found.mean, found.all_skills, *found.per_skill.values()):
+        assert value == pytest.approx(share, abs=1e-9)
+    assert recovery(scores(baseline), scores(baseline), scores(teacher), "").mean == 0
+    assert recovery(scores(teacher), scores(baseline), scores(teacher), "").mean == 1
+
+
+def test_no_gap_at_all_is_no_number():
+    for teacher in (0.5, 0.4):
+        found = recovery(scores(0.6), scores(0.5), scores(teacher), "label budget")
+        assert math.isnan(found.mean)
+        assert math.isnan(found.all_skills)
+        assert set(found.per_skill.values()) == {None}
+    assert math.isfinite(recovery(scores(0.0), scores(0.0), scores(0.5), "").mean)
+    found = recovery(scores(0.5), scores(0.0), scores(0.0), "")
+    assert math.isnan(found.mean), "a teacher that knows nothing is no measure"
+    assert not math.isfinite(found.ratio)
+
+
+def test_a_gap_of_a_twentieth_counts():
+    for low in (0.0, 0.3, 0.5, 0.85):
+        found = recovery(scores(low), scores(low), scores(low + 0.05), "")
+        assert set(found.per_skill.values()) == {0.0}, low
+        assert recovery(scores(low), scores(low), scores(low + 0.049), "").per_skill["add"] is None
+
+
+def test_core_leaves_out_what_stands_beside():
+    assert set(CORE) | set(BESIDE) == set(SKILLS)
+    assert not set(CORE) & set(BESIDE)
+    assert mean(scores(0.0, two_hop=1.0, chain=1.0)) == 0
+    assert mean(scores(1.0)) == 1
+    assert mean(scores(0.0, add=1.0), SKILLS) == pytest.approx(1 / len(SKILLS))
+
+
+@pytest.mark.parametrize(
+    ("references", "missing"), [({}, "teacher"), ({"teacher": 1.0}, "label budget"), ({"label budget": 0.2}, "teacher")]
+)
+def test_recovery_is_refused_without_its_baseline(references, missing: str):
+    record = Record(story(references=references))
+    with pytest.raises(LabError, match=missing):
+        record.recovery()
+
+
+def test_each_baseline_has_its_own_recovery():
+    record = Record(story(student=0.5, references={"teacher": 1.0, "label budget": 0.0, "same questions": 0.25}))
+    assert record.recovery().mean == 0.5
+    assert record.recovery().baseline == "label budget"
+    assert record.recovery("same questions").mean == pytest.approx(1 / 3)
+    with pytest.raises(LabError, match="nonsense"):
+        record.recovery("nonsense")
+
+
+def test_waterfall_order():
+    record = Record(story(student=0.5, references={"teacher": 1.0, "same questions": 0.25, "label budget": 0.125}))
+    assert list(record.waterfall().items()) == [("gold labels", 0.125), ("hard answers", 0.25), ("soft labels", 0.5), ("teacher", 1.0)]
+    assert list(Record(story()[:3]).waterfall()) == ["gold labels", "hard answers", "soft labels", "teacher"]
+    assert set(Record(story()[:3]).waterfall().values()) == {None}
+
+
+def test_table():
+    import pandas
+
+    record = Record(story(student=0.5, references={"teacher": 1.0, "same questions": 0.25, "label budget": 0.0}))
+    table = record.table()
+    assert isinstance(table, pandas.DataFrame)
+    assert list(table.columns) == ["label budget", "same questions", "student", "teacher", "recovery"]
+    assert list(table.index) == [*SKILLS, "mean (core)", "mean (all)"]
+    assert (table["recovery"] == 0.5).all()
+    assert list(Record(story()).table().columns) == ["student"], "no baseline, no recovery"
+
+
+def test_the_table_and_the_recovery_say_the_same():
+    record = Record(story(student=0.52, references={"teacher": 0.54, "label budget": 0.5}))  # a small gap in every skill
+    found, table = record.recovery(), record.table()["recovery"]
+    for row, value in (("mean (core)", found.mean), ("mean (all)", found.all_skills)):
+        assert table[row] == pytest.approx(value, nan_ok=True)
+    assert table[list(SKILLS)].isna().all()
+
+
+# ---- the store ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder of this test's own, for shipped records."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "atlas").symlink_to(data_dir() / "atlas")
+    monkeypatch.setenv("LABKIT_DATA", str(tmp_path / "data"))
+    return tmp_path / "data" / "records"
+
+
+def test_store_finds_its_own_before_the_shipped(shipped: Path):
+    assert Store().find(EXP) is None
+    Record(story(student=0.25)).save(shipped / f"{EXP.key}.jsonl.gz")
+    assert Store().find(EXP).skills == scores(0.25)
+    path = Store().add(Record(story(student=0.75)))
+    assert path.parent != shipped
+    assert Store().find(EXP).skills == scores(0.75)
+    assert Store().find(EXP.but(seed=1)) is None
+    assert Store().find(EXP.but(speed="slow")).skills == scores(0.75), "speed changes no outcome"
+
+
+def test_a_record_from_before_a_default_changed_is_not_found(shipped: Path):
+    Record(story()).save(shipped / f"{EXP.but(seed=5).key}.jsonl.gz")
+    assert Store().find(EXP.but(seed=5)) is None
+
+
+def test_what_was_made_with_other_data_is_not_found(shipped: Path, monkeypatch: pytest.MonkeyPatch):
+    Store().add(Record(story()))
+    assert Store().find(EXP)
+    other = shipped.parent / "teachers" / "atlas-3m"
+    other.mkdir(parents=True)
+    (other / "manifest.json").write_text('{"model.safetensors": {"sha256": "00"}, "note": {"skills": {}}}')
+    paths._version.cache_clear()
+    assert Store().find(EXP) is None
+    paths._version.cache_clear()
+
+
+def test_a_home_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(DataError, match="LABKIT_HOME"):
+        paths.home_dir()
+
+
+def test_a_run_that_was_meddled_with_is_kept_but_not_found(shipped: Path):
+    turned = Record(story())
+    turned.add(ev.KnobTurned(2, 0.5, "temperature", 2.0, 4.0))
+    stopped = Record(story(end=ev.Finished(2, 1.0, "stopped")))
+    paths = {Store().add(turned), Store().add(stopped), Store().add(Record(story(end=ev.Failed(2, "nan", "mend"))))}
+    assert len(paths) == 3
+    assert all(p.exists() for p in paths)
+    assert Store().find(EXP) is None
+    assert load(Store().add(turned)).events == load_again(turned).events
+
+
+def test_references_are_of_the_same_seed_or_the_mean_over_others(shipped: Path):
+    budget, same = EXP.baseline(), EXP.baseline("same questions")
+    assert list(Store().references(EXP)) == []
+    for seed, value in ((1, 0.25), (2, 0.75)):
+        Store().add(Record(story(budget.but(seed=seed), student=value)))
+    (mean_of_two,) = Store().references(EXP)
+    assert (mean_of_two.name, mean_of_two.seeds) == ("label budget", 2)
+    assert mean_of_two.skills == pytest.approx(scores(0.5))
+    Store().add(Record(story(budget, student=0.125)))
+    Store().add(Record(story(same, student=0.375)))
+    own, hard = Store().references(EXP)
+    assert (own.name, own.seeds, own.skills, own.recipe) == ("label budget", 1, scores(0.125), budget.recipe)
+    assert (hard.name, hard.skills) == ("same questions", scores(0.375))
+    assert own.curve == ((1, 6.25), (4, 0.25))
+
+
+def test_a_baseline_is_not_its_own_yardstick(shipped: Path):
+    budget = EXP.baseline()
+    Store().add(Record(story(budget)))
+    assert "label budget" not in {r.name for r in Store().references(budget)}
+
+
+def test_names_of_baselines():
+    assert [EXP.baseline(name).method for name in BASELINES] == ["gold", "answers"]  # type: ignore[arg-type]
+
+
+# ---- the package -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["load", "run", "record"])
+def test_labkit_record_is_the_function_whatever_was_used_first(first: str):
+    """No module may be called `record`: importing it, as the engine would, puts it in the function's place."""
+    code = f"import labkit; labkit.{first}; import labkit.records.record as _; assert callable(labkit.record), labkit.record"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

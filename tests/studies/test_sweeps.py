@@ -1,0 +1,260 @@
+"""A sweep runs what is missing, once, in one process or several, and its table is the comparison's."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from conftest import REPOSITORY, TEACHER
+
+import labkit
+from labkit.base.errors import LabError
+from labkit.cli.main import main
+from labkit.records.record import Store, mean
+from labkit.studies.run import compare, record, rerun
+from labkit.studies.sweep import Sweep
+
+GRID = f"""
+[experiment]
+student = "22k"
+teacher = "{TEACHER}"
+questions = 128
+gold = 40
+batch = 8
+steps = 6
+[grid]
+temperature = [1.0, 2.0]
+student = ["22k", "57k"]
+[sweep]
+seeds = 2
+"""
+
+
+def test_the_grid_is_every_combination_with_its_baselines():
+    sweep = Sweep.from_toml(GRID)
+    assert [(r.temperature, r.student) for r in sweep.recipes()] == [(1.0, "22k"), (1.0, "57k"), (2.0, "22k"), (2.0, "57k")]
+    wanted = sweep.experiments()
+    assert len(wanted) == 2 * (4 + 2), "two seeds of four recipes, and a baseline for each size"
+    assert len({e.key for e in wanted}) == len(wanted)
+    for number, experiment in enumerate(wanted):
+        assert experiment.method == "gold" or experiment.baseline().key in {e.key for e in wanted[:number]}, "a baseline comes first"
+
+
+def test_it_runs_what_is_missing_and_nothing_twice(quick):
+    sweep = Sweep.from_toml(GRID)
+    record(sweep.experiments()[3])
+    told: list[str] = []
+    sweep.run(tell=told.append)
+    assert told[0] == "12 runs, 11 of them to do"
+    assert len(told) == 12
+    assert sweep.missing() == []
+    again: list[str] = []
+    sweep.run(tell=again.append)
+    assert again == ["12 runs, 0 of them to do"]
+
+
+def test_the_table_is_the_comparison(quick):
+    sweep = Sweep.from_toml(GRID)
+    sweep.run(tell=lambda line: None)
+    table, wanted = sweep.table(), compare(sweep.recipes(), seeds=2).table()
+    assert list(table["temperature"]) == [1.0, 1.0, 2.0, 2.0]
+    for column in ("mean skill", "KL", "difference", "low", "high"):
+        assert table[column].tolist() == pytest.approx(wanted[column].tolist(), nan_ok=True)
+    assert table["verdict"].tolist()[1:] == wanted["verdict"].tolist()[1:]
+
+
+def test_a_table_of_what_there_is_so_far(quick):
+    sweep = Sweep.from_toml(GRID)
+    record(sweep.recipes()[0].but(seed=0))
+    assert sweep.table()["seeds"].tolist() == [1, 0, 0, 0]
+
+
+def test_several_processes_give_the_same_records(quick, tiny_data):
+    sweep = Sweep.from_toml(GRID.replace('student = ["22k", "57k"]\n', "").replace("seeds = 2", "seeds = 1"))
+    sweep.run(jobs=2, tell=lambda line: None)
+    one = Store().find(sweep.recipes()[1].but(seed=0))
+    again = record(one.experiment, fresh=True)
+    assert [s.values["loss"] for s in again.steps] == pytest.approx([s.values["loss"] for s in one.steps], rel=1e-4)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs ray")
+def test_a_sweep_on_ray_that_was_killed_goes_on_and_runs_nothing_twice(tiny_data, home, tmp_path):
+    grid = GRID.replace('student = ["22k", "57k"]\n', "").replace("[1.0, 2.0]", "[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0]")
+    grid = grid.replace("seeds = 2", "seeds = 1").replace('student = "22k"', 'student = "3.3k"\nscale = "Europe"')
+    sweep = Sweep.from_toml(grid)
+    (tmp_path / "grid.toml").write_text(grid)
+    command = [sys.executable, "-m", "labkit", "sweep", str(tmp_path / "grid.toml"), "--backend", "ray", "--jobs", "2"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+
+    def alive(process: psutil.Process) -> bool:
+        try:
+            return process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def files() -> dict:
+        return {path.name: path.stat().st_mtime_ns for path in Store().own.glob("*.jsonl.gz")}
+
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout
+        told = [next(first.stdout) for _ in range(2)]  # a run is done
+        workers = psutil.Process(first.pid).children(recursive=True)
+        first.kill()
+    while any(map(alive, workers)):  # they die soon after their driver, and until then may end a run
+        time.sleep(0.1)
+    assert told[0] == "9 runs, 9 of them to do\n"
+    assert told[1].startswith("1/9")
+    before, left = files(), len(sweep.missing())
+    assert 1 <= left <= 8, "a line that was told is of a run that is on record"
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert again.stdout.splitlines()[0] == f"9 runs, {left} of them to do"
+    assert f"{left}/{left}  " in again.stdout and "verdict" in again.stdout
+    assert sweep.missing() == []
+    assert {name: when for name, when in files().items() if name in before} == before, "none of the first was touched"
+
+
+def test_a_run_that_fails_is_told_and_the_others_go_on(quick):
+    sweep = Sweep.from_toml(
+        GRID.replace("temperature = [1.0, 2.0]", 'teacher = ["atlas-900k", "atlas-200k"]').replace("seeds = 2", "seeds = 1")
+    )
+    told: list[str] = []
+    with pytest.raises(LabError, match="runs failed"):
+        sweep.run(tell=told.append)
+    assert any("failed: " in line and "build teachers" in line for line in told)
+    assert Store().find(sweep.recipes()[-1].but(seed=0)).complete
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[grid]", "[gird]", "Did you mean 'grid'"),
+        ("temperature = [1.0, 2.0]", "temprature = [1.0]", "Did you mean 'temperature'"),
+        ("temperature = [1.0, 2.0]", "temperature = 2.0", "list of values"),
+        ("temperature = [1.0, 2.0]", "temperature = [99.0]", "temperature goes from"),
+        ("temperature = [1.0, 2.0]", "seed = [1]", "unknown field 'seed'"),
+        ("seeds = 2", "seeds = 0", "at least 1"),
+        ("[grid]", "[grid", "cannot read the sweep"),
+        ("[grid]", "[[grid]]", "must be one table"),
+        ("seeds = 2", "seed = 2", "Did you mean 'seeds'"),
+        ("seeds = 2", "seeds = true", "at least 1"),
+    ],
+)
+def test_bad_input_is_told_before_anything_runs(old: str, new: str, words: str):
+    with pytest.raises(LabError, match=words):
+        Sweep.from_toml(GRID.replace(old, new))
+
+
+def test_on_the_command_line(quick, tmp_path, capsys):
+    (tmp_path / "grid.toml").write_text(GRID.replace("seeds = 2", "seeds = 1").replace('student = ["22k", "57k"]\n', ""))
+    assert main(["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "table.csv")]) == 0
+    assert "verdict" in capsys.readouterr().out
+    assert (tmp_path / "table.csv").read_text().startswith("temperature,seeds,mean skill")
+    assert main(["sweep", str(tmp_path / "none.toml")]) == 2
+
+
+ARMS = (
+    GRID.replace('student = ["22k", "57k"]', "")
+    + """
+[[arm]]
+name = "soft"
+[[arm]]
+name = "hard"
+method = "answers"
+"""
+)
+
+
+def test_arms_are_crossed_with_the_grid():
+    sweep = Sweep.from_toml(ARMS)
+    assert [(arm, values["temperature"]) for arm, values in sweep.points()] == [("soft", 1.0), ("soft", 2.0), ("hard", 1.0), ("hard", 2.0)]
+    assert [(r.method, r.temperature) for r in sweep.recipes()] == [("output", 1.0), ("output", 2.0), ("answers", 1.0), ("answers", 2.0)]
+    with pytest.raises(LabError, match="unknown arm"):
+        sweep.recipe("medium", temperature=1.0)
+    for values in ({}, {"temperature": 1.0, "mix": 0.5}):
+        with pytest.raises(LabError, match="has values for temperature"):
+            sweep.recipe("hard", **values)
+    with pytest.raises(LabError, match="both set temperature"):
+        Sweep.from_toml(ARMS + "temperature = 4.0\n")
+
+
+def test_records_of_one_point(quick):
+    sweep = Sweep.from_toml(ARMS)
+    sweep.run(tell=lambda line: None)
+    runs = sweep.records("hard", temperature=2.0)
+    assert [r.experiment for r in runs] == [sweep.recipe("hard", temperature=2.0).but(seed=seed) for seed in (0, 1)]
+    assert list(sweep.table()["arm"]) == ["soft", "soft", "hard", "hard"]
+
+
+@pytest.mark.parametrize(
+    ("arms", "words"),
+    [
+        ('[[arm]]\nmethod = "answers"', "needs a name"),
+        ('[[arm]]\nname = "a"\n[[arm]]\nname = "a"', "name of its own"),
+        ('[arm]\nname = "a"', "needs a name"),
+        ('[[arm]]\nname = "a"\ntemprature = 2.0', "Did you mean 'temperature'"),
+        ('[[arm]]\nname = "a"\nseed = 2', "unknown field"),
+    ],
+)
+def test_bad_arms_are_told(arms: str, words: str):
+    with pytest.raises(LabError, match=words):
+        Sweep.from_toml(arms)
+
+
+def test_every_shipped_sweep_is_on_record():
+    for path in sorted((REPOSITORY / "data" / "sweeps").glob("*.toml")):
+        assert labkit.sweep(path.stem).missing() == [], f"`labkit build records` runs what is missing of {path.name}"
+    with pytest.raises(LabError, match="unknown sweep"):
+        labkit.sweep("lader")
+
+
+def test_drift_is_measured_against_other_seeds_and_leaves_the_record(quick):
+    exp = Sweep.from_toml(GRID).recipes()[0]
+    with pytest.raises(LabError, match="not on record"):
+        rerun(exp)
+    record(exp)
+    with pytest.raises(LabError, match="at least 1"):
+        rerun(exp, steps=0)
+    part = rerun(exp, steps=4)
+    assert len(part.fresh.steps) == 4
+    assert part.loss < 1e-5, "the same machine, the same numbers but for the order of sums"
+    assert part.inside is None
+    assert repr(part).startswith("the first 4 of 6 steps: losses differ by at most")
+    alone = rerun(exp)
+    assert alone.inside is None
+    assert "no band" in repr(alone)
+    for seed in (1, 2):
+        record(exp.but(seed=seed))
+    before = Store().find(exp).events
+    drift = rerun(exp)
+    assert drift.inside
+    scores = [mean(Store().find(exp.but(seed=seed)).skills) for seed in (0, 1, 2)]
+    half = 4.303 * statistics.stdev(scores) * math.sqrt(1 + 1 / 3)  # t for 2 degrees of freedom, one more draw
+    assert (drift.low, drift.high) == pytest.approx((statistics.fmean(scores) - half, statistics.fmean(scores) + half))
+    assert Store().find(exp).events == before
+    assert "inside" in repr(drift)
+    assert "OUTSIDE" in repr(drift._replace(inside=False))
+
+
+def test_a_rerun_that_fails_says_so(quick, monkeypatch: pytest.MonkeyPatch):
+    exp = Sweep.from_toml(GRID).recipes()[0]
+    record(exp)
+    monkeypatch.setattr("labkit.training.loop.EXPLODED", 0.01)
+    with pytest.raises(LabError, match="the loss became"):
+        rerun(exp)
+
+
+def test_a_run_is_judged_by_its_own_seed_once_that_is_on_record(quick):
+    exp = Sweep.from_toml(GRID).recipes()[0]
+    record(exp.baseline().but(seed=1))
+    stand_in = record(exp).references["label budget"]
+    assert stand_in.recipe == exp.baseline().but(seed=1).recipe
+    record(exp.baseline())
+    assert record(exp).references["label budget"].recipe == exp.baseline().recipe

@@ -1,0 +1,297 @@
+"""Rows of a learner's own: every kind of file, what is broken in them, and splits that do not leak."""
+
+from __future__ import annotations
+
+import csv
+import json
+import runpy
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labkit.base.errors import LabError
+from labkit.tasks.custom.rows import Row, Rows, read_rows, same, split, write_rows
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+FULL = TEXTS.filter(str.strip)
+
+
+def kept(tmp_path: Path, data: bytes | str, name: str = "rows.jsonl") -> Path:
+    path = tmp_path / name
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def pairs(rows: Rows) -> list[tuple[str, str | None]]:
+    return [(row.prompt, row.response) for row in rows]
+
+
+# ---- lines -------------------------------------------------------------------------------------------------------------
+
+
+def test_broken_lines_cost_themselves_only(tmp_path):
+    lines = [
+        b'\xef\xbb\xbf{"prompt": "one", "response": "1"}\r',
+        b"{broken\r",
+        b"\r",
+        b'{"prompt": "  "}\r',
+        b"[1, 2]\r",
+        b'{"prompt": "\xff\xfe"}\r',
+        b'{"prompt": "half \\ud800"}\r',
+        b'{"other": 1}\r',
+        b'{"prompt": ["x"]}\r',
+        b'{"prompt": "x", "response": ["y", "z"]}\r',
+        b"[" * 100_000,
+        '{"prompt": "a\u2028b", "response": "émigré 日本"}'.encode(),
+    ]
+    rows = read_rows(kept(tmp_path, b"\n".join(lines)))
+    assert list(rows) == [Row("one", "1", 1), Row("a\u2028b", "émigré 日本", 12)]
+    assert [problem.line for problem in rows.problems] == [2, 4, 5, 6, 7, 8, 9, 10, 11]
+    says = ["not JSON", "empty", "a list", "UTF-8", "UTF-8", "no prompt", "a message must be", "is a list", "JSON"]
+    assert all(word in problem.reason for word, problem in zip(says, rows.problems, strict=True))
+    assert "line 2: not JSON" in rows.summary and "and 4 more" in rows.summary and "other" in rows.summary
+
+
+@pytest.mark.parametrize("data", ["", "\n\n", "{", '{"prompt": ""}', "\ufeff", "[]"])
+def test_nothing_usable_is_an_error_with_its_fix(tmp_path, data):
+    with pytest.raises(LabError, match=r"no usable row.*Give each row a prompt"):
+        read_rows(kept(tmp_path, data))
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt", "response"),
+    [
+        ({"prompt": "p", "response": "r"}, "p", "r"),
+        ({"Prompt ": "p", "completion": "r"}, "p", "r"),
+        ({"question": "q", "answer": 42}, "q", "42"),
+        ({"question": "q", "answer": True}, "q", "true"),
+        ({"instruction": "i", "input": "x", "output": "o"}, "i\n\nx", "o"),
+        ({"instruction": "i", "input": "", "output": "o"}, "i", "o"),
+        ({"input": "i", "output": "o"}, "i", "o"),
+        ({"text": "t", "label": 0}, "t", "0"),
+        ({"prompt": "p", "response": {"a": 1}}, "p", '{"a": 1}'),
+        ({"prompt": "p", "response": None}, "p", None),
+        ({"prompt": "p", "response": "  "}, "p", None),
+        ({"prompt": "p"}, "p", None),
+        ({"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]}, "u", "a"),
+        ({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]}, "s\n\nu", None),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "u"}]}]}, "u", None),
+        ({"conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}]}, "u", "a"),
+        ({"prompt": [{"role": "user", "content": "u"}], "completion": [{"role": "assistant", "content": "a"}]}, "u", "a"),
+        ({"prompt": [{"role": "user", "content": "u"}], "answer": "a"}, "u", "a"),
+    ],
+)
+def test_columns_are_found_by_name(tmp_path, row, prompt, response):
+    assert pairs(read_rows(kept(tmp_path, json.dumps(row)))) == [(prompt, response)]
+
+
+def test_of_several_turns_the_last_is_the_answer(tmp_path):
+    turns = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+    rows = read_rows(kept(tmp_path, json.dumps({"messages": [{"role": r, "content": c} for r, c in turns]})))
+    assert pairs(rows) == [("User: a\n\nAssistant: b\n\nUser: c", "d")]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        ["a"],
+        [{"role": "assistant", "content": "a"}],
+        [{"role": "tool", "content": "a"}],
+        [{"role": "user", "content": None}],
+        [{"role": "user", "content": [{"type": "image_url"}]}],
+    ],
+)
+def test_chats_without_a_question_are_problems(tmp_path, messages):
+    path = kept(tmp_path, json.dumps({"prompt": "fine"}) + "\n" + json.dumps({"messages": messages}))
+    assert [problem.line for problem in read_rows(path).problems] == [2]
+
+
+def test_columns_may_be_named(tmp_path):
+    path = kept(tmp_path, json.dumps({"Body": "b", "Team": "t", "prompt": "no"}))
+    assert pairs(read_rows(path, prompt_column="body", response_column="Team")) == [("b", "t")]
+    with pytest.raises(LabError, match="Did you mean 'body'"):
+        read_rows(path, prompt_column="bodi")
+
+
+# ---- tables ------------------------------------------------------------------------------------------------------------
+
+
+@given(rows=st.lists(st.tuples(FULL, TEXTS), min_size=1, max_size=5))
+def test_every_kind_of_file_gives_equal_rows(rows, tmp_path_factory):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    folder = tmp_path_factory.mktemp("kinds")
+    wanted = [(prompt.strip(), response.strip() or None) for prompt, response in rows]
+    cells = [{"prompt": prompt, "response": response} for prompt, response in rows]
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, cells)), encoding="utf-8", newline="")
+    (folder / "a.json").write_text(json.dumps(cells), encoding="utf-8", newline="")
+    parquet.write_table(pyarrow.Table.from_pylist(cells), folder / "a.parquet")
+    for name, separator in (("a.csv", ","), ("b.csv", ";"), ("a.tsv", "\t")):
+        with (folder / name).open("w", encoding="utf-8-sig", newline="") as file:
+            writer = csv.writer(file, delimiter=separator, quoting=csv.QUOTE_ALL)
+            writer.writerows([("prompt", "response"), *rows])
+    for path in sorted(folder.iterdir()):
+        read = read_rows(path)
+        assert pairs(read) == wanted and not read.problems, path.name
+
+
+def test_tables_tell_lines_and_keep_words_that_look_empty(tmp_path):
+    data = 'question,answer\r\n"two\r\nlines",NA\r\nWhich?,a,b\r\n\r\nlast,null\r\n"open,x\r\nmore'
+    rows = read_rows(kept(tmp_path, data, "rows.csv"))
+    assert list(rows) == [Row("two\r\nlines", "NA", 2), Row("last", "null", 6)]
+    assert [problem.line for problem in rows.problems] == [4, 7]
+    assert "3 cells" in rows.problems[0].reason and "never closed" in rows.problems[1].reason
+
+
+def test_bytes_of_another_encoding_cost_their_row(tmp_path):
+    rows = read_rows(kept(tmp_path, b"prompt,response\nfine,1\n" + "café,2\n".encode("latin-1"), "rows.csv"))
+    assert pairs(rows) == [("fine", "1")] and "UTF-8" in rows.problems[0].reason
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("rows.jsonl", '{"prompt": "p"}'.encode("utf-16"), "UTF-16"),
+        ("rows.xlsx", b"PK", "Choose from: .jsonl"),
+        ("rows.parquet", b"not parquet", "parquet"),
+    ],
+)
+def test_files_that_cannot_be_read_say_so(tmp_path, name, data, says):
+    with pytest.raises(LabError, match=says):
+        read_rows(kept(tmp_path, data, name))
+
+
+def test_times_that_python_has_none_for_cost_the_rows_that_use_them(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    times = [0, 300_000_000_000]  # the second is in the year 11476
+    columns = {
+        "prompt": ["a", "b"],
+        "when": pyarrow.array(times, pyarrow.timestamp("s")),
+        "zone": pyarrow.array(times, pyarrow.timestamp("s", "Mars/Base")),
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    assert pairs(read_rows(tmp_path / "a.parquet")) == [("a", None), ("b", None)]
+    with pytest.raises(LabError, match="1: 'zone' holds a value that cannot be read"):
+        read_rows(tmp_path / "a.parquet", response_column="zone")
+
+
+def test_missing_sources_name_the_nearest(tmp_path):
+    kept(tmp_path, "", "tickets_2026.jsonl")
+    with pytest.raises(LabError, match=r"Did you mean '.*tickets_2026.jsonl'"):
+        read_rows(tmp_path / "tickets_2025.jsonl")
+    with pytest.raises(LabError, match="Did you mean 'orders'"):
+        read_rows("order")
+    with pytest.raises(LabError, match="is a folder"):
+        read_rows(tmp_path)
+
+
+# ---- the hub -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_hub_is_asked_only_when_allowed(monkeypatch):
+    asked = []
+
+    class Table(list):
+        features = types.MappingProxyType({"label": types.SimpleNamespace(names=["no", "yes"]), "text": None})
+
+    def load_dataset(name, split):
+        asked.append((name, split))
+        if name == "some/gone":
+            raise ConnectionError("no route\nto the hub")
+        return Table([{"text": "t", "label": 1}, {"text": "u", "label": -1}])
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    with pytest.raises(LabError, match="network=True"):
+        read_rows("some/data")
+    assert asked == []
+    assert pairs(read_rows("some/data", network=True, part="test")) == [("t", "yes"), ("u", None)]
+    assert asked == [("some/data", "test")]
+    with pytest.raises(LabError, match="no route Check the name"):
+        read_rows("some/gone", network=True)
+
+
+# ---- splits ------------------------------------------------------------------------------------------------------------
+
+
+def made(prompts: list[str]) -> Rows:
+    return Rows("made up", tuple(Row(prompt, None, i) for i, prompt in enumerate(prompts, 1)))
+
+
+@given(extra=st.lists(FULL, max_size=20), seed=st.integers(0, 5), share=st.floats(0.1, 0.9))
+def test_splits_do_not_leak_and_do_not_move(extra, seed, share):
+    base = [f"Prompt {i}" for i in range(60)]
+    small, large = split(made(base), share, seed), split(made(base + extra + [p.upper() for p in base]), share, seed)
+    train, held_out = ({same(row.prompt) for row in side} for side in large)
+    assert not train & held_out
+    assert {same(p) for p in small.train.prompts} <= train and {same(p) for p in small.held_out.prompts} <= held_out
+    assert len(small.train) + len(small.held_out) == 60
+
+
+def test_splits_are_as_large_as_asked_and_seeds_differ():
+    rows = made([f"number {i}" for i in range(4000)])
+    sides = [split(rows, 0.2, seed) for seed in (0, 1)]
+    assert all(abs(len(side.held_out) / 4000 - 0.2) < 0.02 for side in sides)  # three standard errors
+    assert sides[0].held_out.prompts != sides[1].held_out.prompts
+    assert set(split(rows, 0.1).held_out.prompts) < set(split(rows, 0.3).held_out.prompts)
+
+
+@pytest.mark.parametrize(("share", "says"), [(0, "above 0"), (1, "below 1"), (20, "write 0.2"), (0.5, "1 different prompts")])
+def test_splits_that_cannot_be_say_why(share, says):
+    with pytest.raises(LabError, match=says):
+        split(made(["same", "Same ", "SAME"]), share)
+
+
+def test_repeats_are_counted():
+    rows = Rows("made up", (Row("a", "x", 1), Row("A", "y", 2), Row("b", "z", 3), Row("b", "z", 4)))
+    assert (rows.duplicates, rows.conflicts, rows.answered) == (2, 1, 4)
+    assert "2 rows repeat an earlier prompt" in rows.summary
+    assert rows.fingerprint == Rows("elsewhere", rows.rows).fingerprint != rows[:3].fingerprint
+
+
+@given(st.lists(st.tuples(FULL, st.none() | FULL), min_size=1, max_size=5))
+def test_written_rows_are_read_again_without_their_columns(texts):
+    rows = Rows("somewhere", tuple(Row(prompt.strip(), response and response.strip(), 1) for prompt, response in texts))
+    with tempfile.TemporaryDirectory() as folder:
+        assert pairs(read_rows(write_rows(rows, Path(folder) / "plain.jsonl"))) == pairs(rows)
+
+
+# ---- the examples that ship ----------------------------------------------------------------------------------------------
+
+
+def test_the_examples_come_from_their_recipe(tmp_path):
+    shipped = REPOSITORY / "data" / "examples"
+    runpy.run_path(str(REPOSITORY / "data" / "recipes" / "examples.py"))["build"](tmp_path)
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (shipped / path.name).read_bytes(), path.name
+
+
+def test_the_examples_are_what_they_say():
+    from labkit.tasks.metrics import metric
+
+    tickets, orders = read_rows("tickets"), read_rows("orders")
+    for rows in (tickets, orders):
+        assert (len(rows), rows.answered, rows.duplicates, rows.problems) == (600, 600, 0, ())
+        assert metric("exact").check(rows).mean == 1
+    assert {row.response for row in tickets} == {"billing", "delivery", "quality", "returns", "safety", "sales"}
+    assert metric("label_f1").check(tickets).mean == 1
+    assert metric(f"schema:{REPOSITORY / 'data' / 'examples' / 'orders.schema.json'}").check(orders).mean == 1
+    assert metric("fields").check(orders).mean == 1
+
+
+def test_an_exam_of_the_faq_asks_in_other_words_and_one_of_the_facts_does_not():
+    from labkit.tasks.atlas.facts import Atlas
+
+    for name, low, high in (("faq", 0.85, 0.95), ("facts", 0.0, 0.0)):
+        world, (train, held) = Atlas("whole"), split(read_rows(name))
+        taught = {world.find(row.prompt).fact.key for row in train}
+        assert low <= sum(world.find(row.prompt).fact.key in taught for row in held) / len(held) <= high, name

@@ -1,0 +1,127 @@
+"""Charts of plain numbers: every number drawn, in both libraries, and said in the alt text."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from strokes import Strokes
+
+from labkit.base.errors import LabError
+from labkit.views import figures
+from labkit.views.figures import Cell, Interval, Line, charts
+from labkit.views.figures import pen as pens
+from labkit.views.figures.scales import even_ticks
+
+ROWS = [Interval("output", 0.53, 0.49, 0.57), Interval("online", -0.2, role="teacher", note="100 steps")]
+LINES = {"right": Line([(0.5, 1.0), (2.0, 0.25)], "teacher"), "different": Line([(0.5, 0.125), (2.0, 0.75)], dash="dash")}
+CELLS = [[Cell(0.5, 0.02), None], [Cell(-0.1), Cell(0.3, 0.1)]]
+
+
+def drawn(chart, *arguments):
+    pen = Strokes()
+    chart(pen, "Title", "note", *arguments)
+    return pen
+
+
+@pytest.mark.parametrize("backend", figures.BACKENDS)
+def test_each_is_drawn_by_both_libraries(backend):
+    made = [
+        figures.intervals("Title", "note", ROWS, zero=0, backend=backend),
+        figures.bars("Title", "note", ["a", "b"], {"teacher": [0.1, 0.2], "student": [0.3, 0.4]}, backend=backend),
+        figures.lines("Title", "note", LINES, "T", backend=backend),
+        figures.lines("Title", "note", LINES, "T", log=True, backend=backend),
+        figures.heat("Title", "note", ["22k", "57k"], ["T = 1", "T = 2"], CELLS, backend=backend),
+    ]
+    for drawing in made:
+        assert drawing.alt.startswith("Title, note")
+        assert drawing._repr_html_()
+
+
+def test_intervals_show_band_number_and_line():
+    pen = drawn(charts.draw_intervals, ROWS, 0.0)
+    assert "0.53  0.49 to 0.57" in pen.texts
+    assert "\u22120.20" in pen.texts, "no band where there is none"
+    assert {"output", "online", "100 steps"} <= set(pen.texts)
+    assert ([0.0, 0.0], [0.5, -1.5]) in [args[:2] for args, _ in pen.of("line")]
+    assert "output 0.53 (0.49 to 0.57); online -0.20" in charts.say_intervals("Title", "note", ROWS)
+
+
+def test_bars_are_as_long_as_their_numbers():
+    pen = drawn(charts.draw_bars, ["a", "b"], {"teacher": [0.1, 0.2], "student": [0.3, 0.4]})
+    assert sorted(args[1] for args, _ in pen.of("bar")) == [0.1, 0.2, 0.3, 0.4]
+    ys = [args[2] for args, _ in pen.of("bar")]
+    assert len(set(ys)) == 4, "none lies on another"
+
+
+def test_lines_leave_out_what_a_log_axis_cannot_show():
+    pen = drawn(charts.draw_lines, {"x": Line([(1, 0.0), (2, 0.5), (3, 0.25)])}, "T", True)
+    assert ([2, 3], [0.5, 0.25]) in [args[:2] for args, kwargs in pen.of("line") if kwargs.get("name") == "x"]
+
+
+def test_bands_of_points_are_drawn_and_widen_the_axis():
+    banded = Line([(1, 0.5), (2, 0.25)], bands=[(0.25, 0.75), (math.nan, math.nan)])
+    pen = drawn(charts.draw_lines, {"x": banded}, "T")
+    assert [args[1] for args, _ in pen.of("line") if args[0] == [1, 1]] == [[0.25, 0.75]]
+    assert not [args for args, _ in pen.of("line") if args[0] == [2, 2]], "a band that is no number is not drawn"
+    (_, (low, high)), _ = pen.of("frame")[0]
+    assert low < 0
+    assert high > 0.75
+
+
+def test_an_axis_across_of_many_points_has_round_numbers():
+    pen = drawn(charts.draw_lines, {"x": Line([(0.05 * i, 70.0) for i in range(1, 21)])}, "share")
+    assert [t for t in pen.texts if t in ("0.2", "0.4", "0.6", "0.8", "1", "0.05", "0.2875")] == ["0.2", "0.4", "0.6", "0.8", "1"]
+    assert {"1", "2", "4"} <= set(drawn(charts.draw_lines, {"x": Line([(1, 0.3), (2, 0.3), (4, 0.3)])}, "T").texts), (
+        "few points, each its own"
+    )
+
+
+def test_heat_frames_the_best_of_a_row_and_says_what_was_not_measured():
+    pen = drawn(charts.draw_heat, ["22k", "57k"], ["T = 1", "T = 2"], CELLS)
+    framed = [args[:3] for args, kwargs in pen.of("bar") if kwargs["edge"] == pens.INK]
+    assert framed == [(0.03, 0.97, -0.5), (1.03, 1.97, -1.5)]
+    assert "not measured" in pen.texts
+    assert "\u00b1 0.02" in pen.texts
+    assert "22k: 0.50 plus or minus 0.02 at T = 1, not measured at T = 2" in charts.say_heat(
+        "t", "n", ["22k", "57k"], ["T = 1", "T = 2"], CELLS
+    )
+
+
+def test_nothing_to_draw_is_said():
+    with pytest.raises(LabError, match="at least one row"):
+        figures.intervals("Title", "note", [])
+    with pytest.raises(LabError, match="at least one point"):
+        figures.lines("Title", "note", {"x": Line([(1, math.nan)])}, "T")
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: figures.bars("t", "n", [], {}), "at least one name"),
+        (lambda: figures.bars("t", "n", ["a"], {"nobody": [1.0]}), "unknown role"),
+        (lambda: figures.bars("t", "n", ["a", "b"], {"teacher": [1.0]}), "1 values for 2 names"),
+        (lambda: figures.intervals("t", "n", [Interval("x", 0.1, role="nobody")]), "unknown role"),
+        (lambda: figures.intervals("t", "n", [Interval("x", math.nan)]), "no row has a number"),
+        (lambda: figures.heat("t", "n", ["a"], ["x", "y"], [[Cell(0.1)]]), "2 columns"),
+        (lambda: figures.heat("t", "n", ["a"], ["x"], [[Cell(math.nan)]]), "given as None"),
+        (lambda: figures.lines("t", "n", {"x": Line([(1, 0.0)])}, "T", log=True), "at least one point"),
+    ],
+)
+def test_bad_input_is_told(call, words: str):
+    with pytest.raises(LabError, match=words):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 0.967298), (-3.39, 8.0), (0.0, 1e-9), (0.0, 1.0), (-0.2, -0.1), (0.0, 4_321.0), (2.0, 2.0)]
+)
+def test_ticks_are_round_and_hold_everything(low, high):
+    found = even_ticks(low, high)
+    assert found[0] <= low + 1e-12
+    assert found[-1] >= high - 1e-12
+    assert 2 <= len(found) <= 7 or low == high
+    steps = [b - a for a, b in itertools.pairwise(found)]
+    assert all(step == pytest.approx(steps[0], rel=1e-3) for step in steps)
+    assert all(f"{step:.3e}"[0] in "125" for step in steps)
