@@ -12,7 +12,7 @@ from pathlib import Path
 from labkit.models import parameters, teacher
 from labkit.records.names import SKILLS
 from labkit.tasks.atlas.exam import Exam
-from labkit.tasks.atlas.facts import HELD_OUT_SKILLS, Atlas
+from labkit.tasks.atlas.facts import FACTS, HELD_OUT_SKILLS, Atlas
 
 HELD_OUT = 400
 EVERYTHING = 10_000
@@ -49,7 +49,7 @@ def build(folder: Path) -> None:
         + f" | {sum(skills.values()) / len(SKILLS):.3f} | {other:.3f} |"
         for name, size, skills, other in sorted(rows, key=lambda row: -row[1] - row[3])
     ]
-    facts = sum(len(world.facts(r)) for r in ("capital", "continent", "currency", "capital_of", "city", "symbol", "number"))
+    facts = sum(len(world.facts(r)) for r in FACTS)
     text = CARD.format(facts=f"{facts:,}", held_out=HELD_OUT, table="\n".join([head, *lines]))
     (folder / "README.md").write_text(text, encoding="utf-8")
     digest = hashlib.sha256((folder / "README.md").read_bytes()).hexdigest()

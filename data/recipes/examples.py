@@ -19,13 +19,12 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from labkit.tasks.atlas.facts import Atlas, ask_about
+from labkit.tasks.atlas.facts import ONE_ANSWER, Atlas, ask_about
 from labkit.tasks.custom.sources import EXAMPLES
 from labkit.teachers import recorded_answers
 
 EACH = 600  # rows of a task
 ASKED, POOL_SEED = 8_000, 7
-PLAIN = ("recall", "reverse", "city", "element")
 RADIOACTIVE = (43, 61, 84, 88, *range(89, 99))
 NOT_SOLID = (1, 2, 7, 8, 9, 10, 17, 18, 35, 36, 54, 80)  # "half of the argon is dust" would be odd
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
@@ -142,7 +141,7 @@ def build(folder: Path) -> None:
 
 def facts() -> list[dict[str, str]]:
     """As many questions of each skill that is known by heart; a model may answer in a sentence, so that `contains` is the score."""
-    asked = [q for q in Atlas("whole").exam(EACH // len(PLAIN)) if q.skill in PLAIN]
+    asked = [q for q in Atlas("whole").exam(EACH // len(ONE_ANSWER)) if q.skill in ONE_ANSWER]
     rows = [{"prompt": q.text, "response": q.answers[0]} for q in asked]
     random.Random("facts").shuffle(rows)
     return rows
@@ -152,7 +151,7 @@ def questions() -> list[dict[str, str]]:
     """Those of SmolLM2's audit (`data/answers`), and as many others of the whole world as make up `ASKED`, the plain ones first."""
     asked = {q.text: q for q in recorded_answers.paper()}
     others = [q for q in Atlas("whole").questions(20_000, POOL_SEED) if q.text not in asked]
-    for q in sorted(others, key=lambda q: q.skill not in (*PLAIN, "two_hop")):
+    for q in sorted(others, key=lambda q: q.skill not in (*ONE_ANSWER, "two_hop")):
         if len(asked) < ASKED:
             asked.setdefault(q.text, q)
     rows = [{"prompt": q.text, "response": q.answers[0]} for q in asked.values()]

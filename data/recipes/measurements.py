@@ -49,7 +49,7 @@ from labkit.studies.inheritance import Facts, flip_points, inheritance, risk_cov
 from labkit.studies.sweep import sweep
 from labkit.tasks.atlas.exam import Exam, Graded, Grades
 from labkit.tasks.atlas.extraction import read
-from labkit.tasks.atlas.facts import Atlas
+from labkit.tasks.atlas.facts import ONE_ANSWER, Atlas
 from labkit.tasks.custom.rows import read_rows, split
 from labkit.teachers import recorded_answers
 from labkit.teachers.signals import Signals
@@ -88,7 +88,6 @@ TICKET_SEEDS = 1
 ABSTAINING = ("honest", "lies 30%", "noise 30%")
 COVERAGES = tuple(i / 10 for i in range(1, 11))
 
-BY_HEART = ("recall", "reverse", "city", "element")
 WARMTHS, DRAWS = (0.5, 0.7, 1.0, 1.3), 4
 PUPIL = Experiment(
     teacher="none", student="smollm2-half", method="gold", score="contains", adapter=8, learning_rate=2e-3, batch=8, steps=60,
@@ -101,7 +100,7 @@ EXAMINED, TAUGHT = 90, 480  # questions; a fifth of the second is held out by th
 def sampling() -> list[dict]:
     teacher, paper = labkit.teacher("atlas-3m"), Atlas("half").exam(60)
     rows = []
-    for kind, skills in (("open", ("open",)), ("one answer", ("recall", "reverse", "city", "element"))):
+    for kind, skills in (("open", ("open",)), ("one answer", ONE_ANSWER)):
         questions = [q for skill in skills for q in [q for q in paper if q.skill == skill][: 60 // len(skills)]]
         for temperature in SAMPLING:
             for question, found in zip(questions, variety(teacher, questions, temperature), strict=True):
@@ -332,7 +331,7 @@ def abstention() -> list[dict]:
 def warmth() -> list[dict]:
     teacher, said, rows = pretrained.load("smollm2"), recorded_answers.recorded(), []
     many = [s.question for s in said if s.question.skill == "open" and len(s.question.answers) > 3][:20]
-    one = [q for skill in BY_HEART for q in [s.question for s in said if s.question.skill == skill][:5]]
+    one = [q for skill in ONE_ANSWER for q in [s.question for s in said if s.question.skill == skill][:5]]
     for T in WARMTHS:
         for kind, questions in (("many answers", many), ("one answer", one)):
             asked = [q for q in questions for _ in range(DRAWS)]
@@ -347,7 +346,7 @@ def warmth() -> list[dict]:
 
 
 def imitated() -> list[dict]:
-    said = [s for s in recorded_answers.recorded() if s.question.skill in BY_HEART]
+    said = [s for s in recorded_answers.recorded() if s.question.skill in ONE_ANSWER]
     random.Random("pupils").shuffle(said)
     held, taught = said[:EXAMINED], said[EXAMINED:][:TAUGHT]
 

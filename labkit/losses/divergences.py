@@ -56,6 +56,7 @@ class Divergence(NamedTuple):
 
 
 DIVERGENCES: dict[str, Divergence] = {}
+LEAST = 1e-7  # of the mass outside the top k: what rounding may leave of none
 
 
 def register(
@@ -269,7 +270,7 @@ def sampled_kl(
 
 def _rest(kept_N_K: Tensor) -> Tensor:
     """Log of the probability left over, `(N, 1)`; a rounding error's worth where nothing is."""
-    return (1 - kept_N_K.exp().sum(-1, keepdim=True)).clamp(min=1e-7).log()
+    return (1 - kept_N_K.exp().sum(-1, keepdim=True)).clamp(min=LEAST).log()
 
 
 @_tail(

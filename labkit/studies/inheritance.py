@@ -22,7 +22,7 @@ from transformers import LlamaForCausalLM
 from labkit.base.errors import LabError
 from labkit.models import answer_states, pad, tokenizer
 from labkit.tasks.atlas.exam import Exam, Graded
-from labkit.tasks.atlas.facts import FACTS, RELATIONS, Atlas, Question, normalise
+from labkit.tasks.atlas.facts import ONE_ANSWER, Atlas, Question, normalise
 from labkit.tasks.calibration import calibration_error
 from labkit.teachers.signals import Signals
 
@@ -36,9 +36,9 @@ class Facts:
     skills: only facts of these. Raises `LabError` for skills without such facts.
     """
 
-    def __init__(self, world: Atlas, skills: Sequence[str] = ("recall", "reverse", "city", "element")) -> None:
-        if other := set(skills) - {RELATIONS[name].skill for name in FACTS}:
-            raise LabError(f"{', '.join(sorted(other))} has no plain facts: choose among recall, reverse, city and element.")
+    def __init__(self, world: Atlas, skills: Sequence[str] = ONE_ANSWER) -> None:
+        if other := set(skills) - set(ONE_ANSWER):
+            raise LabError(f"{', '.join(sorted(other))} has no plain facts: choose among {', '.join(ONE_ANSWER)}.")
         self.world = world
         self._exam = Exam(world, None, EVERY, skills=skills)
         self.questions: Sequence[Question] = self._exam.questions

@@ -177,7 +177,7 @@ def _beams(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]]) -> list[
         num_beams=BEAMS,
         num_return_sequences=BEAMS,
         length_penalty=0.0,  # so that scores are plain log-probabilities
-        max_new_tokens=28,
+        max_new_tokens=tokenizer_of(teacher).longest,
         do_sample=False,
         return_dict_in_generate=True,
         output_scores=True,

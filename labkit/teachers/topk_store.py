@@ -27,10 +27,10 @@ from torch import Tensor
 from labkit.base import tensors
 from labkit.base.errors import DataError, LabError
 from labkit.base.files import write_whole
+from labkit.losses.divergences import LEAST
 
 SHARD = 2**14  # tokens, 2 MB at k = 32: little is lost by a kill. With 100 million tokens take 2**20, so that files stay few.
 SMALL = 2**16  # ids below this fit into 16 bits
-LEAST = 1e-7  # of the mass outside the top k: what rounding may leave of none, as in the `bucket` rule of `divergences`
 
 
 def shrink(logits_N_V: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,6 @@ from labkit.base.errors import LabError
 from labkit.diagnosis import failures
 from labkit.diagnosis.evidence import Evidence
 from labkit.diagnosis.failures import FAILURES, diagnose, provoke
-from labkit.diagnosis.failures.limits import PLAIN
 from labkit.diagnosis.failures.trials import SET_ON, alarms, effect, pair, sightings
 from labkit.lessons.break_it import Breakage
 from labkit.lessons.catalogue import PANEL, catalogue
@@ -35,7 +34,7 @@ from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.names import FAULTS, FAVOURITE
 from labkit.records.record import Record
 from labkit.tasks.atlas import exam as evaluate
-from labkit.tasks.atlas.facts import HELD_OUT_SKILLS, Atlas
+from labkit.tasks.atlas.facts import HELD_OUT_SKILLS, ONE_ANSWER, Atlas
 from labkit.teachers import signals
 from labkit.training import loop, setup
 from labkit.training.batches import unlabelled
@@ -220,7 +219,7 @@ def test_fresh_questions_are_in_no_pool_and_on_no_exam(scale: str):
 def test_an_exam_without_a_sibling_says_nothing_of_it(tiny_teacher):
     """No held-out question on it, or too few others in the world."""
     world = Atlas("half")
-    facts = evaluate.Exam(world, tiny_teacher, per_skill=2, skills=PLAIN)
+    facts = evaluate.Exam(world, tiny_teacher, per_skill=2, skills=ONE_ANSWER)
     assert facts.beside(tiny_teacher, facts.teacher_answers) == {}  # and no open question, so no favourite either
     assert Atlas("Oceania").fresh(Atlas("Oceania").exam(10_000)) == []
 
@@ -262,12 +261,12 @@ def test_only_the_last_exam_asks_fresh_questions(live):
 
 def test_a_lying_teacher_is_found_out_by_its_own_exam(monkeypatch: pytest.MonkeyPatch):
     """With the shipped teachers: the lies are there before the student has learnt any of them."""
-    monkeypatch.setattr(setup, "Exam", functools.partial(evaluate.Exam, per_skill=20, skills=(*PLAIN, "open", "add")))
+    monkeypatch.setattr(setup, "Exam", functools.partial(evaluate.Exam, per_skill=20, skills=(*ONE_ANSWER, "open", "add")))
     monkeypatch.setattr(signals, "CHUNK", 64)
     entry, few = FAILURES["hallucination_inheritance"], Experiment(student="22k", scale="Europe", questions=128, batch=16, steps=1)
     recipe = provoke(few, entry.name)
     found = [Evidence(Record(Run(exp, exams=1))) for exp in (recipe, entry.cure(recipe))]
-    lying, honest = (sum(seen.teacher[skill] for skill in PLAIN) / len(PLAIN) for seen in found)
+    lying, honest = (sum(seen.teacher[skill] for skill in ONE_ANSWER) / len(ONE_ANSWER) for seen in found)
     assert lying < 0.9 < honest
     assert entry.detect(found[0])
     assert not entry.detect(found[1])

@@ -17,7 +17,7 @@ from labkit.records import events as ev
 from labkit.records.experiment import TUNED_RATE, Experiment
 from labkit.records.record import Record
 from labkit.studies.capacity import held, information, knee, per_parameter
-from labkit.tasks.atlas.facts import ONE_ANSWER, Atlas, ask_about
+from labkit.tasks.atlas.facts import FACTS, Atlas, ask_about
 from labkit.teachers import signals
 from labkit.training.batches import Feed, paid, unlabelled
 from labkit.training.loop import Run, assistant_recipe, earlier
@@ -30,7 +30,7 @@ def test_a_larger_store_holds_the_smaller_and_no_fact_twice():
     large = world.store(300)
     assert world.store(100) == large[:100]
     assert len({q.fact.key for q in large}) == 300
-    assert {q.fact.relation for q in large} == set(ONE_ANSWER)
+    assert {q.fact.relation for q in large} == set(FACTS)
     for question in large:
         assert len(question.answers) == 1
         assert question == ask_about(question.fact)
@@ -45,7 +45,7 @@ def test_a_store_may_be_made_up_and_keeps_its_questions():
 
 def test_every_fact_of_a_store_exists_and_no_more():
     world = Atlas("Oceania")
-    count = sum(len(world.facts(r)) for r in ONE_ANSWER)
+    count = sum(len(world.facts(r)) for r in FACTS)
     assert len(world.store(count)) == count
     for n in (0, count + 1):
         with pytest.raises(LabError, match=f"{count} with one answer"):

@@ -90,6 +90,11 @@ def test_beam_finds_the_mode_of_a_short_world(tiny_teacher):
     assert row.logprob >= float(scores.view(1023, 2).sum(1).max()) - 1e-4
 
 
+def test_beams_end_where_other_answers_do(questions, tiny_teacher, monkeypatch):
+    monkeypatch.setattr(models.tokenizer_of(tiny_teacher), "longest", 1)
+    assert {len(ids) for row in text_data._beams(tiny_teacher, models.tokenizer().prompts(["Who?"])) for ids, _ in row} == {1}
+
+
 def test_the_interpolated_answer_is_the_beam_nearest_to_gold(questions, tiny_teacher):
     data = generate(tiny_teacher, questions[:12], "interpolated")
     for row, question in zip(data.rows, questions, strict=False):

@@ -17,9 +17,9 @@ from labkit.diagnosis.failures.registry import (
 )
 from labkit.records.experiment import TUNED_RATE, Experiment
 from labkit.records.names import KIN, LYING
+from labkit.tasks.atlas.facts import ONE_ANSWER
 
 FACTS = ("recall", "reverse", "city")  # learnt at about the same pace, so that one far behind stands out
-PLAIN = (*FACTS, "element")
 SMALLEST, LARGER = "3.3k", "57k"
 LEAK = 0.5  # share of the questions that are the exam's
 LIARS = [name for name in LYING if "lies" in name]  # random noise is not inherited: it has no say in what is likeliest
@@ -165,7 +165,7 @@ def capacity_floor(seen: Evidence) -> str:
     cited="Dankers & Raunak 2025: students of a teacher's text hallucinate more than baselines of their size",
 )
 def hallucination_inheritance(seen: Evidence) -> str:
-    facts = [seen.teacher.get(skill, math.nan) for skill in PLAIN]
+    facts = [seen.teacher.get(skill, math.nan) for skill in ONE_ANSWER]
     wrong = 1 - sum(facts) / len(facts)
     asked = not math.isnan(seen.exposures)  # or it taught nothing, and only sat the exam
     if asked and wrong > 0.1 and seen.teacher.get("add", math.nan) > 0.9:

@@ -9,8 +9,9 @@ write a function that returns the effects it would have, each as a band of diffe
 
 import importlib
 
-from labkit.studies.claims.data import ARMS, ONE_ANSWER, STARTS, cost_ratio, ladder, runs_of, seconds_a_step
+from labkit.studies.claims.data import ARMS, STARTS, cost_ratio, ladder, runs_of, seconds_a_step
 from labkit.studies.claims.verdicts import CLAIMS, TRIED, Claim, Claims, Finding, claim, claims, judge, tried
+from labkit.tasks.atlas.facts import ONE_ANSWER
 
 for part in (
     "ways",

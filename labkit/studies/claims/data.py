@@ -11,7 +11,6 @@ from labkit.records import measurements
 from labkit.records.record import Record, core, paired
 from labkit.studies.sweep import Sweep, sweep
 
-ONE_ANSWER = ("recall", "reverse", "city", "element")
 STARTS = ("random", "warm")
 ARMS = ("output", "hard answers", "hidden states", "attention relations", "teacher's text", "online")  # of the ladder
 

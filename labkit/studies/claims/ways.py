@@ -5,9 +5,10 @@ from __future__ import annotations
 from labkit.base.stats import band
 from labkit.records.names import CORE
 from labkit.records.record import core, mean, paired
-from labkit.studies.claims.data import ONE_ANSWER, STARTS, cost_ratio, ladder, runs_of
+from labkit.studies.claims.data import STARTS, cost_ratio, ladder, runs_of
 from labkit.studies.claims.verdicts import Finding, claim
 from labkit.studies.sweep import sweep
+from labkit.tasks.atlas.facts import ONE_ANSWER
 
 
 @claim(

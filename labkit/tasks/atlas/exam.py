@@ -129,8 +129,7 @@ class Exam:
         fidelity = self._fidelity(model)
         model.train(training)
         skills = {skill: validity if skill == "open" else share for skill, share in self._skills(answers).items()}
-        verdicts = [self.verdict(i, a) for i, a in enumerate(answers)]
-        truth = {name: verdicts.count(name) / len(verdicts) for name in ("right", "inherited", "wrong")}
+        truth = shares([self.verdict(i, a) for i, a in enumerate(answers)])
         unended = sum(w.ids[-1] != EOS for w in written) / len(written)
         habits = {"unended": unended, "confidence": sum(a.probability for a in answers) / len(answers)}
         return Grades(skills, fidelity, {"validity": validity, "coverage": coverage}, truth, calibration_error(answers), answers, habits)
@@ -284,6 +283,11 @@ def verdict(answer: Graded, teacher: Graded | None) -> str:
     if answer.right:
         return "right"
     return "inherited" if teacher and normalise(teacher.text) == normalise(answer.text) else "wrong"
+
+
+def shares(verdicts: Sequence[str]) -> dict[str, float]:
+    """How much of them says what, by name."""
+    return {name: verdicts.count(name) / len(verdicts) for name in ("right", "inherited", "wrong")}
 
 
 def of_like_length(rows: Sequence[Sequence[int]], size: int = ROWS) -> Iterator[list[int]]:

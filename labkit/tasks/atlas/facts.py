@@ -76,11 +76,11 @@ SHARES = {
     "compare": 4.0,
 }
 HELD_OUT_SKILLS = ("two_hop", "two_hop_steps", "add", "chain", "compare")
-FACTS = ("capital", "continent", "currency", "capital_of", "city", "symbol", "number")  # known by heart, one right answer each
+FACTS = ("capital", "continent", "currency", "capital_of", "city", "symbol", "number")  # relations known by heart, one right answer each
+ONE_ANSWER = tuple(dict.fromkeys(RELATIONS[name].skill for name in FACTS))  # the skills that ask for them
 
 PARAPHRASED = 0.15  # share of training questions asked in another wording
 LISTED_CITIES = 4  # cities a country is asked for; GeoNames' many others are right too
-ONE_ANSWER = ("capital", "continent", "currency", "capital_of", "city", "symbol", "number")  # relations of a store of facts
 ADDENDS, CHAINED = range(50), range(1, 20)
 
 
@@ -304,7 +304,7 @@ class Atlas:
     def store(self, n: int) -> list[Question]:
         """`n` facts with one answer each, a question a fact in its canonical wording; a larger store holds the smaller ones. Raises
         `LabError` if this world has fewer."""
-        facts = sorted((f for relation in ONE_ANSWER for f in self.facts(relation)), key=lambda f: _hash(f"store {f.key}"))
+        facts = sorted((f for relation in FACTS for f in self.facts(relation)), key=lambda f: _hash(f"store {f.key}"))
         if not 1 <= n <= len(facts):
             raise LabError(f"a store of {n} facts cannot be had: {self.scale!r} has {len(facts)} with one answer; ask for 1 to that many.")
         return [dataclasses.replace(ask_about(f), gold=self.falsehood(f) or f.answers[0]) for f in facts[:n]]

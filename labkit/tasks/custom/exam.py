@@ -16,7 +16,7 @@ from torch import Tensor
 
 from labkit.models import Written, answer_states, pad, tokenizer_of, write
 from labkit.models.architectures import LanguageModel
-from labkit.tasks.atlas.exam import Graded, Grades, calibration_error, first_token, of_like_length, verdict
+from labkit.tasks.atlas.exam import Graded, Grades, calibration_error, first_token, of_like_length, shares, verdict
 from labkit.tasks.custom.rows import Row
 from labkit.tasks.metrics import Score, metric
 
@@ -62,8 +62,7 @@ class OwnExam:
         answers, found = self._mark(model, written)
         fidelity = self._fidelity(model)
         model.train(training)
-        verdicts = [self.verdict(i, answer) for i, answer in enumerate(answers)]
-        truth = {name: verdicts.count(name) / len(verdicts) for name in ("right", "inherited", "wrong")}
+        truth = shares([self.verdict(i, answer) for i, answer in enumerate(answers)])
         end = tokenizer_of(model).end
         habits = {
             "unended": sum(w.ids[-1] != end for w in written) / len(written),
