@@ -12,12 +12,6 @@ from labkit.base.errors import LabError
 NO_EFFECT = 0.02  # on a score of 0 to 1: smaller differences are of no practical use
 VERDICTS = ("holds", "holds when", "does not hold", "not distinguishable", "no practical effect", "not testable at this scale")
 
-# Two-sided 95% quantiles of Student's t for 1 to 30 degrees of freedom (any table of the t distribution).
-_T95 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-
 
 class Band(NamedTuple):
     """A mean difference and its 95% t-interval over `n` paired seeds; one seed has no band, and its ends are NaN."""
@@ -47,6 +41,7 @@ def band(differences: Sequence[float]) -> Band:
     n, middle = len(differences), statistics.fmean(differences)
     if n == 1:
         return Band(middle, math.nan, math.nan, 1)
-    quantile = _T95[n - 2] if n - 2 < len(_T95) else 1.96
-    half = quantile * statistics.stdev(differences) / math.sqrt(n)
+    from scipy.special import stdtrit  # here, so that importing the lab stays quick
+
+    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(differences) / math.sqrt(n)
     return Band(middle, middle - half, middle + half, n)

@@ -21,8 +21,6 @@ from labkit.speculative.drafters import branches
 from labkit.speculative.result import Speculation
 from labkit.speculative.theory import overlap
 
-Z95 = 1.96
-
 
 class Judged(NamedTuple):
     """A proposed token that was looked at. place: in its round, from 1; chance: sum min(p, q) where it stood; roomy: the answer went on for
@@ -73,9 +71,10 @@ def share(found: Iterable[Judged]) -> Share:
     taken = [x.taken for x in found]
     if not taken:
         raise LabError("no token was judged, so there is no share of them: decode more prompts, or propose something (gamma above 0).")
-    n, p = len(taken), sum(taken) / len(taken)
-    middle, half = p + Z95**2 / (2 * n), Z95 * math.sqrt(p * (1 - p) / n + (Z95 / (2 * n)) ** 2)
-    return Share(p, max(0.0, middle - half) / (1 + Z95**2 / n), min(1.0, (middle + half) / (1 + Z95**2 / n)), n)
+    from scipy.stats import binomtest
+
+    found = binomtest(sum(taken), len(taken)).proportion_ci(0.95, "wilson")
+    return Share(sum(taken) / len(taken), found.low, found.high, len(taken))
 
 
 class Pooled(NamedTuple):

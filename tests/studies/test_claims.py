@@ -58,11 +58,11 @@ def test_every_claim_is_measured_over_several_seeds(found):
         assert CLAIMS[name].published
 
 
-def test_the_committed_page_is_what_the_records_say():
+def test_the_committed_page_is_what_the_records_say(found):
     spec = importlib.util.spec_from_file_location("recipe", REPOSITORY / "data" / "recipes" / "claims.py")
     recipe = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(recipe)
-    assert (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8") == recipe.page(), "run `labkit build claims`"
+    assert (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8") == recipe.page(found), "run `labkit build claims`"
 
 
 def test_what_was_not_measured_says_so(found):
