@@ -20,7 +20,7 @@ LINE_EVERY = 5.0  # seconds
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("prompts", type=Path, help='JSONL, a row {"prompt": ...} a line')
+    parser.add_argument("prompts", help="what `labkit distill --data` takes: JSONL, CSV, parquet, an example")
     parser.add_argument("answers", type=Path, help="where the answers go (JSONL); the journal is kept beside it")
     parser.add_argument(
         "--endpoint", action="append", required=True, metavar="URL", help="an OpenAI-compatible server; again for more of the same model"
@@ -46,6 +46,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help=f"environment variable with the key, one for all or one each (default: {KEY_ENV})",
     )
     parser.add_argument("--terms", choices=(READ,), help="say that you read the provider's terms of use and may use the answers")
+    parser.add_argument("--network", action="store_true", help="allow the prompts to be a data set of the Hugging Face hub")
     parser.add_argument("--yes", action="store_true", help="do not ask before sending")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be sent and what it may cost")
     parser.set_defaults(call=run)
@@ -54,7 +55,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """0 if every request has its answer, 1 if some have not, 130 if it was interrupted."""
     names = ("model", "system", "temperature", "samples", "max_tokens", "logprobs", "concurrency", "per_minute", "price_in", "price_out")
-    names += ("ceiling_tokens", "ceiling_money", "timeout", "tries")  # type: ignore[assignment]
+    names += ("ceiling_tokens", "ceiling_money", "timeout", "tries", "network")  # type: ignore[assignment]
     chosen = {name: getattr(options, name) for name in names}
     job = plan(options.prompts, options.answers, endpoints=options.endpoint, key_env=options.key_env or (KEY_ENV,), **chosen)
     print(job, flush=True)

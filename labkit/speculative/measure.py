@@ -73,8 +73,8 @@ def share(found: Iterable[Judged]) -> Share:
         raise LabError("no token was judged, so there is no share of them: decode more prompts, or propose something (gamma above 0).")
     from scipy.stats import binomtest
 
-    found = binomtest(sum(taken), len(taken)).proportion_ci(0.95, "wilson")
-    return Share(sum(taken) / len(taken), found.low, found.high, len(taken))
+    interval = binomtest(sum(taken), len(taken)).proportion_ci(0.95, "wilson")
+    return Share(sum(taken) / len(taken), interval.low, interval.high, len(taken))
 
 
 class Pooled(NamedTuple):

@@ -58,6 +58,13 @@ def test_broken_lines_cost_themselves_only(tmp_path):
     assert "line 2: not JSON" in rows.summary and "and 4 more" in rows.summary and "other" in rows.summary
 
 
+def test_a_list_is_read_as_a_file_is():
+    given = ["one", {"Question": "two", "answer": 2, "team": "x"}, 3]
+    rows = read_rows(given)
+    assert pairs(rows) == [("one", None), ("two", "2")] and [problem.line for problem in rows.problems] == [3]
+    assert [row.fields for row in rows] == [{}, {"answer": 2, "team": "x"}] and rows.unused == ("team",)
+
+
 @pytest.mark.parametrize("data", ["", "\n\n", "{", '{"prompt": ""}', "\ufeff", "[]"])
 def test_nothing_usable_is_an_error_with_its_fix(tmp_path, data):
     with pytest.raises(LabError, match=r"no usable row.*Give each row a prompt"):

@@ -23,6 +23,7 @@ from faulty import Server
 from labkit.base.errors import LabError
 from labkit.cli import label as command
 from labkit.cli.main import main
+from labkit.tasks.custom.rows import read_rows
 from labkit.teachers import labelling
 from labkit.teachers.labelling import journal, loop
 from labkit.teachers.labelling.journal import Journal
@@ -329,20 +330,31 @@ def test_addresses_and_keys(monkeypatch):
 
 def test_broken_lines_are_told_and_the_rest_kept(answers, tmp_path):
     prompts = tmp_path / "prompts.jsonl"
-    bad = [b"{", b"[1]", b'{"text": "a"}', b'{"prompt": 3}', b'{"prompt": "  "}', b'{"prompt": "\xff"}', b'{"prompt": "a", "x": NaN}']
-    bad += [b'{"prompt": "\\ud800"}', b"[" * 100_000]
-    prompts.write_bytes(b'\xef\xbb\xbf{"prompt": "first"}\n\n' + b"\n".join(bad) + b'\n{"prompt": "last \xc3\xa9"}')
+    prompts.write_text('{"prompt": "first"}\n\n{\n[1]\n{"prompt": "last"}\n')
     job = labelling.plan(prompts, answers, endpoints="http://127.0.0.1:1", model="m")
-    assert [line for line, _ in job.prompts.broken] == list(range(3, 12)) and [row.line for row in job.prompts.rows] == [1, 12]
-    assert "9 broken lines left out: line 3: not JSON" in str(job) and "2 to send" in str(job)
-    prompts.write_text("nothing\n")  # and now there is nothing to ask
-    with pytest.raises(LabError, match=r"holds no prompt.*Line 1: not JSON"):
-        labelling.plan(prompts, answers, endpoints="http://127.0.0.1:1", model="m")
-    with pytest.raises(LabError, match="cannot read the prompts"):
-        labelling.plan(tmp_path / "none", answers, endpoints="http://127.0.0.1:1", model="m")
+    assert [row.line for row in job.prompts] == [1, 5] and "2 to send" in str(job)
+    assert all(str(problem) in str(job) for problem in job.prompts.problems) and [p.line for p in job.prompts.problems] == [3, 4]
     answers.write_text('{"prompt": "a"}')
-    with pytest.raises(LabError, match="would replace the prompts"):
+    with pytest.raises(LabError, match=answers.name):
         labelling.plan(answers, answers, endpoints="http://127.0.0.1:1", model="m")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fields"),
+    [
+        ("a.csv", "Question,answer,Team\none,1,x\ntwo,2,y\n", [{"answer": "1", "Team": "x"}, {"answer": "2", "Team": "y"}]),
+        ("a.jsonl", '{"question": "one", "meta": {"n": NaN}}\n{"question": "two", "response": "old"}\n', [{"meta": {"n": None}}, {}]),
+        ("a.json", '[{"instruction": "one"}, {"messages": [{"role": "user", "content": "two"}]}]', [{}, {}]),
+    ],
+)
+def test_what_distill_reads_is_labelled_with_its_other_columns(answers, tmp_path, name, text, fields):
+    prompts = tmp_path / name
+    prompts.write_text(text)
+    with Server() as server:
+        label(server, answers, prompts)
+    assert right(answers, read_rows(prompts).prompts) and [row.prompt for row in read_rows(answers)] == ["one", "two"]
+    extra = [{k: v for k, v in row.items() if k not in ("prompt", "response", "provenance")} for row in rows(answers)]
+    assert extra == fields
 
 
 def test_a_file_of_somebody_else_s_is_never_written_over(answers, tmp_path):

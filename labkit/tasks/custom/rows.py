@@ -14,13 +14,13 @@ import hashlib
 import json
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 from labkit.base.errors import LabError, suggest
 from labkit.base.files import write_whole
-from labkit.tasks.custom.sources import Unusable, cells_of
+from labkit.tasks.custom.sources import Source, Unusable, cells_of
 
 PROMPTS = ("prompt", "question", "instruction", "query", "input", "text")  # the first that a row has
 RESPONSES = ("response", "completion", "answer", "output", "label")
@@ -28,12 +28,15 @@ CHATS = ("messages", "conversations")
 ROLES = {"human": "user", "gpt": "assistant", "developer": "system"}  # other names of the three
 
 
-class Row(NamedTuple):
-    """A prompt and, where there is one, the answer wanted. `line` is where it began in its file (of a table: which row, from 1)."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """A prompt and, where there is one, the answer wanted. `line` is where it began in its file (of a table: which row, from 1); `fields`
+    are all columns but the prompt's, as they were read."""
 
     prompt: str
     response: str | None
     line: int
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
 
 class Problem(NamedTuple):
@@ -123,25 +126,34 @@ class Split(NamedTuple):
 
 
 def read_rows(
-    source: str | Path, *, prompt_column: str | None = None, response_column: str | None = None, network: bool = False, part: str = "train"
+    source: Source,
+    *,
+    prompt_column: str | None = None,
+    response_column: str | None = None,
+    network: bool = False,
+    part: str = "train",
 ) -> Rows:
-    """Rows of a file, of a shipped example ("tickets", "orders"), or of `part` of a hub data set, which only `network=True` may fetch.
+    """Rows of a file, of a shipped example ("tickets", "orders"), of `part` of a hub data set, which only `network=True` may fetch, or of
+    a list of prompts or objects.
 
     Columns are found by name: `PROMPTS` and `RESPONSES` in that order, an instruction with its input, chats (messages; the last
     turn is the answer if it is the assistant's), or the two named here. Raises `LabError` if no row can be used.
     """
-    name, found = str(source), cells_of(source, part, network)
+    name = str(source) if isinstance(source, str | Path) else "the list"
     rows: list[Row] = []
     problems: list[Problem] = []
     used: set[str] = set()
     seen: dict[str, None] = {}
-    for line, cells in found:
-        if isinstance(cells, dict):
-            cells = {str(key).strip().lower(): value for key, value in cells.items() if key is not None}
+    for line, given in cells_of(source, part, network):
+        cells = given
+        if isinstance(given, Mapping):
+            cells = {str(key).strip().lower(): value for key, value in given.items() if key is not None}
             seen.update(dict.fromkeys(cells))
         try:
             prompt, response, columns = _read(cells, prompt_column, response_column)
-            rows.append(Row(prompt, response, line))
+            taken = set(columns) - set(RESPONSES)
+            fields = {str(key): value for key, value in given.items() if key is not None and str(key).strip().lower() not in taken}
+            rows.append(Row(prompt, response, line, fields))
             used.update(columns)
         except Unusable as reason:
             problems.append(Problem(line, str(reason)))

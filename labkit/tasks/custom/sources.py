@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,17 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 EXAMPLES = ("tickets", "orders", "facts", "faq", "questions")  # shipped in `data/examples`
 
 
+Source = str | Path | Iterable[str | Mapping[str, Any]]  # a file, an example or a hub data set by name; or prompts or rows themselves
+
+
 class Unusable(Exception):
     """Why a row cannot be used."""
 
 
-def cells_of(source: str | Path, part: str, network: bool) -> Iterator[tuple[int, Any]]:
-    """The rows of a file, of a shipped example, or of a part of a hub data set, with the lines they begin on."""
+def cells_of(source: Source, part: str, network: bool) -> Iterator[tuple[int, Any]]:
+    """The rows of a file, of a shipped example, of a part of a hub data set, or of a list, with the lines they begin on."""
+    if not isinstance(source, str | Path):
+        return enumerate(({"prompt": row} if isinstance(row, str) else row for row in source), 1)
     name, path = str(source), Path(source).expanduser()
     if not name.strip():
         raise LabError(
@@ -57,11 +62,15 @@ def _file(path: Path) -> Iterator[tuple[int, Any]]:
         return _table(text, suffix)
     if suffix == ".json":
         try:
-            whole = json.loads(text)
+            whole = _json(text)
             return iter(enumerate(whole if isinstance(whole, list) else [whole], 1))
         except (ValueError, RecursionError):
             pass  # then it is lines, or broken
     return _lines(text)
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, parse_constant=lambda name: None)  # NaN: how tables write a cell with nothing in it
 
 
 def _lines(text: str) -> Iterator[tuple[int, Any]]:
@@ -70,7 +79,7 @@ def _lines(text: str) -> Iterator[tuple[int, Any]]:
         if not line.strip():
             continue
         try:
-            yield number, json.loads(line)
+            yield number, _json(line)
         except json.JSONDecodeError as error:
             yield number, Unusable(f"not JSON: {error.msg} at character {error.pos + 1}")
         except (ValueError, RecursionError) as error:  # a number of too many digits, or nested too deeply

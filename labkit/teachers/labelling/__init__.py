@@ -9,10 +9,11 @@ What was answered is in a journal beside the answers at once, so a job that is k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from labkit.tasks.custom.sources import Source
 from labkit.teachers.labelling.plan import Plan, Spent, plan
 from labkit.teachers.labelling.progress import Progress, Report
 from labkit.teachers.labelling.settings import Settings
@@ -28,7 +29,7 @@ def run(plan: Plan, *, terms: str = "", watch: Callable[[Progress], None] | None
 
 
 def label(
-    prompts: str | Path | Iterable[str | Mapping[str, Any]],
+    prompts: Source,
     answers: str | Path,
     *,
     endpoints: str | Sequence[str],

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 from labkit.base.errors import DataError
 from labkit.base.files import write_whole
+from labkit.tasks.custom.rows import Row
 from labkit.teachers.labelling.journal import rows
 from labkit.teachers.labelling.plan import CUT, Plan, answered
-from labkit.teachers.labelling.prompts import Prompt
+
+OURS = ("response", "logprobs", "reasoning", "provenance")  # the fields that labelling adds to a row
 
 
 class _NoAnswer(Exception):
@@ -49,7 +51,7 @@ def assemble(plan: Plan, journal: Path, failed: Mapping[int, str]) -> Assembled:
                     reason = _useless(row)
                     if not reason:
                         written, cut = written + 1, cut + (row["finish"] == CUT)
-                        yield json.dumps(_answer(plan, prompt, sample, row), ensure_ascii=False) + "\n"
+                        yield json.dumps(_answer(plan, prompt, sample, row), ensure_ascii=False, default=str) + "\n"
                 if reason:
                     missing.append((prompt.line, sample, reason))
 
@@ -82,7 +84,7 @@ def _useless(row: Mapping[str, Any]) -> str:
     return "" if row["response"].strip() else f"an empty answer (finish {row['finish']!r})"
 
 
-def _answer(plan: Plan, prompt: Prompt, sample: int, row: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(plan: Plan, prompt: Row, sample: int, row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the answers: the prompt and its other fields, the response, and where it comes from."""
     settings = plan.settings
     told = {name: row[name] for name in ("logprobs", "reasoning") if name in row}
@@ -102,4 +104,10 @@ def _answer(plan: Plan, prompt: Prompt, sample: int, row: Mapping[str, Any]) -> 
         "terms": row["terms"],
         "request": row["key"],
     }
-    return {"prompt": prompt.text, **prompt.fields, "response": row["response"], **told, "provenance": source}
+    return {
+        "prompt": prompt.prompt,
+        **{k: v for k, v in prompt.fields.items() if k not in OURS},
+        "response": row["response"],
+        **told,
+        "provenance": source,
+    }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from labkit.base.errors import LabError
+from labkit.tasks.custom.rows import Rows, read_rows
+from labkit.tasks.custom.sources import Source
 from labkit.teachers.labelling.journal import Journal, rows
-from labkit.teachers.labelling.prompts import Prompts, read
 from labkit.teachers.labelling.settings import Settings, here, host_of
 
 BYTES_A_TOKEN = 4  # of English, about; other scripts have more tokens
@@ -58,7 +59,7 @@ class Plan(NamedTuple):
     answered yet; equal requests are sent once. spent: what the journal says was used up before.
     """
 
-    prompts: Prompts
+    prompts: Rows
     answers: Path
     settings: Settings
     requests: Sequence[str]
@@ -67,7 +68,7 @@ class Plan(NamedTuple):
 
     def text_of(self, place: int) -> str:
         """The prompt of a request."""
-        return self.prompts.rows[place // self.settings.samples].text
+        return self.prompts.rows[place // self.settings.samples].prompt
 
     @property
     def tokens_in(self) -> int:
@@ -114,8 +115,8 @@ class Plan(NamedTuple):
     def _requests(self) -> str:
         prompts, samples, all_of_them = len(self.prompts.rows), self.settings.samples, len(self.requests)
         told = f"{prompts:,} prompts in {self.prompts.source}"
-        if broken := self.prompts.broken:
-            listed = "; ".join(f"line {line}: {why}" for line, why in broken[:10])
+        if broken := self.prompts.problems:
+            listed = "; ".join(map(str, broken[:10]))
             told += f" ({len(broken):,} broken lines left out: {listed}{'; ...' if len(broken) > 10 else ''})"
         told += f", {samples} answers each" if samples > 1 else ""
         different = len(set(self.requests))
@@ -151,16 +152,18 @@ class Plan(NamedTuple):
 
 
 def plan(
-    prompts: str | Path | Iterable[str | Mapping[str, Any]],
+    prompts: Source,
     answers: str | Path,
     *,
     endpoints: str | Sequence[str],
     model: str,
+    network: bool = False,
     **settings: Any,
 ) -> Plan:
-    """Look at the prompts, and at what the journal beside `answers` holds already; sends nothing. `settings` are those of `Settings`."""
+    """Look at the prompts, which are read as `labkit distill` reads data, and at what the journal beside `answers` holds already; sends
+    nothing. network: `prompts` may be a hub data set. `settings` are those of `Settings`."""
     chosen = Settings(endpoints=endpoints, model=model, **settings)  # type: ignore[arg-type]
-    asked, target = read(prompts), Path(answers)
+    asked, target = read_rows(prompts, network=network), Path(answers)
     if isinstance(prompts, str | Path) and target.resolve() == Path(prompts).resolve():
         raise LabError(f"answers would replace the prompts in {target}: give them a name of their own.")
     if target.is_dir():
@@ -171,7 +174,7 @@ def plan(
             f"{target} is there already, and nothing was labelled into it (no {journal.name} is beside it), so the answers would replace "
             "what it holds: give them another name, or move it away."
         )
-    requests = [chosen.key(row.text, sample) for row in asked.rows for sample in range(chosen.samples)]
+    requests = [chosen.key(row.prompt, sample) for row in asked.rows for sample in range(chosen.samples)]
     return Plan(asked, target, chosen, requests, (), Spent()).looked_up()
 
 
