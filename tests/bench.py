@@ -6,6 +6,7 @@ python tests/bench.py trl        # one of: imports, trl, lesson, board, vocabula
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -143,58 +144,86 @@ def trl() -> dict:
     }
 
 
-VOCABULARY = """
-import json, resource, sys, time, torch
-from labkit.losses.chunked import linear_divergence
-from labkit.losses.divergences import divergence
-N, V, D = 4096, 49152, 576
-g = torch.Generator().manual_seed(0)
-states, teacher = (torch.randn(N, D, generator=g) for _ in range(2))
-head, teacher_head = (torch.randn(V, D, generator=g) * 0.05 for _ in range(2))
-states.requires_grad_(), head.requires_grad_()
-kl = divergence("forward_kl")
-if sys.argv[1] == "liger":
-    from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
-    labels = torch.zeros(N, dtype=torch.long)
-    chunked = LigerFusedLinearJSDLoss(weight_hard_loss=0.0, weight_soft_loss=1.0, beta=0.0, compiled=False)
-    loss = lambda: chunked(states, head, teacher, teacher_head, labels)
-elif sys.argv[1] == "ours":
-    loss = lambda: linear_divergence(kl, states, head, teacher, teacher_head)[0] / N
-else:
-    def loss():
-        with torch.no_grad():
-            theirs = teacher @ teacher_head.T
-        return kl(theirs, states @ head.T).mean()
-head.grad, states.grad = torch.ones_like(head), torch.ones_like(states)  # there from the first step on in any training
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-before, times = peak(), []
-for _ in range(4):
-    states.grad.zero_(), head.grad.zero_()
-    began = time.perf_counter()
-    value = loss()
-    value.backward()
-    times.append(time.perf_counter() - began)
-found = dict(value=float(value), grad=float(states.grad.norm()), head=float(head.grad.norm()))
-print(json.dumps(dict(mb=peak() - before, seconds=sorted(times[1:])[1], **found)))
-"""
+def large(way: str, rows: int = 8, length: int = 512, size: int = 49_152, width: int = 576, repeats: int = 4) -> dict:
+    """Output distillation over a large vocabulary, `rows` answers of `length` tokens: the loss and its gradient as a training step has
+    them ("ours"), from all logits at once ("naive"), or by Liger's fused kernel ("liger"). The student's body is one layer, so that the
+    rest is its head. Returns peak memory above the inputs in MB, seconds (the median but for the first), the loss and norms of gradients.
+    """
+    import resource
+    from types import SimpleNamespace
+
+    import torch
+    from accelerate import Accelerator
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from labkit import models
+    from labkit.records.experiment import Experiment
+    from labkit.training.batches import Drawn
+    from labkit.training.faults import Faults
+    from labkit.training.methods import comparison, method
+    from labkit.training.step import Parts, gradients
+
+    generator, exp = torch.Generator().manual_seed(0), Experiment()
+    config = LlamaConfig(
+        vocab_size=size, hidden_size=width, num_hidden_layers=1, num_attention_heads=max(1, width // 64), intermediate_size=width
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        student = LlamaForCausalLM(config)
+    teacher_head = torch.randn(size, width, generator=generator) * 0.05
+    states = [torch.randn(length, width, generator=generator) for _ in range(rows)]
+    answers = torch.randint(size, (rows, length), generator=generator).tolist()
+    drawn = Drawn([[1]] * rows, answers, list(range(rows)))
+    pool = SimpleNamespace(hidden=lambda numbers: torch.cat([states[i] for i in numbers]), logits=lambda found: found @ teacher_head.T)
+    compare, knobs = comparison(exp), {name: getattr(exp, name) for name in ("mix", "feature", "temperature")}
+    accelerator = Accelerator(cpu=True)
+    parts = Parts(accelerator, method("output"), student, None, student, pool, None, live=False, plain=True)  # type: ignore[arg-type]
+
+    def once() -> float:
+        if way == "ours":
+            return gradients(parts, compare, drawn, knobs, Faults(exp.faults, 0))["loss"]
+        found = models.answer_states(student, models.pad(drawn.prompts, drawn.answers))
+        if way == "liger":
+            from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
+
+            fused = LigerFusedLinearJSDLoss(weight_hard_loss=0.0, weight_soft_loss=1.0, beta=0.0, compiled=False)
+            loss = fused(found, student.lm_head.weight, torch.cat(states), teacher_head, torch.zeros(len(found), dtype=torch.long))
+        else:
+            loss = compare(pool.logits(torch.cat(states)), student.lm_head(found), 1.0).mean()
+        loss.backward()
+        return float(loss.detach())
+
+    for parameter in student.parameters():
+        parameter.grad = torch.zeros_like(parameter)  # there from the first step on in any training
+    before, times, value = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, [], 0.0
+    for _ in range(repeats):
+        student.zero_grad(set_to_none=False)
+        began = time.perf_counter()
+        value = once()
+        times.append(time.perf_counter() - began)
+    norms = {name: float(p.grad.norm()) for name, p in student.named_parameters() if p.grad is not None}
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return {"mb": peak, "seconds": statistics.median(times[1:] or times), "value": value, "norms": norms}
 
 
 def vocabulary() -> dict:
-    """The loss and its gradient at 4,096 answer tokens over a vocabulary of 49,152: peak memory above the inputs, and time."""
+    """A step's loss and gradient at 4,096 answer tokens over a vocabulary of 49,152, each way in a process of its own."""
     found = {}
-    for name in ("naive", "ours", "liger"):
-        ran = subprocess.run([sys.executable, "-c", VOCABULARY, name], cwd=ROOT, check=True, capture_output=True, text=True)
-        found[name] = json.loads(ran.stdout.splitlines()[-1])
-    naive, ours = found["naive"], found["ours"]
-    return {
-        "V=49,152: peak MB above the inputs, naive / ours / liger": [round(found[n]["mb"]) for n in found],
-        "V=49,152: seconds, naive / ours / liger": [round(found[n]["seconds"], 2) for n in found],
-        "V=49,152: memory, ours / naive": ours["mb"] / naive["mb"],
-        "V=49,152: time, ours / naive": ours["seconds"] / naive["seconds"],
-        "V=49,152: relative difference from naive, value and two gradients": [
-            abs(ours[k] / naive[k] - 1) for k in ("value", "grad", "head")
-        ],
-    }
+    for way in ("naive", "ours", *(["liger"] if importlib.util.find_spec("liger_kernel") else [])):
+        code = f"import json, bench; print(json.dumps(bench.large({way!r})))"
+        ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tests", check=True, capture_output=True, text=True)
+        found[way] = json.loads(ran.stdout.splitlines()[-1])
+    naive = found["naive"]
+    label, results = "V=49,152, a step on 4,096 answer tokens", {}
+    for way, one in found.items():
+        results[f"{label}: peak MB above the inputs, {way}"] = one["mb"]
+        results[f"{label}: seconds, {way}"] = one["seconds"]
+        if way != "naive":
+            results[f"{label}: memory, {way} / naive"] = one["mb"] / naive["mb"]
+            results[f"{label}: time, {way} / naive"] = one["seconds"] / naive["seconds"]
+            pairs = [(one["value"], naive["value"]), *((one["norms"][name], norm) for name, norm in naive["norms"].items())]
+            results[f"{label}: largest relative difference of loss and gradients, {way}"] = max(abs(a / b - 1) for a, b in pairs if b)
+    return results
 
 
 def generation() -> dict:

@@ -10,6 +10,7 @@ from torch import Tensor
 from labkit.losses.cross_tokenizer.losses import Aligned
 
 Compare = Callable[[Tensor, Tensor, float], Tensor]  # teacher and student logits and T to an unreduced loss
+CHUNK = 2**24  # logits held at a time: 64 MB in float32; smaller blocks (below glibc's 32 MB) are not given back when freed, and pile up
 
 
 class Batch(NamedTuple):

@@ -13,8 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from labkit import models
-from labkit.losses.batch import Batch, Compare
-from labkit.losses.chunked import CHUNK
+from labkit.losses.batch import CHUNK, Batch, Compare
 from labkit.models import EOS
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads, Told

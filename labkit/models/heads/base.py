@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit.losses.batch import Batch
-from labkit.losses.chunked import CHUNK
+from labkit.losses.batch import CHUNK, Batch
 from labkit.models.architectures import LanguageModel
 from labkit.models.hooks import look
 from labkit.models.load import answer_states, pad, tokenizer_of
@@ -159,7 +158,7 @@ class Heads(nn.Module):
         return sum(weight * sum(row[d:]) for d, weight in self.weights.items() for row in sayable) or 1.0
 
     def passes(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Row numbers in micro-batches: rows of like length, so few that the logits of all depths fit (see `chunked`). Where heads pad rows
+        """Row numbers in micro-batches: rows of like length, so few that the logits of all depths fit into `CHUNK`. Where heads pad rows
         to the longest, none is more than twice as long as another."""
         found: list[list[int]] = []
         room = 0
