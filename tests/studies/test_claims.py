@@ -77,7 +77,7 @@ def test_what_was_not_measured_says_so(found):
 
 def test_it_is_shown_escaped(monkeypatch):
     hostile = Claim("x", "<b>T</b>", measured="a < b", published="p & q", measure=lambda: Finding({"<i>": BETTER}, "nats"))
-    monkeypatch.setattr(court.judging, "CLAIMS", {"x": hostile})
+    monkeypatch.setattr(court.verdicts, "CLAIMS", {"x": hostile})
     shown = claims()._repr_html_()
     assert "<b>" not in shown
     assert "<i>" not in shown
