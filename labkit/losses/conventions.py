@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from labkit.base.errors import LabError, unknown
+from labkit.base.errors import LabError
+from labkit.base.registry import Registry
 from labkit.losses.divergences import divergence, forward_kl
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class Convention(NamedTuple):
     used_by: str
     source: str
     symptom: str
-    against: str
     loss: Loss
+    against: str = "the lab's"
 
 
 class Reading(NamedTuple):
@@ -50,15 +51,8 @@ class Reading(NamedTuple):
     per_token_B_T: Tensor
 
 
-CONVENTIONS: dict[str, Convention] = {}
-
-
-def register(name: str, *, kind: str, used_by: str, source: str, symptom: str, against: str = "the lab's") -> Callable[[Loss], Loss]:
-    def add(loss: Loss) -> Loss:
-        CONVENTIONS[name] = Convention(name, kind, used_by, source, symptom, against, loss)
-        return loss
-
-    return add
+CONVENTIONS = Registry("convention", Convention, "loss")
+register = CONVENTIONS.register
 
 
 def readings(teacher_logits_B_T_V: Tensor, student_logits_B_T_V: Tensor, is_answer_B_T: Tensor, temperature: float = 1.0) -> list[Reading]:
@@ -68,10 +62,8 @@ def readings(teacher_logits_B_T_V: Tensor, student_logits_B_T_V: Tensor, is_answ
 
 def reading(name: str, teacher_B_T_V: Tensor, student_B_T_V: Tensor, is_answer_B_T: Tensor, temperature: float) -> Reading:
     """One of them."""
-    if name not in CONVENTIONS:
-        raise unknown("convention", name, CONVENTIONS)
-    _check(teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
     found = CONVENTIONS[name]
+    _check(teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
     value, gradient = _value_and_gradient(found.loss, teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
     _, right = _value_and_gradient(CONVENTIONS[found.against].loss, teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
     at_match = float(found.loss(teacher_B_T_V, teacher_B_T_V, is_answer_B_T, temperature))

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.base.errors import LabError, unknown
+from labkit.base.errors import LabError
+from labkit.base.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,11 +34,11 @@ class Divergence(NamedTuple):
     label: str
     formula: str
     source: str
-    temperature_power: int
-    bound: Callable[..., float]
-    on_distributions: bool
     per_token: Callable[..., Tensor]
-    parameters: Mapping[str, float]
+    temperature_power: int = 2
+    bound: Callable[..., float] = lambda **_: math.inf
+    on_distributions: bool = True
+    parameters: Mapping[str, float] = MappingProxyType({})
 
     def __call__(self, teacher_logits_N_V: Tensor, student_logits_N_V: Tensor, temperature: float = 1.0) -> Tensor:
         """Unreduced `(N,)` divergence in nats of the two distributions softened at `temperature`, without any power of T."""
@@ -55,32 +57,13 @@ class Divergence(NamedTuple):
         return self.bound(**self.parameters)
 
 
-DIVERGENCES: dict[str, Divergence] = {}
+DIVERGENCES = Registry("divergence", Divergence, "per_token")
+register = DIVERGENCES.register
 LEAST = 1e-7  # of the mass outside the top k: what rounding may leave of none
-
-
-def register(
-    name: str,
-    *,
-    label: str,
-    formula: str,
-    source: str,
-    temperature_power: int = 2,
-    bound: Callable[..., float] = lambda **_: math.inf,
-    on_distributions: bool = True,
-    **parameters: float,
-):
-    def add(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        DIVERGENCES[name] = Divergence(name, label, formula, source, temperature_power, bound, on_distributions, function, parameters)
-        return function
-
-    return add
 
 
 def divergence(name: str, **parameters: float) -> Divergence:
     """The divergence of that name. Raises `LabError` for an unknown name or parameter, or a parameter outside [0, 1]."""
-    if name not in DIVERGENCES:
-        raise unknown("divergence", name, DIVERGENCES)
     found = DIVERGENCES[name]
     for parameter, value in parameters.items():
         if parameter not in found.parameters:
@@ -129,7 +112,7 @@ def reverse_kl(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Te
     formula="JSD(beta) = beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q; at 0 and 1: KL(p || q), KL(q || p)",
     source="Agarwal et al. 2023 (GKD), arXiv 2306.13649, eq. 1; the ends as TRL and Liger have them",
     bound=lambda beta: _entropy_of(beta) if 0 < beta < 1 else math.inf,
-    beta=0.5,
+    parameters={"beta": 0.5},
 )
 def jsd(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor, beta: float) -> Tensor:
     # The formula itself is 0 at both ends and close to beta KL near them, so that the ends are a jump (tested, and shown in a lesson).
@@ -147,7 +130,7 @@ def jsd(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor, beta: float)
     formula="KL(p || skew p + (1 - skew) q) = sum p (log p - log m)",
     source="Ko et al. 2024 (DistiLLM), arXiv 2402.03898, eq. 5",
     bound=lambda skew: -math.log(skew) if skew else math.inf,
-    skew=0.1,
+    parameters={"skew": 0.1},
 )
 def skew_forward_kl(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor, skew: float) -> Tensor:
     return forward_kl(teacher_logprobs_N_V, blend(teacher_logprobs_N_V, student_logprobs_N_V, skew))
@@ -159,7 +142,7 @@ def skew_forward_kl(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor, 
     formula="KL(q || (1 - skew) p + skew q) = sum q (log q - log m)",
     source="Ko et al. 2024 (DistiLLM), arXiv 2402.03898, section 3.1",
     bound=lambda skew: -math.log(skew) if skew else math.inf,
-    skew=0.1,
+    parameters={"skew": 0.1},
 )
 def skew_reverse_kl(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor, skew: float) -> Tensor:
     return forward_kl(student_logprobs_N_V, blend(teacher_logprobs_N_V, student_logprobs_N_V, 1 - skew))
@@ -220,15 +203,7 @@ class Tail(NamedTuple):
     reduce: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-TAILS: dict[str, Tail] = {}
-
-
-def _tail(name: str, *, used_by: str, effect: str):
-    def add(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]):
-        TAILS[name] = Tail(name, used_by, effect, function)
-        return function
-
-    return add
+TAILS = Registry("tail rule", Tail, "reduce")
 
 
 def top_k(
@@ -242,8 +217,6 @@ def top_k(
         raise unlike(tuple(teacher_logits_N_V.shape), tuple(student_logits_N_V.shape))
     if not 1 <= k <= teacher_logits_N_V.shape[-1]:
         raise LabError(f"k={k} is out of range: there are {teacher_logits_N_V.shape[-1]} tokens to choose from.")
-    if tail not in TAILS:
-        raise unknown("tail rule", tail, TAILS)
     if not entry.on_distributions:
         raise LabError(f"{entry.label} compares logits over the whole vocabulary, so it cannot be had from the top {k}: use forward_kl.")
     teacher = (teacher_logits_N_V.float() / temperature).log_softmax(-1)
@@ -273,7 +246,7 @@ def _rest(kept_N_K: Tensor) -> Tensor:
     return (1 - kept_N_K.exp().sum(-1, keepdim=True)).clamp(min=LEAST).log()
 
 
-@_tail(
+@TAILS.register(
     "bucket", used_by="DistillKit symmetric_uniform, TRL loss_add_tail", effect="all other tokens as one: a lower bound of the full value"
 )
 def _bucket(teacher_N_K: Tensor, student_N_K: Tensor) -> tuple[Tensor, Tensor]:
@@ -282,7 +255,7 @@ def _bucket(teacher_N_K: Tensor, student_N_K: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([teacher_N_K, _rest(teacher_N_K)], -1), torch.cat([student_N_K, _rest(student_N_K)], -1)
 
 
-@_tail(
+@TAILS.register(
     "teacher_renormalised",
     used_by="DistillKit's default, axolotl",
     effect="-log of the kept mass at best: the student is told to drop its tail",
@@ -291,16 +264,16 @@ def _teacher_renormalised(teacher_N_K: Tensor, student_N_K: Tensor) -> tuple[Ten
     return teacher_N_K.log_softmax(-1), student_N_K
 
 
-@_tail("both_renormalised", used_by="Model-Optimizer, TRL SDFT", effect="blind to how much mass lies in the tail")
+@TAILS.register("both_renormalised", used_by="Model-Optimizer, TRL SDFT", effect="blind to how much mass lies in the tail")
 def _both_renormalised(teacher_N_K: Tensor, student_N_K: Tensor) -> tuple[Tensor, Tensor]:
     return teacher_N_K.log_softmax(-1), student_N_K.log_softmax(-1)
 
 
-@_tail("raw", used_by="EasyDistill 1.0", effect="not a divergence: it can be negative, and is smallest with no mass in the tail")
+@TAILS.register("raw", used_by="EasyDistill 1.0", effect="not a divergence: it can be negative, and is smallest with no mass in the tail")
 def _raw(teacher_N_K: Tensor, student_N_K: Tensor) -> tuple[Tensor, Tensor]:
     return teacher_N_K, student_N_K
 
 
-@_tail("clamped", used_by="verl forward_kl_topk", effect="as raw, and no gradient at all where it is negative")
+@TAILS.register("clamped", used_by="verl forward_kl_topk", effect="as raw, and no gradient at all where it is negative")
 def _clamped(teacher_N_K: Tensor, student_N_K: Tensor) -> tuple[Tensor, Tensor]:
     return teacher_N_K, student_N_K

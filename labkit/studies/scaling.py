@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from labkit.base.errors import LabError, need, unknown
+from labkit.base.errors import LabError, need
+from labkit.base.registry import Registry
 from labkit.base.stats import Band, band
 
 if TYPE_CHECKING:
@@ -42,17 +43,8 @@ class Form(NamedTuple):
     starts: Callable[[np.ndarray, np.ndarray], list[list[float]]]
 
 
-FORMS: dict[str, Form] = {}
-
-
-def law(
-    name: str, formula: str, source: str, *, n: int, relative: bool, size: Callable[..., Any], starts: Callable[..., list[list[float]]]
-):
-    def add(value: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        FORMS[name] = Form(name, formula, source, n, relative, value, size, starts)
-        return value
-
-    return add
+FORMS = Registry("law", Form, "value")
+law = FORMS.register
 
 
 def _power_size(z: np.ndarray, value: float) -> np.ndarray:
@@ -167,8 +159,6 @@ def fit(name: str, points: Points, draws: int = DRAWS) -> Law:
     Its uncertainty is a parametric bootstrap: the means are drawn anew around the law, with the spread of the residuals or of the
     seeds, whichever is larger, and fitted again. Raises `LabError` for too few sizes, or values the law cannot have.
     """
-    if name not in FORMS:
-        raise unknown("law", name, FORMS)
     form = FORMS[name]
     if len(points) <= form.n:
         raise LabError(f"{len(points)} sizes cannot be fitted: {form.formula} has {form.n} numbers, so give at least {form.n + 1} sizes.")

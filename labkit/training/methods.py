@@ -7,13 +7,14 @@ The engine weights the terms, divides each by its number of answer tokens, and s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labkit.base.errors import LabError, unknown
+from labkit.base.errors import LabError
+from labkit.base.registry import Registry
 from labkit.losses.batch import Batch, Compare
 from labkit.losses.cross_tokenizer.losses import crossed
 from labkit.losses.divergences import divergence, sampled_kl, top_k
@@ -38,23 +39,8 @@ class Method(NamedTuple):
     peer: bool = False
 
 
-METHODS: dict[str, Method] = {}
-
-
-def register(name: str, *, label: str, source: str, needs_signal: bool, gold_share: Callable[[float], float], **needs: Any):
-    """`gold_share(mix)` is the share of a batch's rows that carries gold labels; `needs` are the last fields of `Method`."""
-
-    def add(function: Callable[[Batch, Compare, float], dict[str, Tensor]]):
-        METHODS[name] = Method(name, label, source, needs_signal, gold_share, function, **needs)
-        return function
-
-    return add
-
-
-def method(name: str) -> Method:
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    return METHODS[name]
+METHODS = Registry("method", Method, "terms")
+register, method = METHODS.register, METHODS.__getitem__
 
 
 def comparison(exp: Experiment, step: int = 0) -> Compare:

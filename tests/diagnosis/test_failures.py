@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 import labkit
 from labkit import models
 from labkit.base.errors import LabError
-from labkit.diagnosis import failures
 from labkit.diagnosis.evidence import Evidence
 from labkit.diagnosis.failures import FAILURES, diagnose, provoke
 from labkit.diagnosis.failures.trials import SET_ON, alarms, effect, pair, sightings
@@ -578,7 +577,7 @@ def test_what_a_detector_says_is_escaped(monkeypatch: pytest.MonkeyPatch):
     bench = Bench()
     bench.record = pair("missing_end").cured[0]
     hostile = FAILURES["missing_end"]._replace(detect=lambda seen: "<img src=x onerror=alert(1)>")
-    monkeypatch.setitem(failures.FAILURES, "missing_end", hostile)
+    monkeypatch.setitem(FAILURES._entries, "missing_end", hostile)
     bench.panel.button.click()
     assert "<img" not in bench.note
     assert "&lt;img" in bench.note

@@ -260,7 +260,7 @@ def test_a_verdict_shows_a_symbol_and_a_word_and_escapes_the_rest():
 
 
 def test_a_new_exercise_is_one_decorated_function(monkeypatch):
-    monkeypatch.setattr(verdict, "EXERCISES", registry := dict(EXERCISES))
+    monkeypatch.setattr(EXERCISES, "_entries", dict(EXERCISES))
 
     @exercises.exercise("99.answer", "What is six times seven?")
     def judge(answer):
@@ -268,7 +268,7 @@ def test_a_new_exercise_is_one_decorated_function(monkeypatch):
 
     assert check("99.answer", 42).ok
     assert not check("99.answer", 41).ok
-    assert "99.answer" in registry
+    assert "99.answer" in EXERCISES
 
 
 # ---- lessons 01 to 04

@@ -8,11 +8,6 @@ Detectors get `Evidence`, which holds no recipe, name or seed. Their limits were
 "failures" and are judged on seeds 2 to 6 (`docs/failures.md`). To add a failure, write its detector and decorate it.
 """
 
-import importlib
-
 from labkit.diagnosis.failures.registry import FAILURES, Diagnosis, Failure, diagnose, named, provoke
-
-for part in ("bugs", "settings", "limits"):  # they enter their failures in the registry, the surest to be recognised first
-    importlib.import_module(f"labkit.diagnosis.failures.{part}")
 
 __all__ = ["FAILURES", "Diagnosis", "Failure", "diagnose", "named", "provoke"]

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from labkit.base.errors import LabError, unknown
+from labkit.base.errors import LabError
+from labkit.base.registry import Registry
 from labkit.diagnosis.evidence import Evidence
 from labkit.records.experiment import Experiment, check
 from labkit.records.record import Record, mean
@@ -23,12 +24,12 @@ class Failure(NamedTuple):
     provoke: Change
     cure: Change
     remedy: str
-    obstacle: Callable[[Experiment], str]
     symptom: Callable[[Evidence], float]
     unit: str
     detect: Callable[[Evidence], str]
     procedure: tuple[str, ...]
     cited: str
+    obstacle: Callable[[Experiment], str] = lambda exp: ""
 
     @property
     def kind(self) -> str:
@@ -50,33 +51,9 @@ class Diagnosis(NamedTuple):
     finding: str
 
 
-FAILURES: dict[str, Failure] = {}
-
-
-def failure(
-    name: str,
-    label: str,
-    *,
-    provoke: Change,
-    cure: Change,
-    remedy: str,
-    symptom: Callable[[Evidence], float],
-    unit: str,
-    procedure: tuple[str, ...],
-    cited: str,
-    obstacle: Callable[[Experiment], str] = lambda exp: "",
-):
-    def add(detect: Callable[[Evidence], str]) -> Callable[[Evidence], str]:
-        FAILURES[name] = Failure(name, label, provoke, cure, remedy, obstacle, symptom, unit, detect, procedure, cited)
-        return detect
-
-    return add
-
-
-def named(name: str) -> Failure:
-    if name not in FAILURES:
-        raise unknown("failure", name, FAILURES)
-    return FAILURES[name]
+# The surest to be recognised come first.
+FAILURES = Registry("failure", Failure, "detect", *(f"{__package__}.{part}" for part in ("bugs", "settings", "limits")))
+failure, named = FAILURES.register, FAILURES.__getitem__
 
 
 def diagnose(record: Record) -> list[Diagnosis]:

@@ -8,21 +8,6 @@ To add one, decorate a function of the answer with `exercise` in the lesson's fi
 
 from __future__ import annotations
 
-from labkit.lessons.exercises import (  # noqa: F401 - their exercises register themselves
-    lesson_00,
-    lesson_01,
-    lesson_02,
-    lesson_03,
-    lesson_04,
-    lesson_05,
-    lesson_06,
-    lesson_07,
-    lesson_08,
-    lesson_09,
-    lesson_10,
-    lesson_11,
-    lesson_13,
-)
 from labkit.lessons.exercises.verdict import EXERCISES, Exercise, Verdict, check, exercise
 
 __all__ = ["EXERCISES", "Exercise", "Verdict", "check", "exercise"]

@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from labkit.base.errors import need, unknown
+from labkit.base.errors import need
+from labkit.base.registry import Registry
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Exercise:
 
     id: str
     asks: str
-    judge: Callable[[Any], Verdict]
+    judge: Callable[[Any], Verdict] = dataclasses.field(kw_only=True)
     choices: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -50,25 +51,15 @@ class Exercise:
         return f'<div style="max-width:78ch"><p>{html.escape(self.asks)}</p>{listed}</div>'
 
 
-EXERCISES: dict[str, Exercise] = {}
-
-
-def exercise(id: str, asks: str, choices: Mapping[str, str] | None = None):
-    """Register a judge: a function of the learner's answer. It may raise `NotYet` with a verdict's reason."""
-
-    def add(judge: Callable[[Any], Verdict]) -> Callable[[Any], Verdict]:
-        EXERCISES[id] = Exercise(id, asks, judge, choices or {})
-        return judge
-
-    return add
+EXERCISES = Registry("exercise", Exercise, "judge", *(f"{__package__}.lesson_{number:02}" for number in (*range(12), 13)))
+exercise = EXERCISES.register  # a judge is a function of the learner's answer; it may raise `NotYet` with a verdict's reason
 
 
 def check(exercise_id: str, answer: Any) -> Verdict:
     """Judge an answer. Whatever it is, a verdict comes back; only an unknown exercise raises (`LabError`)."""
-    if exercise_id not in EXERCISES:
-        raise unknown("exercise", exercise_id, EXERCISES)
+    judge = EXERCISES[exercise_id].judge
     try:
-        return EXERCISES[exercise_id].judge(answer)
+        return judge(answer)
     except NotYet as reason:
         return Verdict(False, str(reason), reason.misconception)
 

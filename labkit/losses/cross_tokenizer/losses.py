@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labkit.base.errors import LabError, unknown
+from labkit.base.errors import LabError
+from labkit.base.registry import Registry
 from labkit.losses.cross_tokenizer import spans
 from labkit.records.experiment import Experiment
 
@@ -98,25 +99,16 @@ class Crossing(NamedTuple):
     name: str
     label: str
     source: str
-    text: bool
     term: Callable[[Aligned, Tensor, Compare, float], Tensor]
+    text: bool = False
 
 
-CROSSINGS: dict[str, Crossing] = {}
-
-
-def register(name: str, *, label: str, source: str, text: bool = False):
-    def add(function: Callable[[Aligned, Tensor, Compare, float], Tensor]):
-        CROSSINGS[name] = Crossing(name, label, source, text, function)
-        return function
-
-    return add
+CROSSINGS = Registry("crossing", Crossing, "term")
+register = CROSSINGS.register
 
 
 def crossed(aligned: Aligned, student_logits_M_W: Tensor, compare: Compare, temperature: float) -> dict[str, Tensor]:
     """The named, unreduced terms of a batch. Raises `LabError` for an unknown crossing."""
-    if aligned.across not in CROSSINGS:
-        raise unknown("crossing", aligned.across, CROSSINGS)
     how = CROSSINGS[aligned.across]
     terms = {"crossed": how.term(aligned, student_logits_M_W, compare, temperature)}
     if how.text:

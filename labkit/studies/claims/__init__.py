@@ -7,24 +7,9 @@ Verdicts are worked out from the records and measurements that ship with the lab
 write a function that returns the effects it would have, each as a band of differences that are above 0 where the claim holds.
 """
 
-import importlib
-
 from labkit.studies.claims.data import ARMS, STARTS, cost_ratio, ladder, runs_of, seconds_a_step
 from labkit.studies.claims.verdicts import CLAIMS, TRIED, Claim, Claims, Finding, claim, claims, judge, tried
 from labkit.tasks.atlas.facts import ONE_ANSWER
-
-for part in (
-    "ways",
-    "temperature",
-    "capacity",
-    "mismatch",
-    "inheritance",
-    "online",
-    "imitation",
-    "real",
-    "speculation",
-):  # they enter their claims in the table, in this order
-    importlib.import_module(f"labkit.studies.claims.{part}")
 
 __all__ = [
     "ARMS",

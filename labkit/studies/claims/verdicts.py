@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from labkit.base.errors import LabError
+from labkit.base.registry import Registry
 from labkit.base.stats import Band
 
 if TYPE_CHECKING:
@@ -39,26 +40,11 @@ class Claim(NamedTuple):
     on: str = "Atlas"
 
 
-CLAIMS: dict[str, Claim] = {}
-TRIED: dict[str, Callable[[], Finding]] = {}  # the same claims on a real model, by name
-
-
-def claim(name: str, text: str, *, measured: str, published: str, on: str = "Atlas"):
-    def add(measure: Callable[[], Finding]) -> Callable[[], Finding]:
-        CLAIMS[name] = Claim(name, text, measured, published, measure, on)
-        return measure
-
-    return add
-
-
-def tried(name: str):
-    """What a real model says of a claim: a function whose effects have the claim's own sign."""
-
-    def add(measure: Callable[[], Finding]) -> Callable[[], Finding]:
-        TRIED[name] = measure
-        return measure
-
-    return add
+_IN_ORDER = ("ways", "temperature", "capacity", "mismatch", "inheritance", "online", "imitation", "real", "speculation")
+_PARTS = tuple(f"{__package__}.{part}" for part in _IN_ORDER)
+CLAIMS = Registry("claim", Claim, "measure", *_PARTS)
+TRIED = Registry("claim on a real model", lambda name, measure: measure, "measure", *_PARTS)  # effects have the claim's own sign
+claim, tried = CLAIMS.register, TRIED.register
 
 
 def judge(effects: Mapping[str, Band]) -> str:

@@ -9,11 +9,6 @@ To add one, decorate a function with `register`: it gives each row some numbers,
 score of the sums. Exact for means and for macro F1 alike, and cheap to repeat on resampled rows.
 """
 
-import importlib
-
 from labkit.tasks.metrics.registry import METRICS, Kind, Metric, Score, better, metric
-
-for part in ("text", "structure", "python"):  # they enter their metrics in the table, in this order
-    importlib.import_module(f"labkit.tasks.metrics.{part}")
 
 __all__ = ["METRICS", "Kind", "Metric", "Score", "better", "metric"]

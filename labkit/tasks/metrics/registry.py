@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from labkit.base.errors import LabError, unknown
+from labkit.base.registry import Registry
 from labkit.base.stats import Band
 from labkit.records.model_folders import unmarked
 from labkit.tasks.custom.content_hash import function_file
@@ -23,6 +24,11 @@ DRAWS = 2000  # resamplings of a band
 Look = tuple["NDArray[np.float64]", dict[str, Any]]  # numbers of each row, (rows, columns), and what else is worth telling
 
 
+def mean_row(sums_D_C: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of columns (score, 1): the score of the mean row."""
+    return sums_D_C[..., 0] / sums_D_C[..., 1]
+
+
 class Kind(NamedTuple):
     """A registry entry. reference: whether rows must have an answer to compare with. argument: what stands after the colon, or "";
     needed: whether it must. read: makes of the argument what the score takes, or raises `LabError` before any answer is written."""
@@ -30,40 +36,16 @@ class Kind(NamedTuple):
     name: str
     label: str
     help: str
-    reference: bool
-    argument: str
-    needed: bool
-    read: Callable[[str], Any]
     look: Callable[[Sequence[str], Sequence[Row], Any], Look]
-    overall: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    reference: bool = True
+    argument: str = ""
+    needed: bool = False
+    read: Callable[[str], Any] = str
+    overall: Callable[[NDArray[np.float64]], NDArray[np.float64]] = mean_row
 
 
-METRICS: dict[str, Kind] = {}
-
-
-def mean_row(sums_D_C: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of columns (score, 1): the score of the mean row."""
-    return sums_D_C[..., 0] / sums_D_C[..., 1]
-
-
-def register(
-    name: str,
-    label: str,
-    help: str,
-    *,
-    reference: bool = True,
-    argument: str = "",
-    needed: bool = False,
-    read: Callable[[str], Any] = str,
-    overall: Callable[[NDArray[np.float64]], NDArray[np.float64]] = mean_row,
-):
-    """Enter a function of (answers, rows, argument) into `METRICS`."""
-
-    def add(look: Callable[[Sequence[str], Sequence[Row], Any], Look]) -> Callable[[Sequence[str], Sequence[Row], Any], Look]:
-        METRICS[name] = Kind(name, label, help, reference, argument, needed, read, look, overall)
-        return look
-
-    return add
+METRICS = Registry("metric", Kind, "look", *(f"{__package__}.{part}" for part in ("text", "structure", "python")))
+register = METRICS.register
 
 
 def each(score: Callable[[str, Row, Any], float]) -> Callable[[Sequence[str], Sequence[Row], Any], Look]:
