@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from labkit.base.html import table
 from labkit.base.stats import Band
 from labkit.records.experiment import Experiment
 from labkit.records.record import Record, mean, paired
@@ -52,4 +53,4 @@ class Comparison(NamedTuple):
         return labkit.report(self, path)
 
     def _repr_html_(self) -> str:
-        return self.table().to_html(index=False, float_format=lambda x: f"{x:.3f}", na_rep="")
+        return table(self.table().columns, self.table().itertuples(index=False))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.base.files import write_whole
+from labkit.base.html import listed, table
 from labkit.records import events as ev
 from labkit.records.cost import Prices, cost
 from labkit.records.model_folders import unmarked
@@ -28,8 +29,7 @@ _STYLE = """
 :root { color-scheme: light dark; }
 body { max-width: 56rem; margin: 2.5rem auto; padding: 0 1.2rem; font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; } .by { opacity: .7; margin-top: .2rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; } th, td { padding: .2rem 1rem .2rem 0; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 tr + tr { border-top: 1px solid color-mix(in srgb, currentColor 18%, transparent); }
 figure { margin: 1rem 0; } img { max-width: 100%; background: #fff; } li { margin: .2rem 0; }
 code { font-size: .92em; overflow-wrap: anywhere; }
@@ -63,11 +63,11 @@ def _run(record: Record) -> str:
     parts += [
         _picture(curves(record)),
         f"<h2>{'Scores' if record.experiment.data else 'Skill by skill'}</h2>",
-        record.table().to_html(float_format=lambda x: f"{x:.2f}", na_rep="", border=0),
+        table(["skill", *record.table().columns], record.table().itertuples(), digits=2),
     ]
     if isinstance(record.finished, ev.Finished):
         parts += ["<h2>Cost</h2>", _cost(record)]
-    parts += ["<h2>Limits</h2>", _list(_limits(record)), "<h2>Recipe</h2>", f"<p><code>{html.escape(record.experiment.recipe)}</code></p>"]
+    parts += ["<h2>Limits</h2>", listed(_limits(record)), "<h2>Recipe</h2>", f"<p><code>{html.escape(record.experiment.recipe)}</code></p>"]
     if record.started:
         parts.append(f"<p>On {html.escape(record.started.machine)}.</p>")
     return "".join(parts)
@@ -91,7 +91,7 @@ def _cost(record: Record) -> str:
     ]
     if spent.written_tokens:
         lines.insert(1, f"{spent.written_tokens:,} tokens written by the student itself")
-    return _list(lines)
+    return listed(lines)
 
 
 def _limits(record: Record) -> list[str]:
@@ -123,7 +123,3 @@ def _how_compared(seeds: int) -> str:
     if seeds < 2:
         return "One seed: no band, and so no verdict."
     return f"Differences from the first recipe, paired over {seeds} seeds, with 95% t-intervals; within 0.02 either way is no effect."
-
-
-def _list(lines: list[str]) -> str:
-    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"

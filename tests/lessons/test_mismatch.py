@@ -28,7 +28,7 @@ def table(teacher=TEACHER, student=STUDENT, values=(1.5, 0.25)):
 def test_every_token_is_in_the_table_over_its_own_bytes():
     page = table().page
     rows = re.findall(r"<tr.*?</tr>", page)
-    found = [re.findall(r"<td colspan='(\d+)'[^>]*>(?:<span aria-hidden='true'[^>]*></span>)?([^<]*)</td>", row) for row in rows]
+    found = [re.findall(r'<td colspan="(\d+)"[^>]*>(?:<span aria-hidden="true"[^>]*></span>)?([^<]*)</td>', row) for row in rows]
     cells = [[(int(width), text) for width, text in row] for row in found]
     assert [text for _, text in cells[0]] == ["␣Sp", "ain", "end ⏎"]
     assert [text for _, text in cells[1]] == ["␣S", "pai", "n", "end ⏎"]
@@ -36,7 +36,7 @@ def test_every_token_is_in_the_table_over_its_own_bytes():
     assert [text for _, text in cells[2]] == ["2 : 3", "1 : 1"]
     assert [text for _, text in cells[3]] == ["1.50", "0.25"]
     assert re.findall(r"height:(\d+)px", rows[3]) == ["36", "6"], "bars are as tall as the numbers are large"
-    assert page.count("<th scope='row'") == 4
+    assert page.count('<th scope="row"') == 4
 
 
 @given(st.binary(max_size=30), st.lists(st.integers(1, 29)), st.lists(st.integers(1, 29)))
@@ -52,7 +52,7 @@ def test_no_byte_of_any_text_is_missing_from_the_table(text, one, other):
     assert len(rows) == 4
     for row, side in zip(rows, (teacher, student), strict=False):
         assert [html.unescape(cell) for cell in re.findall(r"<td[^>]*>([^<]*)</td>", row)] == [shown(token) for token in side]
-    assert {sum(map(int, re.findall(r"colspan='(\d+)'", row))) for row in rows} == {len(text) + 1}
+    assert {sum(map(int, re.findall(r'colspan="(\d+)"', row))) for row in rows} == {len(text) + 1}
 
 
 def test_the_same_in_words():

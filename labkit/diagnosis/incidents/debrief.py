@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 from collections.abc import Sequence
 
 from labkit.base.errors import LabError
+from labkit.base.html import Html, listed, tag
 from labkit.diagnosis.evidence import Evidence
 from labkit.diagnosis.failures import FAILURES, Diagnosis
 from labkit.diagnosis.incidents.history import label, score, steps
@@ -30,24 +30,24 @@ class Entry:
     def cure_right(self) -> bool:
         return self.cure_given == FAILURES[self.name].remedy
 
-    def _html(self) -> str:
+    def _html(self) -> Html:
         entry = FAILURES[self.name]
         sign, word = {
             (True, True): ("\u2713", "found"),
             (True, False): ("\u2717", "missed"),
             (False, True): ("\u2717", "named, and not there"),
         }[self.there, self.named]
-        cure = ""
-        if self.there:
-            given = "" if not self.cure_given else " \u2713 as you said." if self.cure_right else " \u2717 Not what you chose."
-            cure = f"<p><b>Cure</b>: {html.escape(entry.remedy)}{given}</p>"
         shown = f"with it {self.symptom}, cured {self.cured}" if self.there else f"here {self.symptom}, in sound runs {self.cured}"
         shown += " (the other failure hides it)" if self.there and self.hidden else ""
-        seen = f"<p>Seen in {html.escape(entry.cited)}.</p>" if self.there else ""
-        return (
-            f"<section><h4>{sign} {html.escape(entry.label)} <small>({self.name}): {word}</small></h4>"
-            f"<p><b>Symptom</b>, {html.escape(entry.unit)}: {shown}.</p><p><b>Look for it</b>:</p>{steps(self.name)}{cure}{seen}</section>"
-        )
+        parts = [
+            tag("h4", f"{sign} {entry.label} ", tag("small", f"({self.name}): {word}")),
+            tag("p", tag("b", "Symptom"), f", {entry.unit}: {shown}."),
+            tag("p", tag("b", "Look for it"), ":") + steps(self.name),
+        ]
+        if self.there:
+            given = "" if not self.cure_given else " \u2713 as you said." if self.cure_right else " \u2717 Not what you chose."
+            parts += [tag("p", tag("b", "Cure"), f": {entry.remedy}{given}"), tag("p", f"Seen in {entry.cited}.")]
+        return tag("section", *parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,10 +97,10 @@ class Verdict:
         return "\n".join([*lines, self.kept] if self.kept else lines)
 
     def _repr_html_(self) -> str:
-        found = "".join(f"<li><b>{label(d.failure)}</b>: {html.escape(d.finding)}</li>" for d in self.detectors)
-        said = f"<p>The detectors, which see everything but the recipe, say:</p><ul>{found}</ul>" if found else f"<p>{self.detected}</p>"
-        lead = f'<p role="status"><strong>{html.escape(self.sentence)}</strong> {html.escape(self.hint)} {html.escape(self.kept)}</p>'
-        return lead + said + "".join(entry._html() for entry in self.entries)
+        found = listed(tag("b", label(d.failure)) + f": {d.finding}" for d in self.detectors)
+        said = tag("p", "The detectors, which see everything but the recipe, say:") + found if self.detectors else tag("p", self.detected)
+        lead = tag("p", tag("strong", self.sentence), f" {self.hint} {self.kept}", role="status")
+        return lead + said + tag("div", *(entry._html() for entry in self.entries))
 
 
 def entries(

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.base.files import append_row, home_dir, rows_of
+from labkit.base.html import Html, listed, table, tag
 from labkit.diagnosis.failures import FAILURES
 
 if TYPE_CHECKING:
@@ -157,39 +157,32 @@ class Mistakes:
 
     def _repr_html_(self) -> str:
         if not self.answers:
-            return f'<p role="status">{self.sentence}</p>'
+            return tag("p", self.sentence, role="status")
         rows, columns, cells = self._names(0), self._names(1), self.cells
-        head = "".join(f'<th scope="col">{label(name)}</th>' for name in columns)
-        body = "".join(
-            f'<tr><th scope="row">{label(row)}</th>'
-            + "".join(_cell(cells.get((row, column), 0.0), row == column) for column in columns)
-            + "</tr>"
-            for row in rows
-        )
-        told = "".join(_how(truth, named, count) for truth, named, count in self.confused)
-        caption = "<caption>down: what it was; across: what you named</caption>"
-        table = f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody>"
-        return f'<p role="status">{html.escape(self.sentence)}</p><table class="labkit-matrix">{caption}{table}</table>{told}'
+        body = ([label(row), *(_cell(cells.get((row, column), 0.0), row == column) for column in columns)] for row in rows)
+        told = tag("div", *(_how(truth, named, count) for truth, named, count in self.confused))
+        caption = "down: what it was; across: what you named"
+        return tag("p", self.sentence, role="status") + table(["", *map(label, columns)], body, caption, class_="labkit-matrix") + told
 
 
 def label(name: str) -> str:
-    return html.escape(FAILURES[name].label if name in FAILURES else name)
+    return FAILURES[name].label if name in FAILURES else name
 
 
-def steps(name: str) -> str:
+def steps(name: str) -> Html:
     """How to look for a failure, as a list."""
-    return "<ol>" + "".join(f"<li>{html.escape(step)}</li>" for step in FAILURES[name].procedure) + "</ol>" if name in FAILURES else ""
+    return listed(FAILURES[name].procedure, "ol")
 
 
-def _cell(count: float, right: bool) -> str:
+def _cell(count: float, right: bool) -> Html:
     """Right answers green, wrong ones red, and both said in figures."""
     if not count:
-        return '<td style="opacity:0.45">\u00b7</td>'
+        return tag("div", "\u00b7", style="opacity:0.45")
     colour = "0, 118, 106" if right else "179, 38, 30"
-    return f'<td style="background:rgba({colour}, {min(0.45, 0.12 + 0.08 * count):.2f})">{count:g}</td>'
+    return tag("div", f"{count:g}", style=f"background:rgba({colour}, {min(0.45, 0.12 + 0.08 * count):.2f})")
 
 
-def _how(truth: str, named: str, count: float) -> str:
+def _how(truth: str, named: str, count: float) -> Html:
     often = "once" if count == 1 else f"{count:g} times"
-    parts = "".join(f"<p>{label(name)}:</p>{steps(name)}" for name in (truth, named) if name in FAILURES)
-    return f"<details><summary><b>{label(truth)}</b>, named <b>{label(named)}</b>, {often}: how to tell</summary>{parts}</details>"
+    head = tag("summary", tag("b", label(truth)), ", named ", tag("b", label(named)), f", {often}: how to tell")
+    return tag("details", head, *(tag("p", f"{label(name)}:") + steps(name) for name in (truth, named) if name in FAILURES))

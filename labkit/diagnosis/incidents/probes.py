@@ -10,13 +10,13 @@ A probe opens some fields of `Evidence`; `Glimpse` is evidence of which only wha
 from __future__ import annotations
 
 import dataclasses
-import html
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.base.errors import unknown
+from labkit.base.html import table, tag
 from labkit.diagnosis.evidence import Evidence
 from labkit.diagnosis.failures import FAILURES
 from labkit.records.names import SKILLS
@@ -274,16 +274,10 @@ class Finding:
         return figures.lines(self.probe, "this run, and a sound one of the same order; log scale", series, "step", log=True)
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{name}</th>' for name in (self.probe, "this run", "sound runs"))
-        rows = "".join(
-            f'<tr><th scope="row">{html.escape(row.words)}</th><td>{row.value}</td><td>{row.healthy}</td></tr>' for row in self.rows
-        )
-        told = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(text) or '<i>nothing</i>'}</td>" for text in sample) + "</tr>" for sample in self.samples
-        )
-        names = "".join(f'<th scope="col">{name}</th>' for name in ("question", "the student", "its teacher"))
-        said = f'<table class="labkit-said"><thead><tr>{names}</tr></thead><tbody>{told}</tbody></table>' if told else ""
-        return f'<table class="labkit-finding"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{said}'
+        rows = ((row.words, row.value, row.healthy) for row in self.rows)
+        shown = table((self.probe, "this run", "sound runs"), rows, class_="labkit-finding")
+        told = ([text or tag("i", "nothing") for text in sample] for sample in self.samples)
+        return shown + table(("question", "the student", "its teacher"), told) if self.samples else shown
 
 
 def probe(name: str) -> Probe:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import ipywidgets as widgets
 
 from labkit.base.errors import LabError
+from labkit.base.html import Html, tag
 from labkit.diagnosis.failures import FAILURES
 from labkit.diagnosis.incidents.history import NO_FAULT
 from labkit.diagnosis.incidents.probes import PROBES
@@ -35,9 +36,7 @@ _CSS = """<style>
 .labkit-incident thead th { font-weight: 600; }
 .labkit-finding th:first-child { width: 26em; }
 .labkit-finding td { white-space: nowrap; }
-.labkit-matrix th, .labkit-matrix td { padding: 3px 8px; }
-.labkit-matrix td { text-align: center; }
-.labkit-matrix caption { text-align: left; opacity: 0.75; padding: 2px 0; }
+.labkit-matrix td div { text-align: center; padding: 1px 8px; }
 .labkit-incident-probes .widget-button { width: 100%; height: auto; margin: 1px 0; padding: 2px 10px; line-height: 1.5; text-align: left; }
 .labkit-incident .widget-radio-box label { display: flex; align-items: flex-start; height: auto; white-space: normal; line-height: 1.3;
   margin-bottom: 4px; }
@@ -186,4 +185,5 @@ def _told(found) -> str:
         picture = found.figure._repr_html_() if found.curves else ""
     except LabError:
         picture = ""
-    return found._repr_html_() + (f"<details><summary>picture</summary>{picture}</details>" if picture else "")
+    shown = found._repr_html_()
+    return shown + tag("details", tag("summary", "picture"), Html(picture)) if picture else shown

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import importlib.util
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from labkit.base.errors import need
+from labkit.base.html import WIDE, tag
 from labkit.base.registry import Registry
 
 
@@ -29,8 +29,8 @@ class Verdict:
 
     def _repr_html_(self) -> str:
         sign, word, colour = ("\u2713", "Right.", "#00766a") if self.ok else ("\u2717", "Not yet.", "#b3261e")
-        style = f"border-left:3px solid {colour};padding:4px 12px;margin:4px 0;max-width:78ch"
-        return f'<div role="status" style="{style}"><strong>{sign} {word}</strong> {html.escape(self.reason)}</div>'
+        style = f"border-left:3px solid {colour};padding:4px 12px;margin:4px 0;{WIDE}"
+        return tag("div", tag("strong", f"{sign} {word}"), f" {self.reason}", role="status", style=style)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,9 +46,8 @@ class Exercise:
         return "\n".join([self.asks, *(f"  {letter}  {text}" for letter, text in self.choices.items())])
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<li><b>{letter}</b> {html.escape(text)}</li>" for letter, text in self.choices.items())
-        listed = f'<ul style="list-style:none;padding-left:1em">{rows}</ul>' if rows else ""
-        return f'<div style="max-width:78ch"><p>{html.escape(self.asks)}</p>{listed}</div>'
+        choices = [tag("div", tag("b", letter), f" {text}", style="padding:2px 1em") for letter, text in self.choices.items()]
+        return tag("div", tag("p", self.asks), *choices, style=WIDE)
 
 
 EXERCISES = Registry("exercise", Exercise, "judge", *(f"{__package__}.lesson_{number:02}" for number in (*range(12), 13)))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from labkit.base.errors import LabError
+from labkit.base.html import table
 from labkit.base.registry import Registry
 from labkit.base.stats import Band
 
@@ -101,11 +101,7 @@ class Claims:
 
     def _repr_html_(self) -> str:
         rows = self._rows()
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.values()) + "</tr>" for row in rows)
-        style = "text-align:left;vertical-align:top;line-height:1.35"
-        cells = body.replace("<td>", f'<td style="{style}">')
-        return f'<table><thead><tr style="{style}">{head}</tr></thead><tbody>{cells}</tbody></table>'
+        return table(list(rows[0]), [row.values() for row in rows])
 
     def __repr__(self) -> str:
         return "\n".join(f"{finding.verdict:24} {CLAIMS[name].text}" for name, finding in self.found.items())

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import ipywidgets as widgets
 
+from labkit.base.html import table
 from labkit.records import events as ev
 from labkit.records.record import Record
 from labkit.views.figures import snapshot
@@ -160,13 +161,8 @@ class ImageBoard:
 def _table(sampled: ev.Sampled) -> str:
     """The latest answers, every cell escaped."""
     columns = ("question", "student", "teacher", "truth")
-    cell = '<td style="padding:1px 14px 1px 0;text-align:left">'
-    rows = ["".join(f"{cell}<strong>{name}</strong></td>" for name in (*columns, "verdict"))]
+    rows = []
     for row in sampled.rows[:ROWS]:
-        texts = [shown(row.get(name, ""), 60) for name in columns]
         verdict = str(row.get("verdict", ""))
-        texts.append(VERDICTS.get(verdict, shown(verdict, 20)))
-        rows.append("".join(f"{cell}{html.escape(text)}</td>" for text in texts))
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    caption = f'<caption style="text-align:left">Answers at step {sampled.step:,}</caption>'
-    return f'<table style="border-collapse:collapse;font-size:0.92em">{caption}{body}</table>'
+        rows.append([*(shown(row.get(name, ""), 60) for name in columns), VERDICTS.get(verdict, shown(verdict, 20))])
+    return table([*columns, "verdict"], rows, f"Answers at step {sampled.step:,}")

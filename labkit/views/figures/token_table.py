@@ -7,10 +7,10 @@ mixed with whatever the page has behind them.
 from __future__ import annotations
 
 import dataclasses
-import html
 from collections.abc import Sequence
 
 from labkit.base.errors import LabError
+from labkit.base.html import Html, tag
 
 TALLEST = 36  # pixels, of the bar over the largest number
 END_NAME = "end \u23ce"
@@ -56,8 +56,8 @@ def cuts(
     largest = max([*(abs(v) for v in values), 1e-9])
     widths = [sum(len(teacher[i]) or 1 for i in span[0]) for span in spans]
     rows = [
-        _row("teacher", [[(html.escape(shown(teacher[i])), len(teacher[i]) or 1) for i in span[0]] for span in spans], "teacher"),
-        _row("student", [[(html.escape(shown(student[i])), len(student[i]) or 1) for i in span[1]] for span in spans], "student"),
+        _row("teacher", [[(shown(teacher[i]), len(teacher[i]) or 1) for i in span[0]] for span in spans], "teacher"),
+        _row("student", [[(shown(student[i]), len(student[i]) or 1) for i in span[1]] for span in spans], "student"),
         _row("shared span", [[(f"{len(a)} : {len(b)}", width)] for (a, b), width in zip(spans, widths, strict=True)], ""),
         _row(name, [[(_bar(value, largest), width)] for value, width in zip(values, widths, strict=True)], ""),
     ]
@@ -69,21 +69,20 @@ def cuts(
     many = f"{len(teacher)} tokens against {len(student)}, {len(spans)} shared {'span' if len(spans) == 1 else 'spans'}"
     many += f", {alike} of one token on either side"
     alt = f"{title}: {many}. {name[0].upper()}{name[1:]}: {told}."
-    head = f"<div style='padding-bottom:6px'><b>{html.escape(title)}</b> &nbsp; {html.escape(many)}</div>"
-    note = "solid line: both cut here &nbsp; dotted: one side alone &nbsp; 1 : 2, one token of the teacher's against two of the student's"
+    head = tag("div", tag("b", title), f" \u00a0 {many}", style="padding-bottom:6px")
+    note = "solid line: both cut here; dotted: one side alone; 1 : 2, one token of the teacher's against two of the student's"
     look = "color:inherit;border-collapse:collapse;font-variant-numeric:tabular-nums;margin:0"
-    table = f"<table aria-label='{html.escape(title)}' style='{look}'><tbody>{''.join(rows)}</tbody></table>"
-    page = f"{head}<div style='overflow-x:auto'>{table}</div><small style='opacity:.75'>{note}</small>"
-    return Cuts(f"<div style='line-height:1.35;max-width:100%'>{page}</div>", alt)
+    table = tag("div", tag("table", tag("tbody", *rows), aria_label=title, style=look), style="overflow-x:auto")
+    return Cuts(tag("div", head, table, tag("small", note, style="opacity:.75"), style="line-height:1.35;max-width:100%"), alt)
 
 
-def _bar(value: float, largest: float) -> str:
+def _bar(value: float, largest: float) -> Html:
     look = f"display:block;width:14px;height:{TALLEST * abs(value) / largest:.0f}px;margin:0 auto;background:currentColor;opacity:.6"
-    return f"<span aria-hidden='true' style='{look}'></span>{value:.2f}"
+    return Html(f"{tag('span', aria_hidden='true', style=look)}{value:.2f}")
 
 
-def _row(name: str, groups: Sequence[Sequence[tuple[str, int]]], role: str) -> str:
-    """One row of cells (HTML); each is as many columns wide as it has bytes, so that both cuts stand over each other."""
+def _row(name: str, groups: Sequence[Sequence[tuple[str, int]]], role: str) -> Html:
+    """One row of cells; each is as many columns wide as it has bytes, so that both cuts stand over each other."""
     cells = []
     for group in groups:
         for place, (text, width) in enumerate(group):
@@ -91,7 +90,6 @@ def _row(name: str, groups: Sequence[Sequence[tuple[str, int]]], role: str) -> s
             style = (
                 f"border-left:{left};border-right:{right};background:{_TINT[role]};text-align:center;vertical-align:bottom;padding:3px 5px"
             )
-            cells.append(f"<td colspan='{width}' style='{style};white-space:nowrap'>{text}</td>")
+            cells.append(tag("td", text, colspan=width, style=f"{style};white-space:nowrap"))
     look = "text-align:right;vertical-align:bottom;padding:3px 8px 3px 0;font-weight:600;white-space:nowrap"
-    head = f"<th scope='row' style='{look}'>{html.escape(name)}</th>"
-    return f"<tr style='border-bottom:1px solid rgba(128,128,128,.35)'>{head}{''.join(cells)}</tr>"
+    return tag("tr", tag("th", name, scope="row", style=look), *cells, style="border-bottom:1px solid rgba(128,128,128,.35)")

@@ -1,0 +1,54 @@
+"""HTML that is escaped wherever it is put together, and the one table that results are shown in.
+
+tag("p", "1 < 2 & ", tag("b", "true"), role="status")   # <p role="status">1 &lt; 2 &amp; <b>true</b></p>
+table(["recipe", "mean skill"], [["warm", 0.71234]], caption="Two seeds")
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+WIDE = "max-width:78ch"  # of a text that is read
+_CELL = "text-align:{};vertical-align:top;line-height:1.35;padding:2px 14px 2px 0"
+
+
+class Html(str):
+    """Text that is HTML already, and is not escaped again; other text that is added to it is."""
+
+    def __add__(self, other: Any) -> Html:
+        return Html(str(self) + _escaped(other))
+
+
+def _escaped(part: Any) -> str:
+    return str(part) if isinstance(part, Html) else html.escape(str(part))
+
+
+def tag(name: str, *inside: Any, **attributes: Any) -> Html:
+    """An element. What is inside is escaped unless it is `Html`; attributes always are (`class_` and `aria_label` are written class
+    and aria-label), and one that is empty is left out."""
+    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"' for key, value in attributes.items() if value)
+    return Html(f"<{name}{given}>{''.join(map(_escaped, inside))}</{name}>")
+
+
+def listed(items: Iterable[Any], kind: str = "ul", **attributes: Any) -> Html:
+    """A list: "ul", or "ol" for one whose order counts."""
+    return tag(kind, *(tag("li", item) for item in items), **attributes)
+
+
+def table(columns: Sequence[Any], rows: Iterable[Iterable[Any]], caption: str = "", digits: int = 3, **attributes: Any) -> Html:
+    """Rows under named columns; the first cell names its row, also to a screen reader.
+
+    A float is shown with `digits` decimals, None and NaN as nothing; text is escaped, and `Html` is not. `caption`: what it is a table of.
+    """
+
+    def cell(kind: str, value: Any, scope: str = "") -> Html:
+        side = "right" if isinstance(value, float | int) and not isinstance(value, bool) else "left"
+        shown = "" if value is None or value != value else f"{value:.{digits}f}" if isinstance(value, float) else value
+        return tag(kind, shown, scope=scope, style=_CELL.format(side))
+
+    head = tag("thead", tag("tr", *(cell("th", name, "col") for name in columns)))
+    body = [tag("tr", *(cell("td", x) if i else cell("th", x, "row") for i, x in enumerate(row))) for row in rows]
+    title = [tag("caption", caption, style=_CELL.format("left"))] if caption else []
+    return tag("table", *title, head, tag("tbody", *body), **attributes)

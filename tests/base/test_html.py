@@ -1,0 +1,56 @@
+"""HTML is escaped where it is put together, and a table can be read aloud."""
+
+import html.parser
+import math
+
+from labkit.base.html import Html, listed, table, tag
+
+HOSTILE = "<script>alert('1') & \"2\"</script>"
+
+
+class Reader(html.parser.HTMLParser):
+    """What a browser makes of it: elements with their attributes, and the text, and whether all that was opened is closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, name, attributes):
+        self.elements.append((name, dict(attributes)))
+        self.open.append(name)
+
+    def handle_endtag(self, name):
+        assert self.open.pop() == name
+
+    def handle_data(self, text):
+        self.texts.append(text)
+
+
+def test_text_is_escaped_once_wherever_it_comes_in():
+    page = tag("p", HOSTILE, tag("b", HOSTILE), title=HOSTILE, role="") + HOSTILE + tag("i", "end") + ""
+    read = Reader(page)
+    assert [name for name, _ in read.elements] == ["p", "b", "i"]
+    assert dict(read.elements)["p"] == {"title": HOSTILE}
+    assert "".join(read.texts) == HOSTILE * 3 + "end"
+    assert not read.open
+    assert Reader(tag("p", aria_label="x", class_="y")).elements == [("p", {"aria-label": "x", "class": "y"})]
+    assert Reader(listed([HOSTILE, 2], "ol")).texts == [HOSTILE, "2"]
+
+
+def test_a_table_names_its_columns_rows_and_itself():
+    page = table(
+        ["recipe", HOSTILE, "n"], [[HOSTILE, 0.123456, 3], ["b", None, True], [Html("<b>c</b>"), math.nan, -1.0]], HOSTILE, class_="z"
+    )
+    read = Reader(page)
+    assert not read.open
+    assert read.elements[0] == ("table", {"class": "z"})
+    scopes = [(name, given["scope"]) for name, given in read.elements if name == "th"]
+    assert scopes == [("th", "col")] * 3 + [("th", "row")] * 3
+    assert read.texts == [HOSTILE, "recipe", HOSTILE, "n", HOSTILE, "0.123", "3", "b", "True", "c", "-1.000"]
+    sides = [given["style"].partition(";")[0] for name, given in read.elements if name == "td"]
+    assert sides == [f"text-align:{side}" for side in ("right", "right", "left", "left", "right", "right")]
+    assert "0.12<" in table(["x", "y"], [["a", 0.123456]], digits=2)
