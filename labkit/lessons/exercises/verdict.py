@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from labkit.base.errors import need
-from labkit.base.html import WIDE, tag
+from labkit.base.html import WIDE, listed, tag
 from labkit.base.registry import Registry
 
 
@@ -46,8 +46,8 @@ class Exercise:
         return "\n".join([self.asks, *(f"  {letter}  {text}" for letter, text in self.choices.items())])
 
     def _repr_html_(self) -> str:
-        choices = [tag("div", tag("b", letter), f" {text}", style="padding:2px 1em") for letter, text in self.choices.items()]
-        return tag("div", tag("p", self.asks), *choices, style=WIDE)
+        choices = listed((tag("b", letter) + f" {text}" for letter, text in self.choices.items()), style="list-style:none;padding-left:1em")
+        return tag("div", tag("p", self.asks), choices if self.choices else "", style=WIDE)
 
 
 EXERCISES = Registry("exercise", Exercise, "judge", *(f"{__package__}.lesson_{number:02}" for number in (*range(12), 13)))
