@@ -10,8 +10,8 @@ import shutil
 import pytest
 
 from labkit.base.files import data_dir
+from labkit.cli import main as cli
 from labkit.cli.main import main
-from labkit.cli.main import main as cli
 from labkit.records.experiment import KNOBS
 
 TINY = ["--student", "22k", "--teacher", "atlas-200k", "--steps", "4", "--batch", "16", "--questions", "128", "--gold", "32"]

@@ -141,7 +141,7 @@ def test_what_the_lab_could_not_see_is_refused(tmp_path, pair):
 
 
 def test_a_student_that_is_cut_out_is_cut_again_with_its_teacher(home, monkeypatch):
-    from labkit.cli.main import main as cli
+    from labkit.cli import main as cli
     from labkit.models import fetch
 
     seeds = iter((1, 2, 3))
