@@ -2,8 +2,9 @@
 
     report(rec, "run.html")                   # or rec.report("run.html")
     report(compare([a, b], seeds=3))          # the table with its bands and verdicts, and a page on every recipe's first seed
+    report(rec, "run.html", "plotly")         # figures that tell their numbers under the pointer; 4.8 MB larger
 
-The page loads nothing, runs nothing, and says in words what its pictures show.
+The page loads nothing, and says in words what its pictures show. With matplotlib's pictures it runs nothing either.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from labkit.records import events as ev
 from labkit.records.cost import Prices, cost
 from labkit.records.model_folders import unmarked
 from labkit.records.record import Record
-from labkit.views.figures import Drawing, curves, recovery, waterfall
+from labkit.views.figures import Drawing, curves, recovery, script, waterfall
 from labkit.views.figures.run_charts import say_outcome
 
 if TYPE_CHECKING:
@@ -37,18 +38,20 @@ code { font-size: .92em; overflow-wrap: anywhere; }
 """
 
 
-def report(result: Record | Comparison, path: str | Path | None = None) -> str:
-    """The page as HTML, also written to `path` if one is given. Raises `LabError` for a run without an exam."""
+def report(result: Record | Comparison, path: str | Path | None = None, backend: str = "matplotlib") -> str:
+    """The page as HTML, also written to `path` if one is given; `backend`: what draws the figures, "matplotlib" or "plotly", whose script
+    the page then holds once. Raises `LabError` for a run without an exam or an unknown backend."""
     if isinstance(result, Record):
-        title, body = f"{unmarked(result.experiment.student)} student of {unmarked(result.experiment.teacher)}", _run(result)
+        title, body = f"{unmarked(result.experiment.student)} student of {unmarked(result.experiment.teacher)}", _run(result, backend)
     else:
         title = f"{len(result.experiments)} recipes compared"
         body = f"<h2>Comparison</h2>{result._repr_html_()}<p>{_how_compared(len(result.records[0]))}</p>"
         for runs in result.records:
-            body += f"<hr><h2><code>{html.escape(runs[0].experiment.recipe)}</code></h2>{_run(runs[0])}"
+            body += f"<hr><h2><code>{html.escape(runs[0].experiment.recipe)}</code></h2>{_run(runs[0], backend)}"
+    live = script() if backend == "plotly" else ""
     page = (
         f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style><body><h1>{html.escape(title)}</h1>"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>{live}<body><h1>{html.escape(title)}</h1>"
         f'<p class="by">Distillation Lab. Every number on this page was measured.</p>{body}</body></html>'
     )
     if path is not None:
@@ -56,12 +59,12 @@ def report(result: Record | Comparison, path: str | Path | None = None) -> str:
     return page
 
 
-def _run(record: Record) -> str:
-    parts = [f"<p>{html.escape(say_outcome(record))}</p>", _picture(waterfall(record))]
+def _run(record: Record, backend: str) -> str:
+    parts = [f"<p>{html.escape(say_outcome(record))}</p>", _picture(waterfall(record, backend))]
     if "label budget" in record.references and "teacher" in record.references:
-        parts.append(_picture(recovery(record)))
+        parts.append(_picture(recovery(record, backend=backend)))
     parts += [
-        _picture(curves(record)),
+        _picture(curves(record, backend=backend)),
         f"<h2>{'Scores' if record.experiment.data else 'Skill by skill'}</h2>",
         table(["skill", *record.table().columns], record.table().itertuples(), digits=2),
     ]
@@ -74,9 +77,9 @@ def _run(record: Record) -> str:
 
 
 def _picture(drawing: Drawing) -> str:
-    data = base64.b64encode(drawing.png(110)).decode()
-    words = html.escape(drawing.alt)
-    return f'<figure><img alt="{words}" src="data:image/png;base64,{data}"><figcaption class="by">{words}</figcaption></figure>'
+    data, words = base64.b64encode(drawing.png(110)).decode(), html.escape(drawing.alt)
+    picture = drawing.live_html() if drawing.paper else f'<img alt="{words}" src="data:image/png;base64,{data}">'
+    return f'<figure>{picture}<figcaption class="by">{words}</figcaption></figure>'
 
 
 def _cost(record: Record) -> str:

@@ -69,14 +69,14 @@ def test_the_page_has_acceptance_in_place_of_the_waterfall():
 @pytest.mark.parametrize("backend", figures.BACKENDS)
 def test_both_libraries_draw_them(backend):
     for drawing in (figures.acceptance(accepted(0.5, 0.75), backend=backend), figures.speedups(0.8, 4, 0.25, backend=backend)):
-        assert drawing.alt in drawing._repr_mimebundle_()["text/plain"]
+        assert drawing.alt in drawing.bundles()[0][0]["text/plain"]
 
 
 @pytest.mark.parametrize(("alpha", "verify"), [(0.8, 0.0), (0.5, 0.05), (0.0, 0.0), (0.99, 0.0)])
 def test_the_table_of_speedups_frames_the_best_of_every_row(alpha, verify):
     pen = Strokes()
     drafts.draw_speedups(pen, alpha, verify=verify)
-    framed = [args for args, kwargs in pen.of("bar") if kwargs["edge"] == figures.pens.INK]
+    framed = [args for args, kwargs in pen.of("bar") if kwargs["edge"] == figures.pen.INK]
     pays = [cost for cost in drafts.COSTS if max(theory.speedup(alpha, g, cost, verify) for g in drafts.GAMMAS) > 1]
     assert len(framed) == len(pays), "no row is framed where no draft pays"
     bold = [args[2] for args, kwargs in pen.of("text") if kwargs.get("bold")]
@@ -108,7 +108,7 @@ def test_the_speculation_lens_says_what_the_formulas_give():
         assert f"{theory.speedup(alpha, gamma, cost, verify):.2f} times as fast" in said
         best, _ = theory.best_gamma(alpha, cost, verify, most=12)
         assert (f"best: \u03b3 = {best}" if best else "no number of them pays") in said
-        assert f"at acceptance {alpha:.2f}" in view.picture.value
+        assert f"at acceptance {alpha:.2f}" in view.picture.outputs[0]["data"]["text/plain"]
     assert all(control.description and control.tooltip for control in view.children[:4])
 
 

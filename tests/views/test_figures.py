@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import math
 import re
@@ -208,14 +209,13 @@ def test_a_drawing_shows_itself_with_its_alt_text_and_saves(tmp_path):
     alt = re.search(r'alt="([^"]*)"', page).group(1)
     assert "Mean core skill of four arms" in alt
     assert "<" not in alt
-    assert drawing._repr_mimebundle_()["text/plain"] == drawing.alt == figures.describe(rec)
+    assert drawing.bundles()[0][0]["text/plain"] == drawing.alt == figures.describe(rec)
     assert drawing.save(tmp_path / "a.png").read_bytes().startswith(PNG)
     with pytest.raises(LabError, match=r"\.png"):
         drawing.save(tmp_path / "a.jpeg")
     interactive = figures.curves(rec, backend="plotly")
     assert interactive.figure.layout.meta["alt"] == interactive.alt
-    assert 'role="img"' in interactive._repr_html_()
-    assert len(interactive._repr_mimebundle_()) > 1
+    assert f'role="img" aria-label="{html.escape(interactive.alt)}"' in interactive.live_html()
     assert "html" in interactive.save(tmp_path / "a.html").read_text()[:200]
 
 

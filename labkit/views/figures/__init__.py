@@ -2,7 +2,7 @@
 
     figures.waterfall(rec)                            # gold labels -> hard answers -> soft labels -> teacher
     figures.curves(rec, previous=old).save("kl.png")  # a Drawing: shows itself with its alt text, and saves
-    figures.recovery(rec, backend="plotly").figure    # the plotly figure itself
+    figures.recovery(rec, backend="plotly")           # tells its numbers under the pointer; .figure is plotly's own
     figures.snapshot(rec)                             # all on one page; figures.describe(rec) says them in words
 
 Each chart is written once, in `charts.py`, for a pen of `pens.py` that draws with either library. Nothing is read from
@@ -14,17 +14,21 @@ from __future__ import annotations
 import base64
 import dataclasses
 import html
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from labkit.base.errors import LabError, need, unknown
+from labkit.base.html import Html, tag
 from labkit.records.record import BASELINES, Record
 from labkit.views.figures.charts import (
     Cell,
     Interval,
     Line,
+    alt_heat,
+    alt_lines,
     draw_bars,
     draw_heat,
     draw_intervals,
@@ -34,7 +38,7 @@ from labkit.views.figures.charts import (
     say_intervals,
     say_lines,
 )
-from labkit.views.figures.drafts import GAMMAS, draw_acceptance, draw_speedups, say_acceptance, say_speedups
+from labkit.views.figures.drafts import GAMMAS, alt_speedups, draw_acceptance, draw_speedups, say_acceptance, say_speedups
 from labkit.views.figures.pen import PALETTE, MatplotlibPen, Pen, PlotlyPen
 from labkit.views.figures.run_charts import (
     LABEL_BUDGET,
@@ -67,54 +71,80 @@ __all__ = [
     "intervals",
     "lines",
     "recovery",
+    "script",
     "snapshot",
     "speedups",
     "waterfall",
 ]
 
 BACKENDS = ("matplotlib", "plotly")
+PLOTLY = "application/vnd.plotly.v1+json"
+CONFIG = {"displayModeBar": False, "plotlyServerURL": ""}  # plotly's default names an address of its own
 
 
 @dataclasses.dataclass(frozen=True)
 class Drawing:
-    """A finished figure (matplotlib's or plotly's) and the same in words, for whoever does not see it."""
+    """A finished figure (matplotlib's, or plotly's to explore) and the same in words, for whoever does not see it. `alt`: one or two
+    sentences; `words`: every number, if that is more. `paper` is matplotlib's figure of the same strokes: what a PNG is made of."""
 
     figure: Any
     alt: str
+    paper: Any = None
+    words: str = ""
 
     def __repr__(self) -> str:
         return f"Drawing({self.alt!r})"
 
     def png(self, dpi: float = 144) -> bytes:
-        if hasattr(self.figure, "to_plotly_json"):
-            try:
-                return self.figure.to_image("png", scale=dpi / 96)
-            except (ImportError, ValueError, RuntimeError):
-                raise need("kaleido", "a PNG of a plotly figure") from None
-        return MatplotlibPen.png(self.figure, dpi)
+        return MatplotlibPen.png(self.paper or self.figure, dpi)
 
     def save(self, path: str | Path) -> Path:
-        """Write a PNG, or for plotly an HTML page if the name ends in .html."""
+        """Write a PNG, or for plotly a page that needs no network if the name ends in .html."""
         path = Path(path)
-        plotly = hasattr(self.figure, "to_plotly_json")
-        if path.suffix not in ((".png", ".html") if plotly else (".png",)):
-            raise LabError(f"cannot save a figure as {path.name!r}: use a name that ends in .png{' or .html' * plotly}.")
-        path.write_bytes(self.figure.to_html().encode() if path.suffix == ".html" else self.png())
+        if path.suffix not in ((".png", ".html") if self.paper else (".png",)):
+            raise LabError(f"cannot save a figure as {path.name!r}: use a name that ends in .png{' or .html' * bool(self.paper)}.")
+        page = '<!DOCTYPE html><html lang="en"><meta charset="utf-8">'
+        path.write_bytes(f"{page}{script()}{self.live_html()}</html>".encode() if path.suffix == ".html" else self.png())
         return path
 
-    def _repr_html_(self) -> str:
-        if hasattr(self.figure, "to_plotly_json"):
-            page = self.figure.to_html(full_html=False, include_plotlyjs="cdn")
-            return f'<div role="img" aria-label="{html.escape(self.alt)}">{page}</div>'
-        width, data = round(self.figure.get_figwidth() * 100), base64.b64encode(self.png()).decode()
-        look = f'width="{width}" style="max-width:100%"'
-        return f'<img alt="{html.escape(self.alt)}" {look} src="data:image/png;base64,{data}">'
+    def live_html(self) -> Html:
+        """To explore, in a page that holds `script()` once."""
+        from plotly.io import to_html
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        if hasattr(self.figure, "to_plotly_json"):
-            shown = self.figure._repr_mimebundle_() or {"text/html": self._repr_html_()}  # empty outside a notebook
-            return {**shown, "text/plain": self.alt}
-        return {"text/html": self._repr_html_(), "text/plain": self.alt}
+        page = Html(to_html(self.figure, full_html=False, include_plotlyjs=False, config=CONFIG))
+        return tag("div", page, role="img", aria_label=self.alt)
+
+    def _repr_html_(self) -> str:
+        width, data = round((self.paper or self.figure).get_figwidth() * 100), base64.b64encode(self.png()).decode()
+        look = f'width="{width}" style="max-width:100%"'
+        return f'<img alt="{html.escape(self.alt)}" {look} src="data:image/png;base64,{data}">{self._in_words()}'
+
+    def _in_words(self) -> str:
+        """To open under a picture. What explores has no alt text where it is drawn, so the summary says it there."""
+        name = f"In words: {self.alt}" if self.paper else ""
+        return tag("details", tag("summary", "In words", aria_label=name), self.words) if self.words else ""
+
+    def bundles(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Data and metadata of each output in a notebook. To explore: plotly's JSON with the PNG that stands for it elsewhere (JupyterLab
+        shows that too, until the pointer is over it), and then the words: no front end names plotly's picture to a screen reader."""
+        if not self.paper:
+            return [({"text/html": self._repr_html_(), "text/plain": self.alt}, {})]
+        png = base64.b64encode(self.png(100)).decode()  # as large as plotly's, so that nothing jumps
+        shown = {PLOTLY: {**json.loads(self.figure.to_json()), "config": CONFIG}, "image/png": png, "text/plain": self.alt}
+        return [(shown, {"image/png": {"alt": self.alt}}), ({"text/html": self._in_words(), "text/plain": self.words}, {})]
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        for data, metadata in self.bundles():
+            display(data, metadata=metadata, raw=True)
+
+
+def script() -> str:
+    """plotly's own code, for the head of a page with figures to explore: 4.8 MB, and nothing is loaded."""
+    from plotly.offline import get_plotlyjs
+
+    return f"<script>{get_plotlyjs()}</script>"
 
 
 # ---- the figures -----------------------------------------------------------------------------------------------------
@@ -145,8 +175,8 @@ def acceptance(record: Record, *, previous: Record | None = None, backend: str =
 def speedups(alpha: float, gamma: int = 0, cost: float = 0.0, verify: float = 0.0, backend: str = "matplotlib") -> Drawing:
     """What a draft that is accepted with chance `alpha` gains, for 1 to 12 tokens a round and what each costs to draft, with the best
     of every row framed; `gamma` and `cost` mark a place in it (0: none)."""
-    alt = say_speedups(alpha, gamma, cost, verify)
-    return _finish(backend, 7.4, 4.4, lambda pen: draw_speedups(pen, alpha, gamma, cost, verify), alt)
+    asked = (alpha, gamma, cost, verify)
+    return _finish(backend, 7.4, 4.4, lambda pen: draw_speedups(pen, *asked), alt_speedups(*asked), say_speedups(*asked))
 
 
 def snapshot(record: Record, *, previous: Record | None = None, unit: str = "recovery") -> Drawing:
@@ -187,8 +217,8 @@ def lines(
     backend: str = "matplotlib",
 ) -> Drawing:
     """Named lines over one axis; `log`, `log_across`: a logarithmic axis upwards, or across; `marks`: named places across."""
-    alt = say_lines(title, note, series, across)
-    return _finish(backend, 7.4, 3.8, lambda pen: draw_lines(pen, title, note, series, across, log, log_across, marks), alt)
+    said = alt_lines(title, note, series, across), say_lines(title, note, series, across)
+    return _finish(backend, 7.4, 3.8, lambda pen: draw_lines(pen, title, note, series, across, log, log_across, marks), *said)
 
 
 def heat(
@@ -201,9 +231,9 @@ def heat(
     backend: str = "matplotlib",
 ) -> Drawing:
     """A table in which more is darker, with bands; the best cell of every row is framed."""
-    alt = say_heat(title, note, rows, columns, cells)
+    said = alt_heat(title, note, rows, columns, cells), say_heat(title, note, rows, columns, cells)
     height = 1.1 + 0.52 * len(rows)
-    return _finish(backend, 7.4, height, lambda pen: draw_heat(pen, title, note, rows, columns, cells, corner), alt)
+    return _finish(backend, 7.4, height, lambda pen: draw_heat(pen, title, note, rows, columns, cells, corner), *said)
 
 
 def describe(record: Record, previous: Record | None = None, unit: str = "recovery") -> str:
@@ -212,18 +242,20 @@ def describe(record: Record, previous: Record | None = None, unit: str = "recove
     return " ".join((say_outcome(record), say_curves(record, previous), low, say_recovery(record)))
 
 
-def _finish(backend: str, width: float, height: float, draw: Callable[[Pen], None], alt: str) -> Drawing:
+def _finish(backend: str, width: float, height: float, draw: Callable[[Pen], None], alt: str, words: str = "") -> Drawing:
     if backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
+    live = None
     if backend == "plotly":
+        pen = PlotlyPen(width, height, alt)
+        draw(pen)
         try:
-            pen: Pen = PlotlyPen(width, height, alt)
+            live = pen.figure
         except ImportError:
             raise need("plotly", "a figure with backend='plotly'") from None
-    else:
-        pen = MatplotlibPen(_need_matplotlib(MatplotlibPen.canvas, width, height))
-    draw(pen)
-    return Drawing(pen.figure, alt)
+    paper = MatplotlibPen(_need_matplotlib(MatplotlibPen.canvas, width, height))
+    draw(paper)
+    return Drawing(paper.figure, alt, words=words) if live is None else Drawing(live, alt, paper.figure, words or alt)
 
 
 def _need_matplotlib(make: Callable[..., Any], *arguments: Any) -> Any:

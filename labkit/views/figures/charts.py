@@ -172,12 +172,25 @@ def draw_lines(
         for (x, _), (bottom, top) in zip(drawn, bands, strict=False):
             if math.isfinite(bottom) and math.isfinite(top) and (bottom > 0 or not log):
                 pen.line([place(x), place(x)], [bottom, top], PALETTE[role], 3.0, alpha=0.35)
-        pen.line([place(x) for x, _ in kept], [y for _, y in kept], PALETTE[role], 2.0, dash, name=name)
+        said = [f"{across} {short(x)}: {y:.3g}" for x, y in kept]
+        pen.line([place(x) for x, _ in kept], [y for _, y in kept], PALETTE[role], 2.0, dash, name=name, says=said)
         pen.dots([place(x) for x, _ in kept], [y for _, y in kept], PALETTE[role], "o", 4)
         share = math.log(kept[-1][1] / low) / math.log(high / low) if log else (kept[-1][1] - low) / ((high - low) or 1.0)
         ends.append((share, name, role))
     for at, (_, name, role) in zip(spread([e[0] for e in sorted(ends)], 0.075, -0.02, 1.0), sorted(ends), strict=True):
         pen.text(right, level(at), name, PALETTE[role], "left", 9, dx=8)
+
+
+def alt_lines(title: str, note: str, lines: Mapping[str, Line], across: str) -> str:
+    """Two sentences: what is over what, and where every line begins, ends and is highest."""
+    told = []
+    for name, line in lines.items():
+        points = [p for p in line.points if math.isfinite(p[1])]
+        if points:
+            (left, first), (right, last), (top, most) = points[0], points[-1], max(points, key=lambda p: p[1])
+            inside = f", at most {most:.3g} at {short(top)}" if most > max(first, last) else ""
+            told.append(f"{name} from {first:.3g} at {short(left)} to {last:.3g} at {short(right)}{inside}")
+    return f"{title}, {note}, over {across}. {'; '.join(told)}."
 
 
 def say_lines(title: str, note: str, lines: Mapping[str, Line], across: str) -> str:
@@ -209,28 +222,43 @@ def draw_heat(
         pen.text(-0.05, y, name, INK, "right", 9.5)
         for j, cell in enumerate(line):
             if cell is None:
-                pen.hatch(j + 0.03, j + 0.97, y, 0.92)
+                pen.hatch(j + 0.03, j + 0.97, y, 0.92, f"{name}, {columns[j]}")
                 pen.text(j + 0.5, y, "not measured", MUTED, "center", 7.5, boxed=True)
                 continue
             share = (cell.value - low) / ((high - low) or 1.0)
             chosen = cell.value == best
             edge = INK if chosen else PAPER
-            pen.bar(j + 0.03, j + 0.97, y, 0.92, tint(PALETTE["student"], 0.06 + 0.5 * share), edge=edge)
-            pen.text(j + 0.5, y, f"{cell.value:.2f}".replace("-", "\u2212"), INK, "center", 10.5, bold=chosen, dy=5)
-            if math.isfinite(cell.half):
-                pen.text(j + 0.5, y, f"\u00b1 {cell.half:.2f}", INK, "center", 8, dy=-8)
+            said, band = _told(cell.value), f"\u00b1 {cell.half:.2f}" if math.isfinite(cell.half) else ""
+            colour = tint(PALETTE["student"], 0.06 + 0.5 * share)
+            pen.bar(j + 0.03, j + 0.97, y, 0.92, colour, f"{name}, {columns[j]}", edge=edge, says=f"{said} {band}".strip())
+            pen.text(j + 0.5, y, said, INK, "center", 10.5, bold=chosen, dy=5)
+            if band:
+                pen.text(j + 0.5, y, band, INK, "center", 8, dy=-8)
+
+
+def _say_cell(cell: Cell | None) -> str:
+    if cell is None:
+        return "not measured"
+    return f"{cell.value:.2f}" + (f" plus or minus {cell.half:.2f}" if math.isfinite(cell.half) else "")
+
+
+def alt_heat(title: str, note: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> str:
+    """Two sentences: what the map is over, and where it is highest and lowest."""
+    _check_heat(rows, columns, cells)
+    known = [(cell, f"{name}, {column}") for name, line in zip(rows, cells) for column, cell in zip(columns, line) if cell is not None]
+    head = (
+        f"{title}, {note}: a map of {len(rows)} rows, {rows[0]} to {rows[-1]}, and {len(columns)} columns, {columns[0]} to {columns[-1]}."
+    )
+    if not known:
+        return f"{head} Nothing was measured."
+    (high, there), (low, here) = (end(known, key=lambda k: k[0].value) for end in (max, min))
+    return f"{head} The highest is {_say_cell(high)} ({there}), the lowest {_say_cell(low)} ({here})."
 
 
 def say_heat(title: str, note: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> str:
-    _check_heat(rows, columns, cells)
-
-    def say(cell: Cell | None) -> str:
-        if cell is None:
-            return "not measured"
-        return f"{cell.value:.2f}" + (f" plus or minus {cell.half:.2f}" if math.isfinite(cell.half) else "")
-
+    """Every cell."""
     lines = [
-        f"{name}: " + ", ".join(f"{say(c)} at {column}" for c, column in zip(line, columns, strict=True))
+        f"{name}: " + ", ".join(f"{_say_cell(c)} at {column}" for c, column in zip(line, columns, strict=True))
         for name, line in zip(rows, cells, strict=True)
     ]
     return f"{title}, {note}. {'; '.join(lines)}."

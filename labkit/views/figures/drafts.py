@@ -81,10 +81,24 @@ def draw_speedups(pen: Pen, alpha: float, gamma: int = 0, cost: float = 0.0, ver
             value = speedup(alpha, g, c, verify)
             share = (value - 1) / max(top - 1, 1e-9) if value >= 1 else 1 - value
             colour = tint(PALETTE["student" if value >= 1 else "baseline"], 0.06 + 0.5 * min(1.0, share))
-            pen.bar(j + 0.03, j + 0.97, y, 0.9, colour, edge=INK if g == best else PAPER)
+            name, says = f"\u03b3 = {g}, c = {c:g}", f"{value:.2f} times as fast"
+            pen.bar(j + 0.03, j + 0.97, y, 0.9, colour, name, edge=INK if g == best else PAPER, says=says)
             pen.text(j + 0.5, y, f"{value:.2f}", INK, "center", 8.5, bold=g == best)
             if here and g == gamma:
                 pen.line([j, j + 1, j + 1, j, j], [y - 0.5, y - 0.5, y + 0.5, y + 0.5, y - 0.5], INK, 2.0)
+
+
+def alt_speedups(alpha: float, gamma: int = 0, cost: float = 0.0, verify: float = 0.0) -> str:
+    """What the table is over, where it is highest, from which cost on no draft pays, and the place asked about."""
+    head = (
+        f"Times as fast as the target alone at acceptance {alpha:.2f}, over 1 to {GAMMAS[-1]} tokens a round and costs of 0 to 1 a token."
+    )
+    best, gain = best_gamma(alpha, COSTS[0], verify, most=GAMMAS[-1])
+    dear = [f"{c:g}" for c in COSTS if not best_gamma(alpha, c, verify, most=GAMMAS[-1])[0]]
+    told = [f"The highest is {gain:.2f} with {best} at cost 0"] if best else []
+    told += [f"none pays from cost {dear[0]} on"] if dear else []
+    here = f" With {gamma} at cost {cost:g}: {speedup(alpha, gamma, cost, verify):.2f}." if gamma and cost else ""
+    return f"{head} {'; '.join(told).capitalize()}.{here}"
 
 
 def say_speedups(alpha: float, gamma: int = 0, cost: float = 0.0, verify: float = 0.0) -> str:

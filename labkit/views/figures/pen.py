@@ -30,10 +30,11 @@ Numbers = Sequence[float]
 
 
 class Pen(Protocol):
-    """Strokes in data coordinates; `dx`, `dy` move a text by points; `name` is what a stroke stands for."""
+    """Strokes in data coordinates; `dx`, `dy` move a text by points; `name` is what a stroke stands for, `says` what it tells under the
+    pointer (of a line: at each of its points)."""
 
-    figure: Any
-
+    @property
+    def figure(self) -> Any: ...
     def frame(self, xlim: Range, ylim: Range, log: bool = False) -> None: ...
     def title(self, text: str, note: str) -> None: ...
     def line(
@@ -45,9 +46,10 @@ class Pen(Protocol):
         dash: str = "",
         alpha: float = 1.0,
         name: str = "",
+        says: Sequence[str] = (),
     ) -> None: ...
     def dots(self, xs: Numbers, ys: Numbers, colour: str, marker: str, size: float, name: str = "", hollow: bool = False) -> None: ...
-    def bar(self, x0: float, x1: float, y: float, height: float, colour: str, name: str = "", edge: str = "") -> None: ...
+    def bar(self, x0: float, x1: float, y: float, height: float, colour: str, name: str = "", edge: str = "", says: str = "") -> None: ...
     def hatch(self, x0: float, x1: float, y: float, height: float, name: str = "") -> None: ...
     def text(
         self,
@@ -100,19 +102,10 @@ class MatplotlibPen:
                 fontsize=size, fontfamily=FONT, fontweight=weight, va="bottom", ha="left", parse_math=False,
             )  # fmt: skip
 
-    def line(self, xs, ys, colour, width=1.5, dash="", alpha=1.0, name=""):
+    def line(self, xs, ys, colour, width=1.5, dash="", alpha=1.0, name="", says=()):
         style = {"": "-", "dash": (0, (5, 2.5)), "dot": (0, (1.2, 2))}[dash]
-        self.axes.plot(
-            xs,
-            ys,
-            color=colour,
-            linewidth=width,
-            linestyle=style,
-            alpha=alpha,
-            label=name or "_",
-            marker="",
-            solid_capstyle="butt",
-        )
+        look = {"color": colour, "linewidth": width, "linestyle": style, "alpha": alpha, "marker": "", "solid_capstyle": "butt"}
+        self.axes.plot(xs, ys, label=name or "_", **look)
 
     def dots(self, xs, ys, colour, marker, size, name="", hollow=False):
         self.axes.plot(
@@ -120,32 +113,13 @@ class MatplotlibPen:
             label=name or "_", markerfacecolor=PAPER if hollow else colour, clip_on=False, zorder=3,
         )  # fmt: skip
 
-    def bar(self, x0, x1, y, height, colour, name="", edge=""):
-        self.axes.barh(
-            y,
-            x1 - x0,
-            height,
-            left=x0,
-            color=colour,
-            edgecolor=edge or "none",
-            linewidth=0.9,
-            label=name or "_",
-            zorder=2,
-        )
+    def bar(self, x0, x1, y, height, colour, name="", edge="", says=""):
+        look = {"color": colour, "edgecolor": edge or "none", "linewidth": 0.9, "zorder": 2}
+        self.axes.barh(y, x1 - x0, height, left=x0, label=name or "_", **look)
 
     def hatch(self, x0, x1, y, height, name=""):
-        self.axes.barh(
-            y,
-            x1 - x0,
-            height,
-            left=x0,
-            color=PAPER,
-            edgecolor=HATCH,
-            linewidth=0.0,
-            hatch="////",
-            label=name or "_",
-            zorder=2,
-        )
+        look = {"color": PAPER, "edgecolor": HATCH, "linewidth": 0.0, "hatch": "////", "zorder": 2}
+        self.axes.barh(y, x1 - x0, height, left=x0, label=name or "_", **look)
 
     def text(self, x, y, text, colour=INK, align="left", size=9, bold=False, dx=0, dy=0, boxed=False):
         self.axes.annotate(
@@ -156,96 +130,76 @@ class MatplotlibPen:
 
 
 class PlotlyPen:
-    """Draws on a plotly figure; what has a name says it, with its numbers, when the pointer is over it."""
+    """Draws on a plotly figure; what has a name says it, with its numbers, when the pointer is over it. Strokes are collected and checked
+    once, in `figure`: plotly's own `add_...` copies all earlier ones each time."""
 
     def __init__(self, width: float, height: float, alt: str = "") -> None:
-        from plotly import graph_objects
+        self._log, self._traces, self._rules, self._notes = False, [], [], []  # type: ignore[var-annotated]
+        font = {"family": f"{FONT}, Verdana, sans-serif", "color": INK}
+        self._layout: dict[str, Any] = {
+            "width": width * 100, "height": height * 100, "paper_bgcolor": PAPER, "plot_bgcolor": PAPER,
+            "margin": {"l": 0, "r": 0, "t": 62, "b": 0}, "barmode": "overlay", "showlegend": False, "dragmode": False,
+            "font": font, "meta": {"alt": alt}, "hovermode": "closest", "hoverlabel": {"bgcolor": PAPER, "font": font},
+        }  # fmt: skip
 
-        self._go, self._log = graph_objects, False
-        self.figure = graph_objects.Figure()
-        self.figure.update_layout(
-            template="none", width=width * 100, height=height * 100, paper_bgcolor=PAPER, plot_bgcolor=PAPER,
-            margin={"l": 0, "r": 0, "t": 62, "b": 0}, barmode="overlay", showlegend=False, dragmode=False,
-            font={"family": f"{FONT}, Verdana, sans-serif", "color": INK}, meta={"alt": alt},
-            hoverlabel={"bgcolor": PAPER, "font": {"color": INK}},
-        )  # fmt: skip
+    @property
+    def figure(self) -> Any:
+        from plotly.graph_objects import Figure
+
+        alike = {"layout": {"annotationdefaults": {"showarrow": False, "borderpad": 0}}}  # said once, and nothing of plotly's own look
+        return Figure(self._traces, {"template": alike, **self._layout, "shapes": self._rules, "annotations": self._notes})
 
     def frame(self, xlim: Range, ylim: Range, log: bool = False) -> None:
         self._log = log
         hidden = {"visible": False, "fixedrange": True}
         ends = [math.log10(v) for v in ylim] if log else list(ylim)
-        self.figure.update_xaxes(range=list(xlim), **hidden)
-        self.figure.update_yaxes(range=ends, type="log" if log else "linear", **hidden)
+        self._layout["xaxis"] = {"range": list(xlim), **hidden}
+        self._layout["yaxis"] = {"range": ends, "type": "log" if log else "linear", **hidden}
 
     def title(self, text: str, note: str) -> None:
-        for words, colour, size, up, bold in ((text, INK, 11.5, 28, True), (note, MUTED, 8.5, 8, False)):
-            self._write(
-                words,
-                colour,
-                size,
-                bold,
-                x=0,
-                y=1,
-                xref="paper",
-                yref="paper",
-                xshift=12,
-                yshift=up,
-                xanchor="left",
-                yanchor="bottom",
-            )
+        place = {"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xshift": 16.7, "xanchor": "left", "yanchor": "bottom"}
+        self._write(text, INK, 11.5, True, yshift=28, **place)
+        self._write(note, MUTED, 8.5, False, yshift=8, **place)
 
-    def line(self, xs, ys, colour, width=1.5, dash="", alpha=1.0, name=""):
+    def line(self, xs, ys, colour, width=1.5, dash="", alpha=1.0, name="", says=()):
+        style = {"color": colour, "width": width * 1.3, "dash": dash or "solid"}
         if not name and len(xs) == 2:  # a rule or a stem; as a trace it would lie over the bars
-            style = {"color": colour, "width": width * 1.3, "dash": dash or "solid"}
             ends = {"x0": xs[0], "x1": xs[1], "y0": ys[0], "y1": ys[1]}
-            self.figure.add_shape(type="line", layer="below", opacity=alpha, line=style, **ends)
+            self._rules.append({"type": "line", "layer": "below", "opacity": alpha, "line": style, **ends})
             return
-        self.figure.add_scatter(
-            x=list(xs), y=list(ys), mode="lines", opacity=alpha,
-            line={"color": colour, "width": width * 1.3, "dash": dash or "solid"},
-            **self._hover(name, "step %{x:,}: %{y:.3g}" if self._log else "%{x:.2f}"),
-        )  # fmt: skip
+        self._points("lines", xs, ys, name, says, opacity=alpha, line=style)
 
     def dots(self, xs, ys, colour, marker, size, name="", hollow=False):
-        shape = {"o": "circle", "s": "square", "D": "diamond"}[marker]
-        rim = {"color": colour, "width": 1.8}
-        self.figure.add_scatter(
-            x=list(xs), y=list(ys), mode="markers", cliponaxis=False,
-            marker={"symbol": shape, "size": size * 1.3, "color": PAPER if hollow else colour, "line": rim},
-            **self._hover(name, "step %{x:,}: %{y:.3g}" if self._log else "%{x:.2f}"),
-        )  # fmt: skip
+        shape, rim = {"o": "circle", "s": "square", "D": "diamond"}[marker], {"color": colour, "width": 1.8}
+        look = {"symbol": shape, "size": size * 1.3, "color": PAPER if hollow else colour, "line": rim}
+        self._points("markers", xs, ys, name, cliponaxis=False, marker=look)
 
-    def bar(self, x0, x1, y, height, colour, name="", edge=""):
+    def _points(self, mode: str, xs: Numbers, ys: Numbers, name: str, says: Sequence[str] = (), **look: Any) -> None:
+        told = {"text": [html.escape(words) for words in says]} if says else {}
+        numbers = "%{text}" if says else "step %{x:,}: %{y:.3g}" if self._log else "%{x:.2f}"
+        place = {"type": "scatter", "mode": mode, "x": list(xs), "y": list(ys)}
+        self._traces.append({**place, **told, **look, **self._hover(name, numbers)})
+
+    def bar(self, x0, x1, y, height, colour, name="", edge="", says=""):
         look = {"color": colour, "line": {"color": edge or colour, "width": 1.2 if edge else 0}}
-        self.figure.add_bar(x=[x1 - x0], base=[x0], y=[y], width=height, orientation="h", marker=look, **self._hover(name, f"{x1:.2f}"))
+        self._bar(x0, x1, y, height, look, name, says or f"{x1:.2f}")
 
     def hatch(self, x0, x1, y, height, name=""):
-        look = {
-            "color": PAPER,
-            "line": {"width": 0},
-            "pattern": {"shape": "/", "fgcolor": HATCH, "bgcolor": PAPER, "size": 7},
-        }
-        self.figure.add_bar(
-            x=[x1 - x0],
-            base=[x0],
-            y=[y],
-            width=height,
-            orientation="h",
-            marker=look,
-            **self._hover(name, "not measured"),
-        )
+        pattern = {"shape": "/", "fgcolor": HATCH, "bgcolor": PAPER, "size": 7}
+        self._bar(x0, x1, y, height, {"color": PAPER, "line": {"width": 0}, "pattern": pattern}, name, "not measured")
+
+    def _bar(self, x0: float, x1: float, y: float, height: float, look: dict[str, Any], name: str, numbers: str) -> None:
+        place = {"type": "bar", "orientation": "h", "x": [x1 - x0], "base": [x0], "y": [y], "width": height}
+        self._traces.append({**place, "marker": look, **self._hover(name, html.escape(numbers))})
 
     def text(self, x, y, text, colour=INK, align="left", size=9, bold=False, dx=0, dy=0, boxed=False):
-        self._write(
-            text, colour, size, bold, x=x, y=math.log10(y) if self._log else y, xref="x", yref="y",
-            xanchor=align, yanchor="middle", xshift=dx * 1.39, yshift=dy * 1.39,
-            **({"bgcolor": PAPER} if boxed else {}),
-        )  # fmt: skip
+        place = {"x": x, "y": math.log10(y) if self._log else y, "xanchor": align, "yanchor": "middle"}
+        moved = {name: round(by * 1.39, 1) for name, by in (("xshift", dx), ("yshift", dy)) if by}
+        self._write(text, colour, size, bold, **place, **moved, **({"bgcolor": PAPER} if boxed else {}))
 
     def _write(self, text: str, colour: str, size: float, bold: bool, **place: Any) -> None:
-        words = html.escape(text)
-        font = {"color": colour, "size": size * 1.39}
-        self.figure.add_annotation(text=f"<b>{words}</b>" if bold else words, showarrow=False, font=font, borderpad=0, **place)
+        words, font = html.escape(text), {"color": colour, "size": round(size * 1.39, 1)}
+        self._notes.append({"text": f"<b>{words}</b>" if bold else words, "font": font, **place})
 
     @staticmethod
     def _hover(name: str, numbers: str) -> dict[str, Any]:

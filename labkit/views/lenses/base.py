@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from typing import Any
 
 import ipywidgets as widgets
 
@@ -26,8 +27,8 @@ WIDE = {"width": "min(640px, 100%)"}
 class Lens(widgets.VBox):
     """Controls above a picture; `words` says what it shows, for whoever does not see it."""
 
-    def __init__(self, *controls: widgets.ValueWidget) -> None:
-        self.picture, self.words = widgets.HTML(), widgets.HTML()
+    def __init__(self, *controls: widgets.ValueWidget, picture: widgets.Widget | None = None) -> None:
+        self.picture, self.words = picture or widgets.HTML(), widgets.HTML()
         for control in controls:
             control.observe(lambda _: self._redraw(), "value")
         super().__init__([*controls, self.picture, self.words])
@@ -37,11 +38,14 @@ class Lens(widgets.VBox):
         """Draw again, with any error told in the box: one in a callback would be seen by nobody."""
         try:
             drawing, sentence = self.look()
-            self.picture.value = drawing._repr_html_()
+            self._show(drawing)
             self.words.value = f'<p role="status" style="max-width:78ch;line-height:1.4">{sentence}</p>'
         except Exception as error:
             told = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
             self.words.value = f'<span role="alert">{html.escape(told)}</span>'
+
+    def _show(self, drawing: Any) -> None:
+        self.picture.value = drawing._repr_html_()
 
     def look(self) -> tuple[figures.Drawing | figures.Cuts, str]:
         """The picture, and what there is to read off it (HTML)."""

@@ -24,7 +24,12 @@ class SpeculationLens(Lens):
         self.gamma = slider(whole, "Tokens a round", gamma, 1, figures.GAMMAS[-1], 1, "How many tokens the draft proposes a round.")
         self.cost = slider(real, "Draft's cost", cost, 0.01, 1.0, 0.01, "What it takes to draft one, in passes of the target.")
         self.verify = slider(real, "To verify", verify, 0.0, 0.2, 0.01, "What each token to be judged makes the target's pass dearer.")
-        super().__init__(self.alpha, self.gamma, self.cost, self.verify)
+        room = widgets.Output(layout={"min_height": "470px"})  # held, or the page would jump at every move
+        super().__init__(self.alpha, self.gamma, self.cost, self.verify, picture=room)
+
+    def _show(self, drawing: figures.Drawing) -> None:
+        kind = {"output_type": "display_data"}
+        self.picture.outputs = tuple({**kind, "data": data, "metadata": metadata} for data, metadata in drawing.bundles())
 
     def look(self) -> tuple[figures.Drawing, str]:
         alpha, gamma, cost, verify = self.alpha.value, self.gamma.value, self.cost.value, self.verify.value
@@ -36,4 +41,4 @@ class SpeculationLens(Lens):
             f"<b>{gain:.2f}</b> times as fast as the target alone; {told} Drafting pays as long as acceptance is above what a guess costs, "
             f"{cost + verify:.2f}."
         )
-        return figures.speedups(alpha, gamma, cost, verify), sentence
+        return figures.speedups(alpha, gamma, cost, verify, backend="plotly"), sentence
