@@ -12,6 +12,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from labkit.base.threads import bound_spinning
+
+bound_spinning()  # before anything imports torch
+
 __version__ = "0.1.0"
 
 _HOME = {

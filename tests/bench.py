@@ -1,11 +1,13 @@
 """`make bench`: the numbers the README quotes, as ratios taken in one run on one machine. Writes tests/bench.json.
 
 python tests/bench.py            # all of them, about twenty minutes on 2 cores
-python tests/bench.py trl        # one of: imports, trl, lesson, board, vocabulary, generation, ways, labelling, sweeps, speculation
+python tests/bench.py trl        # one of: imports, trl, lesson, board, vocabulary, generation, ways, labelling, sweeps, spinning,
+                                 # speculation
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -512,6 +514,63 @@ def sweeps() -> dict:
     }
 
 
+TRAIN = """
+import sys, time, labkit
+from labkit.records import events as ev
+from labkit.training.loop import Run
+run = Run(labkit.Experiment(steps=100_000, questions=2_048), exams=0)
+steps = (event for event in run if isinstance(event, ev.Step))
+for _ in range(16):  # until the teacher has answered all questions
+    next(steps)
+print("ready", flush=True)
+for line in sys.stdin:
+    began, done = time.perf_counter(), 0
+    while (spent := time.perf_counter() - began) < float(line):
+        next(steps)
+        done += 1
+    print(128 * done / spent, flush=True)
+"""
+
+
+def spinning(*counts: int) -> dict:
+    """Questions trained a second by how long a waiting thread spins: one run alone, and four side by side, summed; 200k student, warm
+    cache. The lab's own limit against the default of GNU's OpenMP, or against `counts`; all alternating."""
+    from labkit.base.threads import LIMITS
+
+    unbounded, ours = 300_000, int(LIMITS["GOMP_SPINCOUNT"])  # turns of the waiting loop
+    found: dict[int, list[tuple[float, float]]] = {count: [] for count in (unbounded, *(counts or (ours,)))}
+    with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as running:
+
+        def train(count: int) -> subprocess.Popen:
+            environment = os.environ | {"LABKIT_HOME": home, "GOMP_SPINCOUNT": str(count)}
+            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+                environment.pop(name, None)
+            command = [sys.executable, "-c", TRAIN]
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            running.callback(process.kill)
+            assert process.stdout.readline() == "ready\n"
+            return process
+
+        def speed(runs: list[subprocess.Popen], seconds: float = 4.0) -> float:
+            for run in runs:
+                run.stdin.write(f"{seconds}\n")
+                run.stdin.flush()
+            return sum(float(run.stdout.readline()) for run in runs)
+
+        runs = {count: [train(count) for _ in range(4)] for count in found}  # one after the other: the first asks the teacher
+        for _ in range(5):
+            for count, four in runs.items():
+                found[count].append((speed(four[:1]), speed(four)))
+    told: dict[str, float] = {}
+    for place, name in enumerate(("alone", "four side by side, summed")):
+        for count, pairs in found.items():
+            told[f"spin {count:,}: questions/s, {name}"] = statistics.median(pair[place] for pair in pairs)
+            if count != unbounded:
+                ratios = [a[place] / b[place] for a, b in zip(pairs, found[unbounded], strict=True)]
+                told[f"spin {count:,} / the default, {name}"] = statistics.median(ratios)
+    return told
+
+
 def speculation() -> dict:
     """Decoding with a draft: this loop against transformers' assisted generation, same models, prompts and tokens, alternating; and, if
     SmolLM2 is fetched, the shipped EAGLE against plain decoding, from the prompt on and after it."""
@@ -560,7 +619,7 @@ def speculation() -> dict:
     return found
 
 
-BENCHES = {f.__name__: f for f in (imports, trl, lesson, board, vocabulary, generation, ways, labelling, sweeps, speculation)}
+BENCHES = {f.__name__: f for f in (imports, trl, lesson, board, vocabulary, generation, ways, labelling, sweeps, spinning, speculation)}
 
 
 def main(names: list[str]) -> None:

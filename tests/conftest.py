@@ -11,6 +11,8 @@ import hypothesis
 import hypothesis.configuration
 import pytest
 
+import labkit  # noqa: F401 - before torch, as everywhere
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEACHER = "atlas-200k"  # the name under which the tiny teacher is shipped to the tests
 

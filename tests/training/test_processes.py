@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from labkit.base.threads import LIMITS
 from labkit.cli.main import main
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
@@ -67,7 +68,11 @@ def test_the_command_line_under_accelerate_launch(tiny_data, tmp_path):
     experiment = EXPERIMENT.but(steps=20, scale="Europe")
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
     launch += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", "-m", "labkit", "run"]
-    done = ran([*launch, *experiment.recipe.split(), "--out", str(tmp_path / "two.jsonl")], LABKIT_HOME=str(tmp_path))
+    done = ran(
+        [*launch, *experiment.recipe.split(), "--out", str(tmp_path / "two.jsonl")], LABKIT_HOME=str(tmp_path), OMP_DISPLAY_ENV="verbose"
+    )
+    if sys.platform == "linux":  # where OpenMP is GNU's, and tells its settings
+        assert done.stderr.count(f"GOMP_SPINCOUNT = '{LIMITS['GOMP_SPINCOUNT']}'") == 2, "both bound how long their threads spin"
     assert done.stdout.count("saved to") == 1, "one process speaks for all"
     two, one = load(tmp_path / "two.jsonl"), record(experiment)
     assert two.complete
@@ -105,7 +110,8 @@ def test_accelerate_reads_the_fsdp2_config(monkeypatch: pytest.MonkeyPatch):
 
 
 def ran(command: list[str], **places: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | places
+    inherited = {name: value for name, value in os.environ.items() if name not in LIMITS}
+    environment = inherited | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | places
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     return done
