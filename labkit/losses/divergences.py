@@ -52,10 +52,6 @@ class Divergence(NamedTuple):
         """The same of log-probabilities."""
         return self.per_token(teacher_logprobs_N_V, student_logprobs_N_V, **self.parameters)
 
-    @property
-    def highest(self) -> float:
-        return self.bound(**self.parameters)
-
 
 DIVERGENCES = Registry("divergence", Divergence, "per_token")
 register = DIVERGENCES.register

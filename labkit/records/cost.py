@@ -1,8 +1,7 @@
-"""What a run cost, in work and in money, and when a costlier way pays (no torch: it reads records).
+"""What a run cost, in work and in money (no torch: it reads records).
 
     spent = cost(rec)                         # spent.flops, spent.teacher_tokens, spent.seconds ...
     spent.money(Prices(machine_hour=0.5))     # in the prices' currency, by what it went on
-    pays_back(rec, Prices())                  # answers after which the student has earned its training
 
 Arithmetic is counted the usual way: 2 operations a parameter and token forward, 6 forward and backward (Kaplan et al. 2020,
 arXiv 2001.08361, section 2.1); attention is left out, which at these lengths is a few percent.
@@ -26,12 +25,11 @@ class Prices:
     """What things are charged at, in one currency. The defaults are round numbers of 2026, for rented hardware and a hosted model
     of middling size: replace them with your own.
 
-    machine_hour: an hour of the machine the run was on. endpoint_in, endpoint_out: a million tokens read and written by a hosted
-    teacher. storage: a gigabyte kept for a month.
+    machine_hour: an hour of the machine the run was on. endpoint_out: a million tokens written by a hosted teacher.
+    storage: a gigabyte kept for a month.
     """
 
     machine_hour: float = 0.10
-    endpoint_in: float = 0.50
     endpoint_out: float = 2.00
     storage: float = 0.02
 
@@ -86,27 +84,3 @@ def cost(record: Record) -> Cost:
         started.student_parameters * (BOTH_WAYS * trained + FORWARD * wrote),
         started.teacher_parameters * FORWARD * taught,
     )
-
-
-def passes_until_cached_pays(cached: Record, live: Record) -> float:
-    """How often a question must be trained on until remembering the teacher is cheaper than asking it again, in teacher tokens.
-
-    Both runs must have asked the same questions; below 1 it always pays, infinity means never.
-    """
-    for record in (cached, live):
-        if record.experiment.but(signals="cached") != cached.experiment.but(signals="cached"):
-            raise LabError("the two runs are of different recipes: compare exp and exp.but(signals='live').")
-    once, again = cost(cached), cost(live)
-    per_pass = again.teacher_tokens / max(1, again.questions) * cached.experiment.questions
-    return once.teacher_tokens / per_pass if per_pass else math.inf
-
-
-def pays_back(record: Record, tokens_an_answer: int = 8) -> float:
-    """Answers after which a student has earned its training by being cheaper to run than its teacher, counted in arithmetic: prices
-    cancel where both run on the same hardware. Infinity if the student is no smaller."""
-    if tokens_an_answer < 1:
-        raise LabError(f"tokens_an_answer={tokens_an_answer} must be at least 1.")
-    spent, started = cost(record), record.started
-    assert started is not None
-    saved = FORWARD * tokens_an_answer * (started.teacher_parameters - started.student_parameters)
-    return spent.flops / saved if saved > 0 else math.inf

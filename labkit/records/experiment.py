@@ -381,10 +381,6 @@ class Experiment:
             raise LabError(f"{text.strip()[:60]!r} is not a recipe: one begins with 'labkit', as in {cls(student='57k').recipe!r}.")
         return cls(**given_in_words(words))
 
-    def to_toml(self) -> str:
-        lines = [f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in self.to_dict().items()]
-        return "[experiment]\n" + "\n".join(lines) + "\n"
-
     @classmethod
     def from_toml(cls, text: str) -> Experiment:
         return cls().but(**given_in_toml(text))

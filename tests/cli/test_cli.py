@@ -8,6 +8,7 @@ import os
 import shutil
 
 import pytest
+from helpers import toml
 
 from labkit.base.files import data_dir
 from labkit.cli import main as cli
@@ -45,7 +46,7 @@ def test_toml_and_recipe_say_the_same(quick, tmp_path, capsys):
 
     experiment = Experiment(student="22k", teacher="atlas-200k", steps=2, batch=8, questions=128, gold=32)
     path = tmp_path / "run.toml"
-    path.write_text(experiment.to_toml())
+    path.write_text(toml(experiment))
     assert main(["run", "--toml", str(path)]) == 0
     assert main(["run", *experiment.recipe.split()]) == 0
     assert capsys.readouterr().out.count(experiment.recipe) >= 2

@@ -1,4 +1,4 @@
-"""What a run cost, against counts made by hand; and the break-even points, against what they mean."""
+"""What a run cost, against counts made by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from conftest import TEACHER
 from labkit import models
 from labkit.base.errors import LabError
 from labkit.records import events as ev
-from labkit.records.cost import Prices, cost, passes_until_cached_pays, pays_back
+from labkit.records.cost import Prices, cost
 from labkit.records.experiment import Experiment
 from labkit.records.record import Record
 from labkit.training.loop import Run
@@ -32,15 +32,6 @@ def test_arithmetic_and_money_by_hand():
     assert spent.from_endpoint(Prices(endpoint_out=3.0)) == 6.0
 
 
-def test_a_student_has_paid_back_when_what_it_saved_is_what_it_cost():
-    record = made(teacher_tokens=500)
-    answers = pays_back(record, tokens_an_answer=4)
-    saved = answers * 4 * 2 * (1000 - 50)
-    assert saved == pytest.approx(cost(record).flops)
-    assert pays_back(made(student=1000)) == math.inf
-    assert pays_back(made(student=1001)) == math.inf
-
-
 def test_a_real_run_counts_its_tokens(quick):
     record = Record(Run(EXP))
     spent = cost(record)
@@ -52,28 +43,12 @@ def test_a_real_run_counts_its_tokens(quick):
     assert spent.seconds == record.finished.seconds
 
 
-def test_remembering_pays_from_the_second_pass_on_or_so(quick):
-    cached = Record(Run(EXP.but(steps=32)))
-    live = Record(Run(EXP.but(steps=32, signals="live")))
-    passes = passes_until_cached_pays(cached, live)
-    assert 0 < passes < 3, "labelling reads and writes each question once; live reads it in every pass"
-    assert cost(live).teacher_tokens > 0
-
-
-OTHER = Record([ev.Started(EXP.but(seed=1).to_dict(), "", 1, 1, 1, 1, (), "")])
-
-
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: cost(Record()), "did not end"),
-        (lambda: pays_back(made(), tokens_an_answer=0), "at least 1"),
         (lambda: Prices(machine_hour=-1), "machine_hour=-1"),
         (lambda: Prices(storage=math.nan), "storage=nan"),
-        (
-            lambda: passes_until_cached_pays(made(), OTHER),
-            "different recipes",
-        ),
     ],
 )
 def test_bad_input_is_told(call, words: str):

@@ -6,6 +6,7 @@ import dataclasses
 import re
 
 import pytest
+from helpers import toml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,7 +45,7 @@ def test_recipe_round_trip(exp: Experiment):
 
 @given(experiments)
 def test_toml_and_dict_round_trip(exp: Experiment):
-    assert Experiment.from_toml(exp.to_toml()) == exp
+    assert Experiment.from_toml(toml(exp)) == exp
     assert Experiment.from_dict(exp.to_dict()) == exp
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TEACHER
+from helpers import toml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,7 +80,7 @@ def test_any_set_is_either_a_recipe_that_reads_back_or_refused(chosen: set[str])
     else:
         made = Experiment(faults="+".join(chosen))
         assert Experiment.from_recipe(made.recipe) == made
-        assert Experiment.from_toml(made.to_toml()) == made
+        assert Experiment.from_toml(toml(made)) == made
 
 
 # ---- one by one --------------------------------------------------------------------------------------------------------------------

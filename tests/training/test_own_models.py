@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import toml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
@@ -592,7 +593,7 @@ def started(monkeypatch) -> Callable[..., Experiment]:
     """The experiment that a command line begins to train, without its baseline."""
 
     def begin(exp: Experiment, exams: int) -> None:
-        raise LabError(f"begun: {exp.to_toml()}")
+        raise LabError(f"begun: {toml(exp)}")
 
     def of(*words: str, capsys: pytest.CaptureFixture) -> Experiment:
         monkeypatch.setattr("labkit.studies.distill.begin", begin)

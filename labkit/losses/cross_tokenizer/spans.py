@@ -10,7 +10,7 @@ here is in nats, and unreduced: one number a span, or a token.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -68,22 +68,6 @@ def segmentations(text: bytes, vocabulary: Sequence[bytes]) -> Iterator[tuple[by
         if token and text.startswith(token):
             for rest in segmentations(text[len(token) :], vocabulary):
                 yield (token, *rest)
-
-
-def marginal(text: bytes, following: Callable[[bytes], Mapping[bytes, float]], end: bool = True) -> float:
-    """The probability of a text (and, with `end`, of ending there), added up over all its segmentations by the forward algorithm:
-    alpha(n) = sum over tokens t that end at n of alpha(n - |t|) p(t | text up to n - |t|).
-
-    Exact for a model whose next token depends on the *bytes* so far, `following(bytes)`, however they were cut; for one that looks
-    at the cut itself, such as a transformer, use `texts`.
-    """
-    alpha = [1.0] + [0.0] * len(text)
-    for place in range(len(text)):
-        if alpha[place]:
-            for token, probability in following(text[:place]).items():
-                if token and text.startswith(token, place):
-                    alpha[place + len(token)] += alpha[place] * probability
-    return alpha[-1] * (following(text).get(END, 0.0) if end else 1.0)
 
 
 Ask = Callable[[Tensor | None, Tensor | None], Tensor]
@@ -167,16 +151,9 @@ def chunk_loss(teacher_S: Tensor, student_S: Tensor, temperature: float = 1.0) -
 
 def uld_loss(teacher_logits_N_V: Tensor, student_logits_N_W: Tensor, temperature: float = 1.0) -> Tensor:
     """`(N,)` L1 distance of the two distributions, each sorted by size, the shorter one padded with zeros (Boizard et al. 2024, universal
-    logit distillation, arXiv 2402.12030, eq. 4). Blind to which token is which: see `false_zero`."""
+    logit distillation, arXiv 2402.12030, eq. 4). Blind to which token is which: it is 0 between a
+    model and the same with the names of its tokens shuffled."""
     sides = [(logits / temperature).softmax(-1).sort(-1, descending=True).values for logits in (teacher_logits_N_V, student_logits_N_W)]
     width = max(side.shape[-1] for side in sides)
     teacher, student = (F.pad(side, (0, width - side.shape[-1])) for side in sides)
     return (teacher - student).abs().sum(-1)
-
-
-def false_zero(logits_N_V: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """`(N,)` ULD, and `(N,)` forward KL, between a model and itself with the names of its tokens shuffled: the first is 0 though the second
-    model says nothing that the first one would."""
-    shuffled = logits_N_V[:, torch.randperm(logits_N_V.shape[-1], generator=torch.Generator().manual_seed(seed))]
-    own, other = logits_N_V.log_softmax(-1), shuffled.log_softmax(-1)
-    return uld_loss(logits_N_V, shuffled), (own.exp() * (own - other)).sum(-1)
