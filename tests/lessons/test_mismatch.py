@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import labkit
 from labkit import models
 from labkit.base.errors import LabError
-from labkit.lessons.exercises.lesson_07 import CASES, SHARED_MISTAKES, _wrong
+from labkit.lessons.exercises.lesson_07 import CASES, SHARED_MISTAKES
 from labkit.losses.cross_tokenizer.spans import spans
 from labkit.views import figures
 from labkit.views.figures.token_table import shown
@@ -136,9 +136,24 @@ def test_the_exercise_knows_a_right_answer_and_agrees_with_the_lab():
     assert labkit.check("07.shared", lambda t, s: iter(right(t, s)))
 
 
+def ends(tokens):
+    return list(itertools.accumulate(map(len, tokens)))
+
+
+WRONG = {  # as learners would write it
+    "by number": lambda t, s: [a for a, b in zip(ends(t), ends(s)) if a == b],
+    "all cuts": lambda t, s: sorted({*ends(t), *ends(s)}),
+    "same token": lambda t, s: [end for end, token in zip(ends(t), t) if any((end, token) == other for other in zip(ends(s), s))],
+    "with the beginning": lambda t, s: [0, *right(t, s)],
+    "characters": lambda t, s: [len(b"".join(t)[:place].decode(errors="ignore")) for place in right(t, s)],
+    "without the end": lambda t, s: right(t, s)[:-1],
+    "lengths": lambda t, s: [b - a for a, b in itertools.pairwise([0, *right(t, s)])],
+}
+
+
 @pytest.mark.parametrize("name", SHARED_MISTAKES)
 def test_the_exercise_names_the_mistake(name):
-    verdict = labkit.check("07.shared", lambda t, s: _wrong(t, s)[name])
+    verdict = labkit.check("07.shared", WRONG[name])
     assert not verdict
     assert verdict.misconception == name, verdict
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TEACHER
+from oracles import answer_logprob
 
 from labkit import models
 from labkit.base.errors import DataError, LabError
@@ -161,9 +162,7 @@ def test_answers_are_summed_over_segmentations_as_by_brute_force(tiny_teacher, m
             total, ways = 0.0, 0
             for cut in segmentations(text, [p for p in tokenizer().pieces if p and p in text]):
                 ids = [*(tokenizer().pieces.index(piece) for piece in cut), EOS]
-                with torch.no_grad():
-                    logprobs = tiny_teacher(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1)
-                likely = float(logprobs.gather(1, torch.tensor(ids)[:, None]).sum().exp())
+                likely = math.exp(answer_logprob(tiny_teacher, prompt, ids))
                 total, ways = (total + likely, ways + 1) if likely >= floor else (total, ways)
             assert probability == pytest.approx(total, abs=1e-6)
             checked, several = checked + 1, several + (ways > 1)
@@ -348,9 +347,7 @@ def test_bits_per_byte_are_counted_on_the_same_bytes(tiny_teacher, vocabulary):
         nats, size = 0.0, 0
         for question, text in zip(exam.questions, said, strict=True):
             prompt, answer = own.prompts([question.text])[0], own.answers([text])[0]
-            with torch.no_grad():
-                logprobs = student(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-            nats -= float(logprobs.gather(1, torch.tensor(answer)[:, None]).sum())
+            nats -= answer_logprob(student, prompt, answer)
             size += len(f" {text}".encode()) + 1
         assert found[name] == pytest.approx(nats / math.log(2) / size, rel=1e-3)
     assert ("kl" in found) == (vocabulary == "atlas")

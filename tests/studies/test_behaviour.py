@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from oracles import answer_logprob
 
 from labkit import models
 from labkit.base.errors import LabError
 from labkit.records.names import CONTINENTS
-from labkit.studies.behaviour import LeftOut, beside_the_top, lacks, left_out, papers, share_right, variety
+from labkit.studies import behaviour
+from labkit.studies.behaviour import LeftOut, Variety, beside_the_top, lacks, left_out, papers, share_right, variety
 from labkit.tasks.atlas.exam import ask
-from labkit.tasks.atlas.facts import Atlas, normalise
+from labkit.tasks.atlas.facts import Atlas
 
 
 @pytest.fixture
@@ -18,14 +20,18 @@ def questions():
     return [q for q in Atlas("half").exam(4) if q.skill == "open"]
 
 
-def test_variety_is_what_counting_gives(tiny_teacher, questions):
-    found = variety(tiny_teacher, questions, 1.0, samples=5, seed=3)
-    prompts = [p for p in models.tokenizer().prompts([q.text for q in questions]) for _ in range(5)]
-    texts = [models.tokenizer().text(w.ids) for w in models.write(tiny_teacher, prompts, temperature=1.0, seed=3)]
-    for i, (question, one) in enumerate(zip(questions, found, strict=True)):
-        said = texts[5 * i : 5 * i + 5]
-        assert one.distinct == len({normalise(text) for text in said}) / 5
-        assert one.valid == sum(Atlas().is_right(question, text) for text in said) / 5
+def test_variety_counts_different_answers_and_right_ones(monkeypatch, questions):
+    """Of a model that writes what this test says: two right answers of which one comes twice, and then nothing right."""
+    first, second = questions[:2]
+    texts = [first.answers[0], first.answers[0].upper() + " ", first.answers[1], "nowhere", "nowhere", *["nothing"] * 5]
+    own = models.tokenizer()
+
+    def write(model, prompts, *, temperature: float, seed: int) -> list[models.Written]:
+        assert prompts == [p for p in own.prompts([first.text, second.text]) for _ in range(5)] and (temperature, seed) == (0.7, 3)
+        return [models.Written(ids, [], None) for ids in own.answers(texts)]
+
+    monkeypatch.setattr(behaviour, "write", write)
+    assert variety(models.student("3.3k"), [first, second], 0.7, samples=5, seed=3) == [Variety(3 / 5, 3 / 5), Variety(1 / 5, 0.0)]
 
 
 def test_at_temperature_nought_there_is_one_answer(tiny_teacher, questions):
@@ -54,10 +60,7 @@ def test_no_bias_is_the_likeliest_continent(tiny_teacher):
     world, right = Atlas("half"), []
     for fact in world.facts("continent"):
         prompt = models.tokenizer().prompts([f"Which continent is {fact.subjects[0]} in?"])[0]
-        scores = []
-        for ids in models.tokenizer().answers(CONTINENTS):
-            logprobs = tiny_teacher(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-            scores.append(sum(float(logprobs[i, token]) for i, token in enumerate(ids)))
+        scores = [answer_logprob(tiny_teacher, prompt, ids) for ids in models.tokenizer().answers(CONTINENTS)]
         if fact.answers[0] == "Asia":
             right.append(CONTINENTS[scores.index(max(scores))] == "Asia")
     assert left_out(tiny_teacher, world, "Asia", biases=(0,))[0].recall == pytest.approx(sum(right) / len(right))

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 import torch
 from conftest import TEACHER
+from oracles import answer_logprob
 
 from labkit import models
 from labkit.base import tensors
@@ -80,11 +81,8 @@ def test_bits_are_what_adding_up_by_hand_gives():
     bits, right = 0.0, 0
     for question in questions:
         prompt, answer = models.tokenizer().prompts([question.text])[0], models.tokenizer().answers([question.gold])[0]
-        logprobs = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1].detach().double().log_softmax(-1)
         others = [f.answers[0] for f in world.facts(question.fact.relation)]
-        bits += math.log2(len(others) / others.count(question.gold)) + sum(
-            float(row[token]) for row, token in zip(logprobs, answer, strict=True)
-        ) / math.log(2)
+        bits += math.log2(len(others) / others.count(question.gold)) + answer_logprob(model, prompt, answer) / math.log(2)
         right += models.write(model, [prompt])[0].ids == answer
     assert found.bits == pytest.approx(bits, rel=1e-4)
     assert found.right == right / 25

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from oracles import answer_logprobs
 from torch import nn
 
 from labkit import models
@@ -74,11 +75,7 @@ def test_it_is_what_one_row_at_a_time_gives(tiny_teacher, questions):
     for side, writer in (("teacher", tiny_teacher), ("own", student)):
         at: dict[int, list[float]] = {}
         for prompt, written in zip(prompts, models.write(writer, prompts, temperature=1.0, seed=5), strict=True):
-            with torch.no_grad():
-                p, q = (
-                    m(torch.tensor([[*prompt, *written.ids]])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-                    for m in (tiny_teacher, student)
-                )
+            p, q = (answer_logprobs(m, prompt, written.ids) for m in (tiny_teacher, student))
             for t, kl in enumerate((p.exp() * (p - q)).sum(-1).tolist()):
                 at.setdefault(t + 1, []).append(kl)
         for row in found:

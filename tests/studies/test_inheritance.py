@@ -11,6 +11,7 @@ import torch
 from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import answer_logprob
 from torch.nn.functional import cross_entropy
 
 from labkit import models
@@ -74,8 +75,7 @@ def test_log_probabilities_by_hand(facts, tiny_teacher):
             assert found[i] is None
             continue
         prompt, ids = models.tokenizer().prompts([question.text])[0], models.tokenizer().answers([answer])[0]
-        logprobs = tiny_teacher(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-        assert found[i] == pytest.approx(sum(float(logprobs[k, token]) for k, token in enumerate(ids)), abs=1e-3)
+        assert found[i] == pytest.approx(answer_logprob(tiny_teacher, prompt, ids), abs=1e-3)
 
 
 # ---- rates ---------------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from oracles import answer_logprob, answer_logprobs
 
 from labkit import models
 from labkit.records.names import SKILLS
@@ -26,12 +27,9 @@ def exam(world: Atlas, tiny_teacher) -> Exam:
     return Exam(world, tiny_teacher, per_skill=4)
 
 
-@torch.no_grad()
 def probability(model, question: str, answer: str) -> float:
-    """By the product of conditional probabilities: one row, one plain pass, no padding."""
     prompt, tokens = models.tokenizer().prompts([question])[0], models.tokenizer().answers([answer])[0]
-    logprobs = model(torch.tensor([prompt + tokens])).logits[0].double().log_softmax(-1)
-    return math.exp(math.fsum(float(logprobs[len(prompt) - 1 + i, t]) for i, t in enumerate(tokens)))
+    return math.exp(answer_logprob(model, prompt, tokens))
 
 
 # ---- the teacher against itself ------------------------------------------------------------------------------------------
@@ -65,8 +63,7 @@ def test_fidelity_is_the_mean_over_the_teacher_s_answer_tokens(exam: Exam, tiny_
     total, agreed, accepted, n = 0.0, 0, 0.0, 0
     with torch.no_grad():
         for prompt, written in zip(exam.prompts, models.write(tiny_teacher, exam.prompts), strict=True):
-            row = torch.tensor([[*prompt, *written.ids]])
-            p, q = (m(row).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1) for m in (tiny_teacher, student))
+            p, q = (answer_logprobs(m, prompt, written.ids) for m in (tiny_teacher, student))
             total += float((p.exp() * (p - q)).sum())
             agreed += int((p.argmax(-1) == q.argmax(-1)).sum())
             accepted += float((q.exp() * (p - q).exp().clamp(max=1)).sum())  # drawn from the student, kept with chance min(1, p/q)

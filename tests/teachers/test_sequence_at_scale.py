@@ -7,7 +7,7 @@ import json
 import math
 
 import pytest
-import torch
+from oracles import answer_logprob
 
 import labkit
 from labkit.base.errors import LabError
@@ -121,9 +121,7 @@ def test_a_model_is_examined_beside_its_teacher():
     found = beside(model, some)
     assert len(found) == 3 and all(isinstance(f.answer, str) and 0 <= f.form <= 1 for f in found)
     prompt, answer = own.prompts([some[0].question.text])[0], own.answers(["Lima"])[0]
-    with torch.no_grad():
-        logprobs = model(torch.tensor([[*prompt, *answer]])).logits[0].float().log_softmax(-1)
-    slow = -sum(float(logprobs[len(prompt) - 1 + i, token]) for i, token in enumerate(answer)) / len(answer)
+    slow = -answer_logprob(model, prompt, answer) / len(answer)
     assert surprise(model, [prompt], [answer])[0] == pytest.approx(slow, abs=1e-4)
     assert found[0].nats == pytest.approx(slow, abs=1e-4)
 

@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 import torch
 from conftest import TEACHER
+from oracles import answer_logprob
 
 from labkit import models
 from labkit.base.errors import DataError, LabError
@@ -39,11 +40,9 @@ def told(events) -> list[ev.Step]:
     return [e for e in events if isinstance(e, ev.Step)]
 
 
-@torch.no_grad()
 def logprob(model, prompt: str, response: str) -> float:
     p, a = models.tokenizer().prompts([prompt])[0], models.tokenizer().answers([response])[0]
-    scores = model(torch.tensor([p + a])).logits[0].double().log_softmax(-1)
-    return sum(float(scores[len(p) - 1 + i, t]) for i, t in enumerate(a))
+    return answer_logprob(model, p, a)
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import torch
 from helpers import toml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import answer_logprobs
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import labkit
@@ -260,9 +261,7 @@ def test_the_first_loss_by_hand(own):
     total, count = 0.0, 0
     for row in rows:
         prompt, answer = pool.prompt(row), pool.answer(row)
-        tokens = torch.tensor([[*prompt, *answer]])
-        with torch.no_grad():
-            a, b = (m(tokens).logits[0, len(prompt) - 1 : -1].log_softmax(-1) for m in (teacher, student))
+        a, b = (answer_logprobs(m, prompt, answer) for m in (teacher, student))
         total, count = total + float((a.exp() * (a - b)).sum()), count + len(answer)
     teacher.to(torch.bfloat16)
     assert told[0]["loss"] == pytest.approx(total / count, rel=2e-2), "the teacher reads in bf16"
