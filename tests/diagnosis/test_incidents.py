@@ -194,10 +194,10 @@ def test_probes_cost_their_minutes_once_and_no_more_than_there_are():
     first = room.probe("signal against text")
     assert room.probe("signal against text") is first
     assert room.left == 3
-    with pytest.raises(LabError, match=r"'skill by skill' takes 5 minutes and 3 of 13 are left: take a cheaper one \(loss curve"):
+    with pytest.raises(LabError, match=r"'skill by skill' takes 5 minutes and 3 of 13 .*loss curve"):
         room.probe("skill by skill")
     room.probe("sample answers")
-    with pytest.raises(LabError, match="0 of 13 are left: name the fault, which is always free"):
+    with pytest.raises(LabError, match="0 of 13 .*: name the fault"):
         room.probe("loss curve")
     assert list(room.probes.query("bought").index) == ["sample answers", "signal against text"]
     assert room.name("shuffled_cache").spent == 13
@@ -358,13 +358,13 @@ def test_a_case_is_named_once_and_the_next_one_is_another():
         (lambda room: room.name("a<script>"), "unknown failure"),
         (lambda room: room.name("no fault", "missing_end"), "contradict"),
         (lambda room: room.name("missing_end", "padding_loss", "prompt_loss"), "at most two"),
-        (lambda room: room.name("shifted_labels", "shuffled_cache"), "cannot both be in this run.*Nothing has been counted"),
+        (lambda room: room.name("shifted_labels", "shuffled_cache"), "cannot both be"),
         (lambda room: room.name("missing_end", cure="Q"), "give a letter. A: "),
         (lambda room: room.name("missing_end", cure="drink more coffee"), "not clearly one of the four"),
         (lambda room: room.name("missing_end", cure=""), "not clearly one of the four"),
         (lambda room: room.name("missing_end", cure=["A", "B"]), "one letter or text for each"),
         (lambda room: room.name("missing_end", cure=7), "one letter or text for each"),
-        (lambda room: room.probe("loss"), "unknown probe 'loss'. Did you mean 'loss curve'"),
+        (lambda room: room.probe("loss"), "'loss'.* 'loss curve'"),
         (lambda room: room.probe(["loss curve"]), "unknown probe"),
         (lambda room: room.cures("x"), "unknown failure"),
         (lambda room: room.next(-1), "whole number"),
@@ -449,7 +449,7 @@ def test_the_matrix_counts_every_truth_once():
     assert table.loc["missing_end", "prompt_loss"] == table.loc["missing_end", "padding_loss"] == 0.5
     assert table.loc[NO_FAULT].sum() == 2
     assert table.loc["missing_end"].sum() == 2
-    assert "You: 1.5 of 4 points, in 10 minutes a case; the detectors, which see everything: 2.0" in found.sentence
+    assert re.findall(r"\d+\.?\d*", found.sentence)[:4] == ["1.5", "4", "10", "2.0"]
     assert list(table.index) == [NO_FAULT, *[name for name in FAILURES if name in ("missing_end", "prompt_loss")]]
 
 
@@ -472,7 +472,7 @@ def test_a_case_solved_by_clicking():
     assert view.another.disabled
     view.probes["signal against text"].click()
     assert "30 of 40" in plain(view.meter)
-    assert "first choice is the token at its place" in plain(view.notebook)
+    assert all(html.escape(row.words) in view.notebook.value for row in room.probe("signal against text").rows)
     assert view.probes["signal against text"].disabled
     view.submit.click()
     assert "choose what it is" in plain(view.note)
@@ -483,12 +483,14 @@ def test_a_case_solved_by_clicking():
     view.submit.click()
     assert view.note.value == ""
     assert room.verdict.score == 1
-    assert "Right: Cached signal in another order" in plain(view.result)
+    assert FAILURES["shuffled_cache"].label in plain(view.result)
     assert "1.0 of 1 points" in plain(view.matrix)
     assert view.submit.disabled
     assert all(choice.disabled for choice in (*view.faults, *view.cures))
     view.probes["perfect student"].click()
-    assert "mass by which it would be moved" in plain(view.notebook), "one may look on, and pays nothing"
+    assert all(html.escape(row.words) in view.notebook.value for row in room.probe("perfect student").rows), (
+        "one may look on, and pays nothing"
+    )
     assert room.left == 30
     view.another.click()
     assert room.verdict is None

