@@ -197,7 +197,7 @@ def test_probes_cost_their_minutes_once_and_no_more_than_there_are():
     with pytest.raises(LabError, match=r"'skill by skill' takes 5 minutes and 3 of 13 .*loss curve"):
         room.probe("skill by skill")
     room.probe("sample answers")
-    with pytest.raises(LabError, match="0 of 13 .*: name the fault"):
+    with pytest.raises(LabError, match=r"0 of 13 .*: name the fault"):
         room.probe("loss curve")
     assert list(room.probes.query("bought").index) == ["sample answers", "signal against text"]
     assert room.name("shuffled_cache").spent == 13
