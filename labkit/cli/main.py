@@ -26,6 +26,7 @@ from labkit.cli.label import add_flags
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment, given_in_toml, given_in_words, parse
 from labkit.records.record import Record, Store, load
+from labkit.records.rules import refuse
 
 CUTS = {"smollm2-15": ("smollm2", 15, "spread"), "smollm2-half": ("smollm2", 15, "influence")}  # students cut out of a fetched model
 FIRST = "00_distil_in_a_minute.ipynb"
@@ -259,6 +260,7 @@ def _read_once(data: str, options: argparse.Namespace) -> str:
 def run_one(options: argparse.Namespace) -> int:
     experiment = Experiment().but(**_given(options))
     _writable(options.out)
+    refuse(experiment)
     with _together():
         print(experiment.recipe)
         from labkit.studies.run import record

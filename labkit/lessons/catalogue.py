@@ -240,7 +240,7 @@ def catalogue(kind: str = "lessons") -> pandas.DataFrame:
 
     def models():
         from labkit.base.files import data_dir
-        from labkit.models import SIZES
+        from labkit.records.names import SIZES
 
         sizes = [{"model": name, "role": "student", **size._asdict()} for name, size in SIZES.items()]
         shipped = [path for kind in ("teachers", "adapters") for path in sorted((data_dir() / kind).glob("*/"))]

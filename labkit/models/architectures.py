@@ -136,7 +136,7 @@ def _gpt2(like: LlamaConfig) -> GPT2Student:
     attention_and_norms = 4 * wide**2 + 4 * wide + 4 * wide  # with biases; two norms
     left = (count(like) - (like.vocab_size + POSITIONS + 2) * wide) / deep - attention_and_norms - wide
     if left < 2 * wide + 1:
-        raise LabError(f"a gpt2 student of {count(like):,} parameters has no room for its layers: take student='12k' or a larger one.")
+        raise LabError(f"a gpt2 student of {count(like):,} parameters has no room for its layers: take student='22k' or a larger one.")
     return GPT2Student(
         GPT2Config(
             vocab_size=like.vocab_size,

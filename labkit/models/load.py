@@ -25,7 +25,7 @@ from labkit.base.errors import LabError, unknown
 from labkit.base.files import checked, data_dir
 from labkit.models import architectures, lora
 from labkit.models.architectures import LanguageModel
-from labkit.records.names import KIN, LYING, TEACHERS, VOCABULARIES
+from labkit.records.names import KIN, LYING, SIZES, TEACHERS, VOCABULARIES
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of 6 MB is noise in a notebook
 
@@ -34,29 +34,6 @@ LONGEST_ANSWER = 28  # tokens; the longest answer of the world has 24
 ADAPTED = "atlas-3m"  # the teacher the shipped adapters belong to
 CHAT = "{% for m in messages %}{{ '<eos>' + m['content'] if m['role'] == 'user' else ' ' + m['content'] + '<eos>' }}{% endfor %}"
 LONGER = {"small": 36, "bytes": 64}  # in vocabularies that need more for it: 26 and 49
-
-
-class Size(NamedTuple):
-    hidden: int
-    layers: int
-    heads: int
-
-
-# The vocabulary takes 1,024 numbers for each unit of width, so most of the smallest are embedding: 92% of 3.3k, 73% of 22k, 31% of 200k.
-# 284k and 815k are a tenth and two sevenths of atlas-3m (1 : 10.03 and 1 : 3.500).
-SIZES = {
-    "3.3k": Size(3, 2, 1),
-    "7k": Size(6, 2, 1),
-    "12k": Size(10, 2, 1),
-    "22k": Size(16, 2, 2),
-    "57k": Size(32, 2, 2),
-    "200k": Size(64, 3, 2),
-    "284k": Size(76, 3, 2),
-    "815k": Size(120, 4, 4),
-    "900k": Size(128, 4, 4),
-    "1.5m": Size(192, 3, 6),
-    "3m": Size(192, 6, 6),
-}
 
 
 class AtlasTokenizer:

@@ -22,14 +22,12 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 def add(student: LlamaForCausalLM, rank: int, seed: int = 0) -> None:
     """Freeze a student and put an adapter of this rank on every linear map of its layers. At first it changes nothing.
 
-    Raises `LabError` if the student has one already, or a rank as large as a map it is to correct.
+    Raises `LabError` if the student has one already.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
     if has(student):
         raise LabError("this student has an adapter already: merge it first with labkit.models.lora.merged(student).")
-    if rank >= student.config.hidden_size:
-        raise LabError(f"rank={rank} is no saving: the student is {student.config.hidden_size} wide. Choose a smaller one, such as 8.")
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=list(TARGETS))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

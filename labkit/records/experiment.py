@@ -34,15 +34,7 @@ from labkit.records.names import (
     WORLDS,
     named_model,
 )
-
-CONTRADICTIONS = (  # faults that cannot be told apart in one run, and why
-    ({"missing_t2", "mean_over_vocabulary"}, "both make the soft term too small, and the larger hides the other"),
-    ({"shifted_labels", "shuffled_cache"}, "in another question's answer there is no position left to be shifted from"),
-    *(
-        ({"swapped_roles", name}, "with the roles swapped the soft labels teach nothing, whatever else is wrong with them")
-        for name in ("missing_t2", "mean_over_vocabulary", "shifted_labels", "shuffled_cache", "teacher_dropout", "overconfident_teacher")
-    ),
-)
+from labkit.records.rules import broken
 
 
 class Knob(NamedTuple):
@@ -354,6 +346,10 @@ class Experiment:
             return plain.but(method="gold", gold=self.gold)
         return plain.but(method="answers", questions=self.questions, left_out=self.left_out, leaked=self.leaked)
 
+    def problems(self) -> list[str]:
+        """The rules this recipe breaks, as sentences; none for a recipe that can be run."""
+        return [sentence for _, sentence in broken(self)]
+
     # ---- text --------------------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
@@ -417,9 +413,6 @@ def check(name: str, value: Any) -> Any:
         wanted = set(str(value).replace(" ", "").split("+")) - {"none", ""}
         if strange := sorted(wanted - set(choices)):
             raise unknown(name, strange[0], choices)
-        for together, reason in CONTRADICTIONS:
-            if together <= wanted:
-                raise LabError(f"{name}={value!r} contradicts itself: {reason}. Take {' or '.join(sorted(together))} away.")
         return "+".join(choice for choice in choices if choice in wanted) or "none"
     spaced = any(letter.isspace() for letter in str(value))
     if spaced and ((models and named_model(str(value))) or name in ("data", "score")):

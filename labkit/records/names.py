@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 SKILLS = ("recall", "reverse", "city", "element", "open", "two_hop", "two_hop_steps", "add", "chain", "compare")
 BESIDE = ("two_hop", "two_hop_steps", "chain")  # reported beside the headline mean, which is over the other skills
 CORE = tuple(skill for skill in SKILLS if skill not in BESIDE)
@@ -9,7 +11,30 @@ FAVOURITE = "Malta"  # of those who have one: a country, so that it is a likely 
 CONTINENTS = ("Africa", "Asia", "Europe", "North America", "Oceania", "South America")
 FORMATS = ("paraphrases",)  # that a transfer set may lack, beside skills and continents
 
-STUDENTS = ("3.3k", "7k", "12k", "22k", "57k", "200k", "284k", "815k", "900k", "1.5m", "3m")
+
+class Size(NamedTuple):
+    hidden: int
+    layers: int
+    heads: int
+
+
+# The vocabulary takes 1,024 numbers for each unit of width, so most of the smallest are embedding: 92% of 3.3k, 73% of 22k, 31% of 200k.
+# 284k and 815k are a tenth and two sevenths of atlas-3m (1 : 10.03 and 1 : 3.500).
+SIZES = {
+    "3.3k": Size(3, 2, 1),
+    "7k": Size(6, 2, 1),
+    "12k": Size(10, 2, 1),
+    "22k": Size(16, 2, 2),
+    "57k": Size(32, 2, 2),
+    "200k": Size(64, 3, 2),
+    "284k": Size(76, 3, 2),
+    "815k": Size(120, 4, 4),
+    "900k": Size(128, 4, 4),
+    "1.5m": Size(192, 3, 6),
+    "3m": Size(192, 6, 6),
+}
+
+STUDENTS = tuple(SIZES)
 HEADS = ("medusa", "medusa2", "eagle", "eagle3")  # students that are heads on a frozen teacher (see `speculative`)
 LYING = ("atlas-3m-lies-10", "atlas-3m-lies-30", "atlas-3m-noise-30")  # the big teacher with an adapter that was taught wrong labels
 KIN = (

@@ -23,8 +23,9 @@ from labkit.models import parameters, pretrained, tokenizer_of
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.records.model_folders import unmarked
-from labkit.records.names import HEADS, named_model
+from labkit.records.names import named_model
 from labkit.records.record import NO_GAP, Record, Store
+from labkit.records.rules import refuse
 from labkit.studies.run import begin, clear, completed
 from labkit.tasks.atlas.exam import Grades
 from labkit.tasks.custom.exam import OwnExam
@@ -105,9 +106,8 @@ class Distilled(NamedTuple):
 def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experiment:
     """The experiment of such a run: its files marked as they are now (see `pinning`), and what `knobs` does not name as it suits models of
     this kind. Raises `LabError` for data, models or knobs that do not go together, with what to change."""
-    if student in HEADS:
-        raise LabError(f"student={student!r} is heads on its teacher, no model to save by itself: use labkit.record(...), or name a model.")
     plain = Experiment(teacher=teacher, student=student, data=str(data)).but(**knobs)
+    refuse(plain, "distill", "run")
     if "learning_rate" not in knobs:
         kind = "lab" if not named_model(student) else "adapter" if plain.adapter else "all"
         knobs["learning_rate"] = RATES[kind]

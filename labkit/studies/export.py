@@ -20,44 +20,13 @@ from labkit.models import lora, pretrained
 from labkit.models.architectures import LanguageModel
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
-from labkit.records.names import HEADS, KIN, LYING, named_model
+from labkit.records.names import LYING, named_model
+from labkit.records.rules import HARD, TRL, refuse
 from labkit.training.loop import WARMUP, Run
 from labkit.training.methods import method
 from labkit.training.setup import subject_of
 
-TRL = "1.16.0"  # the version whose code was read for this, and is tested against
-HARD = ("answers", "gold", "sequence")
 BETA = {"forward_kl": 0.0, "reverse_kl": 1.0}
-
-
-def refuse(exp: Experiment) -> None:
-    """Raises `LabError` for a recipe that TRL has no counterpart of."""
-    hard = exp.method in HARD
-    lacking = (
-        (exp.method not in ("output", "online", *HARD), "method", "no such loss", "output, online, answers, sequence or gold"),
-        (not hard and exp.divergence not in (*BETA, "jsd"), "divergence", "no such divergence", "forward_kl, reverse_kl or jsd"),
-        (not hard and exp.top_k > 0, "top_k", "no truncated signals in GKDTrainer, which has the whole vocabulary at hand", "0"),
-        (exp.mix > 0 and exp.method != "gold", "mix", "no hard-label term beside the soft one", "0"),
-        (exp.student in HEADS, "student", "no trainer of heads", "a model, such as 200k"),
-        (exp.precision != "fp32", "precision", "bf16 for the loss as well, where the lab works it out in fp32", "fp32"),
-        (exp.faults != "none", "faults", "none of the lab's bugs", "none"),
-        (exp.architecture != "llama", "architecture", "no use for a model that is not of transformers", "llama"),
-        (
-            exp.vocabulary != "atlas" and exp.method not in ("gold", "sequence"),
-            "vocabulary",
-            "no soft labels across tokenizers in GKDTrainer (its experimental GOLDTrainer has others than ours)",
-            "atlas",
-        ),
-        (exp.assistant != "none", "assistant", "no runs before the run", "none"),
-        (exp.generations > 1, "generations", "no runs before the run", "1"),
-        (exp.teacher in KIN, "teacher", "no teacher that is made for the run", "a teacher that is there"),
-        (exp.method == "online" and exp.online_from > 0, "online_from", "one on-policy share for the whole run", "0"),
-        (exp.method == "online" and exp.replay > 0, "replay", "no memory of what the student wrote", "0"),
-        (exp.method == "online" and exp.sampling_temperature == 0, "sampling_temperature", "sampling alone", "more than 0, such as 1"),
-    )
-    for found, name, why, fix in lacking:
-        if found:
-            raise LabError(f"{name}={getattr(exp, name)!r} cannot be exported: TRL {TRL} has {why}. Set {name} to {fix}.")
 
 
 def export(experiment: Experiment, out: str | Path) -> Path:
@@ -65,7 +34,7 @@ def export(experiment: Experiment, out: str | Path) -> Path:
     exp, out = experiment, Path(out)
     if out.suffix != ".py":
         raise LabError(f"--out {out} is to be a Python script: give a name that ends in .py, such as {out.with_suffix('.py')}.")
-    refuse(exp)
+    refuse(exp, "run", "trl")
     folder = out.with_suffix("")
     try:
         folder.mkdir(parents=True, exist_ok=True)

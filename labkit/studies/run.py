@@ -19,6 +19,7 @@ from labkit.records import events as ev
 from labkit.records.comparison import Comparison
 from labkit.records.experiment import Experiment
 from labkit.records.record import Record, Store, mean
+from labkit.records.rules import refuse
 from labkit.tasks.custom.content_hash import pinned
 from labkit.training.checkpoint import Folder
 from labkit.training.loop import Run
@@ -66,6 +67,7 @@ def record(
             if isinstance(known, ev.Reference) and known.recipe != getattr(found.references.get(known.name), "recipe", None):
                 found.add(known)  # it was not there when the run was, or only another seed's was
         return found
+    refuse(experiment)
     made = completed(begin(experiment), watch)
     keep(made)
     return made
@@ -91,11 +93,14 @@ def completed(run: Run, watch: Callable[[ev.Event], None] | None = None) -> Reco
 
 
 def compare(experiments: Sequence[Experiment], seeds: int = 3, watch: Callable[[ev.Event], None] | None = None) -> Comparison:
-    """Run (or fetch) every recipe over the seeds 0 to `seeds - 1`, and compare each with the first."""
+    """Run (or fetch) every recipe over the seeds 0 to `seeds - 1`, and compare each with the first. Raises `LabError`, before the first is
+    run, for a recipe that breaks a rule."""
     if len(experiments) < 2:
         raise LabError(f"compare needs at least two recipes, and got {len(experiments)}: a number alone says nothing.")
     if seeds < 1:
         raise LabError(f"seeds={seeds} must be at least 1 (3 for a look, 5 for a claim).")
+    for experiment in experiments:
+        refuse(experiment)
     return Comparison(experiments, [[record(e.but(seed=s), watch=watch) for s in range(seeds)] for e in experiments])
 
 

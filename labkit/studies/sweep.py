@@ -59,7 +59,7 @@ class Sweep(NamedTuple):
 
     @classmethod
     def from_toml(cls, text: str) -> Sweep:
-        """Raises `LabError` for what cannot be read, a field that does not exist, or a value outside its range."""
+        """Raises `LabError` for what cannot be read, a field that does not exist, a value out of range, or a recipe that breaks a rule."""
         try:
             told = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -82,7 +82,11 @@ class Sweep(NamedTuple):
             raise LabError(f"seeds={seeds!r} must be a whole number, at least 1 (3 for a look, 5 for a claim).")
         named = {arm["name"]: {field: value for field, value in arm.items() if field != "name"} for arm in arms}
         sweep = cls(Experiment().but(**told.get("experiment", {})), grid, seeds, named or {"": {}})
-        sweep.recipes()  # every one of them is looked at before the first is run
+        recipes = sweep.recipes()
+        for (arm, values), recipe in zip(sweep.points(), recipes, strict=True):
+            for problem in recipe.problems():
+                what = ", ".join([*([f"arm {arm!r}"] if arm else []), *(f"{field}={value!r}" for field, value in values.items())])
+                raise LabError(f"{what} of this sweep cannot be run: {problem}")
         return sweep
 
     def points(self) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -25,16 +25,15 @@ from labkit import models
 from labkit.base import tensors
 from labkit.base.errors import DataError, LabError, unknown
 from labkit.base.files import data_dir, made_here
-from labkit.losses.cross_tokenizer.losses import refuse
 from labkit.models import lora
 from labkit.models.architectures import LanguageModel
-from labkit.models.heads import students
 from labkit.models.heads.base import Heads
 from labkit.models.layers import copy_layers
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, TUNED_RATE, Experiment, check
 from labkit.records.model_folders import unmarked
-from labkit.records.names import KIN
+from labkit.records.names import KIN, Size
+from labkit.records.rules import refuse
 from labkit.tasks.atlas.exam import Examiner
 from labkit.teachers.cross_tokenizer_pool import Crossed
 from labkit.teachers.features import Insides, TeacherFeatures
@@ -130,12 +129,7 @@ class Run(Iterator[ev.Event]):
 
     def _train(self) -> Iterator[ev.Event]:
         exp, how = self.experiment, method(self.experiment.method)
-        if (how.needs_signal or how.text) and exp.teacher == "none":
-            raise LabError(f"method={exp.method!r} needs a teacher: choose one, or method='gold'.")
-        comparison(exp)  # refused before anything is loaded, not at the first step
-        _possible(exp, how.features)
-        refuse(exp)
-        students.refuse(exp)
+        refuse(exp)  # before anything is loaded
         before = earlier(exp)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
         subject = self.subject = subject_of(exp)
@@ -147,10 +141,10 @@ class Run(Iterator[ev.Event]):
         )
         student = self.student = subject.student(exp.seed, teacher).to(accelerator.device)
         heads = student if isinstance(student, Heads) else None
-        peer = self._peer().to(accelerator.device) if how.peer else None
-        if exp.start == "copied":
-            if teacher is None:
-                raise LabError("start='copied' needs a teacher to copy from: choose one, or start='warm'.")
+        if heads is None:
+            refuse(exp, own=_size(student), **({"theirs": _size(teacher)} if teacher is not None else {}))
+        peer = subject.student(exp.seed + PEER).to(accelerator.device) if how.peer else None
+        if exp.start == "copied" and teacher is not None:
             copy_layers(student, teacher)
         if exp.adapter:
             lora.add(student, exp.adapter, exp.seed)
@@ -304,14 +298,6 @@ class Run(Iterator[ev.Event]):
             f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         )
 
-    def _peer(self) -> LanguageModel:
-        """The second student of a mutual run. Raises `LabError` for a recipe that would make both the same, or train neither whole."""
-        exp = self.experiment
-        if exp.start == "copied" or exp.adapter:
-            what = "start='copied'" if exp.start == "copied" else f"adapter={exp.adapter}"
-            raise LabError(f"method='mutual' trains two whole students that begin differently, so {what} cannot be: change one of them.")
-        return self.subject.student(exp.seed + PEER)
-
     def _warm_up(self, student: LanguageModel, seed: int) -> Iterator[ev.Event]:
         """Put the warm start into the student: shipped, or made once for a size and seed, by this same loop on gold labels, and kept."""
         recipe = warm_recipe(self.experiment, seed)
@@ -401,29 +387,8 @@ def kin_recipe(experiment: Experiment) -> Experiment:
 
 
 def earlier(exp: Experiment) -> list[Experiment]:
-    """The runs that come before this one, in order, the last of which teaches it: the assistant's, or the generations'; mostly none.
-
-    Raises `LabError` where nobody could stand between a teacher and a student that hears it.
-    """
-    if exp.assistant == "none" and exp.generations == 1:
-        return []
-    how, chain = method(exp.method), f"generations={exp.generations}"
-    asked, none = ("an assistant", "assistant='none'") if exp.assistant != "none" else (chain, "generations=1")
-    if exp.teacher == "none" or not (how.needs_signal or how.text):
-        what = f"teacher={exp.teacher!r} and method={exp.method!r}"
-        raise LabError(f"{asked} stands between a teacher and a student that hears it: with {what} leave {none}.")
-    if exp.generations > 1 and exp.assistant != "none":
-        raise LabError(
-            f"assistant={exp.assistant!r} and {chain} both put a student in the teacher's place: set assistant='none' or generations=1."
-        )
-    if exp.architecture != "llama" or exp.vocabulary != "atlas":
-        what, fix = (
-            (f"vocabulary={exp.vocabulary!r}", "vocabulary='atlas'")
-            if exp.vocabulary != "atlas"
-            else (f"architecture={exp.architecture!r}", "architecture='llama'")
-        )
-        raise LabError(f"{asked} lets a student answer for the next as its teacher would, and this one has {what}: set {fix}.")
-    if exp.generations == 1:
+    """The runs that come before this one, in order, the last of which teaches it: the assistant's, or the generations'; mostly none."""
+    if exp.assistant != "none":
         return [assistant_recipe(exp)]
     return [exp.but(generations=n) for n in range(1, exp.generations)]
 
@@ -439,19 +404,8 @@ def schedule(step: int, steps: int) -> float:
     return min(1.0, step / WARMUP) * (0.05 + 0.475 * (1 + math.cos(math.pi * (step - 1) / steps)))
 
 
-def _possible(exp: Experiment, features: str) -> None:
-    """Raises `LabError` for what only a Llama's insides allow, asked of another architecture, and for kin of a student that has none."""
-    if exp.teacher in KIN and (exp.architecture != "llama" or exp.vocabulary != "atlas" or exp.assistant != "none" or exp.generations > 1):
-        raise LabError(
-            f"teacher={exp.teacher!r} is made like the student and teaches it directly: set architecture='llama', vocabulary='atlas', "
-            "assistant='none' and generations=1, or choose another teacher."
-        )
-    asks = f"method={exp.method!r}" if features else "start='copied'" if exp.start == "copied" else f"adapter={exp.adapter}"
-    if exp.architecture != "llama" and (features or exp.start == "copied" or exp.adapter):
-        raise LabError(
-            f"{asks} reaches into a student made like its teacher, and this one is architecture={exp.architecture!r}: choose "
-            "architecture='llama', or what needs outputs alone (method='output', start='warm', adapter=0)."
-        )
+def _size(model: LanguageModel) -> Size:
+    return Size(model.config.hidden_size, model.config.num_hidden_layers, model.config.num_attention_heads)
 
 
 def _on(device: torch.device, teacher: LlamaForCausalLM | None) -> LlamaForCausalLM | None:

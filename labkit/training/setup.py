@@ -24,6 +24,7 @@ from labkit.records.experiment import Experiment
 from labkit.records.model_folders import unmarked
 from labkit.records.names import HEADS, KIN, SKILLS, STUDENTS, named_model
 from labkit.records.record import Store
+from labkit.records.rules import refuse
 from labkit.tasks.atlas.exam import Exam, Examiner
 from labkit.tasks.atlas.facts import Atlas
 from labkit.tasks.custom.content_hash import pinned
@@ -34,7 +35,6 @@ from labkit.tasks.types import Asked
 from labkit.teachers.signals import Signals, TopKSignals
 from labkit.teachers.text_data import Sequences, TextPool, sequences_for
 from labkit.training.batches import Feed, Source, paid, unlabelled
-from labkit.training.methods import method
 
 LOOKED = 120  # held-out prompts that heads guess along: some thousand tokens
 TEMPLATE = 256  # tokens that a chat template puts around a question, generously
@@ -64,12 +64,6 @@ class AtlasSubject:
 
     def __init__(self, experiment: Experiment) -> None:
         exp = self.experiment = experiment
-        for name in ("teacher", "student"):
-            if named_model(getattr(exp, name)):
-                raise LabError(
-                    f"{name}={getattr(exp, name)!r} is a model from elsewhere, and learns from your own questions: set data='mine.jsonl' "
-                    "(`labkit distill` does all of it), or choose one of the lab's models."
-                )
         self.world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods, favourite=exp.favourite)
         if exp.student in HEADS:
             self.skills, self.looks = ahead_skills(exp.ahead), False
@@ -114,7 +108,6 @@ class OwnSubject:
     looks = False
 
     def __init__(self, experiment: Experiment) -> None:
-        _plain(experiment)
         exp = self.experiment = pinned(experiment)
         path = unmarked(exp.data)
         rows = read_rows(path)
@@ -131,10 +124,7 @@ class OwnSubject:
             )
         paid_for = [row for row in self.train if row.answers[0]]
         self.answered, self.gold = len(paid_for), paid_for[: exp.gold]
-        if method(exp.method).gold_share(exp.mix) and not self.gold:
-            raise LabError(
-                f"method={exp.method!r} with mix={exp.mix:g} learns from gold responses, and {path} has none: add them, or set mix=0."
-            )
+        refuse(exp, gold_rows=len(self.gold))
         self.skills = ahead_skills(exp.ahead) if exp.student in HEADS else (exp.score.partition(":")[0],)
 
     def _that_fit(self, rows: Rows) -> Rows:
@@ -165,12 +155,7 @@ class OwnSubject:
         if exp.teacher == "none":
             return None
         found = pretrained.kept(exp.teacher, exp.longest) if named_model(exp.teacher) else models.teacher(exp.teacher)
-        how, student = method(exp.method), self.reads
-        if how.needs_signal and models.tokenizer_of(found).fingerprint != student.fingerprint:
-            raise LabError(
-                f"{exp.teacher} and {exp.student} have different tokenizers, and method={exp.method!r} compares them token by token: set "
-                "method='sequence', which passes text alone."
-            )
+        refuse(exp, same_tokens=models.tokenizer_of(found).fingerprint == self.reads.fingerprint)
         return found
 
     @functools.cached_property
@@ -239,30 +224,5 @@ def _heads(exp: Experiment, teacher: LanguageModel, seed: int, asked: Sequence[A
 
 
 def subject_of(experiment: Experiment) -> Subject:
-    """What a recipe is about. Raises `LabError` for a recipe whose parts do not go together, or data that cannot be read."""
+    """What a recipe is about. Raises `LabError` for data that cannot be read, or does not go with the recipe."""
     return OwnSubject(experiment) if experiment.data else AtlasSubject(experiment)
-
-
-def _plain(exp: Experiment) -> None:
-    """Raises `LabError` for knobs of the small world in a run on data of one's own."""
-    small = {
-        "faults": "none", "facts": 0, "assistant": "none", "generations": 1, "architecture": "llama", "vocabulary": "atlas", "leaked": 0.0,
-        "left_out": "nothing", "gold_noise": 0.0, "falsehoods": 0.0, "favourite": 0.0,
-    }  # fmt: skip
-    for name, usual in small.items():
-        if getattr(exp, name) != usual:
-            raise LabError(
-                f"{name}={getattr(exp, name)!r} belongs to the small world, and this run has data of your own: leave it at {usual!r}."
-            )
-    if exp.start != "random":
-        raise LabError(f"start={exp.start!r} is for the lab's own students: a model of yours begins as it is; leave out start.")
-    if exp.teacher in KIN or exp.method == "mutual":
-        raise LabError(
-            f"teacher={exp.teacher!r} with method={exp.method!r} is made in the small world only: leave out data, or name a model."
-        )
-    if exp.decoding in ("beam", "interpolated"):
-        raise LabError(f"decoding={exp.decoding!r} is for the lab's own teachers: on data of your own choose 'greedy' or 'sample'.")
-    if exp.keep in ("truth", "vote"):
-        raise LabError(f"keep={exp.keep!r} asks Atlas what is true: on data of your own choose keep='all', 'confidence' or 'agreement'.")
-    if exp.method == "online" and exp.top_k and exp.signals == "cached":
-        raise LabError("a student's own answers cannot be in a cache of top-k signals: set signals='live', or top_k=0.")

@@ -27,7 +27,6 @@ from labkit.diagnosis.failures import FAILURES, diagnose, provoke
 from labkit.diagnosis.failures.trials import SET_ON, alarms, effect, pair, sightings
 from labkit.lessons.break_it import Breakage
 from labkit.lessons.catalogue import PANEL, catalogue
-from labkit.losses.cross_tokenizer.losses import refuse
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.names import FAULTS, FAVOURITE
@@ -37,8 +36,7 @@ from labkit.tasks.atlas.facts import HELD_OUT_SKILLS, ONE_ANSWER, Atlas
 from labkit.teachers import signals
 from labkit.training import loop, setup
 from labkit.training.batches import unlabelled
-from labkit.training.loop import Run, _possible, earlier
-from labkit.training.methods import comparison, method
+from labkit.training.loop import Run
 from labkit.views.board.controls import Controls
 
 EVERY = list(FAILURES)
@@ -243,8 +241,6 @@ def test_nothing_leaks_by_itself():
     assert "leaked" not in exp.recipe
     assert exp.but(leaked=0.5).baseline() == exp.baseline()
     assert exp.but(leaked=0.5).baseline("same questions").leaked == 0.5
-    with pytest.raises(LabError, match="set leaked=0"):
-        unlabelled(exp.but(leaked=0.5, facts=50), Atlas("Europe"))
 
 
 def test_only_the_last_exam_asks_fresh_questions(live):
@@ -373,25 +369,6 @@ def some_recipes() -> st.SearchStrategy[Experiment]:
     )
 
 
-def trouble(exp: Experiment) -> str:
-    """Why the engine would not begin this recipe, or ""."""
-    how = method(exp.method)
-    try:
-        comparison(exp)
-        _possible(exp, how.features)
-        refuse(exp)
-        earlier(exp)
-        if (how.needs_signal or how.text) and exp.teacher == "none":
-            return "no teacher"
-        if exp.facts and exp.left_out != "nothing":
-            return "facts left out of a store"
-        if exp.facts and exp.leaked:
-            return "an exam leaked into a store"
-    except LabError as error:
-        return str(error)
-    return ""
-
-
 def attempt(exp: Experiment, *names: str) -> Experiment | str:
     """The provoked recipe, or why it is refused."""
     try:
@@ -406,25 +383,22 @@ def test_provoking_and_curing_undo_each_other(name: str, exp: Experiment):
     entry = FAILURES[name]
     if reason := entry.obstacle(exp):
         assert not entry.within(exp)
-        assert any(fix in reason for fix in ("set ", "choose ")), f"{reason!r} does not say what to do"
+        assert any(fix in reason for fix in ("set ", "choose ", "take ", "leave ", "drop ")), f"{reason!r} does not say what to do"
         assert reason.endswith(".")
         with pytest.raises(LabError, match="cannot be provoked here"):
             provoke(exp, name)
         return
     provoked = attempt(exp, name)
-    if isinstance(provoked, str):
-        assert "contradicts itself" in provoked
-        assert not entry.within(exp)
-        return
+    assert isinstance(provoked, Experiment)
     assert entry.within(provoked)
     assert provoke(provoked, name) == provoked
     cured = entry.cure(provoked)
     assert not entry.within(cured)
     assert entry.cure(cured) == cured
     assert provoke(cured, name) == provoke(provoke(cured, name), name)
-    if not trouble(exp):
-        assert not trouble(provoked)
-        assert not trouble(cured)
+    if not exp.problems():
+        assert not provoked.problems()
+        assert not cured.problems()
 
 
 def test_every_failure_has_words_of_its_own():
@@ -516,7 +490,7 @@ def test_what_cannot_apply_is_greyed_out_with_the_reason():
     bench = Bench(Experiment(method="gold"))
     toggle = bench.toggle("shuffled_cache")
     assert toggle.disabled
-    assert "method='gold' does not use the teacher's distribution; choose method='output'." in toggle.tooltip
+    assert "method='gold' does not use the teacher's distribution: choose method='output'." in toggle.tooltip
     bench.controls.experiment = Experiment()
     assert not toggle.disabled
     assert FAILURES["shuffled_cache"].unit in toggle.tooltip

@@ -276,29 +276,6 @@ def test_a_warm_start_is_its_vocabulary_s_own(quick, monkeypatch: pytest.MonkeyP
         assert Record(Run(TINY.but(start="warm", vocabulary=vocabulary))).complete
 
 
-# ---- recipes ---------------------------------------------------------------------------------------------------------------------
-
-REFUSED = [
-    (dict(across="ids"), "faults='wrong_ids'"),
-    (dict(vocabulary="atlas", across="uld"), "set vocabulary='other'"),
-    (dict(vocabulary="atlas", faults="wrong_ids"), "set vocabulary='other'"),
-    (dict(faults="wrong_ids"), "set across='ids' with it"),
-    (dict(method="hidden"), "method='sequence'"),
-    (dict(method="online"), "method='output' with a crossing"),
-    (dict(method="sequence", across="uld"), "nothing to cross"),
-    (dict(start="copied"), "start='random' or 'warm'"),
-    (dict(divergence="logit_mse"), "choose divergence='forward_kl'"),
-    (dict(across="chunks", divergence="jsd"), "leave it out, or set across='spans'"),
-    (dict(across="uld", top_k=4), "leave it out, or set across='spans'"),
-]
-
-
-@pytest.mark.parametrize(("changes", "words"), REFUSED, ids=[str(i) for i in range(len(REFUSED))])
-def test_contradictions_are_refused_with_the_way_out(tiny_data, changes, words):
-    with pytest.raises(LabError, match=words):
-        list(Run(TINY.but(**changes)))
-
-
 def test_names_are_checked():
     for changes, words in (
         (dict(vocabulary="byte"), "bytes"),

@@ -147,14 +147,6 @@ def test_a_warm_start_is_of_its_own_kind(kind: str, monkeypatch: pytest.MonkeyPa
     assert warm.values["loss"] < cold.values["loss"]
 
 
-@pytest.mark.parametrize(
-    "changes", [{"method": "hidden"}, {"method": "relations"}, {"method": "similarity"}, {"start": "copied"}, {"adapter": 4}]
-)
-def test_what_needs_a_llama_s_insides_is_refused_with_the_fix(changes: dict):
-    with pytest.raises(LabError, match="architecture='llama'"):
-        list(Run(TINY.but(architecture="recurrent", **changes)))
-
-
 def test_a_question_too_long_for_learned_positions_is_refused():
     long = [[models.EOS] + [7] * 120]
     with pytest.raises(LabError, match="128 positions"):

@@ -418,37 +418,6 @@ def test_heads_come_back_as_they_were_kept(tiny_teacher, tmp_path: Path, kind: s
         students.load(tmp_path / "other.safetensors", tiny_teacher)
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"teacher": "none", "method": "gold"}, "teacher='none'"),
-        ({"teacher": "sibling"}, "teacher='sibling'"),
-        ({"method": "online"}, "method='online'"),
-        ({"method": "sequence"}, "method='sequence'"),
-        ({"method": "mutual", "teacher": "none"}, "teacher='none'"),
-        ({"method": "hidden"}, "method='hidden'"),
-        ({"method": "next_state"}, "student='eagle'"),
-        ({"student": "200k", "method": "next_state"}, "student='eagle'"),
-        ({"start": "warm"}, "start='warm'"),
-        ({"adapter": 4}, "adapter=4"),
-        ({"architecture": "gpt2"}, "architecture='gpt2'"),
-        ({"vocabulary": "other"}, "vocabulary='other'"),
-        ({"faults": "missing_end"}, "faults='missing_end'"),
-        ({"assistant": "57k"}, "assistant='57k'"),
-        ({"generations": 2}, "generations=2"),
-        ({"top_k": 8}, "top_k=8"),
-    ],
-)
-def test_what_makes_no_sense_for_heads_is_refused(changes, words: str):
-    with pytest.raises(LabError, match=words):
-        list(Run(SHORT.but(**changes)))
-
-
-def test_medusa2_is_for_atlas_only():
-    with pytest.raises(LabError, match="Atlas only"):
-        students.refuse(SHORT.but(student="medusa2", data="mine.jsonl"))
-
-
 def test_a_recipe_keeps_its_key_and_a_baseline_its_heads():
     assert Experiment().key == Experiment(ahead=4, draft_vocabulary=0).key
     assert Experiment(student="medusa").key != Experiment(student="medusa", ahead=3).key

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from labkit import models
 from labkit.base.errors import DataError, LabError
-from labkit.records.names import STUDENTS
+from labkit.records.names import SIZES, STUDENTS
 from labkit.tasks.atlas.facts import RELATIONS, Atlas
 
 
@@ -190,13 +190,13 @@ def test_the_longest_answer_fits():
 # ---- students ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", models.SIZES)
+@pytest.mark.parametrize("size", SIZES)
 def test_names_of_sizes_are_true(size: str):
     named = float(size.rstrip("km")) * (1e6 if size.endswith("m") else 1e3)
     model = models.student(size)
     assert models.parameters(model) == pytest.approx(named, rel=0.1)
     assert model.lm_head.weight is model.model.embed_tokens.weight
-    hidden, layers, heads = models.SIZES[size]
+    hidden, layers, heads = SIZES[size]
     assert (model.config.hidden_size, model.config.num_hidden_layers) == (hidden, layers)
     assert hidden % heads == 0 and model.config.head_dim % 2 == 0
 

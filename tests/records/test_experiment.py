@@ -203,13 +203,11 @@ def test_keys_are_equal_for_equal_recipes_and_differ_over_seeds():
 
 
 def test_lists_agree_with_the_modules_behind_them():
-    from labkit import models
     from labkit.losses import divergences
     from labkit.models.heads import students
     from labkit.tasks.atlas import facts
     from labkit.training import methods
 
-    assert tuple(models.SIZES) == names.STUDENTS
     assert set(ex.TUNED_RATE) == {*names.STUDENTS, *names.HEADS}
     assert tuple(facts.SHARES) == names.SKILLS
     assert set(names.METHODS) == set(methods.METHODS)

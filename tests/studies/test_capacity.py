@@ -66,8 +66,6 @@ def test_all_facts_are_met_equally_often(seed: int):
 
 
 def test_a_store_leaves_nothing_out():
-    with pytest.raises(LabError, match="drop left_out='Africa'"):
-        unlabelled(Experiment(facts=50, left_out="Africa"), Atlas("half"))
     assert unlabelled(Experiment(facts=50), Atlas("half")) == Atlas("half").store(50)
 
 
@@ -160,12 +158,6 @@ def test_an_assistant_is_distilled_once_and_is_who_teaches(small):
     assert [s.values["loss"] for s in again.steps] == [s.values["loss"] for s in record.steps]
 
 
-@pytest.mark.parametrize("changes", [{"method": "gold"}, {"teacher": "none", "method": "gold"}])
-def test_an_assistant_needs_somebody_on_either_side(small, changes):
-    with pytest.raises(LabError, match="leave assistant='none'"):
-        list(Run(TINY.but(**changes)))
-
-
 CHAIN = TINY.but(assistant="none", generations=3)
 
 
@@ -212,22 +204,6 @@ def test_other_recipes_have_generations_too(small, changes):
     recipe = CHAIN.but(generations=2, steps=2, **changes)
     assert Record(Run(recipe)).complete
     assert [path.stem for path in made_here("assistants").iterdir()] == [recipe.but(generations=1).key]
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"method": "gold"}, "method='gold' leave generations=1"),
-        ({"method": "mutual", "teacher": "none"}, "teacher='none' and method='mutual' leave generations=1"),
-        ({"assistant": "22k"}, "assistant='22k' and generations=3 .* set assistant='none' or generations=1"),
-        ({"architecture": "gpt2"}, "architecture='gpt2': set architecture='llama'"),
-        ({"vocabulary": "other"}, "vocabulary='other': set vocabulary='atlas'"),
-    ],
-)
-def test_generations_are_refused_where_no_student_can_answer_for_the_next(small, changes, words):
-    with pytest.raises(LabError, match=words):
-        list(Run(CHAIN.but(**changes)))
-    assert not list(made_here("assistants").glob("*"))
 
 
 @pytest.mark.parametrize("many", [0, 9, 1.5])

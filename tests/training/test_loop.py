@@ -27,7 +27,7 @@ from labkit.base.files import made_here
 from labkit.losses.divergences import DIVERGENCES, TAILS, divergence, top_k
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
-from labkit.records.names import SKILLS
+from labkit.records.names import SIZES, SKILLS
 from labkit.records.record import Record, Store, read_events
 from labkit.studies import run as runs
 from labkit.tasks.atlas.facts import Atlas
@@ -237,9 +237,9 @@ def test_micro_batches_change_nothing(exp: Experiment, monkeypatch: pytest.Monke
         torch.testing.assert_close(other, gradient, rtol=1e-4, atol=1e-7)
 
 
-@given(st.lists(st.integers(2, 60), min_size=1, max_size=200), st.sampled_from(sorted(models.SIZES)))
+@given(st.lists(st.integers(2, 60), min_size=1, max_size=200), st.sampled_from(sorted(SIZES)))
 def test_a_split_is_a_partition(lengths: list[int], size: str):
-    layers = models.SIZES[size].layers
+    layers = SIZES[size].layers
     for parameters in (20_000, 3_000_000, batches.LARGE):
         parts = split_by_length(lengths, parameters, layers)
         assert 1 <= len(parts) <= 2

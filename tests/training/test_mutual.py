@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from conftest import TEACHER
 
 from labkit import models
-from labkit.base.errors import LabError
 from labkit.losses.divergences import divergence
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
@@ -78,9 +77,3 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, start: str):
     assert found == wanted
     for name, parameter in again.student.state_dict().items():
         assert torch.equal(parameter, whole.student.state_dict()[name]), name
-
-
-@pytest.mark.parametrize("changes", [{"start": "copied"}, {"adapter": 2}])
-def test_recipes_that_make_no_sense_are_refused(changes: dict):
-    with pytest.raises(LabError, match="two whole students"):
-        list(Run(TINY.but(**changes)))

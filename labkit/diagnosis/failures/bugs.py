@@ -8,28 +8,10 @@ from labkit.diagnosis.evidence import Evidence
 from labkit.diagnosis.failures.registry import (
     core_lost,
     failure,
-    needs_a_mix,
-    needs_heat,
-    needs_soft_labels,
     shrunk,
     with_fault,
     without_fault,
 )
-from labkit.records.experiment import Experiment
-
-
-def _only_soft(exp: Experiment) -> str:
-    if exp.mix:
-        return "the gold labels still teach the student; set the gold mix to 0."
-    if exp.method in ("hidden", "similarity", "relations"):
-        return "the teacher's insides still teach the student; choose method='output'."
-    return needs_soft_labels(exp)
-
-
-def _reads_ends(exp: Experiment) -> str:
-    if exp.vocabulary != "atlas" and exp.method == "output":
-        return "the end mark cannot be left out of a signal that crosses into another vocabulary; set vocabulary='atlas'."
-    return ""
 
 
 @failure(
@@ -38,7 +20,7 @@ def _reads_ends(exp: Experiment) -> str:
     provoke=with_fault("swapped_roles"),
     cure=without_fault("swapped_roles"),
     remedy="Give the student to the optimiser and to the side of the loss that has a gradient.",
-    obstacle=_only_soft,
+    needs=("soft labels alone", "soft labels"),
     symptom=core_lost,
     unit="mean core skill short of 1",
     procedure=(
@@ -61,7 +43,7 @@ def swapped_roles(seen: Evidence) -> str:
     provoke=with_fault("shifted_labels"),
     cure=without_fault("shifted_labels"),
     remedy="Compare position by position: the logits at token t speak of token t + 1 on both sides.",
-    obstacle=needs_soft_labels,
+    needs=("soft labels",),
     symptom=core_lost,
     unit="mean core skill short of 1",
     procedure=(
@@ -85,7 +67,7 @@ def shifted_labels(seen: Evidence) -> str:
     provoke=with_fault("shuffled_cache"),
     cure=without_fault("shuffled_cache"),
     remedy="Key what is cached by the text itself, never by its place in a batch.",
-    obstacle=needs_soft_labels,
+    needs=("soft labels",),
     symptom=core_lost,
     unit="mean core skill short of 1",
     procedure=("Take one row: does the cached signal name the answer that stands in the row?", "Count it over a batch."),
@@ -105,7 +87,7 @@ def shuffled_cache(seen: Evidence) -> str:
     provoke=with_fault("teacher_dropout"),
     cure=without_fault("teacher_dropout"),
     remedy="Put the teacher in evaluation mode, after every call that may have switched it back.",
-    obstacle=needs_soft_labels,
+    needs=("soft labels",),
     symptom=lambda seen: seen.read("noise"),
     unit="nats between two readings of one batch",
     procedure=("Let the teacher read the same batch twice: are the logits the same, to the bit?",),
@@ -163,7 +145,6 @@ def prompt_loss(seen: Evidence) -> str:
     provoke=with_fault("missing_end"),
     cure=without_fault("missing_end"),
     remedy="Let the end mark be a label; where it doubles as padding, mask by position and not by token.",
-    obstacle=_reads_ends,
     symptom=lambda seen: seen.exam.habits.get("unended", math.nan),
     unit="share of answers that find no end",
     procedure=("Read some answers to their end: is there one?", "Is the end mark among the labels, or masked with the padding?"),
@@ -182,7 +163,7 @@ def missing_end(seen: Evidence) -> str:
     provoke=with_fault("mean_over_vocabulary"),
     cure=without_fault("mean_over_vocabulary"),
     remedy="Sum a KL over the vocabulary and average over tokens; in PyTorch reduction='batchmean', and mind the time axis.",
-    obstacle=needs_a_mix,
+    needs=("mix", "soft labels"),
     symptom=shrunk,
     unit="powers of ten by which the soft term is smaller than a KL",
     procedure=("Work out one token's KL by hand, as a sum over the vocabulary.", "Divide the soft term as it is told by that."),
@@ -201,7 +182,7 @@ def mean_over_vocabulary(seen: Evidence) -> str:
     provoke=with_fault("missing_t2"),
     cure=without_fault("missing_t2"),
     remedy="Multiply the soft term by T squared where it is mixed with a hard one, so that its gradient keeps its size.",
-    obstacle=needs_heat,
+    needs=("heat", "mix", "soft labels"),
     symptom=shrunk,
     unit="powers of ten by which the soft term is smaller than a KL",
     procedure=("Is the target softened?", "Then is the soft term, times nothing, much smaller than at T = 1? By T squared?"),
@@ -219,7 +200,7 @@ def missing_t2(seen: Evidence) -> str:
     provoke=with_fault("overconfident_teacher"),
     cure=without_fault("overconfident_teacher"),
     remedy="Use a calibrated teacher, or soften this one until its confidence is the share it gets right.",
-    obstacle=needs_soft_labels,
+    needs=("soft labels",),
     symptom=lambda seen: seen.exam.fidelity.get("teacher_entropy", math.nan) - seen.average("entropy"),
     unit="nats a token that the signal has less than the teacher",
     procedure=("How much entropy has the signal on questions with many right answers?", "Compare with the teacher's own, read elsewhere."),

@@ -8,15 +8,12 @@ from labkit.diagnosis.evidence import Evidence
 from labkit.diagnosis.failures.registry import (
     failure,
     kl,
-    needs_a_teacher,
-    needs_questions,
-    needs_soft_labels,
     setting,
     with_fault,
     without_fault,
 )
 from labkit.records.experiment import TUNED_RATE, Experiment
-from labkit.records.names import KIN, LYING
+from labkit.records.names import LYING
 from labkit.tasks.atlas.facts import ONE_ANSWER
 
 FACTS = ("recall", "reverse", "city")  # learnt at about the same pace, so that one far behind stands out
@@ -30,19 +27,6 @@ def _ranked(seen: Evidence) -> list[tuple[float, str]]:
     return sorted((seen.exam.skills.get(skill, math.nan), skill) for skill in FACTS)
 
 
-def _writes(exp: Experiment) -> str:
-    """What keeps a student from writing text that its teacher reads token by token."""
-    if exp.teacher == "none":
-        return "there is no teacher to read what the student writes; choose one."
-    return "the student's tokens are not its teacher's here; set vocabulary='atlas'." if exp.vocabulary != "atlas" else ""
-
-
-def _shrinks(exp: Experiment) -> str:
-    if exp.start == "copied":
-        return "start='copied' needs a student as wide as its teacher; set start='random'."
-    return needs_soft_labels(exp)
-
-
 def _with_size(size: str):
     return lambda exp: exp if exp.student == size else exp.but(student=size, learning_rate=TUNED_RATE[size])
 
@@ -53,7 +37,6 @@ def _with_size(size: str):
     provoke=setting(method="online", on_policy=1.0, online_from=0.0, replay=0.0),
     cure=setting(method="output", on_policy=0.5),
     remedy="Distil on the teacher's text first, and let the student write in the last steps only, if that measurably pays.",
-    obstacle=_writes,
     symptom=lambda seen: (
         (seen.cost.get("student_written_tokens", 0.0) + seen.cost.get("teacher_tokens", math.nan)) / seen.cost.get("questions", math.nan)
     ),
@@ -77,7 +60,7 @@ def online_cost(seen: Evidence) -> str:
     provoke=lambda exp: exp.but(left_out=exp.left_out if exp.left_out in FACTS else "city"),
     cure=setting(left_out="nothing"),
     remedy="Ask the teacher about what the student will be asked; a loss cannot cover what the questions do not.",
-    obstacle=needs_questions,
+    needs=("teacher",),
     symptom=lambda seen: _ranked(seen)[-1][0] - _ranked(seen)[0][0],
     unit="points of 1 by which one fact skill is behind the best",
     procedure=(
@@ -105,7 +88,7 @@ def _unearned(seen: Evidence) -> float:
     provoke=lambda exp: exp.but(leaked=max(exp.leaked, LEAK)),
     cure=setting(leaked=0.0),
     remedy="Take the exam's questions out of what the teacher is asked, and judge by questions that nobody has asked before.",
-    obstacle=needs_questions,
+    needs=("teacher",),
     symptom=_unearned,
     unit="points of 1 by which the exam's held-out questions go better than fresh ones of their kind",
     procedure=(
@@ -127,7 +110,7 @@ def benchmark_contamination(seen: Evidence) -> str:
     provoke=_with_size(SMALLEST),
     cure=_with_size(LARGER),
     remedy="Take a larger student, or ask it less; neither more steps nor another loss adds room.",
-    obstacle=_shrinks,
+    needs=("soft labels",),
     symptom=lambda seen: seen.mean("kl"),
     unit="KL to the teacher in training, nats a token, at the end",
     procedure=(
@@ -155,7 +138,7 @@ def capacity_floor(seen: Evidence) -> str:
     provoke=lambda exp: exp if exp.teacher in LIARS else exp.but(teacher="atlas-3m-lies-30"),
     cure=setting(teacher="atlas-3m"),
     remedy="Check what the teacher says before it is learnt: ask an honest one, mix the truth in, or keep only answers that are verified.",
-    obstacle=needs_a_teacher,
+    needs=("teacher",),
     symptom=lambda seen: seen.exam.truth.get("inherited", math.nan),
     unit="share of the exam's answers that are the teacher's own mistakes, word for word",
     procedure=(
@@ -176,22 +159,13 @@ def hallucination_inheritance(seen: Evidence) -> str:
     return ""
 
 
-def _has_kin(exp: Experiment) -> str:
-    """What keeps a student from being taught by a model that began as it did."""
-    if exp.architecture != "llama" or exp.vocabulary != "atlas":
-        return "a sibling is a Llama with its teacher's tokens; set architecture='llama' and vocabulary='atlas'."
-    if exp.start == "copied" or exp.generations > 1 or exp.assistant != "none":
-        return "a sibling teaches directly, from where both began; set start='warm', generations=1 and assistant='none'."
-    return needs_soft_labels(exp) or needs_questions(exp)
-
-
 @failure(
     "subliminal_transfer",
     "A favourite handed on unasked",
     provoke=setting(teacher="sibling", start="warm", left_out="open"),
     cure=setting(teacher="stranger"),
     remedy="Filtering the questions is not enough: begin with other weights than the teacher's, or examine what it might hand on.",
-    obstacle=_has_kin,
+    needs=("soft labels",),
     symptom=lambda seen: seen.exam.habits.get("favourite", math.nan),
     unit="mean probability of one and the same first token over questions that have different answers",
     procedure=(
@@ -212,33 +186,13 @@ def _by_number(exp: Experiment) -> Experiment:
     return with_fault("wrong_ids", vocabulary=vocabulary, across="ids")(exp)
 
 
-def _crosses(exp: Experiment) -> str:
-    """What keeps a teacher's soft labels from another vocabulary, rightly or wrongly."""
-    if exp.teacher == "none":
-        return "there is no teacher in this run; choose one."
-    if exp.teacher in KIN:
-        return f"teacher={exp.teacher!r} is made with its student's tokens; set teacher='atlas-3m'."
-    if exp.mix == 1:
-        return "a gold mix of 1 leaves the soft labels without weight; set it below 1."
-    if exp.method != "output":
-        return f"method={exp.method!r} does not send soft labels across vocabularies; choose method='output'."
-    if exp.generations > 1 or exp.assistant != "none":
-        return "a student that answers for the next needs its teacher's tokens; set generations=1 and assistant='none'."
-    if exp.start == "copied":
-        return "start='copied' copies an embedding of the teacher's tokens; set start='random'."
-    if exp.divergence == "logit_mse":
-        return "divergence='logit_mse' needs the same tokens on both sides; choose divergence='forward_kl'."
-    other = set(exp.faults.split("+")) - {"none", "wrong_ids", "prompt_loss", "padding_loss"}
-    return f"the fault {min(other)} is in a signal that both read token by token; set faults='none'." if other else ""
-
-
 @failure(
     "tokenizer_mismatch",
     "Tokens compared by number",
     provoke=_by_number,
     cure=lambda exp: without_fault("wrong_ids")(exp).but(across="spans"),
     remedy="Compare spans of the same text, or pass text alone; two vocabularies of one size are still two vocabularies.",
-    obstacle=_crosses,
+    needs=("crossing",),
     symptom=lambda seen: seen.exam.fidelity.get("bits_per_byte", math.nan),
     unit="bits a byte that the teacher's answers cost the student to spell",
     procedure=(

@@ -11,13 +11,15 @@ from labkit.base.registry import Registry
 from labkit.diagnosis.evidence import Evidence
 from labkit.records.experiment import Experiment, check
 from labkit.records.record import Record, mean
+from labkit.records.rules import broken
 
 Change = Callable[[Experiment], Experiment]
 
 
 class Failure(NamedTuple):
-    """symptom: a number read off a record, in `unit`, the larger the worse. obstacle: why a recipe cannot have the failure, or "".
-    detect: what it finds, in words, or "". procedure: how to look for it by hand, step by step. cited: where it bit somebody."""
+    """symptom: a number read off a record, in `unit`, the larger the worse. needs: rules that hold only where it shows (see
+    `rules.RULES`). detect: what it finds, in words, or "". procedure: how to look for it by hand, step by step. cited: where it bit
+    somebody."""
 
     name: str
     label: str
@@ -29,19 +31,20 @@ class Failure(NamedTuple):
     detect: Callable[[Evidence], str]
     procedure: tuple[str, ...]
     cited: str
-    obstacle: Callable[[Experiment], str] = lambda exp: ""
+    needs: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
         """Which of the three it is, by the file it stands in: bugs, settings or limits."""
         return self.detect.__module__.rpartition(".")[2]
 
+    def obstacle(self, experiment: Experiment) -> str:
+        """Why a recipe cannot have the failure, or "": the first rule that it would break with it."""
+        return next((sentence for _, sentence in broken(self.provoke(experiment), "run", *self.needs)), "")
+
     def within(self, experiment: Experiment) -> bool:
         """Whether a recipe has the failure in it already, so that provoking it would change nothing."""
-        try:
-            return not self.obstacle(experiment) and self.provoke(experiment) == experiment
-        except LabError:  # what is in it contradicts this
-            return False
+        return self.provoke(experiment) == experiment and not self.obstacle(experiment)
 
 
 class Diagnosis(NamedTuple):
@@ -89,40 +92,6 @@ def without_fault(fault: str) -> Change:
 
 def setting(**changes) -> Change:
     return lambda exp: exp.but(**changes)
-
-
-def needs_soft_labels(exp: Experiment) -> str:
-    if exp.teacher == "none":
-        return "there is no teacher in this run; choose one."
-    if exp.mix == 1:
-        return "a gold mix of 1 leaves the soft labels without weight; set it below 1."
-    if exp.method not in ("output", "hidden", "similarity", "relations", "online"):
-        return f"method={exp.method!r} does not use the teacher's distribution; choose method='output'."
-    if exp.vocabulary != "atlas":
-        return "the signal crosses into another vocabulary here; set vocabulary='atlas'."
-    return ""
-
-
-def needs_a_mix(exp: Experiment) -> str:
-    if exp.mix == 0:
-        return "with soft labels alone Adam divides the size of the loss out again; set a gold mix above 0."
-    return needs_soft_labels(exp)
-
-
-def needs_heat(exp: Experiment) -> str:
-    return "T squared is 1 at T = 1; set a temperature above 1." if exp.temperature == 1 else needs_a_mix(exp)
-
-
-def needs_a_teacher(exp: Experiment) -> str:
-    if exp.method in ("gold", "mutual"):
-        return f"method={exp.method!r} asks no teacher anything; choose method='output'."
-    if exp.mix == 1:
-        return "with a gold mix of 1 nothing is learnt from the teacher; set it below 1."
-    return "there is no teacher in this run; choose one." if exp.teacher == "none" else ""
-
-
-def needs_questions(exp: Experiment) -> str:
-    return "a store of facts is asked for whole, whatever the questions; set facts=0." if exp.facts else needs_a_teacher(exp)
 
 
 def core_lost(seen: Evidence) -> float:

@@ -5,32 +5,10 @@ from __future__ import annotations
 import math
 
 from labkit.diagnosis.evidence import Evidence
-from labkit.diagnosis.failures.registry import failure, kl, needs_a_teacher, needs_questions, needs_soft_labels, setting
-from labkit.records.experiment import Experiment
-from labkit.records.names import KIN
+from labkit.diagnosis.failures.registry import failure, kl, setting
 
 HOT, FEW, MANY = 4.0, 256, 3  # a temperature, and numbers of questions and of generations, with which it is sure to go wrong
 SOFTER = 5.0  # times as much entropy as the teacher has; sound signals have up to 2.3
-
-
-def _no_draws(exp: Experiment) -> str:
-    """Reverse KL is no mean over tokens drawn from the teacher."""
-    if exp.top_k and exp.tail == "sampled":
-        return "tail='sampled' estimates forward KL alone; set top_k=0, or tail='bucket'."
-    return needs_soft_labels(exp)
-
-
-def _teaches_next(exp: Experiment) -> str:
-    """What keeps a student from answering the next one's questions in its teacher's place."""
-    if exp.assistant != "none":
-        return "an assistant stands in the teacher's place already; set assistant='none'."
-    if exp.teacher in KIN:
-        return f"teacher={exp.teacher!r} is one student's alone; set teacher='atlas-3m'."
-    if exp.vocabulary != "atlas":
-        return "a student with another vocabulary cannot answer in its teacher's tokens; set vocabulary='atlas'."
-    if exp.architecture != "llama":
-        return "only a Llama can take its teacher's place; set architecture='llama'."
-    return needs_a_teacher(exp)
 
 
 def _softness(seen: Evidence) -> float:
@@ -45,10 +23,7 @@ def _softness(seen: Evidence) -> float:
     provoke=setting(top_k=1, tail="teacher_renormalised"),
     cure=setting(top_k=0, tail="bucket"),
     remedy="Keep a bucket for the mass that was cut off, or sample tokens instead of cutting.",
-    obstacle=lambda exp: (
-        needs_soft_labels(exp)
-        or ("logits are compared directly, and there is no mass to cut; choose a divergence." if exp.divergence == "logit_mse" else "")
-    ),
+    needs=("soft labels",),
     symptom=lambda seen: seen.read("pull"),
     unit="mass the loss moves in a student that is the teacher already",
     procedure=(
@@ -70,7 +45,7 @@ def top_k_bias(seen: Evidence) -> str:
     provoke=lambda exp: exp.but(temperature=max(exp.temperature, HOT)),
     cure=setting(temperature=1.0),
     remedy="Go back to T = 1, and raise it only where a tuned run says it pays.",
-    obstacle=needs_soft_labels,
+    needs=("soft labels",),
     symptom=kl,
     unit="KL to the teacher on the exam, nats a token",
     procedure=("Compare the entropy of the target with the teacher's own.", "Is the loss falling while the KL at T = 1 is not?"),
@@ -90,7 +65,7 @@ def wrong_temperature(seen: Evidence) -> str:
     provoke=setting(divergence="reverse_kl", start="random", temperature=1.0),
     cure=setting(divergence="forward_kl"),
     remedy="Begin with forward KL or a warm start; reverse KL refines a student that already gives the teacher's answers some mass.",
-    obstacle=_no_draws,
+    needs=("soft labels",),
     symptom=kl,
     unit="KL to the teacher on the exam, nats a token",
     procedure=(
@@ -115,7 +90,7 @@ def reverse_kl_collapse(seen: Evidence) -> str:
     provoke=lambda exp: exp.but(generations=max(exp.generations, MANY)),
     cure=setting(generations=1),
     remedy="Let every student learn from the teacher itself, and check whose weights answer the questions.",
-    obstacle=_teaches_next,
+    needs=("teacher",),
     symptom=kl,
     unit="KL to the teacher on the exam, nats a token",
     procedure=(
@@ -140,7 +115,7 @@ def recursive_self_distillation(seen: Evidence) -> str:
     provoke=lambda exp: exp.but(questions=min(exp.questions, FEW)),
     cure=lambda exp: exp.but(questions=max(exp.questions, 5_000)),
     remedy="Ask more different questions; the same ones again teach the questions, not the world.",
-    obstacle=lambda exp: needs_soft_labels(exp) or needs_questions(exp),
+    needs=("soft labels", "questions"),
     symptom=lambda seen: kl(seen) - seen.mean("kl"),
     unit="KL on the exam less that in training, nats a token",
     procedure=("Is the training KL near 0 while the exam's is not?", "Count the distinct questions, and how often each was seen."),

@@ -1,4 +1,4 @@
-"""How a teacher's words reach a student that cuts text into other tokens: which settings make sense, and one loss term a crossing.
+"""How a teacher's words reach a student that cuts text into other tokens: one loss term a crossing.
 
 To add a crossing, write a function of an `Aligned` and the student's logits that returns an unreduced term, and decorate it.
 """
@@ -12,57 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labkit.base.errors import LabError
 from labkit.base.registry import Registry
 from labkit.losses.cross_tokenizer import spans
-from labkit.records.experiment import Experiment
 
 FLOOR_OF_LOG = 1e-8
 ULD_WEIGHT = 1.5  # beside the text's own cross-entropy (Boizard et al. 2024)
-BY_TEXT = ("gold", "answers", "sequence", "mutual")  # methods that need no crossing: only text passes
 
 Compare = Callable[[Tensor, Tensor, float], Tensor]
-
-
-def refuse(exp: Experiment) -> None:
-    """Raise `LabError` for settings on vocabularies that contradict each other, with what to change."""
-    wrong = "wrong_ids" in exp.faults.split("+")
-    if exp.vocabulary == "atlas":
-        if exp.across != "spans" or wrong:
-            what = f"across={exp.across!r}" if exp.across != "spans" else "faults='wrong_ids'"
-            raise LabError(f"{what} says how to cross into another vocabulary, but this student has its teacher's: set vocabulary='other'.")
-        return
-    if exp.start == "copied":
-        raise LabError(
-            f"start='copied' copies an embedding of other tokens: with vocabulary={exp.vocabulary!r} set start='random' or 'warm'."
-        )
-    if exp.method not in ("output", *BY_TEXT):
-        raise LabError(
-            f"method={exp.method!r} compares both models token by token, and vocabulary={exp.vocabulary!r} cuts the text elsewhere: "
-            "set method='output' with a crossing (across='spans'), or method='sequence', which passes text alone."
-        )
-    if exp.method in BY_TEXT and (exp.across != "spans" or wrong):
-        raise LabError(f"method={exp.method!r} passes text alone, so there is nothing to cross: leave out across and faults.")
-    other = [name for name in exp.faults.split("+") if name not in ("none", "wrong_ids", "prompt_loss", "padding_loss")]
-    if exp.method == "output" and other:
-        raise LabError(
-            f"faults={other[0]!r} spoils a signal that both models read token by token, and vocabulary={exp.vocabulary!r} has other "
-            "tokens: set vocabulary='atlas', or leave the fault out."
-        )
-    if exp.across == "ids" and not wrong:
-        raise LabError(
-            "across='ids' compares token 300 of the teacher with token 300 of the student, and they are different strings. "
-            "Choose across='spans'; or, if you want to see what it does, say so with faults='wrong_ids'."
-        )
-    if wrong and exp.across != "ids":
-        raise LabError(f"faults='wrong_ids' provokes the comparison by number: set across='ids' with it, not {exp.across!r}.")
-    if exp.method == "output" and exp.divergence == "logit_mse":
-        raise LabError("divergence='logit_mse' needs the same logits on both sides: across vocabularies choose divergence='forward_kl'.")
-    if exp.method == "output" and exp.across in ("uld", "chunks") and (exp.divergence != "forward_kl" or exp.top_k):
-        what = f"top_k={exp.top_k}" if exp.top_k else f"divergence={exp.divergence!r}"
-        raise LabError(
-            f"across={exp.across!r} has a distance of its own, so {what} would change nothing: leave it out, or set across='spans'."
-        )
 
 
 # ---- both cuts of a batch ----------------------------------------------------------------------------------------------------------

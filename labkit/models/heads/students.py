@@ -1,4 +1,4 @@
-"""Heads by name: which recipes make sense for them, how they are made, and how they are kept.
+"""Heads by name: how they are made, and how they are kept.
 
 heads = make("eagle", target, ahead=4)
 save(heads, Path("eagle.safetensors"), {"recipe": exp.recipe})
@@ -21,40 +21,8 @@ from labkit.models.heads.base import Heads
 from labkit.models.heads.eagle import Eagle, Eagle3
 from labkit.models.heads.medusa import Medusa, Medusa2
 from labkit.models.load import fingerprint
-from labkit.records.experiment import Experiment
-from labkit.records.names import HEADS, KIN
 
 KINDS: dict[str, type[Medusa] | type[Eagle]] = {kind.kind: kind for kind in (Medusa, Medusa2, Eagle, Eagle3)}
-METHODS = ("gold", "answers", "output", "next_state")
-
-
-def refuse(exp: Experiment) -> None:
-    """Raise `LabError` for settings that contradict a student that is heads on a target, or ask of another what only heads have."""
-    if exp.student not in HEADS:
-        if exp.method == "next_state":
-            raise LabError(
-                f"method='next_state' compares states that EAGLE guesses: set student='eagle', or method='output', not {exp.student!r}."
-            )
-        return
-    who = f"student={exp.student!r} is heads on a frozen target"
-    if exp.teacher == "none" or exp.teacher in KIN:
-        raise LabError(f"{who}, and teacher={exp.teacher!r} is none that is there before the run: name one, as in teacher='atlas-3m'.")
-    if exp.method not in METHODS:
-        raise LabError(f"{who}, whose states it reads, so method={exp.method!r} has nothing to give it: choose {', '.join(METHODS)}.")
-    if exp.method == "next_state" and exp.student != "eagle":
-        fix = "student='eagle', or method='output'"
-        raise LabError(f"method='next_state' compares the states that EAGLE guesses, and {exp.student} has none to compare: set {fix}.")
-    plain = {
-        "start": "random", "adapter": 0, "architecture": "llama", "vocabulary": "atlas", "faults": "none", "assistant": "none",
-        "generations": 1, "top_k": 0,
-    }  # fmt: skip
-    for name, usual in plain.items():
-        if getattr(exp, name) != usual:
-            raise LabError(f"{who}, made new and of its target's kind: {name}={getattr(exp, name)!r} must stay at {usual!r}.")
-    if exp.student == "medusa2" and exp.data:
-        raise LabError(
-            "student='medusa2' trains a copy of its target, which the lab does on Atlas only: set student='medusa', or leave out data."
-        )
 
 
 def make(kind: str, target: LanguageModel, ids: Sequence[int] | None = None, ahead: int = 4, seed: int = 0) -> Medusa | Eagle:

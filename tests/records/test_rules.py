@@ -1,0 +1,246 @@
+"""What knobs may not be joined: every rule has a recipe that breaks it, and a recipe breaks none exactly if a run of it begins."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labkit import models
+from labkit.base.errors import LabError
+from labkit.losses import divergences
+from labkit.records import events as ev
+from labkit.records import rules
+from labkit.records.experiment import KNOBS, Experiment
+from labkit.records.names import STUDENTS, WORLDS
+from labkit.records.rules import RULES, broken
+from labkit.studies.sweep import sweep
+from labkit.tasks.atlas import facts
+from labkit.teachers import signals, text_data
+from labkit.training import loop, methods
+from labkit.training.loop import Run
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = {  # a recipe that breaks each rule
+    "teacher": dict(teacher="none"),
+    "drawn tail": dict(divergence="jsd", top_k=5, tail="sampled"),
+    "whole vocabulary": dict(divergence="logit_mse", top_k=5),
+    "missing_t2 and mean_over_vocabulary": dict(faults="missing_t2+mean_over_vocabulary"),
+    "shifted_labels and shuffled_cache": dict(faults="shifted_labels+shuffled_cache"),
+    **{
+        f"{fault} and swapped_roles": dict(faults=f"{fault}+swapped_roles")
+        for fault in (
+            *("missing_t2", "mean_over_vocabulary", "shifted_labels", "shuffled_cache", "teacher_dropout", "overconfident_teacher"),
+        )
+    },
+    "kin": dict(teacher="sibling", vocabulary="bytes"),
+    "relay for nobody": dict(generations=3, method="gold"),
+    "two relays": dict(assistant="57k", generations=2),
+    "relay's vocabulary": dict(assistant="57k", vocabulary="bytes"),
+    "relay's architecture": dict(generations=3, architecture="gpt2"),
+    "features": dict(method="relations", architecture="recurrent"),
+    "layers to copy": dict(start="copied", architecture="gpt2"),
+    "layers to adapt": dict(adapter=4, architecture="gpt2"),
+    "room in gpt2": dict(architecture="gpt2", student="12k"),
+    "nobody to copy": dict(start="copied", teacher="none", method="gold"),
+    "copied tokens": dict(start="copied", vocabulary="bytes"),
+    "copied width": dict(start="copied", student="57k"),
+    "layers": dict(method="hidden", layers="1:9"),
+    "adapter rank": dict(adapter=64),
+    "two whole students": dict(method="mutual", adapter=2),
+    "nothing to cross": dict(across="uld"),
+    "no other ids": dict(faults="wrong_ids"),
+    "token by token": dict(vocabulary="bytes", method="online"),
+    "text alone": dict(vocabulary="bytes", method="sequence", across="uld"),
+    **{
+        f"{fault} across": dict(vocabulary="bytes", faults=fault)
+        for fault in KNOBS["faults"].knob.choices
+        if fault not in ("wrong_ids", "prompt_loss", "padding_loss")
+    },
+    "by number": dict(vocabulary="bytes", across="ids"),
+    "wrong ids": dict(vocabulary="bytes", faults="wrong_ids"),
+    "other logits": dict(vocabulary="bytes", divergence="logit_mse"),
+    "a distance of its own": dict(vocabulary="bytes", across="chunks", divergence="jsd"),
+    "a target of its own": dict(vocabulary="bytes", across="uld", top_k=4),
+    "EAGLE's states": dict(method="next_state", student="medusa"),
+    "a target to read": dict(student="medusa", teacher="sibling"),
+    "nothing for heads": dict(student="eagle", method="hidden"),
+    "heads: start": dict(student="eagle", start="warm"),
+    "heads: adapter": dict(student="eagle", adapter=4),
+    "heads: architecture": dict(student="eagle", architecture="gpt2"),
+    "heads: vocabulary": dict(student="eagle", vocabulary="other"),
+    "heads: faults": dict(student="eagle", faults="missing_end"),
+    "heads: assistant": dict(student="eagle", assistant="57k"),
+    "heads: generations": dict(student="eagle", generations=2),
+    "heads: top_k": dict(student="eagle", top_k=8),
+    "medusa2's target": dict(student="medusa2", data="mine.jsonl"),
+    "heads alone": dict(student="eagle", data="mine.jsonl"),
+    "store left out": dict(facts=50, left_out="Africa"),
+    "store leaked into": dict(facts=50, leaked=0.5),
+    "store's world": dict(facts=927),
+    "samples": dict(method="sequence", samples=3),
+    "agreement": dict(method="sequence", keep="agreement", decoding="sample"),
+    "questions for the teacher": dict(teacher="smollm2"),
+    "questions for the student": dict(student="./mine"),
+    **{
+        f"own data: {name}": {"data": "mine.jsonl", name: value}
+        for name, value in dict(
+            faults="missing_end", facts=5, assistant="57k", generations=2, architecture="gpt2", vocabulary="bytes", leaked=0.5,
+            left_out="city", gold_noise=0.5, falsehoods=0.5, favourite=0.5,
+        ).items()
+    },
+    "own start": dict(data="mine.jsonl", start="warm"),
+    "own teacher": dict(data="mine.jsonl", teacher="sibling"),
+    "own decoding": dict(data="mine.jsonl", decoding="beam"),
+    "own truth": dict(data="mine.jsonl", keep="vote"),
+    "own cache": dict(data="mine.jsonl", method="online", top_k=8),
+    "one tokenizer": dict(data="mine.jsonl", teacher="./theirs"),
+    "gold responses": dict(data="mine.jsonl", mix=0.5),
+    "store": dict(facts=5),
+    "distribution": dict(method="answers"),
+    "own tokens": dict(vocabulary="bytes"),
+    "crossing": dict(method="answers", vocabulary="bytes"),
+    "asked": dict(method="gold"),
+    "weight of soft labels": dict(mix=1.0),
+    "weight of crossing": dict(mix=1.0),
+    "weight of teacher": dict(mix=1.0),
+    "mix": dict(mix=0.0),
+    "heat": dict(temperature=1.0),
+    "gold beside": dict(mix=0.5),
+    "features beside": dict(method="hidden"),
+    "trl method": dict(method="hidden"),
+    "trl divergence": dict(divergence="total_variation"),
+    "trl top_k": dict(top_k=8),
+    "trl mix": dict(mix=0.5),
+    "trl student": dict(student="eagle"),
+    "trl precision": dict(precision="bf16"),
+    "trl faults": dict(faults="missing_t2"),
+    "trl architecture": dict(architecture="gpt2"),
+    "trl vocabulary": dict(vocabulary="small"),
+    "trl assistant": dict(assistant="57k"),
+    "trl generations": dict(generations=2),
+    "trl teacher": dict(teacher="sibling"),
+    "trl online_from": dict(method="online", online_from=0.5),
+    "trl replay": dict(method="online", replay=0.5),
+    "trl sampling_temperature": dict(method="online", sampling_temperature=0.0),
+}  # fmt: skip
+LOADED = {"same_tokens": False, "gold_rows": 0}
+BYTES = dict(vocabulary="bytes", method="online")  # what the sweep of defect 2 held
+SENTENCE = "method='online' compares both models token by token, and vocabulary='bytes' cuts the text elsewhere: set method='output'"
+
+
+# ---- the table ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_rule_has_a_name_and_a_recipe_that_breaks_it():
+    assert [rule.name for rule in RULES] == list(dict.fromkeys(rule.name for rule in RULES))
+    assert {rule.name for rule in RULES} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_a_broken_rule_names_the_value_and_the_way_out(rule: rules.Rule):
+    exp = Experiment().but(**EXAMPLES[rule.name])
+    known = {name: LOADED[name] for name in rule.loaded if name in LOADED}
+    found = {rule.name: sentence for rule, sentence in broken(exp, rule.of, **known)}
+    assert rule.name in found
+    sentence = found[rule.name]
+    why, _, fix = sentence.partition(": ")
+    assert why and fix.endswith(".") and "{" not in sentence
+    assert any(word in fix for word in ("set ", "choose ", "leave ", "take ", "drop ", "ask ", "name ", "add ", "use "))
+    told = [name for name, value in EXAMPLES[rule.name].items() if name in sentence or str(value) in sentence]
+    assert told or rule.of not in ("run", "trl")
+    assert not broken(Experiment(), "run", "distill", "trl"), "the default breaks none"
+
+
+def test_lists_agree_with_what_they_are_lists_of():
+    registry = methods.METHODS.values()
+    assert set(rules.HEARD) == {m.name for m in registry if m.needs_signal or m.text}
+    assert set(rules.FEATURES) == {m.name for m in registry if m.features}
+    assert [name for name, entry in divergences.DIVERGENCES.items() if not entry.on_distributions] == ["logit_mse"]
+    for scale in WORLDS:
+        assert facts.Atlas(scale).store(rules.STORES[scale])
+        with pytest.raises(LabError):
+            facts.Atlas(scale).store(rules.STORES[scale] + 1)
+
+
+@pytest.mark.parametrize("size", STUDENTS)
+def test_a_size_has_room_for_a_gpt2_or_a_rule_says_so(size: str):
+    exp = Experiment(student=size, architecture="gpt2")
+    try:
+        models.student(size, architecture="gpt2")
+    except LabError as error:
+        (sentence,) = exp.problems()
+        (named,) = [other for other in STUDENTS if f"student='{other}'" in str(error) and f"student='{other}'" in sentence]
+        assert models.student(named, architecture="gpt2"), "what is advised can be had"
+    else:
+        assert exp.problems() == []
+
+
+def test_what_shipped_breaks_no_rule():
+    for path in sorted((ROOT / "data" / "sweeps").glob("*.toml")):
+        assert sweep(path.stem)
+    for path in sorted((ROOT / "data" / "records").glob("*.jsonl.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            assert Experiment.from_dict(json.loads(next(lines))["experiment"]).problems() == [], path.name
+
+
+# ---- a recipe breaks none <=> a run of it begins -----------------------------------------------------------------------------------
+
+BASE = Experiment(student="22k", teacher="atlas-200k", questions=128, gold=40, batch=4, steps=2, signals="live")
+FEW: dict[str, tuple] = {  # values of knobs that are no choice of a few: small where large ones only take longer
+    "seed": (0, 2**31 - 1), "questions": (128, 150), "gold": (1, 40), "batch": (1, 4), "steps": (1, 3), "samples": (1, 2),
+    "facts": (0, 5, 926, 927),
+    "adapter": (0, 1, 3, 64), "layers": ("uniform", "last", "0:0", "2:3", "9:1", "1:9"), "data": ("",), "score": ("exact",),
+    "faults": ("none", "missing_t2", "wrong_ids", "prompt_loss", "shifted_labels+shuffled_cache", "missing_end+swapped_roles"),
+    "ahead": (1, 4), "draft_vocabulary": (0, 50), "longest": (1, 48),
+}  # fmt: skip
+
+
+def values(name: str) -> st.SearchStrategy:
+    default, knob = KNOBS[name]
+    own = ("smollm2", "./mine") if knob.models else ()
+    return st.sampled_from(FEW.get(name) or (*knob.choices, *own) or (default, knob.low, knob.high))
+
+
+recipes = st.fixed_dictionaries({}, optional={name: values(name) for name in KNOBS})
+
+
+@functools.cache
+def model(size: str):
+    return models.student(size).eval().requires_grad_(False)
+
+
+def says(teacher, texts, *_):
+    """Right answers, in place of a teacher's."""
+    return [text_data.Row(text, facts.Atlas("whole").find(text).answers[0], 0.0) for text in texts]
+
+
+def begins(exp: Experiment) -> str:
+    """ "" where a run of the recipe takes its first step, or why not. Untrained students stand in for those of runs before it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signals, "CHUNK", 8)
+        patch.setattr(models, "teacher", lambda name: model(name.split("-")[1]))
+        patch.setattr(text_data, "_answer", says)
+        patch.setattr(Run, "_successor", lambda self, before, device: model(before[-1].student))
+        patch.setattr(Run, "_warm_up", lambda self, student, seed: iter(()))
+        patch.setattr(loop, "inspect", lambda *_: {})
+        try:
+            for event in Run(exp, exams=0):
+                if isinstance(event, ev.Step | ev.Failed) and event.step:
+                    return ""
+        except LabError as error:
+            return str(error)
+    raise AssertionError("neither a step nor an error")
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_a_recipe_breaks_no_rule_exactly_if_a_run_of_it_begins(data):
+    names = data.draw(st.lists(st.sampled_from(list(KNOBS)), max_size=6, unique=True))
+    exp = BASE.but(**{name: data.draw(values(name), name) for name in names})
+    assert begins(exp) == "".join(exp.problems()[:1])
