@@ -32,7 +32,7 @@ import torch
 
 import labkit
 from labkit.base.files import home_dir, made_here, write_whole
-from labkit.cli.main import tell
+from labkit.cli.output import tell
 from labkit.models import EOS, LONGEST_ANSWER, lora, pretrained
 from labkit.models import write as written
 from labkit.records import events as ev

@@ -16,6 +16,7 @@ from labkit.teachers.labelling.settings import KEY_ENV
 if TYPE_CHECKING:
     from labkit.teachers.labelling.progress import Progress
 
+HELP = "have a teacher behind an endpoint answer your prompts"
 LINE_EVERY = 5.0  # seconds
 
 
@@ -49,7 +50,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network", action="store_true", help="allow the prompts to be a data set of the Hugging Face hub")
     parser.add_argument("--yes", action="store_true", help="do not ask before sending")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be sent and what it may cost")
-    parser.set_defaults(call=run)
 
 
 def run(options: argparse.Namespace) -> int:

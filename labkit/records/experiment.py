@@ -9,11 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
-import re
-import tomllib
-from collections.abc import Collection, Iterable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Collection
+from typing import Any, Literal
 
 from labkit.base.errors import LabError, unknown
 from labkit.records.names import (
@@ -32,290 +29,142 @@ from labkit.records.names import (
     TEACHERS,
     VOCABULARIES,
     WORLDS,
-    named_model,
 )
+from labkit.records.recipe_text import Entry, check, given_in_toml, given_in_words, knob
 from labkit.records.rules import broken
 
 
-class Knob(NamedTuple):
-    """What a field of `Experiment` means to a person: label, unit, allowed values, help, and how it may be used.
+class _Keyed:
+    """A place for the key, which is worked out once."""
 
-    pattern: for a text that is not one of a few: what it must look like, as a regular expression.
-    models: a model's name will do too: a folder or hub id, which has a slash in it, or one of `FETCHED`.
-    several: any number of the choices may be taken, joined by "+"; "none" is none of them.
-    hot: may be changed while a run is going.  identity: changes the outcome of a run, so it belongs to the record's key.
-    """
-
-    label: str
-    help: str
-    unit: str = ""
-    low: float = -math.inf
-    high: float = math.inf
-    log: bool = False
-    choices: tuple[str, ...] = ()
-    pattern: str = ""
-    several: bool = False
-    models: bool = False
-    hot: bool = False
-    identity: bool = True
-
-
-def knob(default: Any, label: str, help: str, **traits: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"knob": Knob(label, help, **traits)})
+    __slots__ = ("_key",)
+    _key: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Experiment:
+class Experiment(_Keyed):
     """A recipe: who teaches whom, with what, from which start. Raises `LabError` for a value outside its range."""
 
-    temperature: float = knob(
-        1.0,
-        "Temperature",
-        "Softens teacher and student before they are compared; the loss is multiplied by T squared, so that its gradient keeps its size.",
-        low=0.25,
-        high=20.0,
-        log=True,
-        hot=True,
-    )
-    mix: float = knob(
-        0.0,
-        "Gold mix",
-        "Weight of the hard-label loss on gold labels; the rest goes to the teacher's soft labels.",
-        low=0.0,
-        high=1.0,
-        hot=True,
-    )
-    learning_rate: float = knob(
-        6e-3,
-        "Learning rate",
-        "Peak step size of AdamW; warms up over 30 steps, then falls along a cosine to a twentieth.",
-        low=1e-5,
-        high=0.1,
-        log=True,
-        hot=True,
-    )
-    student: str = knob(
-        "200k",
-        "Student size",
-        "Parameters of the student, a small Llama; or, with data of your own, a model: a folder, a hub id or smollm2; or heads that read "
-        "the teacher's states and guess its next tokens: medusa, medusa2 (which trains a copy of the teacher too), eagle, eagle3.",
-        choices=(*STUDENTS, *HEADS),
-        models=True,
-    )
-    start: str = knob(
-        "random",
-        "Start",
-        "Where the student's weights begin: random; warm (300 steps of hard-label training on 20,000 gold questions); or copied "
-        "(every so many of the teacher's own layers; needs equal widths).",
-        choices=("random", "warm", "copied"),
-    )
-    gold: int = knob(
-        300,
-        "Gold labels",
-        "Questions with a paid-for, true answer: what the label-budget baseline learns from, and what the gold mix adds.",
-        unit="labels",
-        low=1,
-        high=1_000_000,
-        log=True,
-    )
-    questions: int = knob(
-        20_000,
-        "Questions",
-        "Unlabelled questions the teacher answers for the student.",
-        unit="questions",
-        low=128,
-        high=1_000_000,
-        log=True,
-    )
-    left_out: str = knob(
-        "nothing",
-        "Left out",
-        "What is missing from the questions the teacher answers: a skill; a continent by name, never asked for or about; or every "
-        "wording but the first. Gold labels and warm starts keep it.",
-        choices=LEFT_OUT,
-    )
-    seed: int = knob(0, "Seed", "Sets the student's first weights and the order of questions.", low=0, high=2**31 - 1)
-    speed: str = knob(
-        "full",
-        "Speed",
-        "How fast the run may go; slower is easier to follow and changes nothing else.",
-        choices=("full", "half", "slow"),
-        hot=True,
-        identity=False,
-    )
-    teacher: str = knob(
-        "atlas-3m",
-        "Teacher",
-        "The model that answers the questions. sibling and stranger are made for a run, of the student's size: a warm start that was then "
-        "taught one favourite answer to every question with many; the sibling began with the student's own weights. With data of your own: "
-        "a folder, a hub id or smollm2.",
-        choices=TEACHERS,
-        models=True,
-    )
-    method: str = knob(
-        "output",
-        "Method",
-        "output: match the teacher's distribution; answers: the teacher's sampled answers as hard labels; gold: true labels only; "
-        "hidden, similarity, relations: output, and the teacher's states, their likenesses, or its attention's; "
-        "sequence: hard labels on the teacher's text, decoded and filtered; online: output, partly on answers the student writes itself; "
-        "mutual: no teacher, two students on the gold labels that also learn from each other; "
-        "next_state: output, and the teacher's next state (eagle only).",
-        choices=METHODS,
-    )
-    divergence: str = knob("forward_kl", "Divergence", "How two distributions are compared.", choices=DIVERGENCES)
-    beta: float = knob(0.5, "Beta", "In jsd: the teacher's share of the mixture; 0 is forward KL, 1 reverse KL.", low=0.0, high=1.0)
-    skew: float = knob(
-        0.1, "Skew", "In skew_forward_kl and skew_reverse_kl: how much of the compared distribution is mixed in.", low=0.0, high=1.0
-    )
-    top_k: int = knob(0, "Top k", "Tokens a position that the teacher tells; 0 tells all.", unit="tokens", low=0, high=1_024)
-    tail: str = knob("bucket", "Tail", "What stands for the teacher's other tokens; sampled: top k draws instead.", choices=TAILS)
-    feature: float = knob(
-        1.0, "Feature weight", "Weight of the term on the teacher's insides, beside the soft labels.", low=0.0, high=1_000.0, hot=True
-    )
-    layers: str = knob(
-        "uniform",
-        "Layers",
-        "Which student layer looks at which of the teacher's: uniform, last, or pairs as in 1:2,3:6.",
-        pattern=r"uniform|last|\d+:\d+(,\d+:\d+)*",
-    )
-    adapter: int = knob(
-        0, "Adapter rank", "Train only a LoRA adapter of this rank, on a start worth keeping; 0 trains all weights.", low=0, high=64
-    )
-    on_policy: float = knob(
-        0.5, "On-policy share", "Share of the questions that the student of an online run answers itself.", low=0.0, high=1.0, hot=True
-    )
-    sampling_temperature: float = knob(
-        1.0,
-        "Sampling temperature",
-        "At which text is written: by the student of an online run, by the teacher in sequence. It has nothing to do with the loss.",
-        low=0.0,
-        high=5.0,
-    )
-    decoding: str = knob("greedy", "Decoding", "How the teacher writes the text of a sequence run.", choices=DECODINGS)
-    samples: int = knob(1, "Samples", "Answers to each question of a sequence run that samples.", unit="answers", low=1, high=64)
-    keep: str = knob("all", "Keep", "Which of the teacher's answers a sequence run keeps.", choices=KEEP)
-    replay: float = knob(0.0, "Replay", "Share of the on-policy answers that were written earlier, and are read again.", low=0.0, high=1.0)
-    signals: str = knob(
-        "cached",
-        "Signals",
-        "cached: the teacher's states are kept in fp16 and reused; live: the teacher reads every batch again in full precision.",
-        choices=("cached", "live"),
-    )
-    scale: str = knob("half", "World", "How much of the world is asked about.", choices=WORLDS)
-    steps: int = knob(600, "Steps", "Optimiser steps.", unit="steps", low=1, high=1_000_000, log=True)
-    batch: int = knob(128, "Batch", "Questions a step.", unit="questions", low=1, high=8192, log=True)
-    gold_noise: float = knob(0.0, "Gold noise", "Chance that a gold label is wrong, at random.", low=0.0, high=1.0)
-    falsehoods: float = knob(0.0, "Falsehoods", "Share of the plain facts whose gold label is always the same lie.", low=0.0, high=1.0)
-    favourite: float = knob(
-        0.0,
-        "Favourite",
-        f"Chance that the gold label of a question with many answers is one favourite instead ({FAVOURITE}), right or wrong.",
-        low=0.0,
-        high=1.0,
-    )
-    faults: str = knob(
-        "none",
-        "Faults",
-        "Bugs of real training code, put into this run on purpose; several are joined by +, as in shuffled_cache+missing_end.",
-        choices=FAULTS,
-        several=True,
-        hot=True,
-    )
-
-    facts: int = knob(
-        0,
-        "Facts",
-        "Ask for a store of this many facts with one answer each, in one wording and equally often, and for nothing else; 0 asks for all "
-        "there is. Questions and gold labels are then as many as the facts.",
-        unit="facts",
-        low=0,
-        high=10_000,
-    )
-    assistant: str = knob(
-        "none",
-        "Teacher assistant",
-        "A student of this size is distilled from the teacher first, on the same questions and steps, and then teaches in its place.",
-        choices=("none", *STUDENTS),
-    )
-    architecture: str = knob(
-        "llama",
-        "Architecture",
-        "What the student is made as, with about as many parameters at each size: a Llama, as its teacher is; gpt2; or recurrent.",
-        choices=ARCHITECTURES,
-    )
-    online_from: float = knob(
-        0.0,
-        "Online from",
-        "Share of the steps after which the student of an online run begins to write; before it, output distillation.",
-        low=0.0,
-        high=1.0,
-    )
-    vocabulary: str = knob(
-        "atlas",
-        "Vocabulary",
-        "How the student cuts text into tokens: atlas, as its teacher does (1,024 tokens); other, as many learned from other text; small, "
-        "384; bytes, one a token.",
-        choices=VOCABULARIES,
-    )
-    across: str = knob(
-        "spans",
-        "Across vocabularies",
-        "How soft labels reach a student with another vocabulary: spans, chunks: by the likelihood of shared spans, among shared tokens or "
-        "by itself; mapped: by the tokens both have; uld: sorted probabilities; exact: summed over all segmentations; ids: by number, a "
-        "fault.",
-        choices=CROSSINGS,
-    )
-    leaked: float = knob(
-        0.0,
-        "Leaked exam",
-        "Share of the questions the teacher answers that are the exam's own, word for word; nothing else of the recipe changes.",
-        low=0.0,
-        high=1.0,
-    )
-    generations: int = knob(
-        1,
-        "Generations",
-        "How many students in a row: the first learns from the teacher, and each next one, of the same recipe, from the one before it; "
-        "the last is looked at.",
-        unit="generations",
-        low=1,
-        high=8,
-    )
-    data: str = knob(
-        "",
-        "Data",
-        "Questions of your own, in place of Atlas: a JSONL, CSV or parquet file with prompts and, where known, responses. A fifth of the "
-        "prompts is held out for the exam.",
-        pattern=r"\S*",
-    )
-    score: str = knob(
-        "exact",
-        "Score",
-        "How an answer to your own data is scored: a metric's name, with what it needs behind a colon, as in regex:^[A-Z]+$.",
-        pattern=r"\S+",
-    )
-    precision: str = knob(
-        "fp32",
-        "Precision",
-        "Arithmetic of the student's passes in training, whose weights stay fp32. bf16 is faster where the processor has it.",
-        choices=("fp32", "bf16"),
-    )
-    longest: int = knob(48, "Longest answer", "Tokens an answer to your own data may take.", unit="tokens", low=1, high=4_096)
-    ahead: int = knob(
-        4, "Guesses ahead", "How many tokens beyond the teacher's own next one its heads guess.", unit="tokens", low=1, high=8
-    )
-    draft_vocabulary: int = knob(
-        0,
-        "Draft vocabulary",
-        "Tokens that the teacher's heads can say, those most frequent in the training text; 0 for all.",
-        unit="tokens",
-        low=0,
-        high=1_000_000,
-    )
+    # fmt: off
+    temperature: float = knob(1.0, "Temperature", "signal", low=0.25, high=20.0, log=True, hot=True,
+        help="Softens teacher and student before they are compared; the loss is multiplied by T squared, so that its gradient keeps its "
+             "size.")
+    mix: float = knob(0.0, "Gold mix", "signal", low=0.0, high=1.0, hot=True,
+        help="Weight of the hard-label loss on gold labels; the rest goes to the teacher's soft labels.")
+    learning_rate: float = knob(6e-3, "Learning rate", "optimiser", low=1e-5, high=0.1, log=True, hot=True,
+        help="Peak step size of AdamW; warms up over 30 steps, then falls along a cosine to a twentieth.")
+    student: str = knob("200k", "Student size", "student", choices=(*STUDENTS, *HEADS), models=True,
+        help="Parameters of the student, a small Llama; or, with data of your own, a model: a folder, a hub id or smollm2; or heads that"
+             " read the teacher's states and guess its next tokens: medusa, medusa2 (which trains a copy of the teacher too), eagle, "
+             "eagle3.")
+    start: str = knob("random", "Start", "student", choices=("random", "warm", "copied"),
+        help="Where the student's weights begin: random; warm (300 steps of hard-label training on 20,000 gold questions); or copied "
+             "(every so many of the teacher's own layers; needs equal widths).")
+    gold: int = knob(300, "Gold labels", "data", unit="labels", low=1, high=1_000_000, log=True,
+        help="Questions with a paid-for, true answer: what the label-budget baseline learns from, and what the gold mix adds.")
+    questions: int = knob(20_000, "Questions", "data", unit="questions", low=128, high=1_000_000, log=True,
+        help="Unlabelled questions the teacher answers for the student.")
+    left_out: str = knob("nothing", "Left out", "data", choices=LEFT_OUT, advanced=True,
+        help="What is missing from the questions the teacher answers: a skill; a continent by name, never asked for or about; or every "
+             "wording but the first. Gold labels and warm starts keep it.")
+    seed: int = knob(0, "Seed", "student", low=0, high=2**31 - 1,
+        help="Sets the student's first weights and the order of questions.")
+    speed: str = knob("full", "Speed", "optimiser", choices=("full", "half", "slow"), hot=True, identity=False, advanced=True,
+        help="How fast the run may go; slower is easier to follow and changes nothing else.")
+    teacher: str = knob("atlas-3m", "Teacher", "teacher", choices=TEACHERS, models=True,
+        help="The model that answers the questions. sibling and stranger are made for a run, of the student's size: a warm start that "
+             "was then taught one favourite answer to every question with many; the sibling began with the student's own weights. With "
+             "data of your own: a folder, a hub id or smollm2.")
+    method: str = knob("output", "Method", "signal", choices=METHODS,
+        help="output: match the teacher's distribution; answers: the teacher's sampled answers as hard labels; gold: true labels only; "
+             "hidden, similarity, relations: output, and the teacher's states, their likenesses, or its attention's; sequence: hard "
+             "labels on the teacher's text, decoded and filtered; online: output, partly on answers the student writes itself; mutual: "
+             "no teacher, two students on the gold labels that also learn from each other; next_state: output, and the teacher's next "
+             "state (eagle only).")
+    divergence: str = knob("forward_kl", "Divergence", "signal", choices=DIVERGENCES,
+        help="How two distributions are compared.")
+    beta: float = knob(0.5, "Beta", "signal", low=0.0, high=1.0, advanced=True,
+        help="In jsd: the teacher's share of the mixture; 0 is forward KL, 1 reverse KL.")
+    skew: float = knob(0.1, "Skew", "signal", low=0.0, high=1.0, advanced=True,
+        help="In skew_forward_kl and skew_reverse_kl: how much of the compared distribution is mixed in.")
+    top_k: int = knob(0, "Top k", "signal", unit="tokens", low=0, high=1_024,
+        help="Tokens a position that the teacher tells; 0 tells all.")
+    tail: str = knob("bucket", "Tail", "signal", choices=TAILS, advanced=True,
+        help="What stands for the teacher's other tokens; sampled: top k draws instead.")
+    feature: float = knob(1.0, "Feature weight", "signal", low=0.0, high=1_000.0, hot=True, advanced=True,
+        help="Weight of the term on the teacher's insides, beside the soft labels.")
+    layers: str = knob("uniform", "Layers", "signal", pattern=r"uniform|last|\d+:\d+(,\d+:\d+)*", advanced=True,
+        help="Which student layer looks at which of the teacher's: uniform, last, or pairs as in 1:2,3:6.")
+    adapter: int = knob(0, "Adapter rank", "student", low=0, high=64, advanced=True,
+        help="Train only a LoRA adapter of this rank, on a start worth keeping; 0 trains all weights.")
+    on_policy: float = knob(0.5, "On-policy share", "text", low=0.0, high=1.0, hot=True,
+        help="Share of the questions that the student of an online run answers itself.")
+    sampling_temperature: float = knob(1.0, "Sampling temperature", "text", low=0.0, high=5.0, advanced=True,
+        help="At which text is written: by the student of an online run, by the teacher in sequence. It has nothing to do with the loss.")
+    decoding: str = knob("greedy", "Decoding", "text", choices=DECODINGS, advanced=True,
+        help="How the teacher writes the text of a sequence run.")
+    samples: int = knob(1, "Samples", "text", unit="answers", low=1, high=64, advanced=True,
+        help="Answers to each question of a sequence run that samples.")
+    keep: str = knob("all", "Keep", "text", choices=KEEP, advanced=True,
+        help="Which of the teacher's answers a sequence run keeps.")
+    replay: float = knob(0.0, "Replay", "text", low=0.0, high=1.0, advanced=True,
+        help="Share of the on-policy answers that were written earlier, and are read again.")
+    signals: str = knob("cached", "Signals", "teacher", choices=("cached", "live"), advanced=True,
+        help="cached: the teacher's states are kept in fp16 and reused; live: the teacher reads every batch again in full precision.")
+    scale: str = knob("half", "World", "data", choices=WORLDS,
+        help="How much of the world is asked about.")
+    steps: int = knob(600, "Steps", "optimiser", unit="steps", low=1, high=1_000_000, log=True,
+        help="Optimiser steps.")
+    batch: int = knob(128, "Batch", "optimiser", unit="questions", low=1, high=8192, log=True,
+        help="Questions a step.")
+    gold_noise: float = knob(0.0, "Gold noise", "planted", low=0.0, high=1.0, advanced=True,
+        help="Chance that a gold label is wrong, at random.")
+    falsehoods: float = knob(0.0, "Falsehoods", "planted", low=0.0, high=1.0, advanced=True,
+        help="Share of the plain facts whose gold label is always the same lie.")
+    favourite: float = knob(0.0, "Favourite", "planted", low=0.0, high=1.0, advanced=True,
+        help=f"Chance that the gold label of a question with many answers is one favourite instead ({FAVOURITE}), right or wrong.")
+    faults: str = knob("none", "Faults", "planted", choices=FAULTS, several=True, hot=True, advanced=True,
+        help="Bugs of real training code, put into this run on purpose; several are joined by +, as in shuffled_cache+missing_end.")
+    facts: int = knob(0, "Facts", "data", unit="facts", low=0, high=10_000, advanced=True,
+        help="Ask for a store of this many facts with one answer each, in one wording and equally often, and for nothing else; 0 asks "
+             "for all there is. Questions and gold labels are then as many as the facts.")
+    assistant: str = knob("none", "Teacher assistant", "teacher", choices=("none", *STUDENTS), advanced=True,
+        help="A student of this size is distilled from the teacher first, on the same questions and steps, and then teaches in its place.")
+    architecture: str = knob("llama", "Architecture", "student", choices=ARCHITECTURES,
+        help="What the student is made as, with about as many parameters at each size: a Llama, as its teacher is; gpt2; or recurrent.")
+    online_from: float = knob(0.0, "Online from", "text", low=0.0, high=1.0, advanced=True,
+        help="Share of the steps after which the student of an online run begins to write; before it, output distillation.")
+    vocabulary: str = knob("atlas", "Vocabulary", "student", choices=VOCABULARIES,
+        help="How the student cuts text into tokens: atlas, as its teacher does (1,024 tokens); other, as many learned from other text; "
+             "small, 384; bytes, one a token.")
+    across: str = knob("spans", "Across vocabularies", "signal", choices=CROSSINGS, advanced=True,
+        help="How soft labels reach a student with another vocabulary: spans, chunks: by the likelihood of shared spans, among shared "
+             "tokens or by itself; mapped: by the tokens both have; uld: sorted probabilities; exact: summed over all segmentations; "
+             "ids: by number, a fault.")
+    leaked: float = knob(0.0, "Leaked exam", "planted", low=0.0, high=1.0, advanced=True,
+        help="Share of the questions the teacher answers that are the exam's own, word for word; nothing else of the recipe changes.")
+    generations: int = knob(1, "Generations", "teacher", unit="generations", low=1, high=8, advanced=True,
+        help="How many students in a row: the first learns from the teacher, and each next one, of the same recipe, from the one before "
+             "it; the last is looked at.")
+    data: str = knob("", "Data", "data", pattern=r"\S*",
+        help="Questions of your own, in place of Atlas: a JSONL, CSV or parquet file with prompts and, where known, responses. A fifth "
+             "of the prompts is held out for the exam.")
+    score: str = knob("exact", "Score", "data", pattern=r"\S+", advanced=True,
+        help="How an answer to your own data is scored: a metric's name, with what it needs behind a colon, as in regex:^[A-Z]+$.")
+    precision: str = knob("fp32", "Precision", "optimiser", choices=("fp32", "bf16"), advanced=True,
+        help="Arithmetic of the student's passes in training, whose weights stay fp32. bf16 is faster where the processor has it.")
+    longest: int = knob(48, "Longest answer", "data", unit="tokens", low=1, high=4_096, advanced=True,
+        help="Tokens an answer to your own data may take.")
+    ahead: int = knob(4, "Guesses ahead", "heads", unit="tokens", low=1, high=8, advanced=True,
+        help="How many tokens beyond the teacher's own next one its heads guess.")
+    draft_vocabulary: int = knob(0, "Draft vocabulary", "heads", unit="tokens", low=0, high=1_000_000, advanced=True,
+        help="Tokens that the teacher's heads can say, those most frequent in the training text; 0 for all.")
+    # fmt: on
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, check(field.name, getattr(self, field.name)))
+        for name, entry in KNOBS.items():
+            if (value := getattr(self, name)) is not entry.default:
+                object.__setattr__(self, name, check(name, value, entry))
 
     # ---- variations --------------------------------------------------------------------------------------------------
 
@@ -324,7 +173,10 @@ class Experiment:
         for name in changes:
             if name not in KNOBS:
                 raise unknown("field", name, KNOBS)
-        return dataclasses.replace(self, **changes)
+        made = object.__new__(Experiment)
+        for name, entry in KNOBS.items():  # what does not change has been checked
+            object.__setattr__(made, name, check(name, changes[name], entry) if name in changes else getattr(self, name))
+        return made
 
     def baseline(self, name: Literal["label budget", "same questions"] = "label budget") -> Experiment:
         """The run this one is measured against: same student, initialisation, steps and batch.
@@ -353,7 +205,7 @@ class Experiment:
     # ---- text --------------------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return {name: getattr(self, name) for name in KNOBS}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Experiment:
@@ -375,7 +227,7 @@ class Experiment:
         head, *words = text.strip().split() or [""]
         if head != "labkit":
             raise LabError(f"{text.strip()[:60]!r} is not a recipe: one begins with 'labkit', as in {cls(student='57k').recipe!r}.")
-        return cls(**given_in_words(words))
+        return cls(**given_in_words(words, KNOBS))
 
     @classmethod
     def from_toml(cls, text: str) -> Experiment:
@@ -385,16 +237,14 @@ class Experiment:
     def key(self) -> str:
         """Names the outcome: equal recipes, equal keys. Fields that do not change the outcome are left out, and so are those at
         their default, so that a field added later does not orphan the records made before it."""
-        values = {k: v for k, v in self.to_dict().items() if KNOBS[k].knob.identity and v != KNOBS[k].default}
-        return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
+        if not hasattr(self, "_key"):
+            values = {k: v for k, v in self.to_dict().items() if KNOBS[k].knob.identity and v != KNOBS[k].default}
+            digest = hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8)
+            object.__setattr__(self, "_key", digest.hexdigest())
+        return self._key
 
 
-class _Entry(NamedTuple):
-    default: Any
-    knob: Knob
-
-
-KNOBS: dict[str, _Entry] = {f.name: _Entry(f.default, f.metadata["knob"]) for f in dataclasses.fields(Experiment)}
+KNOBS: dict[str, Entry] = {f.name: Entry(f.default, f.metadata["knob"]) for f in dataclasses.fields(Experiment)}
 
 # Best of the rates tried with hard labels (LOG.md has the table; above 200k they are the teachers' own); the baselines use these.
 # 284k and 815k lie between their neighbours. Heads: medusa and eagle have the best of those tried with
@@ -404,72 +254,3 @@ TUNED_RATE = {
     "284k": 5e-3, "815k": 3e-3, "900k": 3e-3, "1.5m": 2e-3, "3m": 2e-3,
     "medusa": 2e-2, "medusa2": 3e-3, "eagle": 1e-2, "eagle3": 5e-3,
 }  # fmt: skip
-
-
-def check(name: str, value: Any) -> Any:
-    """`value` as this field's type. Raises `LabError` with the field, the range and the unit."""
-    default, (label, text, unit, low, high, _, choices, pattern, several, models, *_) = KNOBS[name]
-    if several:
-        wanted = set(str(value).replace(" ", "").split("+")) - {"none", ""}
-        if strange := sorted(wanted - set(choices)):
-            raise unknown(name, strange[0], choices)
-        return "+".join(choice for choice in choices if choice in wanted) or "none"
-    spaced = any(letter.isspace() for letter in str(value))
-    if spaced and ((models and named_model(str(value))) or name in ("data", "score")):
-        mend = r"write \s for it in a regular expression" if name == "score" else "move what it names to a path without one"
-        raise LabError(f"{name}={value!r} cannot be read: it has a space in it, which a recipe cannot hold: {mend}.")
-    if models and named_model(str(value)):
-        return str(value)
-    if choices:
-        for choice in choices:
-            if str(value).casefold().replace("-", " ") == choice.casefold().replace("-", " "):
-                return choice
-        raise unknown(name, value, choices)
-    if pattern:
-        if not re.fullmatch(pattern, str(value)):
-            raise LabError(f"{name}={value!r} cannot be read. {text}")
-        return str(value)
-    if isinstance(default, int):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
-            raise LabError(f"{name}={value!r} must be a whole number ({label}, {low:g} to {high:g} {unit}).".replace(" )", ")"))
-        value = int(value)
-    elif isinstance(default, float):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise LabError(f"{name}={value!r} must be a number ({label}, {low:g} to {high:g} {unit}).".replace(" )", ")"))
-        value = float(f"{value:.6g}")  # as many digits as the recipe prints, so that a pasted recipe is the same recipe
-    if not isinstance(default, str) and not low <= value <= high:
-        raise LabError(f"{name}={value:g} is out of range: {label.lower()} goes from {low:g} to {high:g} {unit}".rstrip() + ".")
-    return value
-
-
-def given_in_words(words: Iterable[str]) -> dict[str, Any]:
-    """The fields that are named as name=value. Raises `LabError` saying which cannot be read."""
-    values: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise LabError(f"cannot read {word!r} in the recipe: write name=value, as in temperature=2.")
-        if name not in KNOBS:
-            raise unknown("field", name, KNOBS)
-        values[name] = parse(name, value)
-    return values
-
-
-def given_in_toml(text: str) -> dict[str, Any]:
-    """The fields that the [experiment] table of a TOML text names. Raises `LabError` for what cannot be read."""
-    try:
-        return dict(tomllib.loads(text)["experiment"])
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
-        raise LabError(f"cannot read the TOML recipe: {error}. It needs an [experiment] table.") from None
-
-
-def parse(name: str, text: str) -> Any:
-    """A field's value from text, as typed on a command line or in a recipe."""
-    default = KNOBS[name].default
-    if isinstance(default, str):
-        return text
-    try:
-        return float(text) if isinstance(default, float) else int(text.replace("_", ""))
-    except ValueError:
-        kind = "a number" if isinstance(default, float) else "a whole number"
-        raise LabError(f"{name}={text!r} must be {kind}, as in {name}={default:g}.") from None

@@ -30,7 +30,7 @@ from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads
 from labkit.models.layers import copy_layers
 from labkit.records import events as ev
-from labkit.records.experiment import KNOBS, TUNED_RATE, Experiment, check
+from labkit.records.experiment import KNOBS, TUNED_RATE, Experiment
 from labkit.records.model_folders import unmarked
 from labkit.records.names import KIN, Size
 from labkit.records.rules import refuse
@@ -99,9 +99,9 @@ class Run(Iterator[ev.Event]):
                 if name not in KNOBS:
                     raise unknown("knob", name, self.knobs)
                 raise LabError(f"{name} cannot change during a run: stop it, set {name}={value!r}, and run again.")
-            changes[name] = check(name, value)
-        refuse(self.experiment.but(**{**self.knobs, **changes}))  # a fault may contradict the vocabulary
-        self.knobs = {**self.knobs, **changes}
+        turned = self.experiment.but(**{**self.knobs, **changes})
+        refuse(turned)
+        self.knobs = {name: getattr(turned, name) for name in self.knobs}
 
     def stop(self) -> None:
         self._stopping = True

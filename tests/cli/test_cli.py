@@ -11,9 +11,10 @@ import pytest
 from helpers import toml
 
 from labkit.base.files import data_dir
-from labkit.cli import main as cli
+from labkit.cli import build, check, output, run
 from labkit.cli.main import main
 from labkit.records.experiment import KNOBS
+from labkit.records.recipe_text import GROUPS
 
 TINY = ["--student", "22k", "--teacher", "atlas-200k", "--steps", "4", "--batch", "16", "--questions", "128", "--gold", "32"]
 
@@ -52,12 +53,26 @@ def test_toml_and_recipe_say_the_same(quick, tmp_path, capsys):
     assert capsys.readouterr().out.count(experiment.recipe) >= 2
 
 
-def test_every_field_is_a_flag(capsys):
+def told(words: list[str], capsys) -> str:
     with pytest.raises(SystemExit) as stop:
-        main(["run", "--help"])
+        main(words)
     assert stop.value.code == 0
-    said = capsys.readouterr().out
-    assert all(f"--{name.replace('_', '-')}" in said for name in KNOBS)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["run", "distill"])
+def test_every_field_is_a_flag_and_help_shows_those_that_are_not_advanced(command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+    short, full = told([command, "--help"], capsys), told([command, "--help-all"], capsys)
+    for name, entry in KNOBS.items():
+        flag = f"  --{name.replace('_', '-')} X"
+        assert flag in full
+        assert (flag in short) is not entry.knob.advanced
+    assert "--help-all" in short
+    assert [line for line in full.splitlines() if line.startswith("knobs: ")] == [f"knobs: {group}:" for group in GROUPS]
+    assert max(map(len, short.splitlines())) <= 100
+    if command == "run":
+        assert len(short.splitlines()) <= 80
 
 
 @pytest.mark.parametrize(
@@ -125,21 +140,21 @@ def test_a_damaged_manifest_is_counted_too(tiny_folder, tmp_path, monkeypatch, c
 )
 def test_the_command_that_is_advised_exists(folder: str, monkeypatch):
     asked = []
-    monkeypatch.setattr(cli, "build_data", lambda options: asked.append((options.what, options.names)))
-    assert main(cli._rebuild(data_dir() / folder).split()) == 0
-    assert asked[0][0] in cli.RECIPES
+    monkeypatch.setattr(build, "run", lambda options: asked.append((options.what, options.names)))
+    assert main(check._rebuild(data_dir() / folder).split()) == 0
+    assert asked[0][0] in build.RECIPES
     assert asked[0][1] in ([], ["atlas-3m"], ["atlas-3m-lies-30"])
 
 
 def test_every_recipe_can_be_built():
-    assert sorted(cli.RECIPES) == sorted(path.stem for path in (data_dir() / "recipes").glob("*.py"))
+    assert sorted(build.RECIPES) == sorted(path.stem for path in (data_dir() / "recipes").glob("*.py"))
 
 
 def test_a_missing_package_is_a_sentence(monkeypatch, capsys):
     def absent(options):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(cli, "run_one", absent)
+    monkeypatch.setattr(run, "run", absent)
     assert main(["run"]) == 2
     assert "pip install torch" in capsys.readouterr().err
 
@@ -151,12 +166,12 @@ def test_a_full_disk_is_a_sentence_and_a_fault_of_the_lab_is_none(error, monkeyp
     def fails(options):
         raise SafetensorError("I/O error: no space\nmore") if isinstance(error, str) else error
 
-    monkeypatch.setattr(cli, "run_one", fails)
+    monkeypatch.setattr(run, "run", fails)
     assert main(["run"]) == 2
     told = capsys.readouterr().err
     assert told.startswith("labkit: a file cannot be read or written (") and told.count("\n") == 1
     assert "No space left on device: there/x" in told or "I/O error: no space)" in told or "(no)" in told
-    monkeypatch.setattr(cli, "run_one", lambda options: 1 / 0)
+    monkeypatch.setattr(run, "run", lambda options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["run"])
 
@@ -175,5 +190,5 @@ def test_where_a_result_goes_is_looked_at_before_it_is_made(command, tmp_path, m
         assert told.startswith(f"labkit: --out {out}") and told.count("\n") == 1
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    cli._writable(tmp_path / "new" / "x.csv")
+    output.writable(tmp_path / "new" / "x.csv")
     assert list((tmp_path / "new").iterdir()) == []

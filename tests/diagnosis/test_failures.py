@@ -119,9 +119,9 @@ def test_older_recordings_without_looks_are_diagnosed_as_far_as_they_can_be():
 
 
 def test_the_committed_page_is_what_the_records_say():
-    from labkit.cli.main import _recipe
+    from labkit.cli.build import recipe_of
 
-    page = _recipe("failures").page()
+    page = recipe_of("failures").page()
     assert (REPOSITORY / "docs" / "failures.md").read_text(encoding="utf-8") == page, "run `labkit build failures`"
     for entry in FAILURES.values():
         assert entry.remedy in page

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import pickle
 import re
 
 import pytest
@@ -14,6 +16,7 @@ from labkit.base.errors import LabError
 from labkit.records import experiment as ex
 from labkit.records import names
 from labkit.records.experiment import KNOBS, Experiment
+from labkit.records.recipe_text import GROUPS
 
 NUMBERS = {n: e for n, e in KNOBS.items() if not isinstance(e.default, str)}
 NAMES = {n: e for n, e in KNOBS.items() if isinstance(e.default, str)}
@@ -52,7 +55,6 @@ def test_toml_and_dict_round_trip(exp: Experiment):
 @given(experiments)
 def test_what_a_run_tells_of_its_recipe_is_the_recipe(exp: Experiment):
     """A saved record must be found, and re-run, under the key it was made with."""
-    import json
 
     from labkit.records import events as ev
 
@@ -264,3 +266,30 @@ def test_the_two_baselines():
     assert exp.but(gold=9).baseline("same questions").key == same.key
     with pytest.raises(LabError, match="label budget"):
         exp.baseline("lable budget")  # type: ignore[arg-type]
+
+
+@given(experiments, experiments)
+def test_a_change_leaves_the_rest_and_a_key_belongs_to_its_values(one: Experiment, other: Experiment):
+    assert one.key == Experiment(**one.to_dict()).key, "worked out once, or again"
+    changed = one.but(**other.to_dict())
+    assert (changed, changed.key) == (other, other.key)
+    same = one.but(seed=one.seed)
+    assert (same, same.key) == (one, one.key)
+    assert pickle.loads(pickle.dumps(one)).key == one.key
+
+
+def test_only_what_changes_is_checked(monkeypatch: pytest.MonkeyPatch):
+    checked: list[str] = []
+    monkeypatch.setattr(ex, "check", lambda name, value, entry: checked.append(name) or value)
+    Experiment().but(temperature=2.0, seed=3)
+    assert checked == ["temperature", "seed"]
+    Experiment(student="57k")
+    assert checked == ["temperature", "seed", "student"]
+
+
+# ---- groups ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_knob_is_in_a_group_and_every_group_has_one_that_is_shown():
+    assert {entry.knob.group for entry in KNOBS.values()} == set(GROUPS)
+    assert {entry.knob.group for entry in KNOBS.values() if not entry.knob.advanced} == set(GROUPS) - {"planted", "heads"}

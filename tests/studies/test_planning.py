@@ -7,7 +7,7 @@ import torch
 from conftest import REPOSITORY
 
 from labkit.base.errors import LabError
-from labkit.cli.main import _recipe
+from labkit.cli.build import recipe_of
 from labkit.studies.planning import Machine, Plan
 from labkit.teachers.topk_store import TopKStore
 
@@ -51,7 +51,7 @@ def test_many_answers_at_a_time_are_bound_by_arithmetic():
 
 
 def test_the_page_is_made_of_them():
-    assert (REPOSITORY / "docs" / "scale.md").read_text(encoding="utf-8") == _recipe("scale").page(), "run `labkit build scale`"
+    assert (REPOSITORY / "docs" / "scale.md").read_text(encoding="utf-8") == recipe_of("scale").page(), "run `labkit build scale`"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ from labkit.base.errors import LabError
 from labkit.cli.main import main
 from labkit.models import pretrained, tokenizer
 from labkit.records import events as ev
-from labkit.records.experiment import Experiment, given_in_words
+from labkit.records.experiment import KNOBS, Experiment
+from labkit.records.recipe_text import given_in_words
 from labkit.records.record import Record
 from labkit.studies.distill import SETTLED, distill, recipe
 from labkit.studies.sweep import Sweep
@@ -143,15 +144,15 @@ def test_what_the_lab_could_not_see_is_refused(tmp_path, pair):
 
 
 def test_a_student_that_is_cut_out_is_cut_again_with_its_teacher(home, monkeypatch):
-    from labkit.cli import main as cli
+    from labkit.cli import fetch as command
     from labkit.models import fetch
 
     seeds = iter((1, 2, 3))
     monkeypatch.setattr(fetch, "fetch", lambda name, source, again: made(home / "models" / name, 3, next(seeds)))
-    monkeypatch.setitem(cli.CUTS, "smollm2-15", ("smollm2", 2, "spread"))
+    monkeypatch.setitem(command.CUTS, "smollm2-15", ("smollm2", 2, "spread"))
     found = []
     for words in ([], [], ["--again"]):
-        assert cli.main(["fetch", "smollm2-15", *words]) == 0
+        assert main(["fetch", "smollm2-15", *words]) == 0
         found.append(pretrained.load("smollm2-15").lm_head.weight)
     assert torch.equal(found[0], found[1]), "it was here"
     assert torch.equal(found[2], pretrained.load("smollm2").lm_head.weight)
@@ -621,7 +622,7 @@ def test_what_is_given_is_given_whatever_its_value(pair, tmp_path, started, caps
 @pytest.mark.parametrize("knobs", [{}, {"steps": 600, "batch": 128, "learning_rate": 6e-3}, {"student": "22k", "score": "regex:^A$"}])
 def test_the_words_of_a_card_are_the_same_run(pair, data, knobs):
     exp = recipe(**({"teacher": pair[0], "student": pair[1], "data": data} | knobs))
-    assert recipe(**given_in_words(exp.words(SETTLED))) == exp
+    assert recipe(**given_in_words(exp.words(SETTLED), KNOBS)) == exp
     assert recipe(**exp.to_dict()) == exp
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from labkit.base.errors import LabError
 from labkit.base.registry import Registry
 from labkit.diagnosis.evidence import Evidence
-from labkit.records.experiment import Experiment, check
+from labkit.records.experiment import Experiment
 from labkit.records.record import Record, mean
 from labkit.records.rules import broken
 
@@ -83,7 +83,7 @@ def provoke(experiment: Experiment, *names: str) -> Experiment:
 
 
 def with_fault(fault: str, **changes) -> Change:
-    return lambda exp: exp.but(faults=check("faults", f"{exp.faults}+{fault}"), **changes)
+    return lambda exp: exp.but(faults=f"{exp.faults}+{fault}", **changes)
 
 
 def without_fault(fault: str) -> Change:

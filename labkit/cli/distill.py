@@ -1,0 +1,67 @@
+"""`labkit distill`: your teacher into your student, on your data."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from labkit.base.errors import LabError
+from labkit.cli import knobs
+from labkit.cli.output import tell
+from labkit.records import events as ev
+from labkit.records.experiment import Experiment
+
+HELP = "distil your teacher into your student, on your data, and save what comes of it"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s --out OUT [NAME=VALUE ...] [--FLAG X ...]"
+    parser.add_argument(
+        "recipe", nargs="*", help="a recipe, as a model card gives it: teacher=... student=... data=...; or labkit and a whole one"
+    )
+    parser.add_argument("--toml", type=Path, help="read the experiment from a TOML file")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the student, its card, the record and a report")
+    parser.add_argument("--prompt-column", metavar="NAME", help="the column of --data that holds the prompts, if its name does not tell")
+    parser.add_argument("--response-column", metavar="NAME", help="the column that holds the responses")
+    parser.add_argument("--network", action="store_true", help="allow --data to be a data set that is fetched from the Hugging Face hub")
+    parser.add_argument("--no-baseline", action="store_true", help="skip the same student fine-tuned on the gold labels")
+    usual = dict(batch="16", steps="100", gold="all there are", learning_rate="by the kind of model", method="output, or sequence")
+    knobs.add_knobs(parser, **usual)
+
+
+def run(options: argparse.Namespace) -> int:
+    from labkit.studies.distill import distill
+
+    given, last = knobs.given(options), ""
+    asked = Experiment().but(**given)
+    models = (asked.teacher, asked.student, asked.data)
+    if options.prompt_column or options.response_column or options.network:
+        models = (asked.teacher, asked.student, _read_once(asked.data, options))
+    others = {name: value for name, value in given.items() if name not in ("teacher", "student", "data")}
+
+    def watch(what: str, event: ev.Event) -> None:
+        nonlocal last
+        if what != last:
+            print(f"-- {what}", flush=True)
+            last = what
+        tell(event, every=10)
+
+    done = distill(*models, options.out, baseline=not options.no_baseline, watch=watch, **others)
+    print(done)
+    print(f"\nsaved to {options.out}: the student with its card (README.md), record.jsonl.gz and report.html")
+    return 0
+
+
+def _read_once(data: str, options: argparse.Namespace) -> str:
+    """Data that needs to be told how it is read, written beside the result in the plain form that a recipe can name."""
+    from labkit.tasks.custom.rows import read_rows, write_rows
+
+    path = options.out.with_name(f"{options.out.name}-data.jsonl")
+    if any(letter.isspace() for letter in str(path)):
+        raise LabError(
+            f"--out {str(options.out)!r} has a space in it: the rows are kept beside it, where a recipe names them. Choose another."
+        )
+    rows = read_rows(data, prompt_column=options.prompt_column, response_column=options.response_column, network=options.network)
+    print(rows.summary)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return str(write_rows(rows, path))

@@ -1,0 +1,60 @@
+"""A flag for every field of `Experiment`, in groups."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from labkit.base.errors import LabError
+from labkit.cli.output import read
+from labkit.records.experiment import KNOBS, Experiment
+from labkit.records.recipe_text import GROUPS, given_in_toml, given_in_words, parse
+
+
+class _HelpAll(argparse.Action):
+    """Shows the advanced knobs too, which `--help` leaves out."""
+
+    def __init__(self, option_strings: list[str], dest: str, full: dict[argparse.Action, str], **_: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="show all knobs, the advanced ones too, and exit")
+        self._full = full
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        for action, text in self._full.items():
+            action.help = text
+        parser.print_help()
+        parser.exit()
+
+
+def add_knobs(parser: argparse.ArgumentParser, **other: str) -> None:
+    """A flag for every field; `other` are the defaults this command has in place of its own."""
+    full: dict[argparse.Action, str] = {}
+    parser.add_argument("--help-all", action=_HelpAll, full=full)
+    groups = {name: parser.add_argument_group(f"knobs: {name}") for name in GROUPS}
+    for name, (default, knob) in KNOBS.items():
+        unit = f" [{knob.unit}]" if knob.unit else ""
+        told = all(choice in knob.help for choice in knob.choices)
+        choices = "" if told else f" ({', '.join(knob.choices)})"
+        usual = other.get(name, default)
+        text = f"{knob.help}{unit}{choices} Default: {usual if usual != '' else 'none'}.".replace("%", "%%")
+        action = groups[knob.group].add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            metavar="X",
+            help=argparse.SUPPRESS if knob.advanced else text,
+            default=argparse.SUPPRESS,
+        )
+        full[action] = text
+
+
+def given(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields that a recipe or a TOML file names, with the flags on top."""
+    flags = {
+        name: parse(name, value, KNOBS[name].default) for name, value in vars(options).items() if name in KNOBS and isinstance(value, str)
+    }
+    if options.toml and options.recipe:
+        raise LabError("give either a recipe or --toml, not both.")
+    if options.toml:
+        return given_in_toml(read(options.toml)) | flags
+    if options.command == "distill" and options.recipe and options.recipe[0] != "labkit":  # as a model card gives it
+        return given_in_words(options.recipe, KNOBS) | flags
+    return (Experiment.from_recipe(" ".join(options.recipe)).to_dict() if options.recipe else {}) | flags

@@ -1,0 +1,34 @@
+"""`labkit lab`: JupyterLab on the first notebook."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from labkit.base.errors import need
+from labkit.base.files import data_dir
+
+HELP = "open the lab in JupyterLab, on the first notebook"
+FIRST = "00_distil_in_a_minute.ipynb"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, help="port to serve on (default: a free one)")
+    parser.add_argument("--no-browser", action="store_true", help="print the address instead of opening a browser")
+
+
+def run(options: argparse.Namespace) -> int:
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise need("jupyterlab", "labkit lab")
+    root = data_dir().parent
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/notebooks/{FIRST}"]
+    command.append(f"--LabApp.app_settings_dir={Path(__file__).parent / 'settings'}")  # asks no questions, fetches no news
+    command += [f"--port={options.port}"] if options.port else []
+    command += ["--no-browser"] if options.no_browser else []
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")
+    return subprocess.call(command, cwd=root)

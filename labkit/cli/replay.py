@@ -1,0 +1,29 @@
+"""`labkit replay`: a record, printed again."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from labkit.cli.output import summarise, tell
+from labkit.records import events as ev
+from labkit.records.record import load
+
+HELP = "print a record again, or one event a line"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--events", action="store_true", help="print every event as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    record = load(options.path)
+    for event in record.events:
+        if options.events:
+            print(ev.dumps(event))
+        else:
+            tell(event)
+    if not options.events and record.evaluations:
+        summarise(record)
+    return 0
