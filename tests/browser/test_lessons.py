@@ -143,3 +143,59 @@ def test_an_incident_is_looked_at_and_named(incident):
     press(incident, "Next case")
     room.get_by_text("40 of 40 minutes left").wait_for()
     assert incident.locator(".jp-OutputArea-output [role='alert']", has_text="Error").count() == 0
+
+
+@pytest.fixture(scope="module")
+def heat(address, incident):
+    """Lesson 02 after its heat map has been drawn, and the addresses outside this machine that its page asked for."""
+    other, away = incident.context.browser.new_page(viewport={"width": 1280, "height": 900}), []
+    incident.close()
+    here = (address, address.replace("http", "ws"), "data:", "blob:")
+    other.on("request", lambda request: None if request.url.startswith(here) else away.append(request.url))
+    visit(other, address, "02_temperature.ipynb")
+    cells = json.loads((ROOT / "notebooks" / "02_temperature.ipynb").read_text())["cells"]
+    for name in ("open", "beneath", "heat"):
+        run_cell(other, next(i for i, cell in enumerate(cells) if cell["id"] == name))
+    other.locator(".jp-RenderedPlotly img[src]").wait_for()
+    return other, away
+
+
+def test_a_figure_to_explore_is_a_picture_that_comes_alive_under_the_pointer(heat):
+    page, away = heat
+    figure = page.locator(".jp-RenderedPlotly")
+    figure.scroll_into_view_if_needed()
+    size = figure.locator("img").bounding_box()
+    words = page.locator("summary", has_text="In words").last
+    assert "The highest is" in words.get_attribute("aria-label"), "plotly's picture has no alt text in JupyterLab"
+    figure.hover()
+    figure.locator(".main-svg").first.wait_for()
+    drawn = figure.locator(".main-svg").first.bounding_box()
+    assert (drawn["width"], round(drawn["height"])) == (size["width"], round(size["height"])), "nothing jumps"
+    cell = figure.locator(".bars .point").first.bounding_box()
+    page.mouse.move(cell["x"] + cell["width"] / 2, cell["y"] + cell["height"] / 2)
+    page.mouse.move(cell["x"] + cell["width"] / 2 + 3, cell["y"] + cell["height"] / 2)
+    told = figure.locator(".hoverlayer").get_by_text("\u00b1").first
+    told.wait_for()
+    page.screenshot(path=ARTIFACTS / "heat.png")
+    assert not away, "a page of the lab loads nothing from elsewhere"
+
+
+def test_the_speed_up_surface_follows_its_sliders_and_comes_alive(heat):
+    page, away = heat
+    page.evaluate(
+        """() => {
+            const {content} = window.jupyterapp.shell.currentWidget;
+            content.model.sharedModel.insertCell(0, {cell_type: 'code', source: 'import labkit; labkit.lens("speculation")'});
+        }"""
+    )
+    run_cell(page, 0)
+    lens = page.locator(".jp-Cell").first
+    figure = lens.locator(".jp-RenderedPlotly")
+    before = figure.locator("img").get_attribute("src")
+    lens.locator(".noUi-handle").first.press("ArrowLeft")
+    page.wait_for_function("(src) => document.querySelector('.jp-Cell .jp-RenderedPlotly img').src !== src", arg=before)
+    figure.hover()
+    figure.locator(".main-svg").first.wait_for()
+    lens.get_by_text("acceptance is above what a guess costs").wait_for()
+    page.screenshot(path=ARTIFACTS / "speedups.png")
+    assert not away
