@@ -48,6 +48,20 @@ def test_intervals_show_band_number_and_line():
     assert "output 0.53 (0.49 to 0.57); online -0.20" in charts.say_intervals("Title", "note", ROWS)
 
 
+@pytest.mark.parametrize("note", ["", "not distinguishable"])
+def test_a_long_name_never_reaches_into_the_bands(note):
+    rows = [Interval("another teacher, not a student of its size, early in its training", 0.1, 0.0, 0.2, note=note), Interval("b", 0.3)]
+    figure = figures.intervals("Title", "note", rows, zero=0).figure
+    figure.canvas.draw()
+    name = next(text for text in figure.axes[0].texts if text.get_text().startswith("another"))
+    rule = next(line for line in figure.axes[0].lines if list(line.get_ydata()) == [0, 0])
+    left, right = (figure.axes[0].transData.transform((x, 0))[0] for x in rule.get_xdata())
+    box = name.get_window_extent()
+    assert right - left >= figure.dpi, "an inch at least for the bands"
+    assert 0 <= box.x0 < box.x1 <= left
+    assert box.height <= 0.3 * figure.dpi, "two lines fit into a row"
+
+
 def test_bars_are_as_long_as_their_numbers():
     pen = drawn(charts.draw_bars, ["a", "b"], {"teacher": [0.1, 0.2], "student": [0.3, 0.4]})
     assert sorted(args[1] for args, _ in pen.of("bar")) == [0.1, 0.2, 0.3, 0.4]
@@ -76,6 +90,15 @@ def test_an_axis_across_of_many_points_has_round_numbers():
     assert {"1", "2", "4"} <= set(drawn(charts.draw_lines, {"x": Line([(1, 0.3), (2, 0.3), (4, 0.3)])}, "T").texts), (
         "few points, each its own"
     )
+
+
+@pytest.mark.parametrize("across", [(0.115, 0.153, 1.396, 5.283), (0.123456, 0.323456, 0.987654), (1, 1.1, 1.2, 9)])
+def test_numbers_of_an_axis_across_never_overlap(across):
+    figure = figures.lines("Title", "note", {"x": Line([(x, 0.5) for x in across])}, "TFLOP").figure
+    boxes = [t.get_window_extent() for t in figure.axes[0].texts if t.get_ha() == "center" and t.get_text() != "TFLOP"]
+    ticks = sorted((box.x0, box.x1) for box in boxes)
+    assert len(ticks) >= 2
+    assert all(end < start for (_, end), (start, _) in itertools.pairwise(ticks))
 
 
 def test_heat_frames_the_best_of_a_row_and_says_what_was_not_measured():

@@ -33,7 +33,9 @@ KINDS = {
         "Knee", "a note", LINES, "parameters", log_across=True, marks={"half & half": 50.0}, backend=backend
     ),
     "speedups": lambda backend: figures.speedups(0.8, 4, 0.27, backend=backend),
-    "intervals": lambda backend: figures.intervals("Gain", "a note", [figures.Interval("a", 0.3, 0.2, 0.4)], zero=0, backend=backend),
+    "intervals": lambda backend: figures.intervals(
+        "Gain", "a note", [figures.Interval("a" * 20 + " " + "b" * 30, 0.3, 0.2, 0.4)], zero=0, backend=backend
+    ),
 }
 
 
@@ -52,7 +54,7 @@ def test_both_say_the_same_words_in_the_same_colours(kind):
     assert (live.alt, live.words) == (paper.alt, paper.words or paper.alt)
     axes, layout = paper.figure.axes[0], live.figure.layout
     printed = Counter((text.get_text(), to_hex(text.get_color())) for text in axes.texts)
-    shown = Counter((html.unescape(re.sub(r"</?b>", "", note.text)), note.font.color) for note in layout.annotations)
+    shown = Counter((html.unescape(re.sub(r"</?b>", "", note.text).replace("<br>", "\n")), note.font.color) for note in layout.annotations)
     assert printed == shown
     bars = [patch for patch in axes.patches if not patch.get_hatch()]
     plain_bars = [trace for trace in live.figure.data if trace.type == "bar" and trace.marker.pattern.shape is None]

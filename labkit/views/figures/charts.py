@@ -7,6 +7,7 @@ draw_heat(pen, "Recovery", "note", rows, columns, cells)      # cells[row][colum
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -57,9 +58,11 @@ def draw_intervals(pen: Pen, title: str, note: str, rows: Sequence[Interval], ze
     span = (high - low) or 1.0
     left, right = low - 0.06 * span, high + 0.06 * span
     wide = right - left
-    names, numbers = 0.25 + 0.082 * max(len(row.name) for row in rows), 3.1 if any(row.note for row in rows) else 2.0  # inches
-    inch = wide / (WIDTH - names - numbers)
-    pen.frame((left - names * inch, right + numbers * inch), (-len(rows) + 0.2, 0.9))
+    most, numbers = (34, 3.1) if any(row.note for row in rows) else (46, 2.0)  # letters of a name on one line; inches
+    names = [textwrap.fill(row.name, most) for row in rows]
+    room = 0.25 + 0.082 * max(len(part) for name in names for part in name.split("\n"))
+    inch = wide / (WIDTH - room - numbers)
+    pen.frame((left - room * inch, right + numbers * inch), (-len(rows) + 0.2, 0.9))
     pen.title(title, note)
     if zero is not None:
         pen.line([zero, zero], [0.5, -len(rows) + 0.5], MUTED, 1.0, "dot")
@@ -71,7 +74,7 @@ def draw_intervals(pen: Pen, title: str, note: str, rows: Sequence[Interval], ze
         if math.isfinite(row.low):
             pen.line([row.low, row.high], [y, y], colour, 3.0, alpha=0.45)
         pen.dots([row.middle], [y], colour, "o", 7, row.name)
-        pen.text(left, y, row.name, INK, "right", 9, dx=-8)
+        pen.text(left, y, names[i], INK, "right", 8 if "\n" in names[i] else 9, dx=-8)
         band = f"  {_told(row.low)} to {_told(row.high)}" if math.isfinite(row.low) else ""
         pen.text(right, y, f"{_told(row.middle)}{band}", colour, "left", 9, bold=True, dx=8)
         if row.note:
@@ -109,7 +112,7 @@ def draw_bars(pen: Pen, title: str, note: str, names: Sequence[str], groups: Map
         for j, (role, values) in enumerate(groups.items()):
             y = -i + 0.38 - height * (j + 0.5)
             pen.bar(0, values[i], y, height * 0.9, PALETTE[role], role if i == 0 else "")
-            pen.text(values[i], y, f"{values[i]:.3f}", PALETTE[role], "left", 8, dx=4)
+            pen.text(values[i], y, f"{values[i]:.3f}", MUTED if role == "ghost" else PALETTE[role], "left", 8, dx=4)
     pen.line([0, 0], [0.5, -len(names) + 0.5], MUTED, 0.8)
 
 
@@ -153,8 +156,10 @@ def draw_lines(
     for tick in rungs:
         pen.line([left, right], [tick, tick], HAIR, 0.8)
         pen.text(left, tick, number(tick), MUTED, "right", 8, dx=-6)
+    clear = apart(numbers, [(place(x) - left) / wide for x in numbers])
+    each = len(clear) == len(numbers) <= 9 and max(len(number(x)) for x in numbers) <= 5  # the points' own numbers, where these can be read
     even = [tick for tick in even_ticks(numbers[0], numbers[-1]) if numbers[0] <= tick <= numbers[-1]]
-    for x in apart(numbers, [(place(x) - left) / wide for x in numbers]) if log_across else numbers if len(numbers) <= 9 else even:
+    for x in clear if log_across else numbers if each else even:
         pen.text(place(x), level(-0.075), short(x) if log_across else number(x), MUTED, "center", 8)
     pen.text(left + wide / 2, level(-0.16), across, MUTED, "center", 8.5)
     for name, x in marks.items():

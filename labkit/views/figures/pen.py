@@ -198,7 +198,7 @@ class PlotlyPen:
         self._write(text, colour, size, bold, **place, **moved, **({"bgcolor": PAPER} if boxed else {}))
 
     def _write(self, text: str, colour: str, size: float, bold: bool, **place: Any) -> None:
-        words, font = html.escape(text), {"color": colour, "size": round(size * 1.39, 1)}
+        words, font = html.escape(text).replace("\n", "<br>"), {"color": colour, "size": round(size * 1.39, 1)}
         self._notes.append({"text": f"<b>{words}</b>" if bold else words, "font": font, **place})
 
     @staticmethod
