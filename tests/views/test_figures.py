@@ -255,7 +255,7 @@ def test_threads_may_draw_at_the_same_time_and_pyplot_knows_nothing():
 
 
 def test_the_palette_is_the_live_boards():
-    css = (data_dir().parent / "labkit" / "live" / "board.css").read_text(encoding="utf-8")
+    css = (data_dir().parent / "labkit" / "views" / "board" / "board.css").read_text(encoding="utf-8")
     light = css[: css.index('[data-theme="dark"]')]
     for name, colour in figures.PALETTE.items():
         assert f"--dlab-{name}: {colour};" in light, f"{name} has another colour on the board"
