@@ -253,8 +253,10 @@ def catalogue(kind: str = "lessons") -> pandas.DataFrame:
 
     def knobs():
         from labkit.records.experiment import KNOBS
+        from labkit.records.recipe_text import GROUPS
 
-        return [{"knob": n, "default": e.default, "hot": e.knob.hot, "help": e.knob.help} for n, e in KNOBS.items()]
+        rows = sorted(KNOBS.items(), key=lambda row: GROUPS.index(row[1].knob.group))
+        return [{"group": e.knob.group, "knob": n, "default": e.default, "hot": e.knob.hot, "help": e.knob.help} for n, e in rows]
 
     def conventions():
         from labkit.losses.conventions import CONVENTIONS

@@ -23,6 +23,7 @@ from labkit.lessons.types import Lesson
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.record import NO_GAP, Record, Store
+from labkit.records.rules import refuse
 from labkit.views.board.controls import Controls
 from labkit.views.board.session import Session
 
@@ -77,6 +78,8 @@ class Lab:
         self.widget = widgets.VBox([widgets.HTML(_CSS), header, body], layout={"width": "100%"})
         self.widget.add_class("labkit-lab")
         self._buttons("ready")
+        self.controls.followers.append(self._allow)
+        self._allow(lesson.experiment)
         self._show_recording()
 
     def __repr__(self) -> str:
@@ -100,6 +103,7 @@ class Lab:
         if changes:
             self.controls.experiment = self.controls.experiment.but(**changes)
         experiment = self.controls.experiment
+        refuse(experiment)
         record = Record()
 
         def make() -> Run:
@@ -177,6 +181,10 @@ class Lab:
             calls[label]()
         except Exception as error:
             self._say(f"{error}" if isinstance(error, LabError) else f"{type(error).__name__}: {error}")
+
+    def _allow(self, experiment: Experiment) -> None:
+        """Only a recipe that breaks no rule can be run."""
+        self.buttons["Run"].disabled = bool(experiment.problems())
 
     def _turned(self, name: str, value: Any) -> None:
         if self.session and not self.session.over and KNOBS[name].knob.hot:

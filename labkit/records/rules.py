@@ -45,6 +45,11 @@ class Rule(NamedTuple):
         """When it can be checked for every recipe: by the "recipe" alone, or "live", when models and data are loaded."""
         return "live" if self.loaded else "recipe"
 
+    def broken_by(self, exp: Experiment) -> bool:
+        """Whether a recipe breaks it, as far as the recipe alone tells."""
+        e = _facts(exp, {})
+        return all(getattr(e, fact) is not None for fact in self.loaded) and bool(self.breaks(e))
+
 
 def _facts(exp: Experiment, known: Mapping[str, Any]) -> SimpleNamespace:
     """A recipe's fields and what follows from them. own, theirs, heard: sizes of the student, its teacher, and who answers in the teacher's

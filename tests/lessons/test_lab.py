@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import threading
 import time
@@ -14,6 +15,7 @@ from labkit.lessons.catalogue import LESSONS, PANEL, catalogue
 from labkit.lessons.lab import Lab
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
+from labkit.records.recipe_text import GROUPS
 from labkit.records.record import Store
 from labkit.tasks.atlas.facts import Atlas
 from labkit.views.board import session as pump
@@ -94,7 +96,7 @@ class TestControls:
         controls.fields[name].value = OTHER[name]
         assert getattr(controls.experiment, name) == OTHER[name]
         assert Experiment.from_recipe(controls.recipe.value) == controls.experiment
-        assert turned == [(name, OTHER[name])]
+        assert turned == ([] if controls.experiment.problems() else [(name, OTHER[name])])
 
     def test_a_pasted_recipe_sets_every_control(self):
         controls = Controls(Experiment(), EVERY)
@@ -108,6 +110,60 @@ class TestControls:
         controls.recipe.value = text
         assert controls.experiment == Experiment()
         assert len(controls.message.value) > 40
+
+    def test_a_choice_that_breaks_a_rule_is_marked_with_what_it_does_not_go_with(self):
+        controls = Controls(Experiment(vocabulary="bytes"), ("method", "start", "divergence", "vocabulary"))
+        marked = {name: [label for label, _ in field.options if "(not with " in label] for name, field in controls.fields.items()}
+        assert marked["method"] == [
+            f"{m} (not with vocabulary=bytes)" for m in ("hidden", "similarity", "relations", "online", "next_state")
+        ]
+        assert marked["start"] == ["copied (not with vocabulary=bytes)"]
+        assert marked["divergence"] == ["logit_mse (not with vocabulary=bytes)"]
+        assert marked["vocabulary"] == []
+        assert "Method, hidden: method=&#x27;hidden&#x27; compares both models token by token" in controls.reasons.value
+        controls.fields["vocabulary"].value = "atlas"
+        assert [value for label, value in controls.fields["method"].options if "(not with " in label] == ["next_state"]
+        assert {name: field.value for name, field in controls.fields.items()} == {
+            name: getattr(controls.experiment, name) for name in controls.fields
+        }
+
+    def test_a_contradiction_is_told_while_it_is_turned_and_given_to_no_run(self):
+        turned, followed = [], []
+        controls = Controls(Experiment(vocabulary="bytes"), ("method", "vocabulary"), turned=lambda *change: turned.append(change))
+        controls.followers.append(followed.append)
+        controls.fields["method"].value = "online"
+        assert controls.experiment.method == "online", "a control may stand between two recipes"
+        assert html.escape(controls.experiment.problems()[0]) in controls.message.value and 'role="alert"' in controls.message.value
+        assert "online (not with vocabulary=bytes)" in dict(controls.fields["method"].options)
+        assert Experiment.from_recipe(controls.recipe.value) == controls.experiment == followed[-1]
+        assert turned == []
+        controls.fields["vocabulary"].value = "atlas"
+        assert controls.message.value == ""
+        assert turned == [("vocabulary", "atlas")]
+
+    def test_a_pasted_contradiction_is_told_too(self):
+        controls = Controls(Experiment(), PANEL)
+        controls.recipe.value = "labkit vocabulary=bytes method=online"
+        assert "compares both models token by token" in controls.message.value
+        assert controls.experiment.vocabulary == "bytes"
+
+    def test_the_other_knobs_are_there_when_asked_for_group_by_group(self):
+        controls = Controls(Experiment(), PANEL)
+        assert set(controls.fields) == set(PANEL)
+        controls.lock(True)
+        controls.more.selected_index = 0
+        assert set(controls.fields) == set(KNOBS)
+        assert all(field.disabled is not KNOBS[name].knob.hot for name, field in controls.fields.items())
+        controls.lock(False)
+        rows = controls.more.children[0].children
+        heads = [row.value for row in rows if row.value in {f"<h4>{group.capitalize()}</h4>" for group in GROUPS}]
+        others = {KNOBS[name].knob.group for name in KNOBS if name not in PANEL}
+        assert heads == [f"<h4>{group.capitalize()}</h4>" for group in GROUPS if group in others]
+        assert len(rows) == len(heads) + len(KNOBS) - len(PANEL)
+        controls.fields["architecture"].value = "gpt2"
+        assert controls.experiment.architecture == "gpt2"
+        controls.experiment = Experiment(adapter=4)
+        assert controls.fields["adapter"].value == 4
 
     def test_text_in_messages_is_escaped(self):
         controls = Controls(Experiment(), PANEL)
@@ -123,6 +179,18 @@ class TestControls:
 
 
 class TestButtons:
+    def test_run_waits_until_a_contradiction_is_mended(self, quick):
+        lab = Lab(lesson())
+        lab.controls.recipe.value = lesson(vocabulary="bytes", method="online").experiment.recipe
+        assert lab.buttons["Run"].disabled
+        with pytest.raises(LabError, match="compares both models token by token"):
+            lab.run()
+        assert lab.session is None
+        lab.reset()
+        assert not lab.buttons["Run"].disabled
+        opened = Lab(lesson(vocabulary="bytes", method="online"))
+        assert opened.buttons["Run"].disabled
+
     def test_run_trains_examines_and_measures_the_missing_baseline(self, lab):
         lab.buttons["Run"].click()
         record = lab.result()

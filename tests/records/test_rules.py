@@ -13,13 +13,20 @@ from hypothesis import strategies as st
 
 from labkit import models
 from labkit.base.errors import LabError
+from labkit.cli.main import main
+from labkit.diagnosis.failures import FAILURES
+from labkit.lessons.catalogue import LESSONS
+from labkit.lessons.lab import Lab
 from labkit.losses import divergences
 from labkit.records import events as ev
 from labkit.records import rules
 from labkit.records.experiment import KNOBS, Experiment
-from labkit.records.names import STUDENTS, WORLDS
+from labkit.records.names import STUDENTS, WORLDS, Size
 from labkit.records.rules import RULES, broken
-from labkit.studies.sweep import sweep
+from labkit.studies.distill import distill
+from labkit.studies.export import export
+from labkit.studies.run import compare, record
+from labkit.studies.sweep import Sweep, sweep
 from labkit.tasks.atlas import facts
 from labkit.teachers import signals, text_data
 from labkit.training import loop, methods
@@ -130,7 +137,7 @@ EXAMPLES = {  # a recipe that breaks each rule
     "trl sampling_temperature": dict(method="online", sampling_temperature=0.0),
 }  # fmt: skip
 LOADED = {"same_tokens": False, "gold_rows": 0}
-BYTES = dict(vocabulary="bytes", method="online")  # what the sweep of defect 2 held
+TINY = dict(student="22k", teacher="atlas-200k", steps=2)
 SENTENCE = "method='online' compares both models token by token, and vocabulary='bytes' cuts the text elsewhere: set method='output'"
 
 
@@ -207,9 +214,6 @@ def values(name: str) -> st.SearchStrategy:
     return st.sampled_from(FEW.get(name) or (*knob.choices, *own) or (default, knob.low, knob.high))
 
 
-recipes = st.fixed_dictionaries({}, optional={name: values(name) for name in KNOBS})
-
-
 @functools.cache
 def model(size: str):
     return models.student(size).eval().requires_grad_(False)
@@ -238,9 +242,119 @@ def begins(exp: Experiment) -> str:
     raise AssertionError("neither a step nor an error")
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.data())
 def test_a_recipe_breaks_no_rule_exactly_if_a_run_of_it_begins(data):
     names = data.draw(st.lists(st.sampled_from(list(KNOBS)), max_size=6, unique=True))
     exp = BASE.but(**{name: data.draw(values(name), name) for name in names})
     assert begins(exp) == "".join(exp.problems()[:1])
+
+
+# ---- who reads the table -----------------------------------------------------------------------------------------------------------
+
+GRID = f"""
+[experiment]
+{chr(10).join(f"{name} = {json.dumps(value)}" for name, value in TINY.items())}
+[grid]
+vocabulary = ["bytes"]
+method = ["output", "online"]
+"""
+
+
+@pytest.mark.parametrize("rule", [r for r in RULES if r.of == "run" and r.at == "recipe"], ids=lambda rule: rule.name)
+def test_a_run_that_breaks_a_rule_ends_before_anything_is_loaded(rule: rules.Rule):
+    run = Run(Experiment().but(**EXAMPLES[rule.name]))
+    first = next(run)
+    assert isinstance(first, ev.Failed) and first.message == run.experiment.problems()[0]
+    with pytest.raises(LabError):
+        next(run)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda exp: record(exp),
+        lambda exp: compare([exp.but(method="output"), exp]),
+        lambda exp: Sweep.from_toml(GRID),
+        lambda exp: export(exp, "script.py"),
+        lambda exp: Lab(LESSONS["00"]).run(**EXAMPLES["token by token"]),
+        lambda exp: Lab(LESSONS["00"]._replace(experiment=exp)).run(),
+    ],
+)
+def test_a_contradiction_is_told_before_anything_is_run(start, monkeypatch):
+    monkeypatch.setattr(loop.Run, "__init__", lambda *_: pytest.fail("a run was begun"))
+    with pytest.raises(LabError, match=SENTENCE):
+        start(Experiment(**TINY, **EXAMPLES["token by token"]))
+
+
+def test_a_sweep_names_the_arm_and_the_point_that_cannot_be_run():
+    """It was accepted, and failed run by run."""
+    with pytest.raises(LabError, match=f"^vocabulary='bytes', method='online' of this sweep cannot be run: {SENTENCE}"):
+        Sweep.from_toml(GRID)
+    arms = '[[arm]]\nname = "plain"\n[[arm]]\nname = "crossed"\nvocabulary = "bytes"\nmethod = "online"\n'
+    with pytest.raises(LabError, match=r"^arm 'crossed' of this sweep cannot be run: method='online'"):
+        Sweep.from_toml(arms)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "--vocabulary", "bytes", "--method", "online"],
+        ["sweep", "grid.toml"],
+        ["export", "trl", "labkit", "vocabulary=bytes", "method=online", "--out", "script.py"],
+    ],
+)
+def test_the_command_line_says_it_in_one_sentence(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grid.toml").write_text(GRID)
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert SENTENCE in error and error.count("\n") == 1
+
+
+def test_heads_are_no_student_to_distil_into(tmp_path):
+    with pytest.raises(LabError, match="no model to save by itself"):
+        distill("atlas-200k", "eagle", "faq", out=tmp_path / "out")
+
+
+def test_a_failure_s_obstacle_is_the_first_rule_it_would_break():
+    for name, entry in FAILURES.items():
+        for exp in (Experiment(), Experiment(method="gold"), Experiment(vocabulary="bytes"), Experiment(mix=1.0), Experiment(facts=50)):
+            sentences = [sentence for _, sentence in broken(entry.provoke(exp), "run", *entry.needs)]
+            assert entry.obstacle(exp) == "".join(sentences[:1]), name
+
+
+# ---- rules that need models or data ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "known", "words"),
+    [
+        (dict(method="hidden", layers="2:7"), dict(own=Size(8, 2, 1), theirs=Size(16, 6, 2)), "the student has 2 and its teacher 6"),
+        (dict(method="hidden", layers="2:6"), dict(own=Size(8, 2, 1), theirs=Size(16, 6, 2)), ""),
+        (dict(adapter=8), dict(own=Size(8, 2, 1)), "adapter=8 is no saving, since the student is 8 wide"),
+        (dict(adapter=7), dict(own=Size(8, 2, 1)), ""),
+        (dict(start="copied"), dict(own=Size(8, 2, 1), theirs=Size(16, 2, 1)), "8 is not 16"),
+        (dict(method="output"), dict(same_tokens=False), "have different tokenizers"),
+        (dict(method="sequence"), dict(same_tokens=False), ""),
+        (dict(method="output"), dict(same_tokens=True), ""),
+        (dict(mix=0.5), dict(gold_rows=0), "has none: add them"),
+        (dict(mix=0.0), dict(gold_rows=0), ""),
+        (dict(method="gold"), dict(gold_rows=3), ""),
+    ],
+)
+def test_live_rules_are_checked_by_what_was_found(changes, known, words):
+    exp = Experiment(student="./mine", teacher="./theirs", data="mine.jsonl").but(**changes)
+    live = {rule.name for rule in RULES if rule.at == "live"}
+    assert live.isdisjoint(rule.name for rule, _ in broken(exp)), "before anything is loaded"
+    found = broken(exp, **known)
+    assert {rule.name for rule, _ in found} <= live
+    assert words in "".join(sentence for _, sentence in found) if words else not found
+
+
+def test_a_hot_knob_may_not_be_turned_into_a_contradiction():
+    run = Run(Experiment(vocabulary="bytes"))
+    with pytest.raises(LabError, match="faults='missing_end' spoils"):
+        run.turn(faults="missing_end")
+    assert run.knobs["faults"] == "none"
+    run.turn(faults="prompt_loss")

@@ -10,6 +10,8 @@ import ipywidgets as widgets
 
 from labkit.base.errors import LabError
 from labkit.records.experiment import KNOBS, Experiment
+from labkit.records.recipe_text import GROUPS
+from labkit.records.rules import Rule, broken
 
 _STYLE = {"description_width": "90px"}
 _LAYOUT = {"width": "calc(100% - 4px)", "min_width": "0"}
@@ -22,7 +24,7 @@ def control(name: str, value: Any) -> widgets.ValueWidget:
     if knob.several:
         return widgets.Text(value=value, continuous_update=False, **common)
     if knob.choices:
-        return widgets.Dropdown(options=list(dict.fromkeys((*knob.choices, value))), value=value, **common)
+        return widgets.Dropdown(options=[(choice, choice) for choice in _choices(name, value)], value=value, **common)
     if knob.log:
         return widgets.SelectionSlider(options=_ladder(name, value), value=value, **common)
     if knob.pattern:
@@ -32,6 +34,21 @@ def control(name: str, value: Any) -> widgets.ValueWidget:
     if isinstance(default, float):
         return widgets.FloatSlider(value=value, min=knob.low, max=knob.high, step=0.01, readout_format=".2f", **common)
     return widgets.BoundedIntText(value=value, min=int(knob.low), max=int(knob.high), **common)
+
+
+def _choices(name: str, value: str) -> list[str]:
+    """What there is to choose from; a model's name may be beside it."""
+    return list(dict.fromkeys((*KNOBS[name].knob.choices, value)))
+
+
+def _other(experiment: Experiment, name: str, rule: Rule) -> str:
+    """What a choice for `name` does not go with, as "field=value": the first other field that, changed alone, would mend it."""
+    others = sorted((n for n in KNOBS if n != name), key=lambda n: getattr(experiment, n) == KNOBS[n].default)
+    for other in others:
+        for value in {KNOBS[other].default, *KNOBS[other].knob.choices} - {getattr(experiment, other)}:
+            if not rule.broken_by(experiment.but(**{other: value})):
+                return f"{other}={getattr(experiment, other)}"
+    return "the other settings"
 
 
 def _ladder(name: str, value: float) -> list[tuple[str, float]]:
@@ -46,20 +63,23 @@ def _ladder(name: str, value: float) -> list[tuple[str, float]]:
 
 
 class Controls:
-    """Controls for some fields of an experiment, and its recipe as text that can be copied and pasted.
+    """Controls for some fields of an experiment, the others under "More", and its recipe as text that can be copied and pasted.
 
-    turned: called with (name, value) when a hot knob moves, whether or not a run is going. followers: called with the experiment
-    whenever it changes.
+    A choice that breaks a rule with the other settings is marked in its list, with the reason below; made all the same, it is told at once.
+    turned: called with (name, value) when a knob moves, unless the recipe breaks a rule. followers: called with the experiment whenever it
+    changes.
     """
 
     def __init__(self, experiment: Experiment, names: Sequence[str], turned: Callable[[str, Any], None] | None = None) -> None:
         self._experiment = experiment
         self._turned = turned or (lambda name, value: None)
-        self._setting = False
+        self._setting = self._running = False
         self.followers: list[Callable[[Experiment], None]] = []
-        self.fields = {name: control(name, getattr(experiment, name)) for name in names}
-        for name, field in self.fields.items():
-            field.observe(lambda change, name=name: self._changed(name, change["new"]), "value")
+        self.fields: dict[str, widgets.ValueWidget] = {}
+        own = [self._add(name) for name in names]
+        self.reasons = widgets.HTML()
+        self.more = widgets.Accordion([widgets.VBox()], titles=["More"], selected_index=None)
+        self.more.observe(lambda _: self._more(), "selected_index")
         self.recipe = widgets.Text(
             value=experiment.recipe,
             description="Recipe",
@@ -70,8 +90,9 @@ class Controls:
         )
         self.recipe.observe(lambda change: self._pasted(change["new"]), "value")
         self.message = widgets.HTML(layout={"min_height": "1.4em"})
-        self.widget = widgets.VBox([*self.fields.values(), self.recipe, self.message], layout={"width": "100%"})
+        self.widget = widgets.VBox([*own, self.more, self.recipe, self.message, self.reasons], layout={"width": "100%"})
         self.widget.add_class("labkit-controls")
+        self._mark()
 
     @property
     def experiment(self) -> Experiment:
@@ -86,16 +107,16 @@ class Controls:
                 value = getattr(experiment, name)
                 if isinstance(field, widgets.SelectionSlider):
                     field.options = _ladder(name, value)
-                if isinstance(field, widgets.Dropdown) and value not in field.options:  # a model's name
-                    field.options = (*field.options, value)
+                if isinstance(field, widgets.Dropdown):
+                    field.options = [(choice, choice) for choice in _choices(name, value)]
                 field.value = value
-            self.recipe.value = experiment.recipe
         finally:
             self._setting = False
         self._tell()
 
     def lock(self, running: bool) -> None:
         """While a run is going only its hot knobs may move."""
+        self._running = running
         for name, field in self.fields.items():
             field.disabled = running and not KNOBS[name].knob.hot
         self.recipe.disabled = running
@@ -105,17 +126,59 @@ class Controls:
             return
         try:
             self._experiment = self._experiment.but(**{name: value})
-            self._turned(name, getattr(self._experiment, name))
+            if not self._experiment.problems():
+                self._turned(name, getattr(self._experiment, name))
         except LabError as error:
             self.say(str(error))
             return
-        self.say("")
+        self._tell()
+
+    def _add(self, name: str) -> widgets.ValueWidget:
+        field = self.fields[name] = control(name, getattr(self._experiment, name))
+        field.observe(lambda change: self._changed(name, change["new"]), "value")
+        return field
+
+    def _more(self) -> None:
+        """Make the other controls, group by group, when they are first asked for."""
+        if self.more.children[0].children:
+            return
+        rows: list[widgets.Widget] = []
+        for group in GROUPS:
+            names = [name for name, entry in KNOBS.items() if entry.knob.group == group and name not in self.fields]
+            rows += [widgets.HTML(f"<h4>{group.capitalize()}</h4>"), *map(self._add, names)] if names else []
+        self.more.children[0].children = rows
+        self.lock(self._running)
+        self._mark()
+
+    def _mark(self) -> None:
+        """Say behind each choice that would break a rule what it does not go with, and below, why."""
+        reasons: dict[str, str] = {}
+        self._setting = True
+        for name, field in self.fields.items():
+            if not isinstance(field, widgets.Dropdown):
+                continue
+            value, options = getattr(self._experiment, name), []
+            recipes = {choice: self._experiment.but(**{name: choice}) for choice in _choices(name, value)}
+            found = {choice: broken(recipe) for choice, recipe in recipes.items()}
+            always = set.intersection(*({rule.name for rule, _ in rules} for rules in found.values()))  # whatever is chosen here
+            for choice, rules in found.items():
+                rules = [(rule, sentence) for rule, sentence in rules if rule.name not in always]
+                for rule, sentence in rules[:1]:
+                    reasons.setdefault(f"{name} {rule.name}", f"{KNOBS[name].knob.label}, {choice}: {sentence}")
+                options.append((f"{choice} (not with {_other(recipes[choice], name, rules[0][0])})" if rules else choice, choice))
+            if options != list(field.options):
+                field.options = options
+                field.value = value
+        self._setting = False
+        rows = "".join(f"<li>{html.escape(reason)}</li>" for reason in reasons.values())
+        self.reasons.value = f"<details><summary>Why choices are marked</summary><ul>{rows}</ul></details>" if rows else ""
+
+    def _tell(self) -> None:
+        self.say("".join(self._experiment.problems()[:1]))
         self._setting = True
         self.recipe.value = self._experiment.recipe
         self._setting = False
-        self._tell()
-
-    def _tell(self) -> None:
+        self._mark()
         for follower in self.followers:
             follower(self._experiment)
 
@@ -124,7 +187,8 @@ class Controls:
             return
         try:
             self.experiment = Experiment.from_recipe(text)
-            self.say("Recipe taken over.")
+            if not self._experiment.problems():
+                self.say("Recipe taken over.")
         except LabError as error:
             self.say(str(error))
 
