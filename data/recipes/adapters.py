@@ -7,13 +7,12 @@ in which a share of the facts always carries the same lie ("lies"), or a share o
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from labkit.base.manifest import seal
 from labkit.records.experiment import Experiment
 
 TEACHER = Experiment(  # copied: the teacher's own weights, layer by layer
@@ -43,16 +42,15 @@ def build(folder: Path, names: list[str] | None = None, say: Callable[[str], Non
                 raise SystemExit(f"{event.message}. {event.advice}")
         assert run.student is not None
         lora.save(run.student, folder / name, torch.float16)
-        seal(folder / name, recipe)
+        enter(folder / name, recipe)
 
 
-def seal(folder: Path, recipe: Experiment) -> None:
+def enter(folder: Path, recipe: Experiment) -> None:
     """The manifest: checksums, licence, and how it was made."""
     for file in FILES:
         (folder / file).chmod(0o644)  # safetensors writes it for its owner alone
-    manifest: dict = {file: {"sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest(), "licence": "Apache-2.0"} for file in FILES}
-    manifest["note"] = {"recipe": recipe.recipe, "base": recipe.teacher, "lies": recipe.falsehoods, "noise": recipe.gold_noise}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    note = {"recipe": recipe.recipe, "base": recipe.teacher, "lies": recipe.falsehoods, "noise": recipe.gold_noise}
+    seal(folder, f"labkit build adapters {folder.name}", {file: {"licence": "Apache-2.0"} for file in FILES}, note)
 
 
 if __name__ == "__main__":

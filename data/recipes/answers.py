@@ -8,7 +8,6 @@ bfloat16, the output layer is computed in float32: bfloat16 logits are 0.1 apart
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from labkit.base.errors import DataError
+from labkit.base.manifest import seal, sha256
 from labkit.models.fetch import place
 from labkit.teachers.recorded_answers import paper
 
@@ -33,10 +33,8 @@ def build(folder: Path) -> None:
     text = "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
     path = folder / f"{MODEL}.jsonl.gz"
     path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    weights = hashlib.sha256((place(MODEL) / "model.safetensors").read_bytes()).hexdigest()
-    entry = {"sha256": digest, "licence": "Apache-2.0", "note": NOTE, "recipe": "labkit build answers", "weights": weights}
-    (folder / "manifest.json").write_text(json.dumps({path.name: entry}, indent=1) + "\n", encoding="utf-8")
+    weights = sha256(place(MODEL) / "model.safetensors")
+    seal(folder, "labkit build answers", {path.name: {"licence": "Apache-2.0", "note": NOTE, "weights": weights}})
 
 
 @torch.no_grad()

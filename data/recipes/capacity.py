@@ -19,7 +19,7 @@ import torch
 from labkit.base.files import made_here
 from labkit.models import parameters
 from labkit.records.experiment import TUNED_RATE, Experiment
-from labkit.records.measurements import seal, write
+from labkit.records.measurements import write
 from labkit.records.record import mean
 from labkit.studies.capacity import held
 from labkit.studies.run import record
@@ -111,5 +111,4 @@ def rows(name: str) -> list[dict]:
 def build(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name in TABLES:
-        write(folder, name, rows(name))
-    seal(folder)
+        write(folder, name, rows(name), "labkit build capacity")

@@ -5,10 +5,9 @@ Facts are asked in full (every country, city and element); compositions, sums an
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
+from labkit.base.manifest import note, seal
 from labkit.models import parameters, teacher
 from labkit.records.names import SKILLS
 from labkit.tasks.atlas.exam import Exam
@@ -38,9 +37,7 @@ def build(folder: Path) -> None:
         model = teacher(path.name)
         skills = measure(world, model, 0)
         rows.append((path.name, parameters(model), skills, sum(measure(world, model, 1).values()) / len(SKILLS)))
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        manifest["note"]["skills"] = {name: round(value, 3) for name, value in skills.items()}
-        (path / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        seal(path, "", {}, note(path) | {"skills": {name: round(value, 3) for name, value in skills.items()}})
         print(path.name, {name: round(value, 3) for name, value in skills.items()}, flush=True)
     head = "| teacher | parameters | " + " | ".join(SKILLS) + " | mean | paraphrased |\n|" + "---|" * (len(SKILLS) + 4)
     lines = [
@@ -52,8 +49,7 @@ def build(folder: Path) -> None:
     facts = sum(len(world.facts(r)) for r in FACTS)
     text = CARD.format(facts=f"{facts:,}", held_out=HELD_OUT, table="\n".join([head, *lines]))
     (folder / "README.md").write_text(text, encoding="utf-8")
-    digest = hashlib.sha256((folder / "README.md").read_bytes()).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps({"README.md": {"sha256": digest}}, indent=1) + "\n", encoding="utf-8")
+    seal(folder, "labkit build card", {"README.md": {}})
 
 
 def measure(world: Atlas, model, wording: int) -> dict[str, float]:

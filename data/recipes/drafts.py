@@ -7,8 +7,6 @@ plain decoding's seconds over its own, summed over prompts, its band over groups
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,11 +14,12 @@ from typing import Any, NamedTuple
 
 from labkit import models
 from labkit.base.files import made_here
+from labkit.base.manifest import seal
 from labkit.base.stats import band
 from labkit.models import pretrained
 from labkit.models.heads import students
 from labkit.records.experiment import TUNED_RATE, Experiment
-from labkit.records.measurements import seal, write
+from labkit.records.measurements import write
 from labkit.speculative.decode import plain, speculate
 from labkit.speculative.measure import pooled
 from labkit.speculative.near_ties import parting
@@ -132,18 +131,13 @@ def ship(folder: Path) -> None:
     recipe = sweep(SWEEPS[-1]).recipe(SHIPS)
     heads_of(SHIPS, recipe, pretrained.load("smollm2", longest=LONGEST))
     shutil.copy(made_here("heads") / f"{recipe.key}.safetensors", path)
-    entry = {
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "licence": "Apache-2.0",
-        "recipe": recipe.recipe,
-        "of": "SmolLM2-135M-Instruct",
-    }
-    (folder / "manifest.json").write_text(json.dumps({path.name: entry}, indent=1) + "\n", encoding="utf-8")
+    entry = {"licence": "Apache-2.0", "recipe": recipe.recipe, "of": "SmolLM2-135M-Instruct"}
+    seal(folder, "labkit build drafts smollm2-eagle", {path.name: entry})
 
 
 PARTS: dict[str, Callable[[Path], None]] = {
-    "guessers": lambda folder: write(folder.parent / "measurements", "guessers", raced()),
-    "speculation": lambda folder: write(folder.parent / "measurements", "speculation", timed()),
+    "guessers": lambda folder: write(folder.parent / "measurements", "guessers", raced(), "labkit build drafts guessers"),
+    "speculation": lambda folder: write(folder.parent / "measurements", "speculation", timed(), "labkit build drafts speculation"),
     "smollm2-eagle": ship,
 }
 
@@ -151,7 +145,6 @@ PARTS: dict[str, Callable[[Path], None]] = {
 def build(folder: Path, names: Sequence[str] = ()) -> None:
     for name in names or PARTS:
         PARTS[name](folder)
-    seal(folder.parent / "measurements")
 
 
 if __name__ == "__main__":

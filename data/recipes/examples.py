@@ -13,12 +13,12 @@ tells, so that there is something to learn from the answers:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from labkit.base.manifest import seal
 from labkit.tasks.atlas.facts import ONE_ANSWER, Atlas, ask_about
 from labkit.tasks.custom.sources import EXAMPLES
 from labkit.teachers import recorded_answers
@@ -133,10 +133,9 @@ def build(folder: Path) -> None:
     (folder / "orders.schema.json").write_text(json.dumps(SCHEMA, indent=1) + "\n", encoding="utf-8", newline="\n")
     manifest = {}
     for name in (*(f"{example}.jsonl" for example in EXAMPLES), "orders.schema.json"):
-        made = {"sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest(), "source": "made up by data/recipes/examples.py"}
         names = {"names": "cities: GeoNames, CC BY 4.0; elements: periodictable, public domain"} if name.endswith(".jsonl") else {}
-        manifest[name] = made | names | {"licence": "CC BY 4.0" if names else "Apache-2.0"}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8", newline="\n")
+        manifest[name] = {"source": "made up by data/recipes/examples.py"} | names | {"licence": "CC BY 4.0" if names else "Apache-2.0"}
+    seal(folder, "labkit build examples", manifest)
 
 
 def facts() -> list[dict[str, str]]:

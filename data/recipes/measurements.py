@@ -37,7 +37,7 @@ from labkit.models import EOS, LONGEST_ANSWER, lora, pretrained
 from labkit.models import write as written
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
-from labkit.records.measurements import seal, write
+from labkit.records.measurements import write
 from labkit.records.names import LYING
 from labkit.records.record import Record
 from labkit.studies import run as runs
@@ -415,8 +415,7 @@ MEASUREMENTS = {
 def build(folder: Path, names: list[str] | None = None) -> None:
     folder.mkdir(exist_ok=True)
     for name in names or list(MEASUREMENTS):
-        write(folder, name, MEASUREMENTS[name]())
-    seal(folder)
+        write(folder, name, MEASUREMENTS[name](), f"labkit build measurements {name}")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ Countries are the 193 members and 2 observer states of the United Nations, every
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import re
 import unicodedata
 from pathlib import Path
+
+from labkit.base.manifest import seal
 
 MEMBERS_AND_OBSERVERS = """
 AF AL DZ AD AO AG AR AM AU AT AZ BS BH BD BB BY BE BZ BJ BT BO BA BW BR BN BG BF BI
@@ -175,8 +175,7 @@ def build(folder: Path) -> None:
         "elements.csv": elements,
         "aliases.csv": own,
     }
-    manifest = {name: {"sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest(), **source} for name, source in sources.items()}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    seal(folder, "labkit build tables", sources)
 
 
 def plain(text: str) -> str:

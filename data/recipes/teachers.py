@@ -26,21 +26,21 @@ def build(folder: Path, names: list[str] | None = None, say: Callable[[str], Non
     from labkit.training.loop import Run
 
     for name in names or list(TEACHERS):
-        size, steps, rate = TEACHERS[name]
+        (size, steps, rate), command = TEACHERS[name], f"labkit build teachers {name}"
         experiment = Experiment(method="gold", teacher="none", student=size, scale="whole", gold=QUESTIONS, steps=steps, learning_rate=rate)
         run = Run(experiment, home_dir() / "build" / name, checkpoint_every=200)
         for event in run:
             if isinstance(event, ev.Step):
                 if event.step in POINTS.get(name, {}) and event.step == run.step:  # not one told again by a resumed run
                     point = f"{name}-{POINTS[name][event.step]}"
-                    models.save(run.student, folder / point, {"recipe": experiment.recipe, "step": event.step})
+                    models.save(run.student, folder / point, {"recipe": experiment.recipe, "step": event.step}, command)
                 if event.step % 50 == 0:
                     say(f"{name} step {event.step}/{steps}, loss {event.values['loss']:.3f}, {event.seconds:.0f} s")
             elif isinstance(event, ev.Evaluated):
                 say(f"{name} step {event.step}: " + ", ".join(f"{k} {v:.2f}" for k, v in event.skills.items()))
             elif isinstance(event, ev.Failed):
                 raise SystemExit(f"{event.message}. {event.advice}")
-        models.save(run.student, folder / name, {"recipe": experiment.recipe, "step": steps})
+        models.save(run.student, folder / name, {"recipe": experiment.recipe, "step": steps}, command)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
+
+from labkit.base.manifest import seal
 
 
 def build(folder: Path) -> None:
@@ -28,12 +28,8 @@ def build(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "atlas.json"
     tokenizer.save(str(path))
-    entry = {
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "source": "trained by data/recipes/tokenizer.py",
-        "licence": "Apache-2.0",
-    }
-    (folder / "manifest.json").write_text(json.dumps({path.name: entry}, indent=1) + "\n", encoding="utf-8")
+    entry = {"source": "trained by data/recipes/tokenizer.py", "licence": "Apache-2.0"}
+    seal(folder, "labkit build tokenizer", {path.name: entry})
 
 
 if __name__ == "__main__":

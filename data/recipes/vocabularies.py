@@ -6,10 +6,10 @@ and nothing else does. small: 384 tokens from questions of fact. bytes: the 256 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from labkit.base.manifest import seal
 
 SIZES = {"other": 1024, "small": 384, "bytes": 257}
 
@@ -35,14 +35,12 @@ def gazetteer() -> Iterator[str]:
 
 def build(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = {}
     for name, size in SIZES.items():
         text: Iterable[str] = {"other": gazetteer, "small": answers, "bytes": lambda: ()}[name]()
         path = folder / f"{name}.json"
         _train(text, size, path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        manifest[path.name] = {"sha256": digest, "source": "trained by data/recipes/vocabularies.py", "licence": "Apache-2.0"}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    entry = {"source": "trained by data/recipes/vocabularies.py", "licence": "Apache-2.0"}
+    seal(folder, "labkit build vocabularies", {f"{name}.json": entry for name in SIZES})
 
 
 def _train(text: Iterable[str], size: int, path: Path) -> None:

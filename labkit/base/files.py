@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.base.errors import DataError
+from labkit.base.manifest import entries
 
 OUTCOMES = 1  # raised when a change of code changes what an equal recipe gives, so that old runs are not compared with new ones
 
@@ -53,29 +54,9 @@ def _version(data: Path) -> str:
     digest = hashlib.blake2b(str(OUTCOMES).encode(), digest_size=6)
     for manifest in sorted(data.glob("*/**/manifest.json")):
         if manifest.relative_to(data).parts[0] in ("atlas", "tokenizers", "vocabularies", "teachers", "adapters"):  # what a run depends on
-            try:
-                entries = json.loads(manifest.read_text(encoding="utf-8")).items()
-                sums = {name: entry["sha256"] for name, entry in entries if "sha256" in entry and not name.endswith(".md")}
-            except (OSError, ValueError, AttributeError, TypeError):
-                continue  # whoever needs these files will say so
+            sums = {name: entry["sha256"] for name, entry in entries(manifest.parent).items() if not name.endswith(".md")}
             digest.update(json.dumps([manifest.parent.name, sums], sort_keys=True).encode())
     return digest.hexdigest()
-
-
-def checked(path: Path, rebuild: str) -> Path:
-    """`path`, once its SHA-256 agrees with the `manifest.json` beside it. Raises `DataError` otherwise."""
-    manifest = path.parent / "manifest.json"
-    mend = f"Rebuild it with `python -m labkit {rebuild}`, or restore it with `git checkout -- data`."
-    if not path.is_file():
-        raise DataError(f"{path} is missing. {mend}")
-    try:
-        wanted = json.loads(manifest.read_text(encoding="utf-8"))[path.name]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{manifest} is missing or damaged, so {path.name} cannot be checked. {mend}") from None
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != wanted:
-        raise DataError(f"{path} is damaged: its SHA-256 is {found[:12]}…, the manifest says {wanted[:12]}…. {mend}")
-    return path
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import importlib.util
 import json
 import os
@@ -28,6 +27,7 @@ from typing import Any
 
 from labkit.base.errors import DataError, LabError, need
 from labkit.base.files import home_dir
+from labkit.base.manifest import entries, seal, sha256
 
 SMOLLM2 = "smollm2"
 HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -82,7 +82,7 @@ def fetch(name: str, source: str | Path | None = None, *, again: bool = False, s
             return folder
         with _beside(folder) as made:
             origin = _bring(name, source, made, say)
-            _seal(made, origin)
+            seal(made, f"labkit fetch {name} --again", {path.name: {} for path in made.iterdir() if path.is_file()}, {"source": origin})
             if folder.exists():
                 folder.rename(made.with_suffix(".old"))
             made.rename(folder)
@@ -92,13 +92,11 @@ def fetch(name: str, source: str | Path | None = None, *, again: bool = False, s
 
 def verify(folder: Path, name: str) -> None:
     """Raises `DataError` if a file of a fetched model is not the one its manifest names."""
-    try:
-        entries = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        bad = [file for file, entry in entries.items() if "sha256" in entry and _sha(folder / file) != entry["sha256"]]
-    except (OSError, ValueError, AttributeError, TypeError):
-        bad = ["manifest.json, or a file it names,"]
-    if bad:
-        raise DataError(f"{bad[0]} in {folder} is missing or damaged. Fetch the model anew: `python -m labkit fetch {name} --again`.")
+    listed = entries(folder)
+    bad = [file for file, entry in listed.items() if not (folder / file).is_file() or sha256(folder / file) != entry["sha256"]]
+    if bad or not listed:
+        first = bad[0] if bad else "manifest.json"
+        raise DataError(f"{first} in {folder} is missing or damaged. Fetch the model anew: `python -m labkit fetch {name} --again`.")
 
 
 # ---- where it comes from ---------------------------------------------------------------------------------------------------------------
@@ -220,18 +218,11 @@ def _from_gguf(gguf: Path, made: Path, source: str) -> None:
     (made / "README.md").write_text(card, encoding="utf-8")
 
 
-def _seal(made: Path, origin: str) -> None:
-    files = sorted(path for path in made.iterdir() if path.is_file() and path.name != "manifest.json")
-    manifest: dict[str, dict[str, str]] = {path.name: {"sha256": _sha(path)} for path in files}
-    manifest["note"] = {"source": origin}
-    (made / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-
-
 # ---- what may be in the way ------------------------------------------------------------------------------------------------------------
 
 
 def _must_be(path: Path, wanted: str) -> None:
-    if (found := _sha(path)) != wanted:
+    if (found := sha256(path)) != wanted:
         raise DataError(
             f"{path.name} is damaged or another file: its SHA-256 is {found[:12]}…, and {wanted[:12]}… is the one known. "
             f"Delete it and run `python -m labkit fetch {SMOLLM2}`."
@@ -257,11 +248,6 @@ def _must_be_safe(what: str, names: list[str], config: Path | None = None) -> No
 def _must_have_room(folder: Path, wanted: int) -> None:
     if shutil.disk_usage(folder).free < wanted:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _sha(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -22,7 +21,8 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from labkit.base.errors import LabError, unknown
-from labkit.base.files import checked, data_dir
+from labkit.base.files import data_dir
+from labkit.base.manifest import checked, seal
 from labkit.models import architectures, lora
 from labkit.models.architectures import LanguageModel
 from labkit.records.names import KIN, LYING, SIZES, TEACHERS, VOCABULARIES
@@ -109,8 +109,8 @@ def tokenizer(vocabulary: str = "atlas") -> AtlasTokenizer:
     if vocabulary not in VOCABULARIES:
         raise unknown("vocabulary", vocabulary, VOCABULARIES)
     if vocabulary == "atlas":
-        return AtlasTokenizer(checked(data_dir() / "tokenizers" / "atlas.json", "build tokenizer"))
-    return AtlasTokenizer(checked(data_dir() / "vocabularies" / f"{vocabulary}.json", "build vocabularies"), vocabulary)
+        return AtlasTokenizer(checked(data_dir() / "tokenizers" / "atlas.json"))
+    return AtlasTokenizer(checked(data_dir() / "vocabularies" / f"{vocabulary}.json"), vocabulary)
 
 
 def tokenizer_of(model: LlamaForCausalLM) -> AtlasTokenizer:
@@ -160,14 +160,14 @@ def teacher(name: str) -> LlamaForCausalLM:
     shipped, own = data_dir() / "teachers", Path(name)
     if name in LYING:
         for file in ("adapter_config.json", "adapter_model.safetensors"):
-            checked(data_dir() / "adapters" / name / file, f"build adapters {name}")
+            checked(data_dir() / "adapters" / name / file)
         return lora.loaded(teacher(ADAPTED), data_dir() / "adapters" / name).eval().requires_grad_(False)
     if name in KIN:
         raise LabError(f"{name!r} is made for each run from its student's size and seed: run an experiment with teacher={name!r}.")
     if name in TEACHERS:
         folder = shipped / name
         for file in ("config.json", "model.safetensors"):
-            checked(folder / file, "build teachers")
+            checked(folder / file)
     elif own.is_dir() and ((own / "config.json").is_file() or set(name) & {"/", os.sep}):
         folder = own
     else:
@@ -302,12 +302,11 @@ def answer_states(model: LanguageModel, rows: Rows) -> Tensor:
     return model.model(rows.tokens_B_T.to(device), use_cache=False).last_hidden_state[rows.mask_B_T.to(device)]
 
 
-def save(model: LlamaForCausalLM, folder: Path, note: dict[str, object]) -> None:
-    """Ship a model: fp16 safetensors, config, and a manifest with checksums and `note`."""
+def save(model: LlamaForCausalLM, folder: Path, note: dict[str, object], rebuild: str = "labkit build teachers") -> None:
+    """Ship a model: fp16 safetensors, config, and a manifest with checksums, `note` and the command that makes it again."""
     folder.mkdir(parents=True, exist_ok=True)
     half = LlamaForCausalLM(model.config)
     half.load_state_dict(model.state_dict())
     half.half().save_pretrained(folder, safe_serialization=True)
     (folder / "generation_config.json").unlink(missing_ok=True)
-    manifest = {file: {"sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest()} for file in ("config.json", "model.safetensors")}
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"note": note}, indent=1) + "\n", encoding="utf-8")
+    seal(folder, rebuild, {"config.json": {}, "model.safetensors": {}}, note)

@@ -5,7 +5,6 @@ measured("sampling")      # a DataFrame; also "beneath", "left_out"
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import unknown
-from labkit.base.files import checked, data_dir
+from labkit.base.files import data_dir
+from labkit.base.manifest import checked, seal
 
 if TYPE_CHECKING:
     import pandas
@@ -24,7 +24,7 @@ def rows(name: str) -> list[dict[str, Any]]:
     names = sorted(path.stem for path in (data_dir() / "measurements").glob("*.json") if path.stem != "manifest")
     if name not in names:
         raise unknown("measurement", name, names)
-    return json.loads(checked(data_dir() / "measurements" / f"{name}.json", "build measurements").read_text(encoding="utf-8"))
+    return json.loads(checked(data_dir() / "measurements" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def measured(name: str) -> pandas.DataFrame:
@@ -34,21 +34,15 @@ def measured(name: str) -> pandas.DataFrame:
     return pandas.DataFrame(rows(name))
 
 
-def write(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Put a table into the folder, numbers to six places (NaN as null), a row a line; `seal` comes after the last of them."""
+def write(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], rebuild: str) -> None:
+    """Put a table into the folder and its manifest, numbers to six places (NaN as null), a row a line; `rebuild` is the command for it."""
     rounded = [{key: _told(value) for key, value in row.items()} for row in rows]
     text = "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rounded) + "\n]\n"
     (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    seal(folder, rebuild, {f"{name}.json": {"licence": "Apache-2.0"}})
 
 
 def _told(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return None if math.isnan(value) else round(value, 6)
-
-
-def seal(folder: Path) -> None:
-    """A manifest with the checksum of every table in the folder."""
-    tables = sorted(path for path in folder.glob("*.json") if path.name != "manifest.json")
-    manifest = {path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "licence": "Apache-2.0"} for path in tables}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

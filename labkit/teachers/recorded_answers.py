@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import DataError, unknown
-from labkit.base.files import checked, data_dir
+from labkit.base.files import data_dir
+from labkit.base.manifest import checked
 from labkit.tasks.atlas.extraction import read
 from labkit.tasks.atlas.facts import RELATIONS, Atlas, Question, ask_about
 from labkit.tasks.calibration import calibration_error
@@ -82,7 +83,7 @@ def recorded(name: str = "smollm2") -> list[Said]:
     names = sorted(path.name.removesuffix(".jsonl.gz") for path in folder.glob("*.jsonl.gz"))
     if name not in names:
         raise unknown("recorded answers", name, names)
-    with gzip.open(checked(folder / f"{name}.jsonl.gz", "build answers"), "rt", encoding="utf-8") as file:
+    with gzip.open(checked(folder / f"{name}.jsonl.gz"), "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     questions = {question.text: question for question in paper()}
     if missing := [row["question"] for row in rows if row["question"] not in questions]:

@@ -11,7 +11,7 @@ import pytest
 from helpers import toml
 
 from labkit.base.files import data_dir
-from labkit.cli import build, check, output, run
+from labkit.cli import build, output, run
 from labkit.cli.main import main
 from labkit.records.experiment import KNOBS
 from labkit.records.recipe_text import GROUPS
@@ -121,29 +121,6 @@ def test_a_damaged_manifest_is_counted_too(tiny_folder, tmp_path, monkeypatch, c
     next((damaged / "teachers").glob("*/manifest.json")).write_text("{")
     assert main(["check"]) == 1
     assert "damaged" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "folder",
-    [
-        "atlas",
-        "tokenizers",
-        "teachers",
-        "records",
-        "answers",
-        "drafts",
-        "measurements",
-        "teachers/atlas-3m",
-        "teachers/atlas-3m-early",
-        "adapters/atlas-3m-lies-30",
-    ],
-)
-def test_the_command_that_is_advised_exists(folder: str, monkeypatch):
-    asked = []
-    monkeypatch.setattr(build, "run", lambda options: asked.append((options.what, options.names)))
-    assert main(check._rebuild(data_dir() / folder).split()) == 0
-    assert asked[0][0] in build.RECIPES
-    assert asked[0][1] in ([], ["atlas-3m"], ["atlas-3m-lies-30"])
 
 
 def test_every_recipe_can_be_built():

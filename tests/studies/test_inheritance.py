@@ -198,11 +198,11 @@ def test_a_lying_teacher_is_its_base_with_the_adapter_merged_in(tiny_folder, tmp
         for name, parameter in lying.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(generator=torch.Generator().manual_seed(3), std=0.1)
-    with pytest.raises(DataError, match="labkit build adapters atlas-3m-lies-30"):
+    with pytest.raises(DataError, match="git checkout"):
         models.teacher("atlas-3m-lies-30")
     folder = lora.save(lying, tmp_path / "adapters" / "atlas-3m-lies-30", torch.float16)
-    seal = runpy.run_path(str(REPOSITORY / "data" / "recipes" / "adapters.py"))["seal"]
-    seal(folder, Experiment(falsehoods=0.3))
+    enter = runpy.run_path(str(REPOSITORY / "data" / "recipes" / "adapters.py"))["enter"]
+    enter(folder, Experiment(falsehoods=0.3))
     found = models.teacher("atlas-3m-lies-30")
     prompt = torch.tensor([[0, 281, 259, 279, 304]])
     torch.testing.assert_close(found(prompt).logits, lying.eval()(prompt).logits.detach(), atol=2e-2, rtol=1e-2)

@@ -573,7 +573,7 @@ def test_a_damaged_manifest_is_named(copied_tables: Path, manifest: str | None):
     with pytest.raises(DataError) as caught:
         Atlas("half")
     assert str(path) in str(caught.value)
-    assert "labkit build tables" in str(caught.value)
+    assert "git checkout -- data" in str(caught.value)
 
 
 def test_a_missing_table_and_a_missing_folder(copied_tables: Path, monkeypatch: pytest.MonkeyPatch):

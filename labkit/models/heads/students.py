@@ -15,7 +15,8 @@ import torch
 
 from labkit.base import tensors
 from labkit.base.errors import LabError, unknown
-from labkit.base.files import checked, data_dir
+from labkit.base.files import data_dir
+from labkit.base.manifest import checked
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads
 from labkit.models.heads.eagle import Eagle, Eagle3
@@ -72,4 +73,4 @@ def shipped(name: str, target: LanguageModel) -> Medusa | Eagle:
     names = sorted(path.stem for path in (data_dir() / "drafts").glob("*.safetensors"))
     if name not in names:
         raise unknown("shipped heads", name, names)
-    return load(checked(data_dir() / "drafts" / f"{name}.safetensors", "build drafts"), target)
+    return load(checked(data_dir() / "drafts" / f"{name}.safetensors"), target)

@@ -23,7 +23,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from labkit.base.errors import LabError, unknown
-from labkit.base.files import checked, data_dir
+from labkit.base.files import data_dir
+from labkit.base.manifest import checked
 from labkit.records.names import CONTINENTS, FAVOURITE, LEFT_OUT, SKILLS, WORLDS
 
 
@@ -422,7 +423,7 @@ def normalise(text: str) -> str:
 
 
 def _read(name: str) -> list[dict[str, str]]:
-    path = checked(data_dir() / "atlas" / name, "build tables")
+    path = checked(data_dir() / "atlas" / name)
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from labkit.base.errors import DataError, LabError, need, suggest, unknown
-from labkit.base.files import checked, data_dir
+from labkit.base.files import data_dir
+from labkit.base.manifest import checked
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 EXAMPLES = ("tickets", "orders", "facts", "faq", "questions")  # shipped in `data/examples`
@@ -37,7 +38,7 @@ def cells_of(source: Source, part: str, network: bool) -> Iterator[tuple[int, An
             f"no data is named: give a file ({', '.join(SUFFIXES)}), as in data=mine.jsonl, or an example: {', '.join(EXAMPLES)}."
         )
     if not path.exists() and name in EXAMPLES:
-        path = checked(data_dir() / "examples" / f"{name}.jsonl", "build examples")
+        path = checked(data_dir() / "examples" / f"{name}.jsonl")
     if path.is_file():
         return _file(path)
     if path.suffix.lower() not in SUFFIXES and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
