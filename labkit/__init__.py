@@ -33,6 +33,7 @@ _HOME = {
     "load": "records.record",
     "replay": "records.record",
     "report": "views.report",
+    "results": "records.results",
     "Record": "records.record",
     "teacher": "models",
     "student": "models",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from labkit.records.experiment import Experiment
     from labkit.records.measurements import measured
     from labkit.records.record import Record, load, replay
+    from labkit.records.results import results
     from labkit.speculative.decode import speculate
     from labkit.studies.claims import claims
     from labkit.studies.run import compare, record, rerun

@@ -5,9 +5,10 @@ Facts are asked in full (every country, city and element); compositions, sums an
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from labkit.base.manifest import note, seal
+from labkit.base.manifest import seal
 from labkit.models import parameters, teacher
 from labkit.records.names import SKILLS
 from labkit.tasks.atlas.exam import Exam
@@ -37,7 +38,8 @@ def build(folder: Path) -> None:
         model = teacher(path.name)
         skills = measure(world, model, 0)
         rows.append((path.name, parameters(model), skills, sum(measure(world, model, 1).values()) / len(SKILLS)))
-        seal(path, "", {}, note(path) | {"skills": {name: round(value, 3) for name, value in skills.items()}})
+        note = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["note"]
+        seal(path, "", {}, note | {"skills": {name: round(value, 3) for name, value in skills.items()}})
         print(path.name, {name: round(value, 3) for name, value in skills.items()}, flush=True)
     head = "| teacher | parameters | " + " | ".join(SKILLS) + " | mean | paraphrased |\n|" + "---|" * (len(SKILLS) + 4)
     lines = [

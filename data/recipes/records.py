@@ -1,48 +1,89 @@
-"""Make the recorded runs that ship in `data/records`: `labkit build records` (on 2 CPU cores about four hours, and it can be cut off:
-what ships already stays, and what this machine has on record is not run again; empty both folders to make all anew).
+"""Make the recorded runs that ship, `data/records`, and the table of what they came to, `data/results.csv`: `labkit build records`.
+
+On 2 CPU cores about four hours, and it can be cut off: what ships already stays, and what this machine has on record is not run again;
+empty both folders to make all anew.
 
 The lessons' own runs, and every run of the sweeps in `data/sweeps` with the baselines they are judged by. Of each sweep the first seed
-runs first, so that what the claims read of an arm's speed was timed alone.
+runs first, so that what the claims read of an arm's speed was timed alone. A run is packed with the first sweep that names it, in the order
+of their names, and with "other" if none does.
 """
 
 from __future__ import annotations
 
-import hashlib
+import csv
+import io
+import itertools
 import json
+import lzma
 import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from labkit.base.files import data_dir, made_here
+from labkit.base import manifest
+from labkit.base.errors import DataError
+from labkit.base.files import data_dir, made_here, write_whole
 from labkit.lessons.catalogue import LESSONS
 from labkit.models import pretrained
+from labkit.records import events as ev
+from labkit.records import shards
 from labkit.records.experiment import Experiment
 from labkit.records.names import named_model
-from labkit.records.record import load
+from labkit.records.record import GROUPS
+from labkit.records.results import NAMED
+from labkit.records.store import Store
 from labkit.studies.run import record
 from labkit.studies.sweep import sweep
+from labkit.tasks.custom.content_hash import pinned
 from labkit.training.loop import warm_recipe
 
+COMMAND = "labkit build records"
+OTHER, TABLE = "other", "results.csv"
 
-def wanted() -> list[Experiment]:
-    """Everything that ships, baselines before the runs that are judged by them."""
+
+class Ships(NamedTuple):
+    """A run that ships: the sweeps that name it, and which arm of the first of them it is."""
+
+    recipe: Experiment
+    sweeps: list[str]
+    arm: str
+
+    @property
+    def shard(self) -> str:
+        return self.sweeps[0] if self.sweeps else OTHER
+
+    @property
+    def alike(self) -> tuple[str, str]:
+        """Shard, and what the seeds of a recipe have in common."""
+        return self.shard, self.recipe.but(seed=0).recipe
+
+
+def wanted() -> dict[str, Ships]:
+    """Everything that ships by key, baselines before the runs that are judged by them."""
     lessons = [LESSONS["00"].experiment, *(lesson.recorded for lesson in LESSONS.values())]
-    found = [e for run in lessons for e in (run.baseline(), run.baseline("same questions"), run)]
+    found = {e.key: Ships(e, [], "") for run in lessons for e in (run.baseline(), run.baseline("same questions"), run)}
     for path in sorted((data_dir() / "sweeps").glob("*.toml")):
-        found += sweep(path.stem).experiments()
-    return list({e.key: e for e in found}.values())
+        grid = sweep(path.stem)
+        arms = {pinned(grid.recipe(arm, **at)).but(seed=seed).key: arm for arm, at in grid.points() for seed in range(grid.seeds)}
+        for recipe in grid.experiments():
+            ships = found.setdefault(recipe.key, Ships(recipe, [], ""))
+            arm = arms.get(recipe.key, "label budget") if not ships.sweeps else ships.arm
+            found[recipe.key] = ships._replace(sweeps=[*ships.sweeps, path.stem], arm=arm)
+    return found
 
 
 def build(folder: Path) -> None:
-    ships = wanted()
-    for number, recipe in enumerate(ships, 1):
-        path = folder / f"{recipe.key}.jsonl.gz"
-        if path.exists() and load(path).experiment.key == recipe.key:
+    ships, logs = wanted(), dict(_logs(folder))
+    place(folder.parent, [run for key, run in ships.items() if key in logs])
+    for number, (key, (recipe, *_)) in enumerate(ships.items(), 1):
+        if key in logs:
             continue
         for name in (recipe.teacher, recipe.student):
             if named_model(name):
                 pretrained.folder_of(name)  # raises with the command that fetches it, before hours of work
         made = record(recipe)
-        made.save(path)
+        logs[key] = "".join(ev.dumps(event) + "\n" for event in made.events).encode()
         print(f"{number}/{len(ships)}", recipe.recipe, {name: round(value, 2) for name, value in made.skills.items()}, flush=True)
     starts = folder.parent / "starts"  # the warm starts of the lessons' own students, so that a learner need not wait for them
     starts.mkdir(exist_ok=True)
@@ -51,19 +92,75 @@ def build(folder: Path) -> None:
             recipe = warm_recipe(lesson.experiment, lesson.experiment.seed)
             if (own := made_here("starts") / f"{recipe.key}.safetensors").exists():  # else the shipped one was used
                 shutil.copy(own, starts)
-    for old in set(folder.glob("*.jsonl.gz")) - {folder / f"{recipe.key}.jsonl.gz" for recipe in ships}:
-        old.unlink()  # made by an earlier recipe, or with another teacher
-    seal(folder)
+    manifest.seal(starts, COMMAND, {path.name: {"licence": "Apache-2.0"} for path in sorted(starts.glob("*.safetensors"))})
+    pack(folder, ships, logs)
 
 
-def seal(folder: Path) -> None:
-    """A manifest with the checksum and recipe of every record in the folder."""
-    manifest = {
-        path.name: {
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "recipe": load(path).experiment.recipe,
-            "licence": "Apache-2.0",
-        }
-        for path in sorted(folder.glob("*.jsonl.gz"))
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+def pack(folder: Path, ships: Mapping[str, Ships], logs: Mapping[str, bytes]) -> None:
+    """Write shards, table and manifests; a shard that holds the same runs already stays as it is."""
+    order = sorted(ships, key=lambda key: (*ships[key].alike, ships[key].recipe.seed))
+    before, files = dict(_logs(folder)), {}
+    for shard, group in itertools.groupby(order, lambda key: ships[key].shard):
+        path, keys = folder / f"{shard}{shards.ENDING}", list(group)
+        files[path.name] = {"runs": len(keys), "licence": "Apache-2.0"}
+        if not path.exists() or any(before.get(key) != logs[key] for key in keys) or set(shards.keys(path)) != set(keys):
+            alike = itertools.groupby(keys, lambda key: ships[key].alike)
+            made = packed([{key: logs[key] for key in seeds} for _, seeds in alike])
+            write_whole(path, lambda to, made=made: to.write_bytes(made))
+    for old in set(folder.glob(f"*{shards.ENDING}")) - {folder / name for name in files}:
+        old.unlink()  # no sweep names its runs first any more
+    manifest.seal(folder, COMMAND, files)
+    runs = [ships[key] for key in order]
+    place(folder.parent, runs)
+    place(folder.parent, runs, folded(run.recipe for run in runs))
+
+
+def packed(groups: Sequence[Mapping[str, bytes]]) -> bytes:
+    """A shard: an index, and the logs of each group in one stream. The same logs give the same bytes, so that git sees what changed."""
+    index: dict[str, shards.Place] = {}
+    body = b""
+    for group in groups:
+        stream, at = lzma.compress(b"".join(group.values())), 0
+        for key, log in group.items():
+            index[key] = (len(body), len(stream), at, len(log))
+            at += len(log)
+        body += stream
+    return lzma.compress(json.dumps(index).encode() + b"\n") + body
+
+
+def folded(recipes: Iterable[Experiment]) -> list[dict[str, Any]]:
+    """What the shipped runs came to, by column; what this machine has made besides is left out."""
+    rows = []
+    with tempfile.TemporaryDirectory() as nowhere:
+        for recipe in recipes:
+            found = Store(own=Path(nowhere)).whole(recipe)
+            assert found is not None, f"{recipe.recipe} is not in its shard"
+            exp = found.experiment
+            numbers = {f"{group}.{name}": value for group in GROUPS for name, value in ev.plain(found.numbers(group)).items()}
+            taken = {column: value for column, value in numbers.items() if value is not None}
+            rows.append({"key": exp.key, "seed": exp.seed, "recipe": exp.recipe} | taken)
+    return rows
+
+
+def place(folder: Path, runs: Sequence[Ships], numbers: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Write the table: in which shard each run is, so that it can be read, and what it came to. Columns stand in the groups' order."""
+    named = [{"key": run.recipe.key, "shard": run.shard, "sweeps": " ".join(run.sweeps), "arm": run.arm} for run in runs]
+    rows = [row | more for row, more in itertools.zip_longest(named, numbers, fillvalue={})]
+    columns = dict.fromkeys(column for row in numbers for column in row if column not in NAMED)
+    text = io.StringIO()
+    writer = csv.DictWriter(
+        text, [*NAMED, *sorted(columns, key=lambda column: GROUPS.index(column.partition(".")[0]))], lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(folder / TABLE, lambda to: to.write_text(text.getvalue(), encoding="utf-8", newline="\n"))
+    manifest.seal(folder, COMMAND, {TABLE: {"licence": "Apache-2.0"}})
+
+
+def _logs(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """What ships already, by key; a damaged shard is made anew."""
+    for path in sorted(folder.glob(f"*{shards.ENDING}")):
+        try:
+            yield from ((key, shards.log(path, key)) for key in shards.keys(path))
+        except DataError as error:
+            print(error)

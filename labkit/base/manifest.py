@@ -14,7 +14,7 @@ from typing import Any
 
 from labkit.base.errors import DataError
 
-NAME, NOTE = "manifest.json", "note"
+NAME = "manifest.json"
 
 
 def sha256(path: Path) -> str:
@@ -22,20 +22,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def note(folder: Path) -> dict[str, Any]:
-    """What the manifest says of the folder as a whole; empty if it is missing or damaged."""
-    return _read(folder).get(NOTE, {})
-
-
 def entries(folder: Path) -> dict[str, dict[str, Any]]:
     """What the manifest says of each file: `sha256`, `rebuild`, and what else is known; empty if it is missing or damaged."""
-    return {name: entry for name, entry in _read(folder).items() if name != NOTE}
-
-
-def _read(folder: Path) -> dict[str, dict[str, Any]]:
     try:
-        found = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        return {name: entry for name, entry in found.items() if name == NOTE or isinstance(entry["sha256"], str)}
+        found = json.loads((folder / NAME).read_text(encoding="utf-8")).items()
+        return {name: entry for name, entry in found if name != "note" and isinstance(entry["sha256"], str)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -43,11 +34,11 @@ def _read(folder: Path) -> dict[str, dict[str, Any]]:
 def seal(folder: Path, rebuild: str, files: Mapping[str, Mapping[str, Any]], note: Mapping[str, Any] | None = None) -> None:
     """Enter files in the folder's manifest, each with what else is to be known of it. Entries of other files stay, while they exist.
 
-    rebuild: the whole command that makes these files again, as in "labkit build tables". note: of the folder as a whole.
+    rebuild: the whole command that makes these files again, as in "labkit build tables". note: what is to be known of the whole folder.
     """
     made = {name: {"sha256": sha256(folder / name), "rebuild": rebuild, **more} for name, more in files.items()}
     kept = {name: entry for name, entry in sorted((entries(folder) | made).items()) if (folder / name).is_file()}
-    text = json.dumps(kept | ({NOTE: note} if note else {}), indent=1, ensure_ascii=False)
+    text = json.dumps(kept | ({"note": note} if note else {}), indent=1, ensure_ascii=False)
     (folder / NAME).write_text(text + "\n", encoding="utf-8", newline="\n")
 
 

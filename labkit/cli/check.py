@@ -8,7 +8,8 @@ import importlib.util
 from labkit.base.errors import LabError
 from labkit.base.files import data_dir
 from labkit.base.manifest import checked, entries
-from labkit.records.record import Store
+from labkit.records.results import rows
+from labkit.records.store import Store
 
 HELP = "check this installation: packages, data and their checksums"
 
@@ -30,5 +31,5 @@ def run(options: argparse.Namespace) -> int:
             except LabError as error:
                 bad += 1
                 print(f"damaged {error}")
-    print(f"{len(list(Store().shipped.glob('*.jsonl.gz')))} recorded runs shipped, {len(list(Store().own.glob('*.jsonl.gz')))} made here")
+    print(f"{len(rows())} recorded runs shipped, {len(list(Store().own.glob('*.jsonl.gz')))} made here")
     return 1 if bad else 0

@@ -22,8 +22,9 @@ from labkit.lessons.predictions import Prediction, score
 from labkit.lessons.types import Lesson
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
-from labkit.records.record import NO_GAP, Record, Store
+from labkit.records.record import NO_GAP, Record
 from labkit.records.rules import refuse
+from labkit.records.store import Store
 from labkit.views.board.controls import Controls
 from labkit.views.board.session import Session
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.base.html import table
 from labkit.base.stats import Band
@@ -13,6 +14,22 @@ from labkit.records.record import Record, mean, paired
 
 if TYPE_CHECKING:
     import pandas
+
+
+def summary(runs: Sequence[Record], first: Sequence[Record]) -> dict[str, Any]:
+    """A recipe's line in a table: seeds, mean core skill, recovery, KL; and, over the same seeds, its difference from the first recipe."""
+    row: dict[str, Any] = {"seeds": len(runs)}
+    if runs:
+        recovered = [r.recovery().mean for r in runs if {"label budget", "teacher"} <= r.scores.keys()]
+        row |= {
+            "mean skill": sum(mean(r.skills) for r in runs) / len(runs),
+            "recovery": sum(recovered) / len(recovered) if len(recovered) == len(runs) else None,
+            "KL": sum(r.exam.fidelity.get("kl", math.nan) for r in runs) / len(runs),
+        }
+    if runs and runs is not first and {r.experiment.seed for r in runs} == {r.experiment.seed for r in first}:
+        found = paired(runs, first)
+        row |= {"difference": found.middle, "low": found.low, "high": found.high, "verdict": found.verdict}
+    return row
 
 
 class Comparison(NamedTuple):
@@ -28,22 +45,8 @@ class Comparison(NamedTuple):
     def table(self) -> pandas.DataFrame:
         import pandas
 
-        rows = []
-        for experiment, runs, found in zip(self.experiments, self.records, [None, *self.differences()], strict=True):
-            recovered = [r.recovery().mean for r in runs if {"label budget", "teacher"} <= r.references.keys()]
-            rows.append(
-                {
-                    "recipe": experiment.recipe,
-                    "seeds": len(runs),
-                    "mean skill": sum(mean(r.skills) for r in runs) / len(runs),
-                    "recovery": sum(recovered) / len(recovered) if len(recovered) == len(runs) else None,
-                    "KL": sum(r.evaluations[-1].fidelity.get("kl", float("nan")) for r in runs) / len(runs),
-                    "difference": found.middle if found else None,
-                    "low": found.low if found else None,
-                    "high": found.high if found else None,
-                    "verdict": found.verdict if found else "compared with",
-                }
-            )
+        rows = [{"recipe": e.recipe} | summary(runs, self.records[0]) for e, runs in zip(self.experiments, self.records, strict=True)]
+        rows[0] |= {"difference": None, "low": None, "high": None, "verdict": "compared with"}
         return pandas.DataFrame(rows)
 
     def report(self, path: str | Path | None = None) -> str:

@@ -70,9 +70,9 @@ class Cost(NamedTuple):
 def cost(record: Record) -> Cost:
     """What a finished run cost. Raises `LabError` for one that never came to its end."""
     end = record.finished
-    if record.started is None or not isinstance(end, Finished):
+    if not isinstance(end, Finished):
         raise LabError("this run did not end in order, and what it cost is told at the end.")
-    told, started = end.cost, record.started
+    told, parameters = end.cost, record.numbers("parameters")
     trained, wrote, taught = (int(told.get(name, 0)) for name in ("student_tokens", "student_written_tokens", "teacher_tokens"))
     return Cost(
         end.seconds,
@@ -81,6 +81,6 @@ def cost(record: Record) -> Cost:
         wrote,
         taught,
         int(told.get("cache_bytes", 0)),
-        started.student_parameters * (BOTH_WAYS * trained + FORWARD * wrote),
-        started.teacher_parameters * FORWARD * taught,
+        parameters["student"] * (BOTH_WAYS * trained + FORWARD * wrote),
+        parameters["teacher"] * FORWARD * taught,
     )

@@ -22,7 +22,7 @@ class Event:
     kind: ClassVar[str] = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {"event": self.kind, **{f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}}
+        return {"event": self.kind, **{f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -193,14 +193,14 @@ def dumps(event: Event) -> str:
     return json.dumps(event.to_json(), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON-able copy; a NaN or infinity becomes null, floats keep six significant digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return value
 
 

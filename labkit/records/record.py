@@ -1,4 +1,4 @@
-"""A run, written down: the fold of its events, what can be read off it, and where records are kept (no torch).
+"""A run, written down: the fold of its events, and what can be read off it (no torch).
 
     rec = labkit.record(Experiment())          # run to the end, or fetch what is already on record
     rec.table(); rec.recovery(); rec.save("my-run.jsonl"); labkit.load("my-run.jsonl")
@@ -9,17 +9,15 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.base.errors import DataError, LabError
-from labkit.base.files import data_dir, made_here, write_whole
+from labkit.base.files import write_whole
 from labkit.base.stats import Band, band
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
@@ -29,6 +27,10 @@ if TYPE_CHECKING:
     import pandas
 
 BASELINES = ("label budget", "same questions")
+GROUPS = (
+    *("parameters", "run", "skills", "teacher", *BASELINES, "exam", "fidelity", "open", "truth", "habits"),
+    *("cost", "look", "training", "first"),
+)
 NO_GAP = 0.05  # per skill, a teacher less than this above the baseline leaves nothing to recover
 
 
@@ -87,11 +89,22 @@ class Record:
         return Experiment.from_dict(dict(self.started.experiment))
 
     @property
-    def skills(self) -> Mapping[str, float]:
-        """The student's scores at its last exam."""
+    def exam(self) -> ev.Evaluated:
+        """The last one. Raises `LabError` before the first."""
         if not self.evaluations:
             raise LabError(f"{self!r} holds no exam yet: let it run to its first evaluation.")
-        return self.evaluations[-1].skills
+        return self.evaluations[-1]
+
+    @property
+    def skills(self) -> Mapping[str, float]:
+        """The student's scores at its last exam."""
+        return self.exam.skills
+
+    @property
+    def scores(self) -> Mapping[str, Mapping[str, float]]:
+        """Skills of the "student", and of the "teacher" and the baselines that were measured."""
+        student = {"student": self.skills} if self.evaluations else {}
+        return student | {name: reference.skills for name, reference in self.references.items()}
 
     @property
     def complete(self) -> bool:
@@ -102,32 +115,24 @@ class Record:
     def recovery(self, baseline: str = "label budget") -> Recovery:
         """Recovery against a named baseline. Raises `LabError` if the teacher or that baseline was not measured."""
         for name in ("teacher", baseline):
-            if name not in self.references:
+            if name not in self.scores:
                 run = "labkit.record(rec.experiment.baseline(...))" if name != "teacher" else "a run with a teacher"
                 raise LabError(f"no {name!r} on record for this run, and recovery is never shown without it; {run} measures it.")
-        return recovery(self.skills, self.references[baseline].skills, self.references["teacher"].skills, baseline)
+        return recovery(self.skills, self.scores[baseline], self.scores["teacher"], baseline)
 
     def waterfall(self) -> dict[str, float | None]:
         """Mean core skill of the four arms, in the order they are always shown; None where an arm was not measured."""
-        arms = {
-            "gold labels": self.references.get("label budget"),
-            "hard answers": self.references.get("same questions"),
-            "soft labels": self.evaluations[-1] if self.evaluations else None,
-            "teacher": self.references.get("teacher"),
-        }
-        return {name: mean(arm.skills) if arm else None for name, arm in arms.items()}
+        arms = {"gold labels": "label budget", "hard answers": "same questions", "soft labels": "student", "teacher": "teacher"}
+        scores = self.scores
+        return {name: mean(scores[arm]) if arm in scores else None for name, arm in arms.items()}
 
     def table(self) -> pandas.DataFrame:
         """One row a skill: baselines, student, teacher, recovery."""
         import pandas
 
-        rows, atlas = [], bool(self.skills.keys() & set(SKILLS))
-        for skill in SKILLS if atlas else self.skills:
-            row: dict[str, object] = {"skill": skill, "student": self.skills.get(skill)}
-            for name, reference in self.references.items():
-                row[name] = reference.skills.get(skill)
-            rows.append(row)
-        table = pandas.DataFrame(rows).set_index("skill")
+        atlas = bool(self.skills.keys() & set(SKILLS))
+        found = {name: [skills.get(skill) for skill in (SKILLS if atlas else self.skills)] for name, skills in self.scores.items()}
+        table = pandas.DataFrame(found, index=pandas.Index(SKILLS if atlas else list(self.skills), name="skill"))
         if atlas:
             table.loc["mean (core)"] = table.loc[list(CORE)].mean()
             table.loc["mean (all)"] = table.loc[list(SKILLS)].mean()
@@ -146,6 +151,46 @@ class Record:
         """This run as somebody else's yardstick."""
         curve = tuple((e.step, e.fidelity["kl"]) for e in self.evaluations if e.fidelity.get("kl") is not None)
         return ev.Reference(name, self.skills, curve, self.experiment.recipe)
+
+    def numbers(self, group: str) -> Mapping[str, Any]:
+        """What the run came to: the numbers of one of `GROUPS`, by name.
+
+        run: steps, seconds, and seconds_a_step with exams left out. look: the first look at a batch. training: kl, mean of the last 20
+        steps; entropy, mean over the looks at batches; the largest grad_norm; exposures of each distinct question; own, whether a looked
+        at batch held text the student wrote. first: kl at the first exam. The others are those of the last exam, `scores` and events.
+        """
+        looks = [event.values for event in self.events if isinstance(event, ev.Inspected)]
+        match group:
+            case "parameters":
+                assert self.started is not None
+                return {"teacher": self.started.teacher_parameters, "student": self.started.student_parameters}
+            case "run":
+                last, examined = self.steps[-1], {event.step for event in self.evaluations}
+                pairs = zip(self.steps, self.steps[1:], strict=False)
+                gaps = [after.seconds - before.seconds for before, after in pairs if before.step not in examined]
+                seconds = getattr(self.finished, "seconds", last.seconds)
+                return {"steps": last.step, "seconds": seconds, "seconds_a_step": average(gaps)}
+            case "exam":
+                return {"seconds": self.exam.seconds, "ece": self.exam.ece}
+            case "skills" | "fidelity" | "open" | "truth" | "habits":
+                return getattr(self.exam, group)
+            case "cost":
+                return getattr(self.finished, "cost", {})
+            case "look":
+                return looks[0] if looks else {}
+            case "training":
+                asked = [event.total for event in self.events if isinstance(event, ev.Labelled)]
+                norms = [norm for step in self.steps if (norm := step.values.get("grad_norm")) is not None]
+                return {
+                    "kl": average(step.values.get("kl") for step in self.steps[-20:]),
+                    "entropy": average(look.get("entropy") for look in looks),
+                    "grad_norm": max(norms, default=math.nan),
+                    "exposures": self.steps[-1].questions_seen / asked[-1] if asked else math.nan,
+                    "own": float(any(look.get("own") for look in looks)),
+                }
+            case "first":
+                return {"kl": self.evaluations[0].fidelity.get("kl", math.nan)}
+        return self.scores.get(group, {})
 
     def report(self, path: str | Path | None = None) -> str:
         """One self-contained HTML page about this run, also written to `path` if one is given."""
@@ -185,6 +230,11 @@ def read_events(path: Path) -> Iterator[ev.Event]:
         raise DataError(f"no record at {path}. Records are written by `rec.save(path)`.") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"the record {path} is damaged: {error}. Delete it and run its recipe again.") from None
+    yield from events_of(lines, path)
+
+
+def events_of(lines: Sequence[bytes], path: Path) -> Iterator[ev.Event]:
+    """Events of JSON lines, which came from a file; see `read_events`."""
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -196,49 +246,10 @@ def read_events(path: Path) -> Iterator[ev.Event]:
             raise DataError(f"the record {path} is damaged at line {number}: {error} Delete it and run its recipe again.") from None
 
 
-class Store:
-    """Records by recipe: those shipped in `data/records`, and those this machine has made."""
-
-    def __init__(self) -> None:
-        self.shipped = data_dir() / "records"
-        self.own = made_here("records")
-
-    def find(self, experiment: Experiment) -> Record | None:
-        for path in (self.own / f"{experiment.key}.jsonl.gz", self.shipped / f"{experiment.key}.jsonl.gz"):
-            if path.exists() and (record := load(path)).experiment.key == experiment.key:  # or a default has changed since
-                return record
-        return None
-
-    def add(self, record: Record) -> Path:
-        """Keep a record. One whose knobs were turned, or that was stopped, is kept too but never found by its recipe alone."""
-        name = record.experiment.key
-        if not record.complete or any(isinstance(event, ev.KnobTurned) for event in record.events):
-            story = "".join(ev.dumps(event) for event in record.events)
-            name += f"-{hashlib.blake2b(story.encode(), digest_size=4).hexdigest()}"
-        return record.save(self.own / f"{name}.jsonl.gz")
-
-    def references(
-        self, experiment: Experiment, seeds: Sequence[int] = range(5), have: Mapping[str, ev.Reference] = MappingProxyType({})
-    ) -> Iterator[ev.Reference | ev.Warned]:
-        """The baselines on record: the run with this very seed or, failing that, the mean over other seeds. A damaged record
-        is told and left out, and so are those one has already, of this very seed."""
-        for name in BASELINES:
-            recipe = experiment.baseline(name)  # type: ignore[arg-type]
-            if recipe.key == experiment.key or (name in have and have[name].recipe == recipe.recipe):
-                continue
-            try:
-                own = self.find(recipe)
-                found = [own] if own else [r for seed in seeds if (r := self.find(recipe.but(seed=seed)))]
-            except DataError as error:
-                yield ev.Warned(0, str(error))
-                continue
-            if found:
-                several = [r.reference(name) for r in found]
-                skills = {s: sum(r.skills[s] for r in several) / len(several) for s in several[0].skills}
-                curve = [
-                    (points[0][0], sum(kl for _, kl in points) / len(points)) for points in zip(*(r.curve for r in several), strict=False)
-                ]
-                yield ev.Reference(name, skills, tuple(curve), several[0].recipe, len(several))
+def average(values: Iterable[float | None]) -> float:
+    """Mean of those that were taken; NaN if none was."""
+    taken = [value for value in values if value is not None]
+    return sum(taken) / len(taken) if taken else math.nan
 
 
 def mean(skills: Mapping[str, float], of: Sequence[str] = CORE) -> float:

@@ -24,8 +24,9 @@ from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.records.model_folders import unmarked
 from labkit.records.names import named_model
-from labkit.records.record import NO_GAP, Record, Store
+from labkit.records.record import NO_GAP, Record
 from labkit.records.rules import refuse
+from labkit.records.store import Store
 from labkit.studies.run import begin, clear, completed
 from labkit.tasks.atlas.exam import Grades
 from labkit.tasks.custom.exam import OwnExam

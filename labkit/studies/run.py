@@ -18,8 +18,9 @@ from labkit.base.stats import band
 from labkit.records import events as ev
 from labkit.records.comparison import Comparison
 from labkit.records.experiment import Experiment
-from labkit.records.record import Record, Store, mean
+from labkit.records.record import Record, mean
 from labkit.records.rules import refuse
+from labkit.records.store import Store
 from labkit.tasks.custom.content_hash import pinned
 from labkit.training.checkpoint import Folder
 from labkit.training.loop import Run
@@ -61,11 +62,7 @@ def record(
     earlier goes on from its checkpoint. A fetched record gets the baselines that were measured since.
     """
     experiment = pinned((experiment or Experiment()).but(**changes))
-    found = None if fresh else Store().find(experiment)
-    if found is not None and found.complete:
-        for known in Store().references(experiment, have=found.references):
-            if isinstance(known, ev.Reference) and known.recipe != getattr(found.references.get(known.name), "recipe", None):
-                found.add(known)  # it was not there when the run was, or only another seed's was
+    if not fresh and (found := Store().judged(experiment)):
         return found
     refuse(experiment)
     made = completed(begin(experiment), watch)
@@ -138,8 +135,8 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
     if steps is not None and steps < 1:
         raise LabError(f"steps={steps} must be at least 1; leave it out for the whole run.")
     experiment = pinned(experiment)
-    recorded = Store().find(experiment)
-    if recorded is None or not recorded.complete:
+    recorded = Store().judged(experiment)
+    if recorded is None:
         raise LabError(
             f"{experiment.recipe!r} is not on record, so there is nothing to compare with: labkit.record(...) runs and keeps it."
         )
@@ -154,7 +151,7 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
             break
     then = {step.step: step.values["loss"] for step in recorded.steps}
     loss = max((abs(now.values["loss"] / then[now.step] - 1) for now in fresh.steps if now.step in then), default=math.nan)
-    seeds = [mean(r.skills) for seed in range(5) if (r := Store().find(experiment.but(seed=seed))) and r.complete]
+    seeds = [mean(r.skills) for seed in range(5) if (r := Store().judged(experiment.but(seed=seed)))]
     if len(seeds) < 3 or not fresh.complete:
         return Drift(recorded, fresh, loss, math.nan, math.nan, None)
     found = band(seeds)
@@ -166,8 +163,8 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
 def with_baseline(made: Record, watch: Callable[[Run, ev.Event], None] | None = None) -> Iterator[ev.Reference]:
     """Measure the label-budget baseline a record lacks, and yield it as the yardstick to add to that record."""
     recipe = made.experiment.baseline()
-    baseline = Store().find(recipe)
-    if baseline is None or not baseline.complete:
+    baseline = Store().judged(recipe)
+    if baseline is None:
         run, baseline = begin(recipe), Record()
         for event in run:
             baseline.add(event)

@@ -208,8 +208,7 @@ def points(grid: Sweep, score: Callable[[Record], float], arms: Sequence[str] | 
     found: dict[float, list[float]] = {}
     for arm, values in grid.points():
         for run in grid.records(arm, **values) if arms is None or arm in arms else []:
-            assert run.started is not None
-            found.setdefault(float(run.started.student_parameters), []).append(score(run))
+            found.setdefault(float(run.numbers("parameters")["student"]), []).append(score(run))
     if not found:
         raise LabError("none of this sweep's runs is on record: run it, or name arms it has.")
     return found

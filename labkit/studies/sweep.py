@@ -24,6 +24,7 @@ What is on record is not run again, so a sweep that was killed goes on where it 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import itertools
 import os
@@ -36,9 +37,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.base.errors import LabError, need, unknown
 from labkit.base.files import data_dir, home_dir
+from labkit.records.comparison import summary
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.names import HEADS
-from labkit.records.record import Record, Store, mean, paired
+from labkit.records.record import Record
+from labkit.records.store import Store
 from labkit.tasks.custom.content_hash import pinned
 
 if TYPE_CHECKING:
@@ -116,8 +119,8 @@ class Sweep(NamedTuple):
 
     def records(self, arm: str = "", **values: Any) -> list[Record]:
         """What is on record at one point, a run a seed."""
-        recipe = self.recipe(arm, **values)
-        return [found for seed in range(self.seeds) if (found := record_of(recipe.but(seed=seed)))]
+        recipe, store = pinned(self.recipe(arm, **values)), Store()
+        return [found for seed in range(self.seeds) if (found := store.judged(recipe.but(seed=seed)))]
 
     def experiments(self) -> list[Experiment]:
         """All that has to be run: each recipe's seeds, and the label-budget baselines they are judged by, once each. (Heads on a
@@ -128,7 +131,7 @@ class Sweep(NamedTuple):
 
     def missing(self) -> list[Experiment]:
         store = Store()
-        return [e for e in self.experiments() if not (found := store.find(e)) or not found.complete]
+        return [e for e in self.experiments() if not store.judged(e)]
 
     def run(self, jobs: int | None = None, tell: Callable[[str], None] = print, backend: str = "local") -> None:
         """Run what is not on record: here (`jobs` processes, 1 by default, share the cores), or on a Ray cluster (`jobs` processors of it,
@@ -160,21 +163,8 @@ class Sweep(NamedTuple):
 
         points = list(self.points())
         groups = [self.records(arm, **values) for arm, values in points]
-        rows = []
-        for (arm, values), runs in zip(points, groups, strict=True):
-            scores = [mean(r.skills) for r in runs]
-            row: dict[str, Any] = ({"arm": arm} if arm else {}) | values | {"seeds": len(runs)}
-            if runs:
-                recovered = [r.recovery().mean for r in runs if {"label budget", "teacher"} <= r.references.keys()]
-                row |= {
-                    "mean skill": sum(scores) / len(scores),
-                    "recovery": sum(recovered) / len(recovered) if len(recovered) == len(runs) else None,
-                    "KL": sum(r.evaluations[-1].fidelity.get("kl", float("nan")) for r in runs) / len(runs),
-                }
-            if runs and runs is not groups[0] and {r.experiment.seed for r in runs} == {r.experiment.seed for r in groups[0]}:
-                found = paired(runs, groups[0])
-                row |= {"difference": found.middle, "low": found.low, "high": found.high, "verdict": found.verdict}
-            rows.append(row)
+        named = [({"arm": arm} if arm else {}) | values for arm, values in points]
+        rows = [name | summary(runs, groups[0]) for name, runs in zip(named, groups, strict=True)]
         return pandas.DataFrame(rows)
 
 
@@ -183,16 +173,10 @@ def sweep(name: str) -> Sweep:
     files = {path.stem: path for path in sorted((data_dir() / "sweeps").glob("*.toml"))}
     if name not in files:
         raise unknown("sweep", name, files)
-    return Sweep.from_toml(files[name].read_text(encoding="utf-8"))
+    return _sweep(files[name].read_text(encoding="utf-8"))
 
 
-def record_of(experiment: Experiment) -> Record | None:
-    """The finished run on record, with every baseline that is."""
-    from labkit.studies.run import record  # brings torch, which reading a sweep does not need
-
-    experiment = pinned(experiment)
-    found = Store().find(experiment)
-    return record(experiment) if found and found.complete else None
+_sweep = functools.lru_cache(maxsize=64)(Sweep.from_toml)
 
 
 Finished = Callable[[Sequence[Experiment]], Iterator[tuple[Experiment, str | None]]]

@@ -23,8 +23,8 @@ from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.records.model_folders import unmarked
 from labkit.records.names import HEADS, KIN, SKILLS, STUDENTS, named_model
-from labkit.records.record import Store
 from labkit.records.rules import refuse
+from labkit.records.store import Store
 from labkit.tasks.atlas.exam import Exam, Examiner
 from labkit.tasks.atlas.facts import Atlas
 from labkit.tasks.custom.content_hash import pinned

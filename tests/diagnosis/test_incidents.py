@@ -26,7 +26,7 @@ from labkit.diagnosis.incidents.history import Answer, Mistakes, answers, keep, 
 from labkit.diagnosis.incidents.probes import Glimpse, cheapest, minutes
 from labkit.diagnosis.incidents.widget import IncidentRoom
 from labkit.records.experiment import Experiment
-from labkit.records.record import Store
+from labkit.records.store import Store
 
 TINY = Experiment(student="22k", teacher=TEACHER, questions=512, gold=40, batch=8, steps=4)
 

@@ -16,7 +16,7 @@ from labkit.lessons.lab import Lab
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.recipe_text import GROUPS
-from labkit.records.record import Store
+from labkit.records.store import Store
 from labkit.tasks.atlas.facts import Atlas
 from labkit.views.board import session as pump
 from labkit.views.board.controls import Controls

@@ -5,23 +5,29 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.base import files as paths
+from labkit.base import manifest
 from labkit.base.errors import DataError, LabError
 from labkit.base.files import data_dir
 from labkit.records import events as ev
+from labkit.records import shards
 from labkit.records.experiment import Experiment
 from labkit.records.names import BESIDE, CORE, SKILLS
-from labkit.records.record import BASELINES, Record, Store, load, mean, read_events, recovery, replay
+from labkit.records.record import BASELINES, Record, load, mean, read_events, recovery, replay
+from labkit.records.store import Store
 
 EXP = Experiment(student="57k", temperature=2.0, steps=4)
+PACKING = runpy.run_path(str(REPOSITORY / "data" / "recipes" / "records.py"))
 
 
 def scores(value: float, **some: float) -> dict[str, float]:
@@ -285,10 +291,18 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data" / "records"
 
 
+def ship(folder: Path, *runs: Record) -> None:
+    """Into shards and a table, as `labkit build records` does: the first run by itself, the others together."""
+    ships = {run.experiment.key: PACKING["Ships"](run.experiment, ["first"] if run is runs[0] else [], "arm") for run in runs}
+    PACKING["pack"](folder, ships, {run.experiment.key: "".join(ev.dumps(e) + "\n" for e in run.events).encode() for run in runs})
+
+
 def test_store_finds_its_own_before_the_shipped(shipped: Path):
     assert Store().find(EXP) is None
-    Record(story(student=0.25)).save(shipped / f"{EXP.key}.jsonl.gz")
-    assert Store().find(EXP).skills == scores(0.25)
+    assert Store().judged(EXP) is None
+    ship(shipped, Record(story(student=0.25)), Record(story(EXP.but(seed=2))))
+    assert Store().find(EXP).skills == Store().judged(EXP).skills == scores(0.25)
+    assert Store().find(EXP).events == load_again(Record(story(student=0.25))).events
     path = Store().add(Record(story(student=0.75)))
     assert path.parent != shipped
     assert Store().find(EXP).skills == scores(0.75)
@@ -297,8 +311,68 @@ def test_store_finds_its_own_before_the_shipped(shipped: Path):
 
 
 def test_a_record_from_before_a_default_changed_is_not_found(shipped: Path):
-    Record(story()).save(shipped / f"{EXP.but(seed=5).key}.jsonl.gz")
+    ship(shipped, Record(story()))
+    table = shipped.parent / "results.csv"
+    table.write_text(table.read_text().replace(EXP.key, EXP.but(seed=5).key))
+    path = shipped / "first.jsonl.xz"
+    path.write_bytes(PACKING["packed"]([{EXP.but(seed=5).key: shards.log(path, EXP.key)}]))
+    for file in (table, path):
+        manifest.seal(file.parent, "labkit build records", {file.name: {}})
     assert Store().find(EXP.but(seed=5)) is None
+
+
+def test_the_same_runs_are_packed_into_the_same_bytes(shipped: Path):
+    runs = [Record(story(EXP.but(seed=seed), student=seed / 8)) for seed in range(4)]
+    ship(shipped, *runs)
+    files = [*shipped.iterdir(), shipped.parent / "results.csv"]
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+    ship(shipped, runs[0], *runs[:0:-1])
+    assert {path: path.read_bytes() for path in files} == {path: raw for path, (raw, _) in before.items()}
+    ship(shipped, *runs[:-1], Record(story(EXP.but(seed=3), student=1.0)))
+    changed = {path.name for path in files if path.read_bytes() != before[path][0]}
+    assert changed == {"other.jsonl.xz", "manifest.json", "results.csv"}, "the other shard stays"
+    assert (shipped / "first.jsonl.xz").stat().st_mtime_ns == before[shipped / "first.jsonl.xz"][1]
+
+
+def test_a_damaged_shard_is_named_with_what_mends_it(shipped: Path):
+    ship(shipped, Record(story()), Record(story(EXP.but(seed=2))))
+    path = shipped / "first.jsonl.xz"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"first\.jsonl\.xz is damaged.*python -m labkit build records`.*git checkout -- data"):
+        Store().find(EXP)
+    assert Store().find(EXP.but(seed=2)), "the other shard is whole"
+    assert Store().judged(EXP).skills == scores(0.5), "the table still says what it came to"
+    assert [key for key, _ in PACKING["_logs"](shipped)] == [EXP.but(seed=2).key], "what is left of it is packed anew"
+    path.unlink()
+    with pytest.raises(DataError, match=r"first\.jsonl\.xz is missing"):
+        Store().judged(EXP).events  # noqa: B018
+
+
+def test_a_damaged_or_missing_table_is_named_with_what_mends_it(shipped: Path):
+    ship(shipped, Record(story()))
+    table = shipped.parent / "results.csv"
+    for damage in (lambda: table.write_text(table.read_text().replace("0.5", "0.6")), table.unlink):
+        damage()
+        with pytest.raises(DataError, match=r"results\.csv is (damaged|missing).*labkit build records`.*git checkout -- data"):
+            Store().judged(EXP)
+
+
+def test_a_table_that_names_a_run_its_shard_has_not(shipped: Path):
+    ship(shipped, Record(story()))
+    path = shipped / "first.jsonl.xz"
+    path.write_bytes(PACKING["packed"]([]))
+    manifest.seal(shipped, "labkit build records", {path.name: {}})
+    with pytest.raises(DataError, match=f"holds no run {EXP.key}"):
+        Store().find(EXP)
+
+
+def test_a_shipped_run_is_judged_by_what_was_measured_here_since(shipped: Path):
+    ship(shipped, Record(story(references={"teacher": 1.0})))
+    assert set(Store().judged(EXP).scores) == {"student", "teacher"}
+    Store().add(Record(story(EXP.baseline().but(seed=3), student=0.25)))
+    assert Store().judged(EXP).scores["label budget"] == scores(0.25)
+    Store().add(Record(story(EXP.baseline(), student=0.125)))
+    assert Store().judged(EXP).scores["label budget"] == scores(0.125)
 
 
 def test_what_was_made_with_other_data_is_not_found(shipped: Path, monkeypatch: pytest.MonkeyPatch):

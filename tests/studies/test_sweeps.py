@@ -17,7 +17,8 @@ from conftest import REPOSITORY, TEACHER
 import labkit
 from labkit.base.errors import LabError
 from labkit.cli.main import main
-from labkit.records.record import Store, mean
+from labkit.records.record import mean
+from labkit.records.store import Store
 from labkit.studies.run import compare, record, rerun
 from labkit.studies.sweep import Sweep
 
@@ -128,7 +129,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(quick):
     told: list[str] = []
     with pytest.raises(LabError, match="runs failed"):
         sweep.run(tell=told.append)
-    assert any("failed: " in line and "build teachers" in line for line in told)
+    assert any("failed: " in line and "git checkout -- data" in line for line in told)
     assert Store().find(sweep.recipes()[-1].but(seed=0)).complete
 
 

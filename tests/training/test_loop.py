@@ -28,7 +28,8 @@ from labkit.losses.divergences import DIVERGENCES, TAILS, divergence, top_k
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.records.names import SIZES, SKILLS
-from labkit.records.record import Record, Store, read_events
+from labkit.records.record import Record, read_events
+from labkit.records.store import Store
 from labkit.studies import run as runs
 from labkit.tasks.atlas.facts import Atlas
 from labkit.teachers import signals

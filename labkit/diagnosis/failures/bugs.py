@@ -31,8 +31,7 @@ from labkit.diagnosis.failures.registry import (
     cited="keras-team/keras-io issue 257: the two were assigned to each other's names",
 )
 def swapped_roles(seen: Evidence) -> str:
-    norms = [step["grad_norm"] for step in seen.steps if step.get("grad_norm") is not None]
-    if norms and max(norms) < 1e-6:
+    if seen.training.get("grad_norm", math.nan) < 1e-6:
         return "no gradient reaches the student at any step: the loss does not depend on what is trained."
     return ""
 
@@ -201,13 +200,13 @@ def missing_t2(seen: Evidence) -> str:
     cure=without_fault("overconfident_teacher"),
     remedy="Use a calibrated teacher, or soften this one until its confidence is the share it gets right.",
     needs=("soft labels",),
-    symptom=lambda seen: seen.exam.fidelity.get("teacher_entropy", math.nan) - seen.average("entropy"),
+    symptom=lambda seen: seen.exam.fidelity.get("teacher_entropy", math.nan) - seen.entropy,
     unit="nats a token that the signal has less than the teacher",
     procedure=("How much entropy has the signal on questions with many right answers?", "Compare with the teacher's own, read elsewhere."),
     cited="Guo et al. 2017, arXiv 1706.04599; label smoothing has the opposite look and the same end, Müller et al. 2019, arXiv 1906.02629",
 )
 def overconfident_teacher(seen: Evidence) -> str:
     own = seen.exam.fidelity.get("teacher_entropy", math.nan)
-    if seen.average("entropy") < 0.9 * own and seen.read("hits") >= 0.5:
-        return f"the signal has {seen.average('entropy'):.3f} nats a token, and the teacher itself {own:.3f}: its softness is gone."
+    if seen.entropy < 0.9 * own and seen.read("hits") >= 0.5:
+        return f"the signal has {seen.entropy:.3f} nats a token, and the teacher itself {own:.3f}: its softness is gone."
     return ""

@@ -49,7 +49,7 @@ def _with_size(size: str):
 )
 def online_cost(seen: Evidence) -> str:
     written = seen.cost.get("student_written_tokens", 0.0) / max(1.0, seen.cost.get("questions", 1.0))
-    if written > 4 and len(seen.steps) >= 100:  # at first an untrained student does not end its answers, wherever that leads
+    if written > 4 and seen.length >= 100:  # at first an untrained student does not end its answers, wherever that leads
         return f"the student writes {written:.0f} tokens for every question it is asked, and the teacher reads them all."
     return ""
 
@@ -123,7 +123,7 @@ def benchmark_contamination(seen: Evidence) -> str:
 def capacity_floor(seen: Evidence) -> str:
     told, exam = seen.mean("kl"), kl(seen)
     sound = seen.read("hits") > 0.5 and 0.9 <= seen.read("scale") <= 1.1 and not seen.read("scored") > 1.05
-    learns = exam < 0.8 * seen.exams[0].fidelity.get("kl", math.nan)
+    learns = exam < 0.8 * seen.first.get("kl", math.nan)
     if sound and learns and seen.exposures > 8 and told > 1.2 and exam < 1.5 * told:
         return (
             f"KL is {told:.2f} in training and {exam:.2f} on the exam, though each question was seen {seen.exposures:.0f} times: "

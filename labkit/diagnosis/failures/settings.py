@@ -14,7 +14,7 @@ SOFTER = 5.0  # times as much entropy as the teacher has; sound signals have up 
 def _softness(seen: Evidence) -> float:
     """Entropy of the signal, as a multiple of the teacher's own on the exam; text a student wrote itself says nothing of its teacher."""
     own = seen.exam.fidelity.get("teacher_entropy", math.nan)
-    return math.nan if seen.on_policy else seen.average("entropy") / max(1e-9, own)
+    return math.nan if seen.on_policy else seen.entropy / max(1e-9, own)
 
 
 @failure(
@@ -76,7 +76,7 @@ def wrong_temperature(seen: Evidence) -> str:
 )
 def reverse_kl_collapse(seen: Evidence) -> str:
     sound = seen.read("hits") > 0.5 and seen.read("target") < 1.5 * seen.read("entropy")
-    if sound and seen.read("scale") > 1.3 and kl(seen) > 2.5 and seen.mean("kl") > 0.6 * kl(seen) and len(seen.steps) >= 100:
+    if sound and seen.read("scale") > 1.3 and kl(seen) > 2.5 and seen.mean("kl") > 0.6 * kl(seen) and seen.length >= 100:
         return (
             f"the loss starts at {seen.read('scale'):.1f} KLs and falls, while the KL from the teacher stays at {kl(seen):.1f} nats on "
             "training and exam alike: the divergence leaves what the student does not say untouched."

@@ -9,17 +9,17 @@ The arm of the sweep "failures" that bears a failure's name has it; the same rec
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from labkit.base.errors import LabError
-from labkit.base.files import data_dir
 from labkit.base.stats import Band
 from labkit.diagnosis.evidence import Evidence
 from labkit.diagnosis.failures.registry import FAILURES, diagnose, named
-from labkit.records import events as ev
 from labkit.records.experiment import Experiment
-from labkit.records.record import Record, core, load, paired
+from labkit.records.record import Record, core, paired
+from labkit.records.results import rows
+from labkit.records.store import Store
 from labkit.studies.sweep import Sweep, sweep
 
 SET_ON = (0, 1)  # seeds of the sweep that the detectors' limits were set on: they prove nothing any more
@@ -85,17 +85,17 @@ def alarms() -> tuple[Alarms, Alarms]:
     grid = sweep("failures")
     seen = {recipe.but(seed=seed).key for recipe in grid.recipes() for seed in SET_ON}
     groups: tuple[list[Record], list[Record]] = ([], [])
-    for record in _shipped():
-        recipe = record.experiment
-        if recipe.key in seen or recipe.assistant != "none" or recipe.data or not record.evaluations:
+    for key, row in sorted(rows().items()):
+        recipe = Experiment.from_recipe(row["recipe"])
+        if key in seen or recipe.assistant != "none" or recipe.data or any(entry.within(recipe) for entry in FAILURES.values()):
             continue
-        if not any(entry.within(recipe) for entry in FAILURES.values()):
-            groups[not any(isinstance(event, ev.Inspected) for event in record.events)].append(record)
+        if record := Store().judged(recipe):
+            groups[not record.numbers("look")].append(record)
     with_looks, without = (
         Alarms(
             len(runs),
             [(r.experiment, [d.failure for d in found]) for r in runs if (found := diagnose(r))],
-            sum("fresh" in r.evaluations[-1].habits for r in runs),
+            sum("fresh" in r.exam.habits for r in runs),
         )
         for runs in groups
     )
@@ -103,12 +103,7 @@ def alarms() -> tuple[Alarms, Alarms]:
 
 
 def _runs(grid: Sweep, recipe: Experiment) -> list[Record]:
-    paths = [data_dir() / "records" / f"{recipe.but(seed=seed).key}.jsonl.gz" for seed in range(grid.seeds)]
-    if missing := [seed for seed, path in enumerate(paths) if not path.exists()]:
-        raise LabError(f"seeds {missing} of {recipe.recipe!r} are not on record: `labkit build records` runs them.")
-    return [load(path) for path in paths]
-
-
-def _shipped() -> Iterator[Record]:
-    for path in sorted((data_dir() / "records").glob("*.jsonl.gz")):
-        yield load(path)
+    found = [run for seed in range(grid.seeds) if (run := Store().judged(recipe.but(seed=seed)))]
+    if len(found) < grid.seeds:
+        raise LabError(f"{len(found)} of {grid.seeds} seeds of {recipe.recipe!r} are on record: `labkit build records` runs them.")
+    return found

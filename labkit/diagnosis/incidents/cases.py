@@ -19,7 +19,8 @@ from labkit.diagnosis.failures import FAILURES, provoke
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.records.names import KIN
-from labkit.records.record import Record, Store
+from labkit.records.record import Record
+from labkit.records.store import Store
 from labkit.studies.sweep import sweep
 
 SOURCES = {"failures": range(2, 7), "incidents": range(2)}  # of the first, detectors know the seeds 0 and 1

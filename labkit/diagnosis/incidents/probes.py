@@ -185,7 +185,7 @@ PROBES = {
             "How soft are the signal, the target made of it, and the teacher itself?",
             ("entropy", "target", "teacher_entropy"),
             (
-                Measure("entropy of the signal, mean of all batches looked at", lambda seen: seen.average("entropy"), ".3f"),
+                Measure("entropy of the signal, mean of all batches looked at", lambda seen: seen.entropy, ".3f"),
                 Measure("entropy of the signal, first batch", _look("entropy"), ".3f"),
                 Measure("entropy of the target in the loss, first batch", _look("target"), ".3f"),
                 Measure("entropy of the teacher itself, on the exam", _fidelity("teacher_entropy"), ".3f"),
@@ -328,22 +328,18 @@ class Glimpse(Evidence):
         def kept(values: Mapping[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in values.items() if name in opened}
 
-        vars(self).update(vars(whole))
-        self.steps = tuple(kept(step) for step in whole.steps)
-        self.looks = tuple(kept(look) for look in whole.looks)
-        self.exams = tuple(
-            dataclasses.replace(
-                exam,
-                skills=exam.skills if "skills" in opened else {},
-                fidelity=kept(exam.fidelity),
-                habits=kept(exam.habits),
-                truth=kept(exam.truth),
-            )
-            for exam in whole.exams
+        self.look, self.training, self.first = map(kept, (whole.look, whole.training, whole.first))
+        exam = whole.exam
+        self.exam = dataclasses.replace(
+            exam,
+            skills=exam.skills if "skills" in opened else {},
+            fidelity=kept(exam.fidelity),
+            habits=kept(exam.habits),
+            truth=kept(exam.truth),
         )
         self.teacher = whole.teacher if "teacher" in opened else {}
-        self.exposures = whole.exposures if "exposures" in opened else math.nan
         self.cost = whole.cost if "cost" in opened else {}
+        self.length, self._events = whole.length, lambda: []
 
 
 def cheapest(seen: Evidence, names: Collection[str], most: int = 4) -> tuple[str, ...] | None:

@@ -65,7 +65,7 @@ def detector(answer: Any) -> Verdict:
 def _unseen() -> tuple[tuple[tuple[str, ...], Evidence], ...]:
     """Every recorded run a case may be, with what is in it, but those of a student with other tokens: nothing is told of them by token."""
     from labkit.diagnosis.incidents.cases import recorded
-    from labkit.records.record import Store
+    from labkit.records.store import Store
 
     store = Store()
     try:

@@ -133,7 +133,7 @@ def sixty_to_eighty() -> Finding:
 )
 def reasoning_suffers_most() -> Finding:
     def share(run: Record, skills: Sequence[str]) -> float:
-        return mean(run.skills, skills) / mean(run.references["teacher"].skills, skills)
+        return mean(run.skills, skills) / mean(run.scores["teacher"], skills)
 
     found = ratios()
     effects = {name: band([share(r, ONE_ANSWER) - share(r, REASONING) for r in runs]) for name, runs in found.items()}
@@ -155,7 +155,7 @@ def stronger_teacher() -> Finding:
         f"{size} student, atlas-200k": paired(runs_of(sweep("sizes"), size), runs_of(sweep("ratio"), size)) for size in ("22k", "57k")
     }
     effects["200k student, atlas-3m early in its training"] = less(scores(runs_of(sweep("minute"), "soft labels")), scores(early))
-    told = [mean(runs[0].references["teacher"].skills) for runs in (runs_of(sweep("ratio"), "57k"), early, runs_of(sweep("sizes"), "57k"))]
+    told = [mean(runs[0].scores["teacher"]) for runs in (runs_of(sweep("ratio"), "57k"), early, runs_of(sweep("sizes"), "57k"))]
     return Finding(
         effects, "points of 1", "The teachers' own core skill: atlas-200k {:.2f}, atlas-3m early {:.2f}, atlas-3m {:.2f}.".format(*told)
     )

@@ -27,7 +27,7 @@ ARCHITECTURES = {"gpt2": "GPT-2", "recurrent": "recurrent units"}
 
 def bits(record: Record) -> float:
     """What the teacher's answers cost a student to spell, bits per byte."""
-    return record.evaluations[-1].fidelity["bits_per_byte"]
+    return record.exam.fidelity["bits_per_byte"]
 
 
 @claim(
@@ -96,7 +96,7 @@ def architecture() -> Finding:
     grid = sweep("architecture")
     effects = {words: paired(runs_of(grid, "llama"), runs_of(grid, arm)) for arm, words in ARCHITECTURES.items()}
     gained = [
-        f"{words} {band([core(r) - mean(r.references['label budget'].skills) for r in runs_of(grid, arm)]).middle:+.2f}"
+        f"{words} {band([core(r) - mean(r.scores['label budget']) for r in runs_of(grid, arm)]).middle:+.2f}"
         for arm, words in ({"llama": "Llama"} | ARCHITECTURES).items()
     ]
     return Finding(effects, "points of 1", f"Above the same student on 300 gold labels: {', '.join(gained)}.")

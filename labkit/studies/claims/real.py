@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from labkit.base.stats import Band
 from labkit.records.record import Record, paired
+from labkit.records.store import Store
 from labkit.studies.claims.data import less, runs_of, scores
 from labkit.studies.claims.verdicts import Finding, tried
-from labkit.studies.run import record
 from labkit.studies.sweep import sweep
 
 PLAIN = "soft labels"
@@ -21,11 +21,11 @@ def _arm(name: str) -> list[Record]:
 
 def _gold() -> list[Record]:
     """The same student on the gold labels, seed by seed."""
-    return [record(run.experiment.baseline()) for run in _arm(PLAIN)]
+    return [found for run in _arm(PLAIN) if (found := Store().judged(run.experiment.baseline()))]
 
 
 def _kl(run: Record) -> float:
-    return run.evaluations[-1].fidelity["kl"]
+    return run.exam.fidelity["kl"]
 
 
 def _against(better: list[Record], worse: list[Record]) -> dict[str, Band]:
@@ -63,10 +63,10 @@ def inherited() -> Finding:
     """Of the teacher's wrong answers those the student gives word for word, less those of the same student on gold labels."""
 
     def share(run: Record) -> float:
-        return run.evaluations[-1].truth["inherited"] / (1 - run.references["teacher"].skills["contains"])
+        return run.exam.truth["inherited"] / (1 - run.scores["teacher"]["contains"])
 
-    gold, teacher = scores(_gold(), lambda run: run.evaluations[-1].truth["inherited"]), _arm(PLAIN)[0].references["teacher"]
-    wrong = 1 - teacher.skills["contains"]
+    gold, teacher = scores(_gold(), lambda run: run.exam.truth["inherited"]), _arm(PLAIN)[0].scores["teacher"]
+    wrong = 1 - teacher["contains"]
     control = {seed: value / wrong for seed, value in gold.items()}
     effects = {name: less(scores(_arm(name), share), control) for name in (PLAIN, "hard answers")}
     return Finding(effects, "share of the teacher's wrong answers", f"The teacher is wrong about {wrong:.0%} of these facts.")

@@ -15,12 +15,12 @@ BAR = 0.2  # rejections a distilled draft was expected to save
 
 def accepted(run: Record) -> float:
     """The share of its tokens a draft has accepted, on the teacher's answers at temperature 1."""
-    return run.evaluations[-1].fidelity["acceptance"]
+    return run.exam.fidelity["acceptance"]
 
 
 def a_round(run: Record) -> float:
     """Tokens that one reading of the teacher yields, by a run's last exam."""
-    return run.evaluations[-1].fidelity["tokens_per_round"]
+    return run.exam.fidelity["tokens_per_round"]
 
 
 def saved(better: list[Record], worse: list[Record]) -> Band:

@@ -22,7 +22,7 @@ def output() -> Finding:
     effects = {}
     for start in STARTS:
         runs = runs_of(grid, f"output, {start}")
-        effects[f"{start} start"] = band([core(r) - mean(r.references["label budget"].skills) for r in runs])
+        effects[f"{start} start"] = band([core(r) - mean(r.scores["label budget"]) for r in runs])
     return Finding(effects, "points of 1", f"{cost_ratio('output', 'hard answers')} as one on hard labels.")
 
 
@@ -74,7 +74,7 @@ def a_tenth_of_the_cost() -> Finding:
         "as student / teacher": band([r.recovery().ratio - 0.8 for r in runs]),
         "as recovery over 300 gold labels": band([r.recovery().mean - 0.8 for r in runs]),
     }
-    chains = sum(r.skills["chain"] / r.references["teacher"].skills["chain"] for r in runs) / len(runs)
+    chains = sum(r.skills["chain"] / r.scores["teacher"]["chain"] for r in runs) / len(runs)
     return Finding(effects, "share of 1", f"On chains of sums it reaches {chains:.0%} of the teacher.")
 
 
@@ -89,11 +89,11 @@ def soft_targets() -> Finding:
     soft, hard, many = (runs_of(grid, arm) for arm in ("soft labels", "1 answer", "16 answers"))
     effects = {
         "questions with one right answer": paired(soft, hard, lambda r: mean(r.skills, ONE_ANSWER)),
-        "questions with many: mass on right answers": paired(soft, hard, lambda r: r.evaluations[-1].open["validity"]),
-        "agreement with the teacher": paired(soft, hard, lambda r: r.evaluations[-1].fidelity["agreement"]),
+        "questions with many: mass on right answers": paired(soft, hard, lambda r: r.exam.open["validity"]),
+        "agreement with the teacher": paired(soft, hard, lambda r: r.exam.fidelity["agreement"]),
     }
-    kl = paired(soft, hard, lambda r: r.evaluations[-1].fidelity["kl"])
-    left = paired(soft, many, lambda r: r.evaluations[-1].open["validity"])
+    kl = paired(soft, hard, lambda r: r.exam.fidelity["kl"])
+    left = paired(soft, many, lambda r: r.exam.open["validity"])
     beside = (
         f"KL to the teacher: {kl.middle:+.2f} nats. Against 16 answers a question, on open questions: {left.middle:+.2f} ({left.verdict})."
     )
@@ -109,7 +109,5 @@ def soft_targets() -> Finding:
 def bounded() -> Finding:
     grid = sweep("bounded")
     words = {0.0: "soft labels alone", 0.25: "a quarter of the loss on 300 gold labels"}
-    effects = {
-        words[mix]: band([mean(r.references["teacher"].skills) - core(r) for r in runs_of(grid, mix=mix)]) for mix in grid.grid["mix"]
-    }
+    effects = {words[mix]: band([mean(r.scores["teacher"]) - core(r) for r in runs_of(grid, mix=mix)]) for mix in grid.grid["mix"]}
     return Finding(effects, "points of 1")

@@ -1,0 +1,96 @@
+"""What the shipped runs came to, a row a run: `data/results.csv`, folded from the shards in `data/records` by `labkit build records`.
+
+    labkit.results()                     # a DataFrame: shard, sweeps, arm, seed, recipe, skills.recall, fidelity.kl ...
+    rows()[experiment.key]["shard"]      # its cells as text, without pandas
+    Recorded(experiment, row, read)      # a record made of them
+
+A number stands in the column "group.name" (`Record.numbers` has the groups), to the six digits of the events; an empty cell is one that was
+not taken. No torch is needed.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit.base.files import data_dir
+from labkit.base.manifest import checked
+from labkit.records import events as ev
+from labkit.records.experiment import Experiment
+from labkit.records.record import BASELINES, GROUPS, Record
+
+if TYPE_CHECKING:
+    import pandas
+
+NAMED = ("key", "shard", "sweeps", "arm", "seed", "recipe")  # which run a row is of; the columns behind them are numbers
+
+
+class Recorded(Record):
+    """A shipped run as its row says. Once something is asked that no row says, its events are read, and it is a plain record."""
+
+    def __init__(self, experiment: Experiment, row: Mapping[str, str], whole: Callable[[], Record | None]) -> None:
+        self._experiment, self._row, self._whole = experiment, row, whole
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("events", "references", "steps", "evaluations", "started"):
+            raise AttributeError(name)
+        whole = self._whole()
+        assert whole is not None, "a run with a row is on record"
+        vars(self).clear()
+        self.__class__ = Record  # type: ignore[assignment]
+        Record.__init__(self, whole.events)
+        return getattr(self, name)
+
+    @property
+    def experiment(self) -> Experiment:
+        return self._experiment
+
+    @functools.cached_property
+    def exam(self) -> ev.Evaluated:
+        parts: Any = {group: self.numbers(group) for group in ("skills", "fidelity", "open", "truth", "habits")}
+        return ev.Evaluated(self.numbers("run")["steps"], **self.numbers("exam"), **parts, final=True)
+
+    @functools.cached_property
+    def finished(self) -> ev.Finished:  # type: ignore[override]
+        return ev.Finished(self.numbers("run")["steps"], self.numbers("run")["seconds"], "completed", self.numbers("cost"))
+
+    @functools.cached_property
+    def scores(self) -> Mapping[str, Mapping[str, float]]:
+        return {"student": self.skills} | {name: skills for name in ("teacher", *BASELINES) if (skills := self.numbers(name))}
+
+    def numbers(self, group: str) -> Mapping[str, Any]:
+        return self._groups[group]
+
+    @functools.cached_property
+    def _groups(self) -> Mapping[str, Mapping[str, Any]]:
+        found: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+        for column, cell in self._row.items():
+            if cell and column not in NAMED:
+                group, _, name = column.partition(".")
+                found[group][name] = json.loads(cell)
+        return found
+
+
+def results() -> pandas.DataFrame:
+    """The table of all shipped runs, by key. Raises `DataError` if it is damaged."""
+    import pandas
+
+    return pandas.read_csv(checked(data_dir() / "results.csv"), index_col="key", keep_default_na=False, na_values=[""])
+
+
+def rows() -> Mapping[str, Mapping[str, str]]:
+    """The table's cells by key and column; empty where no runs ship. Raises `DataError` if the table is missing or damaged."""
+    path = data_dir() / "results.csv"
+    if not path.exists() and not (data_dir() / "records").is_dir():
+        return {}
+    return _rows(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@functools.lru_cache(maxsize=4)
+def _rows(path: Path, stamp: int) -> dict[str, dict[str, str]]:
+    with checked(path).open(newline="", encoding="utf-8") as file:
+        return {row["key"]: row for row in csv.DictReader(file)}
