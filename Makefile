@@ -7,7 +7,7 @@ JOBS ?= 2
 SPREAD := -n $(JOBS) --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: lab test check unit notebook browser notebooks bench clean
+.PHONY: lab test check unit arithmetics notebook browser notebooks bench clean
 
 lab: $(VENV)/lab.done
 	$(BIN)/python -m labkit lab
@@ -44,6 +44,12 @@ $(MODELS)/smollm2: $(VENV)/dev.done
 
 unit: $(VENV)/dev.done $(MODELS)/smollm2
 	LABKIT_SMOLLM2=$(MODELS)/smollm2 $(BIN)/python -m pytest -q $(SPREAD) -m "not browser"
+
+# The unit tests three times: with plain arithmetic, with AVX2 at most, and as this processor does it. Sums differ in their last bits.
+arithmetics:
+	ATEN_CPU_CAPABILITY=default $(MAKE) unit
+	ONEDNN_MAX_CPU_ISA=AVX2 $(MAKE) unit
+	$(MAKE) unit
 
 # Every notebook, top to bottom in a clean kernel, with few steps.
 notebook: $(VENV)/dev.done

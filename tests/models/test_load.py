@@ -97,12 +97,13 @@ def test_same_seed_same_text(tiny_teacher):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_samples_follow_the_distribution(tiny_teacher, temperature: float):
+def test_samples_follow_the_distribution(temperature: float):
     """Chi-square of the first token over 6,000 samples, rare tokens pooled; the seed is fixed, so it passes or it does not."""
+    model = models.student("200k", 1).eval()  # untrained: many tokens are about as likely
     prompt = models.tokenizer().prompts(["Name a country in Africa."])[0]
     n = 6_000
-    p = (read(tiny_teacher, prompt, [models.EOS])[1][0] / temperature).softmax(-1)
-    written = models.write(tiny_teacher, [prompt] * n, temperature=temperature, seed=5, limit=1)
+    p = (read(model, prompt, [models.EOS])[1][0] / temperature).softmax(-1)
+    written = models.write(model, [prompt] * n, temperature=temperature, seed=5, limit=1)
     counts = torch.bincount(torch.tensor([w.ids[0] for w in written]), minlength=len(p)).double()
     expected = p.double() * n
     common = expected >= 5

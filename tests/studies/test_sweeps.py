@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 import os
 import statistics
 import subprocess
 import sys
 import time
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
 
 import psutil
 import pytest
@@ -21,6 +25,8 @@ from labkit.records.record import mean
 from labkit.records.store import Store
 from labkit.studies.run import compare, record, rerun
 from labkit.studies.sweep import Sweep
+
+T = TypeVar("T")
 
 GRID = f"""
 [experiment]
@@ -85,6 +91,39 @@ def test_several_processes_give_the_same_records(quick, tiny_data):
     assert [s.values["loss"] for s in again.steps] == pytest.approx([s.values["loss"] for s in one.steps], rel=1e-4)
 
 
+STARVED = ("timed out during startup", "waiting for node to startup", "waiting for node info", "Failed to connect to GCS")  # Ray's words
+
+
+def started(start: Callable[[], T]) -> T:
+    """What `start` gives. Where Ray's own start timed out, for want of a processor, this is said, and it is tried once more."""
+    try:
+        return start()
+    except AssertionError as error:
+        if not any(words in str(error) for words in STARVED):
+            raise
+        warnings.warn("starved: Ray's own start timed out on this busy machine; it is tried once more", stacklevel=2)
+        return start()
+
+
+def test_a_starved_start_is_said_and_tried_once_more():
+    tried: list[str] = []
+
+    def start(*ends: str) -> int:
+        tried.append(ends[len(tried)])
+        assert not tried[-1], tried[-1]
+        return len(tried)
+
+    with pytest.warns(UserWarning, match="starved"):
+        assert started(lambda: start(f"Exception: the node {STARVED[0]}.", "")) == 2
+    tried.clear()
+    with pytest.raises(AssertionError, match="another reason"):
+        started(lambda: start("another reason", ""))
+    assert len(tried) == 1
+    tried.clear()
+    with pytest.warns(UserWarning, match="starved"), pytest.raises(AssertionError, match=STARVED[1]):
+        started(lambda: start(STARVED[0], STARVED[1]))
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs ray")
 def test_a_sweep_on_ray_that_was_killed_goes_on_and_runs_nothing_twice(tiny_data, home, tmp_path):
     grid = GRID.replace('student = ["22k", "57k"]\n', "").replace("[1.0, 2.0]", "[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0]")
@@ -103,21 +142,31 @@ def test_a_sweep_on_ray_that_was_killed_goes_on_and_runs_nothing_twice(tiny_data
     def files() -> dict:
         return {path.name: path.stat().st_mtime_ns for path in Store().own.glob("*.jsonl.gz")}
 
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as first:
-        assert first.stdout
-        told = [next(first.stdout) for _ in range(2)]  # a run is done
-        workers = psutil.Process(first.pid).children(recursive=True)
-        first.kill()
+    def killed_after_a_run() -> tuple[list[str], list[psutil.Process]]:
+        with (tmp_path / "errors").open("w") as errors:
+            first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
+        with first:
+            told = list(itertools.islice(first.stdout, 2))  # a run is done
+            assert len(told) == 2, (tmp_path / "errors").read_text()[-2000:]
+            workers = psutil.Process(first.pid).children(recursive=True)
+            first.kill()
+        return told, workers
+
+    def to_the_end() -> str:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    told, workers = started(killed_after_a_run)
     while any(map(alive, workers)):  # they die soon after their driver, and until then may end a run
         time.sleep(0.1)
     assert told[0] == "9 runs, 9 of them to do\n"
     assert told[1].startswith("1/9")
     before, left = files(), len(sweep.missing())
     assert 1 <= left <= 8, "a line that was told is of a run that is on record"
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0, again.stderr[-2000:]
-    assert again.stdout.splitlines()[0] == f"9 runs, {left} of them to do"
-    assert f"{left}/{left}  " in again.stdout and "verdict" in again.stdout
+    again = started(to_the_end)
+    assert again.splitlines()[0] == f"9 runs, {left} of them to do"
+    assert f"{left}/{left}  " in again and "verdict" in again
     assert sweep.missing() == []
     assert {name: when for name, when in files().items() if name in before} == before, "none of the first was touched"
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 
 import pytest
 import torch
 from oracles import answer_logprob, answer_logprobs
+from table import table_teacher
 
 from labkit import models
 from labkit.records.names import SKILLS
@@ -126,15 +128,12 @@ def test_the_probability_of_an_answer_is_the_product_of_its_tokens(exam: Exam, t
 
 
 def test_validity_and_coverage_by_enumeration(exam: Exam):
-    student = models.student("57k", 1)
-    taught = [(q.text, a) for q in exam.questions if q.skill == "open" for a in q.answers[:2]]
-    prompts, answers = models.tokenizer().prompts([t for t, _ in taught]), models.tokenizer().answers([a for _, a in taught])
-    optimiser, rows = torch.optim.AdamW(student.parameters(), 1e-2), models.pad(prompts, answers)
-    for _ in range(60):  # enough to know some answers and not others
-        torch.nn.functional.cross_entropy(student(rows.tokens_B_T).logits[rows.mask_B_T], rows.labels_N).backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    student.eval()
+    tokenizer, knows = models.tokenizer(), {}
+    for question in exam.questions:  # one right answer of each is likely, and the others are not
+        if question.skill == "open":
+            path = [tokenizer.prompts([question.text])[0][-2], *tokenizer.answers([question.answers[0]])[0]]
+            knows |= {tokenizer.token(a): (tokenizer.token(b), "7") for a, b in itertools.pairwise(path)}
+    student = table_teacher(knows)
     validity, coverage, n = 0.0, 0.0, 0
     for question in exam.questions:
         if question.skill == "open":
