@@ -538,26 +538,28 @@ def spinning(*counts: int) -> dict:
     from labkit.base.threads import LIMITS
 
     unbounded, ours = 300_000, int(LIMITS["GOMP_SPINCOUNT"])  # turns of the waiting loop
-    found: dict[int, list[tuple[float, float]]] = {count: [] for count in (unbounded, *(counts or (ours,)))}
+    found: dict[int, list[tuple[float, float]]] = {count: [] for count in (*(counts or (ours,)), unbounded)}
     with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as running:
 
         def train(count: int) -> subprocess.Popen:
-            environment = os.environ | {"LABKIT_HOME": home, "GOMP_SPINCOUNT": str(count)}
-            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-                environment.pop(name, None)
+            inherited = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+            environment = inherited | {"LABKIT_HOME": home, "GOMP_SPINCOUNT": str(count)}
             command = [sys.executable, "-c", TRAIN]
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             running.callback(process.kill)
-            assert process.stdout.readline() == "ready\n"
             return process
 
-        def speed(runs: list[subprocess.Popen], seconds: float = 4.0) -> float:
+        def speed(runs: list[subprocess.Popen], seconds: float = 3.0) -> float:
             for run in runs:
                 run.stdin.write(f"{seconds}\n")
                 run.stdin.flush()
             return sum(float(run.stdout.readline()) for run in runs)
 
-        runs = {count: [train(count) for _ in range(4)] for count in found}  # one after the other: the first asks the teacher
+        first = train(next(iter(found)))  # it asks the teacher, and the others find its answers
+        assert first.stdout.readline() == "ready\n"
+        runs = {count: [train(count) for _ in range(4)] for count in found}
+        for run in (run for four in runs.values() for run in four):
+            assert run.stdout.readline() == "ready\n"
         for _ in range(5):
             for count, four in runs.items():
                 found[count].append((speed(four[:1]), speed(four)))
