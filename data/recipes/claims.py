@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from labkit.base.files import data_dir
 from labkit.studies.claims import Claims, claims
+from labkit.studies.sweep import sweep
 
 HEAD = """# Claims and verdicts
 
@@ -18,8 +20,32 @@ at hand and free, its hidden states are worked out in the run. The last column i
 """
 
 
+PARTED = """
+## Where a grid came out otherwise than expected
+
+A grid says what it expects before its runs: sign and size of a difference in mean core skill, and why (`[expected]` in `data/sweeps`). Here
+are the lines that the runs contradict: the sign differs, or no value of the expected size lies in the measured band. Grids that were
+recorded before this rule have no expectation, and none is made up for them.
+
+"""
+
+
 def page(found: Claims) -> str:
-    return HEAD + found.markdown()
+    return HEAD + found.markdown() + PARTED + (parted() or "None so far.\n")
+
+
+def parted() -> str:
+    """A line for each surprise of the grids that ship."""
+    found = [
+        (path.stem, line)
+        for path in sorted((data_dir() / "sweeps").glob("*.toml"))
+        for line in sweep(path.stem).surprises().to_dict("records")
+    ]
+    return "".join(
+        f"- `{name}`, {line['point']} against {line['against']}: expected {line['expected']}, because {line['reason']}; measured "
+        f"{line['difference']:+.3f} ({line['low']:+.3f} to {line['high']:+.3f}).\n"
+        for name, line in found
+    )
 
 
 def build(folder: Path) -> None:

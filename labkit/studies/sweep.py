@@ -40,25 +40,28 @@ from labkit.base.files import data_dir, home_dir
 from labkit.records.comparison import summary
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.names import HEADS
-from labkit.records.record import Record
+from labkit.records.record import Record, paired
 from labkit.records.store import Store
+from labkit.studies import expected
+from labkit.studies.expected import Expected
 from labkit.tasks.custom.content_hash import pinned
 
 if TYPE_CHECKING:
     import pandas
 
-SECTIONS = ("experiment", "grid", "arm", "sweep")
+SECTIONS = ("experiment", "grid", "arm", "sweep", "expected")
 BACKENDS = {"local": "loky", "ray": "ray"}  # what joblib calls them
 
 
 class Sweep(NamedTuple):
     """Every arm (a named set of fields that go together) with every combination of the values in `grid`, on top of `base`, for seeds
-    0 to `seeds - 1`."""
+    0 to `seeds - 1`. expected: what was expected of them before the runs."""
 
     base: Experiment
     grid: Mapping[str, Sequence[Any]]
     seeds: int = 3
     arms: Mapping[str, Mapping[str, Any]] = MappingProxyType({"": {}})
+    expected: tuple[Expected, ...] = ()
 
     @classmethod
     def from_toml(cls, text: str) -> Sweep:
@@ -90,12 +93,16 @@ class Sweep(NamedTuple):
             for problem in recipe.problems():
                 what = ", ".join([*([f"arm {arm!r}"] if arm else []), *(f"{field}={value!r}" for field, value in values.items())])
                 raise LabError(f"{what} of this sweep cannot be run: {problem}")
-        return sweep
+        return sweep._replace(expected=expected.read(told.get("expected", {}), sweep.names()))
 
     def points(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Arm and values of the grid's fields, one combination after the other; the first is what the others are compared with."""
         for arm, values in itertools.product(self.arms, itertools.product(*self.grid.values())):
             yield arm, dict(zip(self.grid, values, strict=True))
+
+    def names(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """The same points by name, such as "online, temperature=2.0"."""
+        return {", ".join([*[arm] * bool(arm), *(f"{k}={v}" for k, v in values.items())]): (arm, values) for arm, values in self.points()}
 
     def recipe(self, arm: str = "", **values: Any) -> Experiment:
         """The experiment at one point, without its seed. Raises `LabError` for an arm that is not there, or a point off the grid."""
@@ -165,7 +172,32 @@ class Sweep(NamedTuple):
         groups = [self.records(arm, **values) for arm, values in points]
         named = [({"arm": arm} if arm else {}) | values for arm, values in points]
         rows = [name | summary(runs, groups[0]) for name, runs in zip(named, groups, strict=True)]
+        first = next(iter(self.names()))
+        told = {line.point: str(line) for line in self.expected if line.against == first}
+        for name, row in zip(self.names(), rows, strict=True):
+            row |= {"expected": told[name]} if name in told else {}
         return pandas.DataFrame(rows)
+
+    def expectations(self) -> pandas.DataFrame:
+        """A row for each line of `[expected]`: the difference as expected and as measured, and by what they parted, if they did."""
+        import pandas
+
+        columns = ["point", "against", "expected", "reason", "difference", "low", "high", "verdict", "parted"]
+        return pandas.DataFrame([self._beside(line) for line in self.expected], columns=columns)
+
+    def surprises(self) -> pandas.DataFrame:
+        """Those of `expectations` where the sign differs, or the size lies outside the measured band."""
+        found = self.expectations()
+        return found[found["parted"].fillna("") != ""].reset_index(drop=True)
+
+    def _beside(self, line: Expected) -> dict[str, Any]:
+        row = {"point": line.point, "against": line.against, "expected": str(line), "reason": line.reason}
+        runs, others = (self.records(self.names()[name][0], **self.names()[name][1]) for name in (line.point, line.against))
+        if not runs or {r.experiment.seed for r in runs} != {r.experiment.seed for r in others}:
+            return row | {"verdict": "not measured"}
+        found = paired(runs, others)
+        measured = {"difference": found.middle, "low": found.low, "high": found.high, "verdict": found.verdict}
+        return row | measured | {"parted": line.parted(found)}
 
 
 def sweep(name: str) -> Sweep:

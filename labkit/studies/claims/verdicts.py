@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from labkit.base.errors import LabError
 from labkit.base.html import table
 from labkit.base.registry import Registry
 from labkit.base.stats import Band
+from labkit.studies.expected import Expected
 
 if TYPE_CHECKING:
     import pandas
@@ -18,11 +21,13 @@ NOT_TRIED = "not tried"
 
 
 class Finding(NamedTuple):
-    """effects: by condition, how far the claim is borne out, in `unit`; beside: what has to be known with it, in one sentence."""
+    """effects: by condition, how far the claim is borne out, in `unit`; beside: what has to be known with it, in one sentence; expected: by
+    condition, what the grid it is read from expected before its runs."""
 
     effects: Mapping[str, Band]
     unit: str
     beside: str = ""
+    expected: Mapping[str, Expected] = MappingProxyType({})
 
     @property
     def verdict(self) -> str:
@@ -113,12 +118,13 @@ def claims() -> Claims:
 
 
 def _all(finding: Finding) -> str:
-    return f"{finding.unit}: {_told(finding.effects)}." + (f" {finding.beside}" * bool(finding.beside))
+    return f"{finding.unit}: {_told(finding)}." + (f" {finding.beside}" * bool(finding.beside))
 
 
-def _told(effects: Mapping[str, Band]) -> str:
-    def one(effect: Band) -> str:
+def _told(finding: Finding) -> str:
+    def one(condition: str, effect: Band) -> str:
         middle, low, high = (f"{value:+.3f}".replace("-", "\u2212") for value in effect[:3])
-        return f"{middle} ({low} to {high}, n = {effect.n})"
+        told = f"; expected {finding.expected[condition]}" if condition in finding.expected else ""
+        return f"{condition}: {middle} ({low} to {high}, n = {effect.n}{told})"
 
-    return "; ".join(f"{condition}: {one(effect)}" for condition, effect in effects.items())
+    return "; ".join(itertools.starmap(one, finding.effects.items()))
