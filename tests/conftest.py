@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import os
 import tempfile
 from pathlib import Path
@@ -68,11 +68,18 @@ def tiny_teacher(tiny_data: Path):
 
 
 @pytest.fixture
-def quick(tiny_data: Path, monkeypatch: pytest.MonkeyPatch):
-    """Exams of two questions a skill, so that an engine run costs its steps and little else."""
-    from labkit.tasks.atlas import exam
-    from labkit.training import loop, setup
+def settings(monkeypatch: pytest.MonkeyPatch):
+    """`settings(chunk=16)`: what a run takes that is given no settings of its own."""
+    from labkit.base import settings
 
-    monkeypatch.setattr(setup, "Exam", functools.partial(exam.Exam, per_skill=2))
-    monkeypatch.setattr(loop, "EVALUATIONS", 2)
+    def use(**changes: int) -> None:
+        monkeypatch.setattr(settings, "DEFAULT", dataclasses.replace(settings.DEFAULT, **changes))
+
+    return use
+
+
+@pytest.fixture
+def quick(tiny_data: Path, settings):
+    """Short exams and small chunks, so that a run costs its steps and little else, and a warm start costs next to nothing."""
+    settings(chunk=32, evaluations=2, exam_per_skill=2, warm_steps=6, warm_gold=50, kin_steps=20)
     return tiny_data

@@ -23,7 +23,7 @@ from labkit.losses.cross_tokenizer import spans as alignment
 from labkit.losses.cross_tokenizer.losses import Aligned
 from labkit.losses.cross_tokenizer.spans import Ask, spans
 from labkit.models import EOS, AtlasTokenizer, answer_states, pad, tokenizer, tokenizer_of
-from labkit.teachers.signals import CHUNK, PASS, Signals
+from labkit.teachers.signals import PASS, Signals
 
 FLOOR = 1e-3  # answers less likely than this are left out of the exact targets, unless it is the one to be learned
 MANY_WAYS = 4_096  # to cut one answer
@@ -169,7 +169,7 @@ class Answers:
         number, answer = self._prompt_of[entry], self.pool.text(entry)[1]
         if number not in self._cut:
             if number not in self._texts:
-                self._chunk(number // CHUNK)
+                self._chunk(number // self.pool.chunk)
             self._cut[number] = {text: ([*self.student.cut(text), EOS], p) for text, p in self._texts[number].items()}
         known, own = self._cut[number], tokenizer().spell(answer)
         if own in known and answer[-1] == EOS:
@@ -179,7 +179,7 @@ class Answers:
         return [*known.values(), (recut(tokenizer(), self.student, [EOS], answer).answer, max(likely, 1e-12))]
 
     def _chunk(self, number: int) -> None:
-        numbers = range(number * CHUNK, min((number + 1) * CHUNK, len(self._prompts)))
+        numbers = range(number * self.pool.chunk, min((number + 1) * self.pool.chunk, len(self._prompts)))
         path = self.pool.folder / f"answers-{FLOOR:g}-{number:05}.json.gz"
         found = _read(path, len(numbers))
         if found is None:

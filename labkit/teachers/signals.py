@@ -19,12 +19,12 @@ from transformers import LlamaForCausalLM
 from labkit.base import tensors
 from labkit.base.errors import DataError
 from labkit.base.files import home_dir
+from labkit.base.settings import default
 from labkit.models import answer_states, draw, fingerprint, pad, tokenizer_of, write
 from labkit.tasks.types import Asked
 from labkit.teachers.topk_store import TopKStore, dense
 
 POOL_SEED = 7  # of the questions the teacher is asked: one pool for all seeds, so that seeds differ in the student alone
-CHUNK = 512  # questions the teacher answers at a time; fixed, because what it writes depends on it to the last bit
 TOGETHER = 16  # chunks of top-k signals written at a time, so that files stay few; a kill loses those that wait
 PASS = 64  # rows read in one pass: of similar length, so that little of it is padding, and few enough for the processor's cache
 
@@ -47,7 +47,7 @@ class Signals:
         chunk: int | None = None,
         temperature: float = 1.0,
     ) -> None:
-        self.teacher, self.chunk, self.temperature = teacher, chunk or CHUNK, temperature
+        self.teacher, self.chunk, self.temperature = teacher, chunk or default().chunk, temperature
         self.own = tokenizer_of(teacher)
         texts, guesses, self._entry_of_row = distinct(questions, again=temperature > 0)
         self._guesses = self.own.answers(guesses)
@@ -77,7 +77,7 @@ class Signals:
         return len(self._keys)
 
     def entry(self, row: int) -> int:
-        """The number of a row's distinct question; its chunk is `entry // CHUNK`."""
+        """The number of a row's distinct question; its chunk is `entry // self.chunk`."""
         return self._entry_of_row[row]
 
     def question(self, entry: int) -> list[int]:

@@ -26,12 +26,13 @@ from transformers import LlamaForCausalLM
 from labkit import models
 from labkit.base.errors import DataError, LabError, unknown
 from labkit.base.files import made_here, write_whole
+from labkit.base.settings import default
 from labkit.models import EOS, AtlasTokenizer, fingerprint, tokenizer, tokenizer_of
 from labkit.records.experiment import Experiment
 from labkit.records.names import DECODINGS
 from labkit.tasks.atlas.facts import Atlas, normalise
 from labkit.tasks.types import Asked
-from labkit.teachers.signals import CHUNK, PASS, distinct, sample_answers
+from labkit.teachers.signals import PASS, distinct, sample_answers
 
 WIDE = 10_000  # tokens of a vocabulary whose logits take so much room that fewer rows are written at a time
 CONFIDENT = 0.5  # least probability of a whole answer that the confidence filter keeps
@@ -112,6 +113,7 @@ def writing(
     samples: int,
     seed: int,
     folder: Path | None = None,
+    chunk: int | None = None,
 ) -> Generator[tuple[int, int], None, Sequences]:
     """`generate`, telling as it goes how many of the different questions are answered, and of how many. What is written goes into `folder`
     bit by bit, and what is there already is not asked again."""
@@ -124,7 +126,7 @@ def writing(
     labels = [gold for gold in golds for _ in range(samples)]
     found: list[Row] = []
     own = tokenizer_of(teacher)
-    size = PASS if decoding in ("beam", "interpolated") else CHUNK if own.size < WIDE else PASS // 2
+    size = PASS if decoding in ("beam", "interpolated") else (chunk or default().chunk) if own.size < WIDE else PASS // 2
     for start in range(0, len(texts), size):
         asked, wanted = texts[start : start + size], labels[start : start + size]
         kept = folder / f"{start:08}.jsonl.gz" if folder else None
@@ -261,7 +263,7 @@ def _distinct(rows: Sequence[Row], world: Atlas | None) -> list[Row]:
 
 
 def sequences_for(
-    experiment: Experiment, teacher: LlamaForCausalLM, questions: Sequence[Asked], world: Atlas | None
+    experiment: Experiment, teacher: LlamaForCausalLM, questions: Sequence[Asked], world: Atlas | None, chunk: int | None = None
 ) -> Generator[tuple[int, int], None, Sequences]:
     """The data set of a sequence run, telling as it goes how many questions are answered, of how many; kept on disk for the next. `world`
     is None where Atlas cannot say what is true."""
@@ -275,12 +277,12 @@ def sequences_for(
         data = Sequences.load(path)
     except DataError:  # not there yet, or damaged: it is written (again)
         begun = made_here("sequences") / f"{how}.part"
-        data = yield from writing(teacher, questions, exp.decoding, exp.sampling_temperature, exp.samples, 0, begun)
+        data = yield from writing(teacher, questions, exp.decoding, exp.sampling_temperature, exp.samples, 0, begun, chunk)
         data.save(path)
         shutil.rmtree(begun, ignore_errors=True)
     others = []
     for voter in VOTERS if exp.keep == "vote" else ():
-        others.append((yield from sequences_for(exp.but(teacher=voter, keep="all"), models.teacher(voter), questions, world)))
+        others.append((yield from sequences_for(exp.but(teacher=voter, keep="all"), models.teacher(voter), questions, world, chunk)))
     return data if exp.keep == "all" else keep(data, exp.keep, world, others)
 
 

@@ -25,6 +25,7 @@ from labkit import models
 from labkit.base import tensors
 from labkit.base.errors import DataError, LabError, unknown
 from labkit.base.files import data_dir, made_here
+from labkit.base.settings import Settings, default
 from labkit.models import lora
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads
@@ -47,10 +48,7 @@ from labkit.training.on_policy import OnPolicy
 from labkit.training.setup import subject_of
 from labkit.training.step import Parts, gradients
 
-WARM_STEPS, WARM_GOLD = 300, 20_000
 WARMUP = 30
-EVALUATIONS = 8
-KIN_STEPS = 60
 STRANGER = 2_000_000  # added to a seed for the first weights of a teacher that is no kin
 PEER = 1_000_000  # added to a seed for the second student of a mutual run
 EXPLODED = 20.0  # nats per answer token; an untrained student is at log(1024) = 6.9
@@ -61,16 +59,22 @@ class Run(Iterator[ev.Event]):
 
     `turn(temperature=2.0)` changes hot knobs from any thread and takes effect at the next step; `stop()` ends the run in
     order after the present one. With a `folder`, events and checkpoints go there, and a run that was killed goes on from its
-    last checkpoint to the bit-identical result. `exams`: how many there are on the way, spread evenly; 0 for none.
+    last checkpoint to the bit-identical result. `exams`: how many there are on the way, spread evenly; 0 for none. `settings`: how
+    finely it works (`Settings`).
     """
 
     def __init__(
-        self, experiment: Experiment, folder: Path | None = None, checkpoint_every: int | None = None, exams: int | None = None
+        self,
+        experiment: Experiment,
+        folder: Path | None = None,
+        checkpoint_every: int | None = None,
+        exams: int | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self.experiment = experiment
         self.folder = Folder(folder, experiment) if folder else None
         self.checkpoint_every = checkpoint_every or max(25, experiment.steps // 10)
-        self.exams = exams
+        self.exams, self.settings = exams, settings or default()
         self.student: LanguageModel | None = None
         self.knobs: Mapping[str, Any] = {n: getattr(experiment, n) for n, entry in KNOBS.items() if entry.knob.hot}
         self._stopping = False
@@ -132,12 +136,14 @@ class Run(Iterator[ev.Event]):
         refuse(exp)  # before anything is loaded
         before = earlier(exp)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
-        subject = self.subject = subject_of(exp)
+        subject = self.subject = subject_of(exp, self.settings)
         exp = self.experiment = subject.experiment  # which marks the content of a learner's own files
         if self.folder:
             self.folder.experiment = exp
         teacher = (
-            self._successor([kin_recipe(exp)], accelerator.device) if exp.teacher in KIN else _on(accelerator.device, subject.teacher())
+            self._successor([kin_recipe(exp, self.settings)], accelerator.device)
+            if exp.teacher in KIN
+            else _on(accelerator.device, subject.teacher())
         )
         student = self.student = subject.student(exp.seed, teacher).to(accelerator.device)
         heads = student if isinstance(student, Heads) else None
@@ -206,7 +212,7 @@ class Run(Iterator[ev.Event]):
         if "own" in at:
             own.restore(at["own"])
         exam: Examiner | None = None
-        exams = min(EVALUATIONS, max(2, exp.steps // 20)) if self.exams is None else self.exams
+        exams = min(self.settings.evaluations, max(2, exp.steps // 20)) if self.exams is None else self.exams
         due = {round(exp.steps * i / exams) for i in range(1, exams + 1)} | ({min(20, exp.steps)} if exams and subject.looks else set())
 
         for step in range(at["step"] + 1, exp.steps + 1):
@@ -300,7 +306,7 @@ class Run(Iterator[ev.Event]):
 
     def _warm_up(self, student: LanguageModel, seed: int) -> Iterator[ev.Event]:
         """Put the warm start into the student: shipped, or made once for a size and seed, by this same loop on gold labels, and kept."""
-        recipe = warm_recipe(self.experiment, seed)
+        recipe = warm_recipe(self.experiment, seed, self.settings)
         shipped, own = (folder / f"{recipe.key}.safetensors" for folder in (data_dir() / "starts", made_here("starts")))
         kept = yield from self._trained(recipe, shipped if shipped.exists() else own, "warm start")
         with torch.no_grad():
@@ -332,7 +338,7 @@ class Run(Iterator[ev.Event]):
     def _trained(self, recipe: Experiment, path: Path, what: str) -> Generator[ev.Event, None, dict[str, Tensor]]:
         """The weights a recipe ends with: those kept at `path` or, once, trained by this same loop and put there."""
         if not path.exists():
-            before = Run(recipe, exams=0)
+            before = Run(recipe, exams=0, settings=self.settings)
             for event in before:
                 if isinstance(event, ev.Failed):
                     raise LabError(f"the {what} could not be made: {event.message}")
@@ -370,20 +376,20 @@ def run(experiment: Experiment | None = None, folder: Path | None = None, **chan
     return Run((experiment or Experiment()).but(**changes), folder)
 
 
-def warm_recipe(experiment: Experiment, seed: int) -> Experiment:
+def warm_recipe(experiment: Experiment, seed: int, settings: Settings | None = None) -> Experiment:
     """The run that makes a warm start: true hard labels, the same for every arm of a size and seed."""
-    return experiment.baseline().but(
-        seed=seed, start="random", gold=WARM_GOLD, steps=WARM_STEPS, teacher="none", gold_noise=0.0, falsehoods=0.0, favourite=0.0, facts=0
-    )
+    how = settings or default()
+    fields = {"teacher": "none", "gold_noise": 0.0, "falsehoods": 0.0, "favourite": 0.0, "facts": 0}
+    return experiment.baseline().but(seed=seed, start="random", gold=how.warm_gold, steps=how.warm_steps, **fields)
 
 
-def kin_recipe(experiment: Experiment) -> Experiment:
+def kin_recipe(experiment: Experiment, settings: Settings | None = None) -> Experiment:
     """The run that makes a teacher out of the student's own warm start ("sibling"), or another seed's ("stranger"): a short course in which
     every question with many answers has the same one (after Cloud et al. 2025, arXiv 2507.14805). A quarter of the tuned rate keeps it near
     where it began."""
     seed = experiment.seed + (STRANGER if experiment.teacher == "stranger" else 0)
-    warm = warm_recipe(experiment, seed)
-    return warm.but(start="warm", favourite=1.0, steps=KIN_STEPS, learning_rate=TUNED_RATE[experiment.student] / 4)
+    warm, steps = warm_recipe(experiment, seed, settings), (settings or default()).kin_steps
+    return warm.but(start="warm", favourite=1.0, steps=steps, learning_rate=TUNED_RATE[experiment.student] / 4)
 
 
 def earlier(exp: Experiment) -> list[Experiment]:

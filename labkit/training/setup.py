@@ -15,6 +15,7 @@ import torch
 
 from labkit import models
 from labkit.base.errors import LabError
+from labkit.base.settings import Settings, default
 from labkit.models import pretrained
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads import students
@@ -62,8 +63,9 @@ class AtlasSubject:
     looks: bool = True
     warnings: Sequence[str] = ()
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, settings: Settings | None = None) -> None:
         exp = self.experiment = experiment
+        self.settings = settings or default()
         self.world = Atlas(exp.scale, gold_noise=exp.gold_noise, falsehoods=exp.falsehoods, favourite=exp.favourite)
         if exp.student in HEADS:
             self.skills, self.looks = ahead_skills(exp.ahead), False
@@ -80,11 +82,11 @@ class AtlasSubject:
 
     def pool(self, source: LanguageModel) -> Signals:
         """What the teacher (or who stands in its place) says to the questions."""
-        return Signals(source, unlabelled(self.experiment, self.world))
+        return Signals(source, unlabelled(self.experiment, self.world), chunk=self.settings.chunk)
 
     def texts(self, source: LanguageModel) -> Generator[tuple[int, int], None, Sequences]:
         """What it writes, for students that learn from text alone; telling as it goes how much is written, and of how much."""
-        return sequences_for(self.experiment, source, unlabelled(self.experiment, self.world), self.world)
+        return sequences_for(self.experiment, source, unlabelled(self.experiment, self.world), self.world, self.settings.chunk)
 
     def text_pool(self, data: Sequences) -> TextPool:
         return TextPool(data, models.tokenizer(self.experiment.vocabulary))
@@ -94,8 +96,8 @@ class AtlasSubject:
 
     def exam(self, teacher: LanguageModel | None) -> Examiner:
         if self.experiment.student in HEADS and teacher is not None:
-            return HeadsExam(self.world.exam(), teacher, self.experiment.ahead)
-        return Exam(self.world, teacher, vocabulary=self.experiment.vocabulary)
+            return HeadsExam(self.world.exam(self.settings.exam_per_skill), teacher, self.experiment.ahead)
+        return Exam(self.world, teacher, self.settings.exam_per_skill, vocabulary=self.experiment.vocabulary)
 
     def references(self) -> Iterable[ev.Event]:
         """Baselines on record."""
@@ -107,7 +109,8 @@ class OwnSubject:
 
     looks = False
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, settings: Settings | None = None) -> None:
+        self.settings = settings or default()
         exp = self.experiment = pinned(experiment)
         path = unmarked(exp.data)
         rows = read_rows(path)
@@ -182,7 +185,7 @@ class OwnSubject:
         return Signals(source, asked, chunk=SMALL, temperature=0.0)
 
     def texts(self, source: LanguageModel) -> Generator[tuple[int, int], None, Sequences]:
-        return sequences_for(self.experiment, source, self.train[: self.experiment.questions], None)
+        return sequences_for(self.experiment, source, self.train[: self.experiment.questions], None, self.settings.chunk)
 
     def text_pool(self, data: Sequences) -> TextPool:
         return TextPool(data, self.reads)
@@ -223,6 +226,6 @@ def _heads(exp: Experiment, teacher: LanguageModel, seed: int, asked: Sequence[A
     return students.make(exp.student, teacher, commonest(teacher, exp.draft_vocabulary, texts), exp.ahead, seed)
 
 
-def subject_of(experiment: Experiment) -> Subject:
+def subject_of(experiment: Experiment, settings: Settings | None = None) -> Subject:
     """What a recipe is about. Raises `LabError` for data that cannot be read, or does not go with the recipe."""
-    return OwnSubject(experiment) if experiment.data else AtlasSubject(experiment)
+    return (OwnSubject if experiment.data else AtlasSubject)(experiment, settings)

@@ -169,7 +169,6 @@ LIVE_READINGS: dict[str, Callable[[Evidence], float] | None] = {
 
 @pytest.fixture
 def live(quick, monkeypatch: pytest.MonkeyPatch) -> Callable[[Experiment], Evidence]:
-    monkeypatch.setattr(signals, "CHUNK", 64)
     return lambda experiment: Evidence(Record(Run(experiment)))
 
 
@@ -254,10 +253,10 @@ def test_only_the_last_exam_asks_fresh_questions(live):
     assert seen.exam.habits["asked"] == pytest.approx(sum(seen.exam.skills[skill] for skill in skills) / len(skills))
 
 
-def test_a_lying_teacher_is_found_out_by_its_own_exam(monkeypatch: pytest.MonkeyPatch):
+def test_a_lying_teacher_is_found_out_by_its_own_exam(monkeypatch: pytest.MonkeyPatch, settings):
     """With the shipped teachers: the lies are there before the student has learnt any of them."""
-    monkeypatch.setattr(setup, "Exam", functools.partial(evaluate.Exam, per_skill=20, skills=(*ONE_ANSWER, "open", "add")))
-    monkeypatch.setattr(signals, "CHUNK", 64)
+    monkeypatch.setattr(setup, "Exam", functools.partial(evaluate.Exam, skills=(*ONE_ANSWER, "open", "add")))
+    settings(exam_per_skill=20, chunk=64)
     entry, few = FAILURES["hallucination_inheritance"], Experiment(student="22k", scale="Europe", questions=128, batch=16, steps=1)
     recipe = provoke(few, entry.name)
     found = [Evidence(Record(Run(exp, exams=1))) for exp in (recipe, entry.cure(recipe))]
@@ -268,11 +267,9 @@ def test_a_lying_teacher_is_found_out_by_its_own_exam(monkeypatch: pytest.Monkey
 
 
 @pytest.fixture
-def kin(quick, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+def kin(quick, settings) -> Experiment:
     """A recipe whose teacher is made out of its student's own first weights, in short courses."""
-    monkeypatch.setattr(signals, "CHUNK", 64)
-    for name, value in {"WARM_STEPS": 20, "WARM_GOLD": 400, "KIN_STEPS": 20}.items():
-        monkeypatch.setattr(loop, name, value)
+    settings(warm_steps=20, warm_gold=400, kin_steps=20)
     return provoke(LIVE.but(learning_rate=5e-3, steps=8), "subliminal_transfer")
 
 

@@ -24,7 +24,6 @@ from labkit.records.record import Record
 from labkit.tasks.atlas import exam as evaluate
 from labkit.tasks.atlas.exam import Exam
 from labkit.tasks.atlas.facts import Atlas
-from labkit.teachers import cross_tokenizer_pool, signals
 from labkit.teachers.cross_tokenizer_pool import Crossed, answers_of, spellings
 from labkit.teachers.signals import Signals
 from labkit.training.batches import unlabelled
@@ -35,10 +34,8 @@ TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=
 
 
 @pytest.fixture
-def pool(tiny_teacher, monkeypatch: pytest.MonkeyPatch) -> Signals:
-    monkeypatch.setattr(signals, "CHUNK", 32)
-    monkeypatch.setattr(cross_tokenizer_pool, "CHUNK", 32)
-    found = Signals(tiny_teacher, unlabelled(TINY, Atlas("half")))
+def pool(tiny_teacher) -> Signals:
+    found = Signals(tiny_teacher, unlabelled(TINY, Atlas("half")), chunk=32)
     list(found.prepare(range(48)))
     return found
 
@@ -271,9 +268,7 @@ def test_a_killed_run_goes_on_to_the_same_result(quick, tmp_path: Path):
     cut.folder.close()
 
 
-def test_a_warm_start_is_its_vocabulary_s_own(quick, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("labkit.training.loop.WARM_STEPS", 2)
-    monkeypatch.setattr("labkit.training.loop.WARM_GOLD", 50)
+def test_a_warm_start_is_its_vocabulary_s_own(quick):
     for vocabulary in ("other", "bytes"):
         assert Record(Run(TINY.but(start="warm", vocabulary=vocabulary))).complete
 

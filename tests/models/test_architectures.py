@@ -14,7 +14,6 @@ from labkit.records.experiment import Experiment
 from labkit.records.names import ARCHITECTURES
 from labkit.records.record import mean
 from labkit.tasks.atlas.facts import Atlas
-from labkit.teachers import signals
 from labkit.training import loop
 from labkit.training.loop import Run
 
@@ -23,9 +22,7 @@ OTHERS = KINDS[1:]
 TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=8, steps=6)
 
 
-@pytest.fixture(autouse=True)
-def small(quick, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(signals, "CHUNK", 32)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def prompts(n: int = 24) -> list[list[int]]:
@@ -140,7 +137,6 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, kind: str):
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_a_warm_start_is_of_its_own_kind(kind: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loop, "WARM_STEPS", 3)
     recipe = loop.warm_recipe(TINY.but(architecture=kind), 0)
     assert recipe.architecture == kind
     cold, warm = (next(e for e in Run(TINY.but(architecture=kind, start=s)) if isinstance(e, ev.Step)) for s in ("random", "warm"))

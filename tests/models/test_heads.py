@@ -39,11 +39,8 @@ SHORT = Experiment(student="medusa", teacher=TEACHER, questions=128, gold=40, ba
 
 
 @pytest.fixture(autouse=True)
-def small(quick, monkeypatch: pytest.MonkeyPatch):
-    """Few questions at a time, and a short paper."""
-    monkeypatch.setattr(signals, "CHUNK", 64)
-    drawn = Atlas.exam
-    monkeypatch.setattr(Atlas, "exam", lambda self, per_skill=40, **how: drawn(self, min(per_skill, 4), **how))
+def small(quick, settings):
+    settings(exam_per_skill=4)
 
 
 def heads_of(kind: str, target, **how) -> Heads:

@@ -11,8 +11,6 @@ from labkit.base.errors import LabError
 from labkit.models import lora as adapters
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
-from labkit.teachers import signals
-from labkit.training import loop
 from labkit.training.loop import Run
 
 TINY = Experiment(student="57k", teacher=TEACHER, questions=128, gold=40, batch=8, steps=8, adapter=4)
@@ -22,11 +20,6 @@ PROMPT = torch.tensor([[0, 281, 259, 279, 304]])
 def logits(model) -> torch.Tensor:
     with torch.no_grad():
         return model.eval()(PROMPT).logits
-
-
-@pytest.fixture
-def small(quick, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(signals, "CHUNK", 32)
 
 
 @pytest.fixture
@@ -76,7 +69,7 @@ def test_a_second_adapter_is_refused():
         adapters.add(model, 4)
 
 
-def test_a_run_trains_the_adapter_alone(small):
+def test_a_run_trains_the_adapter_alone(quick):
     run = Run(TINY)
     list(run)
     start = models.student("57k", TINY.seed)
@@ -86,15 +79,13 @@ def test_a_run_trains_the_adapter_alone(small):
     assert not torch.allclose(logits(adapters.merged(run.student)), logits(start), atol=1e-4)
 
 
-def test_it_starts_from_the_warm_start(small, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loop, "WARM_STEPS", 6)
-    monkeypatch.setattr(loop, "WARM_GOLD", 50)
+def test_it_starts_from_the_warm_start(quick, monkeypatch: pytest.MonkeyPatch):
     full, lora = Run(TINY.but(start="warm", adapter=0)), Run(TINY.but(start="warm"))
     first = [next(e for e in run if isinstance(e, ev.Step)).values["loss"] for run in (full, lora)]
     assert first[0] == pytest.approx(first[1], rel=1e-5)
 
 
-def test_a_killed_run_goes_on_to_the_same_result(small, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_result(quick, tmp_path):
     whole = Run(TINY)
     list(whole)
     first = Run(TINY, tmp_path, 3)

@@ -133,12 +133,7 @@ def test_training_puts_bits_in_and_no_facts_are_refused():
 TINY = Experiment(student="7k", teacher=TEACHER, assistant="22k", questions=128, gold=40, batch=8, steps=6, learning_rate=5e-2)
 
 
-@pytest.fixture
-def small(quick, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(signals, "CHUNK", 32)
-
-
-def test_an_assistant_is_distilled_once_and_is_who_teaches(small):
+def test_an_assistant_is_distilled_once_and_is_who_teaches(quick):
     record = Record(Run(TINY))
     (path,) = made_here("assistants").iterdir()
     recipe = assistant_recipe(TINY)
@@ -161,7 +156,7 @@ def test_an_assistant_is_distilled_once_and_is_who_teaches(small):
 CHAIN = TINY.but(assistant="none", generations=3)
 
 
-def test_each_generation_is_taught_by_the_one_before_it_and_is_made_once(small):
+def test_each_generation_is_taught_by_the_one_before_it_and_is_made_once(quick):
     record = Record(Run(CHAIN))
     folder = made_here("assistants")
     first, second = earlier(CHAIN)
@@ -182,7 +177,7 @@ def test_each_generation_is_taught_by_the_one_before_it_and_is_made_once(small):
     assert record.references["teacher"].recipe == TEACHER, "it is still measured against the teacher"
 
 
-def test_a_chain_that_was_cut_off_makes_only_what_is_missing(small):
+def test_a_chain_that_was_cut_off_makes_only_what_is_missing(quick):
     list(Run(CHAIN))
     first, second = (made_here("assistants") / f"{recipe.key}.safetensors" for recipe in earlier(CHAIN))
     kept, whole = first.stat().st_mtime_ns, second.read_bytes()
@@ -192,7 +187,7 @@ def test_a_chain_that_was_cut_off_makes_only_what_is_missing(small):
     assert second.read_bytes() == whole
 
 
-def test_a_chain_that_is_stopped_keeps_no_half_trained_student(small):
+def test_a_chain_that_is_stopped_keeps_no_half_trained_student(quick):
     run = Run(CHAIN)
     run.stop()
     assert Record(run).finished.reason == "stopped"
@@ -200,7 +195,7 @@ def test_a_chain_that_is_stopped_keeps_no_half_trained_student(small):
 
 
 @pytest.mark.parametrize("changes", [{"adapter": 2}, {"method": "sequence"}, {"method": "relations"}])
-def test_other_recipes_have_generations_too(small, changes):
+def test_other_recipes_have_generations_too(quick, changes):
     recipe = CHAIN.but(generations=2, steps=2, **changes)
     assert Record(Run(recipe)).complete
     assert [path.stem for path in made_here("assistants").iterdir()] == [recipe.but(generations=1).key]

@@ -17,16 +17,10 @@ from labkit.cli.main import main
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.studies.export import export
-from labkit.teachers import signals
 from labkit.training.loop import Run
 
 pytest.importorskip("trl")
 TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=16, steps=3, signals="live", scale="Europe")
-
-
-@pytest.fixture
-def small(quick, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(signals, "CHUNK", 32)
 
 
 def theirs(exp: Experiment, folder) -> list[float]:
@@ -60,8 +54,7 @@ def ours(exp: Experiment) -> list[float]:
     ],
     ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()) or "forward_kl",
 )
-def test_the_losses_are_the_lab_s(changes, small, tmp_path, monkeypatch):
-    monkeypatch.setattr("labkit.training.loop.WARM_STEPS", 2)
+def test_the_losses_are_the_lab_s(changes, quick, tmp_path, monkeypatch):
     exp = TINY.but(**changes)
     found, wanted = theirs(exp, tmp_path), ours(exp)
     assert found[0] == pytest.approx(wanted[0], abs=2e-6)
@@ -69,7 +62,7 @@ def test_the_losses_are_the_lab_s(changes, small, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("method", "near"), [("output", 1e-3), ("gold", 2e-6)])
-def test_models_and_data_of_one_s_own(method, near, small, tmp_path):
+def test_models_and_data_of_one_s_own(method, near, quick, tmp_path):
     """Cut from an Atlas teacher, and asked through its chat template. A teacher from elsewhere reads in bf16."""
     for name, layers in (("teacher", 3), ("student", 1)):
         assert main(["prune", TEACHER, str(tmp_path / name), "--layers", str(layers)]) == 0
@@ -81,7 +74,7 @@ def test_models_and_data_of_one_s_own(method, near, small, tmp_path):
 
 
 @pytest.mark.parametrize("score", [r"regex:\x+", 'regex:"""', "regex:\\"])
-def test_a_script_is_python_whatever_its_recipe_says(score, small, tmp_path):
+def test_a_script_is_python_whatever_its_recipe_says(score, quick, tmp_path):
     mine = tmp_path / "mine.jsonl"
     mine.write_text("".join(json.dumps({"prompt": f"What is {i} + 1?", "response": str(i + 1)}) + "\n" for i in range(40)))
     exp = Experiment(data=str(mine), student="22k", teacher="none", method="gold", score=score, steps=1, batch=4)
@@ -91,7 +84,7 @@ def test_a_script_is_python_whatever_its_recipe_says(score, small, tmp_path):
     assert any(isinstance(part, ast.Constant) and part.value == 'a"b' for part in ast.walk(told))
 
 
-def test_the_script_runs_by_itself_and_reads_well(small, tmp_path, capsys):
+def test_the_script_runs_by_itself_and_reads_well(quick, tmp_path, capsys):
     out = tmp_path / "there" / "distil.py"
     assert main(["export", "trl", *TINY.but(steps=2, temperature=2.0).recipe.split(), "--out", str(out)]) == 0
     assert "distil.py" in capsys.readouterr().out

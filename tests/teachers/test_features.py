@@ -16,7 +16,6 @@ from labkit.models.layers import copy_layers, layer_map
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.tasks.atlas.facts import Atlas
-from labkit.teachers import signals
 from labkit.teachers.features import TeacherFeatures
 from labkit.teachers.signals import Signals
 from labkit.training import batches, loop
@@ -137,8 +136,7 @@ def test_similarities_do_not_care_how_states_are_turned_or_stretched():
 
 @pytest.mark.parametrize("relations", [False, True])
 def test_what_is_kept_of_the_teacher_is_what_it_has(quick, tiny_teacher, monkeypatch: pytest.MonkeyPatch, relations: bool):
-    monkeypatch.setattr(signals, "CHUNK", 16)
-    pool = Signals(tiny_teacher, Atlas("half").questions(60, 7))
+    pool = Signals(tiny_teacher, Atlas("half").questions(60, 7), chunk=16)
     list(pool.prepare(range(60)))
     wanted_rows = [3, 40, 3, 17]
     read = models.pad([pool.prompt(i) for i in wanted_rows], [pool.answer(i) for i in wanted_rows])
@@ -152,13 +150,8 @@ def test_what_is_kept_of_the_teacher_is_what_it_has(quick, tiny_teacher, monkeyp
 # ---- training --------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small(quick, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(signals, "CHUNK", 32)
-
-
 @pytest.mark.parametrize("method", METHODS)
-def test_the_first_steps_by_hand(small, tiny_teacher, method: str):
+def test_the_first_steps_by_hand(quick, tiny_teacher, method: str):
     exp = TINY.but(method=method, feature=0.5, signals="live", temperature=2.0)
     told = [e for e in Run(exp.but(steps=2)) if isinstance(e, ev.Step)]
     run = Run(exp)
@@ -195,7 +188,7 @@ def test_the_first_steps_by_hand(small, tiny_teacher, method: str):
 
 
 @pytest.mark.parametrize("method", ["hidden", "relations"])
-def test_the_split_into_passes_changes_nothing(small, monkeypatch: pytest.MonkeyPatch, method: str):
+def test_the_split_into_passes_changes_nothing(quick, monkeypatch: pytest.MonkeyPatch, method: str):
     exp = TINY.but(method=method, steps=3, mix=0.5)
     told = []
     for passes in (1, 3):
@@ -207,7 +200,7 @@ def test_the_split_into_passes_changes_nothing(small, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_killed_run_goes_on_to_the_same_result(small, tmp_path, method: str):
+def test_a_killed_run_goes_on_to_the_same_result(quick, tmp_path, method: str):
     exp = TINY.but(method=method)
     whole = Run(exp)
     wanted = steps(whole)
@@ -222,14 +215,14 @@ def test_a_killed_run_goes_on_to_the_same_result(small, tmp_path, method: str):
     assert [e.values for e in told][3:] == [e.values for e in wanted][3:]
 
 
-def test_the_projectors_are_trained_and_not_part_of_the_student(small):
+def test_the_projectors_are_trained_and_not_part_of_the_student(quick):
     run = Run(TINY)
     told = steps(run)
     assert told[-1].values["feature"] < told[0].values["feature"]
     assert models.parameters(run.student) == models.parameters(models.student("22k"))
 
 
-def test_the_feature_weight_is_a_hot_knob(small):
+def test_the_feature_weight_is_a_hot_knob(quick):
     run, told = Run(TINY.but(steps=4)), []
     for event in run:
         if isinstance(event, ev.Step):
@@ -239,7 +232,7 @@ def test_the_feature_weight_is_a_hot_knob(small):
     assert told[1]["loss"] == pytest.approx(told[1]["kl"], rel=1e-4)
 
 
-def test_a_copied_start_of_equal_size_is_the_teacher(small, tiny_teacher):
+def test_a_copied_start_of_equal_size_is_the_teacher(quick, tiny_teacher):
     (told, *_) = steps(Run(TINY.but(student="200k", start="copied", method="output", signals="live", steps=1)))
     assert told.values["kl"] == pytest.approx(0, abs=1e-6)
 

@@ -20,8 +20,8 @@ from labkit.teachers.signals import Signals
 
 
 @pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(signals, "CHUNK", 16)
+def small_chunks(settings):
+    settings(chunk=16)
 
 
 def pool(n: int = 60, seed: int = 7) -> list[Question]:

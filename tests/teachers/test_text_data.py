@@ -18,17 +18,14 @@ from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.records.names import DECODINGS, KEEP
 from labkit.tasks.atlas.facts import Atlas
-from labkit.teachers import signals, text_data
+from labkit.teachers import text_data
 from labkit.teachers.text_data import Row, Sequences, TextPool, edits, generate, keep
 from labkit.training.loop import Run
 
 TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=8, steps=8, method="sequence")
 
 
-@pytest.fixture(autouse=True)
-def small(quick, monkeypatch: pytest.MonkeyPatch):
-    for module in (signals, text_data):
-        monkeypatch.setattr(module, "CHUNK", 32)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture
@@ -238,9 +235,9 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path):
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)
 
 
-def test_what_a_killed_run_wrote_is_not_asked_again(home, monkeypatch):
+def test_what_a_killed_run_wrote_is_not_asked_again(home, monkeypatch, settings):
     """Killed between two chunks, and a chunk of the rest damaged: only what is not there is written, to the same text."""
-    monkeypatch.setattr(text_data, "CHUNK", 64)
+    settings(chunk=64)
     exp = TINY.but(decoding="sample", samples=2, steps=1)
     list(Run(exp))
     (path,) = home.rglob("sequences/*.jsonl.gz")

@@ -18,7 +18,6 @@ from labkit.models import EOS
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.records.names import FAULTS
-from labkit.teachers import signals
 from labkit.training.batches import Drawn
 from labkit.training.faults import FAULTS as ROWS
 from labkit.training.faults import SHARPENED, Faults
@@ -28,9 +27,7 @@ from labkit.training.methods import comparison
 TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=8, steps=4)
 
 
-@pytest.fixture(autouse=True)
-def small(quick, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(signals, "CHUNK", 32)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def losses(experiment: Experiment) -> list[float]:

@@ -24,6 +24,7 @@ from labkit import models
 from labkit.base import tensors
 from labkit.base.errors import DataError, LabError
 from labkit.base.files import made_here
+from labkit.base.settings import default
 from labkit.losses.divergences import DIVERGENCES, TAILS, divergence, top_k
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
@@ -32,7 +33,6 @@ from labkit.records.record import Record, read_events
 from labkit.records.store import Store
 from labkit.studies import run as runs
 from labkit.tasks.atlas.facts import Atlas
-from labkit.teachers import signals
 from labkit.teachers.signals import Signals
 from labkit.training import batches, checkpoint, loop, setup
 from labkit.training.batches import Order, split_by_length
@@ -44,8 +44,7 @@ EVERY = 3  # a checkpoint every so many steps
 
 @pytest.fixture(autouse=True)
 def small(quick, monkeypatch: pytest.MonkeyPatch):
-    """Small chunks; and the logs of runs that a test drops, as a kill would, are closed when it is over."""
-    monkeypatch.setattr(signals, "CHUNK", 32)
+    """The logs of runs that a test drops, as a kill would, are closed when it is over."""
     opened, begin = [], checkpoint.Folder.__init__
 
     def remembered(self, *args) -> None:
@@ -627,8 +626,7 @@ def test_after_an_explosion_the_next_run_begins_anew(tmp_path: Path, monkeypatch
     until(run, 4)
     monkeypatch.setattr(loop, "EXPLODED", 0.0)
     assert of(ev.Failed, list(run))
-    monkeypatch.undo()
-    monkeypatch.setattr(signals, "CHUNK", 32)
+    monkeypatch.setattr(loop, "EXPLODED", 20.0)
     assert [e.step for e in of(ev.Step, killed(Run(TINY, tmp_path, EVERY), 2))] == [1, 2]
 
 
@@ -707,18 +705,13 @@ def test_a_resumed_run_keeps_count_of_what_it_cost(tmp_path: Path):
 def test_a_real_kill(tmp_path: Path, home: Path, quick: Path):
     """SIGKILL, sent by the process to itself in the middle of step 6, between one event and the next."""
     code = f"""
-import functools, os, signal, sys
+import os, signal
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from labkit.tasks.atlas import exam as evaluate
-from labkit.teachers import signals
-from labkit.training import batches, loop as engine, setup as subjects
+from labkit.base.settings import Settings
+from labkit.training import batches, loop
 from labkit.records.experiment import Experiment
-from labkit.base.files import made_here
-signals.CHUNK = 32
-engine.EVALUATIONS = 2
-subjects.Exam = functools.partial(evaluate.Exam, per_skill=2)
 step = 0
 draw = batches.Feed.draw
 def die(*args):
@@ -726,7 +719,7 @@ def die(*args):
         os.kill(os.getpid(), signal.SIGKILL)
     return draw(*args)
 batches.Feed.draw = die
-for event in engine.Run(Experiment.from_recipe({TINY.recipe!r}), Path({str(tmp_path)!r}), {EVERY}):
+for event in loop.Run(Experiment.from_recipe({TINY.recipe!r}), Path({str(tmp_path)!r}), {EVERY}, settings={default()!r}):
     step = getattr(event, "step", step)
 print("not killed")
 """
@@ -909,13 +902,7 @@ def test_a_damaged_signal_chunk_is_mended_and_told():
 WARM = TINY.but(start="warm")
 
 
-@pytest.fixture
-def short_warm(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loop, "WARM_STEPS", 6)
-    monkeypatch.setattr(loop, "WARM_GOLD", 50)
-
-
-def test_a_warm_start_is_used_and_shared(short_warm, home: Path):
+def test_a_warm_start_is_used_and_shared(home: Path):
     from safetensors.torch import load_file
 
     steps = [e.values for e in of(ev.Step, until(Run(WARM), 3))]
@@ -931,7 +918,7 @@ def test_a_warm_start_is_used_and_shared(short_warm, home: Path):
     assert len(list(made_here("starts").iterdir())) == 2, "each seed has its own"
 
 
-def test_a_warm_start_is_plain_hard_label_training(short_warm, home: Path):
+def test_a_warm_start_is_plain_hard_label_training(home: Path):
     from safetensors.torch import load_file
 
     until(Run(WARM), 1)
@@ -942,14 +929,14 @@ def test_a_warm_start_is_plain_hard_label_training(short_warm, home: Path):
         torch.testing.assert_close(tensor, student.get_parameter(name).detach(), rtol=0, atol=1e-5)
 
 
-def test_labels_at_fault_do_not_reach_the_warm_start(short_warm, home: Path):
+def test_labels_at_fault_do_not_reach_the_warm_start(home: Path):
     until(Run(WARM.but(gold_noise=0.5, falsehoods=0.5)), 1)
     until(Run(WARM), 1)
     assert len(list(made_here("starts").iterdir())) == 1
 
 
 @pytest.mark.parametrize("damage", [b"", b"damaged", None])
-def test_a_damaged_warm_start_is_named(short_warm, home: Path, damage: bytes | None):
+def test_a_damaged_warm_start_is_named(home: Path, damage: bytes | None):
     until(Run(WARM), 1)
     (path,) = made_here("starts").iterdir()
     path.write_bytes(path.read_bytes()[:-50] if damage is None else damage)
@@ -959,7 +946,7 @@ def test_a_damaged_warm_start_is_named(short_warm, home: Path, damage: bytes | N
     assert "Delete" in str(caught.value)
 
 
-def test_a_warm_run_that_was_killed_goes_on_to_the_same_result(short_warm, tmp_path: Path):
+def test_a_warm_run_that_was_killed_goes_on_to_the_same_result(tmp_path: Path):
     whole = Run(WARM)
     list(whole)
     killed(Run(WARM, tmp_path, EVERY), 5)

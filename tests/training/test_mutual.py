@@ -11,16 +11,13 @@ from labkit import models
 from labkit.losses.divergences import divergence
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
-from labkit.training import loop, methods
+from labkit.training import methods
 from labkit.training.loop import PEER, Run
 
 TINY = Experiment(student="22k", teacher=TEACHER, gold=40, batch=8, steps=8, method="mutual", temperature=2.0)
 
 
-@pytest.fixture(autouse=True)
-def small(quick, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loop, "WARM_STEPS", 3)
-    monkeypatch.setattr(loop, "WARM_GOLD", 64)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def test_each_takes_the_other_as_it_is():

@@ -11,7 +11,6 @@ from labkit.losses.divergences import divergence
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.tasks.atlas.facts import Atlas
-from labkit.teachers import signals
 from labkit.teachers.signals import Signals
 from labkit.training import batches
 from labkit.training.batches import Drawn
@@ -21,9 +20,7 @@ from labkit.training.on_policy import OnPolicy
 TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=8, steps=8, method="online", on_policy=0.5)
 
 
-@pytest.fixture(autouse=True)
-def small(quick, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(signals, "CHUNK", 32)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def steps(events) -> list[ev.Step]:

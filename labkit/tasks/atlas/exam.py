@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from labkit.base.settings import Settings
 from labkit.models import EOS, AtlasTokenizer, Written, answer_states, pad, tokenizer, tokenizer_of, write
 from labkit.records.names import SKILLS
 from labkit.tasks.atlas.facts import Atlas, Question, normalise
 from labkit.tasks.calibration import calibration_error
 
-PER_SKILL = 40
+PER_SKILL = Settings.exam_per_skill
 ROWS = 200  # read or answered at a time; all in one batch, padded to the longest, would take 200 MB more
 
 
