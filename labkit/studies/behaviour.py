@@ -18,8 +18,9 @@ from transformers import LlamaForCausalLM
 
 from labkit.base.errors import LabError, unknown
 from labkit.losses.temperature import soften
-from labkit.models import answer_states, pad, tokenizer_of, write
+from labkit.models import tokenizer_of, write
 from labkit.models.architectures import LanguageModel
+from labkit.models.score_answers import score_answers
 from labkit.records.names import CONTINENTS, CORE, FORMATS, SKILLS
 from labkit.tasks.atlas.exam import PER_SKILL, whole_world
 from labkit.tasks.atlas.facts import Atlas, Question, ask_about, normalise
@@ -99,10 +100,7 @@ def _continent_scores(model: LlamaForCausalLM, questions: Sequence[Question]) ->
     own = tokenizer_of(model)
     prompts = [p for p in own.prompts([q.text for q in questions]) for _ in CONTINENTS]
     answers = own.answers(CONTINENTS) * len(questions)
-    logprobs = model.lm_head(answer_states(model, pad(prompts, answers))).float().log_softmax(-1)
-    labels = torch.tensor([token for answer in answers for token in answer], device=logprobs.device)
-    scores = logprobs.gather(1, labels[:, None])[:, 0].split([len(a) for a in answers])
-    return torch.stack([s.sum() for s in scores]).view(len(questions), len(CONTINENTS)).cpu()
+    return torch.stack([score.sum() for score in score_answers(model, prompts, answers)]).view(len(questions), len(CONTINENTS)).cpu()
 
 
 def lacks(question: Question, left_out: str) -> bool:

@@ -14,16 +14,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-
-from labkit.models import answer_states, pad, tokenizer_of, write
+from labkit.models import tokenizer_of, write
 from labkit.models.architectures import LanguageModel
+from labkit.models.score_answers import score_answers
 from labkit.tasks.atlas.extraction import read
 from labkit.tasks.atlas.facts import normalise
 from labkit.teachers.recorded_answers import Said
 
 ROWS = 32  # answered at a time
-TOKENS = 256  # answer tokens scored at a time
 
 
 class Likeness(NamedTuple):
@@ -58,13 +56,9 @@ def likeness(theirs: Said, text: str, nats: float = math.nan, *, cut: bool = Fal
     return Likeness(text, mine.named, mine.right, same, shared_words(_rest(text, mine), _rest(theirs.text, other)), nats)
 
 
-@torch.no_grad()
 def surprise(model: LanguageModel, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> list[float]:
     """Mean of -log p over the tokens of each answer, in nats."""
-    rows = pad(prompts, answers)
-    pairs = zip(answer_states(model, rows).split(TOKENS), rows.labels_N.to(model.device).split(TOKENS), strict=True)
-    scores = torch.cat([model.lm_head(s).float().log_softmax(-1).gather(1, labels[:, None])[:, 0] for s, labels in pairs])
-    return [-float(part.mean()) for part in scores.split([len(answer) for answer in answers])]
+    return [-float(score.mean()) for score in score_answers(model, prompts, answers)]
 
 
 def shared_words(one: str, other: str) -> float:

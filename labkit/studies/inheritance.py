@@ -15,12 +15,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit.base.errors import LabError
-from labkit.models import answer_states, pad, tokenizer
+from labkit.models import tokenizer
+from labkit.models.score_answers import score_answers
 from labkit.tasks.atlas.exam import Exam, Graded
 from labkit.tasks.atlas.facts import ONE_ANSWER, Atlas, Question, normalise
 from labkit.tasks.calibration import calibration_error
@@ -66,19 +66,14 @@ class Facts:
         """The wrong answer planted for each fact in a lying world of the same scale, None where it is honest."""
         return [lying.falsehood(question.fact) for question in self.questions]
 
-    @torch.no_grad()
     def logprobs(self, model: LlamaForCausalLM, answers: Sequence[str | None]) -> list[float | None]:
         """What the model gives each of these answers, in nats of the whole answer with its end; None stays None."""
         rows = [i for i, answer in enumerate(answers) if answer is not None]
         prompts = tokenizer().prompts([self.questions[i].text for i in rows])
         ids = tokenizer().answers([answers[i] or "" for i in rows])
         found: list[float | None] = [None] * len(answers)
-        if rows:
-            scores = model.lm_head(answer_states(model, pad(prompts, ids))).float().log_softmax(-1)
-            labels = torch.tensor([token for answer in ids for token in answer], device=scores.device)
-            each = scores.gather(1, labels[:, None])[:, 0].split([len(answer) for answer in ids])
-            for i, score in zip(rows, each, strict=True):
-                found[i] = float(score.sum())
+        for i, score in zip(rows, score_answers(model, prompts, ids), strict=True):
+            found[i] = float(score.sum())
         return found
 
 

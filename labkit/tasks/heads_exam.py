@@ -20,7 +20,8 @@ from labkit.models import Written, answer_states, pad, tokenizer_of, write
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads, Told, places
 from labkit.models.heads.medusa import Medusa2
-from labkit.tasks.atlas.exam import Graded, Grades, of_like_length
+from labkit.models.score_answers import of_like_length
+from labkit.tasks.atlas.exam import Graded, Grades
 from labkit.tasks.calibration import calibration_error
 from labkit.tasks.types import Asked
 

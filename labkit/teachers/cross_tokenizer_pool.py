@@ -22,8 +22,9 @@ from labkit.base.files import write_whole
 from labkit.losses.cross_tokenizer import spans as alignment
 from labkit.losses.cross_tokenizer.losses import Aligned
 from labkit.losses.cross_tokenizer.spans import Ask, spans
-from labkit.models import EOS, AtlasTokenizer, answer_states, pad, tokenizer, tokenizer_of
-from labkit.teachers.signals import PASS, Signals
+from labkit.models import EOS, AtlasTokenizer, tokenizer, tokenizer_of
+from labkit.models.score_answers import score_answers
+from labkit.teachers.signals import Signals
 
 FLOOR = 1e-3  # answers less likely than this are left out of the exact targets, unless it is the one to be learned
 MANY_WAYS = 4_096  # to cut one answer
@@ -211,7 +212,6 @@ def answers_of(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]], floo
     return alignment.texts(_asking(teacher, prompts), tokenizer().pieces, floor, tokenizer().longest)
 
 
-@torch.no_grad()
 def spellings(model: LlamaForCausalLM, question: str, answer: str) -> dict[tuple[bytes, ...], float]:
     """Every way to cut an answer into a model's tokens, likeliest first, and the probability that the model writes it so and ends. Their
     sum is the probability of the answer. Raises `LabError` for an answer with more than 4,096 ways."""
@@ -220,13 +220,9 @@ def spellings(model: LlamaForCausalLM, question: str, answer: str) -> dict[tuple
     ways = list(itertools.islice(alignment.segmentations(f" {answer}".encode(), own.pieces), MANY_WAYS + 1))
     if len(ways) > MANY_WAYS:
         raise LabError(f"{answer!r} can be cut in more than {MANY_WAYS:,} ways: take a shorter answer, or `answers_of`, which has a floor.")
-    found: list[float] = []
-    for start in range(0, len(ways), PASS):
-        answers = [[*(number[piece] for piece in way), EOS] for way in ways[start : start + PASS]]
-        read = pad(own.prompts([question]) * len(answers), answers)
-        logprobs = model.lm_head(answer_states(model, read)).double().log_softmax(-1)
-        each = logprobs.gather(1, read.labels_N[:, None].to(logprobs.device))[:, 0]
-        found += [float(way.sum().exp()) for way in each.split([len(a) for a in answers])]
+    answers = [[*(number[piece] for piece in way), EOS] for way in ways]
+    scores = score_answers(model, own.prompts([question]) * len(ways), answers, torch.float64)
+    found = [float(score.sum().exp()) for score in scores]
     return dict(sorted(zip(ways, found, strict=True), key=lambda way: -way[1]))
 
 

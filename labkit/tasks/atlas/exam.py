@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -18,13 +18,13 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit.base.settings import Settings
-from labkit.models import EOS, AtlasTokenizer, Written, answer_states, pad, tokenizer, tokenizer_of, write
+from labkit.models import EOS, AtlasTokenizer, Written, tokenizer, tokenizer_of, write
+from labkit.models.score_answers import of_like_length, score_answers, states_of
 from labkit.records.names import SKILLS
 from labkit.tasks.atlas.facts import Atlas, Question, normalise
 from labkit.tasks.calibration import calibration_error
 
 PER_SKILL = Settings.exam_per_skill
-ROWS = 200  # read or answered at a time; all in one batch, padded to the longest, would take 200 MB more
 
 
 class Graded(NamedTuple):
@@ -117,7 +117,7 @@ class Exam:
             self.teacher_answers = self._mark(written, tokenizer_of(teacher))
             self._teacher_ids = [w.ids for w in written]
             with torch.no_grad():
-                self._teacher_states = _states(teacher, self._paper(tokenizer()).prompts, self._teacher_ids)
+                self._teacher_states = torch.cat(states_of(teacher, self._paper(tokenizer()).prompts, self._teacher_ids))
             self.teacher_grades = self.grade(teacher, written)
 
     def grade(self, model: LlamaForCausalLM, written: Sequence[Written] | None = None) -> Grades:
@@ -227,10 +227,8 @@ class Exam:
         """How likely a model gives each right answer to each open question, or to `only` one of them."""
         paper, mass = self._paper(tokenizer_of(model)), dict[int, list[float]]()
         asked = [(i, *choice) for i, choice in zip(paper.choice_of, paper.choices, strict=True) if only in (None, i)]
-        if asked:
-            logprobs, lengths = _logprobs(model, [p for _, p, _ in asked], [a for _, _, a in asked])
-            for (i, *_), score in zip(asked, logprobs.split(lengths), strict=True):
-                mass.setdefault(i, []).append(float(score.sum().exp()))
+        for (i, *_), score in zip(asked, score_answers(model, [p for _, p, _ in asked], [a for _, _, a in asked]), strict=True):
+            mass.setdefault(i, []).append(float(score.sum().exp()))
         return mass
 
     def _open_questions(self, model: LlamaForCausalLM) -> tuple[float, float]:
@@ -249,14 +247,14 @@ class Exam:
         own, theirs = tokenizer_of(model), tokenizer_of(self._teacher)
         prompts, answers = self._paper(own).prompts, self._teacher_ids
         if same := own.name == theirs.name:
-            logprobs = model.lm_head(_states(model, prompts, answers)).float().log_softmax(-1)
+            logprobs = model.lm_head(torch.cat(states_of(model, prompts, answers))).float().log_softmax(-1)
             teacher = self._teacher.lm_head(self._teacher_states).float().log_softmax(-1)
             labels = torch.tensor([token for ids in answers for token in ids], device=logprobs.device)
-            spelled, lengths = logprobs.gather(1, labels[:, None])[:, 0], [len(ids) for ids in answers]
+            spelled = logprobs.gather(1, labels[:, None])[:, 0].split([len(ids) for ids in answers])
         else:
             answers = [[*own.cut(theirs.spell(ids)), *([EOS] * (ids[-1] == EOS))] for ids in answers]
-            spelled, lengths = _logprobs(model, prompts, answers)
-        bits = [-float(score.sum()) / math.log(2) for score in spelled.split(lengths)]
+            spelled = score_answers(model, prompts, answers)
+        bits = [-float(score.sum()) / math.log(2) for score in spelled]
         found = {"bits_per_byte": sum(bits) / sum(len(own.spell(ids)) + 1 for ids in answers)}
         found["truth_bits_per_byte"] = self._truth_bits(model, answers, bits)
         if same:
@@ -272,10 +270,9 @@ class Exam:
         own = tokenizer_of(model)
         golds, known = own.answers([q.gold for q in self.questions]), list(bits)
         new = [i for i, gold in enumerate(golds) if gold != list(answers[i])]
-        if new:
-            logprobs, lengths = _logprobs(model, [self._paper(own).prompts[i] for i in new], [golds[i] for i in new])
-            for i, score in zip(new, logprobs.split(lengths), strict=True):
-                known[i] = -float(score.sum()) / math.log(2)
+        scores = score_answers(model, [self._paper(own).prompts[i] for i in new], [golds[i] for i in new])
+        for i, score in zip(new, scores, strict=True):
+            known[i] = -float(score.sum()) / math.log(2)
         return sum(known) / sum(len(own.spell(gold)) + 1 for gold in golds)
 
 
@@ -289,30 +286,6 @@ def verdict(answer: Graded, teacher: Graded | None) -> str:
 def shares(verdicts: Sequence[str]) -> dict[str, float]:
     """How much of them says what, by name."""
     return {name: verdicts.count(name) / len(verdicts) for name in ("right", "inherited", "wrong")}
-
-
-def of_like_length(rows: Sequence[Sequence[int]], size: int = ROWS) -> Iterator[list[int]]:
-    """Row numbers, `size` at a time, so that little of a batch is padding."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
-
-
-def _states(model: LlamaForCausalLM, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> Tensor:
-    """Final states `(N, hidden)` at all answer tokens, one row after the other."""
-    found: dict[int, Tensor] = {}
-    for part in of_like_length([[*p, *a] for p, a in zip(prompts, answers, strict=True)]):
-        states = answer_states(model, pad([prompts[i] for i in part], [answers[i] for i in part]))
-        found |= zip(part, states.split([len(answers[i]) for i in part]), strict=True)
-    return torch.cat([found[i] for i in range(len(prompts))])
-
-
-@torch.no_grad()
-def _logprobs(model: LlamaForCausalLM, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> tuple[Tensor, list[int]]:
-    """Log-probability of every answer token, one row after the other, and how many each row has."""
-    logprobs = model.lm_head(_states(model, prompts, answers)).float().log_softmax(-1)
-    labels = torch.tensor([token for answer in answers for token in answer], device=logprobs.device)
-    return logprobs.gather(1, labels[:, None])[:, 0], [len(answer) for answer in answers]
 
 
 def listed(answers: Sequence[str], most: int = 3) -> str:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from labkit.models import Written, answer_states, pad, tokenizer_of, write
 from labkit.models.architectures import LanguageModel
-from labkit.tasks.atlas.exam import Graded, Grades, calibration_error, first_token, of_like_length, shares, verdict
+from labkit.models.score_answers import of_like_length
+from labkit.tasks.atlas.exam import Graded, Grades, calibration_error, first_token, shares, verdict
 from labkit.tasks.custom.rows import Row
 from labkit.tasks.metrics import Score, metric
 
