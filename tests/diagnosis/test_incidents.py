@@ -22,8 +22,9 @@ from labkit.diagnosis.failures import FAILURES, diagnose
 from labkit.diagnosis.incidents import NO_FAULT, PROBES, cases, mistakes
 from labkit.diagnosis.incidents import history as kept
 from labkit.diagnosis.incidents.cases import SOURCES, draw, ordered, recorded, truth
+from labkit.diagnosis.incidents.findings import Glimpse, cheapest
 from labkit.diagnosis.incidents.history import Answer, Mistakes, answers, keep, ledger, score
-from labkit.diagnosis.incidents.probes import Glimpse, cheapest, minutes
+from labkit.diagnosis.incidents.probes import minutes
 from labkit.diagnosis.incidents.widget import IncidentRoom
 from labkit.records.experiment import Experiment
 from labkit.records.store import Store

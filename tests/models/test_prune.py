@@ -25,7 +25,8 @@ from labkit import models
 from labkit.base.errors import LabError
 from labkit.cli.main import main
 from labkit.models import prune as pruning
-from labkit.models.prune import evenly, influence, prune, save
+from labkit.models.prune import prune, save
+from labkit.models.prune_scores import evenly, influence
 
 ROWS = [[1, 5, 9, 2, 7], [3, 3, 8], [4, 60, 11, 30, 2, 2, 17]]
 SHAPE = {
@@ -207,4 +208,4 @@ def test_half_of_smollm2():
     student, cut = prune(AutoModelForCausalLM.from_pretrained(SMOL), 15)
     assert (cut.of_parameters, cut.parameters) == (134_515_008, 81_413_568)
     assert json.loads(student.config.to_json_string(use_diff=False))["num_key_value_heads"] == 3
-    assert pruning.evenly(15, 30) == cut.layers
+    assert evenly(15, 30) == cut.layers

@@ -12,8 +12,9 @@ What is wrong is drawn anew for each case and is not shown before it is named: n
 from __future__ import annotations
 
 from labkit.diagnosis.incidents.debrief import Verdict
+from labkit.diagnosis.incidents.findings import Finding
 from labkit.diagnosis.incidents.history import NO_FAULT, Mistakes, mistakes
-from labkit.diagnosis.incidents.probes import PROBES, Finding
+from labkit.diagnosis.incidents.probes import PROBES
 from labkit.diagnosis.incidents.room import BUDGET, Room
 
 __all__ = ["BUDGET", "NO_FAULT", "PROBES", "Finding", "Mistakes", "Room", "Verdict", "incident", "mistakes"]

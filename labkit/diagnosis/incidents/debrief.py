@@ -9,8 +9,9 @@ from labkit.base.errors import LabError
 from labkit.base.html import Html, listed, tag
 from labkit.diagnosis.evidence import Evidence
 from labkit.diagnosis.failures import FAILURES, Diagnosis
+from labkit.diagnosis.incidents.findings import between, told
 from labkit.diagnosis.incidents.history import label, score, steps
-from labkit.diagnosis.incidents.probes import between, minutes, told
+from labkit.diagnosis.incidents.probes import minutes
 
 
 @dataclasses.dataclass(frozen=True)

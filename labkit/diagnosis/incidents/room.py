@@ -16,8 +16,9 @@ from labkit.base.errors import LabError, unknown
 from labkit.diagnosis.failures import FAILURES, diagnose, provoke
 from labkit.diagnosis.incidents.cases import Case, draw, ordered, train, truth
 from labkit.diagnosis.incidents.debrief import Verdict, entries
+from labkit.diagnosis.incidents.findings import Finding, cheapest, look
 from labkit.diagnosis.incidents.history import NO_FAULT, Answer, Mistakes, keep, mistakes
-from labkit.diagnosis.incidents.probes import PROBES, Finding, cheapest, look, probe
+from labkit.diagnosis.incidents.probes import PROBES, probe
 
 if TYPE_CHECKING:
     import pandas
