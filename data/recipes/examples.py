@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from labkit.base.manifest import seal
-from labkit.tasks.atlas.facts import ONE_ANSWER, Atlas, ask_about
+from labkit.tasks.atlas.facts import Atlas, ask_about
+from labkit.tasks.atlas.questions import ONE_ANSWER
 from labkit.tasks.custom.sources import EXAMPLES
 from labkit.teachers import recorded_answers
 

@@ -49,7 +49,8 @@ from labkit.studies.inheritance import Facts, flip_points, inheritance, risk_cov
 from labkit.studies.sweep import sweep
 from labkit.tasks.atlas.exam import Exam, Graded, Grades
 from labkit.tasks.atlas.extraction import read
-from labkit.tasks.atlas.facts import ONE_ANSWER, Atlas
+from labkit.tasks.atlas.facts import Atlas
+from labkit.tasks.atlas.questions import ONE_ANSWER
 from labkit.tasks.custom.rows import read_rows, split
 from labkit.teachers import recorded_answers
 from labkit.teachers.signals import Signals

@@ -22,7 +22,8 @@ from labkit.base.errors import LabError
 from labkit.models import tokenizer
 from labkit.models.score_answers import score_answers
 from labkit.tasks.atlas.exam import Exam, Graded
-from labkit.tasks.atlas.facts import ONE_ANSWER, Atlas, Question, normalise
+from labkit.tasks.atlas.facts import Atlas, Question, normalise
+from labkit.tasks.atlas.questions import ONE_ANSWER
 from labkit.tasks.calibration import calibration_error
 from labkit.teachers.signals import Signals
 

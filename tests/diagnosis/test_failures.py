@@ -32,7 +32,8 @@ from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.names import FAULTS, FAVOURITE
 from labkit.records.record import Record
 from labkit.tasks.atlas import exam as evaluate
-from labkit.tasks.atlas.facts import HELD_OUT_SKILLS, ONE_ANSWER, Atlas
+from labkit.tasks.atlas.facts import HELD_OUT_SKILLS, Atlas
+from labkit.tasks.atlas.questions import ONE_ANSWER
 from labkit.teachers import signals
 from labkit.training import loop, setup
 from labkit.training.batches import unlabelled

@@ -17,6 +17,7 @@ import pytest
 from labkit.base.errors import DataError, LabError
 from labkit.records.names import CONTINENTS, SKILLS, WORLDS
 from labkit.tasks.atlas import facts as atlas
+from labkit.tasks.atlas import tables
 from labkit.tasks.atlas.facts import FACTS, HELD_OUT_SKILLS, RELATIONS, Atlas, ask_about, normalise
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -46,7 +47,7 @@ def copied_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A copy of the tables that a test may damage, read afresh."""
     shutil.copytree(SHIPPED, tmp_path / "data" / "atlas")
     monkeypatch.setenv("LABKIT_DATA", str(tmp_path / "data"))
-    caches = (atlas._tables, atlas._places)
+    caches = (tables.tables, tables.places)
     for cache in caches:
         cache.cache_clear()
     yield tmp_path / "data" / "atlas"

@@ -14,7 +14,7 @@ from labkit.diagnosis.failures.registry import (
 )
 from labkit.records.experiment import TUNED_RATE, Experiment
 from labkit.records.names import LYING
-from labkit.tasks.atlas.facts import ONE_ANSWER
+from labkit.tasks.atlas.questions import ONE_ANSWER
 
 FACTS = ("recall", "reverse", "city")  # learnt at about the same pace, so that one far behind stands out
 SMALLEST, LARGER = "3.3k", "57k"

@@ -9,7 +9,7 @@ from labkit.records.record import Record, mean, paired
 from labkit.studies.claims.data import less, mean_of, runs_of, scores, seeds_of
 from labkit.studies.claims.verdicts import Finding, claim
 from labkit.studies.sweep import sweep
-from labkit.tasks.atlas.facts import ONE_ANSWER
+from labkit.tasks.atlas.questions import ONE_ANSWER
 
 REASONING = ("add", "chain", "two_hop", "two_hop_steps")
 

@@ -8,7 +8,7 @@ from labkit.records.record import core, mean, paired
 from labkit.studies.claims.data import STARTS, cost_ratio, ladder, runs_of
 from labkit.studies.claims.verdicts import Finding, claim
 from labkit.studies.sweep import sweep
-from labkit.tasks.atlas.facts import ONE_ANSWER
+from labkit.tasks.atlas.questions import ONE_ANSWER
 
 
 @claim(

@@ -11,172 +11,20 @@ Tables: GeoNames (CC BY 4.0) and periodictable; see `data/atlas/README.md`.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import functools
-import hashlib
 import itertools
 import random
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from labkit.base.errors import LabError, unknown
-from labkit.base.files import data_dir
-from labkit.base.manifest import checked
 from labkit.records.names import CONTINENTS, FAVOURITE, LEFT_OUT, SKILLS, WORLDS
-
-
-class Relation(NamedTuple):
-    """One kind of question: the skill it exercises, its wordings (the first is the canonical one), and how often it is asked
-    beside the other relations of its skill: the more answers there are to learn, the oftener."""
-
-    skill: str
-    wordings: tuple[str, ...]
-    share: int = 1
-
-
-RELATIONS: dict[str, Relation] = {
-    "capital": Relation("recall", ("What is the capital of {}?", "Tell me the capital city of {}.")),
-    "continent": Relation("recall", ("Which continent is {} in?", "{} lies on which continent?")),
-    "currency": Relation("recall", ("What currency is used in {}?", "How do people pay in {}?")),
-    "capital_of": Relation("reverse", ("{} is the capital of which country?", "Which country has the capital {}?")),
-    "city": Relation("city", ("In which country is {}?", "{} is a city in which country?")),
-    "symbol": Relation("element", ("What is the symbol of {}?", "Give the chemical symbol for {}.")),
-    "number": Relation("element", ("What is the atomic number of {}?", "How many protons does {} have?")),
-    "neighbour": Relation("open", ("Name a neighbour of {}.", "Which country borders {}?"), 3),
-    "city_of": Relation("open", ("Name a city in {}.", "Give me one city of {}."), 4),
-    "country_in": Relation("open", ("Name a country in {}.", "Give me one country of {}.")),
-    "user_of": Relation("open", ("Name a country that uses the {}.", "Where do people pay with the {}?")),
-    "city_continent": Relation("two_hop", ("On which continent is {}?", "{} is a city on which continent?"), 2),
-    "capital_currency": Relation(
-        "two_hop", ("What currency is used where {} is the capital?", "How do people pay where {} is the capital?")
-    ),
-    "city_continent_steps": Relation("two_hop_steps", ("Think: on which continent is {}?", "Think: {} is a city on which continent?"), 2),
-    "capital_currency_steps": Relation(
-        "two_hop_steps",
-        ("Think: what currency is used where {} is the capital?", "Think: how do people pay where {} is the capital?"),
-    ),
-    "add": Relation("add", ("What is {} + {}?", "How much is {} plus {}?")),
-    "chain": Relation("chain", ("Add {}, {} and {}.", "What is the sum of {}, {} and {}?")),
-    "compare": Relation("compare", ("Which has more people, {} or {}?", "Is {} or {} more populous?")),
-}
-
-# How often each skill comes up among the questions asked; facts and open questions need the most exposures.
-SHARES = {
-    "recall": 5.0,
-    "reverse": 2.0,
-    "city": 4.0,
-    "element": 2.0,
-    "open": 8.0,
-    "two_hop": 2.0,
-    "two_hop_steps": 3.0,
-    "add": 4.0,
-    "chain": 3.0,
-    "compare": 4.0,
-}
-HELD_OUT_SKILLS = ("two_hop", "two_hop_steps", "add", "chain", "compare")
-FACTS = ("capital", "continent", "currency", "capital_of", "city", "symbol", "number")  # relations known by heart, one right answer each
-ONE_ANSWER = tuple(dict.fromkeys(RELATIONS[name].skill for name in FACTS))  # the skills that ask for them
+from labkit.tasks.atlas.questions import FACTS, HELD_OUT_SKILLS, RELATIONS, SHARES, Fact, Question, ask_about, normalise, stable_hash
+from labkit.tasks.atlas.tables import Country, places, tables
 
 PARAPHRASED = 0.15  # share of training questions asked in another wording
 LISTED_CITIES = 4  # cities a country is asked for; GeoNames' many others are right too
 ADDENDS, CHAINED = range(50), range(1, 20)
-
-
-class Fact(NamedTuple):
-    """Something that can be asked: `answers` are the ones taught, the first being what a single-answer question wants."""
-
-    relation: str
-    subjects: tuple[str, ...]
-    answers: tuple[str, ...]
-
-    @property
-    def key(self) -> str:
-        """Names the fact, not the wording: both forms of a two-hop share it, and so do sums in any order."""
-        relation = self.relation.removesuffix("_steps")
-        subjects = sorted(self.subjects) if relation in ("add", "chain", "compare") else self.subjects
-        return f"{relation}({', '.join(subjects)})"
-
-    def says(self, name: str) -> bool:
-        """Whether this name is in its question or in an answer, as a whole or as one of the steps."""
-        return any(name in text.split(", ") for text in (*self.subjects, *self.answers))
-
-    @property
-    def held_out(self) -> bool:
-        """True for one composition, sum or comparison in five: by hash, so no seed, scale or wording can leak it."""
-        return RELATIONS[self.relation].skill in HELD_OUT_SKILLS and _hash(self.key) % 5 == 0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Question:
-    """One question as asked. `gold` is the label handed out with it: true unless noise or a planted falsehood got in."""
-
-    text: str
-    fact: Fact
-    gold: str
-
-    @property
-    def skill(self) -> str:
-        return RELATIONS[self.fact.relation].skill
-
-    @property
-    def answers(self) -> tuple[str, ...]:
-        return self.fact.answers
-
-
-class Country(NamedTuple):
-    iso: str
-    name: str
-    capital: str
-    also_capital: tuple[str, ...]
-    continent: str
-    currency: str
-    population: int
-    neighbours: tuple[str, ...]
-
-
-class City(NamedTuple):
-    name: str
-    iso: str
-    also_in: tuple[str, ...]
-
-
-class Element(NamedTuple):
-    number: int
-    symbol: str
-    name: str
-
-
-@functools.cache
-def _tables() -> tuple[dict[str, Country], tuple[City, ...], tuple[Element, ...], dict[str, tuple[str, ...]]]:
-    countries = {
-        row["iso"]: Country(
-            row["iso"],
-            row["name"],
-            row["capital"],
-            _several(row["also_capital"]),
-            row["continent"],
-            row["currency"],
-            int(row["population"]),
-            _several(row["neighbours"]),
-        )
-        for row in _read("countries.csv")
-    }
-    cities = tuple(City(row["name"], row["iso"], _several(row["also_in"])) for row in _read("cities.csv"))
-    elements = tuple(Element(int(row["number"]), row["symbol"], row["name"]) for row in _read("elements.csv"))
-    aliases = {normalise(row["name"]): _several(row["aliases"]) for row in _read("aliases.csv")}
-    return countries, cities, elements, aliases
-
-
-@functools.cache
-def _places() -> dict[str, frozenset[str]]:
-    """Every populated place GeoNames lists with at least 15,000 people, by country: any of them answers "Name a city in ..."."""
-    places: dict[str, set[str]] = {}
-    for row in _read("places.csv"):
-        places.setdefault(row["iso"], set()).add(normalise(row["name"]))
-    return {iso: frozenset(names) for iso, names in places.items()}
 
 
 class Atlas:
@@ -197,7 +45,7 @@ class Atlas:
             if not 0 <= value <= 1:
                 raise LabError(f"{name}={value} is not a share: give a number from 0 (none) to 1 (all of them).")
         self.scale, self.gold_noise, self.falsehoods, self.favourite = scale, gold_noise, falsehoods, favourite
-        self._world, cities, elements, self._aliases = _tables()
+        self._world, cities, elements, self._aliases = tables()
         self.countries = [c for c in self._world.values() if self._within(c)]
         inside = {c.iso for c in self.countries}
         kept: dict[str, int] = {}
@@ -305,7 +153,7 @@ class Atlas:
     def store(self, n: int) -> list[Question]:
         """`n` facts with one answer each, a question a fact in its canonical wording; a larger store holds the smaller ones. Raises
         `LabError` if this world has fewer."""
-        facts = sorted((f for relation in FACTS for f in self.facts(relation)), key=lambda f: _hash(f"store {f.key}"))
+        facts = sorted((f for relation in FACTS for f in self.facts(relation)), key=lambda f: stable_hash(f"store {f.key}"))
         if not 1 <= n <= len(facts):
             raise LabError(f"a store of {n} facts cannot be had: {self.scale!r} has {len(facts)} with one answer; ask for 1 to that many.")
         return [dataclasses.replace(ask_about(f), gold=self.falsehood(f) or f.answers[0]) for f in facts[:n]]
@@ -339,13 +187,13 @@ class Atlas:
         noise = rng.random()  # always drawn, so that turning noise on changes labels and not the questions
         if noise < self.gold_noise:
             return self._wrong(fact, random.Random(f"noise {noise}"))
-        if RELATIONS[fact.relation].skill == "open" and _hash(f"favourite {noise}") % 1_000_000 < self.favourite * 1_000_000:
+        if RELATIONS[fact.relation].skill == "open" and stable_hash(f"favourite {noise}") % 1_000_000 < self.favourite * 1_000_000:
             return FAVOURITE
         return self.falsehood(fact) or truth
 
     def falsehood(self, fact: Fact) -> str | None:
         """The wrong answer planted for this fact, or None where the label is honest."""
-        if fact.relation not in FACTS or _hash(f"falsehood {fact.key}") % 1_000_000 >= self.falsehoods * 1_000_000:
+        if fact.relation not in FACTS or stable_hash(f"falsehood {fact.key}") % 1_000_000 >= self.falsehoods * 1_000_000:
             return None
         return self._wrong(fact, random.Random(f"falsehood {fact.key}"))
 
@@ -374,7 +222,7 @@ class Atlas:
             return False
         if given in self._accepted(fact):
             return True
-        return fact.relation == "city_of" and given in _places().get(self._by_name(fact.subjects[0]).iso, ())
+        return fact.relation == "city_of" and given in places().get(self._by_name(fact.subjects[0]).iso, ())
 
     def _accepted(self, fact: Fact) -> set[str]:
         names = list(fact.answers)
@@ -408,29 +256,3 @@ class Atlas:
         if relation not in self._index:
             self._index[relation] = {tuple(normalise(s) for s in fact.subjects): fact for fact in self.facts(relation)}
         return self._index[relation]
-
-
-def ask_about(fact: Fact, wording: int = 0) -> Question:
-    """A fact as a question, in its canonical wording unless another is asked for, with the true label."""
-    return Question(RELATIONS[fact.relation].wordings[wording].format(*fact.subjects), fact, fact.answers[0])
-
-
-def normalise(text: str) -> str:
-    """What two spellings of one answer share: no accents, case, punctuation, leading "the" or doubled spaces."""
-    text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
-    text = re.sub(r"[^\w\s+=\x00]", "", text.replace("-", " "))
-    return re.sub(r"\s+", " ", text).strip().removeprefix("the ")
-
-
-def _read(name: str) -> list[dict[str, str]]:
-    path = checked(data_dir() / "atlas" / name)
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _several(cell: str) -> tuple[str, ...]:
-    return tuple(cell.split(";")) if cell else ()
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
