@@ -188,13 +188,13 @@ class Sweep(NamedTuple):
     def surprises(self) -> pandas.DataFrame:
         """Those of `expectations` where the sign differs, or the size lies outside the measured band."""
         found = self.expectations()
-        return found[found["parted"].fillna("") != ""].reset_index(drop=True)
+        return found[found["parted"] != ""].reset_index(drop=True)
 
     def _beside(self, line: Expected) -> dict[str, Any]:
         row = {"point": line.point, "against": line.against, "expected": str(line), "reason": line.reason}
         runs, others = (self.records(self.names()[name][0], **self.names()[name][1]) for name in (line.point, line.against))
         if not runs or {r.experiment.seed for r in runs} != {r.experiment.seed for r in others}:
-            return row | {"verdict": "not measured"}
+            return row | {"verdict": "not measured", "parted": ""}
         found = paired(runs, others)
         measured = {"difference": found.middle, "low": found.low, "high": found.high, "verdict": found.verdict}
         return row | measured | {"parted": line.parted(found)}

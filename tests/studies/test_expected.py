@@ -85,10 +85,10 @@ sampling_temperature = 0.6
 def lacking(path: Path) -> set[str]:
     """The arms of a grid, but for the first, of which nothing is expected; without arms, whether anything is."""
     grid = tomllib.loads(path.read_text(encoding="utf-8"))
-    arms = [arm["name"] for arm in grid.get("arm", [{"name": "any point"}, {"name": "any point"}])]
     told = {name for point, line in grid.get("expected", {}).items() for name in (point, line.get("against", ""))}
-    covered = {arm for arm in arms if any(name == arm or name.startswith(f"{arm}, ") for name in told)} | {"any point"} * bool(told)
-    return set(arms[1:]) - covered
+    if "arm" not in grid:
+        return set() if told else {"any point"}
+    return {arm["name"] for arm in grid["arm"][1:] if not any(f"{name}, ".startswith(f"{arm['name']}, ") for name in told)}
 
 
 def test_a_new_grid_says_what_it_expects(tmp_path):
