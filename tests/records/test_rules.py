@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from labkit import models
 from labkit.base.errors import LabError
+from labkit.base.settings import Settings
 from labkit.cli.main import main
 from labkit.diagnosis.failures import FAILURES
 from labkit.lessons.catalogue import LESSONS
@@ -28,7 +29,7 @@ from labkit.studies.export import export
 from labkit.studies.run import compare, record
 from labkit.studies.sweep import Sweep, sweep
 from labkit.tasks.atlas import facts
-from labkit.teachers import signals, text_data
+from labkit.teachers import text_data
 from labkit.training import loop, methods
 from labkit.training.loop import Run
 
@@ -227,14 +228,13 @@ def says(teacher, texts, *_):
 def begins(exp: Experiment) -> str:
     """ "" where a run of the recipe takes its first step, or why not. Untrained students stand in for those of runs before it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signals, "CHUNK", 8)
         patch.setattr(models, "teacher", lambda name: model(name.split("-")[1]))
         patch.setattr(text_data, "_answer", says)
         patch.setattr(Run, "_successor", lambda self, before, device: model(before[-1].student))
         patch.setattr(Run, "_warm_up", lambda self, student, seed: iter(()))
         patch.setattr(loop, "inspect", lambda *_: {})
         try:
-            for event in Run(exp, exams=0):
+            for event in Run(exp, exams=0, settings=Settings(chunk=8)):
                 if isinstance(event, ev.Step | ev.Failed) and event.step:
                     return ""
         except LabError as error:
