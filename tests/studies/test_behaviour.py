@@ -58,11 +58,10 @@ def test_a_bias_moves_answers_to_the_left_out_class_and_to_nothing_else(tiny_tea
 
 def test_no_bias_is_the_likeliest_continent(tiny_teacher):
     world, right = Atlas("half"), []
-    for fact in world.facts("continent"):
+    for fact in (fact for fact in world.facts("continent") if fact.answers == ("Asia",)):
         prompt = models.tokenizer().prompts([f"Which continent is {fact.subjects[0]} in?"])[0]
         scores = [answer_logprob(tiny_teacher, prompt, ids) for ids in models.tokenizer().answers(CONTINENTS)]
-        if fact.answers[0] == "Asia":
-            right.append(CONTINENTS[scores.index(max(scores))] == "Asia")
+        right.append(CONTINENTS[scores.index(max(scores))] == "Asia")
     assert left_out(tiny_teacher, world, "Asia", biases=(0,))[0].recall == pytest.approx(sum(right) / len(right))
 
 

@@ -13,6 +13,7 @@ from labkit.records import events as ev
 from labkit.records.comparison import Comparison
 from labkit.records.names import METHODS
 from labkit.records.record import Record
+from labkit.views.figures.pen import MatplotlibPen
 from labkit.views.report import report
 
 
@@ -32,7 +33,14 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_it_stands_alone_and_its_pictures_speak():
+@pytest.fixture(autouse=True)
+def unpainted(monkeypatch: pytest.MonkeyPatch):
+    """Pictures without pixels: painting them takes longer than all else."""
+    monkeypatch.setattr(MatplotlibPen, "png", staticmethod(lambda figure, dpi: b"pixels"))
+
+
+def test_it_stands_alone_and_its_pictures_speak(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.undo()
     page = Page(report(stories.record(60)))
     assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
     sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
