@@ -130,10 +130,8 @@ def omitted() -> list[dict]:
 
 def trained(recipe: Experiment):
     """The student of a run, made anew, since records keep no weights; the run itself goes on record."""
-    run, made = runs.begin(recipe), Record()
-    for event in run:
-        made.add(event)
-    runs.keep(made)
+    run = runs.begin(recipe)
+    runs.keep(Record(run))
     print(recipe.recipe, flush=True)
     return run.student
 

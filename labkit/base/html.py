@@ -37,6 +37,11 @@ def listed(items: Iterable[Any], kind: str = "ul", **attributes: Any) -> Html:
     return tag(kind, *(tag("li", item) for item in items), **attributes)
 
 
+def note(text: Any, role: str = "status") -> Html:
+    """A message that a screen reader says by itself: a "status", or an "alert"; nothing where there is no text."""
+    return tag("div", text, role=role, style=f"line-height:1.35;{WIDE}") if text else Html()
+
+
 def table(columns: Sequence[Any], rows: Iterable[Iterable[Any]], caption: str = "", digits: int = 3, **attributes: Any) -> Html:
     """Rows under named columns; the first cell names its row, also to a screen reader.
 

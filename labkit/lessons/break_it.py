@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 from collections.abc import Callable
 
 import ipywidgets as widgets
 
 from labkit.base.errors import LabError
+from labkit.base.html import Html, listed, note, tag
 from labkit.diagnosis.failures import FAILURES, Failure, diagnose, provoke
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.record import Record
@@ -59,14 +59,14 @@ class Breakage:
         try:
             found = diagnose(record) if record is not None else []
         except LabError as error:
-            self._say(html.escape(str(error)))
+            self._say(error)
             return
         if record is None:
             self._say("There is no run on the board yet.")
         elif not found:
             self._say("Nothing looks wrong. (Some failures show only in a look at single batches, which older recordings do not have.)")
         else:
-            self._say("".join(f"<p><b>{html.escape(FAILURES[d.failure].label)}</b>: {html.escape(d.finding)}</p>" for d in found))
+            self._say(tag("div", *(tag("p", tag("b", FAILURES[d.failure].label), f": {d.finding}") for d in found)))
 
     def _toggled(self, name: str, on: bool) -> None:
         if self._setting:
@@ -77,7 +77,7 @@ class Breakage:
             after = provoke(before, *others, name) if on else entry.cure(before)
         except LabError as error:
             self._follow(before)
-            self._say(html.escape(str(error)))
+            self._say(error)
             return
         if not on:
             after = self._given_back(name, before, after)
@@ -88,8 +88,8 @@ class Breakage:
         cold = [KNOBS[field].knob.label.lower() for field in moved if not KNOBS[field].knob.hot and self._running()]
         for field in moved if not cold else ():  # half of a failure would be another one
             self._turned(field, getattr(after, field))
-        later = f"<p>{', '.join(cold).capitalize()} cannot change during a run: press Run to begin again with it.</p>" if cold else ""
-        self._say((_told(entry) if on else f"<p>Cured: {html.escape(entry.remedy)}</p>") + later)
+        later = f"{', '.join(cold).capitalize()} cannot change during a run: press Run to begin again with it." if cold else ""
+        self._say((_told(entry) if on else tag("p", f"Cured: {entry.remedy}")) + (tag("p", later) if later else ""))
 
     def _given_back(self, name: str, before: Experiment, cured: Experiment) -> Experiment:
         """The cured recipe, with what the toggle had moved back where it was, if that is still where it was moved to."""
@@ -111,13 +111,10 @@ class Breakage:
         finally:
             self._setting = False
 
-    def _say(self, text: str) -> None:
-        self.note.value = f'<div role="status" style="line-height:1.35">{text}</div>'
+    def _say(self, text: object) -> None:
+        self.note.value = note(text)
 
 
-def _told(entry: Failure) -> str:
-    steps = "".join(f"<li>{html.escape(step)}</li>" for step in entry.procedure)
-    return (
-        f"<p><b>Watch</b>: {html.escape(entry.unit)}.</p><p><b>Look for it</b>:</p><ol>{steps}</ol>"
-        f"<p><b>Cure</b>: {html.escape(entry.remedy)}</p><p>Seen in {html.escape(entry.cited)}.</p>"
-    )
+def _told(entry: Failure) -> Html:
+    look = tag("p", tag("b", "Watch"), f": {entry.unit}.") + tag("p", tag("b", "Look for it"), ":") + listed(entry.procedure, "ol")
+    return look + tag("p", tag("b", "Cure"), f": {entry.remedy}") + tag("p", f"Seen in {entry.cited}.")

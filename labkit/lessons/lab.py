@@ -6,7 +6,6 @@ rec = lab.result()           # waits for the run under way (or makes one) and re
 
 from __future__ import annotations
 
-import html
 import math
 import os
 import threading
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from labkit.base.errors import LabError, need, unknown
+from labkit.base.html import note
 from labkit.lessons.break_it import Breakage
 from labkit.lessons.prediction_widget import prediction_widget
 from labkit.lessons.predictions import Prediction, score
@@ -215,7 +215,7 @@ class Lab:
         self.controls.lock(going)
 
     def _say(self, text: str) -> None:
-        self.note.value = f'<span role="alert">{html.escape(text)}</span>' if text else ""
+        self.note.value = note(text, "alert")
 
     def _show_recording(self) -> None:
         """A recorded run of another student: the one asked about would give the answer away."""

@@ -5,11 +5,11 @@ prediction_widget("How far will the student go?", "recovery", 0, 1, on_save=prin
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
 
 import ipywidgets as widgets
 
+from labkit.base.html import note, tag
 from labkit.lessons.predictions import Prediction, predict
 
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95)
@@ -54,10 +54,10 @@ def prediction_widget(
     )
     save = widgets.Button(description="Save prediction", tooltip="Keep this prediction; it is scored when the result is in.")
     message = widgets.HTML(layout={"min_height": "1.4em"})
-    title = widgets.HTML(f'<strong style="line-height:1.3;font-weight:600">{html.escape(question)}</strong>')
+    title = widgets.HTML(tag("strong", question, style="line-height:1.3;font-weight:600"))
 
     def say(text: str) -> None:
-        message.value = f'<span role="alert" style="line-height:1.3">{html.escape(text)}</span>'
+        message.value = note(text, "alert")
 
     def saved(_: object) -> None:
         try:  # an exception in a callback would be seen by nobody

@@ -52,9 +52,9 @@ class Recovery(NamedTuple):
 
 
 class Record:
-    """The fold of a run's events. `events` is the whole story; everything else is read off it."""
+    """The fold of a run's events. `events` is the whole story; everything else is read off it. `watch` is called with each as it comes."""
 
-    def __init__(self, events: Iterable[ev.Event] = ()) -> None:
+    def __init__(self, events: Iterable[ev.Event] = (), watch: Callable[[ev.Event], object] = lambda event: None) -> None:
         self.events: list[ev.Event] = []
         self.references: dict[str, ev.Reference] = {}
         self.steps: list[ev.Step] = []
@@ -63,6 +63,7 @@ class Record:
         self.finished: ev.Finished | ev.Failed | None = None
         for event in events:
             self.add(event)
+            watch(event)
 
     def add(self, event: ev.Event) -> None:
         self.events.append(event)

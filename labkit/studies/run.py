@@ -6,6 +6,7 @@ labkit.compare([exp, exp.but(temperature=2.0)], seeds=3)      # one table, with 
 
 from __future__ import annotations
 
+import functools
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -165,11 +166,8 @@ def with_baseline(made: Record, watch: Callable[[Run, ev.Event], None] | None = 
     recipe = made.experiment.baseline()
     baseline = Store().judged(recipe)
     if baseline is None:
-        run, baseline = begin(recipe), Record()
-        for event in run:
-            baseline.add(event)
-            if watch:
-                watch(run, event)
+        run = begin(recipe)
+        baseline = Record(run, functools.partial(watch, run) if watch else lambda event: None)
         if not baseline.complete:
             return
         keep(baseline)

@@ -60,12 +60,8 @@ def train(number: int, watch: Callable[[int, int], object] = lambda step, steps:
     from labkit.training.loop import Run
 
     recipe = _invented(number)
-    record = Record()
     try:
-        for event in Run(recipe):
-            record.add(event)
-            if isinstance(event, ev.Step):
-                watch(event.step, recipe.steps)
+        record = Record(Run(recipe), lambda event: watch(event.step, recipe.steps) if isinstance(event, ev.Step) else None)
     except LabError:
         record = Record()  # what went wrong would tell what is in it
     if not record.complete:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import ipywidgets as widgets
 
 from labkit.base.errors import LabError
-from labkit.base.html import Html, tag
+from labkit.base.html import Html, note, tag
 from labkit.diagnosis.failures import FAILURES
 from labkit.diagnosis.incidents.history import NO_FAULT
 from labkit.diagnosis.incidents.probes import PROBES
@@ -116,7 +116,7 @@ class IncidentRoom(widgets.VBox):
         self.another.disabled = not over
 
     def say(self, text: str) -> None:
-        self.note.value = f'<p role="alert">{html.escape(text)}</p>' if text else ""
+        self.note.value = note(text, "alert")
 
     # ---- what the buttons do ---------------------------------------------------------------------------------------------------------
 

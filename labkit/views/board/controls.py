@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
 
 from labkit.base.errors import LabError
+from labkit.base.html import listed, note, tag
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.recipe_text import GROUPS
 from labkit.records.rules import Rule, broken
@@ -170,8 +170,8 @@ class Controls:
                 field.options = options
                 field.value = value
         self._setting = False
-        rows = "".join(f"<li>{html.escape(reason)}</li>" for reason in reasons.values())
-        self.reasons.value = f"<details><summary>Why choices are marked</summary><ul>{rows}</ul></details>" if rows else ""
+        told = tag("details", tag("summary", "Why choices are marked"), listed(reasons.values()))
+        self.reasons.value = told if reasons else ""
 
     def _tell(self) -> None:
         self.say("".join(self._experiment.problems()[:1]))
@@ -193,4 +193,4 @@ class Controls:
             self.say(str(error))
 
     def say(self, text: str) -> None:
-        self.message.value = f'<span role="alert" style="line-height:1.3">{html.escape(text)}</span>' if text else ""
+        self.message.value = note(text, "alert")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
 import ipywidgets as widgets
 
 from labkit.base.errors import LabError
+from labkit.base.html import Html, note
 from labkit.views import figures
 
 TEMPERATURES = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
@@ -39,10 +39,9 @@ class Lens(widgets.VBox):
         try:
             drawing, sentence = self.look()
             self._show(drawing)
-            self.words.value = f'<p role="status" style="max-width:78ch;line-height:1.4">{sentence}</p>'
+            self.words.value = note(Html(sentence))
         except Exception as error:
-            told = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-            self.words.value = f'<span role="alert">{html.escape(told)}</span>'
+            self.words.value = note(error if isinstance(error, LabError) else f"{type(error).__name__}: {error}", "alert")
 
     def _show(self, drawing: Any) -> None:
         self.picture.value = drawing._repr_html_()
