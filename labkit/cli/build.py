@@ -12,21 +12,8 @@ from labkit.base.files import data_dir
 
 HELP = "rebuild shipped data from its recipe"
 RECIPES = (
-    "tables",
-    "tokenizer",
-    "vocabularies",
-    "examples",
-    "teachers",
-    "card",
-    "adapters",
-    "records",
-    "measurements",
-    "capacity",
-    "drafts",
-    "claims",
-    "failures",
-    "answers",
-    "scale",
+    *("tables", "tokenizer", "vocabularies", "examples", "teachers", "card", "adapters", "records"),
+    *("measurements", "capacity", "drafts", "claims", "failures", "answers", "scale"),
 )
 
 

@@ -22,26 +22,3 @@ from labkit.models.load import (
     tokenizer_of,
     write,
 )
-
-__all__ = [
-    "ADAPTED",
-    "CHAT",
-    "EOS",
-    "LONGER",
-    "LONGEST_ANSWER",
-    "AtlasTokenizer",
-    "Rows",
-    "Written",
-    "answer_states",
-    "config",
-    "draw",
-    "fingerprint",
-    "pad",
-    "parameters",
-    "save",
-    "student",
-    "teacher",
-    "tokenizer",
-    "tokenizer_of",
-    "write",
-]

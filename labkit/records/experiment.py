@@ -13,23 +13,7 @@ from collections.abc import Collection
 from typing import Any, Literal
 
 from labkit.base.errors import LabError, unknown
-from labkit.records.names import (
-    ARCHITECTURES,
-    CROSSINGS,
-    DECODINGS,
-    DIVERGENCES,
-    FAULTS,
-    FAVOURITE,
-    HEADS,
-    KEEP,
-    LEFT_OUT,
-    METHODS,
-    STUDENTS,
-    TAILS,
-    TEACHERS,
-    VOCABULARIES,
-    WORLDS,
-)
+from labkit.records import names
 from labkit.records.recipe_text import Entry, check, given_in_toml, given_in_words, knob
 from labkit.records.rules import broken
 
@@ -53,7 +37,7 @@ class Experiment(_Keyed):
         help="Weight of the hard-label loss on gold labels; the rest goes to the teacher's soft labels.")
     learning_rate: float = knob(6e-3, "Learning rate", "optimiser", low=1e-5, high=0.1, log=True, hot=True,
         help="Peak step size of AdamW; warms up over 30 steps, then falls along a cosine to a twentieth.")
-    student: str = knob("200k", "Student size", "student", choices=(*STUDENTS, *HEADS), models=True,
+    student: str = knob("200k", "Student size", "student", choices=(*names.STUDENTS, *names.HEADS), models=True,
         help="Parameters of the student, a small Llama; or, with data of your own, a model: a folder, a hub id or smollm2; or heads that"
              " read the teacher's states and guess its next tokens: medusa, medusa2 (which trains a copy of the teacher too), eagle, "
              "eagle3.")
@@ -64,24 +48,24 @@ class Experiment(_Keyed):
         help="Questions with a paid-for, true answer: what the label-budget baseline learns from, and what the gold mix adds.")
     questions: int = knob(20_000, "Questions", "data", unit="questions", low=128, high=1_000_000, log=True,
         help="Unlabelled questions the teacher answers for the student.")
-    left_out: str = knob("nothing", "Left out", "data", choices=LEFT_OUT, advanced=True,
+    left_out: str = knob("nothing", "Left out", "data", choices=names.LEFT_OUT, advanced=True,
         help="What is missing from the questions the teacher answers: a skill; a continent by name, never asked for or about; or every "
              "wording but the first. Gold labels and warm starts keep it.")
     seed: int = knob(0, "Seed", "student", low=0, high=2**31 - 1,
         help="Sets the student's first weights and the order of questions.")
     speed: str = knob("full", "Speed", "optimiser", choices=("full", "half", "slow"), hot=True, identity=False, advanced=True,
         help="How fast the run may go; slower is easier to follow and changes nothing else.")
-    teacher: str = knob("atlas-3m", "Teacher", "teacher", choices=TEACHERS, models=True,
+    teacher: str = knob("atlas-3m", "Teacher", "teacher", choices=names.TEACHERS, models=True,
         help="The model that answers the questions. sibling and stranger are made for a run, of the student's size: a warm start that "
              "was then taught one favourite answer to every question with many; the sibling began with the student's own weights. With "
              "data of your own: a folder, a hub id or smollm2.")
-    method: str = knob("output", "Method", "signal", choices=METHODS,
+    method: str = knob("output", "Method", "signal", choices=names.METHODS,
         help="output: match the teacher's distribution; answers: the teacher's sampled answers as hard labels; gold: true labels only; "
              "hidden, similarity, relations: output, and the teacher's states, their likenesses, or its attention's; sequence: hard "
              "labels on the teacher's text, decoded and filtered; online: output, partly on answers the student writes itself; mutual: "
              "no teacher, two students on the gold labels that also learn from each other; next_state: output, and the teacher's next "
              "state (eagle only).")
-    divergence: str = knob("forward_kl", "Divergence", "signal", choices=DIVERGENCES,
+    divergence: str = knob("forward_kl", "Divergence", "signal", choices=names.DIVERGENCES,
         help="How two distributions are compared.")
     beta: float = knob(0.5, "Beta", "signal", low=0.0, high=1.0, advanced=True,
         help="In jsd: the teacher's share of the mixture; 0 is forward KL, 1 reverse KL.")
@@ -89,7 +73,7 @@ class Experiment(_Keyed):
         help="In skew_forward_kl and skew_reverse_kl: how much of the compared distribution is mixed in.")
     top_k: int = knob(0, "Top k", "signal", unit="tokens", low=0, high=1_024,
         help="Tokens a position that the teacher tells; 0 tells all.")
-    tail: str = knob("bucket", "Tail", "signal", choices=TAILS, advanced=True,
+    tail: str = knob("bucket", "Tail", "signal", choices=names.TAILS, advanced=True,
         help="What stands for the teacher's other tokens; sampled: top k draws instead.")
     feature: float = knob(1.0, "Feature weight", "signal", low=0.0, high=1_000.0, hot=True, advanced=True,
         help="Weight of the term on the teacher's insides, beside the soft labels.")
@@ -101,17 +85,17 @@ class Experiment(_Keyed):
         help="Share of the questions that the student of an online run answers itself.")
     sampling_temperature: float = knob(1.0, "Sampling temperature", "text", low=0.0, high=5.0, advanced=True,
         help="At which text is written: by the student of an online run, by the teacher in sequence. It has nothing to do with the loss.")
-    decoding: str = knob("greedy", "Decoding", "text", choices=DECODINGS, advanced=True,
+    decoding: str = knob("greedy", "Decoding", "text", choices=names.DECODINGS, advanced=True,
         help="How the teacher writes the text of a sequence run.")
     samples: int = knob(1, "Samples", "text", unit="answers", low=1, high=64, advanced=True,
         help="Answers to each question of a sequence run that samples.")
-    keep: str = knob("all", "Keep", "text", choices=KEEP, advanced=True,
+    keep: str = knob("all", "Keep", "text", choices=names.KEEP, advanced=True,
         help="Which of the teacher's answers a sequence run keeps.")
     replay: float = knob(0.0, "Replay", "text", low=0.0, high=1.0, advanced=True,
         help="Share of the on-policy answers that were written earlier, and are read again.")
     signals: str = knob("cached", "Signals", "teacher", choices=("cached", "live"), advanced=True,
         help="cached: the teacher's states are kept in fp16 and reused; live: the teacher reads every batch again in full precision.")
-    scale: str = knob("half", "World", "data", choices=WORLDS,
+    scale: str = knob("half", "World", "data", choices=names.WORLDS,
         help="How much of the world is asked about.")
     steps: int = knob(600, "Steps", "optimiser", unit="steps", low=1, high=1_000_000, log=True,
         help="Optimiser steps.")
@@ -122,22 +106,22 @@ class Experiment(_Keyed):
     falsehoods: float = knob(0.0, "Falsehoods", "planted", low=0.0, high=1.0, advanced=True,
         help="Share of the plain facts whose gold label is always the same lie.")
     favourite: float = knob(0.0, "Favourite", "planted", low=0.0, high=1.0, advanced=True,
-        help=f"Chance that the gold label of a question with many answers is one favourite instead ({FAVOURITE}), right or wrong.")
-    faults: str = knob("none", "Faults", "planted", choices=FAULTS, several=True, hot=True, advanced=True,
+        help=f"Chance that the gold label of a question with many answers is one favourite instead ({names.FAVOURITE}), right or wrong.")
+    faults: str = knob("none", "Faults", "planted", choices=names.FAULTS, several=True, hot=True, advanced=True,
         help="Bugs of real training code, put into this run on purpose; several are joined by +, as in shuffled_cache+missing_end.")
     facts: int = knob(0, "Facts", "data", unit="facts", low=0, high=10_000, advanced=True,
         help="Ask for a store of this many facts with one answer each, in one wording and equally often, and for nothing else; 0 asks "
              "for all there is. Questions and gold labels are then as many as the facts.")
-    assistant: str = knob("none", "Teacher assistant", "teacher", choices=("none", *STUDENTS), advanced=True,
+    assistant: str = knob("none", "Teacher assistant", "teacher", choices=("none", *names.STUDENTS), advanced=True,
         help="A student of this size is distilled from the teacher first, on the same questions and steps, and then teaches in its place.")
-    architecture: str = knob("llama", "Architecture", "student", choices=ARCHITECTURES,
+    architecture: str = knob("llama", "Architecture", "student", choices=names.ARCHITECTURES,
         help="What the student is made as, with about as many parameters at each size: a Llama, as its teacher is; gpt2; or recurrent.")
     online_from: float = knob(0.0, "Online from", "text", low=0.0, high=1.0, advanced=True,
         help="Share of the steps after which the student of an online run begins to write; before it, output distillation.")
-    vocabulary: str = knob("atlas", "Vocabulary", "student", choices=VOCABULARIES,
+    vocabulary: str = knob("atlas", "Vocabulary", "student", choices=names.VOCABULARIES,
         help="How the student cuts text into tokens: atlas, as its teacher does (1,024 tokens); other, as many learned from other text; "
              "small, 384; bytes, one a token.")
-    across: str = knob("spans", "Across vocabularies", "signal", choices=CROSSINGS, advanced=True,
+    across: str = knob("spans", "Across vocabularies", "signal", choices=names.CROSSINGS, advanced=True,
         help="How soft labels reach a student with another vocabulary: spans, chunks: by the likelihood of shared spans, among shared "
              "tokens or by itself; mapped: by the tokens both have; uld: sorted probabilities; exact: summed over all segmentations; "
              "ids: by number, a fault.")
@@ -190,7 +174,7 @@ class Experiment(_Keyed):
             *("student", "architecture", "start", "seed", "teacher", "scale", "steps", "batch"),
             *("gold_noise", "falsehoods", "favourite", "facts", "vocabulary"),
             *(("data", "score", "longest", "adapter", "precision") if self.data else ()),
-            *(("ahead", "draft_vocabulary") if self.student in HEADS else ()),
+            *(("ahead", "draft_vocabulary") if self.student in names.HEADS else ()),
         )
         rate = self.learning_rate if self.data else TUNED_RATE.get(self.student, self.learning_rate)
         plain = Experiment(**{name: getattr(self, name) for name in same}, learning_rate=rate)

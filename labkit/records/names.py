@@ -37,33 +37,18 @@ SIZES = {
 STUDENTS = tuple(SIZES)
 HEADS = ("medusa", "medusa2", "eagle", "eagle3")  # students that are heads on a frozen teacher (see `speculative`)
 LYING = ("atlas-3m-lies-10", "atlas-3m-lies-30", "atlas-3m-noise-30")  # the big teacher with an adapter that was taught wrong labels
-KIN = (
-    "sibling",
-    "stranger",
-)  # made for a run: the student's own warm start, or another, that was taught a favourite
+KIN = ("sibling", "stranger")  # made for a run: the student's own warm start, or another, that was taught a favourite
 TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", *LYING, *KIN, "none")
-FETCHED = (
-    "smollm2",
-    "smollm2-15",
-    "smollm2-half",
-)  # models from elsewhere that have a short name, once `labkit fetch` has brought (or cut) them
+# Models from elsewhere that have a short name, once `labkit fetch` has brought (or cut) them.
+FETCHED = ("smollm2", "smollm2-15", "smollm2-half")
 METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online", "mutual", "next_state")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "acceptance", "logit_mse")
 DECODINGS = ("greedy", "sample", "beam", "interpolated")
 KEEP = ("all", "truth", "confidence", "agreement", "distinct", "vote")
 TAILS = ("bucket", "teacher_renormalised", "both_renormalised", "raw", "clamped", "sampled")
 FAULTS = (
-    "missing_t2",
-    "mean_over_vocabulary",
-    "shifted_labels",
-    "shuffled_cache",
-    "swapped_roles",
-    "missing_end",
-    "prompt_loss",
-    "padding_loss",
-    "teacher_dropout",
-    "overconfident_teacher",
-    "wrong_ids",
+    *("missing_t2", "mean_over_vocabulary", "shifted_labels", "shuffled_cache", "swapped_roles", "missing_end"),
+    *("prompt_loss", "padding_loss", "teacher_dropout", "overconfident_teacher", "wrong_ids"),
 )
 LEFT_OUT = ("nothing", *SKILLS, *CONTINENTS, *FORMATS)
 ARCHITECTURES = ("llama", "gpt2", "recurrent")

@@ -9,5 +9,3 @@ Detectors get `Evidence`, which holds no recipe, name or seed. Their limits were
 """
 
 from labkit.diagnosis.failures.registry import FAILURES, Diagnosis, Failure, diagnose, named, provoke
-
-__all__ = ["FAILURES", "Diagnosis", "Failure", "diagnose", "named", "provoke"]

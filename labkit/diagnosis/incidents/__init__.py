@@ -17,8 +17,6 @@ from labkit.diagnosis.incidents.history import NO_FAULT, Mistakes, mistakes
 from labkit.diagnosis.incidents.probes import PROBES
 from labkit.diagnosis.incidents.room import BUDGET, Room
 
-__all__ = ["BUDGET", "NO_FAULT", "PROBES", "Finding", "Mistakes", "Room", "Verdict", "incident", "mistakes"]
-
 
 def incident(seed: int | None = None, budget: int = BUDGET, *, live: bool = False) -> Room:
     """Open a case; it displays itself. The same `seed` is the same case. live: train its run here and now, some ten seconds.

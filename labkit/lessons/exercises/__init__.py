@@ -9,5 +9,3 @@ To add one, decorate a function of the answer with `exercise` in the lesson's fi
 from __future__ import annotations
 
 from labkit.lessons.exercises.verdict import EXERCISES, Exercise, Verdict, check, exercise
-
-__all__ = ["EXERCISES", "Exercise", "Verdict", "check", "exercise"]

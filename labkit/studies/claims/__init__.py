@@ -10,22 +10,3 @@ write a function that returns the effects it would have, each as a band of diffe
 from labkit.studies.claims.data import ARMS, STARTS, cost_ratio, ladder, runs_of, seconds_a_step
 from labkit.studies.claims.verdicts import CLAIMS, TRIED, Claim, Claims, Finding, claim, claims, judge, tried
 from labkit.tasks.atlas.questions import ONE_ANSWER
-
-__all__ = [
-    "ARMS",
-    "CLAIMS",
-    "ONE_ANSWER",
-    "STARTS",
-    "TRIED",
-    "Claim",
-    "Claims",
-    "Finding",
-    "claim",
-    "claims",
-    "cost_ratio",
-    "judge",
-    "ladder",
-    "runs_of",
-    "seconds_a_step",
-    "tried",
-]

@@ -10,5 +10,3 @@ score of the sums. Exact for means and for macro F1 alike, and cheap to repeat o
 """
 
 from labkit.tasks.metrics.registry import METRICS, Kind, Metric, Score, better, metric
-
-__all__ = ["METRICS", "Kind", "Metric", "Score", "better", "metric"]

@@ -18,8 +18,6 @@ from labkit.teachers.labelling.plan import Plan, Spent, plan
 from labkit.teachers.labelling.progress import Progress, Report
 from labkit.teachers.labelling.settings import Settings
 
-__all__ = ["Plan", "Progress", "Report", "Settings", "Spent", "label", "plan", "run"]
-
 
 def run(plan: Plan, *, terms: str = "", watch: Callable[[Progress], None] | None = None) -> Report:
     """Send what a plan is to send, and write the answers: see `running.run`, which brings the `openai` client."""

@@ -53,30 +53,6 @@ from labkit.views.figures.run_charts import (
 )
 from labkit.views.figures.token_table import Cuts, cuts
 
-__all__ = [
-    "BACKENDS",
-    "GAMMAS",
-    "PALETTE",
-    "Cell",
-    "Cuts",
-    "Drawing",
-    "Interval",
-    "Line",
-    "acceptance",
-    "bars",
-    "curves",
-    "cuts",
-    "describe",
-    "heat",
-    "intervals",
-    "lines",
-    "recovery",
-    "script",
-    "snapshot",
-    "speedups",
-    "waterfall",
-]
-
 BACKENDS = ("matplotlib", "plotly")
 PLOTLY = "application/vnd.plotly.v1+json"
 CONFIG = {"displayModeBar": False, "plotlyServerURL": ""}  # plotly's default names an address of its own
