@@ -55,7 +55,8 @@ from labkit.tasks.custom.rows import read_rows, split
 from labkit.teachers import recorded_answers
 from labkit.teachers.signals import Signals
 from labkit.training.batches import GOLD_SEED, unlabelled
-from labkit.training.loop import Run, warm_recipe
+from labkit.training.loop import Run
+from labkit.training.prerequisites import warm_recipe
 from labkit.training.setup import OwnSubject
 
 SAMPLING = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)

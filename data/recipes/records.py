@@ -36,7 +36,7 @@ from labkit.records.store import Store
 from labkit.studies.run import record
 from labkit.studies.sweep import sweep
 from labkit.tasks.custom.content_hash import pinned
-from labkit.training.loop import warm_recipe
+from labkit.training.prerequisites import warm_recipe
 
 COMMAND = "labkit build records"
 OTHER, TABLE = "other", "results.csv"

@@ -13,14 +13,17 @@ from typing import Any, TextIO
 
 import torch
 from filelock import FileLock, Timeout
-from torch import nn
+from torch import Tensor, nn
 
+from labkit import models
 from labkit.base import tensors
 from labkit.base.errors import DataError
 from labkit.base.files import write_whole
+from labkit.models.architectures import LanguageModel
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.record import read_events
+from labkit.training.batches import LARGE
 
 
 class Folder:
@@ -113,3 +116,26 @@ class Folder:
                 state = {key: kept[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
                 optimiser.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in state.items()}
         return position
+
+
+# ---- the last good student, in memory ----------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def keep(student: LanguageModel, good: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The trained weights as they are now, to go back to; of a large student in half precision, as it would be saved."""
+    kind = torch.bfloat16 if models.parameters(student) > LARGE else torch.float32
+    good = {} if good is None else good
+    for name, parameter in student.named_parameters():
+        if name in good:
+            good[name].copy_(parameter)  # into its place: two copies would not fit beside a large student
+        elif parameter.requires_grad:
+            good[name] = parameter.to(kind, copy=True)
+    return good
+
+
+@torch.no_grad()
+def give_back(student: LanguageModel, good: Mapping[str, Tensor]) -> None:
+    for name, parameter in student.named_parameters():
+        if name in good:
+            parameter.copy_(good[name])

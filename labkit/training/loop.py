@@ -12,26 +12,24 @@ import copy
 import math
 import platform
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 from transformers import LlamaForCausalLM
 
 from labkit import models
-from labkit.base import tensors
-from labkit.base.errors import DataError, LabError, unknown
-from labkit.base.files import data_dir, made_here
+from labkit.base.errors import LabError, unknown
 from labkit.base.settings import Settings, default
 from labkit.models import lora
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads
 from labkit.models.layers import copy_layers
 from labkit.records import events as ev
-from labkit.records.experiment import KNOBS, TUNED_RATE, Experiment
+from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.model_folders import unmarked
 from labkit.records.names import KIN, Size
 from labkit.records.rules import refuse
@@ -40,16 +38,15 @@ from labkit.teachers.cross_tokenizer_pool import Crossed
 from labkit.teachers.features import Insides, TeacherFeatures
 from labkit.teachers.text_data import TextPool
 from labkit.training.batch_check import inspect
-from labkit.training.batches import LARGE
-from labkit.training.checkpoint import Folder
+from labkit.training.checkpoint import Folder, give_back, keep
 from labkit.training.faults import Faults
 from labkit.training.methods import comparison, method
 from labkit.training.on_policy import OnPolicy
+from labkit.training.prerequisites import Prerequisites, earlier, kin_recipe
 from labkit.training.setup import subject_of
 from labkit.training.step import Parts, gradients
 
 WARMUP = 30
-STRANGER = 2_000_000  # added to a seed for the first weights of a teacher that is no kin
 PEER = 1_000_000  # added to a seed for the second student of a mutual run
 EXPLODED = 20.0  # nats per answer token; an untrained student is at log(1024) = 6.9
 
@@ -78,6 +75,7 @@ class Run(Iterator[ev.Event]):
         self.student: LanguageModel | None = None
         self.knobs: Mapping[str, Any] = {n: getattr(experiment, n) for n, entry in KNOBS.items() if entry.knob.hot}
         self._stopping = False
+        self._before = Prerequisites(lambda recipe: Run(recipe, exams=0, settings=self.settings), lambda: self._stopping, self.settings)
         self._logging = False  # not before the folder is known to be this run's
         self.step = 0
         self._busy, self._entered = 0.0, math.inf
@@ -140,11 +138,8 @@ class Run(Iterator[ev.Event]):
         exp = self.experiment = subject.experiment  # which marks the content of a learner's own files
         if self.folder:
             self.folder.experiment = exp
-        teacher = (
-            self._successor([kin_recipe(exp, self.settings)], accelerator.device)
-            if exp.teacher in KIN
-            else _on(accelerator.device, subject.teacher())
-        )
+        kin = [kin_recipe(exp, self.settings)] if exp.teacher in KIN else []
+        teacher = self._before.successor(exp, kin, accelerator.device) if kin else _on(accelerator.device, subject.teacher())
         student = self.student = subject.student(exp.seed, teacher).to(accelerator.device)
         heads = student if isinstance(student, Heads) else None
         if heads is None:
@@ -154,7 +149,7 @@ class Run(Iterator[ev.Event]):
             copy_layers(student, teacher)
         if exp.adapter:
             lora.add(student, exp.adapter, exp.seed)
-        source = self._successor(before, accelerator.device) if before else teacher
+        source = self._before.successor(exp, before, accelerator.device) if before else teacher
         pool = subject.pool(source) if (how.needs_signal or heads) and source is not None else None
         crossed = Crossed(pool, exp.vocabulary, exp.across) if pool and exp.vocabulary != "atlas" else None
         insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
@@ -173,7 +168,7 @@ class Run(Iterator[ev.Event]):
         if not alone:
             self.folder = None
         at = self.folder.load(learner, optimiser) if self.folder else None
-        self._logging, good = accelerator.is_main_process, _keep(student)
+        self._logging, good = accelerator.is_main_process, keep(student)
         if at and self.folder:
             self._busy += at["seconds"]
             self.knobs = {**self.knobs, **at["knobs"]}
@@ -195,8 +190,8 @@ class Run(Iterator[ev.Event]):
                 yield ev.Warned(0, "The same recipe is being run elsewhere at this moment, so this run keeps no checkpoint.")
             if exp.start == "warm":
                 for model, seed in ((student, exp.seed), *(((peer, exp.seed + PEER),) if peer is not None else ())):
-                    yield from self._warm_up(model, seed)
-                _keep(student, good)
+                    yield from self._before.warm_up(exp, model, seed)
+                keep(student, good)
         text: TextPool | None = None
         if how.text and source is not None:
             work = subject.texts(source)
@@ -249,7 +244,7 @@ class Run(Iterator[ev.Event]):
             values["lr"] = rate
             limit = EXPLODED * max(1.0, at["knobs"]["temperature"] ** 2) * (2 if how.peer or heads else 1)  # a new head says what comes now
             if not math.isfinite(values["grad_norm"]) or not values["loss"] < limit:
-                _give_back(student, good)
+                give_back(student, good)
                 if self.folder:
                     self.folder.forget()  # it would only lead here again
                 yield ev.Failed(
@@ -268,7 +263,7 @@ class Run(Iterator[ev.Event]):
                 exam = exam or subject.exam(teacher)
                 yield from self._examine(exam, at, final=step == exp.steps)
             if step % self.checkpoint_every == 0 or step in due:
-                _keep(student, good)
+                keep(student, good)
             if self.folder and (step % self.checkpoint_every == 0 or step == exp.steps) and accelerator.is_main_process:
                 paid = at["teacher_tokens"] + (pool.teacher_tokens if pool else 0)
                 place = {"seconds": self.seconds, "feed": feed.position, "own": own.state(), "teacher_tokens": paid}
@@ -304,57 +299,6 @@ class Run(Iterator[ev.Event]):
             f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         )
 
-    def _warm_up(self, student: LanguageModel, seed: int) -> Iterator[ev.Event]:
-        """Put the warm start into the student: shipped, or made once for a size and seed, by this same loop on gold labels, and kept."""
-        recipe = warm_recipe(self.experiment, seed, self.settings)
-        shipped, own = (folder / f"{recipe.key}.safetensors" for folder in (data_dir() / "starts", made_here("starts")))
-        kept = yield from self._trained(recipe, shipped if shipped.exists() else own, "warm start")
-        with torch.no_grad():
-            for name, parameter in student.named_parameters():
-                if "lora_" not in name:  # an adapter begins as no change at all
-                    parameter.copy_(kept[name.replace(".base_layer", "")])
-
-    def _successor(self, before: Sequence[Experiment], device: torch.device) -> LlamaForCausalLM:
-        """Who answers the questions in a teacher's place: the student that the last of these recipes ends with, each of them run once,
-        by this same loop, and kept (an assistant: Mirzadeh et al. 2019, arXiv 1902.03393)."""
-        for recipe in before:
-            path = made_here("assistants") / f"{recipe.key}.safetensors"
-            what = "assistant" if self.experiment.assistant != "none" else self.experiment.teacher if recipe.favourite else "student before"
-            work, weights = self._trained(recipe, path, what), None
-            while weights is None:
-                try:
-                    next(work)  # what it tells comes before the run has started, so there is nobody to tell
-                except StopIteration as trained:
-                    weights = trained.value
-            if self._stopping:
-                break
-        model = models.student(recipe.student)
-        if recipe.adapter:
-            lora.add(model, recipe.adapter, recipe.seed)
-        assert weights is not None
-        model.load_state_dict(weights, strict=False)  # the head is the embedding
-        return model.to(device).eval().requires_grad_(False)
-
-    def _trained(self, recipe: Experiment, path: Path, what: str) -> Generator[ev.Event, None, dict[str, Tensor]]:
-        """The weights a recipe ends with: those kept at `path` or, once, trained by this same loop and put there."""
-        if not path.exists():
-            before = Run(recipe, exams=0, settings=self.settings)
-            for event in before:
-                if isinstance(event, ev.Failed):
-                    raise LabError(f"the {what} could not be made: {event.message}")
-                if isinstance(event, ev.Step) and event.step % 50 == 1:
-                    yield ev.Warned(0, f"Making the {what}, once: step {event.step} of {recipe.steps}.")
-                if self._stopping:
-                    before.stop()
-            assert before.student is not None
-            if self._stopping:
-                return dict(before.student.named_parameters())
-            tensors.save(path, dict(before.student.named_parameters()))
-        try:
-            return tensors.load(path)[0]
-        except DataError as error:
-            raise DataError(f"the {what} cannot be used: {error} Delete the file; the next run makes it again.") from None
-
     def _examine(self, exam: Examiner, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
         """An exam, the last with fresh questions beside it; before the first, the yardsticks: the teacher's, and baselines on record."""
         assert self.student is not None
@@ -376,35 +320,6 @@ def run(experiment: Experiment | None = None, folder: Path | None = None, **chan
     return Run((experiment or Experiment()).but(**changes), folder)
 
 
-def warm_recipe(experiment: Experiment, seed: int, settings: Settings | None = None) -> Experiment:
-    """The run that makes a warm start: true hard labels, the same for every arm of a size and seed."""
-    how = settings or default()
-    fields = {"teacher": "none", "gold_noise": 0.0, "falsehoods": 0.0, "favourite": 0.0, "facts": 0}
-    return experiment.baseline().but(seed=seed, start="random", gold=how.warm_gold, steps=how.warm_steps, **fields)
-
-
-def kin_recipe(experiment: Experiment, settings: Settings | None = None) -> Experiment:
-    """The run that makes a teacher out of the student's own warm start ("sibling"), or another seed's ("stranger"): a short course in which
-    every question with many answers has the same one (after Cloud et al. 2025, arXiv 2507.14805). A quarter of the tuned rate keeps it near
-    where it began."""
-    seed = experiment.seed + (STRANGER if experiment.teacher == "stranger" else 0)
-    warm, steps = warm_recipe(experiment, seed, settings), (settings or default()).kin_steps
-    return warm.but(start="warm", favourite=1.0, steps=steps, learning_rate=TUNED_RATE[experiment.student] / 4)
-
-
-def earlier(exp: Experiment) -> list[Experiment]:
-    """The runs that come before this one, in order, the last of which teaches it: the assistant's, or the generations'; mostly none."""
-    if exp.assistant != "none":
-        return [assistant_recipe(exp)]
-    return [exp.but(generations=n) for n in range(1, exp.generations)]
-
-
-def assistant_recipe(experiment: Experiment) -> Experiment:
-    """The run that makes an assistant: the same, for a student of its size, at the rate tuned for that."""
-    size = experiment.assistant
-    return experiment.but(student=size, assistant="none", learning_rate=TUNED_RATE[size], start="random", adapter=0)
-
-
 def schedule(step: int, steps: int) -> float:
     """The learning rate's factor at a step (1-based): linear warm-up, then a cosine down to a twentieth."""
     return min(1.0, step / WARMUP) * (0.05 + 0.475 * (1 + math.cos(math.pi * (step - 1) / steps)))
@@ -417,26 +332,6 @@ def _size(model: LanguageModel) -> Size:
 def _on(device: torch.device, teacher: LlamaForCausalLM | None) -> LlamaForCausalLM | None:
     """The teacher on a device; a copy if that is not the CPU, since `labkit.teacher()` hands the cached one to everybody."""
     return teacher if teacher is None or device.type == "cpu" else copy.deepcopy(teacher).to(device)
-
-
-@torch.no_grad()
-def _keep(student: LanguageModel, good: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The trained weights as they are now, to go back to; of a large student in half precision, as it would be saved."""
-    kind = torch.bfloat16 if models.parameters(student) > LARGE else torch.float32
-    good = {} if good is None else good
-    for name, parameter in student.named_parameters():
-        if name in good:
-            good[name].copy_(parameter)  # into its place: two copies would not fit beside a large student
-        elif parameter.requires_grad:
-            good[name] = parameter.to(kind, copy=True)
-    return good
-
-
-@torch.no_grad()
-def _give_back(student: LanguageModel, good: Mapping[str, Tensor]) -> None:
-    for name, parameter in student.named_parameters():
-        if name in good:
-            parameter.copy_(good[name])
 
 
 def _advice(error: Exception) -> str:

@@ -35,9 +35,10 @@ from labkit.tasks.atlas import exam as evaluate
 from labkit.tasks.atlas.facts import HELD_OUT_SKILLS, Atlas
 from labkit.tasks.atlas.questions import ONE_ANSWER
 from labkit.teachers import signals
-from labkit.training import loop, setup
+from labkit.training import setup
 from labkit.training.batches import unlabelled
 from labkit.training.loop import Run
+from labkit.training.prerequisites import kin_recipe
 from labkit.views.board.controls import Controls
 
 EVERY = list(FAILURES)
@@ -278,7 +279,7 @@ def test_kin_begin_where_the_student_begins(kin: Experiment):
     """The sibling's warm start is the student's own, to the bit; the stranger's is another seed's. Both were taught the favourite."""
     weights = {}
     for teacher in ("sibling", "stranger"):
-        recipe = loop.kin_recipe(kin.but(teacher=teacher))
+        recipe = kin_recipe(kin.but(teacher=teacher))
         assert (recipe.start, recipe.favourite, recipe.method, recipe.teacher) == ("warm", 1.0, "gold", "none")
         own = Run(recipe.but(steps=1, learning_rate=1e-5), exams=0)
         list(own)

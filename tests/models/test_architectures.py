@@ -14,8 +14,8 @@ from labkit.records.experiment import Experiment
 from labkit.records.names import ARCHITECTURES
 from labkit.records.record import mean
 from labkit.tasks.atlas.facts import Atlas
-from labkit.training import loop
 from labkit.training.loop import Run
+from labkit.training.prerequisites import warm_recipe
 
 KINDS = tuple(architectures.ARCHITECTURES)
 OTHERS = KINDS[1:]
@@ -137,7 +137,7 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, kind: str):
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_a_warm_start_is_of_its_own_kind(kind: str, monkeypatch: pytest.MonkeyPatch):
-    recipe = loop.warm_recipe(TINY.but(architecture=kind), 0)
+    recipe = warm_recipe(TINY.but(architecture=kind), 0)
     assert recipe.architecture == kind
     cold, warm = (next(e for e in Run(TINY.but(architecture=kind, start=s)) if isinstance(e, ev.Step)) for s in ("random", "warm"))
     assert warm.values["loss"] < cold.values["loss"]

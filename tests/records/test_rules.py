@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gzip
 import json
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from labkit.records import events as ev
 from labkit.records import rules
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.names import STUDENTS, WORLDS, Size
+from labkit.records.results import rows
 from labkit.records.rules import RULES, broken
 from labkit.studies.distill import distill
 from labkit.studies.export import export
@@ -32,6 +32,7 @@ from labkit.tasks.atlas import facts
 from labkit.teachers import text_data
 from labkit.training import loop, methods
 from labkit.training.loop import Run
+from labkit.training.prerequisites import Prerequisites
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = {  # a recipe that breaks each rule
@@ -192,9 +193,9 @@ def test_a_size_has_room_for_a_gpt2_or_a_rule_says_so(size: str):
 def test_what_shipped_breaks_no_rule():
     for path in sorted((ROOT / "data" / "sweeps").glob("*.toml")):
         assert sweep(path.stem)
-    for path in sorted((ROOT / "data" / "records").glob("*.jsonl.gz")):
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            assert Experiment.from_dict(json.loads(next(lines))["experiment"]).problems() == [], path.name
+    shipped = {key: Experiment.from_recipe(row["recipe"]) for key, row in rows().items()}
+    assert {exp.key for exp in shipped.values()} == set(shipped) != set()
+    assert {key: exp.problems() for key, exp in shipped.items() if exp.problems()} == {}
 
 
 # ---- a recipe breaks none <=> a run of it begins -----------------------------------------------------------------------------------
@@ -230,8 +231,8 @@ def begins(exp: Experiment) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "teacher", lambda name: model(name.split("-")[1]))
         patch.setattr(text_data, "_answer", says)
-        patch.setattr(Run, "_successor", lambda self, before, device: model(before[-1].student))
-        patch.setattr(Run, "_warm_up", lambda self, student, seed: iter(()))
+        patch.setattr(Prerequisites, "successor", lambda self, exp, before, device: model(before[-1].student))
+        patch.setattr(Prerequisites, "warm_up", lambda self, exp, student, seed: iter(()))
         patch.setattr(loop, "inspect", lambda *_: {})
         try:
             for event in Run(exp, exams=0, settings=Settings(chunk=8)):

@@ -21,7 +21,8 @@ from labkit.studies.capacity import held, information, knee, per_parameter
 from labkit.tasks.atlas.facts import FACTS, Atlas, ask_about
 from labkit.teachers import signals
 from labkit.training.batches import Feed, paid, unlabelled
-from labkit.training.loop import Run, assistant_recipe, earlier
+from labkit.training.loop import Run
+from labkit.training.prerequisites import assistant_recipe, earlier
 
 # ---- the store -----------------------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ from labkit.tasks.custom.sources import EXAMPLES
 from labkit.tasks.metrics import metric
 from labkit.teachers import signals
 from labkit.teachers.signals import Signals, TopKSignals
-from labkit.training import loop, step
+from labkit.training import checkpoint, loop, step
 from labkit.training.loop import Run
 from labkit.training.setup import OwnSubject, Prompt
 
@@ -692,12 +692,12 @@ def test_the_last_good_weights_come_back(pair, monkeypatch, large):
     monkeypatch.setattr(loop, "LARGE", large)
     student = pretrained.load(pair[1], torch.float32).requires_grad_(True)
     wanted = {name: p.detach().clone() for name, p in student.named_parameters()}
-    good = loop._keep(student)
+    good = checkpoint.keep(student)
     assert len(good) == len(wanted), "the head is the embedding, and is kept once"
     for broken in (math.inf, math.nan):
         with torch.no_grad():
             for parameter in student.parameters():
                 parameter.fill_(broken)
-        loop._give_back(student, good)
+        checkpoint.give_back(student, good)
         assert all(torch.allclose(p, wanted[name], rtol=1e-2 if large == 1 else 0.0) for name, p in student.named_parameters())
-        loop._keep(student, good)
+        checkpoint.keep(student, good)
