@@ -255,8 +255,8 @@ RULES: tuple[Rule, ...] = (
     Rule("asked", lambda e: e.method not in HEARD, "method={e.method!r} asks no teacher anything", "choose method='output'", "teacher"),
     *(Rule(f"weight of {of}", lambda e: e.mix == 1, "a gold mix of 1 leaves the teacher without weight", "set it below 1", of)
       for of in ("soft labels", "crossing", "teacher")),
-    Rule("mix", lambda e: e.mix == 0, "with soft labels alone Adam divides the size of the loss out", "set a gold mix above 0", "mix"),
     Rule("heat", lambda e: e.temperature == 1, "T squared is 1 at T = 1", "set a temperature above 1", "heat"),
+    Rule("mix", lambda e: e.mix == 0, "with soft labels alone Adam divides the size of the loss out", "set a gold mix above 0", "mix"),
     Rule("gold beside", lambda e: e.mix, "the gold labels still teach the student", "set the gold mix to 0", "soft labels alone"),
     Rule("features beside", lambda e: e.method in FEATURES,
          "the teacher's hidden states still teach the student", "choose method='output'", "soft labels alone"),

@@ -66,11 +66,14 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, start: str):
     exp = TINY.but(start=start)
     whole = Run(exp)
     wanted = [e.values for e in whole if isinstance(e, ev.Step)]
-    for event in Run(exp, tmp_path, checkpoint_every=2):
-        if isinstance(event, ev.Step) and event.step == 5:
-            break
+    cut = Run(exp, tmp_path, checkpoint_every=2)
+    next(event for event in cut if isinstance(event, ev.Step) and event.step == 5)
+    cut.close()
     again = Run(exp, tmp_path, checkpoint_every=2)
-    found = [e.values for e in again if isinstance(e, ev.Step)]
-    assert found == wanted
+    events = list(again)
+    assert any(isinstance(e, ev.Warned) and "goes on from step 4" in e.message for e in events)
+    found = [e.values for e in events if isinstance(e, ev.Step)]
+    assert found[:4] == [ev.plain(values) for values in wanted[:4]], "told again from its log"
+    assert found[4:] == wanted[4:]
     for name, parameter in again.student.state_dict().items():
         assert torch.equal(parameter, whole.student.state_dict()[name]), name
