@@ -89,11 +89,7 @@ def test_no_circles():
 @pytest.mark.parametrize("name", FILES)
 def test_files_are_short_enough_to_read(name: str):
     lines = len(FILES[name].read_text(encoding="utf-8").splitlines())
-    assert lines <= 350 or name in LONG, f"{name} has {lines} lines: split it at 350"
-
-
-LONG = {"tasks.atlas.facts", "diagnosis.incidents.probes", "models.prune",
-        "tasks.atlas.exam", "studies.export"}  # fmt: skip
+    assert lines <= 350, f"{name} has {lines} lines: split it at 350"
 
 
 @pytest.mark.parametrize("name", WITHOUT_TORCH)

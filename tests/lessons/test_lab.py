@@ -409,7 +409,7 @@ class TestTrouble:
     def test_an_error_of_the_run_is_told_on_the_screen_and_raised_by_wait(self, quick):
         lab = Lab(lesson(teacher="atlas-900k"))  # not among the tiny data
         lab.buttons["Run"].click()
-        with pytest.raises(LabError, match="labkit build teachers"):
+        with pytest.raises(LabError, match="git checkout -- data"):
             lab.wait()
         assert lab.session.state == "failed"
         assert "atlas-900k" in lab.note.value

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from labkit.base.errors import LabError
 from labkit.losses import divergences as dv
 from labkit.losses.divergences import DIVERGENCES, divergence
-from labkit.records import experiment as ex
+from labkit.records import names
+from labkit.records.experiment import KNOBS
 
 N, V = 5, 7
 
@@ -70,9 +71,9 @@ def test_every_entry_is_complete(entry: dv.Divergence):
     assert any(c.isdigit() for c in entry.source), "a source has a year or an arXiv number"
     assert list(inspect.signature(entry.per_token).parameters)[:2] == ["teacher_logprobs_N_V", "student_logprobs_N_V"]
     assert divergence(entry.name) == entry
-    assert entry.name in ex.DIVERGENCES, "and a recipe can name it"
-    assert set(entry.parameters) <= ex.KNOBS.keys(), "its parameters are knobs"
-    assert all(ex.KNOBS[name].default == value for name, value in entry.parameters.items())
+    assert entry.name in names.DIVERGENCES, "and a recipe can name it"
+    assert set(entry.parameters) <= KNOBS.keys(), "its parameters are knobs"
+    assert all(KNOBS[name].default == value for name, value in entry.parameters.items())
 
 
 def test_unknown_name_says_the_nearest():
@@ -379,7 +380,7 @@ def by_hand(tail: str, p: np.ndarray, q: np.ndarray, k: int) -> np.ndarray:
 @pytest.mark.parametrize("tail", sorted(dv.TAILS))
 @pytest.mark.parametrize("k", [1, 3, 6])
 def test_every_tail_rule_is_what_its_library_computes(tail: str, k: int):
-    assert tail in ex.TAILS
+    assert tail in names.TAILS
     teacher, student = logits(1), logits(2)
     found = dv.top_k(divergence("forward_kl"), teacher, student, k, tail)
     np.testing.assert_allclose(found.numpy(), by_hand(tail, softmax(teacher.numpy()), softmax(student.numpy()), k), rtol=1e-4, atol=1e-6)
