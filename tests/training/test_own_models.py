@@ -39,7 +39,7 @@ from labkit.tasks.custom.sources import EXAMPLES
 from labkit.tasks.metrics import metric
 from labkit.teachers import signals
 from labkit.teachers.signals import Signals, TopKSignals
-from labkit.training import checkpoint, loop, step
+from labkit.training import checkpoint, step
 from labkit.training.loop import Run
 from labkit.training.setup import OwnSubject, Prompt
 
@@ -689,7 +689,7 @@ def test_the_command_line_takes_columns_by_name(pair, tmp_path, capsys):
 
 @pytest.mark.parametrize("large", [1, 10**9])
 def test_the_last_good_weights_come_back(pair, monkeypatch, large):
-    monkeypatch.setattr(loop, "LARGE", large)
+    monkeypatch.setattr(checkpoint, "LARGE", large)
     student = pretrained.load(pair[1], torch.float32).requires_grad_(True)
     wanted = {name: p.detach().clone() for name, p in student.named_parameters()}
     good = checkpoint.keep(student)
