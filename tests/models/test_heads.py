@@ -12,7 +12,7 @@ from conftest import TEACHER
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from labkit import models
-from labkit.base import tensors
+from labkit.base import settings, tensors
 from labkit.base.errors import LabError
 from labkit.losses.features import next_state_loss
 from labkit.models.heads import base as heads_module
@@ -284,7 +284,7 @@ def test_a_run_learns_to_guess_and_leaves_its_target_alone(tiny_teacher, kind: s
     assert models.fingerprint(tiny_teacher) == before
     assert all(parameter.grad is None for parameter in tiny_teacher.parameters())
     assert not [name for name in run.student.state_dict() if name.startswith("target")]
-    exam = HeadsExam(Atlas("Europe").exam(), tiny_teacher, 4)
+    exam = HeadsExam(Atlas("Europe").exam(settings.default().exam_per_skill), tiny_teacher, 4)
     first, last = exam.grade(untrained), exam.grade(run.student)
     assert last.fidelity["acceptance"] > first.fidelity["acceptance"] + 0.1
     assert last.fidelity["kl"] < 0.8 * first.fidelity["kl"]
