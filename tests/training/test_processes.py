@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from labkit.base.settings import Settings
 from labkit.base.threads import LIMITS
 from labkit.cli.main import main
 from labkit.records import events as ev
@@ -46,7 +47,8 @@ torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("changes", [{"steps": 20}, {"mix": 0.5}, {"method": "answers"}, {"method": "gold"}], ids=str)
-def test_two_processes_train_the_same_student(quick, tmp_path, changes):
+def test_two_processes_train_the_same_student(quick, settings, tmp_path, changes):
+    settings(chunk=Settings.chunk)  # as in the other processes: what a teacher writes depends on it
     experiment = EXPERIMENT.but(**changes)
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
