@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests run in so many processes, a file (or a notebook) in one of them.
+# Unit tests run in so many processes, a file in one of them; notebooks one after the other, since each trains on all processors.
 JOBS ?= 2
 SPREAD := -n $(JOBS) --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -54,7 +54,7 @@ arithmetics:
 
 # Every notebook, top to bottom in a clean kernel, with few steps.
 notebook: $(VENV)/dev.done
-	LABKIT_QUICK=1 LABKIT_HOME=$$(mktemp -d) $(BIN)/python -m pytest -q $(SPREAD) --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks
+	LABKIT_QUICK=1 LABKIT_HOME=$$(mktemp -d) $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks
 
 browser: $(VENV)/dev.done
 	@$(call debian,chromium,chromium)
