@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _CSS = """<style>
 .labkit-lab { container-type: inline-size; }
 .labkit-body { display: grid !important; grid-template-columns: minmax(220px, 260px) minmax(0, 1fr); gap: 16px; align-items: start; }
-@container (max-width: 900px) { .labkit-body { grid-template-columns: minmax(0, 1fr); } }
+@container (max-width: 700px) { .labkit-body { grid-template-columns: minmax(0, 1fr); } }
 .labkit-lab .widget-label { text-align: left; }
 .labkit-controls .widget-readout { min-width: 48px; }
 .labkit-failures .widget-toggle-button { flex: none; margin: 1px 0; padding: 3px 8px; font-size: 12px; line-height: 1.25;

@@ -35,6 +35,21 @@ def test_a_recorded_run_is_on_screen_before_anything_is_pressed(page):
     page.screenshot(path=ARTIFACTS / "recorded.png")
 
 
+def test_a_laptop_s_first_window_holds_run_the_curve_and_who_is_taught(page):
+    """At 1280 x 900, with JupyterLab's file list open and the notebook at its top."""
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
+    parts = (".labkit-lab button:has-text('Run')", ".dlab-title", ".dlab-canvas.is-kl")
+    page.wait_for_function("document.querySelector('.dlab-canvas.is-kl').getBoundingClientRect().left > 500")  # beside the controls
+    for part in parts:
+        box = page.locator(part).first.bounding_box()
+        assert box is not None, part
+        assert box["y"] + min(box["height"], 100) < 900, part
+    assert "student" in page.locator(".dlab-title").first.inner_text()
+    page.screenshot(path=ARTIFACTS / "laptop.png")
+    page.set_viewport_size({"width": 1500, "height": 1100})
+
+
 def test_run_trains_a_student_and_the_curve_falls(page):
     press(page, "Run")
     wait_for_state(page, "training", "labelling")  # at once, though what is drawn is still the recording
