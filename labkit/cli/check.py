@@ -8,6 +8,7 @@ import importlib.util
 from labkit.base.errors import LabError
 from labkit.base.files import data_dir
 from labkit.base.manifest import checked, entries
+from labkit.cli.build import recipe_of
 from labkit.records.results import rows
 from labkit.records.store import Store
 
@@ -15,11 +16,11 @@ HELP = "check this installation: packages, data and their checksums"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """It takes none."""
+    parser.add_argument("--records", action="store_true", help="fold all recorded runs, and compare with data/results.csv (20 s)")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what is here and what is not; the exit code is 1 if shipped data is damaged."""
+    """Print what is here and what is not; the exit code is 1 if shipped data is damaged, or its tables disagree."""
     for package in ("torch", "transformers", "accelerate", "ipywidgets", "anywidget", "jupyterlab", "matplotlib", "plotly", "pandas"):
         found = importlib.util.find_spec(package) is not None
         print(f"{'ok     ' if found else 'missing'} {package}")
@@ -31,5 +32,9 @@ def run(options: argparse.Namespace) -> int:
             except LabError as error:
                 bad += 1
                 print(f"damaged {error}")
+    if options.records and not bad:
+        for difference in recipe_of("records").differences(data_dir() / "records"):
+            bad += 1
+            print(f"differs data/results.csv from data/records: {difference}. `python -m labkit build records` writes it anew.")
     print(f"{len(rows())} recorded runs shipped, {len(list(Store().own.glob('*.jsonl.gz')))} made here")
     return 1 if bad else 0

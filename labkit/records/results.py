@@ -63,16 +63,10 @@ class Recorded(Record):
         return {"student": self.skills} | {name: skills for name in ("teacher", *BASELINES) if (skills := self.numbers(name))}
 
     def numbers(self, group: str) -> Mapping[str, Any]:
-        return self._groups[group]
-
-    @functools.cached_property
-    def _groups(self) -> Mapping[str, Mapping[str, Any]]:
-        found: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
-        for column, cell in self._row.items():
-            if cell and column not in NAMED:
-                group, _, name = column.partition(".")
-                found[group][name] = json.loads(cell)
-        return found
+        if group not in GROUPS:
+            raise KeyError(group)
+        prefix = f"{group}."
+        return {column.removeprefix(prefix): json.loads(cell) for column, cell in self._row.items() if cell and column.startswith(prefix)}
 
 
 def results() -> pandas.DataFrame:
@@ -93,4 +87,5 @@ def rows() -> Mapping[str, Mapping[str, str]]:
 @functools.lru_cache(maxsize=4)
 def _rows(path: Path, stamp: int) -> dict[str, dict[str, str]]:
     with checked(path).open(newline="", encoding="utf-8") as file:
-        return {row["key"]: row for row in csv.DictReader(file)}
+        columns, *cells = csv.reader(file)
+    return {row["key"]: row for row in (dict(zip(columns, line, strict=True)) for line in cells)}

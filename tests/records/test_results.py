@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import lzma
 import random
@@ -11,7 +12,8 @@ from conftest import REPOSITORY
 from test_without_torch import without_torch
 
 import labkit
-from labkit.cli.build import recipe_of
+from labkit.base import manifest
+from labkit.cli.main import main
 from labkit.records import shards
 from labkit.records.experiment import Experiment
 from labkit.records.record import GROUPS
@@ -25,22 +27,36 @@ def of(key: str) -> Experiment:
     return Experiment.from_recipe(rows()[key]["recipe"])
 
 
-def test_the_table_is_what_the_shards_fold_to():
-    """Every run, every number; and every run of a shard is in the table once, with the shard the recipe puts it in."""
-    recipe, table = recipe_of("records"), rows()
-    ships = recipe.wanted()
-    packed = {key: path for path in (REPOSITORY / "data" / "records").glob("*.xz") for key in shards.keys(path)}
-    assert packed.keys() == table.keys()
-    for key, path in packed.items():
-        row, run = table[key], ships[key]
-        named = {"shard": path.name.removesuffix(shards.ENDING), "sweeps": " ".join(run.sweeps), "arm": run.arm}
-        assert named == {name: row[name] for name in named}, f"{key}: `labkit build records` writes the table anew"
-        assert run.shard == named["shard"], key
-    for found in recipe.folded(of(key) for key in table):
-        stated = {name: cell for name, cell in table[found["key"]].items() if cell and name not in ("shard", "sweeps", "arm")}
-        assert stated == {name: str(value) for name, value in found.items()}, (
-            f"data/results.csv differs from the shard of {found['recipe']!r} ({found['key']}): `labkit build records` writes it anew"
-        )
+def test_the_table_is_what_the_shards_fold_to(tmp_path, monkeypatch, capsys):
+    """Every run and every number: of a table in which four runs are changed, those are named, and no other."""
+    numbered, placed, gone, made_up = SOME[:4]
+    changed = {key: dict(row) for key, row in rows().items()}
+    right = changed[numbered]["fidelity.kl"]
+    changed[numbered]["fidelity.kl"] = "0.5"
+    changed[placed]["shard"] = "nowhere"
+    changed[made_up]["key"] = "0" * 16
+    del changed[gone]
+    for part in (REPOSITORY / "data").iterdir():
+        (tmp_path / part.name).symlink_to(part)
+    (tmp_path / "results.csv").unlink()
+    (tmp_path / "manifest.json").unlink()
+    with (tmp_path / "results.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, changed[numbered])
+        writer.writeheader()
+        writer.writerows(changed.values())
+    manifest.seal(tmp_path, "labkit build records", {"results.csv": {}})
+    monkeypatch.setenv("LABKIT_DATA", str(tmp_path))
+    assert main(["check", "--records"]) == 1
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("differs")]
+    assert len(told) == 5 and all("`python -m labkit build records`" in line for line in told)
+    for words in (
+        f"run {numbered} has fidelity.kl 0.5, not {right}.",
+        f"run {placed} has shard nowhere, not ",
+        f"run {gone} is in ",
+        f"run {made_up} is in ",
+        f"run {'0' * 16} is in the table and not in a shard.",
+    ):
+        assert sum(words in line for line in told) == 1, words
 
 
 @pytest.mark.parametrize("key", SOME)
