@@ -16,7 +16,7 @@ from labkit.base.threads import bound_spinning
 
 bound_spinning()  # before anything imports torch
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOME = {
     "open": "lessons.catalogue",

@@ -16,7 +16,6 @@ import itertools
 import json
 import lzma
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,9 +27,9 @@ from labkit.lessons.catalogue import LESSONS
 from labkit.models import pretrained
 from labkit.records import events as ev
 from labkit.records import results, shards
-from labkit.records.experiment import Experiment
+from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.names import named_model
-from labkit.records.record import GROUPS
+from labkit.records.record import GROUPS, Record
 from labkit.records.results import NAMED
 from labkit.records.store import Store
 from labkit.studies.run import record
@@ -75,7 +74,6 @@ def wanted() -> dict[str, Ships]:
 
 def build(folder: Path) -> None:
     ships, logs = wanted(), dict(_logs(folder))
-    place(folder.parent, [run for key, run in ships.items() if key in logs])
     for number, (key, (recipe, *_)) in enumerate(ships.items(), 1):
         if key in logs:
             continue
@@ -97,8 +95,9 @@ def build(folder: Path) -> None:
 
 
 def pack(folder: Path, ships: Mapping[str, Ships], logs: Mapping[str, bytes]) -> None:
-    """Write shards, table and manifests; a shard that holds the same runs already stays as it is."""
+    """Write shards, table and manifests, once all is folded; a shard that holds the same runs already stays as it is."""
     order = sorted(ships, key=lambda key: (*ships[key].alike, ships[key].recipe.seed))
+    numbers = folded((ships[key].recipe for key in order), logs)
     before, files = dict(_logs(folder)), {}
     for shard, group in itertools.groupby(order, lambda key: ships[key].shard):
         path, keys = folder / f"{shard}{shards.ENDING}", list(group)
@@ -110,9 +109,7 @@ def pack(folder: Path, ships: Mapping[str, Ships], logs: Mapping[str, bytes]) ->
     for old in set(folder.glob(f"*{shards.ENDING}")) - {folder / name for name in files}:
         old.unlink()  # no sweep names its runs first any more
     manifest.seal(folder, COMMAND, files)
-    runs = [ships[key] for key in order]
-    place(folder.parent, runs)
-    place(folder.parent, runs, folded(run.recipe for run in runs))
+    place(folder.parent, [ships[key] for key in order], numbers)
 
 
 def packed(groups: Sequence[Mapping[str, bytes]]) -> bytes:
@@ -128,24 +125,35 @@ def packed(groups: Sequence[Mapping[str, bytes]]) -> bytes:
     return lzma.compress(json.dumps(index).encode() + b"\n") + body
 
 
-def folded(recipes: Iterable[Experiment]) -> list[dict[str, Any]]:
-    """What the shipped runs came to, by column; what this machine has made besides is left out."""
-    rows = []
-    with tempfile.TemporaryDirectory() as nowhere:
-        for recipe in recipes:
-            found = Store(own=Path(nowhere)).whole(recipe)
-            assert found is not None, f"{recipe.recipe} is not in its shard"
-            exp = found.experiment
-            numbers = {f"{group}.{name}": value for group in GROUPS for name, value in ev.plain(found.numbers(group)).items()}
-            taken = {column: value for column, value in numbers.items() if value is not None}
-            rows.append({"key": exp.key, "seed": exp.seed, "recipe": exp.recipe} | taken)
+class Logs(Store):
+    """The runs of some logs, and no others."""
+
+    def __init__(self, logs: Mapping[str, bytes]) -> None:
+        self.logs = logs
+
+    def find(self, experiment: Experiment) -> Record | None:
+        log = self.logs.get(experiment.key)
+        return Record(ev.from_json(json.loads(line)) for line in log.splitlines()) if log else None
+
+
+def folded(recipes: Iterable[Experiment], logs: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """What runs came to by their logs, by column."""
+    rows, store = [], Logs(logs)
+    for recipe in recipes:
+        found = store.whole(recipe)
+        assert found is not None, f"{recipe.recipe} has no log"
+        exp = found.experiment
+        numbers = {f"{group}.{name}": value for group in GROUPS for name, value in ev.plain(found.numbers(group)).items()}
+        taken = {column: value for column, value in numbers.items() if value is not None}
+        rows.append({"key": exp.key, "seed": exp.seed, "recipe": exp.recipe} | taken)
     return rows
 
 
-def place(folder: Path, runs: Sequence[Ships], numbers: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Write the table: in which shard each run is, so that it can be read, and what it came to. Columns stand in the groups' order."""
+def place(folder: Path, runs: Sequence[Ships], numbers: Sequence[Mapping[str, Any]]) -> None:
+    """Write the table: in which shard each run is, and what it came to; with the defaults of that time, since a recipe leaves them unsaid.
+    Columns stand in the groups' order."""
     named = [{"key": run.recipe.key, "shard": run.shard, "sweeps": " ".join(run.sweeps), "arm": run.arm} for run in runs]
-    rows = [row | more for row, more in itertools.zip_longest(named, numbers, fillvalue={})]
+    rows = [row | more for row, more in zip(named, numbers, strict=True)]
     columns = dict.fromkeys(column for row in numbers for column in row if column not in NAMED)
     text = io.StringIO()
     writer = csv.DictWriter(
@@ -154,15 +162,20 @@ def place(folder: Path, runs: Sequence[Ships], numbers: Sequence[Mapping[str, An
     writer.writeheader()
     writer.writerows(rows)
     write_whole(folder / TABLE, lambda to: to.write_text(text.getvalue(), encoding="utf-8", newline="\n"))
-    manifest.seal(folder, COMMAND, {TABLE: {"licence": "Apache-2.0"}})
+    defaults = {name: entry.default for name, entry in KNOBS.items()}
+    manifest.seal(folder, COMMAND, {TABLE: {"licence": "Apache-2.0", "defaults": defaults}})
 
 
 def differences(folder: Path) -> Iterator[str]:
-    """What the results table says otherwise than the shards in `folder`: a sentence a run, with a column's cell and what it should be."""
+    """What the results table says otherwise than the shards in `folder`: a sentence a run, with a column's cell and what it should be; and
+    the runs that are in neither, though a lesson or a sweep names them."""
     table, ships = results.rows(), wanted()
     packed = {key: path.name.removesuffix(shards.ENDING) for path in sorted(folder.glob(f"*{shards.ENDING}")) for key in shards.keys(path)}
     sound = []
-    for key in sorted(packed.keys() | table.keys()):
+    for key in sorted(packed.keys() | table.keys() | ships.keys()):
+        if key not in packed and key not in table:
+            yield f"run {key} ({ships[key].recipe.recipe}) is in neither, and has to be run"
+            continue
         if key not in packed or key not in table:
             there, not_there = ("the table", "a shard") if key in table else (f"{packed[key]}{shards.ENDING}", "the table")
             yield f"run {key} is in {there} and not in {not_there}"
@@ -173,7 +186,7 @@ def differences(folder: Path) -> Iterator[str]:
             parted = _parted(table[key], named, named)
             sound += [] if parted else [ships[key].recipe]
             yield from [f"run {key} has {parted}"] if parted else []
-    for found in folded(sound):
+    for found in folded(sound, dict(_logs(folder))):
         row = table[found["key"]]
         if parted := _parted(row, found, [name for name in row.keys() | found.keys() if name not in ("shard", "sweeps", "arm")]):
             yield f"run {found['key']} has {parted}"
@@ -185,9 +198,12 @@ def _parted(row: Mapping[str, str], found: Mapping[str, Any], columns: Iterable[
 
 
 def _logs(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """What ships already, by key; a damaged shard is made anew."""
+    """What ships already, by key. A damaged shard is made anew, and so is a run from before a default was changed."""
     for path in sorted(folder.glob(f"*{shards.ENDING}")):
         try:
-            yield from ((key, shards.log(path, key)) for key in shards.keys(path))
+            for key in shards.keys(path):
+                log = shards.log(path, key)
+                if Experiment.from_dict(json.loads(log.partition(b"\n")[0])["experiment"]).key == key:
+                    yield key, log
         except DataError as error:
             print(error)

@@ -43,14 +43,11 @@ def band(differences: Sequence[float]) -> Band:
     n, middle = len(differences), statistics.fmean(differences)
     if n == 1:
         return Band(middle, math.nan, math.nan, 1)
-    half = t_975(n - 1) * statistics.stdev(differences) / math.sqrt(n)
+    if n - 2 < len(T_975):
+        quantile = T_975[n - 2]
+    else:
+        from scipy.special import stdtrit
+
+        quantile = float(stdtrit(n - 1, 0.975))
+    half = quantile * statistics.stdev(differences) / math.sqrt(n)
     return Band(middle, middle - half, middle + half, n)
-
-
-def t_975(degrees: int) -> float:
-    """Student's 97.5% quantile: half the width of a 95% interval, in standard errors."""
-    if degrees <= len(T_975):
-        return T_975[degrees - 1]
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees, 0.975))

@@ -32,7 +32,10 @@ def run(options: argparse.Namespace) -> int:
             except LabError as error:
                 bad += 1
                 print(f"damaged {error}")
-    if options.records and not bad:
+    if bad:
+        print("the recorded runs are not counted, nor compared with their table, while something is damaged")
+        return 1
+    if options.records:
         for difference in recipe_of("records").differences(data_dir() / "records"):
             bad += 1
             print(f"differs data/results.csv from data/records: {difference}. `python -m labkit build records` writes it anew.")

@@ -50,11 +50,11 @@ def summarise(record: Record) -> None:
 
     if find_spec("pandas"):
         print(record.table().to_string(float_format=lambda x: f"{x:.2f}", na_rep="-"))
-    if "label budget" in record.references:
+    if {"label budget", "teacher"} <= record.references.keys():
         found = record.recovery()
         of = "" if record.experiment.data else f" on core skills, {found.all_skills:.2f} on all"
         print(f"recovery over the label budget: {found.mean:.2f}{of}")
         print(f"student / teacher, which ignores the baseline: {found.ratio:.2f}")
-    else:
+    elif "label budget" not in record.references:
         print("recovery: not shown, since the label-budget baseline is not on record. Measure it with:")
         print(f"  python -m labkit run {record.experiment.baseline().recipe}")

@@ -31,6 +31,7 @@ from labkit.views.board.session import Session
 if TYPE_CHECKING:
     from labkit.training.loop import Run
 
+RUN = "Distil a student with these settings; a run under way is stopped first."
 _CSS = """<style>
 .labkit-lab { container-type: inline-size; }
 .labkit-body { display: grid !important; grid-template-columns: minmax(220px, 260px) minmax(0, 1fr); gap: 16px; align-items: start; }
@@ -59,7 +60,7 @@ class Lab:
         self.buttons = {
             name: widgets.Button(description=name, tooltip=tip, button_style=look, layout={"width": "88px"})
             for name, tip, look in (
-                ("Run", "Distil a student with these settings; a run under way is stopped first.", "primary"),
+                ("Run", RUN, "primary"),
                 ("Pause", "Hold the run between two steps, or go on with it.", ""),
                 ("Stop", "End the run after this step; the student is kept and examined.", ""),
                 ("Reset", "Stop, clear the board, and put all controls back.", ""),
@@ -185,7 +186,9 @@ class Lab:
 
     def _allow(self, experiment: Experiment) -> None:
         """Only a recipe that breaks no rule can be run."""
-        self.buttons["Run"].disabled = bool(experiment.problems())
+        problems = experiment.problems()
+        self.buttons["Run"].disabled = bool(problems)
+        self.buttons["Run"].tooltip = problems[0] if problems else RUN
 
     def _turned(self, name: str, value: Any) -> None:
         if self.session and not self.session.over and KNOBS[name].knob.hot:

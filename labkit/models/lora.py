@@ -91,5 +91,5 @@ def loaded(base: LlamaForCausalLM, folder: str | Path) -> LlamaForCausalLM:
             raise ValueError(f"it also has {next(iter(state))}")
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         why = f"{type(error).__name__}: {error}"
-        raise LabError(f"{folder} is no adapter for this model ({why}). It needs what adapters.save(student, folder) wrote.") from None
+        raise LabError(f"{folder} is no adapter for this model ({why}). It needs what `labkit.models.lora.save` wrote.") from None
     return merged(both)

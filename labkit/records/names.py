@@ -35,7 +35,7 @@ SIZES = {
 }
 
 STUDENTS = tuple(SIZES)
-HEADS = ("medusa", "medusa2", "eagle", "eagle3")  # students that are heads on a frozen teacher (see `speculative`)
+HEADS = ("medusa", "medusa2", "eagle", "eagle3")  # students that are heads on a frozen teacher (see `models.heads`)
 LYING = ("atlas-3m-lies-10", "atlas-3m-lies-30", "atlas-3m-noise-30")  # the big teacher with an adapter that was taught wrong labels
 KIN = ("sibling", "stranger")  # made for a run: the student's own warm start, or another, that was taught a favourite
 TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", *LYING, *KIN, "none")

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.base.files import data_dir
-from labkit.base.manifest import checked
+from labkit.base.manifest import checked, entries
 from labkit.records import events as ev
-from labkit.records.experiment import Experiment
-from labkit.records.record import BASELINES, GROUPS, Record
+from labkit.records.experiment import KNOBS, Experiment
+from labkit.records.record import BASELINES, Record
 
 if TYPE_CHECKING:
     import pandas
@@ -63,8 +63,6 @@ class Recorded(Record):
         return {"student": self.skills} | {name: skills for name in ("teacher", *BASELINES) if (skills := self.numbers(name))}
 
     def numbers(self, group: str) -> Mapping[str, Any]:
-        if group not in GROUPS:
-            raise KeyError(group)
         prefix = f"{group}."
         return {column.removeprefix(prefix): json.loads(cell) for column, cell in self._row.items() if cell and column.startswith(prefix)}
 
@@ -77,15 +75,20 @@ def results() -> pandas.DataFrame:
 
 
 def rows() -> Mapping[str, Mapping[str, str]]:
-    """The table's cells by key and column; empty where no runs ship. Raises `DataError` if the table is missing or damaged."""
+    """The table's cells by key and column; empty where no runs ship. A run is left out if a default that its recipe leaves unsaid has
+    changed since: it was another recipe's. Raises `DataError` if the table is missing or damaged."""
     path = data_dir() / "results.csv"
     if not path.exists() and not (data_dir() / "records").is_dir():
         return {}
-    return _rows(path, path.stat().st_mtime_ns if path.exists() else 0)
+    defaults = tuple((name, entry.default) for name, entry in KNOBS.items())
+    return _rows(path, path.stat().st_mtime_ns if path.exists() else 0, defaults)
 
 
 @functools.lru_cache(maxsize=4)
-def _rows(path: Path, stamp: int) -> dict[str, dict[str, str]]:
+def _rows(path: Path, stamp: int, defaults: tuple[tuple[str, Any], ...]) -> dict[str, dict[str, str]]:
+    made = entries(path.parent).get(path.name, {}).get("defaults", {})
+    changed = [name for name, value in defaults if made.get(name, value) != value]
     with checked(path).open(newline="", encoding="utf-8") as file:
         columns, *cells = csv.reader(file)
-    return {row["key"]: row for row in (dict(zip(columns, line, strict=True)) for line in cells)}
+    table = (dict(zip(columns, line, strict=True)) for line in cells)
+    return {row["key"]: row for row in table if all(f" {name}=" in row["recipe"] for name in changed)}

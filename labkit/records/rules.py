@@ -24,6 +24,7 @@ TEXT = ("gold", "answers", "sequence", "mutual")  # methods for which only text 
 OF_HEADS = ("gold", "answers", "output", "next_state")
 HARD = ("gold", "answers", "sequence")  # methods that TRL's SFTTrainer has
 STORES = {"whole": 2187, "half": 926, "Africa": 472, "Asia": 420, "Europe": 405, "North America": 247, "Oceania": 187, "South America": 184}
+TOKENS = {"other": (1024, 622), "small": (384, 373), "bytes": (257, 257)}  # of a vocabulary; those it shares with the teacher's
 
 
 class Rule(NamedTuple):
@@ -179,6 +180,9 @@ RULES: tuple[Rule, ...] = (
          "faults='wrong_ids' provokes the comparison by number", "set across='ids' with it, not {e.across!r}"),
     Rule("other logits", lambda e: e.foreign and e.method == "output" and e.divergence == "logit_mse",
          "divergence='logit_mse' needs the same logits on both sides", "across vocabularies choose divergence='forward_kl'"),
+    Rule("top k across", lambda e: e.foreign and e.method in ("output", "mutual") and not _whole_text(e) and e.top_k > _compared(e),
+         "top_k={e.top_k} keeps more tokens than method={e.method!r} with across={e.across!r} compares in vocabulary={e.vocabulary!r}",
+         "set top_k=200, or top_k=0"),
     Rule("a distance of its own", lambda e: _whole_text(e) and e.divergence != "forward_kl",
          "across={e.across!r} has a distance of its own, so divergence={e.divergence!r} would change nothing",
          "leave it out, or set across='spans'"),
@@ -213,7 +217,7 @@ RULES: tuple[Rule, ...] = (
          f"ask for fewer, or of scale='whole', which has {STORES['whole']}"),
     Rule("samples", lambda e: e.method == "sequence" and e.samples > 1 and e.decoding != "sample",
          "samples={e.samples} with decoding={e.decoding!r} would be one answer again and again",
-         "set samples=1, or decoding='sample': only decoding='sample' gives different answers to one question"),
+         "set samples=1, or decoding='sample'"),
     Rule("agreement", lambda e: e.method == "sequence" and e.keep == "agreement" and e.samples < 2,
          "keep='agreement' needs several answers to a question, and samples={e.samples}", "set samples=5 with decoding='sample'"),
 
@@ -230,7 +234,8 @@ RULES: tuple[Rule, ...] = (
     Rule("own start", lambda e: e.data and e.start != "random",
          "start={e.start!r} is for the lab's own students, and a model of yours begins as it is", "leave out start"),
     Rule("own teacher", lambda e: e.data and (e.teacher in KIN or e.method == "mutual"),
-         "teacher={e.teacher!r} with method={e.method!r} is made in the small world only", "leave out data, or name a model"),
+         "teacher={e.teacher!r} with method={e.method!r} is made in the small world only",
+         "leave out data; or set method='output' and name a model as the teacher"),
     Rule("own decoding", lambda e: e.data and e.decoding in ("beam", "interpolated"),
          "decoding={e.decoding!r} is for the lab's own teachers", "on data of your own choose 'greedy' or 'sample'"),
     Rule("own truth", lambda e: e.data and e.keep in ("truth", "vote"),
@@ -287,6 +292,12 @@ RULES: tuple[Rule, ...] = (
 
 def _whole_text(e: SimpleNamespace) -> bool:
     return e.foreign and e.method == "output" and e.across in ("uld", "chunks")
+
+
+def _compared(e: SimpleNamespace) -> int:
+    """How many tokens there are to choose from, what stands for all others among them."""
+    own, shared = TOKENS[e.vocabulary]
+    return shared + {"spans": 2, "mapped": 1}[e.across] if e.method == "output" and e.across in ("spans", "mapped") else own
 
 
 def _has_layers(e: SimpleNamespace) -> bool:

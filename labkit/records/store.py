@@ -20,6 +20,11 @@ from labkit.records.results import Recorded, rows
 SEEDS = range(5)  # of the baselines whose mean stands in for a run's own
 
 
+def shipped() -> Store:
+    """The runs that ship, without those that this machine has made."""
+    return Store(made_here("none"))
+
+
 class Store:
     """Records by recipe: those this machine has made (in the folder `own`), before those shipped in `data/records`."""
 
@@ -30,14 +35,12 @@ class Store:
     def find(self, experiment: Experiment) -> Record | None:
         """The record of a recipe, as its run left it. Raises `DataError` for one that is damaged."""
         key = experiment.key
-        if (path := self.own / f"{key}.jsonl.gz").exists():
-            record = load(path)
-        elif row := rows().get(key):
+        if (path := self.own / f"{key}.jsonl.gz").exists() and (record := load(path)).experiment.key == key:  # else a default has changed
+            return record
+        if row := rows().get(key):
             path = self.shipped / f"{row['shard']}{shards.ENDING}"
-            record = Record(events_of(shards.log(path, key).split(b"\n"), path))
-        else:
-            return None
-        return record if record.experiment.key == key else None  # a default has changed since
+            return Record(events_of(shards.log(path, key).split(b"\n"), path))
+        return None
 
     def whole(self, experiment: Experiment) -> Record | None:
         """The finished run on record, with every baseline that is, also those that were measured since."""

@@ -51,7 +51,7 @@ def speculate(
 
     draft: a language model with the same tokenizer, or trained heads (`labkit.models.heads.base`). gamma: tokens it proposes a round, or
     "adaptive": as long as it is sure, up to 12. temperature: 0 writes the target's greedy answer token for token, but for near-ties in
-    half precision (`exactness`); above it, what is written has exactly the distribution of the target's samples. candidates: tokens to
+    half precision (`near_ties`); above it, what is written has exactly the distribution of the target's samples. candidates: tokens to
     read a round, as a tree of the likeliest, up to `gamma` deep (0: a chain; not for exact sampling). rule="typical": above temperature 0,
     takes likely tokens, which is NOT exact. limit: the most tokens to write.
 

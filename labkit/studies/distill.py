@@ -105,8 +105,8 @@ class Distilled(NamedTuple):
 
 
 def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experiment:
-    """The experiment of such a run: its files marked as they are now (see `pinning`), and what `knobs` does not name as it suits models of
-    this kind. Raises `LabError` for data, models or knobs that do not go together, with what to change."""
+    """The experiment of such a run: its files marked as they are now (see `content_hash.pinned`), and what `knobs` does not name as it
+    suits models of this kind. Raises `LabError` for data, models or knobs that do not go together, with what to change."""
     plain = Experiment(teacher=teacher, student=student, data=str(data)).but(**knobs)
     refuse(plain, "distill", "run")
     if "learning_rate" not in knobs:

@@ -40,9 +40,10 @@ class Expected(NamedTuple):
         band), or "" if it does not, or has no band yet."""
         if math.isnan(measured.low):
             return ""
-        if _MEASURED.get(measured.verdict, self.sign) != self.sign:
-            return "sign"
-        return "size" if self.high < measured.low or measured.high < self.low else ""
+        outside = self.high < measured.low or measured.high < self.low
+        found = _MEASURED.get(measured.verdict, self.sign)
+        # A small effect that was expected to be small is no surprise, although its verdict is "no practical effect".
+        return "sign" if found != self.sign and (outside or found != "0") else "size" if outside else ""
 
 
 def read(lines: Any, points: Collection[str]) -> tuple[Expected, ...]:

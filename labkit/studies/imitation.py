@@ -1,6 +1,6 @@
 """Sounds like the teacher, or knows what it knows? A student's answers beside its teacher's, the words that name a fact apart.
 
-    found = beside(student, said)          # said: the teacher's answers (`audit.recorded()`), some of them; a `Likeness` an answer
+    found = beside(student, said)          # said: some of the teacher's answers (`recorded_answers.recorded()`); a `Likeness` an answer
 
 Form is how the rest of the sentence is put; facts are what it names (`labkit.tasks.atlas.extraction`). A student can have either without
 the other: Gudibande et al. 2023, arXiv 2305.15717, called the first without the second a false promise.

@@ -93,6 +93,8 @@ class Sweep(NamedTuple):
             for problem in recipe.problems():
                 what = ", ".join([*([f"arm {arm!r}"] if arm else []), *(f"{field}={value!r}" for field, value in values.items())])
                 raise LabError(f"{what} of this sweep cannot be run: {problem}")
+        if len(sweep.names()) < len(recipes):
+            raise LabError("the grid of this sweep holds a value twice: leave each in a list once.")
         return sweep._replace(expected=expected.read(told.get("expected", {}), sweep.names()))
 
     def points(self) -> Iterator[tuple[str, dict[str, Any]]]:

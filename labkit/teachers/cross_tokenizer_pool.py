@@ -208,7 +208,7 @@ def _read(path: Path, count: int) -> list[dict[bytes, float]] | None:
 
 @torch.no_grad()
 def answers_of(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]], floor: float = FLOOR) -> list[dict[bytes, float]]:
-    """Each prompt's answers (their bytes) and the teacher's probability of each, over all segmentations (see `alignment.texts`)."""
+    """Each prompt's answers (their bytes) and the teacher's probability of each, over all segmentations (see `spans.texts`)."""
     return alignment.texts(_asking(teacher, prompts), tokenizer().pieces, floor, tokenizer().longest)
 
 
@@ -227,7 +227,7 @@ def spellings(model: LlamaForCausalLM, question: str, answer: str) -> dict[tuple
 
 
 def _asking(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]]) -> Ask:
-    """The teacher as `alignment.texts` asks it, with a KV cache that branches with the paths."""
+    """The teacher as `spans.texts` asks it, with a KV cache that branches with the paths."""
     device, cache = teacher.device, DynamicCache()
     width = max(map(len, prompts))
     first = torch.tensor([[EOS] * (width - len(p)) + list(p) for p in prompts])  # padded on the left: the next token is in the last column

@@ -162,7 +162,8 @@ class Signals:
 
 class TopKSignals(Signals):
     """The same for vocabularies whose states would take too much room: of each answer token the teacher's `k` likeliest, kept by
-    `topk.TopKStore` in 129 bytes (k = 32). At temperatures other than 1 the tail is only as true as it is even; see `topk.dense`."""
+    `topk_store.TopKStore` in 129 bytes (k = 32). At temperatures other than 1 the tail is only as true as it is even (see
+    `topk_store.dense`)."""
 
     def __init__(self, *args, k: int, **how) -> None:
         self.k = k

@@ -12,7 +12,6 @@ is written whole, then named in the index, which is written whole as well: a kil
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +26,7 @@ from torch import Tensor
 from labkit.base import tensors
 from labkit.base.errors import DataError, LabError
 from labkit.base.files import write_whole
+from labkit.base.manifest import sha256
 from labkit.losses.divergences import LEAST
 
 SHARD = 2**14  # tokens, 2 MB at k = 32: little is lost by a kill. With 100 million tokens take 2**20, so that files stay few.
@@ -207,7 +207,7 @@ class TopKStore:
         if entry.sha256 not in self._open:
             try:
                 path = self.folder / entry.file
-                if _sha256(path) != entry.sha256:
+                if sha256(path) != entry.sha256:
                     raise DataError(f"{path} is damaged.")
                 self._open[entry.sha256] = _Open.of(path)
             except (DataError, SafetensorError, OSError, KeyError):
@@ -263,7 +263,7 @@ class TopKStore:
             self._write_index()
 
     def _described(self, path: Path, kept: dict[str, Tensor]) -> Shard:
-        return Shard(path.name, _sha256(path), path.stat().st_size, len(kept["ids"]), _ranges(kept["rows"].tolist()))
+        return Shard(path.name, sha256(path), path.stat().st_size, len(kept["ids"]), _ranges(kept["rows"].tolist()))
 
     def _write_index(self) -> None:
         index: dict[str, Any] = {"format": "labkit top-k 1", "who": self.who, "vocabulary": self.vocabulary, "k": self.k}
@@ -304,11 +304,6 @@ class _Open(NamedTuple):
         ends = kept["lengths"].cumsum(0).tolist()
         spans = {row: slice(a, b) for row, a, b in zip(kept["rows"].tolist(), [0, *ends], ends, strict=False)}
         return cls(spans, kept["ids"], kept["logprobs"], kept["places"], dict(kept["outside"].tolist()))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _ranges(rows: Iterable[int]) -> list[int | list[int]]:

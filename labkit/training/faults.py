@@ -31,7 +31,7 @@ class Fault(NamedTuple):
     states: to the teacher's final states `(M, hidden)`.  logits: to its logits `(M, V)`, given the rows' lengths.
     factor: on the soft term, given T and the number of tokens.  strays: rows that are wrongly scored beside the answers.
     blind: the loss has no gradient for the student.  endless: the end mark is left out of the loss.  foreign: token
-    numbers may be taken from one vocabulary for those of another (see `crossing`).
+    numbers may be taken from one vocabulary for those of another (`across="ids"`).
     """
 
     label: str

@@ -43,7 +43,7 @@ from labkit.training.faults import Faults
 from labkit.training.methods import comparison, method
 from labkit.training.on_policy import OnPolicy
 from labkit.training.prerequisites import Prerequisites, earlier, kin_recipe
-from labkit.training.setup import subject_of
+from labkit.training.setup import OwnSubject, subject_of
 from labkit.training.step import Parts, gradients
 
 WARMUP = 30
@@ -74,6 +74,7 @@ class Run(Iterator[ev.Event]):
         self.exams, self.settings = exams, settings or default()
         self.student: LanguageModel | None = None
         self.knobs: Mapping[str, Any] = {n: getattr(experiment, n) for n, entry in KNOBS.items() if entry.knob.hot}
+        self.known: dict[str, Any] = {}  # of models and data, once they are loaded
         self._stopping = False
         self._before = Prerequisites(lambda recipe: Run(recipe, exams=0, settings=self.settings), lambda: self._stopping, self.settings)
         self._logging = False  # not before the folder is known to be this run's
@@ -103,6 +104,7 @@ class Run(Iterator[ev.Event]):
                 raise LabError(f"{name} cannot change during a run: stop it, set {name}={value!r}, and run again.")
         turned = self.experiment.but(**{**self.knobs, **changes})
         refuse(turned)
+        refuse(turned, **self.known)
         self.knobs = {name: getattr(turned, name) for name in self.knobs}
 
     def stop(self) -> None:
@@ -138,6 +140,7 @@ class Run(Iterator[ev.Event]):
         exp = self.experiment = subject.experiment  # which marks the content of a learner's own files
         if self.folder:
             self.folder.experiment = exp
+        self.known = {"gold_rows": len(subject.gold)} if isinstance(subject, OwnSubject) else {}
         kin = [kin_recipe(exp, self.settings)] if exp.teacher in KIN else []
         teacher = self._before.successor(exp, kin, accelerator.device) if kin else _on(accelerator.device, subject.teacher())
         student = self.student = subject.student(exp.seed, teacher).to(accelerator.device)

@@ -1,6 +1,6 @@
 """One step's gradient: read the batch, ask the method for its terms, weigh and divide them, go back through the student.
 
-`gradients` is the only place where anything is differentiated, and it is called by the one loop in `engine`.
+`gradients` is the only place where anything is differentiated, and it is called by the one loop, in `training/loop.py`.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from labkit.records.model_folders import unmarked
 from labkit.records.record import Record
 from labkit.views.figures import Drawing, curves, recovery, script, waterfall
 from labkit.views.figures.run_charts import say_outcome
+from labkit.views.figures.scales import number
 
 if TYPE_CHECKING:
     from labkit.records.comparison import Comparison
@@ -117,7 +118,7 @@ def _limits(record: Record) -> list[str]:
         lines.append("The run did not come to its end.")
     turned = [event for event in record.events if isinstance(event, ev.KnobTurned)]
     if turned:
-        what = ", ".join(f"{event.name} to {event.new:g} at step {event.step}" for event in turned)
+        what = ", ".join(f"{event.name} to {number(event.new)} at step {event.step}" for event in turned)
         lines.append(f"Knobs were turned while it ran ({what}), so the recipe alone does not give this result.")
     return lines
 

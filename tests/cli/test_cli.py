@@ -8,6 +8,7 @@ import os
 import shutil
 
 import pytest
+from conftest import REPOSITORY
 from helpers import toml
 
 from labkit.base.files import data_dir
@@ -112,6 +113,17 @@ def test_check_counts_damage(tiny_folder, tmp_path, monkeypatch, capsys):
     model.write_bytes(model.read_bytes()[:-1])
     assert main(["check"]) == 1
     assert "damaged" in capsys.readouterr().out
+
+
+def test_check_counts_a_damaged_results_table(tiny_folder, tmp_path, monkeypatch, capsys):
+    shutil.copytree(tiny_folder, tmp_path / "data")
+    for name in ("results.csv", "manifest.json"):
+        shutil.copy(REPOSITORY / "data" / name, tmp_path / "data")
+    monkeypatch.setenv("LABKIT_DATA", str(tmp_path / "data"))
+    (tmp_path / "data" / "results.csv").write_text("key\n")
+    assert main(["check", "--records"]) == 1
+    out, error = capsys.readouterr()
+    assert out.count("results.csv is damaged") == 1 and "not counted, nor compared" in out and error == ""
 
 
 def test_a_damaged_manifest_is_counted_too(tiny_folder, tmp_path, monkeypatch, capsys):

@@ -76,3 +76,29 @@ def test_a_command_that_is_written_down_exists(where: str, words: list[str]):
         parts = next((getattr(recipe, parts) for parts in ("TEACHERS", "MEASUREMENTS", "PARTS") if hasattr(recipe, parts)), ())
         for part in rest[1:]:
             assert part in parts or "{" in part or part.isupper(), f"{where} builds {part!r} of {rest[0]}"
+
+
+# ---- names of modules ------------------------------------------------------------------------------------------------------------
+
+GONE = "adapters|audit|engine|exactness|inspection|own_data|pens|pinning|reports|subjects|topk"
+FORMER = re.compile(rf"(?<![\w./-])(?:(?:{GONE})(?:`|\.\w+)|live\.board)")
+DOTTED = re.compile(r"`(\w+)\.(?!(?:py|js|jsonl?)\b)(\w+)(?:\(\))?`")  # a module, and a name that it has
+MODULES: dict[str, list[Path]] = {}
+for path in sorted((ROOT / "labkit").rglob("*.py")):
+    MODULES.setdefault(path.parent.name if path.stem == "__init__" else path.stem, []).append(path)
+
+
+def has(path: Path, name: str) -> bool:
+    """Whether a module defines or imports a name, or is a package with such a part."""
+    words = rf"^(?:(?:def|class) {name}\b|{name}\b.*=|from .* import .*\b{name}\b|    {name},$|    \"{name}\")"
+    inside = path.stem == "__init__" and {name, f"{name}.py"} & {part.name for part in path.parent.iterdir()}
+    return bool(inside or re.search(words, path.read_text(encoding="utf-8"), re.M))
+
+
+def test_a_module_that_is_written_down_exists_and_has_the_name():
+    for where, text in texts():
+        if where.startswith("labkit/"):
+            assert not (former := FORMER.search(text)), f"{where} names {former[0]}, and there is no such module any more"
+            for module, name in DOTTED.findall(text):
+                known = module not in MODULES or any(has(path, name) for path in MODULES[module])
+                assert known, f"{where} names `{module}.{name}`, which is not there"

@@ -24,13 +24,14 @@ from labkit import models
 from labkit.base.errors import LabError
 from labkit.diagnosis.evidence import Evidence
 from labkit.diagnosis.failures import FAILURES, diagnose, provoke
-from labkit.diagnosis.failures.trials import SET_ON, alarms, effect, pair, sightings
+from labkit.diagnosis.failures.trials import SET_ON, alarms, cost, effect, pair, sightings
 from labkit.lessons.break_it import Breakage
 from labkit.lessons.catalogue import PANEL, catalogue
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.names import FAULTS, FAVOURITE
 from labkit.records.record import Record
+from labkit.records.store import Store
 from labkit.tasks.atlas import exam as evaluate
 from labkit.tasks.atlas.facts import HELD_OUT_SKILLS, Atlas
 from labkit.tasks.atlas.questions import ONE_ANSWER
@@ -128,6 +129,16 @@ def test_the_committed_page_is_what_the_records_say():
     for entry in FAILURES.values():
         assert entry.remedy in page
         assert entry.cited in page
+
+
+def test_what_this_machine_has_made_changes_no_verdict_on_a_failure(home):
+    """The page is made from the runs that ship."""
+    before = cost("missing_end")
+    shipped = pair("missing_end").provoked[0]
+    another = [event for event in pair("missing_end").cured[0].events if not isinstance(event, ev.Started)]
+    Store().add(Record([shipped.started, *another]))
+    assert Store().judged(shipped.experiment).skills != shipped.skills
+    assert cost("missing_end") == before
 
 
 def test_the_catalogue_lists_them():

@@ -139,7 +139,7 @@ class TestControls:
         assert turned == []
         controls.fields["vocabulary"].value = "atlas"
         assert controls.message.value == ""
-        assert turned == [("vocabulary", "atlas")]
+        assert turned == [("method", "online"), ("vocabulary", "atlas")], "all that was turned since the last recipe that could be run"
 
     def test_a_pasted_contradiction_is_told_too(self):
         controls = Controls(Experiment(), PANEL)

@@ -94,5 +94,6 @@ def test_a_killed_run_goes_on_to_the_same_result(quick, tmp_path):
             first.folder._lock.release()
             break
     again = Run(TINY, tmp_path, 3)
-    list(again)
+    told = list(again)
+    assert any(isinstance(e, ev.Warned) and "goes on from step 3" in e.message for e in told)
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)

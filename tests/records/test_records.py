@@ -20,8 +20,7 @@ from labkit.base import manifest
 from labkit.base.errors import DataError, LabError
 from labkit.base.files import data_dir
 from labkit.records import events as ev
-from labkit.records import shards
-from labkit.records.experiment import Experiment
+from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.names import BESIDE, CORE, SKILLS
 from labkit.records.record import BASELINES, Record, load, mean, read_events, recovery, replay
 from labkit.records.store import Store
@@ -310,15 +309,25 @@ def test_store_finds_its_own_before_the_shipped(shipped: Path):
     assert Store().find(EXP.but(speed="slow")).skills == scores(0.75), "speed changes no outcome"
 
 
-def test_a_record_from_before_a_default_changed_is_not_found(shipped: Path):
-    ship(shipped, Record(story()))
-    table = shipped.parent / "results.csv"
-    table.write_text(table.read_text().replace(EXP.key, EXP.but(seed=5).key))
-    path = shipped / "first.jsonl.xz"
-    path.write_bytes(PACKING["packed"]([{EXP.but(seed=5).key: shards.log(path, EXP.key)}]))
-    for file in (table, path):
-        manifest.seal(file.parent, "labkit build records", {file.name: {}})
-    assert Store().find(EXP.but(seed=5)) is None
+def test_a_record_from_before_a_default_changed_is_not_found(shipped: Path, monkeypatch: pytest.MonkeyPatch):
+    """Neither one that ships nor one of this machine, in full or by its row; one that names the field is."""
+    told = EXP.but(mix=0.25)
+    ship(shipped, Record(story()), Record(story(told)))
+    assert Store().find(EXP) and Store().judged(EXP)
+    monkeypatch.setitem(KNOBS, "mix", KNOBS["mix"]._replace(default=0.5))
+    now = EXP.but(mix=0.5)
+    assert now.key == EXP.key, "as it was worked out before"
+    assert Store().find(now) is Store().judged(now) is None
+    assert Store().find(told.but(mix=0.25)) and Store().judged(told.but(mix=0.25))
+    Store().add(Record(story(student=0.75)))
+    assert Store().find(now) is Store().judged(now) is None
+
+
+def test_a_record_of_one_s_own_that_is_another_run_s_hides_no_shipped_one(shipped: Path):
+    ship(shipped, Record(story(student=0.25)))
+    path = Store().add(Record(story(EXP.but(seed=9), student=0.75)))
+    path.rename(path.with_name(f"{EXP.key}.jsonl.gz"))
+    assert Store().find(EXP).skills == Store().judged(EXP).skills == scores(0.25)
 
 
 def test_the_same_runs_are_packed_into_the_same_bytes(shipped: Path):

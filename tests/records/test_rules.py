@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +34,6 @@ from labkit.training import loop, methods
 from labkit.training.loop import Run
 from labkit.training.prerequisites import Prerequisites
 
-ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = {  # a recipe that breaks each rule
     "teacher": dict(teacher="none"),
     "drawn tail": dict(divergence="jsd", top_k=5, tail="sampled"),
@@ -74,6 +73,7 @@ EXAMPLES = {  # a recipe that breaks each rule
     "by number": dict(vocabulary="bytes", across="ids"),
     "wrong ids": dict(vocabulary="bytes", faults="wrong_ids"),
     "other logits": dict(vocabulary="bytes", divergence="logit_mse"),
+    "top k across": dict(vocabulary="bytes", top_k=300),
     "a distance of its own": dict(vocabulary="bytes", across="chunks", divergence="jsd"),
     "a target of its own": dict(vocabulary="bytes", across="uld", top_k=4),
     "EAGLE's states": dict(method="next_state", student="medusa"),
@@ -191,8 +191,8 @@ def test_a_size_has_room_for_a_gpt2_or_a_rule_says_so(size: str):
 
 
 def test_what_shipped_breaks_no_rule():
-    for path in sorted((ROOT / "data" / "sweeps").glob("*.toml")):
-        assert sweep(path.stem)
+    names = [path.stem for path in (REPOSITORY / "data" / "sweeps").glob("*.toml")]
+    assert len(names) > 20 and all(sweep(name).recipes() for name in names)
     shipped = {key: Experiment.from_recipe(row["recipe"]) for key, row in rows().items()}
     assert {exp.key for exp in shipped.values()} == set(shipped) != set()
     assert {key: exp.problems() for key, exp in shipped.items() if exp.problems()} == {}
@@ -206,7 +206,7 @@ FEW: dict[str, tuple] = {  # values of knobs that are no choice of a few: small 
     "facts": (0, 5, 926, 927),
     "adapter": (0, 1, 3, 64), "layers": ("uniform", "last", "0:0", "2:3", "9:1", "1:9"), "data": ("",), "score": ("exact",),
     "faults": ("none", "missing_t2", "wrong_ids", "prompt_loss", "shifted_labels+shuffled_cache", "missing_end+swapped_roles"),
-    "ahead": (1, 4), "draft_vocabulary": (0, 50), "longest": (1, 48),
+    "ahead": (1, 4), "draft_vocabulary": (0, 50), "longest": (1, 48), "top_k": (0, 5, 257, 260, 375, 500, 1_024),
 }  # fmt: skip
 
 
@@ -236,11 +236,12 @@ def begins(exp: Experiment) -> str:
         patch.setattr(loop, "inspect", lambda *_: {})
         try:
             for event in Run(exp, exams=0, settings=Settings(chunk=8)):
-                if isinstance(event, ev.Step | ev.Failed) and event.step:
+                if isinstance(event, ev.Step):
                     return ""
         except LabError as error:
             return str(error)
-    raise AssertionError("neither a step nor an error")
+    assert isinstance(event, ev.Failed) and "the loss became" in event.message, "neither a step nor an error"
+    return ""
 
 
 @settings(max_examples=80)
@@ -249,6 +250,18 @@ def test_a_recipe_breaks_no_rule_exactly_if_a_run_of_it_begins(data):
     names = data.draw(st.lists(st.sampled_from(list(KNOBS)), max_size=6, unique=True))
     exp = BASE.but(**{name: data.draw(values(name), name) for name in names})
     assert begins(exp) == "".join(exp.problems()[:1])
+
+
+@pytest.mark.parametrize("vocabulary", rules.TOKENS)
+@pytest.mark.parametrize("how", ["spans", "mapped", "exact", "ids", "mutual"])
+def test_as_many_tokens_are_kept_as_there_are_and_no_more(vocabulary, how, monkeypatch):
+    changes = dict(method="mutual") if how == "mutual" else dict(across=how, faults="wrong_ids" if how == "ids" else "none")
+    exp = BASE.but(vocabulary=vocabulary, **changes)
+    limit = next((k for k in range(1, 1_024) if exp.but(top_k=k + 1).problems()), 1_024)
+    assert begins(exp.but(top_k=limit)) == ""
+    monkeypatch.setattr(loop, "refuse", lambda *_, **__: None)
+    if limit < 1_024:
+        assert f"there are {limit} tokens" in begins(exp.but(top_k=limit + 1))
 
 
 # ---- who reads the table -----------------------------------------------------------------------------------------------------------

@@ -68,8 +68,21 @@ def test_the_page_has_acceptance_in_place_of_the_waterfall():
 
 @pytest.mark.parametrize("backend", figures.BACKENDS)
 def test_both_libraries_draw_them(backend):
-    for drawing in (figures.acceptance(accepted(0.5, 0.75), backend=backend), figures.speedups(0.8, 4, 0.25, backend=backend)):
-        assert drawing.alt in drawing.bundles()[0][0]["text/plain"]
+    def drawn(drawing) -> set[str]:
+        if backend == "plotly":
+            return {re.sub(r"</?b>", "", note.text) for note in drawing.figure.layout.annotations}
+        return {text.get_text() for text in drawing.figure.axes[0].texts}
+
+    rise, table = figures.acceptance(accepted(0.5, 0.75), backend=backend), figures.speedups(0.8, 4, 0.25, backend=backend)
+    assert {"sampled 0.75", "greedy 0.85"} <= drawn(rise)
+    assert rise.bundles()[0][0]["text/plain"] == (
+        "Of its sampled guesses 75% would be accepted at step 60, 50% at its first exam; of greedy ones 85%."
+    )
+    assert {f"{theory.speedup(0.8, g, cost):.2f}" for g in drafts.GAMMAS for cost in (*drafts.COSTS, 0.25)} <= drawn(table)
+    best, gain = theory.best_gamma(0.8, 0.0, most=drafts.GAMMAS[-1])
+    told = table.bundles()[0][0]["text/plain"]
+    assert f"The highest is {gain:.2f} with {best} at cost 0" in told
+    assert f"With 4 at cost 0.25: {theory.speedup(0.8, 4, 0.25):.2f}." in told
 
 
 @pytest.mark.parametrize(("alpha", "verify"), [(0.8, 0.0), (0.5, 0.05), (0.0, 0.0), (0.99, 0.0)])

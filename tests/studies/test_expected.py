@@ -143,6 +143,8 @@ def test_a_claim_s_verdict_says_what_was_expected(monkeypatch):
         ("+", 0.15, (0.11, 0.20), ""),
         ("+", [0.02, 0.10], (-0.20, -0.11), "sign"),
         ("+", [0.02, 0.10], (-0.01, 0.01), "sign"),  # no practical effect
+        ("+", [0.005, 0.015], (0.008, 0.012), ""),  # no practical effect, as small as it was expected
+        ("-", [0.005, 0.015], (0.008, 0.012), "sign"),
         ("+", [0.02, 0.10], (-0.10, 0.10), ""),  # not distinguishable: contradicts no sign
         ("+", [0.20, 0.30], (-0.10, 0.10), "size"),
         ("-", [0.02, 0.10], (-0.05, -0.03), ""),

@@ -201,6 +201,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(quick):
         ("[grid]", "[[grid]]", "must be one table"),
         ("seeds = 2", "seed = 2", "Did you mean 'seeds'"),
         ("seeds = 2", "seeds = true", "at least 1"),
+        ("temperature = [1.0, 2.0]", "temperature = [1.0, 1.0]", "holds a value twice"),
     ],
 )
 def test_bad_input_is_told_before_anything_runs(old: str, new: str, words: str):

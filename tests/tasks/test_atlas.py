@@ -371,7 +371,7 @@ def test_held_out_questions_are_never_taught(scale: str):
 
 def test_the_lab_s_own_pool_and_gold_leave_the_exam_alone(half: Atlas):
     forbidden = forbidden_texts(half)
-    for seed in (7, 11):  # engine.POOL_SEED, engine.GOLD_SEED
+    for seed in (7, 11):  # signals.POOL_SEED, batches.GOLD_SEED
         assert not forbidden & {q.text for q in half.questions(20_000, seed)}
 
 

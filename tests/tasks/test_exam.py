@@ -257,13 +257,6 @@ def test_ask(tiny_teacher):
     assert found.probability == pytest.approx(math.exp(sum(written.logprobs)))
     assert found.truth == "N'Djamena"
     assert found.right is (found.answer == "N'Djamena")
-    assert len(found.runners_up) == 5
-    chances = [p for _, p in found.runners_up]
-    assert chances == sorted(chances, reverse=True)
-    assert sum(chances) < 1
-    with torch.no_grad():
-        first = tiny_teacher(torch.tensor([prompt])).logits[0, -1].softmax(-1)
-    assert chances == pytest.approx(first.sort(descending=True).values[1:6].tolist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("text", ["Who are you?", "", "¿Qué? 日本 <script>alert(1)</script>"])

@@ -344,6 +344,11 @@ def test_broken_lines_are_told_and_the_rest_kept(answers, tmp_path):
     [
         ("a.csv", "Question,answer,Team\none,1,x\ntwo,2,y\n", [{"answer": "1", "Team": "x"}, {"answer": "2", "Team": "y"}]),
         ("a.jsonl", '{"question": "one", "meta": {"n": NaN}}\n{"question": "two", "response": "old"}\n', [{"meta": {"n": None}}, {}]),
+        (
+            "b.jsonl",
+            '{"prompt": null, "question": "one"}\n{"prompt": "two", "question": null}\n',
+            [{"question": "one"}, {"question": None}],
+        ),
         ("a.json", '[{"instruction": "one"}, {"messages": [{"role": "user", "content": "two"}]}]', [{}, {}]),
     ],
 )
@@ -412,10 +417,10 @@ def test_a_ceiling_holds_where_the_server_counts_nothing(answers, finish):
 
 
 def test_the_rate_limit_spaces_requests(answers):
-    at = []
+    at, began = [], time.monotonic()
     with Server(lambda prompt, nth: at.append(time.monotonic()) or "ok") as server:
         label(server, answers, per_minute=3000)
-    assert at[-1] - at[0] >= 11 * 0.02 - 0.005
+    assert len(at) == 12 and at[-1] - began >= 11 * 0.02, "a busy machine only adds to it"
 
 
 def test_several_endpoints_share_the_work_and_one_may_fall_out(answers):

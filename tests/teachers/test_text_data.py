@@ -231,7 +231,8 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path):
     list(itertools.takewhile(lambda e: not (isinstance(e, ev.Step) and e.step == 5), first))
     first.folder._lock.release()
     again = Run(exp, tmp_path, 3)
-    list(again)
+    events = list(again)
+    assert any(isinstance(e, ev.Warned) and "goes on from step 3" in e.message for e in events)
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)
 
 

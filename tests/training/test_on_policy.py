@@ -112,6 +112,7 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, changes: dict):
             break
     again = Run(exp, tmp_path, 3)
     told = list(again)
+    assert any(isinstance(e, ev.Warned) and "goes on from step 3" in e.message for e in told)
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)
     assert told[-1].cost["student_written_tokens"] == wanted[-1].cost["student_written_tokens"]
 
@@ -169,5 +170,6 @@ def test_a_late_writer_goes_on_after_a_kill(tmp_path):
             first.folder._lock.release()
             break
     again = Run(exp, tmp_path, 3)
-    list(again)
+    told = list(again)
+    assert any(isinstance(e, ev.Warned) and "goes on from step 3" in e.message for e in told)
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)

@@ -284,6 +284,17 @@ def test_text_crosses_tokenizers(own):
         list(Run(crossed.but(method="output")))
 
 
+def test_a_knob_is_not_turned_to_labels_that_are_not_there(own):
+    run = Run(own)
+    next(run)
+    assert run.known["gold_rows"] > 0
+    run.turn(mix=0.5)
+    run.known = {"gold_rows": 0}
+    with pytest.raises(LabError, match="has none: add them, or set mix=0"):
+        run.turn(mix=0.25)
+    assert run.knobs["mix"] == 0.5
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import math
+import re
 
 import pytest
 from strokes import Strokes
@@ -25,18 +27,63 @@ def drawn(chart, *arguments):
     return pen
 
 
+def numbers_in(text: str) -> list[float]:
+    return [float(found) for found in re.findall(r"-?\d+(?:\.\d+)?", text)]
+
+
+GROUPS = {"teacher": [0.1, 0.2], "student": [0.3, 0.4]}
+OF_LINES = [number for line in LINES.values() for x, y in line.points for number in (y, x)]
+MADE = {
+    "intervals": (
+        lambda backend: figures.intervals("Title", "note", ROWS, zero=0, backend=backend),
+        [v for row in ROWS for v in (row.middle, row.low, row.high) if math.isfinite(v)],
+    ),
+    "bars": (
+        lambda backend: figures.bars("Title", "note", ["a", "b"], GROUPS, backend=backend),
+        [values[i] for i in (0, 1) for values in GROUPS.values()],
+    ),
+    "lines": (lambda backend: figures.lines("Title", "note", LINES, "T", backend=backend), OF_LINES),
+    "log lines": (lambda backend: figures.lines("Title", "note", LINES, "T", log=True, backend=backend), OF_LINES),
+    "heat": (
+        lambda backend: figures.heat("Title", "note", ["a", "b"], ["c", "d"], CELLS, backend=backend),
+        [2, 2, CELLS[0][0].value, CELLS[0][0].half, CELLS[1][0].value],  # rows, columns, the highest with its band, the lowest
+    ),
+}
+
+
 @pytest.mark.parametrize("backend", figures.BACKENDS)
-def test_each_is_drawn_by_both_libraries(backend):
-    made = [
-        figures.intervals("Title", "note", ROWS, zero=0, backend=backend),
-        figures.bars("Title", "note", ["a", "b"], {"teacher": [0.1, 0.2], "student": [0.3, 0.4]}, backend=backend),
-        figures.lines("Title", "note", LINES, "T", backend=backend),
-        figures.lines("Title", "note", LINES, "T", log=True, backend=backend),
-        figures.heat("Title", "note", ["22k", "57k"], ["T = 1", "T = 2"], CELLS, backend=backend),
-    ]
-    for drawing in made:
-        assert drawing.alt.startswith("Title, note")
-        assert drawing._repr_html_()
+@pytest.mark.parametrize("kind", MADE)
+def test_each_is_drawn_by_both_libraries_and_its_alt_text_gives_the_numbers(kind, backend):
+    make, numbers = MADE[kind]
+    drawing = make(backend)
+    assert drawing.alt.startswith("Title, note")
+    assert numbers_in(drawing.alt) == numbers
+    assert html.escape(drawing.alt) in drawing._repr_html_()
+
+
+def test_words_and_pointer_give_the_band_after_the_value():
+    banded = Line([(1, 0.5), (2, 0.25), (3, 0.125)], bands=[(0.25, 0.75), (math.nan, math.nan), (0.0, 0.5)])
+    drawing = figures.lines("Title", "note", {"x": banded}, "T", backend="plotly")
+    assert "x: 0.5 (0.25 to 0.75) at 1, 0.25 at 2, 0.125 (0 to 0.5) at 3." in drawing.words
+    assert list(drawing.figure.data[0].text) == ["T 1: 0.5 (0.25 to 0.75)", "T 2: 0.25", "T 3: 0.125 (0 to 0.5)"]
+    tall = figures.lines("Title", "note", {"x": banded}, "T", log=True, backend="plotly")
+    assert "0.125 at 3." in tall.words, "a band that reaches 0 is not drawn on a logarithmic axis, nor told"
+    assert [rule.x0 for rule in tall.figure.layout.shapes if rule.x0 == rule.x1] == [1]
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_words_give_the_points_that_are_drawn_and_no_others(log):
+    lines = {
+        "x": Line([(-1, 0.5), (0, 0.0), (1, -0.25), (2, math.nan), (3, 0.75), (4, math.inf), (math.nan, 0.5)]),
+        "empty": Line([(1, math.nan)]),
+    }
+    drawing = figures.lines("Title", "note", lines, "T", log=log, backend="plotly")
+    (line,) = [trace for trace in drawing.figure.data if trace.name]
+    points = list(zip(line.x, line.y, strict=True))
+    assert points == ([(-1, 0.5), (3, 0.75)] if log else [(-1, 0.5), (0, 0.0), (1, -0.25), (3, 0.75)])
+    assert drawing.words == f"Title, note, over T. x: {', '.join(f'{y:g} at {x:g}' for x, y in points)}."
+    assert drawing.alt == "Title, note, over T. x from 0.5 at -1 to 0.75 at 3."
+    assert len(line.text) == len(points)
 
 
 def test_intervals_show_band_number_and_line():
@@ -129,6 +176,10 @@ def test_nothing_to_draw_is_said():
         (lambda: figures.intervals("t", "n", [Interval("x", math.nan)]), "no row has a number"),
         (lambda: figures.heat("t", "n", ["a"], ["x", "y"], [[Cell(0.1)]]), "2 columns"),
         (lambda: figures.heat("t", "n", ["a"], ["x"], [[Cell(math.nan)]]), "given as None"),
+        (lambda: figures.heat("t", "n", [], [], []), "nothing to draw: give at least one row and one column"),
+        (lambda: figures.heat("t", "n", ["a"], [], [[]]), "nothing to draw: give at least one row and one column"),
+        (lambda: figures.lines("t", "n", {"x": Line([(1, 0.5)], "nobody")}, "T"), "unknown role"),
+        (lambda: figures.lines("t", "n", {"x": Line([(1, 0.5), (2, 0.5)], bands=[(0.1, 0.9)])}, "T"), "1 bands for 2 points"),
         (lambda: figures.lines("t", "n", {"x": Line([(1, 0.0)])}, "T", log=True), "at least one point"),
     ],
 )

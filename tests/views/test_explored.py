@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html
 import io
 import json
@@ -16,6 +17,8 @@ from matplotlib.colors import to_hex
 from stories import record
 
 from labkit.base.errors import LabError
+from labkit.records import events as ev
+from labkit.records.record import Record
 from labkit.views import figures
 from labkit.views.figures import PLOTLY, Cell, Line, charts
 from labkit.views.figures.drafts import alt_speedups
@@ -27,6 +30,22 @@ LINES = {
     "held": Line([(10, 0.2), (100, 0.9), (1000, 0.6)], "teacher", bands=[(0.1, 0.3), (0.8, 1.0), (0.5, 0.7)]),
     "asked": Line([(10, 0.3), (1000, 0.4)], dash="dash"),
 }
+NAMES, GROUPS = ["Peru", "Chad <b>"], {"teacher": [0.125, 0.5], "student": [0.0625, 0.375], "ghost": [0.25, 1.0]}
+RUN = record(60)  # the answers of "same questions" were not measured
+TAKEN = {e.step: (0.5 + e.step / 240, 0.6 + e.step / 240) for e in RUN.evaluations}  # step: acceptance, agreement
+
+
+def taught() -> Record:
+    """The run, with acceptance and agreement as in `TAKEN` at its exams."""
+
+    def told(e: ev.Event) -> ev.Event:
+        if not isinstance(e, ev.Evaluated):
+            return e
+        return dataclasses.replace(e, fidelity={**e.fidelity, **dict(zip(("acceptance", "agreement"), TAKEN[e.step], strict=True))})
+
+    return Record([told(e) for e in RUN.events])
+
+
 KINDS = {
     "heat": lambda backend: figures.heat("Map", "a note", ROWS, COLUMNS, CELLS, "size", backend=backend),
     "lines": lambda backend: figures.lines(
@@ -36,6 +55,11 @@ KINDS = {
     "intervals": lambda backend: figures.intervals(
         "Gain", "a note", [figures.Interval("a" * 20 + " " + "b" * 30, 0.3, 0.2, 0.4)], zero=0, backend=backend
     ),
+    "bars": lambda backend: figures.bars("Chances", "a note", NAMES, GROUPS, backend=backend),
+    "acceptance": lambda backend: figures.acceptance(taught(), previous=taught(), backend=backend),
+    "waterfall": lambda backend: figures.waterfall(RUN, backend=backend),
+    "curves": lambda backend: figures.curves(RUN, previous=RUN, backend=backend),
+    "recovery": lambda backend: figures.recovery(RUN, backend=backend),
 }
 
 
@@ -111,13 +135,44 @@ def test_the_pointer_is_told_the_numbers_of_what_it_is_over():
     assert told[1] == "22k, T = 2<br>not measured<extra></extra>"
     assert told[3] == "57k &lt;b&gt;, T = 1<br>\u22120.10<extra></extra>"
     lines = {trace.name: list(trace.text) for trace in KINDS["lines"]("plotly").figure.data if trace.name}
-    assert lines["held"] == ["parameters 10: 0.2", "parameters 100: 0.9", "parameters 1k: 0.6"], (
-        "the axis's own numbers, not their logarithms"
+    assert lines["held"] == ["parameters 10: 0.2 (0.1 to 0.3)", "parameters 100: 0.9 (0.8 to 1)", "parameters 1k: 0.6 (0.5 to 0.7)"], (
+        "the axis's own numbers, not their logarithms, and the band after the value"
     )
+    assert lines["asked"] == ["parameters 10: 0.3", "parameters 1k: 0.4"], "no band where there is none"
     tall = figures.lines("t", "n", {"x": Line([(1, 0.5), (2, 50.0)])}, "T", log=True, backend="plotly").figure.data[0]
     assert "step" not in tall.hovertemplate
     cells = [trace.hovertemplate for trace in KINDS["speedups"]("plotly").figure.data if trace.type == "bar"]
     assert "\u03b3 = 12, c = 0<br>4.73 times as fast<extra></extra>" in cells
+
+
+def test_every_bar_tells_its_name_and_its_number():
+    told = [trace.hovertemplate for trace in KINDS["bars"]("plotly").figure.data]
+    assert told == [
+        f"{html.escape(name)}, {role}<br>{values[i]:.3f}<extra></extra>" for i, name in enumerate(NAMES) for role, values in GROUPS.items()
+    ]
+
+
+def test_acceptance_tells_the_step_and_the_share_at_every_exam():
+    told = {trace.name: (trace.hovertemplate, list(trace.text)) for trace in KINDS["acceptance"]("plotly").figure.data if trace.name}
+    sampled, greedy = ([f"step {step}: {shares[i]:.2f}" for step, shares in TAKEN.items()] for i in (0, 1))
+    assert {name: points for name, (_, points) in told.items()} == {"previous run": sampled, "greedy": greedy, "sampled": sampled}
+    assert {shape for shape, _ in told.values()} == {f"{name}<br>%{{text}}<extra></extra>" for name in told}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_has_a_name_tells_a_number_or_that_there_is_none(name):
+    named = [trace for trace in KINDS[name]("plotly").figure.data if trace.hoverinfo != "skip"]
+    assert named
+    for trace in named:
+        numbers = trace.hovertemplate.removeprefix(f"{html.escape(trace.name)}<br>").removesuffix("<extra></extra>")
+        if trace.type == "bar":
+            assert re.search(r"\d\.\d\d|not measured", numbers)
+        elif numbers == "%{text}":
+            assert len(trace.text) == len(trace.x)
+        else:
+            upwards = name == "curves"
+            assert numbers == ("step %{x:,}: %{y:.3g}" if upwards else "%{x:.2f}")
+            assert upwards or len(trace.x) == 1, "x is the number where each mark is a row's own, never a step"
 
 
 def scripts(page: str) -> list[str]:

@@ -19,7 +19,7 @@ from labkit.diagnosis.failures.registry import FAILURES, diagnose, named
 from labkit.records.experiment import Experiment
 from labkit.records.record import Record, core, paired
 from labkit.records.results import rows
-from labkit.records.store import Store
+from labkit.records.store import shipped
 from labkit.studies.sweep import Sweep, sweep
 
 SET_ON = (0, 1)  # seeds of the sweep that the detectors' limits were set on: they prove nothing any more
@@ -89,7 +89,7 @@ def alarms() -> tuple[Alarms, Alarms]:
         recipe = Experiment.from_recipe(row["recipe"])
         if key in seen or recipe.assistant != "none" or recipe.data or any(entry.within(recipe) for entry in FAILURES.values()):
             continue
-        if record := Store().judged(recipe):
+        if record := shipped().judged(recipe):
             groups[not record.numbers("look")].append(record)
     with_looks, without = (
         Alarms(
@@ -103,7 +103,7 @@ def alarms() -> tuple[Alarms, Alarms]:
 
 
 def _runs(grid: Sweep, recipe: Experiment) -> list[Record]:
-    found = [run for seed in range(grid.seeds) if (run := Store().judged(recipe.but(seed=seed)))]
+    found = [run for seed in range(grid.seeds) if (run := shipped().judged(recipe.but(seed=seed)))]
     if len(found) < grid.seeds:
         raise LabError(f"{len(found)} of {grid.seeds} seeds of {recipe.recipe!r} are on record: `labkit build records` runs them.")
     return found

@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from labkit.base.errors import unknown
 from labkit.diagnosis.evidence import Evidence
 from labkit.records.names import SKILLS
-
-if TYPE_CHECKING:
-    pass
-
 
 UNTOLD = "not told"
 

@@ -311,16 +311,12 @@ class Answer(NamedTuple):
     probability: float
     right: bool | None
     truth: str | None
-    runners_up: tuple[tuple[str, float], ...]
 
 
 def ask(model: LlamaForCausalLM, text: str) -> Answer:
-    """A model's greedy answer to any question, how sure it is, the truth if Atlas knows it, and its other first guesses."""
+    """A model's greedy answer to any question, how sure it is, and the truth if Atlas knows it."""
     own = tokenizer_of(model)
-    prompt = own.prompts([text])[0]
-    written = write(model, [prompt])[0]
-    first = first_token(model, prompt)
-    rivals = [(own.token(int(t)).strip(), float(first[t])) for t in first.topk(6).indices if int(t) != written.ids[0]]
+    written = write(model, own.prompts([text]))[0]
     world = whole_world()
     question: Question | None = world.find(text)
     said = own.text(written.ids)
@@ -329,5 +325,4 @@ def ask(model: LlamaForCausalLM, text: str) -> Answer:
         math.exp(sum(written.logprobs)),
         world.is_right(question, said) if question else None,
         listed(question.answers) if question else None,
-        tuple(rivals[:5]),
     )

@@ -1,5 +1,4 @@
-"""Data, models and scores of one's own are named by path, and a path does not say what is there today. A pinned recipe does, by a mark of
-the content:
+"""Hashes of data, models and scores of one's own, put behind their paths in a recipe: changed content makes it another recipe.
 
     pinned(Experiment(data="mine.jsonl")).data       # "mine.jsonl#1c5b0e9f3a7d2468", and so the key of its records
 

@@ -27,7 +27,7 @@ HALF = 0.5  # a row's score from which on its answer counts as right
 
 
 class Questioned(Protocol):
-    """A prompt with the response that is wanted; see `subjects.Prompt`."""
+    """A prompt with the response that is wanted; see `setup.Prompt` of `labkit.training`."""
 
     @property
     def text(self) -> str: ...

@@ -1,4 +1,4 @@
-"""Where a learner's rows come from: lines, tables, parquet files, and data sets of the hub. What they mean is for `own_data`.
+"""Where a learner's rows come from: lines, tables, parquet files, and data sets of the hub. What they mean is for `rows.read_rows`.
 
 Each source gives (line, cells) pairs; cells is an `Unusable` where the line cannot even be taken apart.
 """

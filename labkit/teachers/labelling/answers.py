@@ -106,7 +106,7 @@ def _answer(plan: Plan, prompt: Row, sample: int, row: Mapping[str, Any]) -> dic
     }
     return {
         "prompt": prompt.prompt,
-        **{k: v for k, v in prompt.fields.items() if k not in OURS},
+        **{k: v for k, v in prompt.fields.items() if k not in ("prompt", *OURS)},
         "response": row["response"],
         **told,
         "provenance": source,

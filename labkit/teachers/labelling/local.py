@@ -2,7 +2,7 @@
 
     with serving("smollm2") as url:
         labelling.label(prompts, "answers.jsonl", endpoints=url, model="smollm2", terms="read")
-    again(audit.recorded()[:8])            # some of the recorded questions, asked again: what was said, and what is said now
+    again(recorded_answers.recorded()[:8])   # some of the recorded questions, asked again: what was said, and what is said now
 
 One request at a time, text alone. For more than a few prompts use a real server (`transformers serve`, llama.cpp, vLLM).
 """
@@ -88,7 +88,7 @@ def _answer(model: Any, asked: dict[str, Any], seed: int) -> dict[str, Any]:
 def again(said: Sequence[Said], endpoint: str = "", model: str = "smollm2", terms: str = "", **settings: Any) -> pandas.DataFrame:
     """Put recorded questions to an endpoint again, or to a fetched model of this machine where none is given: what it names now beside
     what was named then. What was answered once is not asked again. Raises `LabError` where there is nobody to ask, or the terms of
-    somebody else's endpoint were not read (see `Plan.run`)."""
+    somebody else's endpoint were not read (see `labelling.run`)."""
     import pandas
 
     asked = [s.question.text for s in said]

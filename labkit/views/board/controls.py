@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,11 +42,12 @@ def _choices(name: str, value: str) -> list[str]:
     return list(dict.fromkeys((*KNOBS[name].knob.choices, value)))
 
 
-def _other(experiment: Experiment, name: str, rule: Rule) -> str:
-    """What a choice for `name` does not go with, as "field=value": the first other field that, changed alone, would mend it."""
-    others = sorted((n for n in KNOBS if n != name), key=lambda n: getattr(experiment, n) == KNOBS[n].default)
-    for other in others:
-        for value in {KNOBS[other].default, *KNOBS[other].knob.choices} - {getattr(experiment, other)}:
+def _other(experiment: Experiment, name: str, rule: Rule, sentence: str) -> str:
+    """What a choice for `name` does not go with, as "field=value": the first other field that, changed alone, would mend it; those that
+    the rule names come first."""
+    for other in sorted(KNOBS.keys() - {name}, key=lambda n: (f"{n}=" not in sentence, getattr(experiment, n) == KNOBS[n].default, n)):
+        default, knob = KNOBS[other]
+        for value in {default, *knob.choices, *filter(math.isfinite, (knob.low, knob.high))} - {getattr(experiment, other)}:
             if not rule.broken_by(experiment.but(**{other: value})):
                 return f"{other}={getattr(experiment, other)}"
     return "the other settings"
@@ -71,7 +73,7 @@ class Controls:
     """
 
     def __init__(self, experiment: Experiment, names: Sequence[str], turned: Callable[[str, Any], None] | None = None) -> None:
-        self._experiment = experiment
+        self._experiment = self._sound = experiment  # the latter breaks no rule, but for the first
         self._turned = turned or (lambda name, value: None)
         self._setting = self._running = False
         self.followers: list[Callable[[Experiment], None]] = []
@@ -92,7 +94,7 @@ class Controls:
         self.message = widgets.HTML(layout={"min_height": "1.4em"})
         self.widget = widgets.VBox([*own, self.more, self.recipe, self.message, self.reasons], layout={"width": "100%"})
         self.widget.add_class("labkit-controls")
-        self._mark()
+        self._tell()
 
     @property
     def experiment(self) -> Experiment:
@@ -101,7 +103,7 @@ class Controls:
     @experiment.setter
     def experiment(self, experiment: Experiment) -> None:
         """Show another recipe on the controls."""
-        self._experiment, self._setting = experiment, True
+        self._experiment, self._sound, self._setting = experiment, experiment, True
         try:
             for name, field in self.fields.items():
                 value = getattr(experiment, name)
@@ -127,7 +129,9 @@ class Controls:
         try:
             self._experiment = self._experiment.but(**{name: value})
             if not self._experiment.problems():
-                self._turned(name, getattr(self._experiment, name))
+                last, self._sound = self._sound, self._experiment
+                for field in [n for n in KNOBS if getattr(last, n) != getattr(self._sound, n)]:  # several, after a contradiction
+                    self._turned(field, getattr(self._sound, field))
         except LabError as error:
             self.say(str(error))
             return
@@ -165,7 +169,7 @@ class Controls:
                 rules = [(rule, sentence) for rule, sentence in rules if rule.name not in always]
                 for rule, sentence in rules[:1]:
                     reasons.setdefault(f"{name} {rule.name}", f"{KNOBS[name].knob.label}, {choice}: {sentence}")
-                options.append((f"{choice} (not with {_other(recipes[choice], name, rules[0][0])})" if rules else choice, choice))
+                options.append((f"{choice} (not with {_other(recipes[choice], name, *rules[0])})" if rules else choice, choice))
             if options != list(field.options):
                 field.options = options
                 field.value = value

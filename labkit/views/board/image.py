@@ -1,6 +1,6 @@
 """The live board where anywidget cannot load: the same events as sentences and a picture, at most two a second.
 
-    board = ImageBoard("Distil in a minute"); board.push(events); board     # the same calls as `live.board.Board`
+    board = ImageBoard("Distil in a minute"); board.push(events); board     # the same calls as `widget.Board`
 
 Drawing happens in the thread that calls `push`, never in a callback, and may take a tenth of that thread's time: a slow
 machine draws less often instead of training more slowly. Everything a model wrote is escaped.

@@ -5,7 +5,7 @@
     figures.recovery(rec, backend="plotly")           # tells its numbers under the pointer; .figure is plotly's own
     figures.snapshot(rec)                             # all on one page; figures.describe(rec) says them in words
 
-Each chart is written once, in `charts.py`, for a pen of `pens.py` that draws with either library. Nothing is read from
+Each chart is written once, in `charts.py` or `run_charts.py`, for a pen of `pen.py` that draws with either library. Nothing is read from
 matplotlib's global state, so a notebook's style cannot change a figure and any thread may draw one.
 """
 
@@ -193,7 +193,7 @@ def lines(
     backend: str = "matplotlib",
 ) -> Drawing:
     """Named lines over one axis; `log`, `log_across`: a logarithmic axis upwards, or across; `marks`: named places across."""
-    said = alt_lines(title, note, series, across), say_lines(title, note, series, across)
+    said = alt_lines(title, note, series, across, log), say_lines(title, note, series, across, log)
     return _finish(backend, 7.4, 3.8, lambda pen: draw_lines(pen, title, note, series, across, log, log_across, marks), *said)
 
 

@@ -111,7 +111,7 @@ def draw_bars(pen: Pen, title: str, note: str, names: Sequence[str], groups: Map
         pen.text(0, -float(i), name, INK, "right", 9, dx=-6)
         for j, (role, values) in enumerate(groups.items()):
             y = -i + 0.38 - height * (j + 0.5)
-            pen.bar(0, values[i], y, height * 0.9, PALETTE[role], role if i == 0 else "")
+            pen.bar(0, values[i], y, height * 0.9, PALETTE[role], f"{name}, {role}", says=f"{values[i]:.3f}")
             pen.text(values[i], y, f"{values[i]:.3f}", MUTED if role == "ghost" else PALETTE[role], "left", 8, dx=4)
     pen.line([0, 0], [0.5, -len(names) + 0.5], MUTED, 0.8)
 
@@ -120,6 +120,24 @@ def say_bars(title: str, note: str, names: Sequence[str], groups: Mapping[str, S
     _check_bars(names, groups)
     rows = [f"{name}: " + ", ".join(f"{role} {values[i]:.3f}" for role, values in groups.items()) for i, name in enumerate(names)]
     return f"{title}, {note}. {'; '.join(rows)}."
+
+
+def _seen(lines: Mapping[str, Line], log: bool) -> dict[str, list[tuple[float, float, tuple[float, ...]]]]:
+    """By line, the points that are drawn, and so also told: x, y, and the ends of the band, or () where no band is drawn."""
+    kept, floor = {}, 0.0 if log else -math.inf
+    for name, line in lines.items():
+        if line.role not in PALETTE:
+            raise unknown("role", line.role, PALETTE)
+        bands: Sequence[tuple[float, ...]] = line.bands or [()] * len(line.points)
+        if len(bands) != len(line.points):
+            raise LabError(f"{name!r} has {len(bands)} bands for {len(line.points)} points: give one for each, or none.")
+        told = [(x, y, band if all(floor < v < math.inf for v in band) else ()) for (x, y), band in zip(line.points, bands, strict=True)]
+        kept[name] = [point for point in told if math.isfinite(point[0]) and floor < point[1] < math.inf]
+    return {name: points for name, points in kept.items() if points}
+
+
+def _with_band(y: float, band: tuple[float, ...]) -> str:
+    return f"{y:.3g}" + (f" ({band[0]:.3g} to {band[1]:.3g})" if band else "")
 
 
 def draw_lines(
@@ -133,15 +151,14 @@ def draw_lines(
     marks: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
     """Named lines over one axis. `log`, `log_across`: a logarithmic axis upwards, or across; `marks`: named places on the axis across."""
-    points = [p for line in lines.values() for p in line.points if math.isfinite(p[1]) and (p[1] > 0 or not log)]
+    points = [p for kept in _seen(lines, log).values() for p in kept]
     if not points:
         raise LabError("there is nothing to draw: give at least one point.")
     if log_across and min(p[0] for p in points) <= 0:
         raise LabError(f"a logarithmic axis across cannot show {min(p[0] for p in points):g}: leave out what is not above 0.")
     place = math.log if log_across else float
     numbers = sorted({p[0] for p in points})
-    ends_of = [v for line in lines.values() for band in line.bands for v in band if math.isfinite(v) and (v > 0 or not log)]
-    ys = [p[1] for p in points] + ends_of
+    ys = [v for _, y, band in points for v in (y, *band)]
     left, right = place(numbers[0]), place(numbers[-1])
     wide = (right - left) or 1.0
     low, high = log_domain(ys) if log else (min(0.0, *ys), max(1e-9, *ys))
@@ -166,44 +183,38 @@ def draw_lines(
         pen.line([place(x), place(x)], [level(0), level(1.02)], MUTED, 1.0, "dot")
         pen.text(place(x), level(1.06), name, MUTED, "center", 8)
     ends = []
-    for name, (drawn, role, dash, bands) in lines.items():
-        if role not in PALETTE:
-            raise unknown("role", role, PALETTE)
-        if bands and len(bands) != len(drawn):
-            raise LabError(f"{name!r} has {len(bands)} bands for {len(drawn)} points: give one for each, or none.")
-        kept = [p for p in drawn if math.isfinite(p[1]) and (p[1] > 0 or not log)]
-        if not kept:
-            continue
-        for (x, _), (bottom, top) in zip(drawn, bands, strict=False):
-            if math.isfinite(bottom) and math.isfinite(top) and (bottom > 0 or not log):
-                pen.line([place(x), place(x)], [bottom, top], PALETTE[role], 3.0, alpha=0.35)
-        said = [f"{across} {short(x)}: {y:.3g}" for x, y in kept]
-        pen.line([place(x) for x, _ in kept], [y for _, y in kept], PALETTE[role], 2.0, dash, name=name, says=said)
-        pen.dots([place(x) for x, _ in kept], [y for _, y in kept], PALETTE[role], "o", 4)
+    for name, kept in _seen(lines, log).items():
+        role, dash = lines[name].role, lines[name].dash
+        for x, _, band in (p for p in kept if p[2]):
+            pen.line([place(x), place(x)], list(band), PALETTE[role], 3.0, alpha=0.35)
+        said = [f"{across} {short(x)}: {_with_band(y, band)}" for x, y, band in kept]
+        pen.line([place(p[0]) for p in kept], [p[1] for p in kept], PALETTE[role], 2.0, dash, name=name, says=said)
+        pen.dots([place(p[0]) for p in kept], [p[1] for p in kept], PALETTE[role], "o", 4)
         share = math.log(kept[-1][1] / low) / math.log(high / low) if log else (kept[-1][1] - low) / ((high - low) or 1.0)
         ends.append((share, name, role))
     for at, (_, name, role) in zip(spread([e[0] for e in sorted(ends)], 0.075, -0.02, 1.0), sorted(ends), strict=True):
         pen.text(right, level(at), name, PALETTE[role], "left", 9, dx=8)
 
 
-def alt_lines(title: str, note: str, lines: Mapping[str, Line], across: str) -> str:
+def alt_lines(title: str, note: str, lines: Mapping[str, Line], across: str, log: bool = False) -> str:
     """Two sentences: what is over what, and where every line begins, ends and is highest."""
     told = []
-    for name, line in lines.items():
-        points = [p for p in line.points if math.isfinite(p[1])]
-        if points:
-            (left, first), (right, last), (top, most) = points[0], points[-1], max(points, key=lambda p: p[1])
-            inside = f", at most {most:.3g} at {short(top)}" if most > max(first, last) else ""
-            told.append(f"{name} from {first:.3g} at {short(left)} to {last:.3g} at {short(right)}{inside}")
+    for name, points in _seen(lines, log).items():
+        (left, first, _), (right, last, _), (top, most, _) = points[0], points[-1], max(points, key=lambda p: p[1])
+        inside = f", at most {most:.3g} at {short(top)}" if most > max(first, last) else ""
+        told.append(f"{name} from {first:.3g} at {short(left)} to {last:.3g} at {short(right)}{inside}")
     return f"{title}, {note}, over {across}. {'; '.join(told)}."
 
 
-def say_lines(title: str, note: str, lines: Mapping[str, Line], across: str) -> str:
-    rows = [f"{name}: " + ", ".join(f"{y:.3g} at {x:g}" for x, y in line.points) for name, line in lines.items()]
+def say_lines(title: str, note: str, lines: Mapping[str, Line], across: str, log: bool = False) -> str:
+    """Every point that is drawn, with its band."""
+    rows = [f"{name}: " + ", ".join(f"{_with_band(y, b)} at {x:g}" for x, y, b in kept) for name, kept in _seen(lines, log).items()]
     return f"{title}, {note}, over {across}. {'; '.join(rows)}."
 
 
 def _check_heat(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> None:
+    if not rows or not columns:
+        raise LabError("there is nothing to draw: give at least one row and one column.")
     if len(cells) != len(rows) or any(len(line) != len(columns) for line in cells):
         raise LabError(f"a heat map of {len(rows)} rows and {len(columns)} columns needs as many lines of as many cells.")
     if any(cell is not None and not math.isfinite(cell.value) for line in cells for cell in line):

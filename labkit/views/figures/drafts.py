@@ -41,8 +41,8 @@ def draw_acceptance(pen: Pen, record: Record, previous: Record | None = None) ->
     for name, points, role, dash in lines:
         if points:
             xs, ys = [x for x, _ in points], [y for _, y in points]
-            pen.line(xs, ys, PALETTE[role], 2.0, dash, name=name)
-            pen.dots(xs, ys, PALETTE[role], "o", 5, name, hollow=dash == "dot")
+            pen.line(xs, ys, PALETTE[role], 2.0, dash, name=name, says=[f"step {x:,}: {y:.2f}" for x, y in points])
+            pen.dots(xs, ys, PALETTE[role], "o", 5, hollow=dash == "dot")
             ends.append((ys[-1], f"{name} {ys[-1]:.2f}", MUTED if role == "ghost" else PALETTE[role], name == "sampled"))
     for at, (_, name, colour, bold) in zip(spread([e[0] for e in sorted(ends)], 0.1, 0.0, 1.0), sorted(ends), strict=True):
         pen.text(longest, at, name, colour, "left", 9, bold=bold, dx=8)

@@ -1,4 +1,4 @@
-"""Two pens for `figures.py`: the same few strokes (line, dots, bar, text), on a matplotlib axes or a plotly figure.
+"""Two pens for the charts: the same few strokes (line, dots, bar, text), on a matplotlib axes or a plotly figure.
 
     pen = MatplotlibPen(MatplotlibPen.canvas(7, 3)); pen.frame((0, 1), (0, 1)); pen.text(0.5, 0.5, "hello"); pen.figure
 
@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-# One colour, one meaning, as in the light theme of live/board.css.
+# One colour, one meaning, as in the light theme of views/board/board.css.
 PALETTE = {"teacher": "#6b3fa0", "student": "#0a66ad", "baseline": "#ad5200", "truth": "#00766a", "ghost": "#868f9a"}
 PAPER, INK, MUTED, HAIR, HATCH = "#ffffff", "#1b1f24", "#59626d", "#e3e6ea", "#c3c9d0"
 FONT = "DejaVu Sans"  # comes with matplotlib, so that a figure is the same everywhere

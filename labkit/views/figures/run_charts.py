@@ -1,6 +1,6 @@
 """The charts, each as strokes (`draw_...`) and as a sentence (`say_...`), from a `Record` alone.
 
-    draw_waterfall(pen, record)       # pen: one of pens.py
+    draw_waterfall(pen, record)       # pen: one of the two in pen.py
     say_waterfall(record)             # the alt text
 
 A chart says what was not measured, and shows no recovery without naming its baseline.

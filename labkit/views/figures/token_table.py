@@ -52,7 +52,8 @@ def cuts(
     """
     held = [[i for span in spans for i in span[side]] for side in (0, 1)]
     if len(values) != len(spans) or held != [list(range(len(teacher))), list(range(len(student)))]:
-        raise LabError(f"{len(spans)} spans with {len(values)} values do not hold each token once: take them from alignment.spans.")
+        told = f"{len(spans)} spans with {len(values)} values do not hold each token once"
+        raise LabError(f"{told}: take them from `labkit.losses.cross_tokenizer.spans.spans`.")
     largest = max([*(abs(v) for v in values), 1e-9])
     widths = [sum(len(teacher[i]) or 1 for i in span[0]) for span in spans]
     rows = [
