@@ -85,7 +85,7 @@ def test_only_a_run_to_the_end_is_complete(end: ev.Event):
 def test_an_empty_record_says_so():
     with pytest.raises(LabError, match="empty"):
         Record().experiment  # noqa: B018
-    with pytest.raises(LabError, match="no exam"):
+    with pytest.raises(AssertionError, match="has no log"):
         Record(story()[:3]).skills  # noqa: B018
 
 
@@ -341,6 +341,14 @@ def test_the_same_runs_are_packed_into_the_same_bytes(shipped: Path):
     changed = {path.name for path in files if path.read_bytes() != before[path][0]}
     assert changed == {"other.jsonl.xz", "manifest.json", "results.csv"}, "the other shard stays"
     assert (shipped / "first.jsonl.xz").stat().st_mtime_ns == before[shipped / "first.jsonl.xz"][1]
+
+
+def test_a_build_that_is_cut_off_leaves_all_as_it_was(shipped: Path):
+    ship(shipped, Record(story()), Record(story(EXP.but(seed=1))))
+    files = {path: path.read_bytes() for path in [*shipped.iterdir(), shipped.parent / "results.csv", shipped.parent / "manifest.json"]}
+    with pytest.raises(AssertionError, match="has no log"):
+        ship(shipped, Record(story(student=0.75)), Record(story(EXP.but(seed=2))[:4]))
+    assert files == {path: path.read_bytes() for path in files}
 
 
 def test_a_damaged_shard_is_named_with_what_mends_it(shipped: Path):

@@ -347,7 +347,7 @@ def test_broken_lines_are_told_and_the_rest_kept(answers, tmp_path):
         (
             "b.jsonl",
             '{"prompt": null, "question": "one"}\n{"prompt": "two", "question": null}\n',
-            [{"question": "one"}, {"question": None}],
+            [{}, {"question": None}],
         ),
         ("a.json", '[{"instruction": "one"}, {"messages": [{"role": "user", "content": "two"}]}]', [{}, {}]),
     ],
