@@ -264,6 +264,26 @@ def test_as_many_tokens_are_kept_as_there_are_and_no_more(vocabulary, how, monke
         assert f"there are {limit} tokens" in begins(exp.but(top_k=limit + 1))
 
 
+CANNOT = {  # rules without which the run would fail; without the others it would train, and something in it would mean nothing
+    *("teacher", "whole vocabulary", "features", "layers to copy", "layers to adapt", "room in gpt2", "copied tokens", "token by token"),
+    *("top k across", "a target to read", "heads: adapter", "heads: generations", "store's world", "samples", "agreement"),
+    *("questions for the teacher", "questions for the student"),
+}
+
+
+@pytest.mark.parametrize(
+    "rule", [r for r in RULES if r.of == "run" and r.at == "recipe" and "data" not in EXAMPLES[r.name]], ids=lambda r: r.name
+)
+def test_what_a_rule_keeps_out_would_fail_or_mean_nothing(rule, monkeypatch):
+    """Which rules spare a learner an error inside a run, and which a run that trains and misleads."""
+    monkeypatch.setattr(loop, "refuse", lambda *_, **__: None)
+    try:
+        failed = bool(begins(BASE.but(**EXAMPLES[rule.name])))
+    except Exception:
+        failed = True
+    assert failed == (rule.name in CANNOT)
+
+
 # ---- who reads the table -----------------------------------------------------------------------------------------------------------
 
 GRID = f"""

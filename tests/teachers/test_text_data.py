@@ -269,7 +269,11 @@ def test_a_text_may_hold_any_separator(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"keep": "agreement"}, "samples=5"), ({"samples": 3}, "set samples=1, or decoding='sample'"), ({"teacher": "none"}, "needs a teacher")],
+    [
+        ({"keep": "agreement"}, "samples=5"),
+        ({"samples": 3}, "set samples=1, or decoding='sample'"),
+        ({"teacher": "none"}, "needs a teacher"),
+    ],
 )
 def test_what_makes_no_sense_is_told_before_any_step(changes: dict, words: str):
     events = []
