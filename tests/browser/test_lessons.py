@@ -47,6 +47,16 @@ def test_a_laptop_s_first_window_holds_run_the_curve_and_who_is_taught(page):
         assert box["y"] + min(box["height"], 100) < 900, part
     assert "student" in page.locator(".dlab-title").first.inner_text()
     page.screenshot(path=ARTIFACTS / "laptop.png")
+    apart = """() => {
+        const strip = document.querySelector('.dlab-strip'), word = strip.querySelector('.dlab-word'), said = word.textContent;
+        word.textContent = 'training: Loading the teacher and the student, which takes a while.';
+        const text = document.createRange();
+        text.selectNodeContents(word);
+        const right = text.getBoundingClientRect().right, left = strip.lastElementChild.getBoundingClientRect().left;
+        word.textContent = said;
+        return left - right;
+    }"""
+    assert page.evaluate(apart) >= 0, "a long message stands beside the numbers, not over them"
     page.set_viewport_size({"width": 1500, "height": 1100})
 
 
