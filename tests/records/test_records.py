@@ -85,7 +85,7 @@ def test_only_a_run_to_the_end_is_complete(end: ev.Event):
 def test_an_empty_record_says_so():
     with pytest.raises(LabError, match="empty"):
         Record().experiment  # noqa: B018
-    with pytest.raises(AssertionError, match="has no log"):
+    with pytest.raises(LabError, match="holds no exam"):
         Record(story()[:3]).skills  # noqa: B018
 
 
