@@ -1,0 +1,108 @@
+"""Every number in the prose of notebooks and documents is bound to what it comes from (`tests/prose.py`), and is that today."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sources
+from conftest import REPOSITORY
+from prose import Part, faults, numbers, parts
+
+GENERATED = {"claims.md", "failures.md", "scale.md"}  # printed by code: tests compare each with its generator
+HISTORY = {"LOG.md", "CHANGELOG.md"}  # dated: what was measured then
+NOT_YET = {
+    "00_distil_in_a_minute.ipynb",
+    "01_soft_targets.ipynb",
+    "02_temperature.ipynb",
+    "03_loss_anatomy.ipynb",
+    "04_four_ways.ipynb",
+    "05_sequence_at_scale.ipynb",
+    "06_capacity_floor.ipynb",
+    "07_mismatch.ipynb",
+    "08_hallucination_inheritance.ipynb",
+    "09_online_cost.ipynb",
+    "10_speculative_decoding.ipynb",
+    "11_incident_room.ipynb",
+    "13_your_own_models.ipynb",
+    "CONTRIBUTING.md",
+    "README.md",
+}
+DOCUMENTS = [
+    path
+    for pattern in ("*.md", "docs/*.md", "data/*.md", "benchmarks/*.md", "findings/*.md", "notebooks/*.ipynb")
+    for path in sorted(REPOSITORY.glob(pattern))
+    if path.name not in GENERATED | HISTORY
+]
+
+
+@pytest.fixture(autouse=True)
+def shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LABKIT_DATA", raising=False)
+
+
+@pytest.mark.parametrize("path", [p for p in DOCUMENTS if p.name not in NOT_YET], ids=lambda path: path.name)
+def test_every_number_is_what_its_source_says(path: Path):
+    found = [fault for part in parts(path) for fault in faults(part, sources.NAMES)]
+    assert not found, "\n".join(found)
+
+
+# ---- the reader itself -------------------------------------------------------------------------------------------------------------
+
+
+def written(tmp_path: Path, text: str, values: dict[str, object] | None = None) -> list[str]:
+    path = tmp_path / "page.md"
+    path.write_text(text, encoding="utf-8")
+    return [fault for part in parts(path) for fault in faults(part, {"at": values or {}, "abs": abs})]
+
+
+def test_what_is_a_number():
+    prose = (
+        "Lesson 05 of 2023, `x=12`, $y = 13$, 57k and a 135M model, arXiv 1503.02531, [a page](page-16.md), “17 of them”, 95% bands, 3 seeds:\n"
+        "0.7 or −0.20 (20,000 of 30%), 2-4 times, 1.5x, +12, SmolLM2-135M, 10-12."
+    )
+    assert [number for _, number in numbers(prose)] == ["0.7", "−0.20", "20,000", "30%", "1.5", "+12", "10", "12"]
+
+
+def test_bound_numbers_pass(tmp_path: Path):
+    text = "`steps=300` is all. After 300 steps 0.70 is left (0.66 to 0.74), where 80% were told.\n\n<!-- numbers\n300 : chosen\n"
+    text += '0.70 = at["middle"]\n0.66 0.74 = at["band"]\n80% : cited arXiv 1503.02531\n-->\n'
+    assert written(tmp_path, text, {"middle": 0.7049, "band": (0.66, 0.7351)}) == []
+
+
+@pytest.mark.parametrize(
+    ("block", "fault"),
+    [
+        ("", r"“A first gives 0\.70, a second 12\.”.*\['0\.70', '12'\].*\[\]"),
+        ('0.70 = at["a"]', r"\['12'\]"),
+        ('0.70 = at["b"]\n12 = at["b"]', r"“A first gives 0\.70, a second 12\.” says 0\.70, but at\[\"b\"\] is 12"),
+        ('0.70 12 = at["a"]', "2 numbers"),
+        ("0.70 12 : chosen", "no code of this document has"),
+        ("0.70 12 : cited somebody", "names no source"),
+        ("0.70 = 0.7\n12 = 10 + 2", "reads nothing that was measured"),
+    ],
+)
+def test_a_fault_names_the_sentence_the_old_and_the_new(tmp_path: Path, block: str, fault: str):
+    text = "Some words. A first gives 0.70, a second 12.\n" + (f"\n<!-- numbers\n{block}\n-->\n" if block else "")
+    with pytest.raises(AssertionError, match=fault):
+        raise AssertionError("\n".join(written(tmp_path, text, {"a": 0.7, "b": 12.0})))
+
+
+def test_a_line_of_no_kind_is_refused(tmp_path: Path):
+    with pytest.raises(AssertionError, match="none of NUMBERS = EXPRESSION"):
+        written(tmp_path, "It is 12.\n\n<!-- numbers\n12\n-->")
+
+
+def test_a_block_ends_where_it_stands(tmp_path: Path):
+    """What follows a block is bound by the next one, or by none."""
+    first = 'It is 12.\n\n<!-- numbers\n12 = at["b"]\n-->\n\n'
+    assert written(tmp_path, first + "No more.", {"b": 12.0}) == []
+    (fault,) = written(tmp_path, first + "It is 12.", {"b": 12.0})
+    assert "['12']" in fault
+
+
+def test_a_part_has_its_code(tmp_path: Path):
+    path = tmp_path / "page.md"
+    path.write_text("```\nsteps = 1_200\n```\nA text of 1,200 steps.\n\n<!-- numbers\n1,200 : chosen\n-->", encoding="utf-8")
+    assert isinstance(next(parts(path)), Part)
+    assert not [fault for part in parts(path) for fault in faults(part, {})]
