@@ -32,7 +32,7 @@ BLOCK = re.compile(r"<!-- numbers\n(.*?)\n?-->", re.S)
 NO_PROSE = re.compile(
     r"<!--.*?-->|```.*?```|``.*?``|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|\]\([^)]*\)|https?://\S+|<[a-zA-Z/][^>]*>"
     r"|\"[^\"\n]*(?:\n[^\"\n]+)?\"|“[^”]*”|arXiv:? ?\d+\.\d+|\b(?:19|20)\d\d\b(?![,.]\d|%)"
-    r"|\b95%(?=\s+(?:bands?|t-intervals?|intervals?)\b)|\b0\d\b(?!\.)|\blessons? \d+(?:(?:,| and| or) \d+)*|^ {4}\S[^\n]*$",
+    r"|\b95%(?=\s+(?:bands?|t-intervals?|intervals?)\b)|(?<![.,])\b0\d\b(?!\.)|\blessons? \d+(?:(?:,| and| or) \d+)*|^ {4}\S[^\n]*$",
     re.S | re.M,
 )
 NUMBER = re.compile(r"(?<![\w.,])(?:(?<![\w)])[−+-])?\d[\d,]*(?:\.\d+)?(?:%|(?=x\b)|(?!\w))")
