@@ -91,8 +91,9 @@ def blanked(text: str) -> str:
 def numbers(text: str) -> Iterator[tuple[int, str]]:
     """Where each number that needs a source begins in a text, and how it is printed."""
     for found in NUMBER.finditer(blanked(text)):
-        if not re.fullmatch(r"[−+-]?\d", found[0]):
-            yield found.start(), found[0].rstrip(",")
+        printed = found[0].rstrip(",")
+        if not re.fullmatch(r"[−+-]?\d", printed):
+            yield found.start(), printed
 
 
 def sentence(text: str, place: int) -> str:

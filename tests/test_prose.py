@@ -59,7 +59,7 @@ def written(tmp_path: Path, text: str, values: dict[str, object] | None = None) 
 def test_what_is_a_number():
     prose = (
         "Lesson 05 of 2023, `x=12`, $y = 13$, 57k and a 135M model, arXiv 1503.02531, [a page](page-16.md), “17 of them”,\n"
-        "95% bands, 3 seeds: 0.7 or −0.20, +0.05 and lesson 05 (20,000 of 30%), 2-4 times, 1.5x, +12, SmolLM2-135M, 10-12."
+        "95% bands, 3 seeds: 0.7 or −0.20, +0.05 and lesson 05 (20,000 of 30%), 2-4 times, T = 4, 1.5x, +12, SmolLM2-135M, 10-12."
     )
     assert [number for _, number in numbers(prose)] == ["0.7", "−0.20", "+0.05", "20,000", "30%", "1.5", "+12", "10", "12"]
 
