@@ -19,7 +19,6 @@ NOT_YET = {
     "04_four_ways.ipynb",
     "05_sequence_at_scale.ipynb",
     "06_capacity_floor.ipynb",
-    "09_online_cost.ipynb",
     "10_speculative_decoding.ipynb",
     "11_incident_room.ipynb",
     "13_your_own_models.ipynb",
