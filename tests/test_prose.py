@@ -12,13 +12,6 @@ from prose import Part, faults, numbers, parts
 GENERATED = {"claims.md", "failures.md", "scale.md"}  # printed by code: tests compare each with its generator
 HISTORY = {"LOG.md", "CHANGELOG.md"}  # dated: what was measured then
 NOT_YET = {
-    "00_distil_in_a_minute.ipynb",
-    "01_soft_targets.ipynb",
-    "02_temperature.ipynb",
-    "03_loss_anatomy.ipynb",
-    "04_four_ways.ipynb",
-    "05_sequence_at_scale.ipynb",
-    "06_capacity_floor.ipynb",
     "10_speculative_decoding.ipynb",
     "11_incident_room.ipynb",
     "13_your_own_models.ipynb",
