@@ -12,7 +12,6 @@ from prose import Part, faults, numbers, parts
 GENERATED = {"claims.md", "failures.md", "scale.md"}  # printed by code: tests compare each with its generator
 HISTORY = {"LOG.md", "CHANGELOG.md"}  # dated: what was measured then
 NOT_YET = {
-    "10_speculative_decoding.ipynb",
     "11_incident_room.ipynb",
     "13_your_own_models.ipynb",
     "CONTRIBUTING.md",
