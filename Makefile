@@ -33,8 +33,8 @@ debian = command -v $(1) >/dev/null || { echo "installing Debian's $(2)"; \
   S=$$([ $$(id -u) = 0 ] || echo sudo); $$S apt-get update -qq && $$S apt-get install -y -qq $(2) >/dev/null; }
 
 check: $(VENV)/dev.done
-	$(BIN)/ruff format --check labkit tests data/recipes
-	$(BIN)/ruff check labkit tests data/recipes
+	$(BIN)/ruff format --check labkit tests benchmarks data/recipes
+	$(BIN)/ruff check labkit tests benchmarks data/recipes
 	$(BIN)/mypy
 	@$(call debian,node,nodejs)
 	node --test tests/js/*.test.mjs
@@ -67,7 +67,7 @@ notebooks: $(VENV)/dev.done
 	$(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 
 bench: $(VENV)/dev.done
-	$(BIN)/python tests/bench.py
+	$(BIN)/python benchmarks/bench.py
 
 clean:
 	rm -rf $(VENV)
