@@ -16,7 +16,7 @@ A block binds the numbers between the block before it (or the beginning) and its
     NUMBERS : cited SOURCE   somebody else's number
 
 A line that begins with a space goes on with the line before. No number: code, formulas, targets of links, quoted text, names such as 57k,
-years, arXiv's numbers, the numbers of lessons, the 95% of a band, and whole numbers below 10.
+years, arXiv's numbers, the numbers of lessons, the 95% of a band, licences, and whole numbers below 10.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ BLOCK = re.compile(r"<!-- numbers\n(.*?)\n?-->", re.S)
 NO_PROSE = re.compile(
     r"<!--.*?-->|```.*?```|``.*?``|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|\]\([^)]*\)|https?://\S+|<[a-zA-Z/][^>]*>"
     r"|\"[^\"\n]*(?:\n[^\"\n]+)?\"|“[^”]*”|arXiv:? ?\d+\.\d+|\b(?:19|20)\d\d\b(?![,.]\d|%)"
-    r"|\b95%(?=\s+(?:bands?|t-intervals?|intervals?)\b)|(?<![.,])\b0\d\b(?!\.)|\blessons? \d+(?:(?:,| and| or) \d+)*|^ {4}\S[^\n]*$",
+    r"|\b95%(?=\s+(?:bands?|t-intervals?|intervals?)\b)|(?<![.,])\b0\d\b(?!\.)|\b[Ll]essons? \d+(?:(?:,| and| or) \d+)*"
+    r"|\[\d\d (?=[^\]]*\]\(notebooks/)|\bApache-2\.0|\b(?:CC BY|Attribution) \d\.\d|\bSHA-256|^ {4}\S[^\n]*$",
     re.S | re.M,
 )
 NUMBER = re.compile(r"(?<![\w.,])(?:(?<![\w)])[−+-])?\d[\d,]*(?:\.\d+)?(?:%|(?=x\b)|(?!\w))")

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import bench
+import documents
 import pytest
 import sources
 from conftest import REPOSITORY
-from prose import Part, faults, numbers, parts
+from prose import Part, faults, numbers, parts, rounds_to
 
-GENERATED = {"claims.md", "failures.md", "scale.md"}  # printed by code: tests compare each with its generator
+import labkit
+from labkit.losses.divergences import DIVERGENCES
+from labkit.records.names import SKILLS
+
+GENERATED = {  # printed by code, or a table that a test compares as a whole
+    *("docs/claims.md", "docs/failures.md", "docs/scale.md"),
+    *("data/README.md", "data/teachers/README.md"),  # tests/base/test_manifest.py, and below
+}
 HISTORY = {"LOG.md", "CHANGELOG.md"}  # dated: what was measured then
 NOT_YET = {
     "11_incident_room.ipynb",
     "13_your_own_models.ipynb",
-    "CONTRIBUTING.md",
-    "README.md",
 }
 DOCUMENTS = [
     path
-    for pattern in ("*.md", "docs/*.md", "data/*.md", "benchmarks/*.md", "findings/*.md", "notebooks/*.ipynb")
+    for pattern in ("*.md", "docs/*.md", "data/*.md", "data/*/*.md", "benchmarks/*.md", "findings/*.md", "notebooks/*.ipynb")
     for path in sorted(REPOSITORY.glob(pattern))
-    if path.name not in GENERATED | HISTORY
+    if str(path.relative_to(REPOSITORY)) not in GENERATED | HISTORY
 ]
 
 
@@ -30,10 +38,34 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LABKIT_DATA", raising=False)
 
 
-@pytest.mark.parametrize("path", [p for p in DOCUMENTS if p.name not in NOT_YET], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [p for p in DOCUMENTS if p.name not in NOT_YET], ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_every_number_is_what_its_source_says(path: Path):
-    found = [fault for part in parts(path) for fault in faults(part, sources.NAMES)]
+    found = [fault for part in parts(path) for fault in faults(part, sources.NAMES | documents.NAMES)]
     assert not found, "\n".join(found)
+
+
+def test_what_readme_says_in_words_and_code():
+    text, rows = (REPOSITORY / "README.md").read_text(encoding="utf-8"), bench.read()
+    words = {8: "eight", 10: "ten"}
+    assert f"{words[len(SKILLS)]} skills" in text
+    assert f"{words[len(DIVERGENCES)]} divergences" in text
+    assert f"all {len(labkit.results()):,} recorded runs" in text
+    assert sources.claim("soft targets").effects["questions with one right answer"].verdict in text
+    dates = sorted(row["date"] for row in rows)
+    (machine,), (torch,) = {row["machine"] for row in rows}, {row["versions"]["torch"] for row in rows}
+    assert all(f"`{told}`" in text for told in (machine, torch, dates[0], dates[-1])), (machine, torch, dates[0], dates[-1])
+
+
+def test_the_cards_are_what_their_folders_say():
+    data = REPOSITORY / "data"
+    (hours,) = re.findall(r"^\| `records` .* (\d+) hours, summed", (data / "README.md").read_text(encoding="utf-8"), re.M)
+    assert rounds_to(hours, documents.minutes_on_record() / 60)
+    told = re.findall(r"^\| (atlas-\S+) \| ([\d,]+) \| (.*) \|$", (data / "teachers" / "README.md").read_text(encoding="utf-8"), re.M)
+    assert {name for name, *_ in told} == {path.name for path in (data / "teachers").glob("*/")}
+    for name, _, cells in told:
+        skills = [documents.card(name, skill) for skill in SKILLS]
+        assert cells.split(" | ")[:-2] == [f"{skill:.3f}" for skill in skills], name
+        assert float(cells.split(" | ")[-2]) == pytest.approx(sum(skills) / len(skills), abs=0.0011), name
 
 
 # ---- the reader itself -------------------------------------------------------------------------------------------------------------
@@ -48,7 +80,8 @@ def written(tmp_path: Path, text: str, values: dict[str, object] | None = None) 
 def test_what_is_a_number():
     prose = (
         "Lesson 05 of 2023, `x=12`, $y = 13$, 57k and a 135M model, arXiv 1503.02531, [a page](page-16.md), “17 of them”,\n"
-        "95% bands, 3 seeds: 0.7 or −0.20, +0.05 and lesson 05 (20,000 of 30%), 2-4 times, T = 4, 1.5x, +12, SmolLM2-135M, 10-12."
+        "95% bands, 3 seeds: 0.7 or −0.20, +0.05 and lesson 05 (20,000 of 30%), 2-4 times, T = 4, 1.5x, +12, SmolLM2-135M, 10-12,\n"
+        "Apache-2.0, CC BY 4.0, SHA-256, [10 A lesson](notebooks/10_x.ipynb) and lessons 11 and 12."
     )
     assert [number for _, number in numbers(prose)] == ["0.7", "−0.20", "+0.05", "20,000", "30%", "1.5", "+12", "10", "12"]
 
