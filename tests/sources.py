@@ -16,7 +16,6 @@ from labkit.base.stats import Band, band
 from labkit.cli.fetch import CUTS  # noqa: F401
 from labkit.diagnosis.failures.trials import pair  # noqa: F401
 from labkit.diagnosis.incidents.probes import minutes  # noqa: F401
-from labkit.diagnosis.incidents.room import BUDGET  # noqa: F401
 from labkit.lessons.catalogue import LESSONS
 from labkit.lessons.exercises import lesson_11  # noqa: F401
 from labkit.losses.cross_tokenizer.spans import spans
@@ -36,7 +35,7 @@ from labkit.studies.claims.speculation import rejections_saved  # noqa: F401
 from labkit.studies.inheritance import Facts  # noqa: F401
 from labkit.studies.sweep import sweep as _sweep
 from labkit.tasks.atlas.facts import Question
-from labkit.tasks.custom.rows import read_rows, split
+from labkit.tasks.custom.rows import Row, read_rows, split
 from labkit.tasks.metrics import Score, better, metric  # noqa: F401
 from labkit.teachers import filters, recorded_answers
 from labkit.teachers.recorded_answers import Said
@@ -280,6 +279,13 @@ def wrong_above(probability: float) -> float:
     """Of the answers of the real teacher that it gave so much probability or more, the share that is wrong."""
     sure = [said for said in answers() if said.named is not None and said.probability >= probability]
     return sum(not said.right for said in sure) / len(sure)
+
+
+def width(prompts: int) -> float:
+    """Lesson 13: how wide the band of an exact score is over so many prompts, half of them answered right."""
+    rows = [Row(str(line), "right" if line % 2 else "wrong", line) for line in range(prompts)]
+    found = metric("exact")(["right"] * prompts, rows).band
+    return found.high - found.low
 
 
 @functools.cache
