@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import tempfile
 from pathlib import Path
 
 from labkit.studies.planning import Machine, Plan
+from labkit.teachers.topk_store import TopKStore
 
+ANSWERS, LONG, SHORT = 64, (100, 400), (8, 120)  # written to measure a store, and their lengths
 LAPTOP = Plan(vocabulary=49_152, width=576, layers=30, teacher=134.5e6, gpus=1)
 
 HEAD = """# More than one machine
@@ -53,9 +57,10 @@ A folder of `00000.safetensors`, `00001.safetensors`, ... and an `index.json`, f
 | `places` | (N) | where the answer's own token stands among the k; k itself if it does not |
 | `outside` | (M, 2) | for those: number of the token in the shard, id |
 
-At k = 32, {small:.0f} bytes a token (ids in 16 bits) or {big:.0f} (in 32); with row numbers, headers, index and the tokens outside, 129.3 and
-193.3 were measured for answers of 100 to 400 tokens, and 129.4 and 193.4 for 8 to 120. Temperature 1 is exact but for rounding, with the
-rest of the mass as one bucket; at other temperatures the bucket's mass is not known (`labkit.teachers.topk_store.dense` says which way it errs).
+At k = 32, {small:.0f} bytes a token (ids in 16 bits) or {big:.0f} (in 32). With row numbers, headers and index, a store of {answers} answers
+of {long[0]} to {long[1]} tokens takes {long_small:.1f} or {long_big:.1f}, and one of {short[0]} to {short[1]} tokens {short_small:.1f} or {short_big:.1f} (written when this page was made).
+Each token of an answer outside the k adds 8 bytes. Temperature 1 is exact but for rounding, with the rest of the mass as one bucket; at other
+temperatures the bucket's mass is not known (`labkit.teachers.topk_store.dense` says which way it errs).
 
 """
 
@@ -70,7 +75,12 @@ def page() -> str:
     def row(*cells: str) -> str:
         return "| " + " | ".join(cells) + " |\n"
 
-    text = HEAD + STORE.format(small=small["top 32"], big=sizes["top 32"])
+    stores = {
+        f"{length}_{width}": of_a_store(vocabulary, *ends)
+        for length, ends in (("long", LONG), ("short", SHORT))
+        for width, vocabulary in (("small", LAPTOP.vocabulary), ("big", plan.vocabulary))
+    }
+    text = HEAD + STORE.format(small=small["top 32"], big=sizes["top 32"], answers=ANSWERS, long=LONG, short=SHORT, **stores)
     text += f"""## On paper: 70B to 7B, {plan.prompts:,} prompts
 
 {plan.prompt_tokens} tokens a prompt and {plan.answer_tokens} an answer, {plan.passes} passes; a teacher of the shape of Llama 3.1 70B
@@ -123,9 +133,8 @@ of it in the columns are assumptions, and ${machine.hour:.2f} a GPU-hour is a ro
         "on-policy: the student writes, the teacher reads", *(f"{h:,.0f}" for h in on_policy), f"${on_policy[1] * machine.hour:,.0f}"
     )
     text += """
-Others' numbers to hold this against, cited and not checked here: about 300 GPU-hours off-policy and 1,200 to 1,500 on-policy for 70B to 7B, an
-order-of-magnitude estimate; Qwen3-8B on-policy in 1,800 GPU-hours (Qwen3 technical report, table 21); LLaMA-7B on Alpaca's
-52,000 examples in 3 hours on 8 A100s, below $100, its text from a hosted teacher below $500 (Stanford Alpaca's README). The on-policy rows differ
+Others' numbers to hold this against, cited and not checked here: Qwen3-8B on-policy in 1,800 GPU-hours (Qwen3 technical report, 2025,
+arXiv 2505.09388, table 21); LLaMA-7B on Alpaca's 52,000 examples in 3 hours on 8 A100s, below $100, its text from a hosted teacher below $500 (Stanford Alpaca's README, 2023). The on-policy rows differ
 most: real runs sample longer and several answers a prompt.
 
 ## Which engine does what
@@ -143,6 +152,19 @@ Hosted servers give at most a few log-probabilities a token (OpenAI's up to 20),
 Tail rules for the mass outside the k differ between libraries (five are in `TAILS` of `labkit/losses/divergences.py`): `bucket` is the one to ask for.
 """
     return text
+
+
+def of_a_store(vocabulary: int, shortest: int, longest: int) -> float:
+    """Bytes a token of a real store of answers, every token of them the teacher's likeliest."""
+    import torch
+
+    lengths = random.Random(0)
+    with tempfile.TemporaryDirectory() as folder, TopKStore(Path(folder), vocabulary=vocabulary, k=32, who="a teacher") as store:
+        for row in range(ANSWERS):
+            n = lengths.randint(shortest, longest)
+            store.add_top([row], [[0] * n], torch.arange(32).expand(n, 32), torch.zeros(n, 32))
+        store.flush()
+        return store.bytes / store.tokens
 
 
 def small_writes(plan: Plan, machine: Machine, reached: float) -> float:
