@@ -21,8 +21,6 @@ GENERATED = {  # printed by code, or a table that a test compares as a whole
     *("data/README.md", "data/teachers/README.md"),  # tests/base/test_manifest.py, and below
 }
 HISTORY = {"LOG.md", "CHANGELOG.md"}  # dated: what was measured then
-NOT_YET = {
-}
 DOCUMENTS = [
     path
     for pattern in ("*.md", "docs/*.md", "data/*.md", "data/*/*.md", "benchmarks/*.md", "findings/*.md", "notebooks/*.ipynb")
@@ -36,7 +34,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LABKIT_DATA", raising=False)
 
 
-@pytest.mark.parametrize("path", [p for p in DOCUMENTS if p.name not in NOT_YET], ids=lambda path: str(path.relative_to(REPOSITORY)))
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_every_number_is_what_its_source_says(path: Path):
     found = [fault for part in parts(path) for fault in faults(part, sources.NAMES | documents.NAMES)]
     assert not found, "\n".join(found)
