@@ -87,5 +87,5 @@ def test_heads_are_judged_by_what_soft_labels_add_to_the_same_text(gain: float, 
     assert finding.verdict == verdict
     assert finding.effects.keys() == {"Medusa", "EAGLE"}
     assert finding.effects["EAGLE"].middle == pytest.approx(gain)
-    assert "Medusa on the target's text less on gold text, which is what its trainer reads: \u22120.200 (worse)" in finding.beside
+    assert "Medusa on the target's text minus on gold text, which is what its trainer reads: \u22120.200 (worse)" in finding.beside
     assert finding.beside.count(" 2.00") == len(labkit.sweep("heads").arms)

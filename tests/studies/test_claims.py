@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
+import re
 
 import pytest
 from conftest import REPOSITORY
@@ -11,6 +11,7 @@ from conftest import REPOSITORY
 import labkit
 from labkit.base.errors import LabError
 from labkit.base.stats import VERDICTS, Band
+from labkit.cli.build import recipe_of
 from labkit.records.record import paired
 from labkit.studies import claims as court
 from labkit.studies.claims import CLAIMS, Claim, Finding, claims, judge, runs_of, seconds_a_step
@@ -59,10 +60,31 @@ def test_every_claim_is_measured_over_several_seeds(found):
 
 
 def test_the_committed_page_is_what_the_records_say(found):
-    spec = importlib.util.spec_from_file_location("recipe", REPOSITORY / "data" / "recipes" / "claims.py")
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
-    assert (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8") == recipe.page(found), "run `labkit build claims`"
+    assert (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8") == recipe_of("claims").page(found), "run `labkit build claims`"
+
+
+@pytest.mark.parametrize(
+    ("effects", "verdict"),
+    [
+        ([BETTER], "holds"),
+        ([BETTER, BETTER], "holds under both conditions"),
+        ([BETTER, UNSURE, WORSE], "holds under 1 of 3 conditions, the opposite under 1"),
+        ([WORSE, WORSE, WORSE], "does not hold: the opposite under all 3 conditions"),
+        ([WORSE, UNSURE], "does not hold: the opposite under 1 of 2 conditions"),
+        ([NOTHING, UNSURE], "does not hold under both conditions"),
+        ([NOTHING], "no practical effect"),
+    ],
+)
+def test_a_verdict_in_plain_words_counts_the_conditions(effects, verdict):
+    assert recipe_of("claims").plainly(Finding(dict(zip("abc", effects, strict=False)), "points of 1")) == verdict
+
+
+def test_the_contents_of_the_page_lead_to_its_sections(found):
+    page = recipe_of("claims").page(found)
+    links = re.findall(r"^\| \[(.+)\]\(#(.+)\) \| .+ \|$", page, re.M)
+    assert len(links) == len(CLAIMS)
+    assert [title for title, _ in links] == re.findall(r"^## (.+)$", page, re.M)[2:-1]
+    assert len({name for _, name in links}) == len(links)
 
 
 def test_what_was_not_measured_says_so(found):

@@ -46,7 +46,7 @@ def what_moves_the_limit() -> dict[str, Band]:
 @claim(
     "capacity floor",
     "There is a hard floor: a student too small cannot learn it, regardless of how much data it gets.",
-    measured="what a larger student adds less what more data adds: share of a store's facts right, and mean core skill",
+    measured="gain from a larger student minus gain from more data: share right of the facts of a store, or mean core skill",
     published="about 1 bit a parameter at 100 exposures, 2 at 1,000, and never over 2.3 (Allen-Zhu & Li 2024, arXiv 2404.05405)",
 )
 def capacity_floor() -> Finding:
@@ -67,9 +67,9 @@ def capacity_floor() -> Finding:
         "skills: 22k to 57k less 10 x the steps": less(sizes["57k"], long),
     }
     beside = (
-        f"The 7k has {mean_of(small):.2f} of 512 facts right after 100 exposures and {mean_of(longer):.2f} after 400, but of 1,024 only "
-        f"{mean_of(most):.2f} after 1,600; ten times the "
-        f"steps take the 22k's core skill from {mean_of(sizes['22k']):.2f} to {mean_of(long):.2f}: at 300 steps it was not at its floor."
+        f"The 7k student has {mean_of(small):.2f} of 512 facts right after 100 exposures and {mean_of(longer):.2f} after 400. Of 1,024 "
+        f"facts it has {mean_of(most):.2f} right after 1,600 exposures. Ten times the steps take the core skill of the 22k student from "
+        f"{mean_of(sizes['22k']):.2f} to {mean_of(long):.2f}: at 300 steps it was not at its floor."
     )
     return Finding(effects, "share of 1", beside)
 
@@ -77,7 +77,7 @@ def capacity_floor() -> Finding:
 @claim(
     "another loss",
     "A better loss gets more into the same size.",
-    measured="bits held of 512 facts, a share of those asked: soft labels of a teacher that knows them all less hard labels",
+    measured="share of the bits of 512 facts that a student holds: on soft labels of a teacher that knows them all, minus on hard labels",
     published="what counts is size, exposures and precision (Allen-Zhu & Li 2024); 3.5 to 3.8 bits a parameter for random strings "
     "(Morris et al. 2025, arXiv 2505.24832)",
 )
@@ -87,13 +87,14 @@ def another_loss() -> Finding:
         {seed: bits / asked for seed, bits in seeds_of("stores", "bits", arm=f"{kind} labels", student="7k", facts=512).items()}
         for kind in ("soft", "hard")
     )
-    return Finding({"7k, 512 facts": less(soft, hard)}, "share of the bits asked", f"Hard labels: {mean_of(hard):.2f} of them held.")
+    beside = f"On hard labels it holds {mean_of(hard):.2f} of the bits."
+    return Finding({"7k, 512 facts": less(soft, hard)}, "share of the bits asked", beside)
 
 
 @claim(
     "three to four times smaller",
     "A student 3 to 4 times smaller recovers most of the gap.",
-    measured="its share less one half: an 815k student of atlas-3m (1 : 3.5), and a 57k student of atlas-200k (1 : 3.75)",
+    measured="share recovered, minus one half: an 815k student of atlas-3m (1 : 3.5) and a 57k student of atlas-200k (1 : 3.75)",
     published="no primary source; DistilBERT, 1.7 times smaller, 97% of GLUE (arXiv 1910.01108); 4 times smaller on mathematics 66% (ALM, "
     "arXiv 2503.20083)",
 )
@@ -104,14 +105,14 @@ def most_of_the_gap() -> Finding:
             effects[f"{name}, recovery over 300 gold labels"] = band([run.recovery().mean - 0.5 for run in runs])
             effects[f"{name}, student / teacher"] = band([run.recovery().ratio - 0.5 for run in runs])
     same = less(scores(runs_of(sweep("ratio"), "57k")), scores(runs_of(sweep("sizes"), "57k")))
-    beside = f"The 57k student under atlas-200k less the same under atlas-3m, 51 times its size: {same.middle:+.2f} ({same.verdict})."
+    beside = f"The 57k student of atlas-200k minus the same of atlas-3m, 51 times its size: core skill {same.middle:+.2f} ({same.verdict})."
     return Finding(effects, "share of 1", beside)
 
 
 @claim(
     "ten times smaller",
     "A student 10 times smaller recovers 60 to 80%.",
-    measured="how far its recovery lies inside 0.60 to 0.80 (below 0: outside)",
+    measured="how far the recovery over 300 gold labels lies inside the range of 0.60 to 0.80; below 0 it lies outside",
     published="no primary source; TinyBERT, 7.5 times smaller, 96.8% of GLUE (arXiv 1909.10351)",
 )
 def sixty_to_eighty() -> Finding:
@@ -121,14 +122,14 @@ def sixty_to_eighty() -> Finding:
             continue
         shares = [run.recovery().mean for run in runs]
         effects[name] = band([min(share - 0.6, 0.8 - share) for share in shares])
-        told.append(f"{name} {sum(shares) / len(shares):.2f}")
-    return Finding(effects, "share of 1", f"Recovered: {', '.join(told)}: the budget moves it as far as the size does.")
+        told.append(f"{sum(shares) / len(shares):.2f} ({name})")
+    return Finding(effects, "share of 1", f"Recovery: {'; '.join(told)}. The number of steps changes it as much as the size does.")
 
 
 @claim(
     "reasoning suffers most",
     "The hardest reasoning suffers most.",
-    measured="student / teacher on facts with one answer, less that on sums, chains and two-hop questions",
+    measured="the student's score divided by the teacher's: on facts with one answer, minus on sums, chains and two-hop questions",
     published="general knowledge falls before narrow skills do as size shrinks (arXiv 2606.24747)",
 )
 def reasoning_suffers_most() -> Finding:
@@ -139,13 +140,13 @@ def reasoning_suffers_most() -> Finding:
     effects = {name: band([share(r, ONE_ANSWER) - share(r, REASONING) for r in runs]) for name, runs in found.items()}
     last = found["13.5 times, 600 steps"]
     told = ", ".join(f"{skill.replace('_', ' ')} {sum(share(r, (skill,)) for r in last) / len(last):.2f}" for skill in REASONING)
-    return Finding(effects, "share of 1", f"Student / teacher at 13.5 times, 600 steps: {told}.")
+    return Finding(effects, "share of 1", f"The student's score divided by the teacher's, at 13.5 times and 600 steps: {told}.")
 
 
 @claim(
     "stronger teacher",
     "A stronger teacher makes a better student.",
-    measured="mean core skill under atlas-3m less that under a weaker teacher, the same student and steps",
+    measured="mean core skill under atlas-3m minus that under a weaker teacher, with the same student and steps",
     published="a gap too wide can hurt (Cho & Hariharan 2019, arXiv 1910.01348; Mirzadeh et al. 2019, arXiv 1902.03393); best about 2.5 "
     "times the student (arXiv 2311.07052); none under reverse KL (arXiv 2306.08543)",
 )

@@ -31,8 +31,8 @@ def ahead(step: int, name: str = "teacher's text") -> Band:
 @claim(
     "style before facts",
     "A student of text learns how its teacher sounds before it learns what it knows.",
-    measured="a student of 15 of SmolLM2's 30 layers, LoRA on 404 of its answers: words shared with its answers to other questions, less "
-    "answers that name what it names, both as gains on the untouched student",
+    measured="gain in words shared with the teacher's answers to other questions, minus gain in answers that name what the teacher names "
+    "(both over the untouched student). The student has 15 of SmolLM2's 30 layers and learned 404 of SmolLM2's answers by LoRA",
     published="imitating ChatGPT: authoritative tone 57% to 98%, Natural Questions 20 to 15 (Gudibande et al. 2023, arXiv 2305.15717)",
     on="SmolLM2",
 )
@@ -44,4 +44,4 @@ def style_before_facts() -> Finding:
         "on gold labels": pupil("gold labels", STEPS[-1]),
     }
     told = "; ".join(f"{who} {share(r, 'form'):.2f}, {share(r, 'same'):.2f}, {share(r, 'right'):.2f}" for who, r in rows.items())
-    return Finding(effects, "points of 1", f"Form, names the same, right: {told}.")
+    return Finding(effects, "points of 1", f"Shared words, same name, right answers: {told}.")

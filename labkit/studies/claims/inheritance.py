@@ -24,8 +24,7 @@ def of(arm: str, number: str) -> dict[int, float]:
 @claim(
     "hallucination inheritance",
     "Students inherit the teacher's hallucinations.",
-    measured="where the teacher's answer is wrong, the share to which the student gives that very answer, less that of the same student "
-    "of an honest teacher",
+    measured="share of the teacher's wrong answers that the student gives too, minus that of the same student of an honest teacher",
     published="sequence-level students: 57% more extractive memorisation than baselines of their size, and more hallucination, but also "
     "more denoising on low-quality data (Dankers & Raunak 2025)",
 )
@@ -39,30 +38,31 @@ def hallucination_inheritance() -> Finding:
     }
     effects = {told: less(of(arm, "inherited"), of(arm, "control")) for told, arm in conditions.items()}
     sure = {name: mean_of(of("lies 30%", f"confidence_{name}")) for name in ("inherited", "right", "other")}
-    beside = "Mean probability of an inherited lie {inherited:.2f}, of a right answer {right:.2f}, of another error {other:.2f}."
+    beside = "Mean probability of an answer: {inherited:.2f} of an inherited lie, {right:.2f} of a right one, {other:.2f} of another error."
     return Finding(effects, "share of 1", beside.format(**sure))
 
 
 @claim(
     "cures",
     "Mixing in truth, filters and thresholds stop inheritance.",
-    measured="share of the teacher's lies the student gives without the cure, less with it",
+    measured="share of the teacher's lies that the student gives: without the cure, minus with it",
     published="a*CE(truth) + (1-a)*CE(teacher) is least at the mixture, so a lie is behind from a = (w-t)/(1+w-t) on (Gibbs' inequality)",
 )
 def cures() -> Finding:
     effects = {cure: less(of(without, "inherited"), of(cure, "inherited")) for cure, without in CURES}
-    left = "; ".join(f"{cure} {mean_of(of(cure, 'inherited')):.2f}" for cure, _ in CURES)
-    return Finding(effects, "share of 1", f"Lies that are left: {left}.")
+    left = "; ".join(f"{cure}: {mean_of(of(cure, 'inherited')):.2f}" for cure, _ in CURES)
+    return Finding(effects, "share of 1", f"Share of the lies that is left: {left}.")
 
 
 @claim(
     "leakage",
     "Soft labels carry facts that were never asked.",
-    measured="lies about elements given by a student that was never asked about an element, less by that of an honest teacher",
+    measured="share of a teacher's lies about elements that a student gives which was never asked about one, minus that of an honest "
+    "teacher's student",
     published="held-out memorised facts leak through soft labels, up to all of them, depending on temperature (Behrens & Zdeborova 2025)",
 )
 def leakage() -> Finding:
     arm, honest = "not asked, lies 30%", "not asked, honest"
     nats = less(of(arm, "nats_lie"), of(honest, "nats_lie"))
-    beside = f"The log-probability of the lies moves by {nats.middle:+.2f} nats ({nats.low:+.2f} to {nats.high:+.2f})."
+    beside = f"The log-probability of the lies changes by {nats.middle:+.2f} nats ({nats.low:+.2f} to {nats.high:+.2f})."
     return Finding({"elements, T = 1": less(of(arm, "inherited"), of(arm, "control"))}, "share of 1", beside)

@@ -33,7 +33,8 @@ def bits(record: Record) -> float:
 @claim(
     "tokenizers",
     "Different tokenizers break distillation.",
-    measured="mean core skill, into 1,024 other tokens: the teacher's text alone less each way across (above 0 where crossing costs)",
+    measured="mean core skill of a student with 1,024 other tokens: on the teacher's text alone, minus with each way to carry the "
+    "teacher's probabilities across; above 0 where the way costs skill",
     published="ALM, 8B to 2B on mathematics: 49.0 against the teacher's 74.6 (Minixhofer et al. 2025, arXiv 2503.20083)",
 )
 def tokenizers() -> Finding:
@@ -41,14 +42,17 @@ def tokenizers() -> Finding:
     text = runs_of(grid, "text")
     effects = {words: paired(text, runs_of(grid, arm)) for arm, words in WAYS.items()}
     own, other = (paired(runs_of(grid, a), runs_of(grid, b)) for a, b in (("same vocabulary", "exact"), ("same vocabulary, text", "text")))
-    beside = f"The teacher's own vocabulary less the exact crossing: {own.middle:+.2f}; less the other, on text alone: {other.middle:+.2f}."
+    beside = (
+        f"The teacher's own vocabulary minus the exact way (all segmentations): {own.middle:+.2f}. "
+        f"The teacher's own vocabulary minus the other, both on text alone: {other.middle:+.2f}."
+    )
     return Finding(effects, "points of 1", beside)
 
 
 @claim(
     "sorted",
     "Sorted probabilities carry a teacher across any two tokenizers (ULD).",
-    measured="ULD and the text less the text alone, 1,024 other tokens",
+    measured="ULD and the teacher's text minus the text alone, for a student with 1,024 other tokens",
     published="2.3 points above teacher-written text on extractive questions (Boizard et al. 2024, arXiv 2402.12030)",
 )
 def universal() -> Finding:
@@ -56,7 +60,7 @@ def universal() -> Finding:
     uld, text = runs_of(grid, "uld"), runs_of(grid, "text")
     fidelity = paired(text, uld, bits)
     effects = {"mean core skill": paired(uld, text)}
-    beside = f"Bits per byte of the teacher's answers saved: {fidelity.middle:+.3f} ({fidelity.low:+.3f} to {fidelity.high:+.3f})."
+    beside = f"Bits per byte of the teacher's answers that ULD saves: {fidelity.middle:+.3f} ({fidelity.low:+.3f} to {fidelity.high:+.3f})."
     return Finding(effects, "points of 1", beside)
 
 
@@ -74,21 +78,21 @@ def lost(start: str, left_out: str, which: str = "missing") -> Band:
 @claim(
     "task mismatch",
     "Distil on one task, and the student fails on another.",
-    measured="share right on what the transfer set lacked: of students whose set had it, less of those whose set had not",
+    measured="share right on what a transfer set lacked: students whose set had it, minus students whose set lacked it",
     published="a digit left out of the transfer set comes back once its bias is mended (Hinton et al. 2015, arXiv 1503.02531, section 3)",
 )
 def task_mismatch() -> Finding:
     found = {(row["start"], row["left_out"]) for row in measurements.rows("task") if row["student"] == "left out"}
     conditions = [(start, name) for start in ("random", "warm") for name in LACKS if (start, name) in found]
     rest = [lost(start, name, "rest") for start, name in conditions]
-    beside = f"On the rest: {min(b.middle for b in rest):+.2f} to {max(b.middle for b in rest):+.2f}."
+    beside = f"On all other questions the difference is {min(b.middle for b in rest):+.2f} to {max(b.middle for b in rest):+.2f}."
     return Finding({f"{LACKS[name]}, {start} start": lost(start, name) for start, name in conditions}, "points of 1", beside)
 
 
 @claim(
     "architecture",
     "The student has to be built like its teacher.",
-    measured="mean core skill on the teacher's soft labels: a Llama, as the teacher is, less another with as many parameters",
+    measured="mean core skill on the teacher's soft labels: a Llama, like the teacher, minus another architecture with as many parameters",
     published="BERT into a BiLSTM of one layer: level with ELMo, which is 100 times larger (Tang et al. 2019, arXiv 1903.12136); Phi-1.5 "
     "into Mamba-2 with 3 billion tokens (Bick et al. 2024, arXiv 2408.10189)",
 )
@@ -99,4 +103,4 @@ def architecture() -> Finding:
         f"{words} {band([core(r) - mean(r.scores['label budget']) for r in runs_of(grid, arm)]).middle:+.2f}"
         for arm, words in ({"llama": "Llama"} | ARCHITECTURES).items()
     ]
-    return Finding(effects, "points of 1", f"Above the same student on 300 gold labels: {', '.join(gained)}.")
+    return Finding(effects, "points of 1", f"Gain over the same student on 300 gold labels: {', '.join(gained)}.")

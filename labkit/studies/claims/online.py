@@ -30,20 +30,21 @@ def excess_error(arm: str, skill: str) -> dict[int, float]:
 @claim(
     "exposure bias",
     "A student taught on its teacher's text strays on its own.",
-    measured="KL to the teacher on the student's own prefixes less that on the teacher's, mean over positions after the first",
+    measured="KL to the teacher on the student's own prefixes minus that on the teacher's, mean over positions after the first",
     published="the premise of GKD (Agarwal et al. 2023, arXiv 2306.13649)",
 )
 def exposure_bias() -> Finding:
     effects = {name: band(list(excess_kl(OFFLINE, skill).values())) for skill, name in STEPPED.items()}
     error = {name: band(list(excess_error(OFFLINE, skill).values())) for skill, name in STEPPED.items()}
     told = "; ".join(f"{name} {found.middle:+.2f} ({found.verdict})" for name, found in error.items())
-    return Finding(effects, "nats", f"Right answers after a right first step, less after its own: {told}.")
+    return Finding(effects, "nats", f"Share of right last steps after a right first step, minus after the student's own: {told}.")
 
 
 @claim(
     "online cure",
     "Training on its own answers cures it.",
-    measured="that excess KL of a student taught on the teacher's answers alone, less that of one that wrote half of them",
+    measured="excess KL (on the student's own prefixes minus on the teacher's): taught on the teacher's answers alone, minus with half "
+    "of the answers its own",
     published="GKD: a quarter of the student's own answers already helps (Agarwal et al. 2023, arXiv 2306.13649)",
 )
 def online_cure() -> Finding:
@@ -57,7 +58,7 @@ def online_cure() -> Finding:
 @claim(
     "online cost",
     "A last few online steps are worth their cost.",
-    measured="mean core skill with the last of 200 steps online, less that on the teacher's answers alone, from a warm start",
+    measured="mean core skill with the last of 200 steps online, minus that on the teacher's answers alone, from a warm start",
     published="GKD: 1.8 to 2.2 times the compute when online throughout, from a student that already writes adequate text",
 )
 def online_cost() -> Finding:
@@ -68,7 +69,7 @@ def online_cost() -> Finding:
         "the last quarter, equal steps": paired(runs_of(grid, QUARTER), offline),
     }
     steps = paired(runs_of(grid, TENTH), offline, lambda r: mean(r.skills, tuple(STEPPED)))
-    beside = f"On answers in steps, the last tenth: {steps.middle:+.3f} ({steps.verdict}); {written()}."
+    beside = f"The last tenth online changes the score on answers in steps by {steps.middle:+.3f} ({steps.verdict}). {written()}."
     return Finding(effects, "points of 1", beside)
 
 
@@ -76,4 +77,4 @@ def written() -> str:
     """How many tokens the students of the last tenth wrote beside those that wrote half of their answers, in words."""
     grid = sweep("online_finish")
     tenth, half = (sum(cost(r).written_tokens for r in runs_of(grid, arm)) for arm in (TENTH, HALF))
-    return f"it takes {tenth / half:.0%} of the tokens that half the answers throughout do"
+    return f"Its students write {tenth / half:.0%} of the tokens of those that write half of the answers in every step"

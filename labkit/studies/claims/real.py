@@ -39,23 +39,24 @@ def _share(runs: list[Record]) -> str:
 
 @tried("T from 2 to 4")
 def temperature() -> Finding:
-    return Finding(_against(_arm("hot"), _arm(PLAIN)), "T = 2 less T = 1")
+    return Finding(_against(_arm("hot"), _arm(PLAIN)), "T = 2 minus T = 1")
 
 
 @tried("direction")
 def direction() -> Finding:
-    return Finding(_against(_arm("reverse"), _arm(PLAIN)), "reverse less forward KL")
+    return Finding(_against(_arm("reverse"), _arm(PLAIN)), "reverse KL minus forward KL")
 
 
 @tried("soft targets")
 def soft_targets() -> Finding:
-    beside = f"Right: soft {_share(_arm(PLAIN))}, hard {_share(_arm('hard answers'))}, gold labels {_share(_gold())}."
-    return Finding(_against(_arm(PLAIN), _arm("hard answers")), "soft labels less the same answers as hard labels", beside)
+    soft, hard = _arm(PLAIN), _arm("hard answers")
+    beside = f"Share of right answers: soft labels {_share(soft)}, hard labels {_share(hard)}, gold labels {_share(_gold())}."
+    return Finding(_against(soft, hard), "soft labels minus the same answers as hard labels", beside)
 
 
 @tried("sequence")
 def sequence() -> Finding:
-    return Finding(_against(_arm("sampled text"), _arm(PLAIN)), "text sampled at T = 1 less soft labels on greedy text")
+    return Finding(_against(_arm("sampled text"), _arm(PLAIN)), "text sampled at T = 1 minus soft labels on greedy text")
 
 
 @tried("hallucination inheritance")
@@ -69,4 +70,5 @@ def inherited() -> Finding:
     wrong = 1 - teacher["contains"]
     control = {seed: value / wrong for seed, value in gold.items()}
     effects = {name: less(scores(_arm(name), share), control) for name in (PLAIN, "hard answers")}
-    return Finding(effects, "share of the teacher's wrong answers", f"The teacher is wrong about {wrong:.0%} of these facts.")
+    beside = f"The teacher is wrong about {wrong:.0%} of these facts."
+    return Finding(effects, "share of the teacher's wrong answers that the student gives, minus on gold labels", beside)

@@ -42,19 +42,21 @@ def _told(found: dict[str, Band]) -> str:
 @claim(
     "draft",
     "In speculative decoding, the draft learns the teacher's distribution through verification.",
-    measured="a draft's acceptance on the exam after serving to decode all its answers (transformers' assisted generation), less before",
+    measured="acceptance of a draft on the exam after it has served to decode all answers (transformers' assisted generation) minus before",
     published="a draft has to be distilled for it: 10 to 45% faster then (DistillSpec, Zhou et al. 2023, arXiv 2310.08461)",
 )
 def draft() -> Finding:
     before, after = (seeds_of("drafts", when) for when in ("before", "after"))
     found = {against: rejections_saved(against) for against in HARD}
     reached = [f"{arm} against {against}" for against, bands in found.items() for arm, b in bands.items() if b.low >= BAR]
-    told = "; ".join(f"against {against}: {_told(bands)}" for against, bands in found.items())
+    told = " ".join(
+        f"Share of the rejections spared by soft labels, against {against}: {_told(bands)}." for against, bands in found.items()
+    )
     grid = sweep("drafts")
     hard = ", ".join(f"{mean_of(scores(runs_of(grid, arm), accepted)):.3f} on {name}" for name, arm in HARD.items())
     beside = (
-        f"Acceptance {mean_of(before):.3f} before and {mean_of(after):.3f} after; of the same drafts trained for {grid.base.steps} steps "
-        f"{hard}. Of the rejections these leave, soft labels spare, {told}. {BAR:.0%} is reached by {', '.join(reached) or 'none'}."
+        f"Acceptance is {mean_of(before):.3f} before and {mean_of(after):.3f} after. The same drafts, trained for {grid.base.steps} steps, "
+        f"reach {hard}. {told} {BAR:.0%} is reached by {', '.join(reached) or 'none'}."
     )
     return Finding({"verification alone": less(after, before)}, "points of 1", beside)
 
@@ -62,7 +64,7 @@ def draft() -> Finding:
 @claim(
     "heads",
     "Medusa and EAGLE use distillation losses.",
-    measured="acceptance of a head's guess of the next token: soft labels less the same text as hard labels, at equal steps",
+    measured="acceptance of a head's guess of the next token: on soft labels minus on the same text as hard labels, at equal steps",
     published="Medusa-1's trainer: cross-entropy on the data's tokens, no teacher in it (Cai et al. 2024, arXiv 2401.10774); EAGLE-1's: "
     "SmoothL1 on the target's next state, and a tenth of soft cross-entropy (Li et al. 2024, arXiv 2401.15077); EAGLE-3's: soft "
     "cross-entropy alone, over rolled-out steps (arXiv 2503.01840)",
@@ -76,10 +78,10 @@ def heads() -> Finding:
     }
     data = paired(runs["medusa, target's text"], runs["medusa, gold text"], accepted)
     state = paired(runs["eagle, next state and soft labels"], runs["eagle, soft labels"], accepted)
-    rounds = ", ".join(f"{arm} {mean_of(scores(found, a_round)):.2f}" for arm, found in runs.items())
+    rounds = "; ".join(f"{arm}: {mean_of(scores(found, a_round)):.2f}" for arm, found in runs.items())
     beside = (
-        f"Medusa on the target's text less on gold text, which is what its trainer reads: {data.middle:+.3f} ({data.verdict}); EAGLE with "
-        f"the next state less without: {state.middle:+.3f} ({state.verdict}). Tokens a round: {rounds}."
+        f"Medusa on the target's text minus on gold text, which is what its trainer reads: {data.middle:+.3f} ({data.verdict}). EAGLE with "
+        f"the next state minus without: {state.middle:+.3f} ({state.verdict}). Tokens a round: {rounds}."
     )
     return Finding(effects, "points of 1", beside.replace("-0", "\u22120"))
 
@@ -94,8 +96,9 @@ def heads_on_smollm2() -> Finding:
     others = sweep("smollm2_eagle")
     longer, third = (mean_of(scores(runs_of(others, arm), accepted)) for arm in ("eagle, all questions", "eagle3, soft labels"))
     beside = (
-        f"Acceptance {on_text:.3f} on its text, {on_soft:.3f} on its next state and soft labels, which spare {spared.middle:.0%} of "
-        f"the rejections ({spared.low:.0%} to {spared.high:.0%}); on gold text {on_gold:.3f}, of whose rejections they spare "
-        f"{first.middle:.0%}. One seed each: with all questions and six times the steps {longer:.3f}; EAGLE-3 {third:.3f}."
+        f"Acceptance is {on_text:.3f} on the target's text and {on_soft:.3f} on its next state and soft labels, which spare "
+        f"{spared.middle:.0%} of the rejections ({spared.low:.0%} to {spared.high:.0%}). It is {on_gold:.3f} on gold text, of whose "
+        f"rejections they spare {first.middle:.0%}. One seed each: {longer:.3f} with all questions and 6 x the steps, EAGLE-3 {third:.3f}."
     )
-    return Finding({"EAGLE": paired(soft, text, accepted)}, "points of 1", beside)
+    effects = {"EAGLE": paired(soft, text, accepted)}
+    return Finding(effects, "acceptance on the target's next state and soft labels, minus on its text as hard labels", beside)

@@ -13,7 +13,7 @@ from labkit.studies.sweep import sweep
 @claim(
     "T from 2 to 4",
     "T = 2 to 4 is typical.",
-    measured="does it pay: mean core skill at T = 2, and at T = 4, less that at T = 1, forward KL",
+    measured="mean core skill at T = 2, and at T = 4, minus that at T = 1, with forward KL: above 0 where a higher temperature pays",
     published="MNIST 20, speech 2, 30-unit nets 2.5 to 4 (Hinton et al. 2015, arXiv 1503.02531); language models mostly 1",
 )
 def typical() -> Finding:
@@ -29,7 +29,7 @@ def typical() -> Finding:
 @claim(
     "direction",
     "From a warm start, reverse KL does better than forward KL.",
-    measured="mean core skill of reverse less forward KL, warm start, T = 1",
+    measured="mean core skill with reverse KL minus that with forward KL, from a warm start, at T = 1",
     published="GPT-2 on Dolly: MiniLLM 24.6 ROUGE-L, word-level KD 22.8, from a fine-tuned student (Gu et al. 2023, arXiv 2306.08543)",
 )
 def direction() -> Finding:
@@ -44,21 +44,24 @@ def direction() -> Finding:
 @claim(
     "higher T",
     "A higher temperature reveals the model's uncertainty.",
-    measured="of the mass beside the first guess, the share on tokens that begin other answers it was taught, at T = 4 less at T = 1",
+    measured="the teacher's probability beside its first guess: the share of it on tokens that begin other answers it was taught, at T = 4 "
+    "minus at T = 1",
     published="Hinton et al. 2015: very small probabilities carry the similarity structure, and noise, since little constrains them",
 )
 def higher_temperature() -> Finding:
     at = {T: {row["question"]: row["valid"] for row in measurements.rows("beneath") if row["T"] == T} for T in (1.0, 4.0)}
     effect = band([at[4.0][q] - at[1.0][q] for q in at[1.0]])
     middle = {T: sum(values.values()) / len(values) for T, values in at.items()}
-    beside = f"On average {middle[1.0]:.2f} at T = 1 and {middle[4.0]:.2f} at T = 4; that entropy grows with T is a theorem."
+    beside = (
+        f"The mean share is {middle[1.0]:.2f} at T = 1 and {middle[4.0]:.2f} at T = 4. Entropy grows with T in any case: that is a theorem."
+    )
     return Finding({"the teacher, question by question": effect}, "share of 1", beside)
 
 
 @claim(
     "diversity",
     "Temperature controls response diversity.",
-    measured="different answers among 16 samples a question, at sampling temperature 1.5 less at 0.5",
+    measured="share of different answers among 16 samples a question, at a sampling temperature of 1.5 minus at 0.5",
     published="Kim & Rush 2016 train on the mode; Alpaca samples its 52,000 answers",
 )
 def diversity() -> Finding:
@@ -68,5 +71,8 @@ def diversity() -> Finding:
         at = {T: {r["question"]: r for r in rows if r["T"] == T and r["questions"] == kind} for T in (0.5, 1.5)}
         effects[f"{kind} questions"] = band([at[1.5][q]["distinct"] - at[0.5][q]["distinct"] for q in at[0.5]])
         lost.append(sum(at[1.5][q]["valid"] - at[0.5][q]["valid"] for q in at[0.5]) / len(at[0.5]))
-    beside = f"Right answers change by {lost[0]:+.2f} and {lost[1]:+.2f}: it is a dial between variety and truth, and not the loss's T."
+    beside = (
+        f"The share of right answers changes by {lost[0]:+.2f} (open questions) and {lost[1]:+.2f} (questions with one answer). The "
+        "sampling temperature trades right answers for variety. It is not the temperature of the loss."
+    )
     return Finding(effects, "share of 1", beside)

@@ -14,7 +14,7 @@ from labkit.tasks.atlas.questions import ONE_ANSWER
 @claim(
     "output",
     "Output distillation: low cost, good quality.",
-    measured="mean core skill of soft labels less that of the same student on 300 gold labels",
+    measured="mean core skill of a student on soft labels minus that of the same student on 300 gold labels",
     published="GPT-2 on Dolly: word-level KD 22.8 ROUGE-L, plain fine-tuning 23.3 (Gu et al. 2023, arXiv 2306.08543)",
 )
 def output() -> Finding:
@@ -23,23 +23,23 @@ def output() -> Finding:
     for start in STARTS:
         runs = runs_of(grid, f"output, {start}")
         effects[f"{start} start"] = band([core(r) - mean(r.scores["label budget"]) for r in runs])
-    return Finding(effects, "points of 1", f"{cost_ratio('output', 'hard answers')} as one on hard labels.")
+    return Finding(effects, "points of 1", f"{cost_ratio('output', 'hard answers')} as a step on hard labels.")
 
 
 @claim(
     "feature",
     "Feature distillation: medium cost, better quality.",
-    measured="mean core skill of soft labels and hidden states less that of soft labels alone",
+    measured="mean core skill on soft labels and hidden states minus that on soft labels alone",
     published="ResNets on CIFAR-10: level with or above logit KD in two of three pairs, by fractions of a point (arXiv 2605.31191)",
 )
 def feature() -> Finding:
-    return Finding(ladder("hidden states", "output"), "points of 1", f"{cost_ratio('hidden states', 'output')}.")
+    return Finding(ladder("hidden states", "output"), "points of 1", f"{cost_ratio('hidden states', 'output')} as a step on soft labels.")
 
 
 @claim(
     "sequence",
     "Sequence-level distillation: low cost, good quality.",
-    measured="mean core skill on the teacher's greedy text less that on its soft labels",
+    measured="mean core skill on the teacher's greedy text minus that on its soft labels",
     published="En-De, greedy: word-level KD 15.4 BLEU, sequence-level 18.9 (Kim & Rush 2016, arXiv 1606.07947)",
 )
 def sequence() -> Finding:
@@ -48,24 +48,24 @@ def sequence() -> Finding:
     text, soft = (runs_of(grid, f"{arm}, warm") for arm in ("teacher's text", "output"))
     without = paired(text, soft, lambda r: mean(r.skills, closed))
     cost = cost_ratio("teacher's text", "output")
-    beside = f"{cost}. Without open questions, warm start, equal questions: "
+    beside = f"{cost} as a step on soft labels. Without open questions (warm start, equal questions) the difference is "
     return Finding(ladder("teacher's text", "output"), "points of 1", f"{beside}{without.middle:+.2f} ({without.verdict}).")
 
 
 @claim(
     "online",
     "Online distillation: high cost, best quality.",
-    measured="mean core skill of online runs (half of the answers the student's own) less that of soft labels on the teacher's answers",
+    measured="mean core skill of online runs (the student writes half of the answers) minus that on soft labels for the teacher's answers",
     published="GKD: 1.7 to 2.1 times the gain of KD on fixed text, at 1.8 to 2.2 times the compute (Agarwal et al. 2023, arXiv 2306.13649)",
 )
 def online() -> Finding:
-    return Finding(ladder("online", "output"), "points of 1", f"{cost_ratio('online', 'output')}.")
+    return Finding(ladder("online", "output"), "points of 1", f"{cost_ratio('online', 'output')} as a step on soft labels.")
 
 
 @claim(
     "a tenth of the cost",
     "80% of its quality at 10% of the cost.",
-    measured="what a student of 7% of the teacher's parameters reaches, less 0.80",
+    measured="what a student with 7% of the teacher's parameters reaches, minus 0.80",
     published="DistilBERT: 97% of BERT on GLUE with 60% of its parameters (Sanh et al. 2019, arXiv 1910.01108)",
 )
 def a_tenth_of_the_cost() -> Finding:
@@ -75,13 +75,13 @@ def a_tenth_of_the_cost() -> Finding:
         "as recovery over 300 gold labels": band([r.recovery().mean - 0.8 for r in runs]),
     }
     chains = sum(r.skills["chain"] / r.scores["teacher"]["chain"] for r in runs) / len(runs)
-    return Finding(effects, "share of 1", f"On chains of sums it reaches {chains:.0%} of the teacher.")
+    return Finding(effects, "share of 1", f"On chains of sums the student reaches {chains:.0%} of the teacher's score.")
 
 
 @claim(
     "soft targets",
     "Soft targets contain more information than hard labels.",
-    measured="the same 2,000 questions and steps, soft labels less one sampled answer each",
+    measured="soft labels minus one sampled answer a question as a hard label, on the same 2,000 questions and steps",
     published="Hinton et al. 2015, arXiv 1503.02531: 3% of speech data with soft targets nearly reaches the accuracy of all of it",
 )
 def soft_targets() -> Finding:
@@ -95,7 +95,8 @@ def soft_targets() -> Finding:
     kl = paired(soft, hard, lambda r: r.exam.fidelity["kl"])
     left = paired(soft, many, lambda r: r.exam.open["validity"])
     beside = (
-        f"KL to the teacher: {kl.middle:+.2f} nats. Against 16 answers a question, on open questions: {left.middle:+.2f} ({left.verdict})."
+        f"Soft labels change the KL to the teacher by {kl.middle:+.2f} nats. Soft labels minus 16 sampled answers a question, mass on "
+        f"right answers to open questions: {left.middle:+.2f} ({left.verdict})."
     )
     return Finding(effects, "points of 1", beside)
 
@@ -103,7 +104,7 @@ def soft_targets() -> Finding:
 @claim(
     "bounded",
     "The student's quality is bounded by the teacher.",
-    measured="mean core skill of a teacher that is wrong about half the time, less that of its student",
+    measured="mean core skill of a teacher that is wrong about half of the time, minus that of its student",
     published="born-again networks of the same size pass their teachers (Furlanello et al. 2018, arXiv 1805.04770)",
 )
 def bounded() -> Finding:
