@@ -10,6 +10,7 @@ from labkit.models.load import (
     Rows,
     Written,
     answer_states,
+    causal,
     config,
     draw,
     fingerprint,

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import transformers
@@ -24,7 +24,7 @@ from labkit.base.errors import LabError, unknown
 from labkit.base.files import data_dir
 from labkit.base.manifest import checked, seal
 from labkit.models import architectures, lora
-from labkit.models.architectures import LanguageModel
+from labkit.models.architectures import LanguageModel, RecurrentStudent
 from labkit.records.names import KIN, LYING, SIZES, TEACHERS, VOCABULARIES
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of 6 MB is noise in a notebook
@@ -283,6 +283,20 @@ class Rows(NamedTuple):
     mask_B_T: Tensor
     labels_N: Tensor
 
+    @property
+    def at_N(self) -> Tensor:
+        """The marked positions as numbers in the flattened batch, `b T + t`."""
+        return self.mask_B_T.flatten().nonzero()[:, 0]
+
+
+class Placed(Protocol):
+    """Rows with positions `at_N` to be read there: `Rows`, or a step's `MicroBatch`."""
+
+    @property
+    def tokens_B_T(self) -> Tensor: ...
+    @property
+    def at_N(self) -> Tensor: ...
+
 
 def pad(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Rows:
     """Rows as tensors. The last token of an answer is predicted but never read, so it is not part of the input."""
@@ -296,10 +310,22 @@ def pad(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> R
     return Rows(tokens, mask, torch.tensor([t for a in answers for t in a]))
 
 
-def answer_states(model: LanguageModel, rows: Rows) -> Tensor:
-    """Final hidden states `(N, hidden)` at the answer positions only: the head is the dearest layer of a small model."""
-    device = model.device
-    return model.model(rows.tokens_B_T.to(device), use_cache=False).last_hidden_state[rows.mask_B_T.to(device)]
+def answer_states(model: LanguageModel, rows: Placed, attend_1_1_T_T: Tensor | None = None) -> Tensor:
+    """Final hidden states `(N, D)` at the answer positions only: the head is the dearest layer of a small model.
+
+    attend_1_1_T_T: an explicit mask (`causal`); without it the model makes its own, which cannot be traced.
+    """
+    own = {} if attend_1_1_T_T is None else {"attention_mask": attend_1_1_T_T}
+    states_B_T_D = model.model(rows.tokens_B_T.to(model.device), **own, use_cache=False).last_hidden_state
+    return states_B_T_D.flatten(0, 1).index_select(0, rows.at_N.to(model.device))
+
+
+def causal(model: LanguageModel, width: int) -> Tensor | None:
+    """The mask `(1, 1, T, T)` by which each of `width` positions sees itself and those before it. None for models that take none (recurrent
+    ones) or whose own may be narrower (pretrained ones with a sliding window)."""
+    if isinstance(model, RecurrentStudent) or hasattr(model, "chat"):
+        return None
+    return torch.ones(width, width, dtype=torch.bool, device=model.device).tril()[None, None]
 
 
 def save(model: LlamaForCausalLM, folder: Path, note: dict[str, object], rebuild: str = "labkit build teachers") -> None:

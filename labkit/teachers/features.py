@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit.losses.features import Projectors
-from labkit.models import Rows, pad
+from labkit.models import pad
 from labkit.models.hooks import Seen, look
 from labkit.models.layers import layer_map
 from labkit.teachers.signals import PASS, Signals
@@ -67,13 +67,12 @@ class Insides:
         projected = len(pairs) if kind == "hidden" else 0
         self.projectors = Projectors(projected, own.hidden_size, theirs.hidden_size, seed).to(student.device)
 
-    def look(self, student: LlamaForCausalLM, rows: Rows) -> Seen:
-        return look(student, rows, self.own_layers, self.relations)
+    def noted(self, seen: Seen) -> Tensor:
+        """The student's features `(N, ...)`, as they are."""
+        found = seen.relations_N_R_T if self.relations else seen.hidden_N_L_D
+        assert found is not None
+        return found
 
-    def pair(self, seen: Seen, own_N: Tensor, pool_rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Both sides' features `(M, ...)` at the tokens of the pool's rows, the student's projected if they are to be."""
-        student = seen.relations_N_R_T if self.relations else seen.hidden_N_L_D
-        assert student is not None
-        own = student[own_N]
-        teacher = self.teacher.of(pool_rows, own.shape[-1]).to(own.device)
-        return self.projectors(own) if len(self.projectors.maps) else own, teacher
+    def of_student(self, noted_M: Tensor) -> Tensor:
+        """Those at the tokens of the pool's rows, projected if they are to be."""
+        return self.projectors(noted_M) if len(self.projectors.maps) else noted_M

@@ -6,9 +6,9 @@ import torch
 
 from labkit.losses.batch import Batch, Compare
 from labkit.models import EOS
+from labkit.training.assembly import Parts
 from labkit.training.batches import Drawn
 from labkit.training.faults import Faults
-from labkit.training.step import Parts, read
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def inspect(parts: Parts, compare: Compare, drawn: Drawn, temperature: float, fa
     stands there in the student's row).
     """
     rows = list(range(len(drawn.prompts)))
-    batch = read(parts, drawn, rows, faults)  # own: the share of the answers that the student wrote
+    batch = parts.reader.batch(drawn, rows, faults)  # own: the share of the answers that the student wrote
     prompts, strays = faults.strays(drawn.prompts, drawn.answers)
     count, extra = len(batch.labels_N), sum(map(len, strays))
     behind = sum(len(stray) for prompt, stray in zip(prompts, strays, strict=True) if prompt[-1] == EOS and len(prompt) > 1)
@@ -45,7 +45,7 @@ def inspect(parts: Parts, compare: Compare, drawn: Drawn, temperature: float, fa
     if teacher is None:
         return found
     teacher = teacher.log_softmax(-1)
-    labels, lengths = batch.labels_N[~batch.gold_N], faults.lengths(drawn.answers[: len(drawn.pool_rows)])
+    labels, lengths = batch.pool(batch.labels_N), faults.lengths(drawn.answers[: len(drawn.pool_rows)])
     found |= {
         "hits": _hits(teacher, labels, lengths, 0),
         "hits_before": _hits(teacher, labels, lengths, -1),
@@ -53,12 +53,12 @@ def inspect(parts: Parts, compare: Compare, drawn: Drawn, temperature: float, fa
         "entropy": _entropy(teacher),
         "target": _entropy((teacher / temperature).log_softmax(-1)),
     }
-    second = read(parts, drawn, rows, again).teacher_logits_M_V
+    second = parts.reader.batch(drawn, rows, again).teacher_logits_M_V
     assert second is not None
     found["noise"] = float((teacher.exp() * (teacher - second.log_softmax(-1))).sum(-1).mean())
     terms = parts.method.terms(batch, faults.compare(compare), temperature)
     if "kl" in terms:
-        student = batch.student_logits_N_V[~batch.gold_N].log_softmax(-1)
+        student = batch.pool(batch.student_logits_N_V).log_softmax(-1)
         found["pull"] = _pull(faults.compare(compare), teacher, temperature)
         found["scale"] = float(terms["kl"].mean()) / max(1e-6, float((teacher.exp() * (teacher - student)).sum(-1).mean()))
     return found

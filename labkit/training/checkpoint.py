@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,6 +25,21 @@ from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.record import read_events
 from labkit.training.batches import LARGE
+
+
+@dataclass
+class Position:
+    """Where a run is: all there is, beside weights and optimiser, to go on from. `tokens` are the student's, prompts included."""
+
+    step: int = 0
+    seen: int = 0  # questions
+    tokens: int = 0
+    teacher_tokens: int = 0
+    seconds: float = 0.0
+    referenced: bool = False  # whether the yardsticks have been told
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    feed: Mapping[str, int] = field(default_factory=dict)
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Folder:

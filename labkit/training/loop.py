@@ -8,7 +8,7 @@ paused run is simply one that nobody is asking for its next event. Between two s
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import math
 import platform
 import time
@@ -17,37 +17,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from torch import nn
-from transformers import LlamaForCausalLM
 
 from labkit import models
 from labkit.base.errors import LabError, unknown
 from labkit.base.settings import Settings, default
-from labkit.models import lora
 from labkit.models.architectures import LanguageModel
-from labkit.models.heads.base import Heads
-from labkit.models.layers import copy_layers
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.model_folders import unmarked
-from labkit.records.names import KIN, Size
 from labkit.records.rules import refuse
 from labkit.tasks.atlas.exam import Examiner
-from labkit.teachers.cross_tokenizer_pool import Crossed
-from labkit.teachers.features import Insides, TeacherFeatures
 from labkit.teachers.text_data import TextPool
+from labkit.training.assembly import PEER, Parts, assemble
 from labkit.training.batch_check import inspect
-from labkit.training.checkpoint import Folder, give_back, keep
+from labkit.training.batches import Drawn, Feed
+from labkit.training.checkpoint import Folder, Position, give_back, keep
 from labkit.training.faults import Faults
 from labkit.training.methods import comparison, method
 from labkit.training.on_policy import OnPolicy
-from labkit.training.prerequisites import Prerequisites, earlier, kin_recipe
+from labkit.training.prerequisites import Prerequisites
 from labkit.training.setup import OwnSubject, subject_of
-from labkit.training.step import Parts, gradients
+from labkit.training.step import gradients
 
 WARMUP = 30
-PEER = 1_000_000  # added to a seed for the second student of a mutual run
 EXPLODED = 20.0  # nats per answer token; an untrained student is at log(1024) = 6.9
 
 
@@ -75,7 +67,8 @@ class Run(Iterator[ev.Event]):
         self.student: LanguageModel | None = None
         self.knobs: Mapping[str, Any] = {n: getattr(experiment, n) for n, entry in KNOBS.items() if entry.knob.hot}
         self.known: dict[str, Any] = {}  # of models and data, once they are loaded
-        self._stopping = False
+        self._stopping = self._failed = False
+        self._exam: Examiner | None = None
         self._before = Prerequisites(lambda recipe: Run(recipe, exams=0, settings=self.settings), lambda: self._stopping, self.settings)
         self._logging = False  # not before the folder is known to be this run's
         self.step = 0
@@ -132,163 +125,161 @@ class Run(Iterator[ev.Event]):
                 self.folder.close()
 
     def _train(self) -> Iterator[ev.Event]:
-        exp, how = self.experiment, method(self.experiment.method)
-        refuse(exp)  # before anything is loaded
-        before = earlier(exp)
-        accelerator = Accelerator(cpu=not torch.cuda.is_available())
-        subject = self.subject = subject_of(exp, self.settings)
+        refuse(self.experiment)  # before anything is loaded
+        subject = self.subject = subject_of(self.experiment, self.settings)
         exp = self.experiment = subject.experiment  # which marks the content of a learner's own files
         if self.folder:
             self.folder.experiment = exp
         self.known = {"gold_rows": len(subject.gold)} if isinstance(subject, OwnSubject) else {}
-        kin = [kin_recipe(exp, self.settings)] if exp.teacher in KIN else []
-        teacher = self._before.successor(exp, kin, accelerator.device) if kin else _on(accelerator.device, subject.teacher())
-        student = self.student = subject.student(exp.seed, teacher).to(accelerator.device)
-        heads = student if isinstance(student, Heads) else None
-        if heads is None:
-            refuse(exp, own=_size(student), **({"theirs": _size(teacher)} if teacher is not None else {}))
-        peer = subject.student(exp.seed + PEER).to(accelerator.device) if how.peer else None
-        if exp.start == "copied" and teacher is not None:
-            copy_layers(student, teacher)
-        if exp.adapter:
-            lora.add(student, exp.adapter, exp.seed)
-        source = self._before.successor(exp, before, accelerator.device) if before else teacher
-        pool = subject.pool(source) if (how.needs_signal or heads) and source is not None else None
-        crossed = Crossed(pool, exp.vocabulary, exp.across) if pool and exp.vocabulary != "atlas" else None
-        insides = Insides(how.features, exp.layers, student, pool, exp.seed) if how.features and pool else None
-        looks = TeacherFeatures(pool, heads.looks, relations=False) if heads and heads.looks and pool else None
-        learner = nn.ModuleDict({"student": student})
-        learner.update(({"projectors": insides.projectors} if insides else {}) | ({"peer": peer} if peer is not None else {}))
-        own_parameters = [p for name, p in learner.named_parameters() if not name.startswith("peer.")]
-        plain = exp.divergence == "forward_kl" and not exp.top_k
-        parts = Parts(
-            accelerator, how, student, peer, learner, pool, insides, exp.signals == "live", plain, crossed, exp.precision == "bf16", looks
-        )
-        optimiser = accelerator.prepare(
-            torch.optim.AdamW(learner.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
-        )
-        alone = not self.folder or not accelerator.is_main_process or self.folder.claim()
-        if not alone:
-            self.folder = None
-        at = self.folder.load(learner, optimiser) if self.folder else None
-        self._logging, good = accelerator.is_main_process, keep(student)
-        if at and self.folder:
-            self._busy += at["seconds"]
-            self.knobs = {**self.knobs, **at["knobs"]}
-            self.step = at["step"]
-            told = self.folder.told(at["step"])
-            logging, self._logging = self._logging, False
-            yield from told
-            self._logging = logging
-            if not told:  # the log is gone: this much can be told again
-                at["referenced"] = False
-                yield self._started(teacher, student)
-            yield ev.Warned(at["step"], f"This run was cut off; it goes on from step {at['step']}.")
-        else:
-            at = {"step": 0, "seen": 0, "tokens": 0, "teacher_tokens": 0, "referenced": False}
-            at["knobs"] = {name: getattr(exp, name) for name in self.knobs}
-            yield self._started(teacher, student)
-            yield from (ev.Warned(0, warning) for warning in subject.warnings)
-            if not alone:
-                yield ev.Warned(0, "The same recipe is being run elsewhere at this moment, so this run keeps no checkpoint.")
-            if exp.start == "warm":
-                for model, seed in ((student, exp.seed), *(((peer, exp.seed + PEER),) if peer is not None else ())):
-                    yield from self._before.warm_up(exp, model, seed)
-                keep(student, good)
-        text: TextPool | None = None
-        if how.text and source is not None:
-            work = subject.texts(source)
-            while text is None:
-                try:
-                    done, total = next(work)
-                    yield ev.Labelled(done, total, self.seconds)
-                except StopIteration as written:
-                    text = subject.text_pool(written.value)
-        feed = subject.feed(text or crossed or pool)
-        feed.position.update(at.get("feed", {}))
-        own = OnPolicy(exp)
-        if "own" in at:
-            own.restore(at["own"])
-        exam: Examiner | None = None
-        exams = min(self.settings.evaluations, max(2, exp.steps // 20)) if self.exams is None else self.exams
-        due = {round(exp.steps * i / exams) for i in range(1, exams + 1)} | ({min(20, exp.steps)} if exams and subject.looks else set())
-
-        for step in range(at["step"] + 1, exp.steps + 1):
+        parts = self.parts = assemble(subject, self._before)
+        self.student = parts.student
+        at = self.at = yield from self._begin(parts)
+        text = yield from self._text(parts)
+        feed = subject.feed(text or parts.rows)
+        feed.position.update(at.feed)
+        on_policy = OnPolicy(exp)
+        on_policy.restore(at.own)
+        due = self._exam_steps()
+        for step in range(at.step + 1, exp.steps + 1):
             if self._stopping:
                 break
             self.step = step
-            for name, value in self.knobs.items():
-                if value != at["knobs"][name]:
-                    if name != "speed":
-                        yield ev.KnobTurned(step, self.seconds, name, at["knobs"][name], value)
-                    at["knobs"] = {**at["knobs"], name: value}
-            rows = feed.next_rows(exp.batch, how.gold_share(at["knobs"]["mix"]))
-            if pool is not None:
-                for done in pool.prepare(rows[0]):
-                    while pool.damaged:
-                        yield ev.Warned(step, f"{pool.damaged.pop()} was damaged; the teacher has answered its questions again.")
-                    yield ev.Labelled(done, pool.total, self.seconds)
-            drawn = feed.draw(*rows)
-            if how.on_policy:
-                late = step > round(exp.online_from * exp.steps)
-                drawn = own.take_over(student, drawn, step, at["knobs"]["on_policy"] if late else 0.0)
-            rate = at["knobs"]["learning_rate"] * schedule(step, exp.steps)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            faults, compare = Faults(at["knobs"]["faults"], exp.seed * 1_000_003 + step), comparison(exp, step)
-            if subject.looks and (step == 1 or step in due):
-                again = Faults(at["knobs"]["faults"], -step)  # other draws
-                yield ev.Inspected(step, inspect(parts, compare, drawn, at["knobs"]["temperature"], faults, again))
-                faults = Faults(at["knobs"]["faults"], exp.seed * 1_000_003 + step)
-            values = gradients(parts, compare, drawn, at["knobs"], faults)
-            values["grad_norm"] = float(accelerator.clip_grad_norm_(own_parameters, 1.0))
-            if peer is not None:
-                accelerator.clip_grad_norm_(peer.parameters(), 1.0)  # by itself, as if it were alone
-            values["lr"] = rate
-            limit = EXPLODED * max(1.0, at["knobs"]["temperature"] ** 2) * (2 if how.peer or heads else 1)  # a new head says what comes now
-            if not math.isfinite(values["grad_norm"]) or not values["loss"] < limit:
-                give_back(student, good)
-                if self.folder:
-                    self.folder.forget()  # it would only lead here again
-                yield ev.Failed(
-                    step,
-                    f"the loss became {values['loss']:.4g} at step {step}, so the run was stopped",
-                    "The last good student was kept. Lower the learning rate, or the temperature if the loss is far above 20.",
-                )
+            yield from self._turned(step)
+            drawn = yield from self._draw(parts, feed, on_policy)
+            looks = subject.looks and (step == 1 or step in due)
+            yield from self._learn(parts, drawn, looks)
+            if self._failed:
                 return
-            optimiser.step()
-            optimiser.zero_grad()
-            at["step"], at["seen"] = step, at["seen"] + len(drawn.prompts)
-            at["tokens"] += sum(map(len, drawn.prompts)) + sum(map(len, drawn.answers))
-            yield ev.Step(step, self.seconds, at["seen"], values)
-
             if step in due:
-                exam = exam or subject.exam(teacher)
-                yield from self._examine(exam, at, final=step == exp.steps)
-            if step % self.checkpoint_every == 0 or step in due:
-                keep(student, good)
-            if self.folder and (step % self.checkpoint_every == 0 or step == exp.steps) and accelerator.is_main_process:
-                paid = at["teacher_tokens"] + (pool.teacher_tokens if pool else 0)
-                place = {"seconds": self.seconds, "feed": feed.position, "own": own.state(), "teacher_tokens": paid}
-                self.folder.save(learner, optimiser, at | place)
+                yield from self._examine(final=step == exp.steps)
+            self._keep(parts, feed, on_policy, step in due)
+        parts.student.eval()
+        if at.step < exp.steps and at.step and self.exams != 0:
+            yield from self._examine(final=True)
+        yield self._finished(parts, on_policy, text)
 
-        student.eval()
-        stopped = at["step"] < exp.steps
-        if stopped and at["step"] and self.exams != 0:
-            yield from self._examine(exam or subject.exam(teacher), at, final=True)
-        cost = {"student_tokens": at["tokens"] * (2 if how.peer else 1), "questions": at["seen"]}
-        if text is not None:
-            cost["rows"] = len(text)
-        if how.on_policy:
-            cost["student_written_tokens"] = own.generated
+    def _begin(self, parts: Parts) -> Generator[ev.Event, None, Position]:
+        """Where the run goes on from, and the first events: those told before it was cut off, or its start and its warm start."""
+        exp, main, subject = self.experiment, parts.accelerator.is_main_process, self.subject
+        alone = not self.folder or not main or self.folder.claim()
+        if not alone:
+            self.folder = None
+        kept = self.folder.load(parts.learner, parts.optimiser) if self.folder else None
+        self._logging, self._good = main, keep(parts.student)
+        if kept and self.folder:
+            at = Position(**kept)
+            self._busy += at.seconds
+            self.knobs = {**self.knobs, **at.knobs}
+            self.step = at.step
+            told = self.folder.told(at.step)
+            self._logging = False
+            yield from told
+            self._logging = main
+            if not told:  # the log is gone: this much can be told again
+                at.referenced = False
+                yield self._started(parts)
+            yield ev.Warned(at.step, f"This run was cut off; it goes on from step {at.step}.")
+            return at
+        yield self._started(parts)
+        yield from (ev.Warned(0, warning) for warning in subject.warnings)
+        if not alone:
+            yield ev.Warned(0, "The same recipe is being run elsewhere at this moment, so this run keeps no checkpoint.")
+        if exp.start == "warm":
+            yield from self._before.warm_up(exp, parts.student, exp.seed)
+            if parts.peer is not None:
+                yield from self._before.warm_up(exp, parts.peer, exp.seed + PEER)
+            keep(parts.student, self._good)
+        return Position(knobs={name: getattr(exp, name) for name in self.knobs})
+
+    def _text(self, parts: Parts) -> Generator[ev.Event, None, TextPool | None]:
+        """The teacher's text, written now if it is not on disk; None for a method that does not learn from text alone."""
+        if not parts.method.text or parts.source is None:
+            return None
+        work = self.subject.texts(parts.source)
+        while True:
+            try:
+                done, total = next(work)
+            except StopIteration as written:
+                return self.subject.text_pool(written.value)
+            yield ev.Labelled(done, total, self.seconds)
+
+    def _exam_steps(self) -> set[int]:
+        """After which steps there is an exam, and a look at a batch beside it."""
+        steps = self.experiment.steps
+        exams = min(self.settings.evaluations, max(2, steps // 20)) if self.exams is None else self.exams
+        early = {min(20, steps)} if exams and self.subject.looks else set()
+        return {round(steps * i / exams) for i in range(1, exams + 1)} | early
+
+    def _turned(self, step: int) -> Iterator[ev.Event]:
+        """Take up the hot knobs as they stand now, telling of each that has changed."""
+        for name, value in self.knobs.items():
+            if value != self.at.knobs[name]:
+                if name != "speed":
+                    yield ev.KnobTurned(step, self.seconds, name, self.at.knobs[name], value)
+                self.at.knobs = {**self.at.knobs, name: value}
+
+    def _draw(self, parts: Parts, feed: Feed, on_policy: OnPolicy) -> Generator[ev.Event, None, Drawn]:
+        """The next rows; those that the teacher has not answered yet, it answers now, and those that are the student's, it writes."""
+        exp, knobs, pool = self.experiment, self.at.knobs, parts.pool
+        rows = feed.next_rows(exp.batch, parts.method.gold_share(knobs["mix"]))
         if pool is not None:
-            cost |= {"teacher_tokens": at["teacher_tokens"] + pool.teacher_tokens, "cache_bytes": pool.bytes}
-        yield ev.Finished(at["step"], self.seconds, "stopped" if stopped else "completed", cost)
+            for done in pool.prepare(rows[0]):
+                while pool.damaged:
+                    yield ev.Warned(self.step, f"{pool.damaged.pop()} was damaged; the teacher has answered its questions again.")
+                yield ev.Labelled(done, pool.total, self.seconds)
+        drawn = feed.draw(*rows)
+        if not parts.method.on_policy:
+            return drawn
+        late = self.step > round(exp.online_from * exp.steps)
+        return on_policy.take_over(parts.student, drawn, self.step, knobs["on_policy"] if late else 0.0)
+
+    def _learn(self, parts: Parts, drawn: Drawn, looks: bool) -> Iterator[ev.Event]:
+        """One update of the student from these rows, and a look at them before it; a `Failed` instead if the loss has exploded."""
+        exp, step, knobs, at = self.experiment, self.step, self.at.knobs, self.at
+        faults, compare = Faults(knobs["faults"], exp.seed * 1_000_003 + step), comparison(exp, step)
+        rate = knobs["learning_rate"] * schedule(step, exp.steps)
+        for group in parts.optimiser.param_groups:
+            group["lr"] = rate
+        if looks:
+            first, again = (Faults(knobs["faults"], seed) for seed in (exp.seed * 1_000_003 + step, -step))  # two draws
+            yield ev.Inspected(step, inspect(parts, compare, drawn, knobs["temperature"], first, again))
+        values = gradients(parts, compare, drawn, knobs, faults)
+        values["grad_norm"] = float(parts.accelerator.clip_grad_norm_(parts.own_parameters, 1.0))
+        if parts.peer is not None:
+            parts.accelerator.clip_grad_norm_(parts.peer.parameters(), 1.0)  # by itself, as if it were alone
+        values["lr"] = rate
+        limit = EXPLODED * max(1.0, knobs["temperature"] ** 2) * parts.reader.starts_at
+        if not math.isfinite(values["grad_norm"]) or not values["loss"] < limit:
+            give_back(parts.student, self._good)
+            if self.folder:
+                self.folder.forget()  # it would only lead here again
+            self._failed = True
+            yield ev.Failed(
+                step,
+                f"the loss became {values['loss']:.4g} at step {step}, so the run was stopped",
+                "The last good student was kept. Lower the learning rate, or the temperature if the loss is far above 20.",
+            )
+            return
+        parts.optimiser.step()
+        parts.optimiser.zero_grad()
+        at.step, at.seen = step, at.seen + len(drawn.prompts)
+        at.tokens += sum(map(len, drawn.prompts)) + sum(map(len, drawn.answers))
+        yield ev.Step(step, self.seconds, at.seen, values)
+
+    def _keep(self, parts: Parts, feed: Feed, on_policy: OnPolicy, examined: bool) -> None:
+        """Keep the student in memory, and a checkpoint in the folder, where either is due."""
+        step, due = self.step, self.step % self.checkpoint_every == 0
+        if due or examined:
+            keep(parts.student, self._good)
+        if self.folder and (due or step == self.experiment.steps) and parts.accelerator.is_main_process:
+            paid = self.at.teacher_tokens + (parts.pool.teacher_tokens if parts.pool else 0)
+            place = dataclasses.replace(self.at, seconds=self.seconds, feed=feed.position, own=on_policy.state(), teacher_tokens=paid)
+            self.folder.save(parts.learner, parts.optimiser, dataclasses.asdict(place))
 
     # ---- parts -------------------------------------------------------------------------------------------------------
 
-    def _started(self, teacher: LlamaForCausalLM | None, student: LanguageModel) -> ev.Started:
-        exp = self.experiment
+    def _started(self, parts: Parts) -> ev.Started:
+        exp, teacher, student = self.experiment, parts.teacher, parts.student
         kind = "" if exp.architecture == "llama" else f" {exp.architecture}"
         name, by = unmarked(exp.student), unmarked(exp.teacher)
         return ev.Started(
@@ -302,20 +293,32 @@ class Run(Iterator[ev.Event]):
             f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         )
 
-    def _examine(self, exam: Examiner, at: dict[str, Any], final: bool) -> Iterator[ev.Event]:
+    def _examine(self, final: bool) -> Iterator[ev.Event]:
         """An exam, the last with fresh questions beside it; before the first, the yardsticks: the teacher's, and baselines on record."""
-        assert self.student is not None
-        if not at["referenced"]:
-            at["referenced"] = True
+        student, at = self.parts.student, self.at
+        exam = self._exam = self._exam or self.subject.exam(self.parts.teacher)
+        if not at.referenced:
+            at.referenced = True
             if self.experiment.teacher != "none":
                 yield ev.Reference("teacher", exam.teacher_grades.skills, recipe=self.experiment.teacher)
             yield from self.subject.references()
-        grades, step = exam.grade(self.student), at["step"]
-        habits = {**grades.habits, **(exam.beside(self.student, grades.answers) if final else {})}
+        grades, step = exam.grade(student), at.step
+        habits = {**grades.habits, **(exam.beside(student, grades.answers) if final else {})}
         yield ev.Evaluated(step, self.seconds, grades.skills, grades.fidelity, grades.open, grades.ece, grades.truth, final, habits)
         yield ev.Sampled(step, tuple(exam.sample(grades.answers)))
-        question, tokens, teacher, own = exam.probe(self.student)
+        question, tokens, teacher, own = exam.probe(student)
         yield ev.Probe(step, question, tuple(tokens), tuple(teacher), tuple(own))
+
+    def _finished(self, parts: Parts, on_policy: OnPolicy, text: TextPool | None) -> ev.Finished:
+        at = self.at
+        cost = {"student_tokens": at.tokens * (2 if parts.method.peer else 1), "questions": at.seen}
+        if text is not None:
+            cost["rows"] = len(text)
+        if parts.method.on_policy:
+            cost["student_written_tokens"] = on_policy.generated
+        if parts.pool is not None:
+            cost |= {"teacher_tokens": at.teacher_tokens + parts.pool.teacher_tokens, "cache_bytes": parts.pool.bytes}
+        return ev.Finished(at.step, self.seconds, "stopped" if at.step < self.experiment.steps else "completed", cost)
 
 
 def run(experiment: Experiment | None = None, folder: Path | None = None, **changes: Any) -> Run:
@@ -326,15 +329,6 @@ def run(experiment: Experiment | None = None, folder: Path | None = None, **chan
 def schedule(step: int, steps: int) -> float:
     """The learning rate's factor at a step (1-based): linear warm-up, then a cosine down to a twentieth."""
     return min(1.0, step / WARMUP) * (0.05 + 0.475 * (1 + math.cos(math.pi * (step - 1) / steps)))
-
-
-def _size(model: LanguageModel) -> Size:
-    return Size(model.config.hidden_size, model.config.num_hidden_layers, model.config.num_attention_heads)
-
-
-def _on(device: torch.device, teacher: LlamaForCausalLM | None) -> LlamaForCausalLM | None:
-    """The teacher on a device; a copy if that is not the CPU, since `labkit.teacher()` hands the cached one to everybody."""
-    return teacher if teacher is None or device.type == "cpu" else copy.deepcopy(teacher).to(device)
 
 
 def _advice(error: Exception) -> str:

@@ -88,10 +88,9 @@ def quarter(mix: float) -> float:
 def output(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
     terms: dict[str, Tensor] = {}
     if batch.aligned is not None:
-        terms |= crossed(batch.aligned, batch.student_logits_N_V[~batch.gold_N], compare, temperature)
+        terms |= crossed(batch.aligned, batch.pool(batch.student_logits_N_V), compare, temperature)
     elif batch.teacher_logits_M_V is not None:
-        student = batch.student_logits_N_V[~batch.gold_N]
-        terms["kl"] = compare(batch.teacher_logits_M_V, student, temperature)
+        terms["kl"] = compare(batch.teacher_logits_M_V, batch.pool(batch.student_logits_N_V), temperature)
     return terms | _gold(batch)
 
 
@@ -103,9 +102,10 @@ def output(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tens
     gold_share=quarter,
 )
 def answers(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
-    own = ~batch.gold_N
-    hard = {"hard": F.cross_entropy(batch.student_logits_N_V[own], batch.labels_N[own], reduction="none")}
-    return (hard if bool(own.any()) else {}) | _gold(batch)
+    if not len(batch.pool_M):
+        return _gold(batch)
+    logits_M_V, labels_M = batch.pool(batch.student_logits_N_V), batch.pool(batch.labels_N)
+    return {"hard": F.cross_entropy(logits_M_V, labels_M, reduction="none")} | _gold(batch)
 
 
 @register("gold", label="gold labels only", source="the baseline", needs_signal=False, gold_share=lambda mix: 1.0)
@@ -175,6 +175,6 @@ register(
 
 
 def _gold(batch: Batch) -> dict[str, Tensor]:
-    if not bool(batch.gold_N.any()):
+    if not len(batch.gold_G):
         return {}
-    return {"ce": F.cross_entropy(batch.student_logits_N_V[batch.gold_N], batch.labels_N[batch.gold_N], reduction="none")}
+    return {"ce": F.cross_entropy(batch.gold(batch.student_logits_N_V), batch.gold(batch.labels_N), reduction="none")}

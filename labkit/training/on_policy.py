@@ -6,7 +6,7 @@ No gradient flows through the writing: a row the student wrote is trained on lik
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -55,6 +55,7 @@ class OnPolicy:
         """All there is to go on from."""
         return {"kept": self.kept, "generated": self.generated}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        rows: Sequence[tuple[list[int], list[int]]] = state["kept"]
-        self.kept, self.generated = [(prompt, answer) for prompt, answer in rows], state["generated"]
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state; an empty one is the beginning."""
+        rows: Sequence[tuple[list[int], list[int]]] = state.get("kept", ())
+        self.kept, self.generated = [(prompt, answer) for prompt, answer in rows], state.get("generated", 0)

@@ -240,7 +240,7 @@ def test_micro_batches_change_nothing(quick, monkeypatch: pytest.MonkeyPatch):
     exp = TINY.but(mix=0.25, batch=16, steps=2)
     whole = Run(exp)
     list(whole)
-    monkeypatch.setattr("labkit.training.step.split_by_length", lambda lengths, *_: [[i] for i in range(len(lengths))])
+    monkeypatch.setattr("labkit.training.readers.split_by_length", lambda lengths, *_: [[i] for i in range(len(lengths))])
     alone = Run(exp)
     list(alone)
     for one, other in zip(whole.student.parameters(), alone.student.parameters(), strict=True):

@@ -15,7 +15,6 @@ from labkit import models
 from labkit.base import settings, tensors
 from labkit.base.errors import LabError
 from labkit.losses.features import next_state_loss
-from labkit.models.heads import base as heads_module
 from labkit.models.heads import students
 from labkit.models.heads.base import DECAY, Guess, Heads, Told, commonest, places
 from labkit.records import events as ev
@@ -76,7 +75,8 @@ def test_a_batch_holds_each_depth_with_its_label_signal_and_weight(tiny_teacher,
     depths = {"eagle": [1]}.get(kind, list(range(first, 4)))
     wanted = [(a[i + d], r == 2, d) for d in depths for r, a in enumerate(ANSWERS) for i in range(len(a) - d)]
     assert batch.labels_N.tolist() == [label for label, _, _ in wanted]
-    assert batch.gold_N.tolist() == [gold for _, gold, _ in wanted]
+    assert batch.gold_G.tolist() == [i for i, (_, gold, _) in enumerate(wanted) if gold]
+    assert sorted([*batch.pool_M.tolist(), *batch.gold_G.tolist()]) == list(range(len(wanted)))
     total = sum(DECAY**d for d in depths if d)
     torch.testing.assert_close(batch.weights_N, torch.tensor([DECAY**d / total if d else 1.0 for _, _, d in wanted]))
     assert sum(w for d, w in heads.weights.items() if d) == pytest.approx(1)
@@ -266,9 +266,9 @@ def test_the_first_step_by_hand(tiny_teacher, kind: str, how: str):
     assert told["loss"] == pytest.approx(by_hand, rel=2e-4)
 
 
-def test_the_loss_is_the_same_in_any_number_of_passes(monkeypatch: pytest.MonkeyPatch):
+def test_the_loss_is_the_same_in_any_number_of_passes(settings):
     once = [e.values for e in Run(SHORT.but(student="eagle3", signals="live"), exams=0) if isinstance(e, ev.Step)]
-    monkeypatch.setattr(heads_module, "CHUNK", 60_000)
+    settings(logits=60_000)
     often = [e.values for e in Run(SHORT.but(student="eagle3", signals="live"), exams=0) if isinstance(e, ev.Step)]
     for one, other in zip(once, often, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)

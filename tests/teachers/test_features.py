@@ -193,7 +193,7 @@ def test_the_split_into_passes_changes_nothing(quick, monkeypatch: pytest.Monkey
     told = []
     for passes in (1, 3):
         split = lambda lengths, *_, n=passes: [list(range(i, len(lengths), n)) for i in range(n)]  # noqa: E731
-        monkeypatch.setattr("labkit.training.step.split_by_length", split)
+        monkeypatch.setattr("labkit.training.readers.split_by_length", split)
         told.append([e.values for e in steps(Run(exp))])
     for one, three in zip(*told, strict=True):
         assert one == pytest.approx(three, rel=1e-4)

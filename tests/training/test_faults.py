@@ -228,12 +228,12 @@ def test_every_fault_changes_a_run_and_does_so_again(name: str):
 
 
 def test_micro_batches_do_not_change_a_faulty_run(monkeypatch: pytest.MonkeyPatch):
-    from labkit.training import step
+    from labkit.training import readers
 
     for name in ("shifted_labels", "missing_end", "prompt_loss", "overconfident_teacher"):
         whole = losses(TINY.but(faults=name, steps=2))
         with monkeypatch.context() as patch:
-            patch.setattr(step, "split_by_length", lambda lengths, *_: [[i] for i in range(len(lengths))])
+            patch.setattr(readers, "split_by_length", lambda lengths, *_: [[i] for i in range(len(lengths))])
             if name != "shuffled_cache":  # whose other rows are those of the same micro-batch
                 assert all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(whole, losses(TINY.but(faults=name, steps=2)), strict=True)), (
                     name

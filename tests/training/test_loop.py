@@ -34,7 +34,7 @@ from labkit.records.store import Store
 from labkit.studies import run as runs
 from labkit.tasks.atlas.facts import Atlas
 from labkit.teachers.signals import Signals
-from labkit.training import batches, checkpoint, loop, setup
+from labkit.training import assembly, batches, checkpoint, loop, setup
 from labkit.training.batches import Order, split_by_length
 from labkit.training.loop import Run
 from labkit.training.prerequisites import kin_recipe, warm_recipe
@@ -218,15 +218,15 @@ def test_micro_batches_change_nothing(exp: Experiment, monkeypatch: pytest.Monke
     def step_with(parts) -> tuple[dict, torch.Tensor]:
         caught = []
 
-        class Watched(loop.Accelerator):
+        class Watched(assembly.Accelerator):
             def clip_grad_norm_(self, parameters, *args):
                 parameters = list(parameters)
                 caught.append(torch.cat([p.grad.flatten().clone() for p in parameters]))
                 return super().clip_grad_norm_(parameters, *args)
 
         with monkeypatch.context() as patch:
-            patch.setattr("labkit.training.step.split_by_length", lambda lengths, *_: parts(list(range(len(lengths)))))
-            patch.setattr(loop, "Accelerator", Watched)
+            patch.setattr("labkit.training.readers.split_by_length", lambda lengths, *_: parts(list(range(len(lengths)))))
+            patch.setattr(assembly, "Accelerator", Watched)
             (step,) = of(ev.Step, until(Run(exp), 1))
         return step.values, caught[0]
 
@@ -711,7 +711,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from labkit.base.settings import Settings
-from labkit.training import batches, loop
+from labkit.training import assembly, batches, loop
 from labkit.records.experiment import Experiment
 step = 0
 draw = batches.Feed.draw

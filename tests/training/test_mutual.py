@@ -15,7 +15,7 @@ from labkit.training import methods
 from labkit.training.loop import PEER, Run
 
 TINY = Experiment(student="22k", teacher=TEACHER, gold=40, batch=8, steps=8, method="mutual", temperature=2.0)
-
+NO, ALL = torch.arange(0), torch.arange(5)  # tokens of the pool, and gold ones
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -24,7 +24,7 @@ def test_each_takes_the_other_as_it_is():
     generator = torch.Generator().manual_seed(0)
     own, peer = (torch.randn(5, 7, generator=generator).requires_grad_() for _ in range(2))
     labels = torch.arange(5)
-    batch = methods.Batch(own, labels, torch.ones(5, dtype=torch.bool), None, peer)
+    batch = methods.Batch(own, labels, NO, ALL, None, peer)
     terms = methods.mutual(batch, methods.comparison(TINY), 2.0)
     loss = sum(term.sum() for term in terms.values())
     grads = torch.autograd.grad(loss, (own, peer))
@@ -35,7 +35,7 @@ def test_each_takes_the_other_as_it_is():
 
 def test_a_peer_that_is_the_student_adds_nothing():
     own = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
-    batch = methods.Batch(own, torch.arange(5), torch.ones(5, dtype=torch.bool), None, own.clone())
+    batch = methods.Batch(own, torch.arange(5), NO, ALL, None, own.clone())
     assert methods.mutual(batch, methods.comparison(TINY), 2.0)["mutual"].abs().max() < 1e-6
 
 

@@ -39,7 +39,7 @@ from labkit.tasks.custom.sources import EXAMPLES
 from labkit.tasks.metrics import metric
 from labkit.teachers import signals
 from labkit.teachers.signals import Signals, TopKSignals
-from labkit.training import checkpoint, step
+from labkit.training import checkpoint
 from labkit.training.loop import Run
 from labkit.training.setup import OwnSubject, Prompt
 
@@ -228,10 +228,10 @@ def steps(exp: Experiment) -> tuple[list[dict], Run]:
 
 
 @pytest.mark.parametrize("changes", [{}, {"mix": 0.5}, {"method": "answers"}, {"method": "gold", "teacher": "none"}, {"divergence": "jsd"}])
-def test_a_few_tokens_at_a_time_give_the_same_student(own, changes, monkeypatch):
+def test_a_few_tokens_at_a_time_give_the_same_student(own, changes, settings):
     """The chunked path against the plain one: losses, norms of gradients and weights, in chunks that do not divide the tokens."""
     plain, one = steps(own.but(**changes))
-    monkeypatch.setattr(step, "CHUNK", 7 * tokenizer().size)
+    settings(logits=7 * tokenizer().size)
     few, other = steps(own.but(**changes))
     for a, b in zip(plain, few, strict=True):
         assert a.keys() == b.keys()

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit.losses.batch import CHUNK, Batch
+from labkit.losses.batch import Batch
 from labkit.models.architectures import LanguageModel
 from labkit.models.hooks import look
 from labkit.models.load import answer_states, pad, tokenizer_of
@@ -140,15 +140,17 @@ class Heads(nn.Module):
             states += [] if guess.states_M_D is None else [guess.states_M_D[kept_M]]
         logits_N_V, aim_N, depth_N = (torch.cat(column) for column in zip(*parts, strict=True))
         weight_of = torch.tensor([self.weights.get(d, 0.0) for d in range(self.ahead + 1)], device=self.device)
-        soft_N = ~gold_N[aim_N]
+        gold_N = gold_N[aim_N]
+        pool_M = (~gold_N).nonzero()[:, 0]
         followed = bool(states) and teacher_N_V is not None
         return Batch(
             logits_N_V,
             labels_N[aim_N],
-            gold_N[aim_N],
-            None if teacher_N_V is None else teacher_N_V[aim_N[soft_N]],
-            student_features_M=torch.cat(states)[soft_N] if followed else None,
-            teacher_features_M=told.states_N_D[aim_N[soft_N]] if followed else None,
+            pool_M,
+            gold_N.nonzero()[:, 0],
+            None if teacher_N_V is None else teacher_N_V[aim_N[pool_M]],
+            student_features_M=torch.cat(states)[pool_M] if followed else None,
+            teacher_features_M=told.states_N_D[aim_N[pool_M]] if followed else None,
             weights_N=weight_of[depth_N],
         )
 
@@ -157,15 +159,15 @@ class Heads(nn.Module):
         sayable = [(self.column_of[torch.tensor(answer, device=self.device)] >= 0).tolist() for answer in answers]
         return sum(weight * sum(row[d:]) for d, weight in self.weights.items() for row in sayable) or 1.0
 
-    def passes(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Row numbers in micro-batches: rows of like length, so few that the logits of all depths fit into `CHUNK`. Where heads pad rows
+    def passes(self, lengths: Sequence[int], logits: int) -> list[list[int]]:
+        """Row numbers in micro-batches: rows of like length, so few that all depths have at most so many logits. Where heads pad rows
         to the longest, none is more than twice as long as another."""
         found: list[list[int]] = []
         room = 0
         for row in sorted(range(len(lengths)), key=lambda i: lengths[i]):
             size = lengths[row] * len(self.trained) * len(self.ids_V)
             if size > room or (self.padded and lengths[row] > 2 * lengths[found[-1][0]]):
-                found, room = [*found, []], CHUNK
+                found, room = [*found, []], logits
             found[-1].append(row)
             room -= size
         return found

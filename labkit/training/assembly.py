@@ -1,0 +1,98 @@
+"""What a run is made of, put together once before its first step: who teaches, who learns, what is read, what is optimised."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import LlamaForCausalLM
+
+from labkit.models import lora
+from labkit.models.architectures import LanguageModel
+from labkit.models.heads.base import Heads
+from labkit.models.layers import copy_layers
+from labkit.records.experiment import Experiment
+from labkit.records.names import KIN, Size
+from labkit.records.rules import refuse
+from labkit.teachers.cross_tokenizer_pool import Crossed
+from labkit.teachers.signals import Signals
+from labkit.training.methods import Method, method
+from labkit.training.prerequisites import Prerequisites, earlier, kin_recipe
+from labkit.training.readers import Reader, reader_of
+from labkit.training.setup import Subject
+
+PEER = 1_000_000  # added to a seed for the second student of a mutual run
+
+
+class Parts(NamedTuple):
+    """teacher: the one the student is compared with. source: who answers the questions: the teacher, or a student in its place. rows: where
+    the answered rows come from; pool: the same in the teacher's own tokens. learner: all that is trained. plain: at temperature 1 the loss
+    is the very KL that is told."""
+
+    accelerator: Accelerator
+    method: Method
+    teacher: LlamaForCausalLM | None
+    source: LlamaForCausalLM | None
+    student: LanguageModel
+    peer: LanguageModel | None
+    pool: Signals | None
+    rows: Signals | Crossed | None
+    reader: Reader
+    learner: nn.Module
+    optimiser: Any
+    plain: bool
+
+    @property
+    def own_parameters(self) -> list[nn.Parameter]:
+        """What is trained, a peer left out."""
+        return [p for name, p in self.learner.named_parameters() if not name.startswith("peer.")]
+
+
+def assemble(subject: Subject, prerequisites: Prerequisites) -> Parts:
+    """Load and make everything, the runs that come before this one included. Raises `LabError` for a recipe that breaks a rule about
+    models that are loaded now."""
+    exp, how = subject.experiment, method(subject.experiment.method)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    teacher = _teacher(subject, prerequisites, accelerator.device)
+    student, peer = _students(subject, teacher, accelerator.device)
+    before = earlier(exp)
+    source = prerequisites.successor(exp, before, accelerator.device) if before else teacher
+    pool = subject.pool(source) if (how.needs_signal or isinstance(student, Heads)) and source is not None else None
+    rows = Crossed(pool, exp.vocabulary, exp.across) if pool and exp.vocabulary != "atlas" else pool
+    reader = reader_of(exp, how, student, rows, peer, subject.settings)
+    learner = nn.ModuleDict({"student": student, **reader.learns})
+    optimiser = torch.optim.AdamW(learner.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+    plain = exp.divergence == "forward_kl" and not exp.top_k
+    prepared = accelerator.prepare(optimiser)
+    return Parts(accelerator, how, teacher, source, student, peer, pool, rows, reader, learner, prepared, plain)
+
+
+def _teacher(subject: Subject, prerequisites: Prerequisites, device: torch.device) -> LlamaForCausalLM | None:
+    """The teacher on a device: one that is made for the run, or the subject's own. A copy where that is not the CPU, since
+    `labkit.teacher()` hands the cached one to everybody."""
+    exp = subject.experiment
+    if exp.teacher in KIN:
+        return prerequisites.successor(exp, [kin_recipe(exp, subject.settings)], device)
+    teacher: Any = subject.teacher()
+    return teacher if teacher is None or device.type == "cpu" else copy.deepcopy(teacher).to(device)
+
+
+def _students(subject: Subject, teacher: LlamaForCausalLM | None, device: torch.device) -> tuple[LanguageModel, LanguageModel | None]:
+    """The student as it is before any training, and its peer if it has one."""
+    exp: Experiment = subject.experiment
+    student = subject.student(exp.seed, teacher).to(device)
+    if not isinstance(student, Heads):
+        refuse(exp, own=_size(student), **({"theirs": _size(teacher)} if teacher is not None else {}))
+    peer = subject.student(exp.seed + PEER).to(device) if method(exp.method).peer else None
+    if exp.start == "copied" and teacher is not None:
+        copy_layers(student, teacher)
+    if exp.adapter:
+        lora.add(student, exp.adapter, exp.seed)
+    return student, peer
+
+
+def _size(model: LanguageModel) -> Size:
+    return Size(model.config.hidden_size, model.config.num_hidden_layers, model.config.num_attention_heads)

@@ -1,0 +1,274 @@
+"""What a step reads of its rows: a class for each kind of student and of signal. `reader_of` chooses one before the first step.
+
+A reader has two halves. `gather` turns rows into tensors, with what the teacher said of them; `read` is the student's forward pass, and
+pure. `losses` puts them together, a micro-batch at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from labkit import models
+from labkit.base.settings import Settings
+from labkit.losses.batch import Batch
+from labkit.models import EOS
+from labkit.models.architectures import LanguageModel
+from labkit.models.heads.base import Heads, Told
+from labkit.models.hooks import look
+from labkit.records.experiment import Experiment
+from labkit.teachers.cross_tokenizer_pool import Crossed
+from labkit.teachers.features import Insides, TeacherFeatures
+from labkit.teachers.signals import Signals
+from labkit.training.batches import Drawn, Source, split_by_length
+from labkit.training.faults import Faults
+from labkit.training.loss import Knobs, MicroBatch, Objective, Signal, step_loss, weigh
+from labkit.training.methods import Method
+
+THOUSAND = 1_024  # answer tokens: where so many have more logits than are held at a time, they are made a few tokens at a time
+
+
+class Reader:
+    """The student's logits, and the teacher's at the rows of its pool.
+
+    pool: what the teacher said; None where it says nothing. live: it reads every row again instead of being remembered. bf16: the student's
+    passes are in half precision; losses are worked out in fp32.
+    """
+
+    starts_at = 1  # an untrained student's loss, in cross-entropies
+
+    def __init__(self, student: Any, pool: Signals | None, settings: Settings, live: bool = False, bf16: bool = False) -> None:
+        self.student, self.pool, self.settings, self.live, self.bf16 = student, pool, settings, live, bf16
+
+    @property
+    def learns(self) -> Mapping[str, nn.Module]:
+        """What is trained beside the student, by name."""
+        return {}
+
+    def passes(self, lengths: Sequence[tuple[int, int]]) -> list[list[int]]:
+        """Row numbers in micro-batches, for rows whose prompts and answers have these lengths in tokens."""
+        return split_by_length([sum(pair) for pair in lengths], models.parameters(self.student), self.student.config.num_hidden_layers)
+
+    def tokens(self, drawn: Drawn, faults: Faults) -> tuple[float, float]:
+        """What means over the batch's pool rows and its gold rows are divided by."""
+        return faults.scored(drawn, False), faults.scored(drawn, True)
+
+    def losses(
+        self, drawn: Drawn, rows: list[int], faults: Faults, knobs: Knobs, objective: Objective
+    ) -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
+        """Losses to go back from, each before the next is asked for, and the values told of them."""
+        yield step_loss(self.student, *self.gather(drawn, rows, faults), knobs, objective)
+
+    def batch(self, drawn: Drawn, rows: list[int], faults: Faults) -> Batch:
+        """Some rows as the loss sees them, in one piece."""
+        return self.read(self.student, *self.gather(drawn, rows, faults))
+
+    def gather(self, drawn: Drawn, rows: list[int], faults: Faults) -> tuple[MicroBatch, Signal]:
+        """Some rows as tensors on the student's device, and what the teacher says at those of its pool."""
+        padded = models.pad([drawn.prompts[i] for i in rows], [drawn.answers[i] for i in rows])
+        at_N, labels_N = padded.at_N, padded.labels_N
+        gold_N = torch.tensor([drawn.is_gold(i) for i in rows for _ in drawn.answers[i]])
+        pool_rows, width = [i for i in rows if not drawn.is_gold(i)], padded.tokens_B_T.shape[1]
+        signal = self.signal(drawn, pool_rows, faults, width) if pool_rows else Signal()
+        if faults.endless:
+            kept_N = labels_N != EOS
+            signal = signal.only(kept_N[~gold_N])
+            at_N, labels_N, gold_N = at_N[kept_N], labels_N[kept_N], gold_N[kept_N]
+        of_pool, of_gold = (~gold_N).nonzero()[:, 0], gold_N.nonzero()[:, 0]
+        batch = MicroBatch(padded.tokens_B_T, at_N, labels_N, of_pool, of_gold).to(self.student.device)
+        return batch._replace(attend_1_1_T_T=models.causal(self.student, width)), signal
+
+    def signal(self, drawn: Drawn, rows: list[int], faults: Faults, width: int) -> Signal:
+        """What the teacher says at the answers of some rows of its pool."""
+        if self.pool is None:
+            return Signal()
+        states = faults.states(_teacher_states(self.pool, drawn, rows, self.live))
+        return Signal(faults.logits(self.pool.logits(states), [len(drawn.answers[i]) for i in rows]))
+
+    def read(self, student: LanguageModel, batch: MicroBatch, signal: Signal) -> Batch:
+        """The student's forward pass: a pure function of its weights and these tensors."""
+        with self.cast():
+            logits_N_V = student.lm_head(models.answer_states(student, batch, batch.attend_1_1_T_T)).float()
+        return _read(batch, signal, logits_N_V)
+
+    def cast(self) -> torch.autocast:
+        return torch.autocast(self.student.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+class Chunked(Reader):
+    """A large vocabulary: where a micro-batch has more logits than are held at a time, they are made a few tokens at a time.
+
+    Each piece ends at the student's final states; the last loss is a number whose gradient takes theirs through its body, once (the idea of
+    Liger-Kernel's chunked losses: Hsu et al. 2024, arXiv 2410.10989).
+    """
+
+    def losses(
+        self, drawn: Drawn, rows: list[int], faults: Faults, knobs: Knobs, objective: Objective
+    ) -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
+        size, most = self.student.lm_head.weight.shape[0], self.settings.logits
+        if sum(len(drawn.answers[i]) for i in rows) * size <= most:
+            yield from super().losses(drawn, rows, faults, knobs, objective)
+            return
+        pool_rows = [i for i in rows if not drawn.is_gold(i)]
+        told_M = _teacher_states(self.pool, drawn, pool_rows, self.live) if self.pool is not None and pool_rows else None
+        batch, _ = Reader(self.student, None, self.settings).gather(drawn, rows, faults)
+        with self.cast():
+            states_N_D = models.answer_states(self.student, batch, batch.attend_1_1_T_T)
+        leaf_N_D = states_N_D.detach().requires_grad_()
+        gold_N = torch.zeros(len(leaf_N_D), dtype=torch.bool, device=leaf_N_D.device)
+        gold_N[batch.gold_G] = True
+        done = 0  # of the tokens that the teacher speaks about
+        for part in torch.arange(len(leaf_N_D), device=leaf_N_D.device).split(max(1, most // size)):
+            pool_M, gold_G = (~gold_N[part]).nonzero()[:, 0], gold_N[part].nonzero()[:, 0]
+            said = None if told_M is None or not len(pool_M) else told_M[done : done + len(pool_M)]
+            done += len(pool_M)
+            signal = Signal() if said is None or self.pool is None else Signal(self.pool.logits(said))
+            with self.cast():
+                logits_N_V = self.student.lm_head(leaf_N_D[part]).float()
+            piece = batch._replace(labels_N=batch.labels_N[part], pool_M=pool_M, gold_G=gold_G)
+            yield weigh(_read(piece, signal, logits_N_V), knobs, objective)
+        if states_N_D.requires_grad and leaf_N_D.grad is not None:
+            yield (states_N_D * leaf_N_D.grad).sum(), {}
+
+
+class CrossTokenizer(Reader):
+    """A student with another vocabulary, and what the teacher says of the same bytes in its own."""
+
+    def __init__(self, student: Any, crossed: Crossed, settings: Settings, live: bool, bf16: bool) -> None:
+        super().__init__(student, crossed.pool, settings, live, bf16)
+        self.crossed = crossed
+
+    def signal(self, drawn: Drawn, rows: list[int], faults: Faults, width: int) -> Signal:
+        return Signal(aligned=self.crossed.aligned([drawn.pool_rows[i] for i in rows], self.live))
+
+
+class Features(Reader):
+    """Hidden states, similarities or relations beside the logits, on both sides."""
+
+    def __init__(self, student: Any, pool: Signals, settings: Settings, live: bool, bf16: bool, exp: Experiment, kind: str) -> None:
+        super().__init__(student, pool, settings, live, bf16)
+        self.insides = Insides(kind, exp.layers, student, pool, exp.seed)
+        self.together = kind == "states"  # the loss compares tokens with one another, so that a batch must be read in one piece
+
+    @property
+    def learns(self) -> Mapping[str, nn.Module]:
+        return {"projectors": self.insides.projectors}
+
+    def passes(self, lengths: Sequence[tuple[int, int]]) -> list[list[int]]:
+        return [list(range(len(lengths)))] if self.together else super().passes(lengths)
+
+    def signal(self, drawn: Drawn, rows: list[int], faults: Faults, width: int) -> Signal:
+        features = self.insides.teacher.of([drawn.pool_rows[i] for i in rows], width)
+        return super().signal(drawn, rows, faults, width)._replace(features_M=features.to(self.student.device))
+
+    def read(self, student: Any, batch: MicroBatch, signal: Signal) -> Batch:
+        with self.cast():
+            seen = look(student, batch, self.insides.own_layers, self.insides.relations, batch.attend_1_1_T_T)
+            logits_N_V = student.lm_head(seen.final_N_D).float()
+        found = _read(batch, signal, logits_N_V)
+        if signal.features_M is None:
+            return found
+        return found._replace(student_features_M=self.insides.of_student(found.pool(self.insides.noted(seen))))
+
+
+class Peer(Reader):
+    """Two students that learn from one another; no teacher."""
+
+    starts_at = 2
+
+    def __init__(self, student: Any, peer: Any, settings: Settings, bf16: bool) -> None:
+        super().__init__(student, None, settings, bf16=bf16)
+        self.peer = peer
+
+    @property
+    def learns(self) -> Mapping[str, nn.Module]:
+        return {"peer": self.peer}
+
+    def read(self, student: Any, batch: MicroBatch, signal: Signal) -> Batch:
+        peer_N_V = self.peer.lm_head(models.answer_states(self.peer, batch, batch.attend_1_1_T_T)).float()
+        return super().read(student, batch, signal)._replace(peer_logits_N_V=peer_N_V)
+
+
+class OfHeads(Reader):
+    """Heads on a frozen target: they read its states, which are on record for the pool's rows, and worked out now for gold rows."""
+
+    starts_at = 2  # a new head says what comes now
+
+    def __init__(self, heads: Heads, pool: Signals | None, settings: Settings, live: bool, bf16: bool) -> None:
+        super().__init__(heads, pool, settings, live, bf16)
+        self.looks = TeacherFeatures(pool, heads.looks, relations=False) if heads.looks and pool else None
+
+    def passes(self, lengths: Sequence[tuple[int, int]]) -> list[list[int]]:
+        return self.student.passes([answer for _, answer in lengths], self.settings.logits)
+
+    def tokens(self, drawn: Drawn, faults: Faults) -> tuple[float, float]:
+        n = len(drawn.pool_rows)
+        return self.student.scored(drawn.answers[:n]), self.student.scored(drawn.answers[n:])
+
+    def losses(
+        self, drawn: Drawn, rows: list[int], faults: Faults, knobs: Knobs, objective: Objective
+    ) -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
+        yield weigh(self.batch(drawn, rows, faults), knobs, objective)
+
+    def batch(self, drawn: Drawn, rows: list[int], faults: Faults) -> Batch:
+        """What heads guess at some rows, the pool's first."""
+        own, paid = [i for i in rows if not drawn.is_gold(i)], [i for i in rows if drawn.is_gold(i)]
+        found = [self._told(drawn, own)] if own else []
+        if paid:
+            found.append(self.student.told([drawn.prompts[i] for i in paid], [drawn.answers[i] for i in paid]))
+        with self.cast():
+            return self.student.batch(Told.of(found), [drawn.is_gold(i) for i in (*own, *paid)])
+
+    def _told(self, drawn: Drawn, rows: list[int]) -> Told:
+        prompts, answers = [drawn.prompts[i] for i in rows], [drawn.answers[i] for i in rows]
+        if self.live or self.pool is None:
+            return self.student.told(prompts, answers)
+        numbers, device = [drawn.pool_rows[i] for i in rows], self.student.device
+        looks = self.looks.of(numbers, 0).to(device) if self.looks else None
+        return Told(prompts, answers, self.pool.hidden(numbers).to(device).float(), looks)
+
+
+def reader_of(exp: Experiment, method: Method, student: Any, source: Source | None, peer: Any, settings: Settings) -> Reader:
+    """The reader that a recipe needs. No recipe needs two: the rules refuse those (`records/rules.py`).
+
+    source: where rows come from that the teacher answered; None where it answers none.
+    """
+    live, bf16 = exp.signals == "live", exp.precision == "bf16"
+    pool = source if isinstance(source, Signals) else None
+    if isinstance(student, Heads):
+        return OfHeads(student, pool, settings, live, bf16)
+    if peer is not None:
+        return Peer(student, peer, settings, bf16)
+    if isinstance(source, Crossed) and method.name == "output":  # any other method takes the text alone
+        return CrossTokenizer(student, source, settings, live, bf16)
+    if method.features and pool is not None:
+        return Features(student, pool, settings, live, bf16, exp, method.features)
+    large = student.lm_head.weight.shape[0] * THOUSAND > settings.logits
+    return (Chunked if large else Reader)(student, pool, settings, live, bf16)
+
+
+def _read(batch: MicroBatch, signal: Signal, logits_N_V: Tensor) -> Batch:
+    """A micro-batch at its answer tokens, as far as logits go."""
+    return Batch(
+        logits_N_V,
+        batch.labels_N,
+        batch.pool_M,
+        batch.gold_G,
+        signal.logits_M_V,
+        teacher_features_M=signal.features_M,
+        aligned=signal.aligned,
+        weights_N=batch.weights_N,
+    )
+
+
+def _teacher_states(pool: Signals, drawn: Drawn, rows: list[int], live: bool) -> Tensor:
+    """The teacher's states at these rows' answer tokens: its own answers' from the cache, the student's read now."""
+    now = [i for i in rows if i < drawn.own or live]
+    if not now:
+        return pool.hidden([drawn.pool_rows[i] for i in rows])
+    read = pool.live([drawn.prompts[i] for i in now], [drawn.answers[i] for i in now])
+    states = dict(zip(now, read.split([len(drawn.answers[i]) for i in now]), strict=True))
+    return torch.cat([states[i] if i in states else pool.hidden([drawn.pool_rows[i]]).to(read) for i in rows])
