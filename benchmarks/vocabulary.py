@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 from rows import HERE, row
 
@@ -25,11 +26,13 @@ def large(way: str, rows: int = 8, length: int = 512, size: int = 49_152, width:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from labkit import models
+    from labkit.base.settings import default
     from labkit.records.experiment import Experiment
     from labkit.training.batches import Drawn
     from labkit.training.faults import Faults
     from labkit.training.methods import comparison, method
-    from labkit.training.step import Parts, gradients
+    from labkit.training.readers import Chunked
+    from labkit.training.step import gradients
 
     generator, exp = torch.Generator().manual_seed(0), Experiment()
     config = LlamaConfig(
@@ -42,10 +45,11 @@ def large(way: str, rows: int = 8, length: int = 512, size: int = 49_152, width:
     states = [torch.randn(length, width, generator=generator) for _ in range(rows)]
     answers = torch.randint(size, (rows, length), generator=generator).tolist()
     drawn = Drawn([[1]] * rows, answers, list(range(rows)))
-    pool = SimpleNamespace(hidden=lambda numbers: torch.cat([states[i] for i in numbers]), logits=lambda found: found @ teacher_head.T)
+    pool: Any = SimpleNamespace(hidden=lambda numbers: torch.cat([states[i] for i in numbers]), logits=lambda found: found @ teacher_head.T)
     compare, knobs = comparison(exp), {name: getattr(exp, name) for name in ("mix", "feature", "temperature")}
     accelerator = Accelerator(cpu=True)
-    parts = Parts(accelerator, method("output"), student, None, student, pool, None, live=False, plain=True)  # type: ignore[arg-type]
+    reader: Any = Chunked(student, pool, default())
+    parts: Any = SimpleNamespace(accelerator=accelerator, method=method("output"), reader=reader, learner=student, plain=True)
 
     def once() -> float:
         if way == "ours":

@@ -9,12 +9,10 @@ import pytest
 from rows import row
 from vocabulary import large
 
-from labkit.training import readers
-
 
 @pytest.mark.parametrize("way", ["ours", "liger"])
-def test_a_large_vocabulary_is_learnt_from_in_pieces_as_it_is_at_once(way, monkeypatch):
-    monkeypatch.setattr(readers, "CHUNK", 7 * 97)  # pieces that do not divide an answer
+def test_a_large_vocabulary_is_learnt_from_in_pieces_as_it_is_at_once(way, settings):
+    settings(logits=7 * 97)  # pieces that do not divide an answer
     shape = {"rows": 3, "length": 20, "size": 97, "width": 64, "repeats": 1}
     naive, found = large("naive", **shape), large(way, **shape)
     assert found["value"] == pytest.approx(naive["value"], rel=1e-5)
