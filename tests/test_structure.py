@@ -11,11 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from labkit.studies.trace import PACKAGES as ORDER
+
 PACKAGE = Path(__file__).resolve().parent.parent / "labkit"
-ORDER = (
-    *("base", "records", "losses", "models", "tasks", "teachers", "training", "speculative"),
-    *("views", "studies", "diagnosis", "lessons", "cli"),
-)
 TORCH = {"torch", "transformers", "accelerate", "safetensors", "tokenizers"}
 HEAVY = TORCH | {"matplotlib", "plotly", "pandas", "numpy", "scipy", "ipywidgets", "anywidget"}
 WITHOUT_TORCH = (
@@ -90,6 +88,14 @@ def test_no_circles():
 def test_files_are_short_enough_to_read(name: str):
     lines = len(FILES[name].read_text(encoding="utf-8").splitlines())
     assert lines <= 350, f"{name} has {lines} lines: split it at 350"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_functions_are_short_enough_to_read(name: str):
+    for node in ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert lines <= 80, f"{name}.{node.name} has {lines} lines: split it at 80"
 
 
 @pytest.mark.parametrize("name", WITHOUT_TORCH)

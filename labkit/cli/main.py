@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 
 from labkit.base.errors import LabError, need
-from labkit.cli import build, check, claims, distill, export, fetch, lab, label, prune, replay, run, sweep
+from labkit.cli import build, check, claims, distill, export, fetch, lab, label, prune, replay, run, sweep, trace
 
-COMMANDS = (lab, run, distill, sweep, replay, label, claims, fetch, build, prune, export, check)
+COMMANDS = (lab, run, distill, sweep, replay, label, claims, fetch, build, prune, export, trace, check)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import LlamaForCausalLM
 
+from labkit.losses.divergences import Divergence
 from labkit.models import lora
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads
@@ -19,7 +20,7 @@ from labkit.records.names import KIN, Size
 from labkit.records.rules import refuse
 from labkit.teachers.cross_tokenizer_pool import Crossed
 from labkit.teachers.signals import Signals
-from labkit.training.methods import Method, method
+from labkit.training.methods import Method, divergence_of, method
 from labkit.training.prerequisites import Prerequisites, earlier, kin_recipe
 from labkit.training.readers import Reader, reader_of
 from labkit.training.setup import Subject
@@ -28,27 +29,22 @@ PEER = 1_000_000  # added to a seed for the second student of a mutual run
 
 
 class Parts(NamedTuple):
-    """teacher: the one the student is compared with. source: who answers the questions: the teacher, or a student in its place. rows: where
-    the answered rows come from; pool: the same in the teacher's own tokens. learner: all that is trained. plain: at temperature 1 the loss
-    is the very KL that is told."""
+    """What a run works with. None where a recipe has no such thing."""
 
     accelerator: Accelerator
     method: Method
-    teacher: LlamaForCausalLM | None
-    source: LlamaForCausalLM | None
+    divergence: Divergence
+    teacher: LlamaForCausalLM | None  # whom the student is compared with
+    source: LlamaForCausalLM | None  # who answers the questions: the teacher, or a student in its place
+    pool: Signals | None  # what the source says to the questions
+    rows: Signals | Crossed | None  # the same in the student's tokens
     student: LanguageModel
     peer: LanguageModel | None
-    pool: Signals | None
-    rows: Signals | Crossed | None
     reader: Reader
-    learner: nn.Module
+    learner: nn.Module  # all that is trained
+    own_parameters: list[nn.Parameter]  # the same, a peer left out
     optimiser: Any
-    plain: bool
-
-    @property
-    def own_parameters(self) -> list[nn.Parameter]:
-        """What is trained, a peer left out."""
-        return [p for name, p in self.learner.named_parameters() if not name.startswith("peer.")]
+    plain: bool  # whether at temperature 1 the loss is the very KL that is told
 
 
 def assemble(subject: Subject, prerequisites: Prerequisites) -> Parts:
@@ -65,9 +61,22 @@ def assemble(subject: Subject, prerequisites: Prerequisites) -> Parts:
     reader = reader_of(exp, how, student, rows, peer, subject.settings)
     learner = nn.ModuleDict({"student": student, **reader.learns})
     optimiser = torch.optim.AdamW(learner.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
-    plain = exp.divergence == "forward_kl" and not exp.top_k
-    prepared = accelerator.prepare(optimiser)
-    return Parts(accelerator, how, teacher, source, student, peer, pool, rows, reader, learner, prepared, plain)
+    return Parts(
+        accelerator,
+        how,
+        divergence_of(exp),
+        teacher,
+        source,
+        pool,
+        rows,
+        student,
+        peer,
+        reader,
+        learner,
+        [p for name, p in learner.named_parameters() if not name.startswith("peer.")],
+        accelerator.prepare(optimiser),
+        plain=exp.divergence == "forward_kl" and not exp.top_k,
+    )
 
 
 def _teacher(subject: Subject, prerequisites: Prerequisites, device: torch.device) -> LlamaForCausalLM | None:

@@ -236,7 +236,7 @@ class Run(Iterator[ev.Event]):
     def _learn(self, parts: Parts, drawn: Drawn, looks: bool) -> Iterator[ev.Event]:
         """One update of the student from these rows, and a look at them before it; a `Failed` instead if the loss has exploded."""
         exp, step, knobs, at = self.experiment, self.step, self.at.knobs, self.at
-        faults, compare = Faults(knobs["faults"], exp.seed * 1_000_003 + step), comparison(exp, step)
+        faults, compare = Faults(knobs["faults"], exp.seed * 1_000_003 + step), comparison(exp, step, parts.divergence)
         rate = knobs["learning_rate"] * schedule(step, exp.steps)
         for group in parts.optimiser.param_groups:
             group["lr"] = rate

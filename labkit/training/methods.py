@@ -16,7 +16,7 @@ from torch import Tensor
 from labkit.base.registry import Registry
 from labkit.losses.batch import Batch, Compare
 from labkit.losses.cross_tokenizer.losses import crossed
-from labkit.losses.divergences import divergence, sampled_kl, top_k
+from labkit.losses.divergences import DIVERGENCES, Divergence, divergence, sampled_kl, top_k
 from labkit.losses.features import hidden_loss, next_state_loss, relation_loss, similarity_loss
 from labkit.records.experiment import Experiment
 
@@ -42,13 +42,17 @@ METHODS = Registry("method", Method, "terms")
 register, method = METHODS.register, METHODS.__getitem__
 
 
-def comparison(exp: Experiment, step: int = 0) -> Compare:
+def divergence_of(exp: Experiment) -> Divergence:
+    """The experiment's divergence, with its parameters."""
+    return divergence(exp.divergence, **{name: getattr(exp, name) for name in DIVERGENCES[exp.divergence].parameters})
+
+
+def comparison(exp: Experiment, step: int = 0, entry: Divergence | None = None) -> Compare:
     """The experiment's divergence, by all tokens or the few its teacher tells, times the power of T that keeps its gradient's size.
 
-    Sampled signals are a function of seed and step.
+    Sampled signals are a function of seed and step. entry: `divergence_of(exp)`, where it is known.
     """
-    entry = divergence(exp.divergence)
-    entry = divergence(exp.divergence, **{name: getattr(exp, name) for name in entry.parameters})
+    entry = entry or divergence_of(exp)
     drawn = exp.top_k > 0 and exp.tail == "sampled"
     generator = torch.Generator().manual_seed(exp.seed * 1_000_003 + step)
 
@@ -62,9 +66,6 @@ def comparison(exp: Experiment, step: int = 0) -> Compare:
         return value * temperature**entry.temperature_power
 
     return compare
-
-
-GOLD_TERMS = ("ce", "gold", "mutual", "peer")
 
 
 def weights(mix: float, feature: float) -> Mapping[str, float]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from labkit import models
 from labkit.base.settings import Settings
-from labkit.losses.batch import Batch
+from labkit.losses.batch import Batch, Knobs, MicroBatch, Objective, Signal, step_loss, weigh
 from labkit.models import EOS
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads, Told
@@ -25,7 +25,6 @@ from labkit.teachers.features import Insides, TeacherFeatures
 from labkit.teachers.signals import Signals
 from labkit.training.batches import Drawn, Source, split_by_length
 from labkit.training.faults import Faults
-from labkit.training.loss import Knobs, MicroBatch, Objective, Signal, step_loss, weigh
 from labkit.training.methods import Method
 
 THOUSAND = 1_024  # answer tokens: where so many have more logits than are held at a time, they are made a few tokens at a time

@@ -13,11 +13,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from labkit import models
-from labkit.losses.batch import Compare
+from labkit.losses.batch import Compare, Knobs, Objective
 from labkit.training.assembly import Parts
 from labkit.training.batches import Drawn
 from labkit.training.faults import Faults, stray_loss
-from labkit.training.loss import Knobs, Objective
 from labkit.training.methods import weights
 from labkit.training.readers import Reader
 

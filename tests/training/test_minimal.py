@@ -40,9 +40,9 @@ def test_its_defaults_are_a_recipe_s():
     assert given == {name: getattr(exp, name) for name in given}
 
 
-def test_it_is_short_and_nobody_uses_it():
-    lines = inspect.getsource(minimal.distil).splitlines()
-    assert len(lines) <= 65
+def test_it_is_short_and_shown_in_the_first_lesson_and_nobody_else_uses_it():
+    assert len(inspect.getsource(minimal.distil).splitlines()) <= 65
+    assert "Code(minimal.__file__" in (REPOSITORY / "notebooks" / "00_distil_in_a_minute.ipynb").read_text(encoding="utf-8")
     for path in (REPOSITORY / "labkit").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []

@@ -11,13 +11,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from labkit import models
 from labkit.base.settings import default
+from labkit.losses.batch import Knobs, MicroBatch, Objective, Signal, step_loss
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.tasks.atlas.facts import Atlas
 from labkit.teachers.signals import Signals
 from labkit.training import batches, loop, readers
 from labkit.training.loop import Run
-from labkit.training.loss import Knobs, MicroBatch, Objective, Signal, step_loss
 from labkit.training.methods import comparison, method, weights
 
 EXP = Experiment(student="7k", teacher=TEACHER, questions=128, batch=8, steps=20)
