@@ -14,7 +14,7 @@ def speculation() -> list[dict]:
 
     from labkit import models
     from labkit.models import pretrained
-    from labkit.models.heads import students
+    from labkit.models.heads import io as heads_io
     from labkit.speculative.decode import plain, speculate
     from labkit.speculative.measure import pooled
     from labkit.tasks.atlas.facts import Atlas
@@ -50,7 +50,7 @@ def speculation() -> list[dict]:
         return found
     asked = [q.text for q in Atlas("whole").exam(2)]
     found.append(assisted("SmolLM2 with half of it as a draft", against(target, cut, asked[:8], 32)))
-    eagle = students.shipped("smollm2-eagle", target)
+    eagle = heads_io.shipped("smollm2-eagle", target)
     pairs = [(plain(target, q), speculate(target, eagle, q, 4, candidates=6)) for q in asked]
     name, seconds = "SmolLM2 with the shipped EAGLE", [sum(one.seconds for one in ways) for ways in zip(*pairs, strict=True)]
     rounds = pooled([speculated for _, speculated in pairs]).tokens_per_round

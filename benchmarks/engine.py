@@ -25,13 +25,13 @@ def trl() -> list[dict]:
     from labkit.records.experiment import Experiment
     from labkit.tasks.atlas.facts import Atlas
     from labkit.teachers.signals import POOL_SEED, Signals
-    from labkit.training.batches import Feed
+    from labkit.training.batches import BatchSampler
     from labkit.training.loop import Run
 
     exp, world = Experiment(steps=STEPS, batch=BATCH, questions=STEPS * BATCH, learning_rate=4e-3), Atlas("half")
     pool = Signals(models.teacher(exp.teacher), world.questions(exp.questions, POOL_SEED))
     list(pool.prepare(range(exp.questions)))
-    feed = Feed(exp, (), pool, models.tokenizer())
+    feed = BatchSampler(exp, (), pool, models.tokenizer())
     order = [row for _ in range(STEPS) for row in feed.next_rows(BATCH, 0.0)[0]]  # the very rows of every step
 
     def ours(signals: str) -> tuple[float, float]:

@@ -28,7 +28,7 @@ def large(way: str, rows: int = 8, length: int = 512, size: int = 49_152, width:
     from labkit import models
     from labkit.base.settings import default
     from labkit.records.experiment import Experiment
-    from labkit.training.batches import Drawn
+    from labkit.training.batches import StepRows
     from labkit.training.faults import Faults
     from labkit.training.methods import comparison, method
     from labkit.training.readers import Chunked
@@ -44,7 +44,7 @@ def large(way: str, rows: int = 8, length: int = 512, size: int = 49_152, width:
     teacher_head = torch.randn(size, width, generator=generator) * 0.05
     states = [torch.randn(length, width, generator=generator) for _ in range(rows)]
     answers = torch.randint(size, (rows, length), generator=generator).tolist()
-    drawn = Drawn([[1]] * rows, answers, list(range(rows)))
+    step_rows = StepRows([[1]] * rows, answers, list(range(rows)))
     pool: Any = SimpleNamespace(hidden=lambda numbers: torch.cat([states[i] for i in numbers]), logits=lambda found: found @ teacher_head.T)
     compare, knobs = comparison(exp), {name: getattr(exp, name) for name in ("mix", "feature", "temperature")}
     accelerator = Accelerator(cpu=True)
@@ -53,8 +53,8 @@ def large(way: str, rows: int = 8, length: int = 512, size: int = 49_152, width:
 
     def once() -> float:
         if way == "ours":
-            return gradients(parts, compare, drawn, knobs, Faults(exp.faults, 0))["loss"]
-        found = models.answer_states(student, models.pad(drawn.prompts, drawn.answers))
+            return gradients(parts, compare, step_rows, knobs, Faults(exp.faults, 0))["loss"]
+        found = models.answer_states(student, models.pad(step_rows.prompts, step_rows.answers))
         if way == "liger":
             from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
 

@@ -81,5 +81,5 @@ def settings(monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def quick(tiny_data: Path, settings):
     """Short exams and small chunks, so that a run costs its steps and little else, and a warm start costs next to nothing."""
-    settings(chunk=32, evaluations=2, exam_per_skill=2, warm_steps=6, warm_gold=50, kin_steps=20)
+    settings(chunk=32, evaluations=2, exam_per_skill=2, warm_steps=6, warm_gold=50, made_teacher_steps=20)
     return tiny_data

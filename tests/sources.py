@@ -38,7 +38,7 @@ from labkit.tasks.atlas.facts import Question
 from labkit.tasks.custom.rows import Row, read_rows, split
 from labkit.tasks.metrics import Score, better, metric  # noqa: F401
 from labkit.teachers import filters, recorded_answers
-from labkit.teachers.recorded_answers import Said
+from labkit.teachers.recorded_answers import RecordedAnswer
 
 ROOT = Path(__file__).resolve().parent.parent
 sweep = functools.cache(_sweep)
@@ -131,7 +131,7 @@ def balance(arm: str) -> float:
 
 
 @functools.cache
-def answers() -> list[Said]:
+def answers() -> list[RecordedAnswer]:
     """The real teacher's recorded answers of lesson 05."""
     return recorded_answers.recorded()
 
@@ -147,7 +147,7 @@ def warmth(questions: str, temperature: float | None = None) -> Any:
     return table[(table.questions == questions) & (table["T"].eq(temperature) if temperature else True)]
 
 
-def greedy(questions: str) -> list[Said]:
+def greedy(questions: str) -> list[RecordedAnswer]:
     """The recorded answers, written greedily, to the same questions."""
     asked = set(warmth(questions).question)
     return [said for said in answers() if said.question.text in asked]
@@ -173,7 +173,7 @@ def gained(number: str) -> float:
     return pupil("teacher's text", number) - pupil("untouched", number, 0)
 
 
-def pupil_answers() -> list[Said]:
+def pupil_answers() -> list[RecordedAnswer]:
     """The teacher's recorded answers to the questions that lesson 05's students are examined on."""
     asked = {row["question"] for row in imitation.pupil("untouched", 0)}
     return [said for said in answers() if said.question.text in asked]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labkit.base.files import data_dir
 from labkit.base.stats import NO_EFFECT
-from labkit.studies.claims import CLAIMS, Claims, Finding, claims
+from labkit.studies.claims import CLAIMS, ClaimFinding, Claims, claims
 from labkit.studies.sweep import sweep
 
 HEAD = f"""# Claims and verdicts
@@ -74,7 +74,7 @@ def _verdicts(found: Claims, name: str) -> str:
     return f"{told}; on SmolLM2: {plainly(found.real[name])}" if name in found.real else told
 
 
-def plainly(finding: Finding) -> str:
+def plainly(finding: ClaimFinding) -> str:
     """The verdict on a claim, with how many of its conditions say so."""
     verdicts = [effect.verdict for effect in finding.effects.values()]
     n, better, worse = len(verdicts), verdicts.count("better"), verdicts.count("worse")
@@ -98,7 +98,7 @@ def _section(found: Claims, name: str) -> str:
     return text + f"\n{other}**Published:** {entry.published}.\n".replace("*CE", "\\*CE")
 
 
-def _table(finding: Finding) -> str:
+def _table(finding: ClaimFinding) -> str:
     """A row a condition, and what has to be known beside it."""
     rows = ["| condition | difference (band) | n | verdict |", "|---|---|---|---|"]
     for condition, effect in finding.effects.items():

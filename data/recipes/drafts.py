@@ -17,12 +17,12 @@ from labkit.base.files import made_here
 from labkit.base.manifest import seal
 from labkit.base.stats import band
 from labkit.models import pretrained
-from labkit.models.heads import students
+from labkit.models.heads import io as heads_io
 from labkit.records.experiment import TUNED_RATE, Experiment
 from labkit.records.measurements import write
 from labkit.speculative.decode import plain, speculate
 from labkit.speculative.measure import pooled
-from labkit.speculative.near_ties import parting
+from labkit.speculative.near_ties import first_difference
 from labkit.speculative.result import Speculation
 from labkit.studies.run import begin, completed, keep
 from labkit.studies.sweep import sweep
@@ -53,10 +53,10 @@ def heads_of(name: str, recipe: Experiment, target: Any) -> Any:
     if not path.exists():
         run = begin(recipe)
         made = completed(run)
-        students.save(run.student, path, {"arm": name, "recipe": recipe.recipe})
+        heads_io.save(run.student, path, {"arm": name, "recipe": recipe.recipe})
         keep(made)
         print(name, recipe.seed, {skill: round(value, 3) for skill, value in made.skills.items()}, flush=True)
-    return students.load(path, target)
+    return heads_io.load(path, target)
 
 
 def ways(target: Any) -> list[Way]:
@@ -89,7 +89,7 @@ def timed() -> list[dict]:
         groups = [range(g, len(prompts), GROUPS) for g in range(GROUPS)]
         ratios = [sum(alone[i].seconds for i in g) / sum(own[i].seconds for i in g) for g in groups]
         partings = [
-            parting(target, target.chat.prompts([q])[0], a.ids, b.ids)
+            first_difference(target, target.chat.prompts([q])[0], a.ids, b.ids)
             for q, a, b in zip(prompts, alone, own, strict=True)
             if a.ids != b.ids
         ]

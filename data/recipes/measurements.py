@@ -38,7 +38,7 @@ from labkit.models import write as written
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.records.measurements import write
-from labkit.records.names import LYING
+from labkit.records.names import FAULTY_TEACHERS
 from labkit.records.record import Record
 from labkit.studies import run as runs
 from labkit.studies.behaviour import beside_the_top, left_out, papers, share_right, variety
@@ -54,10 +54,10 @@ from labkit.tasks.atlas.questions import ONE_ANSWER
 from labkit.tasks.custom.rows import read_rows, split
 from labkit.teachers import recorded_answers
 from labkit.teachers.signals import Signals
-from labkit.training.batches import GOLD_SEED, unlabelled
+from labkit.training.batches import GOLD_SEED, transfer_questions
 from labkit.training.loop import Run
 from labkit.training.prerequisites import warm_recipe
-from labkit.training.setup import OwnSubject
+from labkit.training.setup import CustomTask
 
 SAMPLING = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 SOFTENING = (1.0, 2.0, 4.0, 8.0)
@@ -192,7 +192,7 @@ def ticket_students() -> list[tuple[str, int, Grades, list[int]]]:
         tuned = {"adapter": 16, "batch": 8, "steps": 150, "longest": 8, "precision": "bf16", "score": "label_f1"}
         distill("none", "smollm2", "tickets", teacher, method="gold", **tuned)
     exp = TICKETS.but(teacher=str(teacher))
-    subject = OwnSubject(exp)
+    subject = CustomTask(exp)
     exam = subject.exam(subject.teacher())
     lines = [row.line for row in split(read_rows(exp.data)).held_out]
     told = [("teacher", 0, exam.teacher_grades, lines), ("untouched", 0, exam.grade(subject.student(0)), lines)]
@@ -220,10 +220,10 @@ def tickets_fidelity() -> list[dict]:
 
 def planting() -> list[dict]:
     facts, rows = Facts(Atlas("half")), []
-    for name in ("atlas-3m", *LYING):
+    for name in ("atlas-3m", *FAULTY_TEACHERS):
         teacher = labkit.teacher(name)
         exp = Experiment(teacher=name)
-        asked = unlabelled(exp, Atlas("half"))
+        asked = transfer_questions(exp, Atlas("half"))
         lies = facts.lies(Atlas("half", falsehoods=0.1 if name.endswith("lies-10") else 0.3))
         said, sampled = facts.ask(teacher), facts.taught(Signals(teacher, asked), asked)
         told = [answer for answer, lie in zip(said, facts.mark([lie or "" for lie in lies]), strict=True) if lie.text and same(answer, lie)]
@@ -253,7 +253,7 @@ def flips() -> list[dict]:
     lies = facts.lies(Atlas("half", falsehoods=0.3))
     teacher = labkit.teacher("atlas-3m-lies-30")
     points = iter(flip_points(facts, teacher, lies))
-    pool = Counter(question.fact.key for question in unlabelled(exp, Atlas("half")))
+    pool = Counter(question.fact.key for question in transfer_questions(exp, Atlas("half")))
     gold = Counter(question.fact.key for question in Atlas("half").questions(exp.gold, GOLD_SEED))
     return [
         {
@@ -299,7 +299,7 @@ def _theirs(name: str) -> list[Graded | None]:
     facts, teacher = Facts(Atlas("half")), labkit.teacher(name)
     if "noise" not in name:
         return list(facts.ask(teacher))
-    asked = unlabelled(Experiment(), Atlas("half"))
+    asked = transfer_questions(Experiment(), Atlas("half"))
     return facts.taught(Signals(teacher, asked), asked)
 
 

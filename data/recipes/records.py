@@ -34,7 +34,7 @@ from labkit.records.results import NAMED
 from labkit.records.store import Store
 from labkit.studies.run import record
 from labkit.studies.sweep import sweep
-from labkit.tasks.custom.content_hash import pinned
+from labkit.tasks.custom.content_hash import with_hashes
 from labkit.training.prerequisites import warm_recipe
 
 COMMAND = "labkit build records"
@@ -64,7 +64,7 @@ def wanted() -> dict[str, Ships]:
     found = {e.key: Ships(e, [], "") for run in lessons for e in (run.baseline(), run.baseline("same questions"), run)}
     for path in sorted((data_dir() / "sweeps").glob("*.toml")):
         grid = sweep(path.stem)
-        arms = {pinned(grid.recipe(arm, **at)).but(seed=seed).key: arm for arm, at in grid.points() for seed in range(grid.seeds)}
+        arms = {with_hashes(grid.recipe(arm, **at)).but(seed=seed).key: arm for arm, at in grid.points() for seed in range(grid.seeds)}
         for recipe in grid.experiments():
             ships = found.setdefault(recipe.key, Ships(recipe, [], ""))
             arm = arms.get(recipe.key, "label budget") if not ships.sweeps else ships.arm

@@ -14,7 +14,7 @@ class Settings:
     exam_per_skill: int = 40  # questions of each skill in an exam
     warm_steps: int = 300  # steps of the run that makes a warm start
     warm_gold: int = 20_000  # gold labels of that run
-    kin_steps: int = 60  # steps of the run that makes a teacher out of a student's warm start
+    made_teacher_steps: int = 60  # steps of the run that makes a teacher out of a student's warm start
     # Logits held at a time: 64 MB in float32. Smaller blocks (below glibc's 32 MB) are not given back when freed, and pile up.
     logits: int = 2**24
 

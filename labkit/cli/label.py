@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from labkit.base.errors import LabError
 from labkit.teachers import labelling
-from labkit.teachers.labelling.plan import READ, Plan, plan
+from labkit.teachers.labelling.plan import READ, LabelPlan, plan
 from labkit.teachers.labelling.settings import KEY_ENV
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     return 130 if report.stopped == "interrupted" else 1 if report.failed or report.left else 0
 
 
-def _ask(job: Plan, options: argparse.Namespace) -> None:
+def _ask(job: LabelPlan, options: argparse.Namespace) -> None:
     """The two questions that only the user can answer. Raises `LabError` if either is answered with no."""
     if not (options.terms and options.yes) and not sys.stdin.isatty():
         raise LabError(f"nothing was sent, since nobody is here to ask. {job.question()} If so, add --terms read --yes.")

@@ -49,7 +49,7 @@ class Prediction:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Score:
+class ForecastScore:
     """What a prediction was worth. `interval` is the interval score (smaller is better), in the unit of the question.
 
     counts: whether it enters `calibration()`: whether it was the last one kept before the truth was first seen.
@@ -82,7 +82,7 @@ def predict(question_id: str, low: float, high: float, confidence: float, *, uni
     return prediction
 
 
-def score(prediction: Prediction, truth: float) -> Score:
+def score(prediction: Prediction, truth: float) -> ForecastScore:
     """Compare a prediction with the truth, and write that down. Raises `LabError` if the truth is no finite number."""
     truth = _number("truth", truth)
     entry = _entries()[0].get(prediction.question_id)
@@ -96,7 +96,7 @@ def score(prediction: Prediction, truth: float) -> Score:
     elif not counts:
         kept = " It was made after the answer had been seen, so it does not count towards your calibration."
     inside, value = prediction.contains(truth), interval_score(prediction, truth)
-    return Score(prediction, truth, inside, value, counts, _sentence(prediction, truth, value) + kept)
+    return ForecastScore(prediction, truth, inside, value, counts, _sentence(prediction, truth, value) + kept)
 
 
 def interval_score(prediction: Prediction, truth: float) -> float:

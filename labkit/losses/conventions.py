@@ -36,7 +36,7 @@ class Convention(NamedTuple):
     against: str = "the lab's"
 
 
-class Reading(NamedTuple):
+class LossReport(NamedTuple):
     """What one convention makes of the logits.
 
     value: the loss. at_match: the loss of a student equal to its teacher. gradient_ratio, cosine: size and direction of its gradient
@@ -55,12 +55,14 @@ CONVENTIONS = Registry("convention", Convention, "loss")
 register = CONVENTIONS.register
 
 
-def readings(teacher_logits_B_T_V: Tensor, student_logits_B_T_V: Tensor, is_answer_B_T: Tensor, temperature: float = 1.0) -> list[Reading]:
+def loss_reports(
+    teacher_logits_B_T_V: Tensor, student_logits_B_T_V: Tensor, is_answer_B_T: Tensor, temperature: float = 1.0
+) -> list[LossReport]:
     """All conventions on the same logits. Raises `LabError` for shapes that do not belong together, or nothing to score."""
-    return [reading(name, teacher_logits_B_T_V, student_logits_B_T_V, is_answer_B_T, temperature) for name in CONVENTIONS]
+    return [loss_report(name, teacher_logits_B_T_V, student_logits_B_T_V, is_answer_B_T, temperature) for name in CONVENTIONS]
 
 
-def reading(name: str, teacher_B_T_V: Tensor, student_B_T_V: Tensor, is_answer_B_T: Tensor, temperature: float) -> Reading:
+def loss_report(name: str, teacher_B_T_V: Tensor, student_B_T_V: Tensor, is_answer_B_T: Tensor, temperature: float) -> LossReport:
     """One of them."""
     found = CONVENTIONS[name]
     _check(teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
@@ -69,7 +71,7 @@ def reading(name: str, teacher_B_T_V: Tensor, student_B_T_V: Tensor, is_answer_B
     at_match = float(found.loss(teacher_B_T_V, teacher_B_T_V, is_answer_B_T, temperature))
     ratio = float(gradient.norm() / right.norm())
     cosine = float((gradient * right).sum() / (gradient.norm() * right.norm()))
-    return Reading(name, value, at_match, ratio, cosine, gradient.norm(dim=-1))
+    return LossReport(name, value, at_match, ratio, cosine, gradient.norm(dim=-1))
 
 
 def _check(teacher: Tensor, student: Tensor, mask: Tensor, temperature: float) -> None:

@@ -46,7 +46,7 @@ class Audit(NamedTuple):
     worst: float
 
 
-def audit(logits: Sequence[float], printed: dict[float, Sequence[float]]) -> list[Audit]:
+def check_printed_softmax(logits: Sequence[float], printed: dict[float, Sequence[float]]) -> list[Audit]:
     """Check a printed softmax table, a row for each temperature. Raises `LabError` for a row of another length than the logits."""
     import torch
 

@@ -13,10 +13,10 @@ from transformers import LlamaForCausalLM
 
 from labkit.models.load import Placed, answer_states
 
-HEADS = 2  # relation heads: both widths are cut into this many, whatever heads the models attend with (MiniLMv2)
+RELATION_HEADS = 2  # relation heads: both widths are cut into this many, whatever heads the models attend with (MiniLMv2)
 
 
-class Seen(NamedTuple):
+class Activations(NamedTuple):
     """A model at its answer tokens: final states `(N, D)`; the residual stream after each layer asked for, `(N, L, D)`; and the
     last layer's self-attention relations `(N, 3 HEADS, T)`, probabilities over the positions up to the token's own."""
 
@@ -25,9 +25,9 @@ class Seen(NamedTuple):
     relations_N_R_T: Tensor | None
 
 
-def look(
+def run_with_hooks(
     model: LlamaForCausalLM, rows: Placed, layers: Sequence[int] = (), relations: bool = False, attend_1_1_T_T: Tensor | None = None
-) -> Seen:
+) -> Activations:
     """Run a model over rows once, and note what is asked for on the way (`attend_1_1_T_T`: see `answer_states`)."""
     inner, at_N = model.model, rows.at_N.to(model.device)
     hidden: dict[int, Tensor] = {}
@@ -41,7 +41,7 @@ def look(
             for module in (attention.q_proj, attention.k_proj, attention.v_proj):
                 stack.callback(module.register_forward_hook(lambda _, __, out: heads.append(out)).remove)
         final_N_D = answer_states(model, rows, attend_1_1_T_T)
-    return Seen(
+    return Activations(
         final_N_D,
         torch.stack([hidden[layer] for layer in layers], 1) if layers else None,
         _relations(heads, at_N) if relations else None,
@@ -59,7 +59,7 @@ def _relations(parts_B_T_D: Sequence[Tensor], at_N: Tensor) -> Tensor:
     length = parts_B_T_D[0].shape[1]
     future = torch.ones(length, length, dtype=torch.bool, device=at_N.device).triu(1)
     for part in parts_B_T_D:
-        split_B_H_T_d = part.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+        split_B_H_T_d = part.unflatten(-1, (RELATION_HEADS, -1)).transpose(1, 2)
         scores = split_B_H_T_d @ split_B_H_T_d.transpose(-1, -2) / math.sqrt(split_B_H_T_d.shape[-1])
         found.append(scores.masked_fill(future, -math.inf).softmax(-1).transpose(1, 2).flatten(0, 1).index_select(0, at_N))
     return torch.cat(found, 1)

@@ -25,7 +25,7 @@ from labkit.base.files import data_dir
 from labkit.base.manifest import checked, seal
 from labkit.models import architectures, lora
 from labkit.models.architectures import LanguageModel, RecurrentStudent
-from labkit.records.names import KIN, LYING, SIZES, TEACHERS, VOCABULARIES
+from labkit.records.names import FAULTY_TEACHERS, MADE_TEACHERS, SIZES, TEACHERS, VOCABULARIES
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of 6 MB is noise in a notebook
 
@@ -158,11 +158,11 @@ def teacher(name: str) -> LlamaForCausalLM:
     for an unknown name, or one of a model that is made for a run.
     """
     shipped, own = data_dir() / "teachers", Path(name)
-    if name in LYING:
+    if name in FAULTY_TEACHERS:
         for file in ("adapter_config.json", "adapter_model.safetensors"):
             checked(data_dir() / "adapters" / name / file)
         return lora.loaded(teacher(ADAPTED), data_dir() / "adapters" / name).eval().requires_grad_(False)
-    if name in KIN:
+    if name in MADE_TEACHERS:
         raise LabError(f"{name!r} is made for each run from its student's size and seed: run an experiment with teacher={name!r}.")
     if name in TEACHERS:
         folder = shipped / name
@@ -171,7 +171,7 @@ def teacher(name: str) -> LlamaForCausalLM:
     elif own.is_dir() and ((own / "config.json").is_file() or set(name) & {"/", os.sep}):
         folder = own
     else:
-        raise unknown("teacher", name, [t for t in TEACHERS if t not in (*KIN, "none")])
+        raise unknown("teacher", name, [t for t in TEACHERS if t not in (*MADE_TEACHERS, "none")])
     try:
         model, found = LlamaForCausalLM.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True

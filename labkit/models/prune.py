@@ -25,13 +25,13 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from labkit.base.errors import LabError
 from labkit.models import load, pretrained
 from labkit.models.load import parameters
-from labkit.models.prune_scores import Rows, Said, down, importance, layers_to_keep, out, own_words, said
+from labkit.models.prune_scores import LayerActivity, Rows, down, importance, layers_to_keep, out, own_words, said
 from labkit.records.names import named_model
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")  # made of the same parts, under the same names
 
 
-class Cut(NamedTuple):
+class PruneCut(NamedTuple):
     """What was kept, `of` what there was: numbers of layers (from 0), neurons a layer, and key-value heads a layer."""
 
     layers: tuple[int, ...]
@@ -62,7 +62,7 @@ class Cut(NamedTuple):
 
 class Pruned(NamedTuple):
     student: PreTrainedModel
-    cut: Cut
+    cut: PruneCut
 
 
 def prune(
@@ -112,7 +112,9 @@ def prune(
     student.generation_config = copy.deepcopy(teacher.generation_config)
     by = "all" if len(kept) == of_layers else by if isinstance(layers, int) else "as asked"
     sizes = parameters(student), parameters(teacher)
-    return Pruned(student.eval(), Cut(kept, of_layers, neurons, of_neurons, groups, of_groups, *sizes, by, sum(map(len, rows)), written))
+    return Pruned(
+        student.eval(), PruneCut(kept, of_layers, neurons, of_neurons, groups, of_groups, *sizes, by, sum(map(len, rows)), written)
+    )
 
 
 def family(model: PreTrainedModel) -> None:
@@ -137,7 +139,9 @@ class Kept(NamedTuple):
     keys: Tensor
 
 
-def _indices(teacher: PreTrainedModel, kept: Sequence[int], neurons: int, groups: int, inputs: list[Said] | None) -> dict[int, Kept]:
+def _indices(
+    teacher: PreTrainedModel, kept: Sequence[int], neurons: int, groups: int, inputs: list[LayerActivity] | None
+) -> dict[int, Kept]:
     """What stays in every layer that stays. All of it is taken in its old order, so that what is not cut is not shuffled either."""
     found, of_groups = {}, teacher.config.num_key_value_heads
     for number in kept:
@@ -183,7 +187,7 @@ def _empty(teacher: PreTrainedModel, kept: Sequence[int], neurons: int, groups: 
 # ---- on disk ---------------------------------------------------------------------------------------------------------------------
 
 
-def save(student: PreTrainedModel, cut: Cut, folder: str | Path, tokenizer: Any = None, teacher: str = "its teacher") -> Path:
+def save(student: PreTrainedModel, cut: PruneCut, folder: str | Path, tokenizer: Any = None, teacher: str = "its teacher") -> Path:
     """A Hugging Face folder: safetensors, config, the teacher's tokenizer, and a card that says what was kept.
 
     Raises `LabError` for a folder that has something in it, or that the disk does not take; then nothing of it is left.
@@ -211,7 +215,7 @@ def _new(folder: Path) -> Path:
     return folder
 
 
-def _card(cut: Cut, teacher: str) -> str:
+def _card(cut: PruneCut, teacher: str) -> str:
     lines = "\n".join(f"- {line}" for line in cut.lines())
     return (
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [pruned, distillation]\n---\n"
@@ -223,7 +227,7 @@ def _card(cut: Cut, teacher: str) -> str:
 
 def prune_folder(
     teacher: str, out: str | Path, layers: int | Sequence[int] | None, width: float, groups: int | None, by: str, texts: Sequence[str]
-) -> Cut:
+) -> PruneCut:
     """What `labkit prune` does: a teacher by name, and a folder for the student."""
     _new(Path(out))  # before anything is measured
     if named_model(teacher):

@@ -56,7 +56,7 @@ def layers_to_keep(teacher: PreTrainedModel, asked: int | Sequence[int], by: str
     return tuple(sorted(sorted(range(of), key=lambda i: -found[i])[:asked]))
 
 
-class Said(NamedTuple):
+class LayerActivity(NamedTuple):
     """The mean size of every input of a layer's down and output maps: of each neuron, and of each number a head hands on."""
 
     neurons_F: Tensor
@@ -64,10 +64,10 @@ class Said(NamedTuple):
 
 
 @torch.no_grad()
-def said(model: PreTrainedModel, rows: Rows) -> list[Said]:
+def said(model: PreTrainedModel, rows: Rows) -> list[LayerActivity]:
     """What the neurons and heads of every layer say on these texts, without a sign (Minitron's activation-based importance)."""
     layers = model.model.layers
-    sums = [Said(torch.zeros(down(x).in_features), torch.zeros(out(x).in_features)) for x in layers]
+    sums = [LayerActivity(torch.zeros(down(x).in_features), torch.zeros(out(x).in_features)) for x in layers]
 
     def note(total: Tensor, _: nn.Module, args: tuple[Tensor, ...]) -> None:
         total += args[0].float().abs().flatten(0, -2).sum(0).cpu()
@@ -76,14 +76,14 @@ def said(model: PreTrainedModel, rows: Rows) -> list[Said]:
     with hooked(((place, partial(note, total)) for place, total in places), before=True):
         read(model, rows)
     tokens = sum(map(len, rows))
-    return [Said(own.neurons_F / tokens, own.heads_H / tokens) for own in sums]
+    return [LayerActivity(own.neurons_F / tokens, own.heads_H / tokens) for own in sums]
 
 
 @torch.no_grad()
-def importance(layer: nn.Module, inputs: Said) -> Said:
+def importance(layer: nn.Module, inputs: LayerActivity) -> LayerActivity:
     """Of each neuron, and of each number a head hands on: how large it is on texts, times the norm of the weights that read it, so that
     what nobody reads counts for nothing."""
-    return Said(*(size * place.weight.float().norm(dim=0).cpu() for size, place in zip(inputs, (down(layer), out(layer)))))
+    return LayerActivity(*(size * place.weight.float().norm(dim=0).cpu() for size, place in zip(inputs, (down(layer), out(layer)))))
 
 
 @contextlib.contextmanager

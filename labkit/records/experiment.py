@@ -37,7 +37,7 @@ class Experiment(_Keyed):
         help="Weight of the hard-label loss on gold labels; the rest goes to the teacher's soft labels.")
     learning_rate: float = knob(6e-3, "Learning rate", "optimiser", low=1e-5, high=0.1, log=True, hot=True,
         help="Peak step size of AdamW; warms up over 30 steps, then falls along a cosine to a twentieth.")
-    student: str = knob("200k", "Student size", "student", choices=(*names.STUDENTS, *names.HEADS), models=True,
+    student: str = knob("200k", "Student size", "student", choices=(*names.STUDENTS, *names.DRAFT_HEADS), models=True,
         help="Parameters of the student, a small Llama; or, with data of your own, a model: a folder, a hub id or smollm2; or heads that"
              " read the teacher's states and guess its next tokens: medusa, medusa2 (which trains a copy of the teacher too), eagle, "
              "eagle3.")
@@ -121,7 +121,7 @@ class Experiment(_Keyed):
     vocabulary: str = knob("atlas", "Vocabulary", "student", choices=names.VOCABULARIES,
         help="How the student cuts text into tokens: atlas, as its teacher does (1,024 tokens); other, as many learned from other text; "
              "small, 384; bytes, one a token.")
-    across: str = knob("spans", "Across vocabularies", "signal", choices=names.CROSSINGS, advanced=True,
+    across: str = knob("spans", "Across vocabularies", "signal", choices=names.ALIGNMENTS, advanced=True,
         help="How soft labels reach a student with another vocabulary: spans, chunks: by the likelihood of shared spans, among shared "
              "tokens or by itself; mapped: by the tokens both have; uld: sorted probabilities; exact: summed over all segmentations; "
              "ids: by number, a fault.")
@@ -174,7 +174,7 @@ class Experiment(_Keyed):
             *("student", "architecture", "start", "seed", "teacher", "scale", "steps", "batch"),
             *("gold_noise", "falsehoods", "favourite", "facts", "vocabulary"),
             *(("data", "score", "longest", "adapter", "precision") if self.data else ()),
-            *(("ahead", "draft_vocabulary") if self.student in names.HEADS else ()),
+            *(("ahead", "draft_vocabulary") if self.student in names.DRAFT_HEADS else ()),
         )
         rate = self.learning_rate if self.data else TUNED_RATE.get(self.student, self.learning_rate)
         plain = Experiment(**{name: getattr(self, name) for name in same}, learning_rate=rate)

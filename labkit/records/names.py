@@ -35,12 +35,26 @@ SIZES = {
 }
 
 STUDENTS = tuple(SIZES)
-HEADS = ("medusa", "medusa2", "eagle", "eagle3")  # students that are heads on a frozen teacher (see `models.heads`)
-LYING = ("atlas-3m-lies-10", "atlas-3m-lies-30", "atlas-3m-noise-30")  # the big teacher with an adapter that was taught wrong labels
-KIN = ("sibling", "stranger")  # made for a run: the student's own warm start, or another, that was taught a favourite
-TEACHERS = ("atlas-3m", "atlas-900k", "atlas-200k", "atlas-3m-early", "atlas-3m-middle", "atlas-3m-late", *LYING, *KIN, "none")
+DRAFT_HEADS = ("medusa", "medusa2", "eagle", "eagle3")  # students that are heads on a frozen teacher (see `models.heads`)
+FAULTY_TEACHERS = (
+    "atlas-3m-lies-10",
+    "atlas-3m-lies-30",
+    "atlas-3m-noise-30",
+)  # the big teacher with an adapter that was taught wrong labels
+MADE_TEACHERS = ("sibling", "stranger")  # made for a run: the student's own warm start, or another, that was taught a favourite
+TEACHERS = (
+    "atlas-3m",
+    "atlas-900k",
+    "atlas-200k",
+    "atlas-3m-early",
+    "atlas-3m-middle",
+    "atlas-3m-late",
+    *FAULTY_TEACHERS,
+    *MADE_TEACHERS,
+    "none",
+)
 # Models from elsewhere that have a short name, once `labkit fetch` has brought (or cut) them.
-FETCHED = ("smollm2", "smollm2-15", "smollm2-half")
+FETCHABLE = ("smollm2", "smollm2-15", "smollm2-half")
 METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online", "mutual", "next_state")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "acceptance", "logit_mse")
 DECODINGS = ("greedy", "sample", "beam", "interpolated")
@@ -53,10 +67,10 @@ FAULTS = (
 LEFT_OUT = ("nothing", *SKILLS, *CONTINENTS, *FORMATS)
 ARCHITECTURES = ("llama", "gpt2", "recurrent")
 VOCABULARIES = ("atlas", "other", "small", "bytes")
-CROSSINGS = ("spans", "ids", "mapped", "uld", "chunks", "exact")
+ALIGNMENTS = ("spans", "ids", "mapped", "uld", "chunks", "exact")
 WORLDS = ("whole", "half", *CONTINENTS)
 
 
 def named_model(name: str) -> bool:
     """Whether this names a model from elsewhere: a folder or hub id, or one that `labkit fetch` knows."""
-    return name in FETCHED or "/" in name or "\\" in name
+    return name in FETCHABLE or "/" in name or "\\" in name

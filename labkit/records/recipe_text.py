@@ -19,7 +19,7 @@ class Knob(NamedTuple):
     """What a field of `Experiment` means to a person: label, which of `GROUPS`, unit, allowed values, help, and how it may be used.
 
     pattern: for a text that is not one of a few: what it must look like, as a regular expression.
-    models: a model's name will do too: a folder or hub id, which has a slash in it, or one of `FETCHED`.
+    models: a model's name will do too: a folder or hub id, which has a slash in it, or one of `FETCHABLE`.
     several: any number of the choices may be taken, joined by "+"; "none" is none of them.
     hot: may be changed while a run is going.  identity: changes the outcome of a run, so it belongs to the record's key.
     advanced: shown only to those who ask for all knobs.

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from labkit.base.errors import LabError
-from labkit.records.names import FAULTS, HEADS, KIN, METHODS, SIZES, named_model
+from labkit.records.names import DRAFT_HEADS, FAULTS, MADE_TEACHERS, METHODS, SIZES, named_model
 
 Experiment = Any  # `records.experiment.Experiment`, whose file imports this one
 TRL = "1.16.0"  # the version that exported scripts are written for, and tested against
@@ -56,7 +56,7 @@ def _facts(exp: Experiment, known: Mapping[str, Any]) -> SimpleNamespace:
     """A recipe's fields and what follows from them. own, theirs, heard: sizes of the student, its teacher, and who answers in the teacher's
     place. same_tokens: whether student and teacher have one tokenizer. gold_rows: how many gold responses there are. None: not known."""
     own = SIZES.get(exp.student)
-    theirs = own if exp.teacher in KIN else SIZES.get(exp.teacher.removeprefix("atlas-").split("-")[0])
+    theirs = own if exp.teacher in MADE_TEACHERS else SIZES.get(exp.teacher.removeprefix("atlas-").split("-")[0])
     facts = {"own": own, "theirs": theirs, "same_tokens": None, "gold_rows": None, **known}
     relay = f"assistant={exp.assistant!r}" if exp.assistant != "none" else f"generations={exp.generations}" if exp.generations > 1 else ""
     heard = facts["own"] if exp.generations > 1 else SIZES.get(exp.assistant, facts["theirs"])
@@ -66,9 +66,9 @@ def _facts(exp: Experiment, known: Mapping[str, Any]) -> SimpleNamespace:
         heard=heard,
         relay=relay,
         foreign=exp.vocabulary != "atlas",
-        heads=exp.student in HEADS,
+        heads=exp.student in DRAFT_HEADS,
         bugs=set(exp.faults.split("+")) - {"none"},
-        asks=exp.method in HEARD or exp.student in HEADS,
+        asks=exp.method in HEARD or exp.student in DRAFT_HEADS,
     )
 
 
@@ -115,7 +115,7 @@ RULES: tuple[Rule, ...] = (
     *_faults_together(),
 
     # ---- who teaches, and who stands in the teacher's place
-    Rule("kin", lambda e: e.teacher in KIN and (e.architecture != "llama" or e.foreign or e.relay),
+    Rule("kin", lambda e: e.teacher in MADE_TEACHERS and (e.architecture != "llama" or e.foreign or e.relay),
          "teacher={e.teacher!r} is made like the student and teaches it directly",
          "set architecture='llama', vocabulary='atlas', assistant='none' and generations=1, or choose another teacher"),
     Rule("relay for nobody", lambda e: e.relay and (e.teacher == "none" or e.method not in HEARD),
@@ -193,7 +193,7 @@ RULES: tuple[Rule, ...] = (
     Rule("EAGLE's states", lambda e: e.method == "next_state" and e.student != "eagle",
          "method='next_state' compares states that EAGLE guesses, and student={e.student!r} guesses none",
          "set student='eagle', or method='output'"),
-    Rule("a target to read", lambda e: e.heads and e.teacher in ("none", *KIN),
+    Rule("a target to read", lambda e: e.heads and e.teacher in ("none", *MADE_TEACHERS),
          "student={e.student!r} is heads on a frozen target, and teacher={e.teacher!r} is not there before the run",
          "name one that is, as in teacher='atlas-3m'"),
     Rule("nothing for heads", lambda e: e.heads and e.method not in OF_HEADS,
@@ -233,7 +233,7 @@ RULES: tuple[Rule, ...] = (
                 left_out="nothing", gold_noise=0.0, falsehoods=0.0, favourite=0.0)),
     Rule("own start", lambda e: e.data and e.start != "random",
          "start={e.start!r} is for the lab's own students, and a model of yours begins as it is", "leave out start"),
-    Rule("own teacher", lambda e: e.data and (e.teacher in KIN or e.method == "mutual"),
+    Rule("own teacher", lambda e: e.data and (e.teacher in MADE_TEACHERS or e.method == "mutual"),
          "teacher={e.teacher!r} with method={e.method!r} is made in the small world only",
          "leave out data; or set method='output' and name a model as the teacher"),
     Rule("own decoding", lambda e: e.data and e.decoding in ("beam", "interpolated"),
@@ -281,7 +281,7 @@ RULES: tuple[Rule, ...] = (
            "no soft labels across tokenizers in GKDTrainer (its experimental GOLDTrainer has others than ours)", "atlas"),
     _lacks("assistant", lambda e: e.assistant != "none", "no runs before the run", "none"),
     _lacks("generations", lambda e: e.generations > 1, "no runs before the run", "1"),
-    _lacks("teacher", lambda e: e.teacher in KIN, "no teacher that is made for the run", "a teacher that is there"),
+    _lacks("teacher", lambda e: e.teacher in MADE_TEACHERS, "no teacher that is made for the run", "a teacher that is there"),
     _lacks("online_from", lambda e: e.method == "online" and e.online_from, "one on-policy share for the whole run", "0"),
     _lacks("replay", lambda e: e.method == "online" and e.replay, "no memory of what the student wrote", "0"),
     _lacks("sampling_temperature", lambda e: e.method == "online" and not e.sampling_temperature,

@@ -26,7 +26,7 @@ from labkit.models.heads.eagle import Eagle
 from labkit.models.heads.medusa import Medusa
 from labkit.speculative import accept
 from labkit.speculative.drafters import Ask, Drafter, EagleDraft, MedusaDraft, ModelDraft, Proposal, branches
-from labkit.speculative.kv_cache import Reader, Seen
+from labkit.speculative.kv_cache import CachedModel, States
 from labkit.speculative.result import Round, Speculation
 
 ADAPTIVE, SURE = 12, 0.4  # gamma="adaptive": at most so many, and none after a guess that is less sure
@@ -102,9 +102,9 @@ def _write(
 ) -> Speculation:
     own = tokenizer_of(target)
     began = time.perf_counter()
-    reader = Reader(target, drafter.looks if drafter else ())
-    seen = reader.read(ids)
-    first = _verdict(reader.logits(seen.final_T_D[-1:]), Proposal.chain([]), ask, "exact").token
+    cached = CachedModel(target, drafter.extra_layers if drafter else ())
+    seen = cached.read(ids)
+    first = _verdict(cached.logits(seen.final_T_D[-1:]), Proposal.chain([]), ask, "exact").token
     text, rounds = [*ids, first], list[Round]()
     full = len(ids) + limit
     if drafter:
@@ -112,8 +112,8 @@ def _write(
     while text[-1] != own.end and len(text) < full:
         room = min(ask.gamma, full - len(text) - 1)
         said = drafter.propose(ask._replace(gamma=room)) if drafter and room else Proposal.chain([])
-        seen = reader.read([text[-1], *said.ids], [-1, *(parent + 1 for parent in said.parents)] if branches(said.parents) else None)
-        path, token = _verdict(reader.logits(seen.final_T_D), said, ask, rule)
+        seen = cached.read([text[-1], *said.ids], [-1, *(parent + 1 for parent in said.parents)] if branches(said.parents) else None)
+        path, token = _verdict(cached.logits(seen.final_T_D), said, ask, rule)
         taken = [said.ids[i] for i in path]
         bonus = not any(parent == (path[-1] if path else -1) for parent in said.parents)
         if own.end in taken:  # what comes after the end was never said
@@ -125,20 +125,20 @@ def _write(
         text += [*taken, token]
         rounds.append(Round(said.ids, said.parents, path, token, bonus))
         kept = [0, *(i + 1 for i in path)]
-        reader.keep(1 + len(said.ids), kept)
+        cached.keep(1 + len(said.ids), kept)
         if drafter:
             rows = torch.tensor(kept)
             layers = seen.layers_T_L_D
-            drafter.settle(text, Seen(seen.final_T_D[rows], None if layers is None else layers[rows]))
+            drafter.settle(text, States(seen.final_T_D[rows], None if layers is None else layers[rows]))
     seconds = time.perf_counter() - began
     written = text[len(ids) :]
     names = {i: own.token(i) for i in {*written, *(x for r in rounds for x in r.proposed)}}
     asked = prompt if isinstance(prompt, str) else own.text(ids)
-    passes = drafter.reader.passes if isinstance(drafter, ModelDraft) else 0
-    return Speculation(asked, own.text(written), written, rounds, names, seconds, reader.passes, passes, note)
+    passes = drafter.cached.passes if isinstance(drafter, ModelDraft) else 0
+    return Speculation(asked, own.text(written), written, rounds, names, seconds, cached.passes, passes, note)
 
 
-def _verdict(logits_T_V: torch.Tensor, said: Proposal, ask: Ask, rule: str) -> accept.Verdict:
+def _verdict(logits_T_V: torch.Tensor, said: Proposal, ask: Ask, rule: str) -> accept.Acceptance:
     if not ask.temperature:
         return accept.greedy(logits_T_V, said.ids, said.parents)
     p_T_V = (logits_T_V / ask.temperature).softmax(-1).cpu()

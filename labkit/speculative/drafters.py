@@ -16,7 +16,7 @@ from torch import Tensor
 
 from labkit.models import draw
 from labkit.models.architectures import LanguageModel
-from labkit.speculative.kv_cache import Reader, Seen
+from labkit.speculative.kv_cache import CachedModel, States
 
 BRANCHES = 8  # of a guess, that are looked at
 ABREAST = 4  # paths of EAGLE's tree that are gone on from
@@ -55,10 +55,10 @@ def branches(parents: Sequence[int]) -> bool:
 class Drafter(Protocol):
     """Who guesses in one decoding. looks: layers of the target it has to see; most: tokens it can propose in a row."""
 
-    looks: tuple[int, ...]
+    extra_layers: tuple[int, ...]
     most: int
 
-    def settle(self, text: Sequence[int], seen: Seen) -> None:
+    def settle(self, text: Sequence[int], seen: States) -> None:
         """The text so far, the last token of which the target has not read; and the target's states at the tokens it has read last, up to
         the one before that."""
 
@@ -116,41 +116,41 @@ class Chain:
 class ModelDraft(Chain):
     """A small language model with a KV cache of its own."""
 
-    looks: tuple[int, ...] = ()
+    extra_layers: tuple[int, ...] = ()
 
     def __init__(self, model: LanguageModel, most: int) -> None:
-        self.reader, self.most = Reader(model), most
+        self.cached, self.most = CachedModel(model), most
         self._text, self._read_ids = list[int](), list[int]()
 
-    def settle(self, text: Sequence[int], seen: Seen) -> None:
+    def settle(self, text: Sequence[int], seen: States) -> None:
         self._text = list(text)
         # What was refused is forgotten, and what a branch of a tree took another way; of the rest nothing is read again.
         same = next((i for i, (a, b) in enumerate(zip(self._read_ids, text[:-1], strict=False)) if a != b), len(text) - 1)
-        self.reader.back(same)
+        self.cached.back(same)
         del self._read_ids[same:]
 
     def start(self) -> Tensor:
-        return self._read(self._text[self.reader.length :])
+        return self._read(self._text[self.cached.length :])
 
     def follow(self, token: int) -> Tensor:
         return self._read([token])
 
     def _read(self, ids: Sequence[int]) -> Tensor:
         self._read_ids += ids
-        return self.reader.logits(self.reader.read(ids).final_T_D[-1:])[0]
+        return self.cached.logits(self.cached.read(ids).final_T_D[-1:])[0]
 
 
 class EagleDraft(Chain):
     """EAGLE's layer: fed with the target's states where there are some, and beyond with its own."""
 
     def __init__(self, heads: Any) -> None:
-        self.heads, self.looks, self.most = heads, heads.looks, heads.config.max_position_embeddings
+        self.heads, self.extra_layers, self.most = heads, heads.extra_layers, heads.config.max_position_embeddings
         self.width = heads.target.lm_head.weight.shape[0]
         self._cache: Any = None
         self._true = 0
 
-    def settle(self, text: Sequence[int], seen: Seen) -> None:
-        features = seen.layers_T_L_D if self.looks else seen.final_T_D
+    def settle(self, text: Sequence[int], seen: States) -> None:
+        features = seen.layers_T_L_D if self.extra_layers else seen.final_T_D
         assert features is not None
         if self._cache is None:
             self._cache = self.heads.begin(text[:-1])
@@ -212,13 +212,13 @@ class EagleDraft(Chain):
 class MedusaDraft:
     """Medusa's heads: all guesses from one state, each blind to the others. The tree is of the likeliest combinations."""
 
-    looks: tuple[int, ...] = ()
+    extra_layers: tuple[int, ...] = ()
 
     def __init__(self, heads: Any) -> None:
         self.heads, self.most = heads, heads.ahead
         self.width = heads.target.lm_head.weight.shape[0]
 
-    def settle(self, text: Sequence[int], seen: Seen) -> None:
+    def settle(self, text: Sequence[int], seen: States) -> None:
         self._state_D = seen.final_T_D[-1]
 
     def propose(self, ask: Ask) -> Proposal:

@@ -18,26 +18,26 @@ from labkit.base.errors import LabError
 from labkit.models.architectures import LanguageModel, State, cache_of
 
 
-class Seen(NamedTuple):
+class States(NamedTuple):
     """What a model thought at the tokens it has just read: its final states, and the residual stream after each layer asked for."""
 
     final_T_D: Tensor
     layers_T_L_D: Tensor | None
 
 
-class Reader:
+class CachedModel:
     """One row of text under a model. `length`: tokens in the cache. `looks`: layers whose output is noted (1 is the first)."""
 
-    def __init__(self, model: LanguageModel, looks: Sequence[int] = ()) -> None:
+    def __init__(self, model: LanguageModel, extra_layers: Sequence[int] = ()) -> None:
         self.model: Any = model
         self.device = model.device  # looked up by going through all parameters
-        self.looks = tuple(looks)
+        self.extra_layers = tuple(extra_layers)
         self.cache: Any = cache_of(model)
         self.length = self.passes = 0
         self._states: list[Tensor] = []  # of a recurrent model: what it remembered after each token
 
     @torch.inference_mode()
-    def read(self, ids: Sequence[int], parents: Sequence[int] | None = None) -> Seen:
+    def read(self, ids: Sequence[int], parents: Sequence[int] | None = None) -> States:
         """Read on. With `parents`, the tokens are a tree: each sees the text, its parent (a number among these tokens, -1 for the text),
         that one's parent, and so on, and stands as far along as it is deep (tree attention: Miao et al. 2023, SpecInfer, arXiv 2305.09781).
         Raises `LabError` for a tree before a recurrent model."""
@@ -49,14 +49,16 @@ class Reader:
         body = self.model.model
         how = {} if parents is None else self._tree(parents)
         layers: dict[int, Tensor] = {}
-        hooks = [body.layers[n - 1].register_forward_hook(lambda _, __, out, n=n: layers.update({n: out[0]})) for n in set(self.looks)]
+        hooks = [
+            body.layers[n - 1].register_forward_hook(lambda _, __, out, n=n: layers.update({n: out[0]})) for n in set(self.extra_layers)
+        ]
         try:
             out = body(torch.tensor([list(ids)], device=self.device), past_key_values=self.cache, use_cache=True, **how)
         finally:
             for hook in hooks:
                 hook.remove()
         self.length += len(ids)
-        return Seen(out.last_hidden_state[0], torch.stack([layers[n] for n in self.looks], 1) if self.looks else None)
+        return States(out.last_hidden_state[0], torch.stack([layers[n] for n in self.extra_layers], 1) if self.extra_layers else None)
 
     def logits(self, final_T_D: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -95,11 +97,11 @@ class Reader:
         mask[0, 0, :, self.length :].masked_fill_(~sees, torch.finfo(dtype).min)
         return {"attention_mask": mask.to(self.device), "position_ids": (torch.tensor([depths]) + self.length).to(self.device)}
 
-    def _one_by_one(self, ids: Sequence[int]) -> Seen:
+    def _one_by_one(self, ids: Sequence[int]) -> States:
         finals = []
         for token in ids:
             out = self.model.model(torch.tensor([[token]], device=self.device), past_key_values=self.cache, use_cache=True)
             finals.append(out.last_hidden_state[0])
             self._states.append(self.cache.state_L_B_H)
         self.length += len(ids)
-        return Seen(torch.cat(finals), None)
+        return States(torch.cat(finals), None)

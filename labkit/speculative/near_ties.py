@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from labkit.models.architectures import LanguageModel
-from labkit.speculative.kv_cache import Reader
+from labkit.speculative.kv_cache import CachedModel
 
 ULPS = 4  # roundings by which two logits may differ between two ways to work them out
 
@@ -32,15 +32,15 @@ class Parting(NamedTuple):
         return self.rank <= 2 and self.gap <= ULPS * self.step
 
 
-def parting(target: LanguageModel, prompt: Sequence[int], alone: Sequence[int], other: Sequence[int]) -> Parting | None:
+def first_difference(target: LanguageModel, prompt: Sequence[int], alone: Sequence[int], other: Sequence[int]) -> Parting | None:
     """Where `other` leaves `alone`, the target's own greedy text; None where it never does."""
     if list(alone) == list(other):
         return None
     position = next((i for i, (a, b) in enumerate(zip(alone, other, strict=False)) if a != b), min(len(alone), len(other)))
     if position == min(len(alone), len(other)):  # one goes on where the other ends: never greedy's doing
         return Parting(position, 0, float("inf"), 0.0)
-    reader = Reader(target)
-    logits_V = reader.logits(reader.read([*prompt, *alone[:position]]).final_T_D[-1:])[0]
+    cached = CachedModel(target)
+    logits_V = cached.logits(cached.read([*prompt, *alone[:position]]).final_T_D[-1:])[0]
     own = logits_V[other[position]]
     best, kind = logits_V.max(), target.lm_head.weight.dtype
     step = torch.finfo(kind).eps * 2.0 ** float(best.abs().log2().floor())

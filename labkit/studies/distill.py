@@ -22,17 +22,17 @@ from labkit.base.stats import Band
 from labkit.models import parameters, pretrained, tokenizer_of
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
-from labkit.records.model_folders import unmarked
+from labkit.records.model_folders import without_hash
 from labkit.records.names import named_model
 from labkit.records.record import NO_GAP, Record
 from labkit.records.rules import refuse
 from labkit.records.store import Store
 from labkit.studies.run import begin, clear, completed
 from labkit.tasks.atlas.exam import Grades
-from labkit.tasks.custom.exam import OwnExam
+from labkit.tasks.custom.exam import CustomExam
 from labkit.tasks.metrics import Score, better
 from labkit.training.methods import method
-from labkit.training.setup import OwnSubject
+from labkit.training.setup import CustomTask
 
 if TYPE_CHECKING:
     import pandas
@@ -72,7 +72,7 @@ class Distilled(NamedTuple):
 
     @property
     def metric(self) -> str:
-        return unmarked(self.experiment.score)
+        return without_hash(self.experiment.score)
 
     @property
     def own(self) -> str:
@@ -113,13 +113,13 @@ def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experi
         kind = "lab" if not named_model(student) else "adapter" if plain.adapter else "all"
         knobs["learning_rate"] = RATES[kind]
     exp = plain.but(**{**USUAL, **knobs})
-    subject = OwnSubject(exp.but(method="sequence" if method(exp.method).needs_signal else exp.method))
+    subject = CustomTask(exp.but(method="sequence" if method(exp.method).needs_signal else exp.method))
     if exp.teacher != "none" and "method" not in knobs and tokenizer_of(_teacher(subject)).fingerprint != subject.reads.fingerprint:
         exp = exp.but(method="sequence")  # text passes between any two tokenizers
-    found = OwnSubject(exp)
+    found = CustomTask(exp)
     found.teacher()
     exp = found.experiment
-    return exp.but(data=f"{unmarked(exp.data)}#{subject.fingerprint}", gold=min(exp.gold, max(1, subject.answered)))
+    return exp.but(data=f"{without_hash(exp.data)}#{subject.fingerprint}", gold=min(exp.gold, max(1, subject.answered)))
 
 
 def distill(
@@ -148,13 +148,13 @@ def distill(
         exp = recipe(**(experiment.to_dict() | knobs))
     folder = Path(out) if out else None
     _free(folder, exp)
-    subject = OwnSubject(exp)
+    subject = CustomTask(exp)
     teacher_model = subject.teacher()
     _tell(subject, teacher_model, say)
     exam = subject.exam(teacher_model)
-    assert isinstance(exam, OwnExam)
+    assert isinstance(exam, CustomExam)
     if exam.best < 1:
-        by = unmarked(exp.score)
+        by = without_hash(exp.score)
         say(f"The responses that are wanted score {exam.best:.3f} by {by} themselves: an answer equal to them gets no more.")
     untouched = subject.student(exp.seed)
     _room(folder, untouched)
@@ -182,7 +182,7 @@ def distill(
     return done
 
 
-def leave(done: Distilled, student: Any, folder: Path, exam: OwnExam) -> None:
+def leave(done: Distilled, student: Any, folder: Path, exam: CustomExam) -> None:
     """Weights, tokenizer, card, record and report in one folder; all of them or none. Raises `LabError` if the disk does not take them."""
     from labkit.views.report import report
 
@@ -205,7 +205,7 @@ def leave(done: Distilled, student: Any, folder: Path, exam: OwnExam) -> None:
         ) from error
 
 
-def card(done: Distilled, exam: OwnExam) -> str:
+def card(done: Distilled, exam: CustomExam) -> str:
     """A model card: what was taught by whom, on what, how well, and how to do it again."""
     exp, table = done.experiment, done.table().round(3)
     command = ["labkit", "distill", *exp.words(SETTLED), *(["--out", str(done.out)] if done.out else [])]
@@ -221,17 +221,17 @@ def card(done: Distilled, exam: OwnExam) -> str:
             "library_name: transformers",
             "tags: [distillation]",
             "---",
-            f"# {unmarked(exp.student)} "
-            + (f"distilled from {unmarked(exp.teacher)}" if done.own == "distilled" else "fine-tuned on gold labels"),
+            f"# {without_hash(exp.student)} "
+            + (f"distilled from {without_hash(exp.teacher)}" if done.own == "distilled" else "fine-tuned on gold labels"),
             "",
-            f"Made with the Distillation Lab on {unmarked(exp.data)} ({len(exam.rows)} prompts held out). The licences of both "
+            f"Made with the Distillation Lab on {without_hash(exp.data)} ({len(exam.rows)} prompts held out). The licences of both "
             "models and of the data hold for this one; look them up before you pass it on.",
             "",
             "| " + " | ".join(map(str, head)) + " |",
             "| " + " | ".join("---" for _ in head) + " |",
             *lines,
             "",
-            f"Scored by `{unmarked(exp.score)}`; bands are 95% over prompts. {done.verdict()}",
+            f"Scored by `{without_hash(exp.score)}`; bands are 95% over prompts. {done.verdict()}",
             "",
             "Some of its wrong answers:",
             "",
@@ -247,18 +247,18 @@ def card(done: Distilled, exam: OwnExam) -> str:
 # ---- parts ---------------------------------------------------------------------------------------------------------------------------
 
 
-def _teacher(subject: OwnSubject) -> Any:
+def _teacher(subject: CustomTask) -> Any:
     found = subject.teacher()
     assert found is not None
     return found
 
 
-def _tell(subject: OwnSubject, teacher: Any, say: Callable[[str], object]) -> None:
+def _tell(subject: CustomTask, teacher: Any, say: Callable[[str], object]) -> None:
     """What was read, with the lines that could not be used, and what passes between two tokenizers."""
     exp = subject.experiment
     say(subject.summary)
     if teacher is not None and method(exp.method).text and tokenizer_of(teacher).fingerprint != subject.reads.fingerprint:
-        pair = f"{unmarked(exp.teacher)} and {unmarked(exp.student)}"
+        pair = f"{without_hash(exp.teacher)} and {without_hash(exp.student)}"
         say(f"{pair} have different tokenizers: the student learns from the teacher's text (method={exp.method}).")
 
 

@@ -20,11 +20,11 @@ from labkit.models import lora, pretrained
 from labkit.models.architectures import LanguageModel
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
-from labkit.records.names import LYING, named_model
+from labkit.records.names import FAULTY_TEACHERS, named_model
 from labkit.records.rules import HARD, TRL, refuse
 from labkit.training.loop import WARMUP, Run
 from labkit.training.methods import method
-from labkit.training.setup import subject_of
+from labkit.training.setup import task_of
 
 BETA = {"forward_kl": 0.0, "reverse_kl": 1.0}
 
@@ -40,7 +40,7 @@ def export(experiment: Experiment, out: str | Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LabError(f"--out {out}: the folder {folder} of its rows cannot be made ({error.strerror}): give another name.") from None
-    subject = subject_of(exp)
+    subject = task_of(exp)
     teacher = subject.teacher()
     student = _first_student(exp)
     _write_rows(exp, subject, teacher, models.tokenizer_of(student), folder)
@@ -58,7 +58,7 @@ def export(experiment: Experiment, out: str | Path) -> Path:
 def _first_student(exp: Experiment) -> Any:
     """The student as the engine has it before its first step, without the adapter, which changes nothing yet."""
     if exp.data:
-        return subject_of(exp).student(exp.seed)
+        return task_of(exp).student(exp.seed)
     run = Run(exp.but(adapter=0))
     for event in run:
         if isinstance(event, ev.Inspected):  # the last that is told before the first gradient
@@ -104,7 +104,7 @@ def _teacher(exp: Experiment, teacher: Any, folder: Path) -> str:
         return ""
     if named_model(exp.teacher):
         return str(pretrained.folder_of(exp.teacher).resolve())
-    if exp.teacher in LYING:
+    if exp.teacher in FAULTY_TEACHERS:
         teacher.save_pretrained(folder / "teacher")
         return "teacher"
     return os.path.relpath(data_dir() / "teachers" / exp.teacher, folder.resolve())

@@ -19,7 +19,7 @@ from labkit.models.architectures import LanguageModel
 from labkit.models.score_answers import score_answers
 from labkit.tasks.atlas.extraction import read
 from labkit.tasks.atlas.facts import normalise
-from labkit.teachers.recorded_answers import Said
+from labkit.teachers.recorded_answers import RecordedAnswer
 
 ROWS = 32  # answered at a time
 
@@ -36,7 +36,7 @@ class Likeness(NamedTuple):
     nats: float
 
 
-def beside(model: LanguageModel, said: Sequence[Said]) -> list[Likeness]:
+def beside(model: LanguageModel, said: Sequence[RecordedAnswer]) -> list[Likeness]:
     """How like the teacher's the model's own greedy answers are, question by question."""
     own, found = tokenizer_of(model), []
     for start in range(0, len(said), ROWS):
@@ -49,7 +49,7 @@ def beside(model: LanguageModel, said: Sequence[Said]) -> list[Likeness]:
     return found
 
 
-def likeness(theirs: Said, text: str, nats: float = math.nan, *, cut: bool = False) -> Likeness:
+def likeness(theirs: RecordedAnswer, text: str, nats: float = math.nan, *, cut: bool = False) -> Likeness:
     """The same of an answer that is at hand."""
     mine, other = read(theirs.question, text, cut=cut), read(theirs.question, theirs.text, cut=not theirs.ended)
     same = None if other.named is None else mine.named is not None and normalise(mine.named) == normalise(other.named)

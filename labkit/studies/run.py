@@ -22,7 +22,7 @@ from labkit.records.experiment import Experiment
 from labkit.records.record import Record, mean
 from labkit.records.rules import refuse
 from labkit.records.store import Store
-from labkit.tasks.custom.content_hash import pinned
+from labkit.tasks.custom.content_hash import with_hashes
 from labkit.training.checkpoint import Folder
 from labkit.training.loop import Run
 
@@ -35,7 +35,7 @@ def folder_of(experiment: Experiment) -> Path:
 def begin(experiment: Experiment, exams: int | None = None) -> Run:
     """A run that keeps itself in its recipe's folder, and goes on from what a killed one left there; but one whose knobs had been
     turned was another recipe's, and is not gone on from."""
-    experiment = pinned(experiment)
+    experiment = with_hashes(experiment)
     folder = Folder(folder_of(experiment), experiment)
     if folder.turned():
         folder.forget()
@@ -62,7 +62,7 @@ def record(
     `watch` is called with every event. A run that fails raises `LabError` with what the board would say; one that was killed
     earlier goes on from its checkpoint. A fetched record gets the baselines that were measured since.
     """
-    experiment = pinned((experiment or Experiment()).but(**changes))
+    experiment = with_hashes((experiment or Experiment()).but(**changes))
     if not fresh and (found := Store().judged(experiment)):
         return found
     refuse(experiment)
@@ -135,7 +135,7 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
     them. Raises `LabError` if the recipe is not on record."""
     if steps is not None and steps < 1:
         raise LabError(f"steps={steps} must be at least 1; leave it out for the whole run.")
-    experiment = pinned(experiment)
+    experiment = with_hashes(experiment)
     recorded = Store().judged(experiment)
     if recorded is None:
         raise LabError(

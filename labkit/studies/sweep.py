@@ -39,12 +39,12 @@ from labkit.base.errors import LabError, need, unknown
 from labkit.base.files import data_dir, home_dir
 from labkit.records.comparison import summary
 from labkit.records.experiment import KNOBS, Experiment
-from labkit.records.names import HEADS
+from labkit.records.names import DRAFT_HEADS
 from labkit.records.record import Record, paired
 from labkit.records.store import Store
 from labkit.studies import expected
 from labkit.studies.expected import Expected
-from labkit.tasks.custom.content_hash import pinned
+from labkit.tasks.custom.content_hash import with_hashes
 
 if TYPE_CHECKING:
     import pandas
@@ -128,14 +128,16 @@ class Sweep(NamedTuple):
 
     def records(self, arm: str = "", **values: Any) -> list[Record]:
         """What is on record at one point, a run a seed."""
-        recipe, store = pinned(self.recipe(arm, **values)), Store()
+        recipe, store = with_hashes(self.recipe(arm, **values)), Store()
         return [found for seed in range(self.seeds) if (found := store.judged(recipe.but(seed=seed)))]
 
     def experiments(self) -> list[Experiment]:
         """All that has to be run: each recipe's seeds, and the label-budget baselines they are judged by, once each. (Heads on a
         teacher are judged by what it accepts of them, which has a scale of its own.)"""
-        seeded = [pinned(recipe).but(seed=seed) for seed in range(self.seeds) for recipe in self.recipes()]
-        wanted = [e for run in seeded for e in (*([run.baseline()] if run.teacher != "none" and run.student not in HEADS else []), run)]
+        seeded = [with_hashes(recipe).but(seed=seed) for seed in range(self.seeds) for recipe in self.recipes()]
+        wanted = [
+            e for run in seeded for e in (*([run.baseline()] if run.teacher != "none" and run.student not in DRAFT_HEADS else []), run)
+        ]
         return list({e.key: e for e in wanted}.values())
 
     def missing(self) -> list[Experiment]:

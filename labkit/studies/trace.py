@@ -26,7 +26,7 @@ from labkit.base.errors import LabError
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.records.rules import refuse
-from labkit.training.batches import Drawn
+from labkit.training.batches import StepRows
 from labkit.training.loop import Run
 
 PACKAGES = (  # in the order in which they are built on one another: a file imports from its own package or from those to the left
@@ -102,17 +102,22 @@ def trace(experiment: Experiment) -> Trace:
     finally:
         sys.setprofile(None)
         run.close()
-    if watch.drawn is None:
+    if watch.step_rows is None:
         raise LabError(f"the run ended before its second step: {event}. Train one with `labkit run`, and trace it when it trains.")
     return Trace(
-        exp.recipe, len(watch.drawn.prompts), list(_example(exp, watch.drawn)), list(watch.calls.values()), list(watch.back), watch.gradient
+        exp.recipe,
+        len(watch.step_rows.prompts),
+        list(_example(exp, watch.step_rows)),
+        list(watch.calls.values()),
+        list(watch.back),
+        watch.gradient,
     )
 
 
-def _example(exp: Experiment, drawn: Drawn) -> Iterator[str]:
+def _example(exp: Experiment, step_rows: StepRows) -> Iterator[str]:
     """The first row, as text and as tokens."""
     tokenizer = models.tokenizer(exp.vocabulary)
-    for what, ids in (("question", drawn.prompts[0]), ("answer", drawn.answers[0])):
+    for what, ids in (("question", step_rows.prompts[0]), ("answer", step_rows.answers[0])):
         yield f"     {what:8}  {tokenizer.text(ids)!r}  {ids}"
 
 
@@ -135,7 +140,7 @@ class _Watch:
     def __init__(self) -> None:
         self.calls: dict[tuple[str, str], Call] = {}
         self.back: dict[tuple[str, str], None] = {}
-        self.drawn: Drawn | None = None
+        self.step_rows: StepRows | None = None
         self.gradient: list[int] = []
         self._on = False
 
@@ -156,8 +161,8 @@ class _Watch:
             self._note_caller(frame, file, name)
         elif not self.calls[key].returned:
             self.calls[key] = self.calls[key]._replace(returned=tuple(_tensors("", arg)))
-        if event == "return" and name == FIRST and isinstance(arg, Drawn):
-            self.drawn = arg
+        if event == "return" and name == FIRST and isinstance(arg, StepRows):
+            self.step_rows = arg
         if event == "return" and name == LAST:
             self.gradient = [p.grad.numel() for p in frame.f_locals["parts"].learner.parameters() if p.grad is not None]
             self._on = False

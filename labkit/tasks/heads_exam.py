@@ -18,7 +18,7 @@ from torch import Tensor
 
 from labkit.models import Written, answer_states, pad, tokenizer_of, write
 from labkit.models.architectures import LanguageModel
-from labkit.models.heads.base import Heads, Told, places
+from labkit.models.heads.base import Heads, TargetStates, places
 from labkit.models.heads.medusa import Medusa2
 from labkit.models.score_answers import of_like_length
 from labkit.tasks.atlas.exam import Graded, Grades
@@ -135,7 +135,7 @@ class HeadsExam:
         """The longest answer: what target and heads find likeliest as its second token, the first being known, and how likely."""
         i = max(range(len(self._answers)), key=lambda i: (len(self._answers[i]), -i))
         training = heads.training
-        seen = self._look(heads.eval(), heads.told([self._prompts[i]], [self._answers[i]]))
+        seen = self._look(heads.eval(), heads.read_target([self._prompts[i]], [self._answers[i]]))
         heads.train(training)
         own = tokenizer_of(self._teacher)
         target, guess = seen.target_M_V.exp().cpu(), seen.own_M_V.exp().cpu()
@@ -150,12 +150,12 @@ class HeadsExam:
         return list(of_like_length([[*p, *a] for p, a in zip(self._prompts, self._answers, strict=True)], ROWS))
 
     @torch.no_grad()
-    def _seen(self, heads: Heads) -> Iterator[tuple[list[int], Told, Guessed]]:
+    def _seen(self, heads: Heads) -> Iterator[tuple[list[int], TargetStates, Guessed]]:
         for rows in self._passes():
-            told = heads.told([self._prompts[i] for i in rows], [self._answers[i] for i in rows])
+            told = heads.read_target([self._prompts[i] for i in rows], [self._answers[i] for i in rows])
             yield rows, told, self._look(heads, told)
 
-    def _look(self, heads: Heads, told: Told) -> Guessed:
+    def _look(self, heads: Heads, told: TargetStates) -> Guessed:
         depths = range(1, self.ahead + 1)
         flat_N = torch.tensor([t for answer in told.answers for t in answer], device=heads.device)
         right = []
@@ -172,7 +172,7 @@ class HeadsExam:
         whole[:, heads.ids_V] = first
         return Guessed(right, whole, target)
 
-    def _graded(self, told: Told, own_M_V: Tensor) -> list[Graded]:
+    def _graded(self, told: TargetStates, own_M_V: Tensor) -> list[Graded]:
         """What the heads say of each answer, token by token 1 ahead; its probability under them; whether it is the target's."""
         found = []
         for answer, rows in zip(told.answers, own_M_V.split([n - 1 for n in told.lengths]), strict=True):

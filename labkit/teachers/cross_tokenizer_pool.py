@@ -1,7 +1,7 @@
-"""A teacher's pool in the tokens of a student that cuts text elsewhere: the same bytes, cut anew, and what the teacher says about them.
+"""A teacher's pool for a student with another tokenizer: the same bytes in the student's tokens, and what the teacher says about them.
 
-`Crossed` reads the pool's rows, and lines both cuts up for a step; `Answers` lists all that the teacher may say, for exact targets;
-`spellings` takes one answer apart.
+`CrossTokenizerPool` tokenizes the pool's rows anew, and aligns both tokenizations for a step. `Answers` lists all that the teacher may say,
+for exact targets. `spellings` lists the tokenizations of one answer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MANY_WAYS = 4_096  # to cut one answer
 TOGETHER = 24  # prompts whose answers are listed at a time: each may branch into dozens
 
 
-class Cut(NamedTuple):
+class Retokenized(NamedTuple):
     """One answer in the student's tokens, and the span that each token of either side is in."""
 
     prompt: list[int]
@@ -40,7 +40,7 @@ class Cut(NamedTuple):
     span_of_student: list[int]
 
 
-class Crossed:
+class CrossTokenizerPool:
     """The teacher's pool as a student with another vocabulary reads it. `aligned(rows)` is there once the pool is prepared for them."""
 
     growing = True
@@ -54,7 +54,7 @@ class Crossed:
         self.column_of = torch.full((self.teacher.size,), -1), torch.full((self.student.size,), -1)
         for side, column in zip(self.columns, self.column_of, strict=True):
             column[side] = torch.arange(len(side))
-        self._cuts: dict[int, Cut] = {}
+        self._cuts: dict[int, Retokenized] = {}
         self._targets: dict[int, list[dict[int, float]]] = {}
         self._texts = Answers(pool, self.student) if across == "exact" else None
 
@@ -67,11 +67,11 @@ class Crossed:
     def answer(self, row: int) -> list[int]:
         return self.cut(self.pool.entry(row)).answer
 
-    def cut(self, entry: int) -> Cut:
+    def cut(self, entry: int) -> Retokenized:
         """The teacher's text behind an entry, in the student's tokens."""
         if entry not in self._cuts:
             prompt, answer = self.pool.text(entry)
-            self._cuts[entry] = recut(self.teacher, self.student, prompt, answer)
+            self._cuts[entry] = retokenize(self.teacher, self.student, prompt, answer)
         return self._cuts[entry]
 
     def aligned(self, rows: Sequence[int], live: bool = False) -> Aligned:
@@ -114,7 +114,7 @@ class Crossed:
             target,
         )
 
-    def _target(self, rows: Sequence[int], cuts: Sequence[Cut]) -> Tensor:
+    def _target(self, rows: Sequence[int], cuts: Sequence[Retokenized]) -> Tensor:
         assert self._texts is not None
         where: list[tuple[int, int]] = []
         values: list[float] = []
@@ -133,14 +133,14 @@ class Crossed:
         return target_M_W
 
 
-def recut(teacher: AtlasTokenizer, student: AtlasTokenizer, prompt: Sequence[int], answer: Sequence[int]) -> Cut:
+def retokenize(teacher: AtlasTokenizer, student: AtlasTokenizer, prompt: Sequence[int], answer: Sequence[int]) -> Retokenized:
     """A row in the student's tokens: the same bytes, and the same end or none, whatever the teacher wrote."""
     ended = [EOS] * (answer[-1:] == [EOS])
     own = [EOS, *student.cut(teacher.spell(prompt))]
     ids = [*student.cut(teacher.spell(answer)), *ended]
     found = spans([teacher.pieces[t] for t in answer], [student.pieces[t] for t in ids])
     sides = ([number for number, span in enumerate(found) for _ in side(span)] for side in (lambda s: s.teacher, lambda s: s.student))
-    return Cut(own, ids, *sides)
+    return Retokenized(own, ids, *sides)
 
 
 # ---- exact: everything the teacher may say ---------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class Answers:
             return list(known.values())
         logprobs = self.pool.logits(self.pool.hidden([row])).log_softmax(-1)
         likely = float(logprobs.gather(1, torch.tensor(answer, device=logprobs.device)[:, None]).sum().exp())
-        return [*known.values(), (recut(tokenizer(), self.student, [EOS], answer).answer, max(likely, 1e-12))]
+        return [*known.values(), (retokenize(tokenizer(), self.student, [EOS], answer).answer, max(likely, 1e-12))]
 
     def _chunk(self, number: int) -> None:
         numbers = range(number * self.pool.chunk, min((number + 1) * self.pool.chunk, len(self._prompts)))

@@ -14,7 +14,7 @@ from transformers import LlamaForCausalLM
 
 from labkit.losses.features import Projectors
 from labkit.models import pad
-from labkit.models.hooks import Seen, look
+from labkit.models.hooks import Activations, run_with_hooks
 from labkit.models.layers import layer_map
 from labkit.teachers.signals import PASS, Signals
 
@@ -42,7 +42,7 @@ class TeacherFeatures:
             texts = [self.pool.text(entry) for entry in part]
             read = pad([prompt for prompt, _ in texts], [answer for _, answer in texts])
             self.pool.teacher_tokens += read.tokens_B_T.numel()
-            seen = look(self.pool.teacher, read, self.layers, self.relations)
+            seen = run_with_hooks(self.pool.teacher, read, self.layers, self.relations)
             wanted = seen.relations_N_R_T if self.relations else seen.hidden_N_L_D
             assert wanted is not None
             for entry, (prompt, answer), kept in zip(part, texts, wanted.split([len(a) for _, a in texts]), strict=True):
@@ -55,7 +55,7 @@ class TeacherFeatures:
             yield order[start : start + PASS]
 
 
-class Insides:
+class FeatureMatcher:
     """The feature side of a run: which layers are paired, the projectors between them, and what the teacher has there."""
 
     def __init__(self, kind: str, layers: str, student: LlamaForCausalLM, pool: Signals, seed: int) -> None:
@@ -67,7 +67,7 @@ class Insides:
         projected = len(pairs) if kind == "hidden" else 0
         self.projectors = Projectors(projected, own.hidden_size, theirs.hidden_size, seed).to(student.device)
 
-    def noted(self, seen: Seen) -> Tensor:
+    def noted(self, seen: Activations) -> Tensor:
         """The student's features `(N, ...)`, as they are."""
         found = seen.relations_N_R_T if self.relations else seen.hidden_N_L_D
         assert found is not None

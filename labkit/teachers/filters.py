@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.base.errors import LabError, unknown
 from labkit.tasks.atlas.facts import normalise
-from labkit.teachers.recorded_answers import Said
+from labkit.teachers.recorded_answers import RecordedAnswer
 
 if TYPE_CHECKING:
     import pandas
@@ -37,27 +37,27 @@ class Outcome(NamedTuple):
     paid: float
 
 
-def sentence(s: Said) -> float:
+def sentence(s: RecordedAnswer) -> float:
     """How sure the model was of its whole answer: mean log-probability of a token."""
     return s.logprob / max(1, len(s.logprobs))
 
 
-def fact(s: Said) -> float:
+def fact(s: RecordedAnswer) -> float:
     """How sure it was of the words that name the answer; -1 if none do."""
     return -1.0 if s.named is None else s.probability
 
 
-def each(holds: Callable[[Said], bool]) -> Callable[[Sequence[Said]], list[bool]]:
+def each(holds: Callable[[RecordedAnswer], bool]) -> Callable[[Sequence[RecordedAnswer]], list[bool]]:
     return lambda said: [holds(s) for s in said]
 
 
-def first_time(said: Sequence[Said]) -> list[bool]:
+def first_time(said: Sequence[RecordedAnswer]) -> list[bool]:
     """Each answer once, however many questions it was given to."""
     seen: set[str] = set()
     return [not (text in seen or seen.add(text)) for text in (normalise(s.text) for s in said)]  # type: ignore[func-returns-value]
 
 
-FILTERS: dict[str, Callable[[Sequence[Said]], list[bool]]] = {
+FILTERS: dict[str, Callable[[Sequence[RecordedAnswer]], list[bool]]] = {
     "all": each(lambda s: True),
     "names something": each(lambda s: s.named is not None),  # of the kind that was asked for
     "ended": each(lambda s: s.ended),  # not cut off
@@ -69,7 +69,7 @@ FILTERS: dict[str, Callable[[Sequence[Said]], list[bool]]] = {
 }
 
 
-def outcome(said: Sequence[Said], name: str) -> Outcome:
+def outcome(said: Sequence[RecordedAnswer], name: str) -> Outcome:
     """What a filter leaves, or several joined by "+". Raises `LabError` for an unknown one."""
     stays = [True] * len(said)
     for part in name.split("+"):
@@ -79,7 +79,7 @@ def outcome(said: Sequence[Said], name: str) -> Outcome:
     return of(said, stays, name)
 
 
-def of(said: Sequence[Said], stays: Sequence[bool], name: str = "") -> Outcome:
+def of(said: Sequence[RecordedAnswer], stays: Sequence[bool], name: str = "") -> Outcome:
     """The same of any choice of answers. Raises `LabError` if there is none to choose from."""
     if not said:
         raise LabError("no answers to filter: read some with labkit.teachers.recorded_answers.recorded().")
@@ -121,14 +121,14 @@ def agreed(rows: Sequence[Mapping[str, Any]], least: int) -> Outcome:
     )
 
 
-def table(said: Sequence[Said], names: Sequence[str]) -> pandas.DataFrame:
+def table(said: Sequence[RecordedAnswer], names: Sequence[str]) -> pandas.DataFrame:
     """A row a filter."""
     import pandas
 
     return pandas.DataFrame([outcome(said, name)._asdict() for name in names]).set_index("filter")
 
 
-def frontier(said: Sequence[Said], score: Callable[[Said], float], points: int = 20) -> list[tuple[float, float]]:
+def frontier(said: Sequence[RecordedAnswer], score: Callable[[RecordedAnswer], float], points: int = 20) -> list[tuple[float, float]]:
     """Share kept and share right, for the surest 1/points, 2/points ... of the answers by this score."""
     order = sorted(said, key=score, reverse=True)
     found = []

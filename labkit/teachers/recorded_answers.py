@@ -57,7 +57,7 @@ def paper() -> list[Question]:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Said:
+class RecordedAnswer:
     """One recorded answer. named: what it names as the answer, None for nothing. probability: of the tokens that name it (NaN for
     nothing). logprobs: of every token, in nats. tops: at every token, the likeliest ones with their log-probabilities. ended: it came to
     its end and was not cut off."""
@@ -77,7 +77,7 @@ class Said:
         return sum(self.logprobs)
 
 
-def recorded(name: str = "smollm2") -> list[Said]:
+def recorded(name: str = "smollm2") -> list[RecordedAnswer]:
     """The answers of a model to the audit. Raises `LabError` for a model that has none, `DataError` if the file is damaged."""
     folder = data_dir() / "answers"
     names = sorted(path.name.removesuffix(".jsonl.gz") for path in folder.glob("*.jsonl.gz"))
@@ -91,16 +91,16 @@ def recorded(name: str = "smollm2") -> list[Said]:
     return [_said(questions[row["question"]], row) for row in rows]
 
 
-def _said(question: Question, row: dict[str, Any]) -> Said:
+def _said(question: Question, row: dict[str, Any]) -> RecordedAnswer:
     reading = read(question, row["answer"], cut=not row["ended"])
     starts = [0, *row["ends"][:-1]]
     naming = [x for x, a, b in zip(row["logprobs"], starts, row["ends"], strict=True) if a < reading.end and b > reading.start]
     probability = math.exp(sum(naming)) if reading.named else math.nan
     tops = tuple(tuple((piece, value) for piece, value in top) for top in row["tops"])
-    return Said(question, row["answer"], reading.named, reading.right, probability, tuple(row["logprobs"]), tops, row["ended"])
+    return RecordedAnswer(question, row["answer"], reading.named, reading.right, probability, tuple(row["logprobs"]), tops, row["ended"])
 
 
-def table(said: Sequence[Said]) -> pandas.DataFrame:
+def table(said: Sequence[RecordedAnswer]) -> pandas.DataFrame:
     """A row a skill, and one for all. right, wrong, none: shares of the answers (none: it names nothing). confidence: mean probability
     of what is named; when_right and when_wrong: the same apart; ece: expected calibration error of the answers that name something."""
     import pandas
@@ -110,7 +110,7 @@ def table(said: Sequence[Said]) -> pandas.DataFrame:
     return pandas.DataFrame({skill: _row(part) for skill, part in parts.items()}).T.astype({"n": int}).rename_axis("skill")
 
 
-def _row(part: Sequence[Said]) -> dict[str, float]:
+def _row(part: Sequence[RecordedAnswer]) -> dict[str, float]:
     named = [s for s in part if s.named is not None]
     right, wrong = [s for s in named if s.right], [s for s in named if not s.right]
     return {
@@ -125,16 +125,16 @@ def _row(part: Sequence[Said]) -> dict[str, float]:
     }
 
 
-def _confidence(part: Sequence[Said]) -> float:
+def _confidence(part: Sequence[RecordedAnswer]) -> float:
     return sum(s.probability for s in part) / len(part) if part else math.nan
 
 
-def answered(said: Sequence[Said]) -> list[Said]:
+def answered(said: Sequence[RecordedAnswer]) -> list[RecordedAnswer]:
     """Those that name something: for `labkit.tasks.calibration.reliability`."""
     return [s for s in said if s.named is not None]
 
 
-def confident_errors(said: Sequence[Said], n: int = 10, each: int = 2) -> pandas.DataFrame:
+def confident_errors(said: Sequence[RecordedAnswer], n: int = 10, each: int = 2) -> pandas.DataFrame:
     """The `n` wrong answers the model is surest of, at most `each` of a relation, with what it named and the truth."""
     import pandas
 

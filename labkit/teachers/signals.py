@@ -140,7 +140,7 @@ class Signals:
         self.labelled += len(entries)
         self.bytes += kept["hidden"].numel() * kept["hidden"].element_size()
 
-    def _said(self, entries: range) -> list[Said]:
+    def _said(self, entries: range) -> list[TeacherAnswer]:
         """The teacher's answers to these, given now."""
         seed = int.from_bytes(self._keys[entries[0]][:7])
         prompts, guesses = [self._prompts[e] for e in entries], [self._guesses[e] for e in entries]
@@ -196,7 +196,7 @@ class TopKSignals(Signals):
         self.bytes = self.store.bytes
 
 
-class Said(NamedTuple):
+class TeacherAnswer(NamedTuple):
     """An answer of the teacher, with its end mark; the states `(len(ids), hidden)` its tokens were drawn from; and its
     log-probability in nats at temperature 1."""
 
@@ -208,7 +208,7 @@ class Said(NamedTuple):
 @torch.no_grad()
 def sample_answers(
     teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]], guesses: Sequence[Sequence[int]], seed: int, temperature: float = 1.0
-) -> list[Said]:
+) -> list[TeacherAnswer]:
     """One answer a prompt, sampled (greedy at temperature 0), mostly in a single pass over prompt and `guess`.
 
     This is speculative sampling with a fixed guess as the draft: at every position the teacher draws its own token; as long as
@@ -221,7 +221,7 @@ def sample_answers(
     end, longest = tokenizer_of(teacher).end, tokenizer_of(teacher).longest
     guesses = [guess[:longest] for guess in guesses]
     generator = torch.Generator().manual_seed(seed)
-    said: list[Said | None] = [None] * len(prompts)
+    said: list[TeacherAnswer | None] = [None] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(guesses[i]))
     for start in range(0, len(order), PASS):
         rows = order[start : start + PASS]
@@ -233,7 +233,7 @@ def sample_answers(
         for i, own, states, logprobs in zip(rows, drawn.split(lengths), hidden.split(lengths), scores.split(lengths), strict=True):
             ids = own.tolist()
             agreed = next((k for k, (a, b) in enumerate(zip(ids, guesses[i], strict=True)) if a != b), len(ids) - 1)
-            said[i] = Said(ids[: agreed + 1], states[: agreed + 1], float(logprobs[: agreed + 1].sum()))
+            said[i] = TeacherAnswer(ids[: agreed + 1], states[: agreed + 1], float(logprobs[: agreed + 1].sum()))
     going = [i for i, answer in enumerate(said) if answer and answer.ids[-1] != end and len(answer.ids) < longest]
     begun = [[*prompts[i], *said[i].ids] for i in going]  # type: ignore[union-attr]
     rest = write(teacher, begun, temperature=temperature, seed=seed + 1, keep_hidden=True) if going else []
@@ -241,7 +241,7 @@ def sample_answers(
         first = said[i]
         assert first is not None
         assert more.hidden is not None
-        said[i] = Said(first.ids + more.ids, torch.cat([first.hidden, more.hidden]), first.logprob + sum(more.logprobs))
+        said[i] = TeacherAnswer(first.ids + more.ids, torch.cat([first.hidden, more.hidden]), first.logprob + sum(more.logprobs))
     return [answer for answer in said if answer is not None]
 
 

@@ -41,7 +41,7 @@ BEAMS = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Row:
+class TextRow:
     """One prompt and the teacher's response; `logprob` is what the teacher gives the whole response, in nats, at temperature 1."""
 
     prompt: str
@@ -53,7 +53,7 @@ class Row:
 class Sequences:
     """Rows, and their history: how they were written, then every filter with the number of rows it was given and left."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[TextRow, ...]
     history: tuple[dict[str, Any], ...]
 
     def __len__(self) -> int:
@@ -75,7 +75,7 @@ class Sequences:
             raw = path.read_bytes()
             text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
             first, *lines = text.removesuffix("\n").split("\n")  # a text may hold other separators of lines
-            return cls(tuple(Row(**json.loads(line)) for line in lines), tuple(json.loads(first)["history"]))
+            return cls(tuple(TextRow(**json.loads(line)) for line in lines), tuple(json.loads(first)["history"]))
         except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
             raise DataError(f"{path} is no data set of sequences ({error}). Write it again with `generate(...).save(path)`.") from None
 
@@ -124,7 +124,7 @@ def writing(
     entries, golds, entry_of_row = distinct(questions, again=decoding == "sample")
     texts = [text for text, _ in entries for _ in range(samples)]
     labels = [gold for gold in golds for _ in range(samples)]
-    found: list[Row] = []
+    found: list[TextRow] = []
     own = tokenizer_of(teacher)
     size = PASS if decoding in ("beam", "interpolated") else (chunk or default().chunk) if own.size < WIDE else PASS // 2
     for start in range(0, len(texts), size):
@@ -144,7 +144,7 @@ def writing(
     return Sequences(tuple(rows), (how,))
 
 
-def _kept(path: Path | None, asked: Sequence[str]) -> tuple[Row, ...] | None:
+def _kept(path: Path | None, asked: Sequence[str]) -> tuple[TextRow, ...] | None:
     """The answers to these that a run left before it was killed."""
     try:
         rows = Sequences.load(path).rows if path and path.exists() else ()
@@ -155,7 +155,7 @@ def _kept(path: Path | None, asked: Sequence[str]) -> tuple[Row, ...] | None:
 
 def _answer(
     teacher: LlamaForCausalLM, texts: Sequence[str], labels: Sequence[str], decoding: str, temperature: float, seed: int
-) -> list[Row]:
+) -> list[TextRow]:
     own = tokenizer_of(teacher)
     prompts = own.prompts(texts)
     if decoding in ("beam", "interpolated"):
@@ -164,7 +164,7 @@ def _answer(
     else:
         said = sample_answers(teacher, prompts, own.answers(labels), seed, temperature if decoding == "sample" else 0.0)
         chosen = [(answer.ids, answer.logprob) for answer in said]
-    return [Row(text, own.text(ids), logprob) for text, (ids, logprob) in zip(texts, chosen, strict=True)]
+    return [TextRow(text, own.text(ids), logprob) for text, (ids, logprob) in zip(texts, chosen, strict=True)]
 
 
 @torch.no_grad()
@@ -220,7 +220,7 @@ def keep(data: Sequences, rule: str, world: Atlas | None, others: Sequence[Seque
     """
     said = [{(row.prompt, normalise(row.response)) for row in other.rows} for other in others]
 
-    def voted(rows: Sequence[Row], world: Atlas | None) -> list[Row]:
+    def voted(rows: Sequence[TextRow], world: Atlas | None) -> list[TextRow]:
         return [row for row in rows if any((row.prompt, normalise(row.response)) in answers for answers in said)]
 
     rules = {"truth": _true, "confidence": _confident, "agreement": _agreed, "distinct": _distinct, "vote": voted}
@@ -238,25 +238,25 @@ def keep(data: Sequences, rule: str, world: Atlas | None, others: Sequence[Seque
     return Sequences(rows, (*data.history, {"filter": rule, "given": len(data), "left": len(rows)}))
 
 
-def _true(rows: Sequence[Row], world: Atlas | None) -> list[Row]:
+def _true(rows: Sequence[TextRow], world: Atlas | None) -> list[TextRow]:
     assert world is not None, "only Atlas knows what is true"
     asked = {row.prompt: world.find(row.prompt) for row in rows}
     return [row for row in rows if (question := asked[row.prompt]) is not None and world.is_right(question, row.response)]
 
 
-def _confident(rows: Sequence[Row], world: Atlas | None) -> list[Row]:
+def _confident(rows: Sequence[TextRow], world: Atlas | None) -> list[TextRow]:
     return [row for row in rows if row.logprob >= math.log(CONFIDENT)]
 
 
-def _agreed(rows: Sequence[Row], world: Atlas | None) -> list[Row]:
+def _agreed(rows: Sequence[TextRow], world: Atlas | None) -> list[TextRow]:
     answers: dict[str, Counter[str]] = {}
     for row in rows:
         answers.setdefault(row.prompt, Counter())[row.response] += 1
     return [row for row in rows if answers[row.prompt][row.response] * 2 >= answers[row.prompt].total()]
 
 
-def _distinct(rows: Sequence[Row], world: Atlas | None) -> list[Row]:
-    first: dict[tuple[str, str], Row] = {}
+def _distinct(rows: Sequence[TextRow], world: Atlas | None) -> list[TextRow]:
+    first: dict[tuple[str, str], TextRow] = {}
     for row in rows:
         first.setdefault((row.prompt, row.response), row)
     return list(first.values())

@@ -16,14 +16,14 @@ from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads
 from labkit.models.layers import copy_layers
 from labkit.records.experiment import Experiment
-from labkit.records.names import KIN, Size
+from labkit.records.names import MADE_TEACHERS, Size
 from labkit.records.rules import refuse
-from labkit.teachers.cross_tokenizer_pool import Crossed
+from labkit.teachers.cross_tokenizer_pool import CrossTokenizerPool
 from labkit.teachers.signals import Signals
 from labkit.training.methods import Method, divergence_of, method
-from labkit.training.prerequisites import Prerequisites, earlier, kin_recipe
+from labkit.training.prerequisites import Prerequisites, earlier, made_teacher_recipe
 from labkit.training.readers import Reader, reader_of
-from labkit.training.setup import Subject
+from labkit.training.setup import Task
 
 PEER = 1_000_000  # added to a seed for the second student of a mutual run
 
@@ -37,7 +37,7 @@ class Parts(NamedTuple):
     teacher: LlamaForCausalLM | None  # whom the student is compared with
     source: LlamaForCausalLM | None  # who answers the questions: the teacher, or a student in its place
     pool: Signals | None  # what the source says to the questions
-    rows: Signals | Crossed | None  # the same in the student's tokens
+    rows: Signals | CrossTokenizerPool | None  # the same in the student's tokens
     student: LanguageModel
     peer: LanguageModel | None
     reader: Reader
@@ -47,18 +47,18 @@ class Parts(NamedTuple):
     plain: bool  # whether at temperature 1 the loss is the very KL that is told
 
 
-def assemble(subject: Subject, prerequisites: Prerequisites) -> Parts:
+def assemble(task: Task, prerequisites: Prerequisites) -> Parts:
     """Load and make everything, the runs that come before this one included. Raises `LabError` for a recipe that breaks a rule about
     models that are loaded now."""
-    exp, how = subject.experiment, method(subject.experiment.method)
+    exp, how = task.experiment, method(task.experiment.method)
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    teacher = _teacher(subject, prerequisites, accelerator.device)
-    student, peer = _students(subject, teacher, accelerator.device)
+    teacher = _teacher(task, prerequisites, accelerator.device)
+    student, peer = _students(task, teacher, accelerator.device)
     before = earlier(exp)
     source = prerequisites.successor(exp, before, accelerator.device) if before else teacher
-    pool = subject.pool(source) if (how.needs_signal or isinstance(student, Heads)) and source is not None else None
-    rows = Crossed(pool, exp.vocabulary, exp.across) if pool and exp.vocabulary != "atlas" else pool
-    reader = reader_of(exp, how, student, rows, peer, subject.settings)
+    pool = task.pool(source) if (how.needs_signal or isinstance(student, Heads)) and source is not None else None
+    rows = CrossTokenizerPool(pool, exp.vocabulary, exp.across) if pool and exp.vocabulary != "atlas" else pool
+    reader = reader_of(exp, how, student, rows, peer, task.settings)
     learner = nn.ModuleDict({"student": student, **reader.learns})
     optimiser = torch.optim.AdamW(learner.parameters(), exp.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
     return Parts(
@@ -79,23 +79,23 @@ def assemble(subject: Subject, prerequisites: Prerequisites) -> Parts:
     )
 
 
-def _teacher(subject: Subject, prerequisites: Prerequisites, device: torch.device) -> LlamaForCausalLM | None:
+def _teacher(task: Task, prerequisites: Prerequisites, device: torch.device) -> LlamaForCausalLM | None:
     """The teacher on a device: one that is made for the run, or the subject's own. A copy where that is not the CPU, since
     `labkit.teacher()` hands the cached one to everybody."""
-    exp = subject.experiment
-    if exp.teacher in KIN:
-        return prerequisites.successor(exp, [kin_recipe(exp, subject.settings)], device)
-    teacher: Any = subject.teacher()
+    exp = task.experiment
+    if exp.teacher in MADE_TEACHERS:
+        return prerequisites.successor(exp, [made_teacher_recipe(exp, task.settings)], device)
+    teacher: Any = task.teacher()
     return teacher if teacher is None or device.type == "cpu" else copy.deepcopy(teacher).to(device)
 
 
-def _students(subject: Subject, teacher: LlamaForCausalLM | None, device: torch.device) -> tuple[LanguageModel, LanguageModel | None]:
+def _students(task: Task, teacher: LlamaForCausalLM | None, device: torch.device) -> tuple[LanguageModel, LanguageModel | None]:
     """The student as it is before any training, and its peer if it has one."""
-    exp: Experiment = subject.experiment
-    student = subject.student(exp.seed, teacher).to(device)
+    exp: Experiment = task.experiment
+    student = task.student(exp.seed, teacher).to(device)
     if not isinstance(student, Heads):
         refuse(exp, own=_size(student), **({"theirs": _size(teacher)} if teacher is not None else {}))
-    peer = subject.student(exp.seed + PEER).to(device) if method(exp.method).peer else None
+    peer = task.student(exp.seed + PEER).to(device) if method(exp.method).peer else None
     if exp.start == "copied" and teacher is not None:
         copy_layers(student, teacher)
     if exp.adapter:

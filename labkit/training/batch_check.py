@@ -7,12 +7,12 @@ import torch
 from labkit.losses.batch import Batch, Compare
 from labkit.models import EOS
 from labkit.training.assembly import Parts
-from labkit.training.batches import Drawn
+from labkit.training.batches import StepRows
 from labkit.training.faults import Faults
 
 
 @torch.no_grad()
-def inspect(parts: Parts, compare: Compare, drawn: Drawn, temperature: float, faults: Faults, again: Faults) -> dict[str, float]:
+def check_batch(parts: Parts, compare: Compare, step_rows: StepRows, temperature: float, faults: Faults, again: Faults) -> dict[str, float]:
     """Numbers about one batch; `again` are the same faults, drawn anew, for a second reading of the teacher.
 
     scored: tokens in the loss for every answer token. after_end: share of them behind the end mark. ends: share of rows whose end
@@ -28,16 +28,16 @@ def inspect(parts: Parts, compare: Compare, drawn: Drawn, temperature: float, fa
     Across vocabularies, instead of these: aimed (how often the token that the soft term raises most, from an even start, is the one that
     stands there in the student's row).
     """
-    rows = list(range(len(drawn.prompts)))
-    batch = parts.reader.batch(drawn, rows, faults)  # own: the share of the answers that the student wrote
-    prompts, strays = faults.strays(drawn.prompts, drawn.answers)
+    rows = list(range(len(step_rows.prompts)))
+    batch = parts.reader.batch(step_rows, rows, faults)  # own: the share of the answers that the student wrote
+    prompts, strays = faults.strays(step_rows.prompts, step_rows.answers)
     count, extra = len(batch.labels_N), sum(map(len, strays))
     behind = sum(len(stray) for prompt, stray in zip(prompts, strays, strict=True) if prompt[-1] == EOS and len(prompt) > 1)
     found = {
-        "scored": (count + extra) / sum(map(len, drawn.answers)),
+        "scored": (count + extra) / sum(map(len, step_rows.answers)),
         "after_end": behind / (count + extra),
-        "own": drawn.own / len(drawn.prompts),
-        "ends": _share(int((batch.labels_N == EOS).sum()), sum(row[-1] == EOS for row in drawn.answers)),
+        "own": step_rows.own / len(step_rows.prompts),
+        "ends": _share(int((batch.labels_N == EOS).sum()), sum(row[-1] == EOS for row in step_rows.answers)),
     }
     if batch.aligned is not None:
         found["aimed"] = _aimed(parts, batch, faults.compare(compare), temperature)
@@ -45,7 +45,7 @@ def inspect(parts: Parts, compare: Compare, drawn: Drawn, temperature: float, fa
     if teacher is None:
         return found
     teacher = teacher.log_softmax(-1)
-    labels, lengths = batch.pool(batch.labels_N), faults.lengths(drawn.answers[: len(drawn.pool_rows)])
+    labels, lengths = batch.pool(batch.labels_N), faults.lengths(step_rows.answers[: len(step_rows.pool_rows)])
     found |= {
         "hits": _hits(teacher, labels, lengths, 0),
         "hits_before": _hits(teacher, labels, lengths, -1),
@@ -53,7 +53,7 @@ def inspect(parts: Parts, compare: Compare, drawn: Drawn, temperature: float, fa
         "entropy": _entropy(teacher),
         "target": _entropy((teacher / temperature).log_softmax(-1)),
     }
-    second = parts.reader.batch(drawn, rows, again).teacher_logits_M_V
+    second = parts.reader.batch(step_rows, rows, again).teacher_logits_M_V
     assert second is not None
     found["noise"] = float((teacher.exp() * (teacher - second.log_softmax(-1))).sum(-1).mean())
     terms = parts.method.terms(batch, faults.compare(compare), temperature)

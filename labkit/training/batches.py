@@ -29,7 +29,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
 
-class Drawn(NamedTuple):
+class StepRows(NamedTuple):
     """The rows of one step: first those of the teacher's pool (`pool_rows` are their numbers), then the gold ones. The first
     `own` of them were answered by the student, not by the teacher."""
 
@@ -47,7 +47,7 @@ class Drawn(NamedTuple):
         return sum(map(len, self.answers[n:] if gold else self.answers[:n]))
 
 
-class Feed:
+class BatchSampler:
     """Draws the rows of every step from the teacher's pool and the gold set; `position` is all there is to resume it from."""
 
     def __init__(self, experiment: Experiment, gold: Sequence[Asked], pool: Source | None, own: Any) -> None:
@@ -68,13 +68,13 @@ class Feed:
         self.position["gold"] += n_gold
         return pool_rows, gold_rows
 
-    def draw(self, pool_rows: Sequence[int], gold_rows: Sequence[int]) -> Drawn:
+    def draw(self, pool_rows: Sequence[int], gold_rows: Sequence[int]) -> StepRows:
         """The rows themselves; the pool must have been prepared for them."""
         prompts = [self.pool.prompt(i) for i in pool_rows] if self.pool else []
         answers = [self.pool.answer(i) for i in pool_rows] if self.pool else []
         prompts += [self._gold_prompts[i] for i in gold_rows]
         answers += [self._gold_answers[i] for i in gold_rows]
-        return Drawn(prompts, answers, list(pool_rows))
+        return StepRows(prompts, answers, list(pool_rows))
 
 
 class Order:
@@ -111,7 +111,7 @@ class Order:
         return self._passes[number]
 
 
-def paid(experiment: Experiment, world: Atlas) -> list[Question]:
+def gold_questions(experiment: Experiment, world: Atlas) -> list[Question]:
     """The questions with a gold label: the store, or as many as one can afford."""
     return world.store(experiment.facts) if experiment.facts else world.questions(experiment.gold, GOLD_SEED)
 
@@ -138,7 +138,7 @@ def split_by_length(lengths: Sequence[int], parameters: int, layers: int) -> lis
     return [order[: best + 1], order[best + 1 :]]
 
 
-def unlabelled(experiment: Experiment, world: Atlas) -> list[Question]:
+def transfer_questions(experiment: Experiment, world: Atlas) -> list[Question]:
     """The questions the teacher answers: the transfer set."""
     if experiment.facts:
         return world.store(experiment.facts)
@@ -160,7 +160,7 @@ def _leaked(honest: list[Question], experiment: Experiment, world: Atlas) -> lis
 def first_batch(experiment: Experiment | None = None) -> models.Rows:
     """The first batch of an output-distillation run as `(tokens_B_T, mask_B_T, labels_N)`, to do a training step by hand."""
     exp = experiment or Experiment()
-    pool = Signals(models.teacher(exp.teacher), unlabelled(exp, Atlas(exp.scale)))
-    rows, _ = Feed(exp, (), pool, models.tokenizer()).next_rows(exp.batch, 0.0)
+    pool = Signals(models.teacher(exp.teacher), transfer_questions(exp, Atlas(exp.scale)))
+    rows, _ = BatchSampler(exp, (), pool, models.tokenizer()).next_rows(exp.batch, 0.0)
     list(pool.prepare(rows))
     return models.pad([pool.prompt(i) for i in rows], [pool.answer(i) for i in rows])

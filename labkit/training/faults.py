@@ -17,7 +17,7 @@ from torch import Tensor
 
 from labkit.losses.batch import Compare
 from labkit.models import EOS
-from labkit.training.batches import Drawn
+from labkit.training.batches import StepRows
 
 DROPPED = 0.3  # of the states in front of the teacher's head, where it was left in training mode
 SHARPENED = 4.0  # times the logits of a teacher that is too sure of itself
@@ -143,10 +143,10 @@ class Faults:
                     all_of += more
         return found
 
-    def scored(self, drawn: Drawn, gold: bool) -> int:
+    def scored(self, step_rows: StepRows, gold: bool) -> int:
         """Answer tokens a mean over the gold rows, or the others, is divided by."""
-        n = len(drawn.pool_rows)
-        return sum(self.lengths(drawn.answers[n:] if gold else drawn.answers[:n]))
+        n = len(step_rows.pool_rows)
+        return sum(self.lengths(step_rows.answers[n:] if gold else step_rows.answers[:n]))
 
     def lengths(self, answers: Sequence[list[int]]) -> list[int]:
         """How many tokens of each answer are in the loss."""

@@ -24,19 +24,19 @@ from labkit.base.settings import Settings, default
 from labkit.models.architectures import LanguageModel
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
-from labkit.records.model_folders import unmarked
+from labkit.records.model_folders import without_hash
 from labkit.records.rules import refuse
 from labkit.tasks.atlas.exam import Examiner
 from labkit.teachers.text_data import TextPool
 from labkit.training.assembly import PEER, Parts, assemble
-from labkit.training.batch_check import inspect
-from labkit.training.batches import Drawn, Feed
+from labkit.training.batch_check import check_batch
+from labkit.training.batches import BatchSampler, StepRows
 from labkit.training.checkpoint import Folder, Position, give_back, keep
 from labkit.training.faults import Faults
 from labkit.training.methods import comparison, method
 from labkit.training.on_policy import OnPolicy
 from labkit.training.prerequisites import Prerequisites
-from labkit.training.setup import OwnSubject, subject_of
+from labkit.training.setup import CustomTask, task_of
 from labkit.training.step import gradients
 
 WARMUP = 30
@@ -126,16 +126,16 @@ class Run(Iterator[ev.Event]):
 
     def _train(self) -> Iterator[ev.Event]:
         refuse(self.experiment)  # before anything is loaded
-        subject = self.subject = subject_of(self.experiment, self.settings)
-        exp = self.experiment = subject.experiment  # which marks the content of a learner's own files
+        task = self.task = task_of(self.experiment, self.settings)
+        exp = self.experiment = task.experiment  # which marks the content of a learner's own files
         if self.folder:
             self.folder.experiment = exp
-        self.known = {"gold_rows": len(subject.gold)} if isinstance(subject, OwnSubject) else {}
-        parts = self.parts = assemble(subject, self._before)
+        self.known = {"gold_rows": len(task.gold)} if isinstance(task, CustomTask) else {}
+        parts = self.parts = assemble(task, self._before)
         self.student = parts.student
         at = self.at = yield from self._begin(parts)
         text = yield from self._text(parts)
-        feed = subject.feed(text or parts.rows)
+        feed = task.feed(text or parts.rows)
         feed.position.update(at.feed)
         on_policy = OnPolicy(exp)
         on_policy.restore(at.own)
@@ -145,9 +145,9 @@ class Run(Iterator[ev.Event]):
                 break
             self.step = step
             yield from self._turned(step)
-            drawn = yield from self._draw(parts, feed, on_policy)
-            looks = subject.looks and (step == 1 or step in due)
-            yield from self._learn(parts, drawn, looks)
+            step_rows = yield from self._draw(parts, feed, on_policy)
+            looks = task.checks_batches and (step == 1 or step in due)
+            yield from self._learn(parts, step_rows, looks)
             if self._failed:
                 return
             if step in due:
@@ -160,7 +160,7 @@ class Run(Iterator[ev.Event]):
 
     def _begin(self, parts: Parts) -> Generator[ev.Event, None, Position]:
         """Where the run goes on from, and the first events: those told before it was cut off, or its start and its warm start."""
-        exp, main, subject = self.experiment, parts.accelerator.is_main_process, self.subject
+        exp, main, task = self.experiment, parts.accelerator.is_main_process, self.task
         alone = not self.folder or not main or self.folder.claim()
         if not alone:
             self.folder = None
@@ -181,7 +181,7 @@ class Run(Iterator[ev.Event]):
             yield ev.Warned(at.step, f"This run was cut off; it goes on from step {at.step}.")
             return at
         yield self._started(parts)
-        yield from (ev.Warned(0, warning) for warning in subject.warnings)
+        yield from (ev.Warned(0, warning) for warning in task.warnings)
         if not alone:
             yield ev.Warned(0, "The same recipe is being run elsewhere at this moment, so this run keeps no checkpoint.")
         if exp.start == "warm":
@@ -195,19 +195,19 @@ class Run(Iterator[ev.Event]):
         """The teacher's text, written now if it is not on disk; None for a method that does not learn from text alone."""
         if not parts.method.text or parts.source is None:
             return None
-        work = self.subject.texts(parts.source)
+        work = self.task.texts(parts.source)
         while True:
             try:
                 done, total = next(work)
             except StopIteration as written:
-                return self.subject.text_pool(written.value)
+                return self.task.text_pool(written.value)
             yield ev.Labelled(done, total, self.seconds)
 
     def _exam_steps(self) -> set[int]:
         """After which steps there is an exam, and a look at a batch beside it."""
         steps = self.experiment.steps
         exams = min(self.settings.evaluations, max(2, steps // 20)) if self.exams is None else self.exams
-        early = {min(20, steps)} if exams and self.subject.looks else set()
+        early = {min(20, steps)} if exams and self.task.checks_batches else set()
         return {round(steps * i / exams) for i in range(1, exams + 1)} | early
 
     def _turned(self, step: int) -> Iterator[ev.Event]:
@@ -218,7 +218,7 @@ class Run(Iterator[ev.Event]):
                     yield ev.KnobTurned(step, self.seconds, name, self.at.knobs[name], value)
                 self.at.knobs = {**self.at.knobs, name: value}
 
-    def _draw(self, parts: Parts, feed: Feed, on_policy: OnPolicy) -> Generator[ev.Event, None, Drawn]:
+    def _draw(self, parts: Parts, feed: BatchSampler, on_policy: OnPolicy) -> Generator[ev.Event, None, StepRows]:
         """The next rows; those that the teacher has not answered yet, it answers now, and those that are the student's, it writes."""
         exp, knobs, pool = self.experiment, self.at.knobs, parts.pool
         rows = feed.next_rows(exp.batch, parts.method.gold_share(knobs["mix"]))
@@ -227,13 +227,13 @@ class Run(Iterator[ev.Event]):
                 while pool.damaged:
                     yield ev.Warned(self.step, f"{pool.damaged.pop()} was damaged; the teacher has answered its questions again.")
                 yield ev.Labelled(done, pool.total, self.seconds)
-        drawn = feed.draw(*rows)
+        step_rows = feed.draw(*rows)
         if not parts.method.on_policy:
-            return drawn
+            return step_rows
         late = self.step > round(exp.online_from * exp.steps)
-        return on_policy.take_over(parts.student, drawn, self.step, knobs["on_policy"] if late else 0.0)
+        return on_policy.replace_answers(parts.student, step_rows, self.step, knobs["on_policy"] if late else 0.0)
 
-    def _learn(self, parts: Parts, drawn: Drawn, looks: bool) -> Iterator[ev.Event]:
+    def _learn(self, parts: Parts, step_rows: StepRows, looks: bool) -> Iterator[ev.Event]:
         """One update of the student from these rows, and a look at them before it; a `Failed` instead if the loss has exploded."""
         exp, step, knobs, at = self.experiment, self.step, self.at.knobs, self.at
         faults, compare = Faults(knobs["faults"], exp.seed * 1_000_003 + step), comparison(exp, step, parts.divergence)
@@ -242,8 +242,8 @@ class Run(Iterator[ev.Event]):
             group["lr"] = rate
         if looks:
             first, again = (Faults(knobs["faults"], seed) for seed in (exp.seed * 1_000_003 + step, -step))  # two draws
-            yield ev.Inspected(step, inspect(parts, compare, drawn, knobs["temperature"], first, again))
-        values = gradients(parts, compare, drawn, knobs, faults)
+            yield ev.Inspected(step, check_batch(parts, compare, step_rows, knobs["temperature"], first, again))
+        values = gradients(parts, compare, step_rows, knobs, faults)
         values["grad_norm"] = float(parts.accelerator.clip_grad_norm_(parts.own_parameters, 1.0))
         if parts.peer is not None:
             parts.accelerator.clip_grad_norm_(parts.peer.parameters(), 1.0)  # by itself, as if it were alone
@@ -262,11 +262,11 @@ class Run(Iterator[ev.Event]):
             return
         parts.optimiser.step()
         parts.optimiser.zero_grad()
-        at.step, at.seen = step, at.seen + len(drawn.prompts)
-        at.tokens += sum(map(len, drawn.prompts)) + sum(map(len, drawn.answers))
+        at.step, at.seen = step, at.seen + len(step_rows.prompts)
+        at.tokens += sum(map(len, step_rows.prompts)) + sum(map(len, step_rows.answers))
         yield ev.Step(step, self.seconds, at.seen, values)
 
-    def _keep(self, parts: Parts, feed: Feed, on_policy: OnPolicy, examined: bool) -> None:
+    def _keep(self, parts: Parts, feed: BatchSampler, on_policy: OnPolicy, examined: bool) -> None:
         """Keep the student in memory, and a checkpoint in the folder, where either is due."""
         step, due = self.step, self.step % self.checkpoint_every == 0
         if due or examined:
@@ -281,7 +281,7 @@ class Run(Iterator[ev.Event]):
     def _started(self, parts: Parts) -> ev.Started:
         exp, teacher, student = self.experiment, parts.teacher, parts.student
         kind = "" if exp.architecture == "llama" else f" {exp.architecture}"
-        name, by = unmarked(exp.student), unmarked(exp.teacher)
+        name, by = without_hash(exp.student), without_hash(exp.teacher)
         return ev.Started(
             exp.to_dict(),
             f"{name}{kind} student, {by} teacher" if teacher is not None else f"{name}{kind} on gold labels",
@@ -289,19 +289,19 @@ class Run(Iterator[ev.Event]):
             models.parameters(student),
             exp.steps,
             exp.facts or (exp.questions if method(exp.method).needs_signal else exp.gold),
-            self.subject.skills,
+            self.task.skills,
             f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         )
 
     def _examine(self, final: bool) -> Iterator[ev.Event]:
         """An exam, the last with fresh questions beside it; before the first, the yardsticks: the teacher's, and baselines on record."""
         student, at = self.parts.student, self.at
-        exam = self._exam = self._exam or self.subject.exam(self.parts.teacher)
+        exam = self._exam = self._exam or self.task.exam(self.parts.teacher)
         if not at.referenced:
             at.referenced = True
             if self.experiment.teacher != "none":
                 yield ev.Reference("teacher", exam.teacher_grades.skills, recipe=self.experiment.teacher)
-            yield from self.subject.references()
+            yield from self.task.references()
         grades, step = exam.grade(student), at.step
         habits = {**grades.habits, **(exam.beside(student, grades.answers) if final else {})}
         yield ev.Evaluated(step, self.seconds, grades.skills, grades.fidelity, grades.open, grades.ece, grades.truth, final, habits)

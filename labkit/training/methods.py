@@ -15,7 +15,7 @@ from torch import Tensor
 
 from labkit.base.registry import Registry
 from labkit.losses.batch import Batch, Compare
-from labkit.losses.cross_tokenizer.losses import crossed
+from labkit.losses.cross_tokenizer.losses import cross_tokenizer_terms
 from labkit.losses.divergences import DIVERGENCES, Divergence, divergence, sampled_kl, top_k
 from labkit.losses.features import hidden_loss, next_state_loss, relation_loss, similarity_loss
 from labkit.records.experiment import Experiment
@@ -89,7 +89,7 @@ def quarter(mix: float) -> float:
 def output(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
     terms: dict[str, Tensor] = {}
     if batch.aligned is not None:
-        terms |= crossed(batch.aligned, batch.pool(batch.student_logits_N_V), compare, temperature)
+        terms |= cross_tokenizer_terms(batch.aligned, batch.pool(batch.student_logits_N_V), compare, temperature)
     elif batch.teacher_logits_M_V is not None:
         terms["kl"] = compare(batch.teacher_logits_M_V, batch.pool(batch.student_logits_N_V), temperature)
     return terms | _gold(batch)

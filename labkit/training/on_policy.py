@@ -14,7 +14,7 @@ import torch
 from labkit.models import write
 from labkit.models.architectures import LanguageModel
 from labkit.records.experiment import Experiment
-from labkit.training.batches import Drawn
+from labkit.training.batches import StepRows
 
 BUFFER = 1_024  # rows kept for replay
 
@@ -27,14 +27,14 @@ class OnPolicy:
         self.kept: list[tuple[list[int], list[int]]] = []
         self.generated = 0  # tokens
 
-    def take_over(self, student: LanguageModel, drawn: Drawn, step: int, share: float) -> Drawn:
+    def replace_answers(self, student: LanguageModel, step_rows: StepRows, step: int, share: float) -> StepRows:
         """`drawn` with the first `share` of its pool rows answered by the student."""
         exp = self.experiment
-        count = round(share * len(drawn.pool_rows))
+        count = round(share * len(step_rows.pool_rows))
         old = min(round(exp.replay * count), len(self.kept))
         new = count - old
         seed = exp.seed * 1_000_003 + step
-        prompts = drawn.prompts[:new]
+        prompts = step_rows.prompts[:new]
         answers: list[list[int]] = []
         if prompts:
             answers = [w.ids for w in write(student, prompts, temperature=exp.sampling_temperature, seed=seed)]
@@ -44,10 +44,10 @@ class OnPolicy:
         rows = fresh + [self.kept[i] for i in picks]
         if exp.replay:
             self.kept = (self.kept + fresh)[-BUFFER:]
-        return Drawn(
-            [prompt for prompt, _ in rows] + drawn.prompts[count:],
-            [answer for _, answer in rows] + drawn.answers[count:],
-            drawn.pool_rows,
+        return StepRows(
+            [prompt for prompt, _ in rows] + step_rows.prompts[count:],
+            [answer for _, answer in rows] + step_rows.answers[count:],
+            step_rows.pool_rows,
             count,
         )
 

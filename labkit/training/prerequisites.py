@@ -90,12 +90,12 @@ def warm_recipe(experiment: Experiment, seed: int, settings: Settings | None = N
     return experiment.baseline().but(seed=seed % SEEDS, start="random", gold=how.warm_gold, steps=how.warm_steps, **fields)
 
 
-def kin_recipe(experiment: Experiment, settings: Settings | None = None) -> Experiment:
+def made_teacher_recipe(experiment: Experiment, settings: Settings | None = None) -> Experiment:
     """The run that makes a teacher out of the student's own warm start ("sibling"), or another seed's ("stranger"): a short course in which
     every question with many answers has the same one (after Cloud et al. 2025, arXiv 2507.14805). A quarter of the tuned rate keeps it near
     where it began."""
     seed = experiment.seed + (STRANGER if experiment.teacher == "stranger" else 0)
-    warm, steps = warm_recipe(experiment, seed, settings), (settings or default()).kin_steps
+    warm, steps = warm_recipe(experiment, seed, settings), (settings or default()).made_teacher_steps
     return warm.but(start="warm", favourite=1.0, steps=steps, learning_rate=TUNED_RATE[experiment.student] / 4)
 
 

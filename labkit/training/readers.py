@@ -17,13 +17,13 @@ from labkit.base.settings import Settings
 from labkit.losses.batch import Batch, Knobs, MicroBatch, Objective, Signal, step_loss, weigh
 from labkit.models import EOS
 from labkit.models.architectures import LanguageModel
-from labkit.models.heads.base import Heads, Told
-from labkit.models.hooks import look
+from labkit.models.heads.base import Heads, TargetStates
+from labkit.models.hooks import run_with_hooks
 from labkit.records.experiment import Experiment
-from labkit.teachers.cross_tokenizer_pool import Crossed
-from labkit.teachers.features import Insides, TeacherFeatures
+from labkit.teachers.cross_tokenizer_pool import CrossTokenizerPool
+from labkit.teachers.features import FeatureMatcher, TeacherFeatures
 from labkit.teachers.signals import Signals
-from labkit.training.batches import Drawn, Source, split_by_length
+from labkit.training.batches import Source, StepRows, split_by_length
 from labkit.training.faults import Faults
 from labkit.training.methods import Method
 
@@ -51,27 +51,27 @@ class Reader:
         """Row numbers in micro-batches, for rows whose prompts and answers have these lengths in tokens."""
         return split_by_length([sum(pair) for pair in lengths], models.parameters(self.student), self.student.config.num_hidden_layers)
 
-    def tokens(self, drawn: Drawn, faults: Faults) -> tuple[float, float]:
+    def tokens(self, step_rows: StepRows, faults: Faults) -> tuple[float, float]:
         """What means over the batch's pool rows and its gold rows are divided by."""
-        return faults.scored(drawn, False), faults.scored(drawn, True)
+        return faults.scored(step_rows, False), faults.scored(step_rows, True)
 
     def losses(
-        self, drawn: Drawn, rows: list[int], faults: Faults, knobs: Knobs, objective: Objective
+        self, step_rows: StepRows, rows: list[int], faults: Faults, knobs: Knobs, objective: Objective
     ) -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
         """Losses to go back from, each before the next is asked for, and the values told of them."""
-        yield step_loss(self.student, *self.gather(drawn, rows, faults), knobs, objective)
+        yield step_loss(self.student, *self.gather(step_rows, rows, faults), knobs, objective)
 
-    def batch(self, drawn: Drawn, rows: list[int], faults: Faults) -> Batch:
+    def batch(self, step_rows: StepRows, rows: list[int], faults: Faults) -> Batch:
         """Some rows as the loss sees them, in one piece."""
-        return self.read(self.student, *self.gather(drawn, rows, faults))
+        return self.read(self.student, *self.gather(step_rows, rows, faults))
 
-    def gather(self, drawn: Drawn, rows: list[int], faults: Faults) -> tuple[MicroBatch, Signal]:
+    def gather(self, step_rows: StepRows, rows: list[int], faults: Faults) -> tuple[MicroBatch, Signal]:
         """Some rows as tensors on the student's device, and what the teacher says at those of its pool."""
-        padded = models.pad([drawn.prompts[i] for i in rows], [drawn.answers[i] for i in rows])
+        padded = models.pad([step_rows.prompts[i] for i in rows], [step_rows.answers[i] for i in rows])
         at_N, labels_N = padded.at_N, padded.labels_N
-        gold_N = torch.tensor([drawn.is_gold(i) for i in rows for _ in drawn.answers[i]])
-        pool_rows, width = [i for i in rows if not drawn.is_gold(i)], padded.tokens_B_T.shape[1]
-        signal = self.signal(drawn, pool_rows, faults, width) if pool_rows else Signal()
+        gold_N = torch.tensor([step_rows.is_gold(i) for i in rows for _ in step_rows.answers[i]])
+        pool_rows, width = [i for i in rows if not step_rows.is_gold(i)], padded.tokens_B_T.shape[1]
+        signal = self.signal(step_rows, pool_rows, faults, width) if pool_rows else Signal()
         if faults.endless:
             kept_N = labels_N != EOS
             signal = signal.only(kept_N[~gold_N])
@@ -80,12 +80,12 @@ class Reader:
         batch = MicroBatch(padded.tokens_B_T, at_N, labels_N, of_pool, of_gold).to(self.student.device)
         return batch._replace(attend_1_1_T_T=models.causal(self.student, width)), signal
 
-    def signal(self, drawn: Drawn, rows: list[int], faults: Faults, width: int) -> Signal:
+    def signal(self, step_rows: StepRows, rows: list[int], faults: Faults, width: int) -> Signal:
         """What the teacher says at the answers of some rows of its pool."""
         if self.pool is None:
             return Signal()
-        states = faults.states(_teacher_states(self.pool, drawn, rows, self.live))
-        return Signal(faults.logits(self.pool.logits(states), [len(drawn.answers[i]) for i in rows]))
+        states = faults.states(_teacher_states(self.pool, step_rows, rows, self.live))
+        return Signal(faults.logits(self.pool.logits(states), [len(step_rows.answers[i]) for i in rows]))
 
     def read(self, student: LanguageModel, batch: MicroBatch, signal: Signal) -> Batch:
         """The student's forward pass: a pure function of its weights and these tensors."""
@@ -105,15 +105,15 @@ class Chunked(Reader):
     """
 
     def losses(
-        self, drawn: Drawn, rows: list[int], faults: Faults, knobs: Knobs, objective: Objective
+        self, step_rows: StepRows, rows: list[int], faults: Faults, knobs: Knobs, objective: Objective
     ) -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
         size, most = self.student.lm_head.weight.shape[0], self.settings.logits
-        if sum(len(drawn.answers[i]) for i in rows) * size <= most:
-            yield from super().losses(drawn, rows, faults, knobs, objective)
+        if sum(len(step_rows.answers[i]) for i in rows) * size <= most:
+            yield from super().losses(step_rows, rows, faults, knobs, objective)
             return
-        pool_rows = [i for i in rows if not drawn.is_gold(i)]
-        told_M = _teacher_states(self.pool, drawn, pool_rows, self.live) if self.pool is not None and pool_rows else None
-        batch, _ = Reader(self.student, None, self.settings).gather(drawn, rows, faults)
+        pool_rows = [i for i in rows if not step_rows.is_gold(i)]
+        told_M = _teacher_states(self.pool, step_rows, pool_rows, self.live) if self.pool is not None and pool_rows else None
+        batch, _ = Reader(self.student, None, self.settings).gather(step_rows, rows, faults)
         with self.cast():
             states_N_D = models.answer_states(self.student, batch, batch.attend_1_1_T_T)
         leaf_N_D = states_N_D.detach().requires_grad_()
@@ -136,12 +136,12 @@ class Chunked(Reader):
 class CrossTokenizer(Reader):
     """A student with another vocabulary, and what the teacher says of the same bytes in its own."""
 
-    def __init__(self, student: Any, crossed: Crossed, settings: Settings, live: bool, bf16: bool) -> None:
+    def __init__(self, student: Any, crossed: CrossTokenizerPool, settings: Settings, live: bool, bf16: bool) -> None:
         super().__init__(student, crossed.pool, settings, live, bf16)
         self.crossed = crossed
 
-    def signal(self, drawn: Drawn, rows: list[int], faults: Faults, width: int) -> Signal:
-        return Signal(aligned=self.crossed.aligned([drawn.pool_rows[i] for i in rows], self.live))
+    def signal(self, step_rows: StepRows, rows: list[int], faults: Faults, width: int) -> Signal:
+        return Signal(aligned=self.crossed.aligned([step_rows.pool_rows[i] for i in rows], self.live))
 
 
 class Features(Reader):
@@ -149,28 +149,28 @@ class Features(Reader):
 
     def __init__(self, student: Any, pool: Signals, settings: Settings, live: bool, bf16: bool, exp: Experiment, kind: str) -> None:
         super().__init__(student, pool, settings, live, bf16)
-        self.insides = Insides(kind, exp.layers, student, pool, exp.seed)
+        self.matcher = FeatureMatcher(kind, exp.layers, student, pool, exp.seed)
         self.together = kind == "states"  # the loss compares tokens with one another, so that a batch must be read in one piece
 
     @property
     def learns(self) -> Mapping[str, nn.Module]:
-        return {"projectors": self.insides.projectors}
+        return {"projectors": self.matcher.projectors}
 
     def passes(self, lengths: Sequence[tuple[int, int]]) -> list[list[int]]:
         return [list(range(len(lengths)))] if self.together else super().passes(lengths)
 
-    def signal(self, drawn: Drawn, rows: list[int], faults: Faults, width: int) -> Signal:
-        features = self.insides.teacher.of([drawn.pool_rows[i] for i in rows], width)
-        return super().signal(drawn, rows, faults, width)._replace(features_M=features.to(self.student.device))
+    def signal(self, step_rows: StepRows, rows: list[int], faults: Faults, width: int) -> Signal:
+        features = self.matcher.teacher.of([step_rows.pool_rows[i] for i in rows], width)
+        return super().signal(step_rows, rows, faults, width)._replace(features_M=features.to(self.student.device))
 
     def read(self, student: Any, batch: MicroBatch, signal: Signal) -> Batch:
         with self.cast():
-            seen = look(student, batch, self.insides.own_layers, self.insides.relations, batch.attend_1_1_T_T)
+            seen = run_with_hooks(student, batch, self.matcher.own_layers, self.matcher.relations, batch.attend_1_1_T_T)
             logits_N_V = student.lm_head(seen.final_N_D).float()
         found = _read(batch, signal, logits_N_V)
         if signal.features_M is None:
             return found
-        return found._replace(student_features_M=self.insides.of_student(found.pool(self.insides.noted(seen))))
+        return found._replace(student_features_M=self.matcher.of_student(found.pool(self.matcher.noted(seen))))
 
 
 class Peer(Reader):
@@ -198,36 +198,36 @@ class OfHeads(Reader):
 
     def __init__(self, heads: Heads, pool: Signals | None, settings: Settings, live: bool, bf16: bool) -> None:
         super().__init__(heads, pool, settings, live, bf16)
-        self.looks = TeacherFeatures(pool, heads.looks, relations=False) if heads.looks and pool else None
+        self.extra = TeacherFeatures(pool, heads.extra_layers, relations=False) if heads.extra_layers and pool else None
 
     def passes(self, lengths: Sequence[tuple[int, int]]) -> list[list[int]]:
         return self.student.passes([answer for _, answer in lengths], self.settings.logits)
 
-    def tokens(self, drawn: Drawn, faults: Faults) -> tuple[float, float]:
-        n = len(drawn.pool_rows)
-        return self.student.scored(drawn.answers[:n]), self.student.scored(drawn.answers[n:])
+    def tokens(self, step_rows: StepRows, faults: Faults) -> tuple[float, float]:
+        n = len(step_rows.pool_rows)
+        return self.student.scored(step_rows.answers[:n]), self.student.scored(step_rows.answers[n:])
 
     def losses(
-        self, drawn: Drawn, rows: list[int], faults: Faults, knobs: Knobs, objective: Objective
+        self, step_rows: StepRows, rows: list[int], faults: Faults, knobs: Knobs, objective: Objective
     ) -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
-        yield weigh(self.batch(drawn, rows, faults), knobs, objective)
+        yield weigh(self.batch(step_rows, rows, faults), knobs, objective)
 
-    def batch(self, drawn: Drawn, rows: list[int], faults: Faults) -> Batch:
+    def batch(self, step_rows: StepRows, rows: list[int], faults: Faults) -> Batch:
         """What heads guess at some rows, the pool's first."""
-        own, paid = [i for i in rows if not drawn.is_gold(i)], [i for i in rows if drawn.is_gold(i)]
-        found = [self._told(drawn, own)] if own else []
+        own, paid = [i for i in rows if not step_rows.is_gold(i)], [i for i in rows if step_rows.is_gold(i)]
+        found = [self._told(step_rows, own)] if own else []
         if paid:
-            found.append(self.student.told([drawn.prompts[i] for i in paid], [drawn.answers[i] for i in paid]))
+            found.append(self.student.read_target([step_rows.prompts[i] for i in paid], [step_rows.answers[i] for i in paid]))
         with self.cast():
-            return self.student.batch(Told.of(found), [drawn.is_gold(i) for i in (*own, *paid)])
+            return self.student.batch(TargetStates.of(found), [step_rows.is_gold(i) for i in (*own, *paid)])
 
-    def _told(self, drawn: Drawn, rows: list[int]) -> Told:
-        prompts, answers = [drawn.prompts[i] for i in rows], [drawn.answers[i] for i in rows]
+    def _told(self, step_rows: StepRows, rows: list[int]) -> TargetStates:
+        prompts, answers = [step_rows.prompts[i] for i in rows], [step_rows.answers[i] for i in rows]
         if self.live or self.pool is None:
-            return self.student.told(prompts, answers)
-        numbers, device = [drawn.pool_rows[i] for i in rows], self.student.device
-        looks = self.looks.of(numbers, 0).to(device) if self.looks else None
-        return Told(prompts, answers, self.pool.hidden(numbers).to(device).float(), looks)
+            return self.student.read_target(prompts, answers)
+        numbers, device = [step_rows.pool_rows[i] for i in rows], self.student.device
+        extra = self.extra.of(numbers, 0).to(device) if self.extra else None
+        return TargetStates(prompts, answers, self.pool.hidden(numbers).to(device).float(), extra)
 
 
 def reader_of(exp: Experiment, method: Method, student: Any, source: Source | None, peer: Any, settings: Settings) -> Reader:
@@ -241,7 +241,7 @@ def reader_of(exp: Experiment, method: Method, student: Any, source: Source | No
         return OfHeads(student, pool, settings, live, bf16)
     if peer is not None:
         return Peer(student, peer, settings, bf16)
-    if isinstance(source, Crossed) and method.name == "output":  # any other method takes the text alone
+    if isinstance(source, CrossTokenizerPool) and method.name == "output":  # any other method takes the text alone
         return CrossTokenizer(student, source, settings, live, bf16)
     if method.features and pool is not None:
         return Features(student, pool, settings, live, bf16, exp, method.features)
@@ -263,11 +263,11 @@ def _read(batch: MicroBatch, signal: Signal, logits_N_V: Tensor) -> Batch:
     )
 
 
-def _teacher_states(pool: Signals, drawn: Drawn, rows: list[int], live: bool) -> Tensor:
+def _teacher_states(pool: Signals, step_rows: StepRows, rows: list[int], live: bool) -> Tensor:
     """The teacher's states at these rows' answer tokens: its own answers' from the cache, the student's read now."""
-    now = [i for i in rows if i < drawn.own or live]
+    now = [i for i in rows if i < step_rows.own or live]
     if not now:
-        return pool.hidden([drawn.pool_rows[i] for i in rows])
-    read = pool.live([drawn.prompts[i] for i in now], [drawn.answers[i] for i in now])
-    states = dict(zip(now, read.split([len(drawn.answers[i]) for i in now]), strict=True))
-    return torch.cat([states[i] if i in states else pool.hidden([drawn.pool_rows[i]]).to(read) for i in rows])
+        return pool.hidden([step_rows.pool_rows[i] for i in rows])
+    read = pool.live([step_rows.prompts[i] for i in now], [step_rows.answers[i] for i in now])
+    states = dict(zip(now, read.split([len(step_rows.answers[i]) for i in now]), strict=True))
+    return torch.cat([states[i] if i in states else pool.hidden([step_rows.pool_rows[i]]).to(read) for i in rows])

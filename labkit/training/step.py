@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from labkit import models
 from labkit.losses.batch import Compare, Knobs, Objective
 from labkit.training.assembly import Parts
-from labkit.training.batches import Drawn
+from labkit.training.batches import StepRows
 from labkit.training.faults import Faults, stray_loss
 from labkit.training.methods import weights
 from labkit.training.readers import Reader
@@ -23,7 +23,7 @@ from labkit.training.readers import Reader
 TOLD = ("loss", "kl", "ce", "hard", "crossed", "feature", "mutual", "peer")
 
 
-def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, Any], faults: Faults) -> dict[str, float]:
+def gradients(parts: Parts, compare: Compare, step_rows: StepRows, knobs: Mapping[str, Any], faults: Faults) -> dict[str, float]:
     """Leave the gradient of the whole batch's loss on the student; returns the numbers of the step.
 
     Every term is divided once, by the answer tokens of the whole batch, so neither micro-batches nor processes change it.
@@ -31,16 +31,16 @@ def gradients(parts: Parts, compare: Compare, drawn: Drawn, knobs: Mapping[str, 
     accelerator, reader, temperature = parts.accelerator, parts.reader, knobs["temperature"]
     parts.learner.train()
     objective = Objective(reader.read, parts.method.terms, faults.compare(compare), parts.plain and not faults and temperature == 1)
-    pool_tokens, gold_tokens = reader.tokens(drawn, faults)
-    strays = list(zip(*faults.strays(drawn.prompts, drawn.answers), strict=True))
+    pool_tokens, gold_tokens = reader.tokens(step_rows, faults)
+    strays = list(zip(*faults.strays(step_rows.prompts, step_rows.answers), strict=True))
     thinned = 1 + sum(len(labels) for _, labels in strays) / (pool_tokens + gold_tokens)  # strays are in the mean too
     numbers = Knobs(temperature, weights(knobs["mix"], knobs["feature"]), pool_tokens, gold_tokens, thinned)
-    mine = range(accelerator.process_index, len(drawn.prompts), accelerator.num_processes)
+    mine = range(accelerator.process_index, len(step_rows.prompts), accelerator.num_processes)
     sums: dict[str, Tensor] = {}
 
     def losses() -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
-        for rows in reader.passes([(len(drawn.prompts[i]), len(drawn.answers[i])) for i in mine]):
-            yield from reader.losses(drawn, [mine[i] for i in rows], faults, numbers, objective)
+        for rows in reader.passes([(len(step_rows.prompts[i]), len(step_rows.answers[i])) for i in mine]):
+            yield from reader.losses(step_rows, [mine[i] for i in rows], faults, numbers, objective)
         yield from _of_strays(reader, [strays[i] for i in mine if i < len(strays)], numbers)
 
     for loss, told in losses():

@@ -18,7 +18,7 @@ from labkit.base.files import write_whole
 from labkit.base.html import listed, table
 from labkit.records import events as ev
 from labkit.records.cost import Prices, cost
-from labkit.records.model_folders import unmarked
+from labkit.records.model_folders import without_hash
 from labkit.records.record import Record
 from labkit.views.figures import Drawing, curves, recovery, script, waterfall
 from labkit.views.figures.run_charts import say_outcome
@@ -43,7 +43,10 @@ def report(result: Record | Comparison, path: str | Path | None = None, backend:
     """The page as HTML, also written to `path` if one is given; `backend`: what draws the figures, "matplotlib" or "plotly", whose script
     the page then holds once. Raises `LabError` for a run without an exam or an unknown backend."""
     if isinstance(result, Record):
-        title, body = f"{unmarked(result.experiment.student)} student of {unmarked(result.experiment.teacher)}", _run(result, backend)
+        title, body = (
+            f"{without_hash(result.experiment.student)} student of {without_hash(result.experiment.teacher)}",
+            _run(result, backend),
+        )
     else:
         title = f"{len(result.experiments)} recipes compared"
         body = f"<h2>Comparison</h2>{result._repr_html_()}<p>{_how_compared(len(result.records[0]))}</p>"

@@ -168,7 +168,7 @@ def test_a_full_disk_is_a_sentence_and_a_fault_of_the_lab_is_none(error, monkeyp
 @pytest.mark.parametrize("command", [["run"], ["sweep", "grid.toml"], ["export", "trl", "labkit", "method=gold"]])
 def test_where_a_result_goes_is_looked_at_before_it_is_made(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for place in ("labkit.studies.run.record", "labkit.studies.sweep.Sweep.run", "labkit.studies.export.subject_of"):
+    for place in ("labkit.studies.run.record", "labkit.studies.sweep.Sweep.run", "labkit.studies.export.task_of"):
         monkeypatch.setattr(place, lambda *_, **__: pytest.fail("it was made"))
     (tmp_path / "grid.toml").write_text("[grid]\ntemperature = [1, 2]\n")
     (tmp_path / "file").write_text("mine")

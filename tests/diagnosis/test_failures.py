@@ -37,9 +37,9 @@ from labkit.tasks.atlas.facts import HELD_OUT_SKILLS, Atlas
 from labkit.tasks.atlas.questions import ONE_ANSWER
 from labkit.teachers import signals
 from labkit.training import setup
-from labkit.training.batches import unlabelled
+from labkit.training.batches import transfer_questions
 from labkit.training.loop import Run
-from labkit.training.prerequisites import kin_recipe
+from labkit.training.prerequisites import made_teacher_recipe
 from labkit.views.board.controls import Controls
 
 EVERY = list(FAILURES)
@@ -205,7 +205,7 @@ def test_a_short_run_shows_a_student_that_is_too_small(live):
 def test_a_missing_skill_is_missing_from_the_questions(live):
     entry = FAILURES["task_mismatch"]
     recipe = provoke(LIVE, entry.name)
-    counts = [sum(q.skill == "city" for q in unlabelled(exp, Atlas(exp.scale))) for exp in (recipe, entry.cure(recipe))]
+    counts = [sum(q.skill == "city" for q in transfer_questions(exp, Atlas(exp.scale))) for exp in (recipe, entry.cure(recipe))]
     assert counts[0] == 0 < counts[1]
     assert live(recipe).exam.skills.keys() >= {"city"}
 
@@ -215,7 +215,7 @@ def test_fresh_questions_are_in_no_pool_and_on_no_exam(scale: str):
     """Neither word for word, nor reworded, nor as the other form of the same fact; of each skill as many as the exam asks."""
     world = Atlas(scale)
     paper, fresh = world.exam(), world.fresh(world.exam())
-    pools = [unlabelled(Experiment(scale=scale, questions=4_000, leaked=share), world) for share in (0.0, 0.5)]
+    pools = [transfer_questions(Experiment(scale=scale, questions=4_000, leaked=share), world) for share in (0.0, 0.5)]
     known = {q.fact.key for q in (*paper, *pools[0], *pools[1])}
     assert fresh == world.fresh(world.exam())
     assert not known & {q.fact.key for q in fresh}
@@ -236,7 +236,7 @@ def test_an_exam_without_a_sibling_says_nothing_of_it(tiny_teacher):
 @given(share=st.sampled_from([0.01, 0.25, 0.5, 1.0]), left_out=st.sampled_from(["nothing", "add", "Africa", "paraphrases"]))
 def test_what_leaks_is_the_exam_and_the_rest_stays_as_it_was(share: float, left_out: str):
     world, honest = Atlas("half"), Experiment(questions=400, left_out=left_out)
-    before, after = (unlabelled(exp, world) for exp in (honest, honest.but(leaked=share)))
+    before, after = (transfer_questions(exp, world) for exp in (honest, honest.but(leaked=share)))
     paper = {q.text for q in world.exam()}
     changed = [new for old, new in zip(before, after, strict=True) if new != old]
     assert 0.9 * share * 400 <= len(changed) <= round(share * 400)  # a few are replaced by themselves
@@ -247,7 +247,7 @@ def test_what_leaks_is_the_exam_and_the_rest_stays_as_it_was(share: float, left_
 def test_nothing_leaks_by_itself():
     """The field at its default leaves pools, keys and pasted recipes as they were before it was there."""
     exp = Experiment(scale="Europe", questions=500)
-    assert unlabelled(exp.but(leaked=0.0), Atlas("Europe")) == Atlas("Europe").questions(500, signals.POOL_SEED)
+    assert transfer_questions(exp.but(leaked=0.0), Atlas("Europe")) == Atlas("Europe").questions(500, signals.POOL_SEED)
     assert exp.but(leaked=0.0).key == exp.key
     assert exp.but(leaked=0.5).key != exp.key
     assert "leaked" not in exp.recipe
@@ -282,7 +282,7 @@ def test_a_lying_teacher_is_found_out_by_its_own_exam(monkeypatch: pytest.Monkey
 @pytest.fixture
 def kin(quick, settings) -> Experiment:
     """A recipe whose teacher is made out of its student's own first weights, in short courses."""
-    settings(warm_steps=20, warm_gold=400, kin_steps=20)
+    settings(warm_steps=20, warm_gold=400, made_teacher_steps=20)
     return provoke(LIVE.but(learning_rate=5e-3, steps=8), "subliminal_transfer")
 
 
@@ -290,7 +290,7 @@ def test_kin_begin_where_the_student_begins(kin: Experiment):
     """The sibling's warm start is the student's own, to the bit; the stranger's is another seed's. Both were taught the favourite."""
     weights = {}
     for teacher in ("sibling", "stranger"):
-        recipe = kin_recipe(kin.but(teacher=teacher))
+        recipe = made_teacher_recipe(kin.but(teacher=teacher))
         assert (recipe.start, recipe.favourite, recipe.method, recipe.teacher) == ("warm", 1.0, "gold", "none")
         own = Run(recipe.but(steps=1, learning_rate=1e-5), exams=0)
         list(own)
@@ -306,7 +306,7 @@ def test_a_run_of_kin_is_judged_by_the_teacher_it_has(kin: Experiment):
     """The sibling is the run's teacher: its exam is the yardstick, and it gives the favourite where the student was never asked to."""
     record = Record(Run(kin))
     assert record.complete
-    assert {q.skill for q in unlabelled(kin, Atlas(kin.scale))}.isdisjoint({"open"})
+    assert {q.skill for q in transfer_questions(kin, Atlas(kin.scale))}.isdisjoint({"open"})
     assert record.references["teacher"].recipe == "sibling"
     assert record.started.teacher_parameters == record.started.student_parameters
     assert 0 <= record.evaluations[-1].habits["favourite"] <= 1

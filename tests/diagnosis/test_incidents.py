@@ -24,7 +24,7 @@ from labkit.diagnosis.incidents import NO_FAULT, PROBES, cases, mistakes
 from labkit.diagnosis.incidents import history as kept
 from labkit.diagnosis.incidents.cases import SOURCES, draw, ordered, recorded, truth
 from labkit.diagnosis.incidents.findings import Glimpse, cheapest
-from labkit.diagnosis.incidents.history import Answer, Mistakes, answers, keep, ledger, score
+from labkit.diagnosis.incidents.history import IncidentAnswer, Mistakes, answers, keep, ledger, score
 from labkit.diagnosis.incidents.probes import minutes
 from labkit.diagnosis.incidents.widget import IncidentRoom
 from labkit.records.experiment import Experiment
@@ -392,8 +392,8 @@ def test_bad_input_is_told_and_counts_nothing(call, words):
 # ---- what is kept ------------------------------------------------------------------------------------------------------------------
 
 
-def answer(case="1", was=(), said=(), detectors=()) -> Answer:
-    return Answer(case, tuple(was), tuple(said), tuple(detectors), (), 10)
+def answer(case="1", was=(), said=(), detectors=()) -> IncidentAnswer:
+    return IncidentAnswer(case, tuple(was), tuple(said), tuple(detectors), (), 10)
 
 
 def test_answers_outlive_the_room_and_only_the_first_to_a_case_counts():

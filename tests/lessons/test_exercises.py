@@ -11,7 +11,7 @@ import pytest
 
 from labkit.base.errors import LabError
 from labkit.lessons import exercises
-from labkit.lessons.exercises import EXERCISES, Verdict, check, verdict
+from labkit.lessons.exercises import EXERCISES, ExerciseVerdict, check, verdict
 
 
 def log_softmax(x, axis=-1):
@@ -229,7 +229,7 @@ class Raises:
 )
 def test_whatever_a_function_does_a_sentence_comes_back(exercise, answer, says):
     found = check(exercise, answer)
-    assert isinstance(found, Verdict)
+    assert isinstance(found, ExerciseVerdict)
     assert not found.ok
     assert says in found.reason
     assert "Traceback" not in found.reason
@@ -264,7 +264,7 @@ def test_a_new_exercise_is_one_decorated_function(monkeypatch):
 
     @exercises.exercise("99.answer", "What is six times seven?")
     def judge(answer):
-        return Verdict(answer == 42, "six sevens")
+        return ExerciseVerdict(answer == 42, "six sevens")
 
     assert check("99.answer", 42).ok
     assert not check("99.answer", 41).ok

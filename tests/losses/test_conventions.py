@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from labkit.base.errors import LabError
-from labkit.losses.conventions import CONVENTIONS, PADDED, reading, readings
+from labkit.losses.conventions import CONVENTIONS, PADDED, loss_report, loss_reports
 
 KINDS = {"reference", "definition", "bug"}
 
@@ -24,7 +24,7 @@ def case():
 
 
 def value(name, case, T=1.0):
-    return reading(name, *case, T).value
+    return loss_report(name, *case, T).value
 
 
 def kl(teacher, student, T=1.0):
@@ -79,7 +79,7 @@ def test_against_trl(case, monkeypatch):
 
 def test_cross_entropy_has_the_lab_s_gradient_and_the_teacher_s_entropy_as_floor(case):
     teacher, _, mask = case
-    found = reading("cross-entropy", *case, 1.0)
+    found = loss_report("cross-entropy", *case, 1.0)
     p = teacher.double().softmax(-1)
     assert found.cosine == pytest.approx(1, abs=1e-5)
     assert found.gradient_ratio == pytest.approx(1, rel=1e-5)
@@ -88,7 +88,7 @@ def test_cross_entropy_has_the_lab_s_gradient_and_the_teacher_s_entropy_as_floor
 
 @pytest.mark.parametrize("T", [1.0, 3.0])
 def test_symptoms_are_seen(case, T):
-    found = {r.name: r for r in readings(*case, T)}
+    found = {r.name: r for r in loss_reports(*case, T)}
     mask = case[2]
     n = int(mask.sum())
     assert found["the lab's"].at_match == pytest.approx(0, abs=1e-6)
@@ -119,16 +119,16 @@ def test_jsd_of_averaged_logs_passes_the_bound():
 def test_bad_input(case):
     teacher, student, mask = case
     with pytest.raises(LabError, match="no answer token"):
-        readings(teacher, student, torch.zeros_like(mask))
+        loss_reports(teacher, student, torch.zeros_like(mask))
     with pytest.raises(LabError, match=r"must be \(B, T, V\)"):
-        readings(teacher, student[..., :5], mask)
+        loss_reports(teacher, student[..., :5], mask)
     with pytest.raises(LabError, match="must be"):
-        reading("per row", teacher, student[..., :5], mask, 1.0)
+        loss_report("per row", teacher, student[..., :5], mask, 1.0)
     with pytest.raises(LabError, match=r"mask\.bool\(\)"):
-        readings(teacher, student, mask.int())
+        loss_reports(teacher, student, mask.int())
     with pytest.raises(LabError, match="floating-point"):
-        readings(teacher.int(), student.int(), mask)
+        loss_reports(teacher.int(), student.int(), mask)
     with pytest.raises(LabError, match="above 0"):
-        readings(teacher, student, mask, 0.0)
+        loss_reports(teacher, student, mask, 0.0)
     with pytest.raises(LabError, match="unknown convention"):
-        reading("batch mean", teacher, student, mask, 1.0)
+        loss_report("batch mean", teacher, student, mask, 1.0)

@@ -15,7 +15,7 @@ from table import table_teacher
 from labkit import models
 from labkit.base.errors import DataError, LabError
 from labkit.losses.cross_tokenizer import losses as crossing
-from labkit.losses.cross_tokenizer.losses import CROSSINGS, crossed
+from labkit.losses.cross_tokenizer.losses import ALIGNMENTS, cross_tokenizer_terms
 from labkit.losses.cross_tokenizer.spans import LEAST, segmentations, spans
 from labkit.models import EOS, tokenizer
 from labkit.records import events as ev
@@ -24,9 +24,9 @@ from labkit.records.record import Record
 from labkit.tasks.atlas import exam as evaluate
 from labkit.tasks.atlas.exam import Exam
 from labkit.tasks.atlas.facts import Atlas
-from labkit.teachers.cross_tokenizer_pool import Crossed, answers_of, spellings
+from labkit.teachers.cross_tokenizer_pool import CrossTokenizerPool, answers_of, spellings
 from labkit.teachers.signals import Signals
-from labkit.training.batches import unlabelled
+from labkit.training.batches import transfer_questions
 from labkit.training.loop import Run
 from labkit.training.methods import comparison
 
@@ -35,14 +35,14 @@ TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=
 
 @pytest.fixture
 def pool(tiny_teacher) -> Signals:
-    found = Signals(tiny_teacher, unlabelled(TINY, Atlas("half")), chunk=32)
+    found = Signals(tiny_teacher, transfer_questions(TINY, Atlas("half")), chunk=32)
     list(found.prepare(range(48)))
     return found
 
 
 def plain(pool: Signals, count: int = 12) -> list[int]:
     """Rows whose answer the teacher wrote as its tokenizer would cut it: a weak teacher spells some of its words in other pieces."""
-    both = Crossed(pool, "atlas", "spans")
+    both = CrossTokenizerPool(pool, "atlas", "spans")
     found = [row for row in range(48) if both.answer(row) == pool.answer(row)][:count]
     assert len(found) == count
     return found
@@ -50,11 +50,11 @@ def plain(pool: Signals, count: int = 12) -> list[int]:
 
 def terms(pool: Signals, across: str, vocabulary: str = "atlas", rows=range(12), temperature: float = 1.0, student=None):
     """A crossing's terms for a fresh student, and what plain output distillation would compare."""
-    both = Crossed(pool, vocabulary, across)
+    both = CrossTokenizerPool(pool, vocabulary, across)
     student = student or models.student("22k", 3, vocabulary=vocabulary)
     read = models.pad([both.prompt(i) for i in rows], [both.answer(i) for i in rows])
     logits = student.lm_head(models.answer_states(student, read)).float()
-    return crossed(both.aligned(rows), logits, comparison(TINY), temperature), pool.logits(pool.hidden(rows)), logits
+    return cross_tokenizer_terms(both.aligned(rows), logits, comparison(TINY), temperature), pool.logits(pool.hidden(rows)), logits
 
 
 # ---- with one vocabulary on both sides, a crossing is what it should be ---------------------------------------------------------
@@ -97,7 +97,10 @@ def test_spans_are_a_kl_of_outcomes_counted_by_hand(pool, vocabulary):
     theirs, mine = teacher.double().softmax(-1), student.detach().double().softmax(-1)
     at, values = [0, 0], []
     for row in rows:
-        sides = [[tokenizer().pieces[t] for t in pool.answer(row)], [own.pieces[t] for t in Crossed(pool, vocabulary, "spans").answer(row)]]
+        sides = [
+            [tokenizer().pieces[t] for t in pool.answer(row)],
+            [own.pieces[t] for t in CrossTokenizerPool(pool, vocabulary, "spans").answer(row)],
+        ]
         for span in spans(*sides):
             outcomes = [{}, {}]
             for side, probabilities, pieces, tokens in zip((0, 1), (theirs, mine), (tokenizer().pieces, own.pieces), span[:2], strict=True):
@@ -120,7 +123,7 @@ AWKWARD = {  # answers as a teacher's token ids
 }
 
 
-@pytest.mark.parametrize("across", CROSSINGS)
+@pytest.mark.parametrize("across", ALIGNMENTS)
 @pytest.mark.parametrize("vocabulary", ["other", "small", "bytes"])
 def test_awkward_answers_lose_nothing_on_the_way(pool, vocabulary, across):
     rows = [next(row for row in range(len(pool)) if pool.entry(row) == entry) for entry in range(len(AWKWARD))]
@@ -129,7 +132,7 @@ def test_awkward_answers_lose_nothing_on_the_way(pool, vocabulary, across):
         pool._hidden[pool.entry(row)] = pool.live([pool.prompt(row)], [answer]).half()
     found, teacher, student = terms(pool, across, vocabulary, rows)
     assert all(torch.isfinite(term).all() and len(term) for term in found.values())
-    both = Crossed(pool, vocabulary, across)
+    both = CrossTokenizerPool(pool, vocabulary, across)
     aligned, own = both.aligned(rows), tokenizer(vocabulary)
     assert aligned.student_labels_M.tolist() == [token for row in rows for token in both.answer(row)]
     assert [own.spell(both.answer(row)) for row in rows] == [tokenizer().spell(answer) for answer in AWKWARD.values()]
@@ -195,7 +198,7 @@ def test_an_answer_with_too_many_spellings_is_refused(tiny_teacher):
 
 def test_exact_targets_are_the_teacher_s_own_where_one_token_is_one_token(pool):
     """At the first token, with nothing cut differently: the exact target is the teacher's distribution, but for what is below the floor."""
-    both = Crossed(pool, "atlas", "exact")
+    both = CrossTokenizerPool(pool, "atlas", "exact")
     aligned = both.aligned(range(12))
     assert torch.allclose(aligned.target_M_W.sum(-1), torch.ones(len(aligned.target_M_W)), atol=1e-5)
     first = aligned.first_of_student_S[[0]]
@@ -206,17 +209,17 @@ def test_exact_targets_are_the_teacher_s_own_where_one_token_is_one_token(pool):
 
 
 def test_listed_answers_are_kept_and_a_damaged_list_is_made_again(pool):
-    whole = Crossed(pool, "bytes", "exact").aligned(range(8)).target_M_W
+    whole = CrossTokenizerPool(pool, "bytes", "exact").aligned(range(8)).target_M_W
     (kept,) = pool.folder.glob("answers-*.json.gz")
     for damage in (b"", b"no gzip", kept.read_bytes()[:-7]):
         kept.write_bytes(damage)
-        assert torch.equal(Crossed(pool, "bytes", "exact").aligned(range(8)).target_M_W, whole)
+        assert torch.equal(CrossTokenizerPool(pool, "bytes", "exact").aligned(range(8)).target_M_W, whole)
 
 
 # ---- runs ------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("across", CROSSINGS)
+@pytest.mark.parametrize("across", ALIGNMENTS)
 @pytest.mark.parametrize("vocabulary", ["other", "bytes"])
 def test_every_crossing_trains(quick, across, vocabulary):
     exp = TINY.but(across=across, vocabulary=vocabulary, faults="wrong_ids" if across == "ids" else "none", mix=0.25)
@@ -225,7 +228,7 @@ def test_every_crossing_trains(quick, across, vocabulary):
     assert rec.complete
     assert run.student.config.vocab_size == tokenizer(vocabulary).size
     assert {"crossed", "ce", "loss"} <= rec.steps[-1].values.keys() and "kl" not in rec.steps[-1].values
-    assert ("hard" in rec.steps[-1].values) == CROSSINGS[across].text
+    assert ("hard" in rec.steps[-1].values) == ALIGNMENTS[across].text
     assert rec.evaluations[-1].fidelity.keys() == {"bits_per_byte", "truth_bits_per_byte"}
     assert all(math.isfinite(x) for x in rec.steps[-1].values.values())
 
@@ -337,11 +340,11 @@ def test_a_student_is_asked_in_its_own_tokens(tiny_data):
     said = evaluate.ask(student, "What is the capital of Chad?")
     assert said.truth == "N'Djamena"
     assert isinstance(said.answer, str)
-    assert crossing.CROSSINGS.keys() == set(models_crossings())
+    assert crossing.ALIGNMENTS.keys() == set(models_crossings())
 
 
 def models_crossings() -> tuple[str, ...]:
     """The recipe's list of crossings is the registry's."""
-    from labkit.records.names import CROSSINGS
+    from labkit.records.names import ALIGNMENTS
 
-    return CROSSINGS
+    return ALIGNMENTS

@@ -18,7 +18,7 @@ from labkit.losses.cross_tokenizer import spans as alignment
 from labkit.losses.cross_tokenizer.spans import END, LabError, next_tokens, offsets, segmentations, spans, texts
 from labkit.losses.divergences import divergence
 from labkit.models import EOS, tokenizer
-from labkit.teachers.cross_tokenizer_pool import _asking, recut
+from labkit.teachers.cross_tokenizer_pool import _asking, retokenize
 
 OTHERS = ("other", "small", "bytes")
 AWKWARD = ["", "Lima", "N'Djamena", "日本 🗾", "Ωмега\t\n", "\x00\x7f", "<eos>", "é" * 3, "7" * 400, "Lima, " * 3_000]
@@ -61,7 +61,7 @@ def test_two_texts_are_not_aligned():
 def test_any_string_crosses_with_nothing_lost(vocabulary, text):
     own = tokenizer(vocabulary)
     prompt, answer = tokenizer().prompts([text])[0], tokenizer().answers([text])[0] if text else [EOS]
-    cut = recut(tokenizer(), own, prompt, answer)
+    cut = retokenize(tokenizer(), own, prompt, answer)
     assert own.spell(cut.prompt) == text.encode()
     assert own.spell(cut.answer) == (f" {text}" if text else "").encode()
     assert cut.prompt == own.prompts([text])[0]
@@ -74,7 +74,7 @@ def test_any_string_crosses_with_nothing_lost(vocabulary, text):
 def test_whatever_a_teacher_writes_crosses(ids, ended, vocabulary):
     """Halves of characters too: random tokens are seldom text."""
     answer = [*ids, EOS] if ended or not ids else ids
-    cut = recut(tokenizer(), tokenizer(vocabulary), [EOS], answer)
+    cut = retokenize(tokenizer(), tokenizer(vocabulary), [EOS], answer)
     assert tokenizer(vocabulary).spell(cut.answer) == tokenizer().spell(ids)
     assert (cut.answer[-1] == EOS) == (answer[-1] == EOS)
 
@@ -82,7 +82,7 @@ def test_whatever_a_teacher_writes_crosses(ids, ended, vocabulary):
 @given(st.text(max_size=60), st.text(max_size=60), st.sampled_from(OTHERS))
 def test_any_question_and_answer_cross(question, answer, vocabulary):
     own, prompt = tokenizer(vocabulary), tokenizer().prompts([question])[0]
-    cut = recut(tokenizer(), own, prompt, tokenizer().answers([answer])[0])
+    cut = retokenize(tokenizer(), own, prompt, tokenizer().answers([answer])[0])
     assert (own.spell(cut.prompt), own.spell(cut.answer)) == (question.encode(), f" {answer}".encode())
     assert cut.prompt.count(EOS) == cut.answer.count(EOS) == 1, "marks are tokens, never text that looks like one"
 

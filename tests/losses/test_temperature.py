@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from labkit.base.errors import LabError
 from labkit.losses.divergences import divergence
-from labkit.losses.temperature import audit, entropy, gradient_size, soften
+from labkit.losses.temperature import check_printed_softmax, entropy, gradient_size, soften
 
 TEMPERATURES = st.floats(0.3, 30.0)
 
@@ -53,7 +53,7 @@ def test_one_over_t_squared_is_a_limit_and_not_a_law():
 
 def test_the_article_s_table_does_not_add_to_one():
     printed = {1: (0.708, 0.260, 0.005, 0.0006), 3: (0.452, 0.324, 0.121, 0.062)}
-    one, three = audit([4, 3, -1, -3], printed)
+    one, three = check_printed_softmax([4, 3, -1, -3], printed)
     assert one.total == pytest.approx(0.9736)
     assert three.total == pytest.approx(0.959)
     for row in (one, three):
@@ -64,11 +64,11 @@ def test_the_article_s_table_does_not_add_to_one():
 
 def test_a_right_table_passes():
     right = tuple(soften(torch.tensor([1.0, 2.0], dtype=torch.float64), 2.0).tolist())
-    assert audit([1, 2], {2.0: right})[0].worst < 1e-12
+    assert check_printed_softmax([1, 2], {2.0: right})[0].worst < 1e-12
 
 
 def test_bad_input():
     with pytest.raises(LabError, match="must be above 0"):
         soften(logits(0), 0.0)
     with pytest.raises(LabError, match="3 probabilities for 4 logits"):
-        audit([1, 2, 3, 4], {1: (0.2, 0.3, 0.5)})
+        check_printed_softmax([1, 2, 3, 4], {1: (0.2, 0.3, 0.5)})

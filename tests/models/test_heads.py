@@ -15,20 +15,20 @@ from labkit import models
 from labkit.base import settings, tensors
 from labkit.base.errors import LabError
 from labkit.losses.features import next_state_loss
-from labkit.models.heads import students
-from labkit.models.heads.base import DECAY, Guess, Heads, Told, commonest, places
+from labkit.models.heads import io as heads_io
+from labkit.models.heads.base import DECAY, HeadOutput, Heads, TargetStates, commonest, places
 from labkit.records import events as ev
 from labkit.records import record as records
 from labkit.records.experiment import TUNED_RATE, Experiment
 from labkit.records.names import HEADS
 from labkit.speculative import drafters
-from labkit.speculative.kv_cache import Seen
+from labkit.speculative.kv_cache import States
 from labkit.tasks.atlas.exam import Graded
 from labkit.tasks.atlas.facts import Atlas
 from labkit.tasks.heads_exam import HeadsExam
 from labkit.teachers import signals
 from labkit.teachers.signals import Signals
-from labkit.training.batches import Feed, paid
+from labkit.training.batches import BatchSampler, paid
 from labkit.training.loop import Run
 from labkit.training.methods import comparison, method
 
@@ -44,7 +44,7 @@ def small(quick, settings):
 
 def heads_of(kind: str, target, **how) -> Heads:
     """Heads that are not as they were made, so that nothing is right by chance."""
-    made = students.make(kind, target, **how)
+    made = heads_io.make(kind, target, **how)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
@@ -70,7 +70,7 @@ def test_places_are_those_with_a_token_so_far_ahead():
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_batch_holds_each_depth_with_its_label_signal_and_weight(tiny_teacher, kind: str):
     heads = heads_of(kind, tiny_teacher, ahead=3)
-    batch = heads.batch(heads.told(PROMPTS, ANSWERS), [False, False, True])
+    batch = heads.batch(heads.read_target(PROMPTS, ANSWERS), [False, False, True])
     first = 0 if kind == "medusa2" else 1
     depths = {"eagle": [1]}.get(kind, list(range(first, 4)))
     wanted = [(a[i + d], r == 2, d) for d in depths for r, a in enumerate(ANSWERS) for i in range(len(a) - d)]
@@ -89,7 +89,7 @@ def test_a_batch_holds_each_depth_with_its_label_signal_and_weight(tiny_teacher,
 
 
 def test_medusa_begins_as_the_target_and_its_depths_are_its_heads(tiny_teacher):
-    heads, told = students.make("medusa", tiny_teacher), Heads.told(students.make("medusa", tiny_teacher), PROMPTS, ANSWERS)
+    heads, told = heads_io.make("medusa", tiny_teacher), Heads.told(heads_io.make("medusa", tiny_teacher), PROMPTS, ANSWERS)
     torch.testing.assert_close(heads(told.states_N_D)[2], tiny_teacher.lm_head(told.states_N_D))
     other = heads_of("medusa", tiny_teacher)
     everywhere = other(told.states_N_D)
@@ -109,7 +109,7 @@ def test_a_reduced_vocabulary_is_the_most_frequent_and_always_ends(tiny_teacher)
 def test_with_a_reduced_vocabulary_what_cannot_be_said_is_left_out(tiny_teacher, kind: str):
     ids = [0, 23, 42, 43, 500]
     heads = heads_of(kind, tiny_teacher, ids=ids, ahead=3)
-    told = heads.told(PROMPTS, ANSWERS)
+    told = heads.read_target(PROMPTS, ANSWERS)
     batch = heads.batch(told, [False] * 3)
     sayable = [t for d in heads.trained for a in ANSWERS for t in a[d:] if t in ids]
     assert [ids[column] for column in batch.labels_N.tolist()] == sayable
@@ -128,9 +128,9 @@ def test_with_a_reduced_vocabulary_what_cannot_be_said_is_left_out(tiny_teacher,
 @pytest.mark.parametrize("kind", ["eagle", "eagle3"])
 def test_reading_and_rolling_at_decode_time_is_what_was_trained(tiny_teacher, kind: str):
     heads = heads_of(kind, tiny_teacher, ahead=4)
-    told = heads.told(PROMPTS, ANSWERS)
+    told = heads.read_target(PROMPTS, ANSWERS)
     guesses = heads.guesses(told, (1, 2, 3, 4))
-    features = (told.states_N_D if kind == "eagle" else told.looks_N_L_D.flatten(1)).split(told.lengths)
+    features = (told.states_N_D if kind == "eagle" else told.extra_N_L_D.flatten(1)).split(told.lengths)
     starts = {d: [sum(max(0, n - d) for n in told.lengths[:r]) for r in range(3)] for d in (1, 2, 3, 4)}
     for row, answer in enumerate(ANSWERS):
         cache = heads.begin(PROMPTS[row])
@@ -162,7 +162,7 @@ def test_eagle_reads_many_positions_as_one_by_one(tiny_teacher):
 def test_eagles_tree_is_of_the_likeliest_paths_as_each_is_when_rolled_alone(tiny_teacher, monkeypatch, kind: str, temperature: float):
     ids, text, depth = [0, 42, 500], [1, 30, 31, 42], 4
     heads = heads_of(kind, tiny_teacher, ids=ids)
-    features = torch.randn(2, *([3, 64] if heads.looks else [64]), generator=torch.Generator().manual_seed(3))
+    features = torch.randn(2, *([3, 64] if heads.extra_layers else [64]), generator=torch.Generator().manual_seed(3))
     cache = heads.begin(text[:2])
     states, logits = heads.read(features, torch.tensor(text[2:]), cache)
     chances: dict[tuple[int, ...], float] = {(): 1.0}
@@ -188,8 +188,8 @@ def test_eagles_tree_is_of_the_likeliest_paths_as_each_is_when_rolled_alone(tiny
             ends = sorted((path for path in nexts if path[-1] != end), key=lambda path: -chances[path])[:abreast]
         return sorted(found, key=lambda path: -chances[path])
 
-    def seen(rows: torch.Tensor) -> Seen:
-        return Seen(torch.zeros(len(rows), 64), rows) if heads.looks else Seen(rows, None)
+    def seen(rows: torch.Tensor) -> States:
+        return States(torch.zeros(len(rows), 64), rows) if heads.extra_layers else States(rows, None)
 
     draft = drafters.EagleDraft(heads)
     draft.settle(text[:3], seen(features[:1]))
@@ -220,7 +220,9 @@ def test_eagles_tree_is_of_the_likeliest_paths_as_each_is_when_rolled_alone(tiny
 @pytest.mark.parametrize("kind", ["eagle", "eagle3"])
 def test_eagle_never_looks_ahead(tiny_teacher, kind: str):
     heads = heads_of(kind, tiny_teacher, ahead=3)
-    one, other = (heads.guesses(heads.told(PROMPTS[:1], [answer]), (1, 2, 3)) for answer in ([21, 22, 23, 24, 0], [21, 22, 23, 99, 7]))
+    one, other = (
+        heads.guesses(heads.read_target(PROMPTS[:1], [answer]), (1, 2, 3)) for answer in ([21, 22, 23, 24, 0], [21, 22, 23, 99, 7])
+    )
     for d in (1, 2):  # what is guessed from position 0 has read the answer's first d tokens
         torch.testing.assert_close(one[d - 1].logits_M_V[: 3 - d], other[d - 1].logits_M_V[: 3 - d])
     assert not torch.allclose(one[0].logits_M_V[3], other[0].logits_M_V[3])
@@ -240,14 +242,14 @@ def test_the_first_step_by_hand(tiny_teacher, kind: str, how: str):
     told = next(e for e in Run(exp, exams=0) if isinstance(e, ev.Step)).values
     pool = Signals(tiny_teacher, Atlas("half").questions(128, signals.POOL_SEED))
     world = Atlas("half")
-    feed = Feed(exp, paid(exp, world), pool, models.tokenizer())
+    feed = BatchSampler(exp, paid(exp, world), pool, models.tokenizer())
     rows = feed.next_rows(exp.batch, method(how).gold_share(exp.mix))
     list(pool.prepare(rows[0]))
     drawn = feed.draw(*rows)
-    heads = students.make(kind, tiny_teacher, ahead=2, seed=exp.seed)
+    heads = heads_io.make(kind, tiny_teacher, ahead=2, seed=exp.seed)
     total, weight, features = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}, 0.0
     for r, (prompt, answer) in enumerate(zip(drawn.prompts, drawn.answers, strict=True)):
-        alone = heads.told([prompt], [answer])
+        alone = heads.read_target([prompt], [answer])
         for d, guess in zip(heads.trained, heads.guesses(alone, heads.trained), strict=True):
             for i in range(len(answer) - d):
                 gold, share = drawn.is_gold(r), heads.weights[d]
@@ -279,7 +281,7 @@ def test_the_loss_is_the_same_in_any_number_of_passes(settings):
 def test_a_run_learns_to_guess_and_leaves_its_target_alone(tiny_teacher, kind: str):
     before = models.fingerprint(tiny_teacher)
     exp = SHORT.but(student=kind, scale="Europe", questions=256, batch=32, steps=30, learning_rate=1e-2)
-    untrained = students.make(kind, tiny_teacher)
+    untrained = heads_io.make(kind, tiny_teacher)
     run, record = finished(exp)
     assert models.fingerprint(tiny_teacher) == before
     assert all(parameter.grad is None for parameter in tiny_teacher.parameters())
@@ -350,12 +352,12 @@ class Fixed(Heads):
         super().__init__(target, None, 3)
         self.knows = knows
 
-    def guesses(self, told: Told, depths):
+    def guesses(self, told: TargetStates, depths):
         flat, found = torch.tensor([t for a in told.answers for t in a]), []
         for d in depths:
             aim = flat[places(told.lengths, d) + d]
             said = torch.tensor([t if t in self.knows else (t + 1) % 1024 for t in aim.tolist()], dtype=torch.long)
-            found.append(Guess(20.0 * F.one_hot(said, 1024).float()))
+            found.append(HeadOutput(20.0 * F.one_hot(said, 1024).float()))
         return found
 
 
@@ -385,7 +387,7 @@ def test_acceptance_and_kl_are_those_of_the_distributions(tiny_teacher):
     exam, heads = HeadsExam(Atlas("Europe").exam(1), tiny_teacher, 2), heads_of("medusa", tiny_teacher, ids=[*range(700)], ahead=2)
     accepted, kl = [], []
     for prompt, answer in zip(exam._prompts, exam._answers, strict=True):
-        told = heads.told([prompt], [answer])
+        told = heads.read_target([prompt], [answer])
         for i in range(len(answer) - 1):
             p, q = tiny_teacher.lm_head(told.states_N_D[i + 1]).softmax(-1), heads(told.states_N_D)[0, i].detach().softmax(-1)
             accepted.append(float(torch.minimum(p[:700], q).sum()))
@@ -402,18 +404,18 @@ def test_acceptance_and_kl_are_those_of_the_distributions(tiny_teacher):
 @pytest.mark.parametrize("kind", HEADS)
 def test_heads_come_back_as_they_were_kept(tiny_teacher, tmp_path: Path, kind: str):
     heads = heads_of(kind, tiny_teacher, ids=[*range(0, 1024, 2)], ahead=3)
-    students.save(heads, tmp_path / "heads.safetensors", {"recipe": "labkit"})
-    again = students.load(tmp_path / "heads.safetensors", tiny_teacher)
+    heads_io.save(heads, tmp_path / "heads.safetensors", {"recipe": "labkit"})
+    again = heads_io.load(tmp_path / "heads.safetensors", tiny_teacher)
     assert (again.kind, again.ahead, again.ids_V.tolist()) == (kind, 3, heads.ids_V.tolist())
-    told = heads.told(PROMPTS, ANSWERS)
+    told = heads.read_target(PROMPTS, ANSWERS)
     for mine, theirs in zip(heads.guesses(told, (1, 2)), again.guesses(told, (1, 2)), strict=True):
         torch.testing.assert_close(mine.logits_M_V, theirs.logits_M_V, atol=5e-2, rtol=1e-2)
     assert tensors.note(tmp_path / "heads.safetensors")["recipe"] == "labkit"
     with pytest.raises(LabError, match="belongs to a target with weights"):
-        students.load(tmp_path / "heads.safetensors", models.student("200k", seed=9))
+        heads_io.load(tmp_path / "heads.safetensors", models.student("200k", seed=9))
     tensors.save(tmp_path / "other.safetensors", {"a": torch.zeros(1)})
     with pytest.raises(LabError, match="holds no heads"):
-        students.load(tmp_path / "other.safetensors", tiny_teacher)
+        heads_io.load(tmp_path / "other.safetensors", tiny_teacher)
 
 
 def test_a_recipe_keeps_its_key_and_a_baseline_its_heads():

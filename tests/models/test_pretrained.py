@@ -11,10 +11,10 @@ import torch
 
 from labkit.base.files import home_dir
 from labkit.models import parameters, pretrained, write
-from labkit.models.heads import students
+from labkit.models.heads import io as heads_io
 from labkit.models.prune import prune
 from labkit.speculative.decode import plain, speculate
-from labkit.speculative.near_ties import parting
+from labkit.speculative.near_ties import first_difference
 from labkit.studies.distill import distill
 
 FOLDER = Path(os.environ.get("LABKIT_SMOLLM2", "absent"))
@@ -86,7 +86,7 @@ def test_speculative_decoding_with_the_shipped_heads(fetched):
     """In fp32 the very tokens; in bf16 first differences are near-ties of the target's (nearly all within 4 roundings; `speculation`
     in data/measurements counts them)."""
     target = pretrained.load("smollm2")
-    heads = students.shipped("smollm2-eagle", target)
+    heads = heads_io.shipped("smollm2-eagle", target)
     asked = ["What is the capital of Kenya?", "Which continent is Peru in?", "What currency is used in Norway?", "What is 12 + 30?"]
     accepted = 0
     for question in asked:
@@ -95,7 +95,7 @@ def test_speculative_decoding_with_the_shipped_heads(fetched):
         for how in ({"gamma": 4}, {"gamma": 3, "candidates": 6}):
             done = speculate(target, heads, question, limit=24, **how)
             accepted += done.accepted
-            left = parting(target, prompt, alone.ids, done.ids)
+            left = first_difference(target, prompt, alone.ids, done.ids)
             assert left is None or left.gap <= 8 * left.step, left
     assert accepted > 0
     target.float()

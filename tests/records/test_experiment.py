@@ -206,14 +206,14 @@ def test_keys_are_equal_for_equal_recipes_and_differ_over_seeds():
 
 def test_lists_agree_with_the_modules_behind_them():
     from labkit.losses import divergences
-    from labkit.models.heads import students
+    from labkit.models.heads import io as heads_io
     from labkit.tasks.atlas import facts
     from labkit.training import methods
 
-    assert set(ex.TUNED_RATE) == {*names.STUDENTS, *names.HEADS}
+    assert set(ex.TUNED_RATE) == {*names.STUDENTS, *names.DRAFT_HEADS}
     assert tuple(facts.SHARES) == names.SKILLS
     assert set(names.METHODS) == set(methods.METHODS)
-    assert set(names.HEADS) == set(students.KINDS)
+    assert set(names.DRAFT_HEADS) == set(heads_io.KINDS)
     assert set(names.DIVERGENCES) == set(divergences.DIVERGENCES)
     assert names.TEACHERS[-1] == "none"
     assert len(set(names.TEACHERS)) == len(names.TEACHERS)
@@ -225,7 +225,7 @@ def test_teachers_are_those_the_recipe_builds():
 
     recipe = runpy.run_path(str(Path(__file__).parent.parent.parent / "data" / "recipes" / "teachers.py"))
     points = {f"{name}-{point}" for name, of in recipe["POINTS"].items() for point in of.values()}
-    assert set(names.TEACHERS) - {"none"} - set(names.LYING) - set(names.KIN) == set(recipe["TEACHERS"]) | points
+    assert set(names.TEACHERS) - {"none"} - set(names.FAULTY_TEACHERS) - set(names.MADE_TEACHERS) == set(recipe["TEACHERS"]) | points
     for size, _, rate in recipe["TEACHERS"].values():
         Experiment(student=size, learning_rate=rate, method="gold", teacher="none", gold=recipe["QUESTIONS"])
 
@@ -235,7 +235,7 @@ def test_lying_teachers_are_those_the_adapters_recipe_builds_with_the_dose_in_th
     from pathlib import Path
 
     recipe = runpy.run_path(str(Path(__file__).parent.parent.parent / "data" / "recipes" / "adapters.py"))
-    assert tuple(recipe["TEACHERS"]) == names.LYING
+    assert tuple(recipe["TEACHERS"]) == names.FAULTY_TEACHERS
     for name, exp in recipe["TEACHERS"].items():
         fault = exp.falsehoods if "lies" in name else exp.gold_noise
         assert fault == int(name.rpartition("-")[2]) / 100

@@ -223,7 +223,7 @@ def model(size: str):
 
 def says(teacher, texts, *_):
     """Right answers, in place of a teacher's."""
-    return [text_data.Row(text, facts.Atlas("whole").find(text).answers[0], 0.0) for text in texts]
+    return [text_data.TextRow(text, facts.Atlas("whole").find(text).answers[0], 0.0) for text in texts]
 
 
 def begins(exp: Experiment) -> str:

@@ -15,12 +15,12 @@ import labkit
 from labkit import models
 from labkit.base.errors import LabError
 from labkit.models import tokenizer_of
-from labkit.models.heads import students
+from labkit.models.heads import io as heads_io
 from labkit.speculative import accept, measure, theory
 from labkit.speculative.decode import plain, speculate
 from labkit.speculative.drafters import ModelDraft, Proposal, likeliest
-from labkit.speculative.kv_cache import Reader
-from labkit.speculative.near_ties import parting
+from labkit.speculative.kv_cache import CachedModel
+from labkit.speculative.near_ties import first_difference
 
 QUESTIONS = ("What is the capital of Chad?", "Name a city in Kenya.", "What is 23 + 48 + 7?", "What is the symbol of the element gold?")
 
@@ -53,7 +53,7 @@ def tiny(seed: int, words: int = 3) -> LlamaForCausalLM:
 
 def medusa(target):
     """Medusa's heads as they would be after some training: each says something of its own."""
-    heads = students.make("medusa", target)
+    heads = heads_io.make("medusa", target)
     torch.manual_seed(2)
     for head in heads.heads:
         torch.nn.init.normal_(head.block.weight, std=0.3)
@@ -63,7 +63,7 @@ def medusa(target):
 class Guesses:
     """A drafter that proposes what it is told to."""
 
-    looks, most = (), 8
+    extra_layers, most = (), 8
 
     def __init__(self, propose):
         self._propose = propose
@@ -107,7 +107,7 @@ def test_samples_have_the_targets_distribution():
         chances[text] = float(logp[range(3), list(text)].sum().exp())
     assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
     n = 600
-    for other, gamma in ((tiny(1), 2), (tiny(1), "adaptive"), (medusa(target), 2), (students.make("eagle", target, [0, 2]), 2)):
+    for other, gamma in ((tiny(1), 2), (tiny(1), "adaptive"), (medusa(target), 2), (heads_io.make("eagle", target, [0, 2]), 2)):
         seen = Counter(tuple(speculate(target, other, "?", gamma, temperature=0.8, seed=seed).ids) for seed in range(n))
         cells = [(seen[text], n * chance) for text, chance in chances.items() if n * chance >= 5]
         rest = n - sum(found for found, _ in cells), n - sum(wanted for _, wanted in cells)
@@ -135,34 +135,34 @@ def test_one_round_enumerated():
 
 def test_going_back_is_never_having_read(teacher):
     ids = models.tokenizer().prompts([QUESTIONS[2]])[0]
-    straight = Reader(teacher)
+    straight = CachedModel(teacher)
     wanted = straight.read(ids).final_T_D
-    reader = Reader(teacher)
-    reader.read([*ids[:5], 9, 8, 7])
-    reader.back(5)
-    assert reader.length == 5
-    torch.testing.assert_close(reader.read(ids[5:]).final_T_D, wanted[5:], atol=2e-5, rtol=1e-4)
+    cached = CachedModel(teacher)
+    cached.read([*ids[:5], 9, 8, 7])
+    cached.back(5)
+    assert cached.length == 5
+    torch.testing.assert_close(cached.read(ids[5:]).final_T_D, wanted[5:], atol=2e-5, rtol=1e-4)
 
 
 def test_a_tree_is_its_paths_read_one_by_one(teacher):
     """Every node of a tree has the states it would have as the end of its own text; and what is kept of it reads on as that text."""
     text, tree, parents = models.tokenizer().prompts([QUESTIONS[0]])[0], [11, 12, 13, 14, 15], [-1, -1, 0, 0, 2]
-    reader = Reader(teacher, looks=(2,))
-    reader.read(text)
-    seen = reader.read(tree, parents)
+    cached = CachedModel(teacher, extra_layers=(2,))
+    cached.read(text)
+    seen = cached.read(tree, parents)
     for i in range(len(tree)):
         path, at = [], i
         while at >= 0:
             path, at = [tree[at], *path], parents[at]
-        alone = Reader(teacher, looks=(2,))
+        alone = CachedModel(teacher, extra_layers=(2,))
         found = alone.read([*text, *path])
         torch.testing.assert_close(seen.final_T_D[i], found.final_T_D[-1], atol=2e-5, rtol=1e-4)
         torch.testing.assert_close(seen.layers_T_L_D[i], found.layers_T_L_D[-1], atol=2e-5, rtol=1e-4)
-    reader.keep(5, [0, 2, 4])
-    alone = Reader(teacher)
+    cached.keep(5, [0, 2, 4])
+    alone = CachedModel(teacher)
     alone.read([*text, 11, 13, 15])
-    assert reader.length == alone.length
-    torch.testing.assert_close(reader.read([21]).final_T_D, alone.read([21]).final_T_D, atol=2e-5, rtol=1e-4)
+    assert cached.length == alone.length
+    torch.testing.assert_close(cached.read([21]).final_T_D, alone.read([21]).final_T_D, atol=2e-5, rtol=1e-4)
 
 
 def test_a_tree_takes_the_path_the_target_would_go(teacher):
@@ -196,7 +196,7 @@ def test_an_end_inside_what_was_taken_ends_the_answer(teacher):
     "how", [{"gamma": 3}, {"gamma": "adaptive"}, {"gamma": 2, "candidates": 7}, {"gamma": "adaptive", "candidates": 5}]
 )
 def test_heads_only_make_it_faster(teacher, kind, how):
-    heads = medusa(teacher) if kind == "medusa" else students.make(kind, teacher, range(0, 1024, 2))
+    heads = medusa(teacher) if kind == "medusa" else heads_io.make(kind, teacher, range(0, 1024, 2))
     for question in QUESTIONS:
         assert speculate(teacher, heads, question, **how).ids == plain(teacher, question).ids
 
@@ -204,7 +204,7 @@ def test_heads_only_make_it_faster(teacher, kind, how):
 @pytest.mark.parametrize("kind", ["medusa", "eagle", "model"])
 @pytest.mark.parametrize(("gamma", "candidates"), [(4, 4), (4, 2), (1, 3), (2, 9)])
 def test_so_many_candidates_are_read_whatever_the_depth(teacher, draft, kind: str, gamma: int, candidates: int):
-    guesser = draft if kind == "model" else medusa(teacher) if kind == "medusa" else students.make(kind, teacher)
+    guesser = draft if kind == "model" else medusa(teacher) if kind == "medusa" else heads_io.make(kind, teacher)
     done = speculate(teacher, guesser, QUESTIONS[1], gamma, candidates=candidates)
     assert done.ids == plain(teacher, QUESTIONS[1]).ids
     assert max(len(r.proposed) for r in done.rounds) == candidates
@@ -215,7 +215,7 @@ def test_so_many_candidates_are_read_whatever_the_depth(teacher, draft, kind: st
 @pytest.mark.parametrize("kind", ["eagle", "model"])
 @pytest.mark.parametrize("candidates", [0, 6])
 def test_nothing_is_guessed_behind_the_end(teacher, kind: str, candidates: int):
-    heads = students.make("eagle", teacher, [0, 7, 65])  # a third of what it guesses is the end
+    heads = heads_io.make("eagle", teacher, [0, 7, 65])  # a third of what it guesses is the end
     for question in QUESTIONS:
         done = speculate(teacher, heads if kind == "eagle" else teacher, question, 6, candidates=candidates)
         assert done.ids == plain(teacher, question).ids
@@ -230,7 +230,7 @@ def chain_of(parents, i):
 
 
 def test_a_token_named_twice_is_said_once(teacher):
-    heads = students.make("medusa", teacher, [9, 9, 3, 9])
+    heads = heads_io.make("medusa", teacher, [9, 9, 3, 9])
     assert heads.ids_V.tolist() == [3, 9]
 
 
@@ -251,15 +251,15 @@ def test_a_tree_of_the_likeliest_combinations():
 
 def test_heads_of_another_model_are_refused(teacher, draft):
     with pytest.raises(LabError, match="another model"):
-        speculate(teacher, students.make("eagle", draft), QUESTIONS[0])
-    joint = students.make("medusa2", teacher)
+        speculate(teacher, heads_io.make("eagle", draft), QUESTIONS[0])
+    joint = heads_io.make("medusa2", teacher)
     with torch.no_grad():
         joint.trunk.lm_head.weight.mul_(1.01)  # as training would
     with pytest.raises(LabError, match=r"heads\.trunk"):
         speculate(teacher, joint, QUESTIONS[0])
     assert speculate(joint.trunk, joint, QUESTIONS[0]).ids
-    assert speculate(copy.deepcopy(teacher), students.make("eagle", teacher), QUESTIONS[0], 2).ids  # the same weights are the same model
-    assert "guesses 4 ahead" in speculate(teacher, students.make("medusa", teacher), QUESTIONS[0], 9).note
+    assert speculate(copy.deepcopy(teacher), heads_io.make("eagle", teacher), QUESTIONS[0], 2).ids  # the same weights are the same model
+    assert "guesses 4 ahead" in speculate(teacher, heads_io.make("medusa", teacher), QUESTIONS[0], 9).note
     with pytest.raises(LabError, match="one chain"):
         speculate(teacher, draft, QUESTIONS[0], candidates=8, temperature=1.0)
 
@@ -319,9 +319,9 @@ def test_bad_input(teacher, draft):
             speculate(teacher, draft, strange)
     for ahead in (0, 1.5, True):
         with pytest.raises(LabError, match="ahead="):
-            students.make("medusa", teacher, ahead=ahead)
+            heads_io.make("medusa", teacher, ahead=ahead)
     with pytest.raises(LabError, match="some of the target's tokens"):
-        students.make("eagle", teacher, [1.5, 2.0])
+        heads_io.make("eagle", teacher, [1.5, 2.0])
     tree = Guesses(lambda text, gamma: Proposal([5, 6], [-1, -1]))
     with pytest.raises(LabError, match="checks a chain"):
         speculate(teacher, tree, QUESTIONS[0], temperature=1.0)
@@ -331,7 +331,7 @@ def test_bad_input(teacher, draft):
         measure.judged(teacher, draft, [speculate(teacher, draft, QUESTIONS[0], 2, candidates=5)])
     long = [5] * 250
     assert speculate(teacher, draft, long, "adaptive", limit=2).ids == plain(teacher, long, limit=2).ids, "nobody asked for 12"
-    assert speculate(teacher, students.make("medusa", teacher), long, 9, limit=2).ids == plain(teacher, long, limit=2).ids
+    assert speculate(teacher, heads_io.make("medusa", teacher), long, 9, limit=2).ids == plain(teacher, long, limit=2).ids
     for strange in ("atlas-200k", None):
         with pytest.raises(LabError, match="cannot draft"):
             speculate(teacher, strange, QUESTIONS[0])
@@ -345,9 +345,9 @@ def test_bad_input(teacher, draft):
         speculate(recurrent, recurrent, QUESTIONS[0], candidates=8)
     for ids in ([], [5000]):
         with pytest.raises(LabError, match="some of the target's tokens"):
-            students.make("medusa", teacher, ids)
+            heads_io.make("medusa", teacher, ids)
     with pytest.raises(LabError, match="take medusa"):
-        students.make("eagle", models.student("57k", 0, architecture="gpt2"))
+        heads_io.make("eagle", models.student("57k", 0, architecture="gpt2"))
     with pytest.raises(LabError, match="do not fit"):
         speculate(teacher, draft, QUESTIONS[0], 10_000)
     for empty in ("", "  ", []):
@@ -412,9 +412,9 @@ def test_transformers_assisted_generation_writes_the_same(teacher, draft):
 def test_where_two_texts_part(teacher):
     prompt = models.tokenizer().prompts([QUESTIONS[1]])[0]
     alone = plain(teacher, QUESTIONS[1]).ids
-    assert parting(teacher, prompt, alone, alone) is None
+    assert first_difference(teacher, prompt, alone, alone) is None
     other = [*alone[:1], (alone[1] + 1) % 1024, *alone[2:]]
-    found = parting(teacher, prompt, alone, other)
+    found = first_difference(teacher, prompt, alone, other)
     assert found.position == 1 and found.rank > 1 and found.gap > 0 and not found.near_tie
-    assert not parting(teacher, prompt, alone, alone[:1]).near_tie
+    assert not first_difference(teacher, prompt, alone, alone[:1]).near_tie
     assert found._replace(rank=2, gap=found.step).near_tie

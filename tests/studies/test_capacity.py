@@ -20,7 +20,7 @@ from labkit.records.record import Record
 from labkit.studies.capacity import held, information, knee, per_parameter
 from labkit.tasks.atlas.facts import FACTS, Atlas, ask_about
 from labkit.teachers import signals
-from labkit.training.batches import Feed, paid, unlabelled
+from labkit.training.batches import BatchSampler, paid, transfer_questions
 from labkit.training.loop import Run
 from labkit.training.prerequisites import assistant_recipe, earlier
 
@@ -57,7 +57,7 @@ def test_every_fact_of_a_store_exists_and_no_more():
 @pytest.mark.parametrize("seed", [0, 3])
 def test_all_facts_are_met_equally_often(seed: int):
     exp = Experiment(student="7k", method="gold", teacher="none", facts=30, batch=10, seed=seed)
-    feed = Feed(exp, paid(exp, Atlas(exp.scale)), None, models.tokenizer())
+    feed = BatchSampler(exp, paid(exp, Atlas(exp.scale)), None, models.tokenizer())
     met: Counter[tuple[int, ...]] = Counter()
     for _ in range(12):
         drawn = feed.draw(*feed.next_rows(exp.batch, 1.0))
@@ -67,7 +67,7 @@ def test_all_facts_are_met_equally_often(seed: int):
 
 
 def test_a_store_leaves_nothing_out():
-    assert unlabelled(Experiment(facts=50), Atlas("half")) == Atlas("half").store(50)
+    assert transfer_questions(Experiment(facts=50), Atlas("half")) == Atlas("half").store(50)
 
 
 # ---- the bits ------------------------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def test_an_assistant_is_distilled_once_and_is_who_teaches(quick):
     for name, parameter in alone.student.named_parameters():
         assert torch.equal(kept[name], parameter)
     # the same run with the assistant as the teacher by hand: its signals are its own
-    pool = signals.Signals(alone.student.eval(), unlabelled(TINY, Atlas(TINY.scale)))
+    pool = signals.Signals(alone.student.eval(), transfer_questions(TINY, Atlas(TINY.scale)))
     assert pool.folder.is_dir(), "the assistant's answers were cached under the assistant's weights"
     assert record.references["teacher"].recipe == TEACHER, "it is still measured against the teacher"
     made = path.stat().st_mtime_ns
@@ -170,7 +170,7 @@ def test_each_generation_is_taught_by_the_one_before_it_and_is_made_once(quick):
         kept, _ = tensors.load(folder / f"{recipe.key}.safetensors")
         for name, parameter in alone.student.named_parameters():
             assert torch.equal(kept[name], parameter)
-        pool = signals.Signals(alone.student.eval(), unlabelled(CHAIN, Atlas(CHAIN.scale)))
+        pool = signals.Signals(alone.student.eval(), transfer_questions(CHAIN, Atlas(CHAIN.scale)))
         assert pool.folder.is_dir(), "its answers were cached under its own weights"
     again = Record(Run(CHAIN))
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == made

@@ -14,7 +14,7 @@ from labkit.base.stats import VERDICTS, Band
 from labkit.cli.build import recipe_of
 from labkit.records.record import paired
 from labkit.studies import claims as court
-from labkit.studies.claims import CLAIMS, Claim, Finding, claims, judge, runs_of, seconds_a_step
+from labkit.studies.claims import CLAIMS, Claim, ClaimFinding, claims, judge, runs_of, seconds_a_step
 
 BETTER, WORSE = Band(0.1, 0.05, 0.15, 5), Band(-0.1, -0.15, -0.05, 5)
 UNSURE, NOTHING = Band(0.02, -0.05, 0.09, 5), Band(0.0, -0.01, 0.01, 5)
@@ -76,7 +76,7 @@ def test_the_committed_page_is_what_the_records_say(found):
     ],
 )
 def test_a_verdict_in_plain_words_counts_the_conditions(effects, verdict):
-    assert recipe_of("claims").plainly(Finding(dict(zip("abc", effects, strict=False)), "points of 1")) == verdict
+    assert recipe_of("claims").plainly(ClaimFinding(dict(zip("abc", effects, strict=False)), "points of 1")) == verdict
 
 
 def test_the_contents_of_the_page_lead_to_its_sections(found):
@@ -98,7 +98,7 @@ def test_what_was_not_measured_says_so(found):
 
 
 def test_it_is_shown_escaped(monkeypatch):
-    hostile = Claim("x", "<b>T</b>", measured="a < b", published="p & q", measure=lambda: Finding({"<i>": BETTER}, "nats"))
+    hostile = Claim("x", "<b>T</b>", measured="a < b", published="p & q", measure=lambda: ClaimFinding({"<i>": BETTER}, "nats"))
     monkeypatch.setattr(court.verdicts, "CLAIMS", {"x": hostile})
     shown = claims()._repr_html_()
     assert "<b>" not in shown

@@ -19,7 +19,7 @@ from labkit.base.errors import DataError, LabError
 from labkit.models import lora
 from labkit.records.experiment import Experiment
 from labkit.records.measurements import rows
-from labkit.records.names import LYING
+from labkit.records.names import FAULTY_TEACHERS
 from labkit.studies.claims.data import less
 from labkit.studies.inheritance import Facts, flip_point, flip_points, inheritance, mixture, risk_coverage
 from labkit.studies.sweep import sweep
@@ -225,7 +225,7 @@ def test_an_adapter_of_another_model_is_told(tmp_path):
         lora.loaded(models.student("22k"), folder)
 
 
-@pytest.mark.parametrize("name", LYING)
+@pytest.mark.parametrize("name", FAULTY_TEACHERS)
 def test_the_shipped_adapters_are_small_and_say_how_they_were_made(name: str):
     folder = REPOSITORY / "data" / "adapters" / name
     manifest = json.loads((folder / "manifest.json").read_text())

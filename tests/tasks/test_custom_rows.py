@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.base.errors import LabError
-from labkit.tasks.custom.rows import Row, Rows, read_rows, same, split, write_rows
+from labkit.tasks.custom.rows import CustomRows, Row, read_rows, same, split, write_rows
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -28,7 +28,7 @@ def kept(tmp_path: Path, data: bytes | str, name: str = "rows.jsonl") -> Path:
     return path
 
 
-def pairs(rows: Rows) -> list[tuple[str, str | None]]:
+def pairs(rows: CustomRows) -> list[tuple[str, str | None]]:
     return [(row.prompt, row.response) for row in rows]
 
 
@@ -230,8 +230,8 @@ def test_the_hub_is_asked_only_when_allowed(monkeypatch):
 # ---- splits ------------------------------------------------------------------------------------------------------------
 
 
-def made(prompts: list[str]) -> Rows:
-    return Rows("made up", tuple(Row(prompt, None, i) for i, prompt in enumerate(prompts, 1)))
+def made(prompts: list[str]) -> CustomRows:
+    return CustomRows("made up", tuple(Row(prompt, None, i) for i, prompt in enumerate(prompts, 1)))
 
 
 @given(extra=st.lists(FULL, max_size=20), seed=st.integers(0, 5), share=st.floats(0.1, 0.9))
@@ -259,15 +259,15 @@ def test_splits_that_cannot_be_say_why(share, says):
 
 
 def test_repeats_are_counted():
-    rows = Rows("made up", (Row("a", "x", 1), Row("A", "y", 2), Row("b", "z", 3), Row("b", "z", 4)))
+    rows = CustomRows("made up", (Row("a", "x", 1), Row("A", "y", 2), Row("b", "z", 3), Row("b", "z", 4)))
     assert (rows.duplicates, rows.conflicts, rows.answered) == (2, 1, 4)
     assert "2 rows repeat an earlier prompt" in rows.summary
-    assert rows.fingerprint == Rows("elsewhere", rows.rows).fingerprint != rows[:3].fingerprint
+    assert rows.fingerprint == CustomRows("elsewhere", rows.rows).fingerprint != rows[:3].fingerprint
 
 
 @given(st.lists(st.tuples(FULL, st.none() | FULL), min_size=1, max_size=5))
 def test_written_rows_are_read_again_without_their_columns(texts):
-    rows = Rows("somewhere", tuple(Row(prompt.strip(), response and response.strip(), 1) for prompt, response in texts))
+    rows = CustomRows("somewhere", tuple(Row(prompt.strip(), response and response.strip(), 1) for prompt, response in texts))
     with tempfile.TemporaryDirectory() as folder:
         assert pairs(read_rows(write_rows(rows, Path(folder) / "plain.jsonl"))) == pairs(rows)
 

@@ -11,7 +11,7 @@ from conftest import TEACHER
 
 from labkit import models
 from labkit.losses.features import Projectors, hidden_loss, relation_loss, similarity_loss
-from labkit.models.hooks import HEADS, look
+from labkit.models.hooks import RELATION_HEADS, run_with_hooks
 from labkit.models.layers import copy_layers, layer_map
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
@@ -59,7 +59,7 @@ def test_layer_maps(spec: str, own: int, theirs: int, wanted: tuple):
 @torch.no_grad()
 def test_states_are_those_of_transformers(rows: models.Rows):
     model = models.student("200k", 1)
-    seen = look(model, rows, layers=(0, 1, 2, 3))
+    seen = run_with_hooks(model, rows, layers=(0, 1, 2, 3))
     assert not any(m._forward_hooks for m in model.modules()), "nothing is left behind"
     theirs = model.model(rows.tokens_B_T, output_hidden_states=True).hidden_states
     torch.testing.assert_close(seen.final_N_D, models.answer_states(model, rows))
@@ -71,8 +71,8 @@ def test_states_are_those_of_transformers(rows: models.Rows):
 @torch.no_grad()
 def test_relations_by_hand(rows: models.Rows):
     model = models.student("57k", 2)
-    seen = look(model, rows, relations=True).relations_N_R_T
-    assert seen.shape == (int(rows.mask_B_T.sum()), 3 * HEADS, rows.tokens_B_T.shape[1])
+    seen = run_with_hooks(model, rows, relations=True).relations_N_R_T
+    assert seen.shape == (int(rows.mask_B_T.sum()), 3 * RELATION_HEADS, rows.tokens_B_T.shape[1])
     hidden = model.model(rows.tokens_B_T, output_hidden_states=True).hidden_states[-2]
     layer = model.model.layers[-1]
     normed = layer.input_layernorm(hidden)
@@ -80,12 +80,12 @@ def test_relations_by_hand(rows: models.Rows):
     for n in (0, len(where) // 2, len(where) - 1):
         row, position = where[n]
         for r, project in enumerate((layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj)):
-            vectors = project(normed[row]).view(-1, HEADS, 32 // HEADS)
-            for head in range(HEADS):
-                scores = [float(vectors[position, head] @ vectors[i, head]) / math.sqrt(32 // HEADS) for i in range(position + 1)]
+            vectors = project(normed[row]).view(-1, RELATION_HEADS, 32 // RELATION_HEADS)
+            for head in range(RELATION_HEADS):
+                scores = [float(vectors[position, head] @ vectors[i, head]) / math.sqrt(32 // RELATION_HEADS) for i in range(position + 1)]
                 wanted = torch.tensor(scores).softmax(0)
-                torch.testing.assert_close(seen[n, r * HEADS + head, : position + 1], wanted)
-                assert float(seen[n, r * HEADS + head, position + 1 :].sum()) == 0
+                torch.testing.assert_close(seen[n, r * RELATION_HEADS + head, : position + 1], wanted)
+                assert float(seen[n, r * RELATION_HEADS + head, position + 1 :].sum()) == 0
 
 
 # ---- losses --------------------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def test_what_is_kept_of_the_teacher_is_what_it_has(quick, tiny_teacher, monkeyp
     read = models.pad([pool.prompt(i) for i in wanted_rows], [pool.answer(i) for i in wanted_rows])
     found = TeacherFeatures(pool, () if relations else (1, 3), relations).of(wanted_rows, read.tokens_B_T.shape[1])
     with torch.no_grad():
-        seen = look(tiny_teacher, read, () if relations else (1, 3), relations)
+        seen = run_with_hooks(tiny_teacher, read, () if relations else (1, 3), relations)
     wanted = seen.relations_N_R_T if relations else seen.hidden_N_L_D
     torch.testing.assert_close(found, wanted, atol=2e-3, rtol=2e-3)
 
@@ -164,11 +164,11 @@ def test_the_first_steps_by_hand(quick, tiny_teacher, method: str):
     maps = Projectors(2, 16, 64, exp.seed)
     learnt = [*student.parameters(), *(maps.parameters() if method == "hidden" else ())]
     optimiser = torch.optim.AdamW(learnt, betas=(0.9, 0.95), weight_decay=0.01)
-    feed = batches.Feed(exp, (), pool, models.tokenizer())
+    feed = batches.BatchSampler(exp, (), pool, models.tokenizer())
     for step in (1, 2):
         drawn = feed.draw(*feed.next_rows(exp.batch, 0.0))
         rows = models.pad(drawn.prompts, drawn.answers)
-        own, theirs = look(student, rows, (1, 2), True), look(tiny_teacher, rows, (2, 3), True)
+        own, theirs = run_with_hooks(student, rows, (1, 2), True), run_with_hooks(tiny_teacher, rows, (2, 3), True)
         p, q = (m.lm_head(s.final_N_D) for m, s in ((tiny_teacher, theirs), (student, own)))
         soft = 4 * F.kl_div((q / 2).log_softmax(-1), (p / 2).log_softmax(-1), reduction="none", log_target=True).sum(-1)
         term = {

@@ -13,18 +13,18 @@ from labkit.base.errors import DataError, LabError
 from labkit.base.files import data_dir
 from labkit.tasks.atlas.facts import Atlas
 from labkit.tasks.calibration import calibration_error, reliability
-from labkit.teachers.recorded_answers import ASKED, Said, answered, confident_errors, paper, recorded, table
+from labkit.teachers.recorded_answers import ASKED, RecordedAnswer, answered, confident_errors, paper, recorded, table
 
 
 @pytest.fixture(scope="module")
-def said() -> list[Said]:
+def said() -> list[RecordedAnswer]:
     return recorded()
 
 
-def one(answer: str, named: str | None, right: bool, probability: float) -> Said:
+def one(answer: str, named: str | None, right: bool, probability: float) -> RecordedAnswer:
     question = Atlas().find("What is the capital of Peru?")
     assert question is not None
-    return Said(question, answer, named, right, probability, (math.log(0.5),), ((("The", -0.1),),), True)
+    return RecordedAnswer(question, answer, named, right, probability, (math.log(0.5),), ((("The", -0.1),),), True)
 
 
 def test_the_paper_is_fixed_and_stratified():

@@ -22,7 +22,7 @@ QUESTIONS = {q.text: q for q in Atlas("whole").exam(40)}
 
 def said(text, *, named="Lima", right=True, probability=0.9, logprobs=(-0.1, -0.2), ended=True, question=None):
     question = question or next(q for q in QUESTIONS.values() if q.fact.relation == "capital")
-    return recorded_answers.Said(question, text, named, right, probability, tuple(logprobs), (), ended)
+    return recorded_answers.RecordedAnswer(question, text, named, right, probability, tuple(logprobs), (), ended)
 
 
 @pytest.fixture(scope="module")

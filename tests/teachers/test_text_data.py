@@ -19,7 +19,7 @@ from labkit.records.experiment import Experiment
 from labkit.records.names import DECODINGS, KEEP
 from labkit.tasks.atlas.facts import Atlas
 from labkit.teachers import text_data
-from labkit.teachers.text_data import Row, Sequences, TextPool, edits, generate, keep
+from labkit.teachers.text_data import Sequences, TextPool, TextRow, edits, generate, keep
 from labkit.training.loop import Run
 
 TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=8, steps=8, method="sequence")
@@ -119,7 +119,7 @@ def test_the_history_says_how(questions, tiny_teacher):
 
 
 def rows(*pairs: tuple[str, str, float]) -> Sequences:
-    return Sequences(tuple(Row(*pair) for pair in pairs), ({"decoding": "sample", "samples": 2},))
+    return Sequences(tuple(TextRow(*pair) for pair in pairs), ({"decoding": "sample", "samples": 2},))
 
 
 CHAD, PERU = "What is the capital of Chad?", "What is the capital of Peru?"
@@ -263,7 +263,7 @@ def test_what_a_killed_run_wrote_is_not_asked_again(home, monkeypatch, settings)
 
 
 def test_a_text_may_hold_any_separator(tmp_path):
-    data = Sequences((Row("a\u2028b", "c\x85d\x0c\r", -1.0),), ({"decoding": "greedy"},))
+    data = Sequences((TextRow("a\u2028b", "c\x85d\x0c\r", -1.0),), ({"decoding": "greedy"},))
     assert Sequences.load(data.save(tmp_path / "rows.jsonl")) == data
 
 

@@ -18,7 +18,7 @@ from labkit.models import EOS
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.records.names import FAULTS
-from labkit.training.batches import Drawn
+from labkit.training.batches import StepRows
 from labkit.training.faults import FAULTS as ROWS
 from labkit.training.faults import SHARPENED, Faults
 from labkit.training.loop import Run
@@ -128,7 +128,7 @@ def test_strays_are_the_prompts_and_the_padding():
     prompts, answers = [[EOS, 5, 6, 7], [EOS, 8]], [[9, EOS], [9, 9, EOS]]
     assert Faults("prompt_loss").strays(prompts, answers) == ([[EOS], [EOS]], [[5, 6, 7], [8]])
     assert Faults("padding_loss").strays(prompts, answers) == ([[EOS, 8, 9, 9, EOS]], [[EOS]])
-    drawn = Drawn(prompts, answers, [0, 1])
+    drawn = StepRows(prompts, answers, [0, 1])
     assert Faults().scored(drawn, gold=False) == 5
     assert Faults("missing_end").scored(drawn, gold=False) == 3
     assert Faults("missing_end").lengths([[9, 9]]) == [2], "an answer without an end mark loses nothing"
@@ -143,11 +143,11 @@ def test_the_first_loss_of_a_run_with_strays_is_the_mean_over_all_it_reads():
     student = models.student("22k", 0)
     from labkit.tasks.atlas.facts import Atlas
     from labkit.teachers.signals import Signals
-    from labkit.training.batches import Feed, paid, unlabelled
+    from labkit.training.batches import BatchSampler, paid, transfer_questions
 
     world = Atlas(TINY.scale)
-    pool = Signals(models.teacher(TEACHER), unlabelled(TINY, world))
-    feed = Feed(TINY, paid(TINY, world), pool, models.tokenizer())
+    pool = Signals(models.teacher(TEACHER), transfer_questions(TINY, world))
+    feed = BatchSampler(TINY, paid(TINY, world), pool, models.tokenizer())
     rows = feed.next_rows(TINY.batch, 0.0)
     list(pool.prepare(rows[0]))
     drawn = feed.draw(*rows)

@@ -37,7 +37,7 @@ from labkit.teachers.signals import Signals
 from labkit.training import assembly, batches, checkpoint, loop, setup
 from labkit.training.batches import Order, split_by_length
 from labkit.training.loop import Run
-from labkit.training.prerequisites import kin_recipe, warm_recipe
+from labkit.training.prerequisites import made_teacher_recipe, warm_recipe
 
 TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=8, steps=8)
 EVERY = 3  # a checkpoint every so many steps
@@ -978,6 +978,6 @@ def test_the_first_batch_is_the_first_step_s():
 
 @pytest.mark.parametrize("seed", [0, 2**31 - 1])
 def test_seeds_of_runs_before_the_run_go_on_from_0_behind_the_last(seed: int):
-    stranger, warm = kin_recipe(TINY.but(teacher="stranger", seed=seed)), warm_recipe(TINY.but(seed=seed), seed + loop.PEER)
+    stranger, warm = made_teacher_recipe(TINY.but(teacher="stranger", seed=seed)), warm_recipe(TINY.but(seed=seed), seed + loop.PEER)
     assert stranger.seed == (seed + 2_000_000) % 2**31
     assert warm.seed == (seed + loop.PEER) % 2**31

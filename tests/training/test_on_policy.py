@@ -13,7 +13,7 @@ from labkit.records.experiment import Experiment
 from labkit.tasks.atlas.facts import Atlas
 from labkit.teachers.signals import Signals
 from labkit.training import batches
-from labkit.training.batches import Drawn
+from labkit.training.batches import StepRows
 from labkit.training.loop import Run
 from labkit.training.on_policy import OnPolicy
 
@@ -27,16 +27,16 @@ def steps(events) -> list[ev.Step]:
     return [e for e in events if isinstance(e, ev.Step)]
 
 
-def drawn() -> Drawn:
+def drawn() -> StepRows:
     texts = ["What is the capital of Chad?", "What is 2 + 3?", "Name a city in Peru.", "What is the symbol of iron?"]
     answers = models.tokenizer().answers(["N'Djamena", "5", "Lima", "Fe"])
-    return Drawn(models.tokenizer().prompts(texts), answers, [4, 5, 6])  # the last row is gold
+    return StepRows(models.tokenizer().prompts(texts), answers, [4, 5, 6])  # the last row is gold
 
 
 def test_the_student_writes_the_first_rows_and_no_others():
     student, before = models.student("57k", 3), drawn()
     own = OnPolicy(TINY)
-    after = own.take_over(student, before, step=1, share=2 / 3)
+    after = own.replace_answers(student, before, step=1, share=2 / 3)
     assert after.own == 2
     assert after.prompts == before.prompts
     assert after.answers[2:] == before.answers[2:]
@@ -49,16 +49,16 @@ def test_the_student_writes_the_first_rows_and_no_others():
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_none_and_all(share: float):
-    after = OnPolicy(TINY).take_over(models.student("22k", 1), drawn(), 1, share)
+    after = OnPolicy(TINY).replace_answers(models.student("22k", 1), drawn(), 1, share)
     assert after.own == 3 * share
     assert (after.answers == drawn().answers) is (share == 0)
 
 
 def test_replayed_rows_are_rows_written_before():
     own, student = OnPolicy(TINY.but(replay=0.5)), models.student("22k", 1)
-    first = own.take_over(student, drawn(), 1, 1.0)
+    first = own.replace_answers(student, drawn(), 1, 1.0)
     written = list(zip(first.prompts[:3], first.answers[:3], strict=True))
-    second = own.take_over(student, drawn(), 2, 1.0)
+    second = own.replace_answers(student, drawn(), 2, 1.0)
     assert second.own == 3
     assert (second.prompts[2], second.answers[2]) in [tuple(row) for row in written]
     assert len(own.kept) == 4, "two of three were new"
@@ -79,7 +79,7 @@ def test_the_loss_and_its_gradient_are_those_of_fixed_text():
     student, teacher = models.student(exp.student, exp.seed), models.teacher(TEACHER)
     pool = Signals(teacher, Atlas(exp.scale).questions(exp.questions, 7))
     list(pool.prepare(range(128)))
-    rows = batches.Feed(exp, (), pool, models.tokenizer()).next_rows(exp.batch, 0.0)[0]
+    rows = batches.BatchSampler(exp, (), pool, models.tokenizer()).next_rows(exp.batch, 0.0)[0]
     prompts = [pool.prompt(i) for i in rows]
     answers = [w.ids for w in models.write(student, prompts, temperature=1.0, seed=1)]
     tokens, mask, _ = models.pad(prompts, answers)
@@ -137,7 +137,7 @@ def test_the_share_is_a_hot_knob():
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 3.0])
 def test_the_sampling_temperature_is_the_writer_s(temperature: float):
     student = models.student("57k", 3)
-    after = OnPolicy(TINY.but(sampling_temperature=temperature)).take_over(student, drawn(), 1, 1.0)
+    after = OnPolicy(TINY.but(sampling_temperature=temperature)).replace_answers(student, drawn(), 1, 1.0)
     wanted = models.write(student, drawn().prompts[:3], temperature=temperature, seed=1)
     assert after.answers[:3] == [w.ids for w in wanted]
 
@@ -154,8 +154,8 @@ def test_the_student_writes_from_its_share_of_the_steps_on():
 @pytest.mark.parametrize(("start", "writes"), [(0.0, 8), (0.75, 2), (1.0, 0)])
 def test_it_writes_in_the_steps_left(start: float, writes: int, monkeypatch: pytest.MonkeyPatch):
     asked = []
-    real = OnPolicy.take_over
-    monkeypatch.setattr(OnPolicy, "take_over", lambda self, s, d, step, share: asked.append(share) or real(self, s, d, step, share))
+    real = OnPolicy.replace_answers
+    monkeypatch.setattr(OnPolicy, "replace_answers", lambda self, s, d, step, share: asked.append(share) or real(self, s, d, step, share))
     list(Run(TINY.but(online_from=start)))
     assert asked == [0.0] * (8 - writes) + [0.5] * writes
 

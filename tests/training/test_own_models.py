@@ -32,8 +32,8 @@ from labkit.records.record import Record
 from labkit.studies.distill import SETTLED, distill, recipe
 from labkit.studies.sweep import Sweep
 from labkit.tasks.atlas.facts import Atlas
-from labkit.tasks.custom.content_hash import pinned
-from labkit.tasks.custom.exam import OwnExam
+from labkit.tasks.custom.content_hash import with_hashes
+from labkit.tasks.custom.exam import CustomExam
 from labkit.tasks.custom.rows import Row, read_rows
 from labkit.tasks.custom.sources import EXAMPLES
 from labkit.tasks.metrics import metric
@@ -41,7 +41,7 @@ from labkit.teachers import signals
 from labkit.teachers.signals import Signals, TopKSignals
 from labkit.training import checkpoint
 from labkit.training.loop import Run
-from labkit.training.setup import OwnSubject, Prompt
+from labkit.training.setup import CustomTask, Prompt
 
 PAIRS = [(f"Say {word} {number}.", word.upper()) for word in ("red", "green", "blue") for number in range(30)]
 CONFIG = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32, "tie_word_embeddings": True}
@@ -254,7 +254,7 @@ def test_large_students_read_a_batch_in_passes(own, monkeypatch):
 def test_the_first_loss_by_hand(own):
     """Mean KL over the teacher's own greedy answers, from two plain forward passes."""
     told, _ = steps(own.but(steps=1))
-    subject = OwnSubject(own)
+    subject = CustomTask(own)
     teacher, student = subject.teacher().float(), subject.student(0).eval()
     pool = subject.pool(teacher)
     rows, _ = subject.feed(pool).next_rows(own.batch, 0.0)
@@ -407,9 +407,9 @@ def test_a_baseline_of_another_student_is_not_this_ones(data, tmp_path):
 
 def test_a_card_beside_the_weights_may_change(pair, data):
     exp = Experiment(teacher=pair[0], student=pair[1], data=data)
-    before = pinned(exp)
+    before = with_hashes(exp)
     (Path(pair[1]) / "README.md").write_text("A student.")
-    assert pinned(exp) == pinned(before) == before
+    assert with_hashes(exp) == with_hashes(before) == before
 
 
 @pytest.mark.parametrize("named", ["{}:judge", "python:{}:judge"])
@@ -423,7 +423,7 @@ def test_a_score_of_ones_own_that_was_edited_is_another_recipe_and_is_read_again
     assert metric(first.experiment.score)(["Pau"], [Row("Say", "Pau", 1)]).mean == 1
     file.write_text("def judge(answer, reference, prompt): return 0.25")
     with pytest.raises(LabError, match=r"mine\.py:judge has changed"):
-        pinned(first.experiment)
+        with_hashes(first.experiment)
     second = run()
     assert set(second.table().iloc[:, 0]) == {0.25}, "in the same kernel, and on the baseline's old record"
     assert first.experiment.key != second.experiment.key
@@ -432,20 +432,20 @@ def test_a_score_of_ones_own_that_was_edited_is_another_recipe_and_is_read_again
 def test_the_key_of_shipped_data_is_its_name():
     for name in EXAMPLES:
         exp = Experiment(data=name, student="smollm2-15", teacher="smollm2")
-        assert pinned(exp) == exp
-    assert pinned(Experiment()) == Experiment()
+        assert with_hashes(exp) == exp
+    assert with_hashes(Experiment()) == Experiment()
 
 
 def test_the_exam_scores_and_says_whose_mistakes_they_are(pair):
     teacher = pretrained.load(pair[0], torch.float32, 6)
     rows = [Prompt(p, (r,), r) for p, r in PAIRS[:8]]
-    exam = OwnExam(rows, teacher, "exact")
+    exam = CustomExam(rows, teacher, "exact")
     grades = exam.grade(teacher)
     assert grades.fidelity["kl"] == pytest.approx(0, abs=1e-5)
     assert grades.fidelity["agreement"] == 1
     assert grades.fidelity["acceptance"] == pytest.approx(1, abs=1e-5)
     assert grades.truth["inherited"] + grades.truth["right"] == 1, "a teacher repeats its own mistakes"
-    told = OwnExam([Prompt(q.text, (a.text,), a.text) for q, a in zip(rows, grades.answers, strict=True)], teacher, "exact")
+    told = CustomExam([Prompt(q.text, (a.text,), a.text) for q, a in zip(rows, grades.answers, strict=True)], teacher, "exact")
     assert told.teacher_grades.skills == {"exact": 1.0}
     _, tokens, theirs, mine = exam.probe(teacher)
     assert len(tokens) == len(theirs) == len(mine) == 8
@@ -456,10 +456,10 @@ def test_a_reference_that_cannot_be_scored_is_told_by_its_line_before_anyone_is_
     """The line of the file, in which a broken one comes first, and not the number of the held-out prompt."""
     lines = ["{"] + [json.dumps({"prompt": p, "response": "{}"}) for p, _ in PAIRS]
     Path(data).write_text("\n".join(lines))
-    last = OwnSubject(own).held[-1].line
-    assert json.loads(lines[last - 1])["prompt"] == OwnSubject(own).held[-1].text
+    last = CustomTask(own).held[-1].line
+    assert json.loads(lines[last - 1])["prompt"] == CustomTask(own).held[-1].text
     Path(data).write_text("\n".join([*lines[: last - 1], lines[last - 1].replace("{}", "no JSON"), *lines[last:]]))
-    subject = OwnSubject(own.but(score="fields"))
+    subject = CustomTask(own.but(score="fields"))
     teacher = subject.teacher()
     monkeypatch.setattr("labkit.tasks.custom.exam.write", lambda *_: pytest.fail("the teacher was asked"))
     with pytest.raises(LabError, match=f"the reference of line {last}, 'no JSON', is not JSON"):
@@ -480,7 +480,7 @@ def test_distil_leaves_a_student_that_can_be_used(pair, data, tmp_path):
     assert set(done.record.references) >= {"untouched", "label budget", "teacher"}
     assert (out / "report.html").stat().st_size > 1000
     again = pretrained.load(str(out), torch.float32, 6)
-    exam = OwnSubject(done.experiment).exam(None)
+    exam = CustomTask(done.experiment).exam(None)
     assert len(exam.grade(again).answers) == len(exam.rows)
     card = (out / "README.md").read_text()
     assert shlex.join(done.experiment.words(SETTLED)) in card

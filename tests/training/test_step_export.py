@@ -61,7 +61,7 @@ def filled(tensor: torch.Tensor, *shape: int) -> torch.Tensor:
     return full
 
 
-def inputs(pool: Signals, drawn: batches.Drawn, temperature: float) -> tuple[torch.Tensor, ...]:
+def inputs(pool: Signals, drawn: batches.StepRows, temperature: float) -> tuple[torch.Tensor, ...]:
     """A step's rows, filled up to the shapes of the graph with padding that weighs nothing."""
     rows = models.pad(drawn.prompts, drawn.answers)
     row, column = rows.mask_B_T.nonzero(as_tuple=True)
@@ -90,7 +90,7 @@ def test_twenty_steps_of_the_exported_step_are_the_engine_s(tiny_teacher, change
     module = OneStep(exp)
     parameters = dict(module.named_parameters())
     pool = Signals(tiny_teacher, Atlas(exp.scale).questions(exp.questions, batches.POOL_SEED), chunk=32)
-    feed = batches.Feed(exp, (), pool, models.tokenizer())
+    feed = batches.BatchSampler(exp, (), pool, models.tokenizer())
     drawn = []
     for _ in range(STEPS):
         rows = feed.next_rows(exp.batch, 0.0)

@@ -10,7 +10,7 @@ import torch
 import labkit
 from labkit import models
 from labkit.base.errors import LabError
-from labkit.losses.conventions import CONVENTIONS, reading
+from labkit.losses.conventions import CONVENTIONS, loss_report
 from labkit.losses.temperature import entropy
 
 
@@ -43,7 +43,7 @@ def test_the_loss_lens_shows_every_convention():
     view.temperature.value = 2.0
     for name, entry in CONVENTIONS.items():
         view.convention.value = name
-        found = reading(name, view.teacher_logits, view.student_logits, view.rows.mask_B_T, 2.0)
+        found = loss_report(name, view.teacher_logits, view.student_logits, view.rows.mask_B_T, 2.0)
         assert f"Loss {found.value:.4f}; of a perfect student {found.at_match:.4f}" in words(view)
         assert entry.kind in words(view)
     view.convention.value = "mask not shifted"

@@ -13,13 +13,13 @@ from labkit.diagnosis.failures.registry import (
     without_fault,
 )
 from labkit.records.experiment import TUNED_RATE, Experiment
-from labkit.records.names import LYING
+from labkit.records.names import FAULTY_TEACHERS
 from labkit.tasks.atlas.questions import ONE_ANSWER
 
 FACTS = ("recall", "reverse", "city")  # learnt at about the same pace, so that one far behind stands out
 SMALLEST, LARGER = "3.3k", "57k"
 LEAK = 0.5  # share of the questions that are the exam's
-LIARS = [name for name in LYING if "lies" in name]  # random noise is not inherited: it has no say in what is likeliest
+LIARS = [name for name in FAULTY_TEACHERS if "lies" in name]  # random noise is not inherited: it has no say in what is likeliest
 
 
 def _ranked(seen: Evidence) -> list[tuple[float, str]]:

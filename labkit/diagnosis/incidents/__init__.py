@@ -11,8 +11,8 @@ What is wrong is drawn anew for each case and is not shown before it is named: n
 
 from __future__ import annotations
 
-from labkit.diagnosis.incidents.debrief import Verdict
-from labkit.diagnosis.incidents.findings import Finding
+from labkit.diagnosis.incidents.debrief import IncidentVerdict
+from labkit.diagnosis.incidents.findings import ProbeFinding
 from labkit.diagnosis.incidents.history import NO_FAULT, Mistakes, mistakes
 from labkit.diagnosis.incidents.probes import PROBES
 from labkit.diagnosis.incidents.room import BUDGET, Room

@@ -18,7 +18,7 @@ from labkit.diagnosis.evidence import Evidence
 from labkit.diagnosis.failures import FAILURES, provoke
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
-from labkit.records.names import KIN
+from labkit.records.names import MADE_TEACHERS
 from labkit.records.record import Record
 from labkit.records.store import Store
 from labkit.studies.sweep import sweep
@@ -138,7 +138,7 @@ def _invented(number: int) -> Experiment:
             made = provoke(meant, *names)
         except LabError:
             continue
-        telling = made.generations > 1 or made.teacher in KIN  # the students before it are kept
+        telling = made.generations > 1 or made.teacher in MADE_TEACHERS  # the students before it are kept
         if sorted(truth(made)) == sorted(names) and not telling:
             return made
     return meant

@@ -52,7 +52,7 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class IncidentVerdict:
     """How a case was named. cheapest: the probes on which detectors would have told, None if on none; kept: why it is not on record."""
 
     truth: tuple[str, ...]

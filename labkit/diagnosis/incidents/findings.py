@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class FindingRow:
     """A measure of this run, and the least and the most of it in sound runs."""
 
     words: str
@@ -35,12 +35,12 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class ProbeFinding:
     """What a probe showed."""
 
     probe: str
     minutes: int
-    rows: tuple[Row, ...]
+    rows: tuple[FindingRow, ...]
     samples: tuple[tuple[str, str, str], ...] = ()  # question, the student's answer, the teacher's
     curves: Mapping[str, Sequence[tuple[float, float]]] = dataclasses.field(default_factory=dict)
 
@@ -73,17 +73,17 @@ class Finding:
         return shown + table(("question", "the student", "its teacher"), told) if self.samples else shown
 
 
-def look(name: str, seen: Evidence, healthy: Sequence[Evidence]) -> Finding:
+def look(name: str, seen: Evidence, healthy: Sequence[Evidence]) -> ProbeFinding:
     """A probe's numbers of a run, each beside the range of sound runs."""
     entry = probe(name)
-    rows = [Row(m.words, told(m.read(seen), m.form), between([m.read(other) for other in healthy], m.form)) for m in entry.measures]
+    rows = [FindingRow(m.words, told(m.read(seen), m.form), between([m.read(other) for other in healthy], m.form)) for m in entry.measures]
     rows = [row for row in rows if (row.value, row.healthy) != (UNTOLD, UNTOLD)] or rows  # the gold part is not told where there is no gold
     samples = (
         tuple((row["question"], row["student"], row["teacher"]) for row in seen.samples[-1][:8]) if entry.samples and seen.samples else ()
     )
     curves = {"this run": _curve(seen, entry.curve), "a sound run": _curve(healthy[0], entry.curve)} if entry.curve and healthy else {}
     drawn = curves if all(curves.values()) else {}  # between vocabularies there is no KL by token to draw
-    return Finding(name, entry.minutes, tuple(rows), samples, drawn)
+    return ProbeFinding(name, entry.minutes, tuple(rows), samples, drawn)
 
 
 def told(value: float, form: str = ".2f") -> str:

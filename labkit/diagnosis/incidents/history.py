@@ -24,7 +24,7 @@ NO_FAULT = "no fault"
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
+class IncidentAnswer:
     """A case as it was named. case: its number, with "live" before it where it was trained. detectors: what `diagnose` said of it.
     cured: how many of the failures rightly named were also rightly cured, by the cures given."""
 
@@ -45,7 +45,7 @@ def score(truth: Sequence[str], named: Sequence[str]) -> float:
     return len(set(truth) & set(named)) / len(both) if both else 1.0
 
 
-def keep(answer: Answer) -> str:
+def keep(answer: IncidentAnswer) -> str:
     """Put an answer on record. Returns why it could not be, or ""."""
     try:
         append_row(ledger(), dataclasses.asdict(answer))
@@ -54,15 +54,15 @@ def keep(answer: Answer) -> str:
     return ""
 
 
-def answers() -> tuple[list[Answer], int]:
+def answers() -> tuple[list[IncidentAnswer], int]:
     """The first answer to every case, and how many rows could not be read."""
     rows, unreadable = rows_of(ledger())
-    found: dict[str, Answer] = {}
+    found: dict[str, IncidentAnswer] = {}
     for row in rows:
         try:
             lists = {name: _texts(row[name]) for name in ("truth", "named", "detectors", "probes")}
             numbers = {name: int(row[name]) for name in ("minutes", "cures", "cured")}
-            answer = Answer(str(row["case"]), **lists, **numbers, made=str(row["made"]))  # type: ignore[arg-type]
+            answer = IncidentAnswer(str(row["case"]), **lists, **numbers, made=str(row["made"]))  # type: ignore[arg-type]
             if not 0 <= answer.cured <= answer.cures <= 2 or not 0 <= answer.minutes <= 1_000:
                 raise ValueError("no such answer could be given")
             found.setdefault(answer.case, answer)
@@ -90,7 +90,7 @@ def mistakes() -> Mistakes:
 class Mistakes:
     """The matrix of one's own answers; shows itself."""
 
-    answers: Sequence[Answer]
+    answers: Sequence[IncidentAnswer]
     unreadable: int = 0
 
     @property

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from labkit.base.errors import LabError, unknown
 from labkit.diagnosis.failures import FAILURES, diagnose, provoke
 from labkit.diagnosis.incidents.cases import Case, draw, ordered, train, truth
-from labkit.diagnosis.incidents.debrief import Verdict, entries
-from labkit.diagnosis.incidents.findings import Finding, cheapest, look
-from labkit.diagnosis.incidents.history import NO_FAULT, Answer, Mistakes, keep, mistakes
+from labkit.diagnosis.incidents.debrief import IncidentVerdict, entries
+from labkit.diagnosis.incidents.findings import ProbeFinding, cheapest, look
+from labkit.diagnosis.incidents.history import NO_FAULT, IncidentAnswer, Mistakes, keep, mistakes
 from labkit.diagnosis.incidents.probes import PROBES, probe
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Room:
         self.watchers: list[Callable[[], object]] = []  # called when something has happened
         self._view: Any = None
         self._case = _open(seed, live, _progress)
-        self._findings: dict[str, Finding] = {}
-        self._verdict: Verdict | None = None
+        self._findings: dict[str, ProbeFinding] = {}
+        self._verdict: IncidentVerdict | None = None
         self._spent = 0
 
     # ---- what there is to see --------------------------------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ class Room:
         return self.budget - self._spent
 
     @property
-    def findings(self) -> Mapping[str, Finding]:
+    def findings(self) -> Mapping[str, ProbeFinding]:
         """What has been looked at so far."""
         return MappingProxyType(self._findings)
 
@@ -74,7 +74,7 @@ class Room:
         return pandas.DataFrame(rows).set_index("probe")
 
     @property
-    def verdict(self) -> Verdict | None:
+    def verdict(self) -> IncidentVerdict | None:
         """What was said once it was named."""
         return self._verdict
 
@@ -86,7 +86,7 @@ class Room:
 
     # ---- what one can do -------------------------------------------------------------------------------------------------------------
 
-    def probe(self, name: str) -> Finding:
+    def probe(self, name: str) -> ProbeFinding:
         """Look, and pay. What has been paid for is shown again for nothing; after the verdict, everything is."""
         entry = probe(name)
         if name in self._findings:
@@ -107,7 +107,7 @@ class Room:
         rest = f"take a cheaper one ({', '.join(cheaper)}), or name the fault" if cheaper else "name the fault"
         return f"{name!r} takes {entry.minutes} minutes and {self.left} of {self.budget} are left: {rest}, which is always free."
 
-    def name(self, *faults: str, cure: str | Sequence[str] | None = None) -> Verdict:
+    def name(self, *faults: str, cure: str | Sequence[str] | None = None) -> IncidentVerdict:
         """Name up to two failures, or "no fault": once a case. `cure`: a letter of `cures(fault)`, or the words of one; for two faults
         two of them, in their order. Raises `LabError`, and counts nothing, for what cannot be an answer."""
         if self._verdict is not None:
@@ -119,7 +119,7 @@ class Room:
         was = truth(case._recipe)
         found = diagnose(case._record)
         cured = [chosen[name] == FAILURES[name].remedy for name in named if name in was and name in chosen]
-        answer = Answer(
+        answer = IncidentAnswer(
             case=f"live {case.number}" if case.live else str(case.number),
             truth=was,
             named=named,
@@ -132,7 +132,7 @@ class Room:
         )
         told = entries(was, named, chosen, case.evidence, case.healthy)
         least = cheapest(case.evidence, was) if was else ()
-        verdict = self._verdict = Verdict(was, named, told, found, least, answer.minutes, keep(answer))
+        verdict = self._verdict = IncidentVerdict(was, named, told, found, least, answer.minutes, keep(answer))
         self._tell()
         return verdict
 

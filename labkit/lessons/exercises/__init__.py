@@ -8,4 +8,4 @@ To add one, decorate a function of the answer with `exercise` in the lesson's fi
 
 from __future__ import annotations
 
-from labkit.lessons.exercises.verdict import EXERCISES, Exercise, Verdict, check, exercise
+from labkit.lessons.exercises.verdict import EXERCISES, Exercise, ExerciseVerdict, check, exercise

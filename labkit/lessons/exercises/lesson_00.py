@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from labkit.lessons.exercises.verdict import (
+    ExerciseVerdict,
     NotYet,
-    Verdict,
     all_close,
     call,
     choice_of,
@@ -43,7 +43,7 @@ KL_MISTAKES = {
 
 
 @exercise("00.kl", KL_ASKS)
-def kl(answer: Any) -> Verdict:
+def kl(answer: Any) -> ExerciseVerdict:
     np = numpy()
     must_be_function(answer, "kl(teacher_logits, student_logits)")
     rng = np.random.default_rng(0)
@@ -62,7 +62,7 @@ def kl(answer: Any) -> Verdict:
         stable = False
     if not stable:
         reason += " Worth knowing: with logits far apart it gives inf or nan; log_softmax, not log of softmax, does not."
-    return Verdict(True, reason)
+    return ExerciseVerdict(True, reason)
 
 
 def _judge_kl(got: Any, teacher: Any, student: Any) -> None:
@@ -191,7 +191,7 @@ RECOVERY_MISTAKES: dict[str, tuple[Callable[[float, float, float], float], str]]
 
 
 @exercise("00.recovery", RECOVERY_ASKS)
-def recovery(answer: Any) -> Verdict:
+def recovery(answer: Any) -> ExerciseVerdict:
     must_be_function(answer, "recovery(student, baseline, teacher)")
     found: list[float | NotYet] = []
     for triple in TRIPLES:
@@ -215,7 +215,7 @@ def recovery(answer: Any) -> Verdict:
                 f"and should give {right:.4g}: what the student gained over the baseline, as a share of what there was "
                 "to gain."
             )
-    return Verdict(True, "0 at the baseline, 1 at the teacher, negative below and more than 1 above: nothing is hidden.")
+    return ExerciseVerdict(True, "0 at the baseline, 1 at the teacher, negative below and more than 1 above: nothing is hidden.")
 
 
 def _share(triple: tuple[float, float, float]) -> float:
@@ -247,12 +247,12 @@ TEMPERATURE_MISTAKES = {
 
 
 @exercise("00.temperature", "At temperature T the soft-label loss is multiplied by T squared. Why?", TEMPERATURE_CHOICES)
-def temperature(answer: Any) -> Verdict:
+def temperature(answer: Any) -> ExerciseVerdict:
     letter = choice_of(answer, TEMPERATURE_CHOICES)
     if letter in TEMPERATURE_MISTAKES:
         name, reason = TEMPERATURE_MISTAKES[letter]
         raise NotYet(reason, name)
-    return Verdict(
+    return ExerciseVerdict(
         True,
         "the gradients of softened targets shrink about as 1/T squared (Hinton, Vinyals & Dean 2015, section 2), so "
         "the factor keeps their size, and with it the balance of a mix with hard labels, while T is turned.",

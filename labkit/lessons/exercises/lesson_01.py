@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.lessons.exercises.verdict import NotYet, Verdict, array, call, close, exercise, must_be_function, numpy
+from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, array, call, close, exercise, must_be_function, numpy
 
 DISTINCT_ASKS = (
     "Write expected_distinct(probabilities, n): how many different answers to expect among n independent samples from this distribution."
@@ -19,7 +19,7 @@ DISTINCT_MISTAKES = {
 
 
 @exercise("01.distinct", DISTINCT_ASKS)
-def distinct(answer: Any) -> Verdict:
+def distinct(answer: Any) -> ExerciseVerdict:
     np = numpy()
     must_be_function(answer, "expected_distinct(probabilities, n)")
     cases = [(np.array([0.5, 0.3, 0.15, 0.05]), 4), (np.array([0.9, 0.05, 0.03, 0.02]), 16), (np.full(6, 1 / 6), 1)]
@@ -30,7 +30,7 @@ def distinct(answer: Any) -> Verdict:
     got = [float(value.reshape(())) for value in found]
     right = [float((1 - (1 - p) ** n).sum()) for p, n in cases]
     if close(got, right):
-        return Verdict(
+        return ExerciseVerdict(
             True, "each answer counts once, with the chance 1 - (1 - p)^n that it comes up at all. A soft target shows all of them at once."
         )
     wrong = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from labkit.lessons.exercises.verdict import (
+    ExerciseVerdict,
     NotYet,
-    Verdict,
     choice_of,
     close,
     exercise,
@@ -28,7 +28,7 @@ ENTROPY_MISTAKES = {
 
 
 @exercise("02.entropy", ENTROPY_ASKS)
-def entropy(answer: Any) -> Verdict:
+def entropy(answer: Any) -> ExerciseVerdict:
     np = numpy()
     must_be_function(answer, "softened_entropy(logits, temperature)")
     logits, T = np.random.default_rng(0).normal(0, 2.5, (5, 7)), 3.0
@@ -40,7 +40,7 @@ def entropy(answer: Any) -> Verdict:
 
     right = of(logits / T)
     if close(got, right):
-        return Verdict(
+        return ExerciseVerdict(
             True,
             "it grows with T, from 0 near T = 0 to log V: dH/dT = Var(logits) / T^3, under the softened distribution, is never negative.",
         )
@@ -87,11 +87,11 @@ KNOB_MISTAKES = {
 @exercise(
     "02.knob", "A data set written by a teacher at temperature 0 is monotonous. Which knob makes the *data* more varied?", KNOB_CHOICES
 )
-def knob(answer: Any) -> Verdict:
+def knob(answer: Any) -> ExerciseVerdict:
     letter = choice_of(answer, KNOB_CHOICES)
     if letter in KNOB_MISTAKES:
         name, reason = KNOB_MISTAKES[letter]
         raise NotYet(reason, name)
-    return Verdict(
+    return ExerciseVerdict(
         True, "sampling temperature is the knob for variety, and it costs validity: both are in the figure above, one beside the other."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.lessons.exercises.verdict import NotYet, Verdict, close, exercise, must_be_function, numpy, run_on_arrays
+from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, close, exercise, must_be_function, numpy, run_on_arrays
 
 REDUCE_ASKS = (
     "Write reduce(kl, is_answer): kl is (rows, positions), is_answer is 1 where the next token belongs to an answer, else 0. "
@@ -22,7 +22,7 @@ REDUCE_MISTAKES = {
 
 
 @exercise("03.reduce", REDUCE_ASKS)
-def reduce(answer: Any) -> Verdict:
+def reduce(answer: Any) -> ExerciseVerdict:
     np = numpy()
     must_be_function(answer, "reduce(kl, is_answer)")
     kl = np.random.default_rng(1).gamma(1.0, 1.0, (3, 9))
@@ -34,7 +34,7 @@ def reduce(answer: Any) -> Verdict:
     got, n = float(returned.reshape(())), mask.sum()
     total, late = (kl * mask).sum(), np.roll(mask, 1, 1)
     if close(got, total / n):
-        return Verdict(
+        return ExerciseVerdict(
             True, "summed over answer tokens and divided once, by their number: neither padding nor the cut into micro-batches changes it."
         )
     wrong = {

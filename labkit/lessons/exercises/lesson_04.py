@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.lessons.exercises.verdict import NotYet, Verdict, choice_of, exercise
+from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, choice_of, exercise
 
 SAY_ASKS = (
     "Over five seeds, online scores 0.03 more than soft labels; the 95% band goes from -0.01 to 0.07. Its runs took four times as long. "
@@ -27,9 +27,9 @@ SAY_MISTAKES = {
 
 
 @exercise("04.say", SAY_ASKS, SAY_CHOICES)
-def say(answer: Any) -> Verdict:
+def say(answer: Any) -> ExerciseVerdict:
     letter = choice_of(answer, SAY_CHOICES)
     if letter in SAY_MISTAKES:
         name, reason = SAY_MISTAKES[letter]
         raise NotYet(reason, name)
-    return Verdict(True, "not distinguishable is not equal; and every comparison names what was held equal, questions or time.")
+    return ExerciseVerdict(True, "not distinguishable is not equal; and every comparison names what was held equal, questions or time.")

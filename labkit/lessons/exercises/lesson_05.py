@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from labkit.lessons.exercises.verdict import NotYet, Verdict, all_close, call, choice_of, exercise, must_be_function, single_number
+from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, all_close, call, choice_of, exercise, must_be_function, single_number
 
 PAID_ASKS = (
     "Write paid(price, share, right): an answer of the teacher costs `price`; your filter leaves the share `share` of the answers, and of "
@@ -37,12 +37,12 @@ PREFERRED_MISTAKES = {
 
 
 @exercise("05.paid", PAID_ASKS)
-def paid(answer: Any) -> Verdict:
+def paid(answer: Any) -> ExerciseVerdict:
     must_be_function(answer, "paid(price, share, right)")
     got = [single_number(call(answer, *case)) for case in CASES]
     wanted = [price / (share * right) for price, share, right in CASES]
     if all_close(got, wanted):
-        return Verdict(
+        return ExerciseVerdict(
             True, "a filter never makes a right answer cheaper, since it throws away what was paid for: it makes the data purer."
         )
     wrong_ways = {
@@ -60,9 +60,11 @@ def paid(answer: Any) -> Verdict:
 
 
 @exercise("05.preferred", PREFERRED_ASKS, PREFERRED_CHOICES)
-def preferred(answer: Any) -> Verdict:
+def preferred(answer: Any) -> ExerciseVerdict:
     letter = choice_of(answer, PREFERRED_CHOICES)
     if letter in PREFERRED_MISTAKES:
         name, reason = PREFERRED_MISTAKES[letter]
         raise NotYet(reason, name)
-    return Verdict(True, "style and facts are two measurements. A judge who cannot check facts measures the first, person or model.")
+    return ExerciseVerdict(
+        True, "style and facts are two measurements. A judge who cannot check facts measures the first, person or model."
+    )

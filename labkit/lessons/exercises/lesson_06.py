@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.lessons.exercises.verdict import NotYet, Verdict, choice_of, close, exercise, must_be_function, numpy, run_on_arrays
+from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, choice_of, close, exercise, must_be_function, numpy, run_on_arrays
 
 BITS_ASKS = (
     "Write bits_per_parameter(nats, candidates, parameters): nats holds minus the log-probability of each fact's answer, candidates how "
@@ -21,7 +21,7 @@ BITS_MISTAKES = {
 
 
 @exercise("06.bits", BITS_ASKS)
-def bits(answer: Any) -> Verdict:
+def bits(answer: Any) -> ExerciseVerdict:
     np = numpy()
     must_be_function(answer, "bits_per_parameter(nats, candidates, parameters)")
     random, parameters = np.random.default_rng(6), 50.0
@@ -32,7 +32,7 @@ def bits(answer: Any) -> Verdict:
     got, asked, missing = float(returned.reshape(())), np.log2(candidates).sum(), nats.sum() / np.log(2)
     right = (asked - missing) / parameters
     if close(got, right):
-        return Verdict(
+        return ExerciseVerdict(
             True, "what the answers would cost a guesser, less what they cost the model. About 1 after 100 exposures, in the literature."
         )
     wrong = {
@@ -73,9 +73,11 @@ ROOM_MISTAKES = {
 
 
 @exercise("06.room", ROOM_ASKS, ROOM_CHOICES)
-def room(answer: Any) -> Verdict:
+def room(answer: Any) -> ExerciseVerdict:
     letter = choice_of(answer, ROOM_CHOICES)
     if letter in ROOM_MISTAKES:
         name, reason = ROOM_MISTAKES[letter]
         raise NotYet(reason, name)
-    return Verdict(True, "bits asked against parameters come first: they say, before anything is trained, whether the store can fit.")
+    return ExerciseVerdict(
+        True, "bits asked against parameters come first: they say, before anything is trained, whether the store can fit."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.lessons.exercises.verdict import NotYet, Verdict, call, exercise, must_be_function
+from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, call, exercise, must_be_function
 
 SHARED_ASKS = (
     "Write shared(teacher, student): two lists of tokens (bytes) that spell the same text. Return the list of places, counted in bytes "
@@ -49,7 +49,7 @@ def _wrong(teacher: list[bytes], student: list[bytes]) -> dict[str, list[int]]:
 
 
 @exercise("07.shared", SHARED_ASKS)
-def shared(answer: Any) -> Verdict:
+def shared(answer: Any) -> ExerciseVerdict:
     must_be_function(answer, "shared(teacher, student)")
     for teacher, student in CASES:
         returned = call(answer, list(teacher), list(student))
@@ -63,6 +63,6 @@ def shared(answer: Any) -> Verdict:
                 if got == wrong:
                     raise NotYet(SHARED_MISTAKES[name], name)
             raise NotYet(f"for {teacher} and {student} it gives {got} and should give {right}.")
-    return Verdict(
+    return ExerciseVerdict(
         True, "between two such places both sides spell the same bytes, so their likelihoods are of the same event and may be compared."
     )

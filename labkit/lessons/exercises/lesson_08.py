@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.lessons.exercises.verdict import NotYet, Verdict, all_close, call, exercise, must_be_function, single_number
+from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, all_close, call, exercise, must_be_function, single_number
 
 FLIP_ASKS = (
     "Write flip(wrong, true): the teacher gives its lie the probability `wrong`, and the truth `true`. A student that minimises "
@@ -22,11 +22,13 @@ CASES = ((0.95, 0.01), (0.7, 0.2), (0.5, 0.4), (0.3, 0.3))
 
 
 @exercise("08.flip", FLIP_ASKS)
-def flip(answer: Any) -> Verdict:
+def flip(answer: Any) -> ExerciseVerdict:
     must_be_function(answer, "flip(wrong, true)")
     got = [single_number(call(answer, wrong, true)) for wrong, true in CASES]
     if all_close(got, [(w - t) / (1 + w - t) for w, t in CASES]):
-        return Verdict(True, "the lie keeps (1-a) * wrong while the truth gains a: with half of the weight on truth no lie is ahead.")
+        return ExerciseVerdict(
+            True, "the lie keeps (1-a) * wrong while the truth gains a: with half of the weight on truth no lie is ahead."
+        )
     wrong_ways = {
         "always half": lambda w, t: 0.5,
         "not divided": lambda w, t: w - t,

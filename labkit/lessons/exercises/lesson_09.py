@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.lessons.exercises.verdict import NotYet, Verdict, close, exercise, must_be_function, numpy, run_on_arrays
+from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, close, exercise, must_be_function, numpy, run_on_arrays
 
 POSITION_ASKS = (
     "Write by_position(kl, is_answer): kl holds the KL at every position of every answer, one answer a row; is_answer is 1 up to the end "
@@ -22,7 +22,7 @@ POSITION_MISTAKES = {
 
 
 @exercise("09.position", POSITION_ASKS)
-def position(answer: Any) -> Verdict:
+def position(answer: Any) -> ExerciseVerdict:
     np = numpy()
     must_be_function(answer, "by_position(kl, is_answer)")
     kl = np.random.default_rng(9).gamma(1.0, 1.0, (5, 6))
@@ -39,7 +39,9 @@ def position(answer: Any) -> Verdict:
         "cumulative": right.cumsum(),
     }
     if returned.shape == right.shape and close(returned, right):
-        return Verdict(True, "each position is a mean over the answers that get there: fewer and fewer, which is why its band widens.")
+        return ExerciseVerdict(
+            True, "each position is a mean over the answers that get there: fewer and fewer, which is why its band widens."
+        )
     for name, value in wrong.items():
         if returned.shape == np.asarray(value).shape and close(returned, value):
             raise NotYet(POSITION_MISTAKES[name], name)

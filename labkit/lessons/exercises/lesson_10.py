@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.lessons.exercises.verdict import NotYet, Verdict, call, close, exercise, kind_of, must_be_function, numpy, run_on_arrays
+from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, call, close, exercise, kind_of, must_be_function, numpy, run_on_arrays
 
 RESIDUAL_ASKS = (
     "Write residual(p, q): p holds the target's probabilities of the next token, q the draft's. A token x is drawn from q and accepted "
@@ -23,7 +23,7 @@ RESIDUAL_MISTAKES = {
 
 
 @exercise("10.residual", RESIDUAL_ASKS)
-def residual(answer: Any) -> Verdict:
+def residual(answer: Any) -> ExerciseVerdict:
     np = numpy()
     must_be_function(answer, "residual(p, q)")
     p, q = (np.random.default_rng(seed).dirichlet(np.full(5, 0.8)) for seed in (10, 11))
@@ -37,7 +37,9 @@ def residual(answer: Any) -> Verdict:
         same = run_on_arrays(answer, p, p)
         if not np.isfinite(same).all() or not close(same, p):
             raise NotYet("right, but for q = p it divides by 0: nothing is ever rejected there. Return p.", "q is p")
-        return Verdict(True, "accepted and replaced together are min(p, q) + max(p - q, 0) = p, token by token, whatever the draft.")
+        return ExerciseVerdict(
+            True, "accepted and replaced together are min(p, q) + max(p - q, 0) = p, token by token, whatever the draft."
+        )
     wrong = {
         "the target": p,
         "the draft": q,
@@ -69,7 +71,7 @@ POINTS = ((0.9, 0.05), (0.8, 0.1), (0.75, 0.3), (0.5, 0.2), (0.3, 0.4), (0.6, 0.
 
 
 @exercise("10.gamma", GAMMA_ASKS)
-def gamma(answer: Any) -> Verdict:
+def gamma(answer: Any) -> ExerciseVerdict:
     must_be_function(answer, "best(alpha, cost)")
     found = []
     for alpha, cost in POINTS:
@@ -87,7 +89,9 @@ def gamma(answer: Any) -> Verdict:
 
     right = most(lambda a, g, c: tokens(a, g) / (1 + g * c))
     if found == right:
-        return Verdict(True, "more tokens a round are not more tokens a second: past the best gamma, guesses cost more than they bring.")
+        return ExerciseVerdict(
+            True, "more tokens a round are not more tokens a second: past the best gamma, guesses cost more than they bring."
+        )
     wrong = {
         "more is better": [16] * len(POINTS),
         "tokens a round": most(lambda a, g, c: tokens(a, g) - 1e-12 * (16 - g)),

@@ -7,7 +7,7 @@ from typing import Any
 
 from labkit.base.errors import LabError
 from labkit.diagnosis.evidence import Evidence
-from labkit.lessons.exercises.verdict import NotYet, Verdict, call, choice_of, exercise, must_be_function
+from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, call, choice_of, exercise, must_be_function
 
 SOUGHT = "shuffled_cache"
 HIT_RATE, FALSE_ALARMS = 0.8, 0.02  # what the lab asks of its own detectors
@@ -34,7 +34,7 @@ DETECTOR_MISTAKES = {
 
 
 @exercise("11.detector", DETECTOR_ASKS)
-def detector(answer: Any) -> Verdict:
+def detector(answer: Any) -> ExerciseVerdict:
     must_be_function(answer, "detect(seen)")
     runs = _unseen()
     said = [bool(call(answer, seen)) for _, seen in runs]
@@ -43,7 +43,7 @@ def detector(answer: Any) -> Verdict:
     others = len(runs) - len(hits)
     counted = f"{sum(hits)} of {len(hits)} shuffled runs found, {len(alarms)} false alarms in {others} others"
     if sum(hits) >= HIT_RATE * len(hits) and len(alarms) <= FALSE_ALARMS * others:
-        return Verdict(True, f"{counted}. It looks at the cause: what the signal says of the very token that stands there.")
+        return ExerciseVerdict(True, f"{counted}. It looks at the cause: what the signal says of the very token that stands there.")
     kinds = {name for names in alarms for name in names} | ({"sound runs"} if () in alarms else set())
     if len(alarms) == others:
         mistake = "always"
@@ -104,11 +104,11 @@ FIRST_MISTAKES = {
 
 
 @exercise("11.first", FIRST_ASKS, FIRST_CHOICES)
-def first(answer: Any) -> Verdict:
+def first(answer: Any) -> ExerciseVerdict:
     letter = choice_of(answer, FIRST_CHOICES)
     if letter in FIRST_MISTAKES:
         name, reason = FIRST_MISTAKES[letter]
         raise NotYet(reason, name)
-    return Verdict(
+    return ExerciseVerdict(
         True, "data and signal before loss, loss before knobs. It is the signal shifted by one: first choices hit the next token, always."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from labkit.lessons.exercises.verdict import NotYet, Verdict, call, choice_of, exercise, must_be_function
+from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, call, choice_of, exercise, must_be_function
 
 SPLIT_ASKS = (
     "Write split(prompts): a list of True (held out) or False (to train on), one for each prompt. About a fifth is held out; a prompt that "
@@ -22,7 +22,7 @@ N = 397  # prompts, a prime: no pattern of places repeats with them
 
 
 @exercise("13.split", SPLIT_ASKS)
-def split(answer: Any) -> Verdict:
+def split(answer: Any) -> ExerciseVerdict:
     must_be_function(answer, "split(prompts)")
     plain = [f"Where is order {number}?" for number in range(N)]
     shares = [(side := _sides(answer, plain)).count(True) / len(side), (again := _sides(answer, plain * 2)).count(True) / len(again)]
@@ -38,7 +38,7 @@ def split(answer: Any) -> Verdict:
         raise NotYet(SPLIT_MISTAKES["by place"], "by place")
     if _calls(getattr(answer, "__code__", None), "hash") and "hash" not in getattr(answer, "__globals__", {}):
         raise NotYet(SPLIT_MISTAKES["salted hash"], "salted hash")
-    return Verdict(
+    return ExerciseVerdict(
         True, "a hash of the prompt decides, and nothing else: the exam stays the exam, whatever is added. (Near copies still leak.)"
     )
 
@@ -77,11 +77,11 @@ READ_MISTAKES = {
 
 
 @exercise("13.read", READ_ASKS, READ_CHOICES)
-def read(answer: Any) -> Verdict:
+def read(answer: Any) -> ExerciseVerdict:
     letter = choice_of(answer, READ_CHOICES)
     if letter in READ_MISTAKES:
         name, reason = READ_MISTAKES[letter]
         raise NotYet(reason, name)
-    return Verdict(
+    return ExerciseVerdict(
         True, "two baselines, two sentences. More prompts without labels, or fewer labels, would be a reason to distil after all."
     )

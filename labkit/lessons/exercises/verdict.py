@@ -14,7 +14,7 @@ from labkit.base.registry import Registry
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Verdict:
+class ExerciseVerdict:
     """Whether an answer is right, and why (not). `misconception` names a mistake that was recognised."""
 
     ok: bool
@@ -39,7 +39,7 @@ class Exercise:
 
     id: str
     asks: str
-    judge: Callable[[Any], Verdict] = dataclasses.field(kw_only=True)
+    judge: Callable[[Any], ExerciseVerdict] = dataclasses.field(kw_only=True)
     choices: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -54,13 +54,13 @@ EXERCISES = Registry("exercise", Exercise, "judge", *(f"{__package__}.lesson_{nu
 exercise = EXERCISES.register  # a judge is a function of the learner's answer; it may raise `NotYet` with a verdict's reason
 
 
-def check(exercise_id: str, answer: Any) -> Verdict:
+def check(exercise_id: str, answer: Any) -> ExerciseVerdict:
     """Judge an answer. Whatever it is, a verdict comes back; only an unknown exercise raises (`LabError`)."""
     judge = EXERCISES[exercise_id].judge
     try:
         return judge(answer)
     except NotYet as reason:
-        return Verdict(False, str(reason), reason.misconception)
+        return ExerciseVerdict(False, str(reason), reason.misconception)
 
 
 class NotYet(Exception):

@@ -49,7 +49,7 @@ class Aligned(NamedTuple):
 # ---- the crossings -----------------------------------------------------------------------------------------------------------------
 
 
-class Crossing(NamedTuple):
+class Alignment(NamedTuple):
     """text: whether the teacher's text is learned beside it, as hard labels, since it says nothing at some of the tokens."""
 
     name: str
@@ -59,13 +59,13 @@ class Crossing(NamedTuple):
     text: bool = False
 
 
-CROSSINGS = Registry("crossing", Crossing, "term")
-register = CROSSINGS.register
+ALIGNMENTS = Registry("crossing", Alignment, "term")
+register = ALIGNMENTS.register
 
 
-def crossed(aligned: Aligned, student_logits_M_W: Tensor, compare: Compare, temperature: float) -> dict[str, Tensor]:
+def cross_tokenizer_terms(aligned: Aligned, student_logits_M_W: Tensor, compare: Compare, temperature: float) -> dict[str, Tensor]:
     """The named, unreduced terms of a batch. Raises `LabError` for an unknown crossing."""
-    how = CROSSINGS[aligned.across]
+    how = ALIGNMENTS[aligned.across]
     terms = {"crossed": how.term(aligned, student_logits_M_W, compare, temperature)}
     if how.text:
         terms["hard"] = F.cross_entropy(student_logits_M_W, aligned.student_labels_M, reduction="none")

@@ -17,38 +17,38 @@ from torch import Tensor, nn
 
 from labkit.losses.batch import Batch
 from labkit.models.architectures import LanguageModel
-from labkit.models.hooks import look
+from labkit.models.hooks import run_with_hooks
 from labkit.models.load import answer_states, pad, tokenizer_of
 
 DECAY = 0.8  # a depth's weight in the loss against the one before it (Cai et al. 2024, section 2.2; Li et al. 2025)
 
 
-class Told(NamedTuple):
+class TargetStates(NamedTuple):
     """Rows as the target has read them: its final states at all answer tokens, one row after the other, and its residual stream there
     after the layers that were asked for."""
 
     prompts: Sequence[list[int]]
     answers: Sequence[list[int]]
     states_N_D: Tensor
-    looks_N_L_D: Tensor | None = None
+    extra_N_L_D: Tensor | None = None
 
     @property
     def lengths(self) -> list[int]:
         return [len(answer) for answer in self.answers]
 
     @classmethod
-    def of(cls, parts: Sequence[Told]) -> Told:
+    def of(cls, parts: Sequence[TargetStates]) -> TargetStates:
         """Several, one after the other."""
-        looks = [part.looks_N_L_D for part in parts if part.looks_N_L_D is not None]
+        extra_layers = [part.extra_N_L_D for part in parts if part.extra_N_L_D is not None]
         return cls(
             [prompt for part in parts for prompt in part.prompts],
             [answer for part in parts for answer in part.answers],
             torch.cat([part.states_N_D for part in parts]),
-            torch.cat(looks) if looks else None,
+            torch.cat(extra_layers) if extra_layers else None,
         )
 
 
-class Guess(NamedTuple):
+class HeadOutput(NamedTuple):
     """What heads say at one depth, at the M places that have a token so far ahead; for those that guess states too, these."""
 
     logits_M_V: Tensor
@@ -63,7 +63,7 @@ class Heads(nn.Module):
     """
 
     kind = ""
-    looks: tuple[int, ...] = ()
+    extra_layers: tuple[int, ...] = ()
     padded = False
     ids_V: Tensor
     column_of: Tensor
@@ -105,7 +105,7 @@ class Heads(nn.Module):
         total = sum(DECAY**d for d in self.trained if d)
         return {d: DECAY**d / total if d else 1.0 for d in self.trained}
 
-    def guesses(self, told: Told, depths: Sequence[int]) -> list[Guess]:
+    def guesses(self, told: TargetStates, depths: Sequence[int]) -> list[HeadOutput]:
         """What the heads say at these depths, in order; at each, for the places that `places` gives."""
         raise NotImplementedError
 
@@ -114,18 +114,18 @@ class Heads(nn.Module):
         return F.linear(states_N_D.to(self._head_V_D.dtype), self._head_V_D).float()
 
     @torch.no_grad()
-    def told(self, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> Told:
+    def read_target(self, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> TargetStates:
         """These rows, read by the target now."""
         rows = pad(prompts, answers)
-        if not self.looks:
-            return Told(prompts, answers, answer_states(self.target, rows).float())
-        seen = look(self.target, rows, self.looks)
+        if not self.extra_layers:
+            return TargetStates(prompts, answers, answer_states(self.target, rows).float())
+        seen = run_with_hooks(self.target, rows, self.extra_layers)
         assert seen.hidden_N_L_D is not None
-        return Told(prompts, answers, seen.final_N_D.float(), seen.hidden_N_L_D.float())
+        return TargetStates(prompts, answers, seen.final_N_D.float(), seen.hidden_N_L_D.float())
 
     # ---- in the loss -------------------------------------------------------------------------------------------------
 
-    def batch(self, told: Told, gold: Sequence[bool]) -> Batch:
+    def batch(self, told: TargetStates, gold: Sequence[bool]) -> Batch:
         """All trained depths of some rows, one after the other, as a batch of which every method can ask its terms. `gold` marks rows
         whose label was paid for, about which the target says nothing. Tokens that heads cannot say are left out."""
         labels_N = self.column_of[torch.tensor([t for answer in told.answers for t in answer], device=self.device)]

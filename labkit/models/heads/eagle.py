@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from labkit.models.architectures import LanguageModel
-from labkit.models.heads.base import Guess, Heads, Told
+from labkit.models.heads.base import HeadOutput, Heads, TargetStates
 
 THETA = 10_000.0
 
@@ -112,7 +112,7 @@ class Eagle(Heads):
         """Of the target, as the layer reads them."""
         return features_N_F
 
-    def _of(self, told: Told) -> Tensor:
+    def _of(self, told: TargetStates) -> Tensor:
         return told.states_N_D
 
     def logits(self, states_N_D: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class Eagle(Heads):
 
     # ---- training: all positions at once -----------------------------------------------------------------------------
 
-    def guesses(self, told: Told, depths: Sequence[int]) -> list[Guess]:
+    def guesses(self, told: TargetStates, depths: Sequence[int]) -> list[HeadOutput]:
         lengths_B = torch.tensor(told.lengths, device=self.device)
         ids_B_T = pad_sequence([torch.tensor(answer) for answer in told.answers], batch_first=True).to(self.device)
         features_B_T_D = pad_sequence(self._features(self._of(told)).split(told.lengths), batch_first=True)
@@ -134,7 +134,7 @@ class Eagle(Heads):
             if d in depths:
                 there_B_T = torch.arange(states_B_T_D.shape[1], device=self.device) < (lengths_B - d)[:, None]
                 states_M_D = states_B_T_D[there_B_T]
-                found.append(Guess(self.logits(states_M_D), states_M_D))
+                found.append(HeadOutput(self.logits(states_M_D), states_M_D))
         return found
 
     def unrolled(self, prompts: Sequence[list[int]], features_B_T_D: Tensor, ids_B_T: Tensor, steps: int) -> list[Tensor]:
@@ -234,7 +234,7 @@ class Eagle3(Eagle):
         super().__init__(target, ids, ahead, seed)
         self.trained = tuple(range(1, ahead + 1))
         layers = target.config.num_hidden_layers
-        self.looks = (max(1, round(layers / 6)), max(1, round(layers / 2)), layers)
+        self.extra_layers = (max(1, round(layers / 6)), max(1, round(layers / 2)), layers)
 
     def _more(self, width: int) -> None:
         self.fuse = nn.Linear(3 * width, width, bias=False)
@@ -243,9 +243,9 @@ class Eagle3(Eagle):
     def _features(self, features_N_F: Tensor) -> Tensor:
         return self.fuse(features_N_F.flatten(1))
 
-    def _of(self, told: Told) -> Tensor:
-        assert told.looks_N_L_D is not None
-        return told.looks_N_L_D
+    def _of(self, told: TargetStates) -> Tensor:
+        assert told.extra_N_L_D is not None
+        return told.extra_N_L_D
 
     def logits(self, states_N_D: Tensor) -> Tensor:
         return self.said(_normed(self.norm, states_N_D))

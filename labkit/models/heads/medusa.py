@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit.models.architectures import LanguageModel
-from labkit.models.heads.base import Guess, Heads, Told, places
+from labkit.models.heads.base import HeadOutput, Heads, TargetStates, places
 from labkit.models.load import answer_states, pad
 
 
@@ -47,12 +47,12 @@ class Medusa(Heads):
         """Logits `(K, N, V)`: index 0 is one token beyond the target's own next."""
         return torch.stack([head(states_N_D) for head in self.heads])
 
-    def guesses(self, told: Told, depths: Sequence[int]) -> list[Guess]:
+    def guesses(self, told: TargetStates, depths: Sequence[int]) -> list[HeadOutput]:
         states_N_D = self._states(told)
         at = {d: states_N_D[places(told.lengths, d).to(self.device)] for d in depths}
-        return [Guess(self.heads[d - 1](at[d]) if d else self._own(at[d])) for d in depths]
+        return [HeadOutput(self.heads[d - 1](at[d]) if d else self._own(at[d])) for d in depths]
 
-    def _states(self, told: Told) -> Tensor:
+    def _states(self, told: TargetStates) -> Tensor:
         return told.states_N_D
 
     def _own(self, states_N_D: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class Medusa2(Medusa):
         self.trained = tuple(range(ahead + 1))
         self.trunk = copy.deepcopy(target).float().requires_grad_(True)
 
-    def _states(self, told: Told) -> Tensor:
+    def _states(self, told: TargetStates) -> Tensor:
         return answer_states(self.trunk, pad(told.prompts, told.answers))
 
     def _own(self, states_N_D: Tensor) -> Tensor:

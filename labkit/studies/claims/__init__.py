@@ -8,5 +8,5 @@ write a function that returns the effects it would have, each as a band of diffe
 """
 
 from labkit.studies.claims.data import ARMS, STARTS, cost_ratio, ladder, runs_of, seconds_a_step
-from labkit.studies.claims.verdicts import CLAIMS, TRIED, Claim, Claims, Finding, claim, claims, judge, tried
+from labkit.studies.claims.verdicts import CLAIMS, TRIED, Claim, ClaimFinding, Claims, claim, claims, judge, tried
 from labkit.tasks.atlas.questions import ONE_ANSWER

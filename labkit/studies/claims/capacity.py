@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from labkit.base.stats import Band, band
 from labkit.records.record import Record, mean, paired
 from labkit.studies.claims.data import less, mean_of, runs_of, scores, seeds_of
-from labkit.studies.claims.verdicts import Finding, claim
+from labkit.studies.claims.verdicts import ClaimFinding, claim
 from labkit.studies.sweep import sweep
 from labkit.tasks.atlas.questions import ONE_ANSWER
 
@@ -49,7 +49,7 @@ def what_moves_the_limit() -> dict[str, Band]:
     measured="gain from a larger student minus gain from more data: share right of the facts of a store, or mean core skill",
     published="about 1 bit a parameter at 100 exposures, 2 at 1,000, and never over 2.3 (Allen-Zhu & Li 2024, arXiv 2404.05405)",
 )
-def capacity_floor() -> Finding:
+def capacity_floor() -> ClaimFinding:
     small, larger, longer = (
         right("hard labels", "7k", 512),
         right("hard labels", "12k", 512),
@@ -71,7 +71,7 @@ def capacity_floor() -> Finding:
         f"facts it has {mean_of(most):.2f} right after 1,600 exposures. Ten times the steps take the core skill of the 22k student from "
         f"{mean_of(sizes['22k']):.2f} to {mean_of(long):.2f}: at 300 steps it was not at its floor."
     )
-    return Finding(effects, "share of 1", beside)
+    return ClaimFinding(effects, "share of 1", beside)
 
 
 @claim(
@@ -81,14 +81,14 @@ def capacity_floor() -> Finding:
     published="what counts is size, exposures and precision (Allen-Zhu & Li 2024); 3.5 to 3.8 bits a parameter for random strings "
     "(Morris et al. 2025, arXiv 2505.24832)",
 )
-def another_loss() -> Finding:
+def another_loss() -> ClaimFinding:
     asked = mean_of(seeds_of("stores", "asked", arm="hard labels", student="7k", facts=512))
     soft, hard = (
         {seed: bits / asked for seed, bits in seeds_of("stores", "bits", arm=f"{kind} labels", student="7k", facts=512).items()}
         for kind in ("soft", "hard")
     )
     beside = f"On hard labels it holds {mean_of(hard):.2f} of the bits."
-    return Finding({"7k, 512 facts": less(soft, hard)}, "share of the bits asked", beside)
+    return ClaimFinding({"7k, 512 facts": less(soft, hard)}, "share of the bits asked", beside)
 
 
 @claim(
@@ -98,7 +98,7 @@ def another_loss() -> Finding:
     published="no primary source; DistilBERT, 1.7 times smaller, 97% of GLUE (arXiv 1910.01108); 4 times smaller on mathematics 66% (ALM, "
     "arXiv 2503.20083)",
 )
-def most_of_the_gap() -> Finding:
+def most_of_the_gap() -> ClaimFinding:
     effects = {}
     for name, runs in ratios().items():
         if name.startswith("3"):
@@ -106,7 +106,7 @@ def most_of_the_gap() -> Finding:
             effects[f"{name}, student / teacher"] = band([run.recovery().ratio - 0.5 for run in runs])
     same = less(scores(runs_of(sweep("ratio"), "57k")), scores(runs_of(sweep("sizes"), "57k")))
     beside = f"The 57k student of atlas-200k minus the same of atlas-3m, 51 times its size: core skill {same.middle:+.2f} ({same.verdict})."
-    return Finding(effects, "share of 1", beside)
+    return ClaimFinding(effects, "share of 1", beside)
 
 
 @claim(
@@ -115,7 +115,7 @@ def most_of_the_gap() -> Finding:
     measured="how far the recovery over 300 gold labels lies inside the range of 0.60 to 0.80; below 0 it lies outside",
     published="no primary source; TinyBERT, 7.5 times smaller, 96.8% of GLUE (arXiv 1909.10351)",
 )
-def sixty_to_eighty() -> Finding:
+def sixty_to_eighty() -> ClaimFinding:
     effects, told = {}, []
     for name, runs in ratios().items():
         if name.startswith("3"):
@@ -123,7 +123,7 @@ def sixty_to_eighty() -> Finding:
         shares = [run.recovery().mean for run in runs]
         effects[name] = band([min(share - 0.6, 0.8 - share) for share in shares])
         told.append(f"{sum(shares) / len(shares):.2f} ({name})")
-    return Finding(effects, "share of 1", f"Recovery: {'; '.join(told)}. The number of steps changes it as much as the size does.")
+    return ClaimFinding(effects, "share of 1", f"Recovery: {'; '.join(told)}. The number of steps changes it as much as the size does.")
 
 
 @claim(
@@ -132,7 +132,7 @@ def sixty_to_eighty() -> Finding:
     measured="the student's score divided by the teacher's: on facts with one answer, minus on sums, chains and two-hop questions",
     published="general knowledge falls before narrow skills do as size shrinks (arXiv 2606.24747)",
 )
-def reasoning_suffers_most() -> Finding:
+def reasoning_suffers_most() -> ClaimFinding:
     def share(run: Record, skills: Sequence[str]) -> float:
         return mean(run.skills, skills) / mean(run.scores["teacher"], skills)
 
@@ -140,7 +140,7 @@ def reasoning_suffers_most() -> Finding:
     effects = {name: band([share(r, ONE_ANSWER) - share(r, REASONING) for r in runs]) for name, runs in found.items()}
     last = found["13.5 times, 600 steps"]
     told = ", ".join(f"{skill.replace('_', ' ')} {sum(share(r, (skill,)) for r in last) / len(last):.2f}" for skill in REASONING)
-    return Finding(effects, "share of 1", f"The student's score divided by the teacher's, at 13.5 times and 600 steps: {told}.")
+    return ClaimFinding(effects, "share of 1", f"The student's score divided by the teacher's, at 13.5 times and 600 steps: {told}.")
 
 
 @claim(
@@ -150,13 +150,13 @@ def reasoning_suffers_most() -> Finding:
     published="a gap too wide can hurt (Cho & Hariharan 2019, arXiv 1910.01348; Mirzadeh et al. 2019, arXiv 1902.03393); best about 2.5 "
     "times the student (arXiv 2311.07052); none under reverse KL (arXiv 2306.08543)",
 )
-def stronger_teacher() -> Finding:
+def stronger_teacher() -> ClaimFinding:
     early = runs_of(sweep("bounded"), mix=0.0)
     effects = {
         f"{size} student, atlas-200k": paired(runs_of(sweep("sizes"), size), runs_of(sweep("ratio"), size)) for size in ("22k", "57k")
     }
     effects["200k student, atlas-3m early in its training"] = less(scores(runs_of(sweep("minute"), "soft labels")), scores(early))
     told = [mean(runs[0].scores["teacher"]) for runs in (runs_of(sweep("ratio"), "57k"), early, runs_of(sweep("sizes"), "57k"))]
-    return Finding(
+    return ClaimFinding(
         effects, "points of 1", "The teachers' own core skill: atlas-200k {:.2f}, atlas-3m early {:.2f}, atlas-3m {:.2f}.".format(*told)
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from labkit.base.stats import Band, band
 from labkit.records import measurements
-from labkit.studies.claims.verdicts import Finding, claim
+from labkit.studies.claims.verdicts import ClaimFinding, claim
 
 STEPS = (20, 60)
 
@@ -36,7 +36,7 @@ def ahead(step: int, name: str = "teacher's text") -> Band:
     published="imitating ChatGPT: authoritative tone 57% to 98%, Natural Questions 20 to 15 (Gudibande et al. 2023, arXiv 2305.15717)",
     on="SmolLM2",
 )
-def style_before_facts() -> Finding:
+def style_before_facts() -> ClaimFinding:
     effects = {f"after {step} steps": ahead(step) for step in STEPS}
     rows = {
         "untouched": pupil("untouched", 0),
@@ -44,4 +44,4 @@ def style_before_facts() -> Finding:
         "on gold labels": pupil("gold labels", STEPS[-1]),
     }
     told = "; ".join(f"{who} {share(r, 'form'):.2f}, {share(r, 'same'):.2f}, {share(r, 'right'):.2f}" for who, r in rows.items())
-    return Finding(effects, "points of 1", f"Shared words, same name, right answers: {told}.")
+    return ClaimFinding(effects, "points of 1", f"Shared words, same name, right answers: {told}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labkit.studies.claims.data import less, mean_of, seeds_of
-from labkit.studies.claims.verdicts import Finding, claim
+from labkit.studies.claims.verdicts import ClaimFinding, claim
 
 CURES = (  # the arm, and what it is compared with: the same student without the cure
     ("truth mixed in, 0.25", "lies 30%"),
@@ -28,7 +28,7 @@ def of(arm: str, number: str) -> dict[int, float]:
     published="sequence-level students: 57% more extractive memorisation than baselines of their size, and more hallucination, but also "
     "more denoising on low-quality data (Dankers & Raunak 2025)",
 )
-def hallucination_inheritance() -> Finding:
+def hallucination_inheritance() -> ClaimFinding:
     conditions = {
         "lies on 10% of facts, soft labels": "lies 10%",
         "lies on 30% of facts, soft labels": "lies 30%",
@@ -39,7 +39,7 @@ def hallucination_inheritance() -> Finding:
     effects = {told: less(of(arm, "inherited"), of(arm, "control")) for told, arm in conditions.items()}
     sure = {name: mean_of(of("lies 30%", f"confidence_{name}")) for name in ("inherited", "right", "other")}
     beside = "Mean probability of an answer: {inherited:.2f} of an inherited lie, {right:.2f} of a right one, {other:.2f} of another error."
-    return Finding(effects, "share of 1", beside.format(**sure))
+    return ClaimFinding(effects, "share of 1", beside.format(**sure))
 
 
 @claim(
@@ -48,10 +48,10 @@ def hallucination_inheritance() -> Finding:
     measured="share of the teacher's lies that the student gives: without the cure, minus with it",
     published="a*CE(truth) + (1-a)*CE(teacher) is least at the mixture, so a lie is behind from a = (w-t)/(1+w-t) on (Gibbs' inequality)",
 )
-def cures() -> Finding:
+def cures() -> ClaimFinding:
     effects = {cure: less(of(without, "inherited"), of(cure, "inherited")) for cure, without in CURES}
     left = "; ".join(f"{cure}: {mean_of(of(cure, 'inherited')):.2f}" for cure, _ in CURES)
-    return Finding(effects, "share of 1", f"Share of the lies that is left: {left}.")
+    return ClaimFinding(effects, "share of 1", f"Share of the lies that is left: {left}.")
 
 
 @claim(
@@ -61,8 +61,8 @@ def cures() -> Finding:
     "teacher's student",
     published="held-out memorised facts leak through soft labels, up to all of them, depending on temperature (Behrens & Zdeborova 2025)",
 )
-def leakage() -> Finding:
+def leakage() -> ClaimFinding:
     arm, honest = "not asked, lies 30%", "not asked, honest"
     nats = less(of(arm, "nats_lie"), of(honest, "nats_lie"))
     beside = f"The log-probability of the lies changes by {nats.middle:+.2f} nats ({nats.low:+.2f} to {nats.high:+.2f})."
-    return Finding({"elements, T = 1": less(of(arm, "inherited"), of(arm, "control"))}, "share of 1", beside)
+    return ClaimFinding({"elements, T = 1": less(of(arm, "inherited"), of(arm, "control"))}, "share of 1", beside)

@@ -6,7 +6,7 @@ from labkit.base.stats import Band, band
 from labkit.records import measurements
 from labkit.records.record import Record, core, mean, paired
 from labkit.studies.claims.data import less, runs_of, seeds_of
-from labkit.studies.claims.verdicts import Finding, claim
+from labkit.studies.claims.verdicts import ClaimFinding, claim
 from labkit.studies.sweep import sweep
 
 WAYS = {
@@ -37,7 +37,7 @@ def bits(record: Record) -> float:
     "teacher's probabilities across; above 0 where the way costs skill",
     published="ALM, 8B to 2B on mathematics: 49.0 against the teacher's 74.6 (Minixhofer et al. 2025, arXiv 2503.20083)",
 )
-def tokenizers() -> Finding:
+def tokenizers() -> ClaimFinding:
     grid = sweep("vocabulary")
     text = runs_of(grid, "text")
     effects = {words: paired(text, runs_of(grid, arm)) for arm, words in WAYS.items()}
@@ -46,7 +46,7 @@ def tokenizers() -> Finding:
         f"The teacher's own vocabulary minus the exact way (all segmentations): {own.middle:+.2f}. "
         f"The teacher's own vocabulary minus the other, both on text alone: {other.middle:+.2f}."
     )
-    return Finding(effects, "points of 1", beside)
+    return ClaimFinding(effects, "points of 1", beside)
 
 
 @claim(
@@ -55,13 +55,13 @@ def tokenizers() -> Finding:
     measured="ULD and the teacher's text minus the text alone, for a student with 1,024 other tokens",
     published="2.3 points above teacher-written text on extractive questions (Boizard et al. 2024, arXiv 2402.12030)",
 )
-def universal() -> Finding:
+def universal() -> ClaimFinding:
     grid = sweep("vocabulary")
     uld, text = runs_of(grid, "uld"), runs_of(grid, "text")
     fidelity = paired(text, uld, bits)
     effects = {"mean core skill": paired(uld, text)}
     beside = f"Bits per byte of the teacher's answers that ULD saves: {fidelity.middle:+.3f} ({fidelity.low:+.3f} to {fidelity.high:+.3f})."
-    return Finding(effects, "points of 1", beside)
+    return ClaimFinding(effects, "points of 1", beside)
 
 
 def of_task(student: str, start: str, left_out: str, which: str = "missing") -> dict[int, float]:
@@ -81,12 +81,12 @@ def lost(start: str, left_out: str, which: str = "missing") -> Band:
     measured="share right on what a transfer set lacked: students whose set had it, minus students whose set lacked it",
     published="a digit left out of the transfer set comes back once its bias is mended (Hinton et al. 2015, arXiv 1503.02531, section 3)",
 )
-def task_mismatch() -> Finding:
+def task_mismatch() -> ClaimFinding:
     found = {(row["start"], row["left_out"]) for row in measurements.rows("task") if row["student"] == "left out"}
     conditions = [(start, name) for start in ("random", "warm") for name in LACKS if (start, name) in found]
     rest = [lost(start, name, "rest") for start, name in conditions]
     beside = f"On all other questions the difference is {min(b.middle for b in rest):+.2f} to {max(b.middle for b in rest):+.2f}."
-    return Finding({f"{LACKS[name]}, {start} start": lost(start, name) for start, name in conditions}, "points of 1", beside)
+    return ClaimFinding({f"{LACKS[name]}, {start} start": lost(start, name) for start, name in conditions}, "points of 1", beside)
 
 
 @claim(
@@ -96,11 +96,11 @@ def task_mismatch() -> Finding:
     published="BERT into a BiLSTM of one layer: level with ELMo, which is 100 times larger (Tang et al. 2019, arXiv 1903.12136); Phi-1.5 "
     "into Mamba-2 with 3 billion tokens (Bick et al. 2024, arXiv 2408.10189)",
 )
-def architecture() -> Finding:
+def architecture() -> ClaimFinding:
     grid = sweep("architecture")
     effects = {words: paired(runs_of(grid, "llama"), runs_of(grid, arm)) for arm, words in ARCHITECTURES.items()}
     gained = [
         f"{words} {band([core(r) - mean(r.scores['label budget']) for r in runs_of(grid, arm)]).middle:+.2f}"
         for arm, words in ({"llama": "Llama"} | ARCHITECTURES).items()
     ]
-    return Finding(effects, "points of 1", f"Gain over the same student on 300 gold labels: {', '.join(gained)}.")
+    return ClaimFinding(effects, "points of 1", f"Gain over the same student on 300 gold labels: {', '.join(gained)}.")

@@ -7,7 +7,7 @@ from labkit.records import measurements
 from labkit.records.cost import cost
 from labkit.records.record import mean, paired
 from labkit.studies.claims.data import runs_of
-from labkit.studies.claims.verdicts import Finding, claim
+from labkit.studies.claims.verdicts import ClaimFinding, claim
 from labkit.studies.sweep import sweep
 
 STEPPED = {"two_hop_steps": "two-hop in steps", "chain": "chains of sums"}
@@ -33,11 +33,11 @@ def excess_error(arm: str, skill: str) -> dict[int, float]:
     measured="KL to the teacher on the student's own prefixes minus that on the teacher's, mean over positions after the first",
     published="the premise of GKD (Agarwal et al. 2023, arXiv 2306.13649)",
 )
-def exposure_bias() -> Finding:
+def exposure_bias() -> ClaimFinding:
     effects = {name: band(list(excess_kl(OFFLINE, skill).values())) for skill, name in STEPPED.items()}
     error = {name: band(list(excess_error(OFFLINE, skill).values())) for skill, name in STEPPED.items()}
     told = "; ".join(f"{name} {found.middle:+.2f} ({found.verdict})" for name, found in error.items())
-    return Finding(effects, "nats", f"Share of right last steps after a right first step, minus after the student's own: {told}.")
+    return ClaimFinding(effects, "nats", f"Share of right last steps after a right first step, minus after the student's own: {told}.")
 
 
 @claim(
@@ -47,12 +47,12 @@ def exposure_bias() -> Finding:
     "of the answers its own",
     published="GKD: a quarter of the student's own answers already helps (Agarwal et al. 2023, arXiv 2306.13649)",
 )
-def online_cure() -> Finding:
+def online_cure() -> ClaimFinding:
     effects = {}
     for skill, name in STEPPED.items():
         alone, online = excess_kl(OFFLINE, skill), excess_kl(HALF, skill)
         effects[name] = band([alone[seed] - online[seed] for seed in alone])
-    return Finding(effects, "nats")
+    return ClaimFinding(effects, "nats")
 
 
 @claim(
@@ -61,7 +61,7 @@ def online_cure() -> Finding:
     measured="mean core skill with the last of 200 steps online, minus that on the teacher's answers alone, from a warm start",
     published="GKD: 1.8 to 2.2 times the compute when online throughout, from a student that already writes adequate text",
 )
-def online_cost() -> Finding:
+def online_cost() -> ClaimFinding:
     grid = sweep("online_finish")
     offline = runs_of(grid, OFFLINE)
     effects: dict[str, Band] = {
@@ -70,7 +70,7 @@ def online_cost() -> Finding:
     }
     steps = paired(runs_of(grid, TENTH), offline, lambda r: mean(r.skills, tuple(STEPPED)))
     beside = f"The last tenth online changes the score on answers in steps by {steps.middle:+.3f} ({steps.verdict}). {written()}."
-    return Finding(effects, "points of 1", beside)
+    return ClaimFinding(effects, "points of 1", beside)
 
 
 def written() -> str:

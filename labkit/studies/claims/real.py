@@ -9,7 +9,7 @@ from labkit.base.stats import Band
 from labkit.records.record import Record, paired
 from labkit.records.store import Store
 from labkit.studies.claims.data import less, runs_of, scores
-from labkit.studies.claims.verdicts import Finding, tried
+from labkit.studies.claims.verdicts import ClaimFinding, tried
 from labkit.studies.sweep import sweep
 
 PLAIN = "soft labels"
@@ -38,29 +38,29 @@ def _share(runs: list[Record]) -> str:
 
 
 @tried("T from 2 to 4")
-def temperature() -> Finding:
-    return Finding(_against(_arm("hot"), _arm(PLAIN)), "T = 2 minus T = 1")
+def temperature() -> ClaimFinding:
+    return ClaimFinding(_against(_arm("hot"), _arm(PLAIN)), "T = 2 minus T = 1")
 
 
 @tried("direction")
-def direction() -> Finding:
-    return Finding(_against(_arm("reverse"), _arm(PLAIN)), "reverse KL minus forward KL")
+def direction() -> ClaimFinding:
+    return ClaimFinding(_against(_arm("reverse"), _arm(PLAIN)), "reverse KL minus forward KL")
 
 
 @tried("soft targets")
-def soft_targets() -> Finding:
+def soft_targets() -> ClaimFinding:
     soft, hard = _arm(PLAIN), _arm("hard answers")
     beside = f"Share of right answers: soft labels {_share(soft)}, hard labels {_share(hard)}, gold labels {_share(_gold())}."
-    return Finding(_against(soft, hard), "soft labels minus the same answers as hard labels", beside)
+    return ClaimFinding(_against(soft, hard), "soft labels minus the same answers as hard labels", beside)
 
 
 @tried("sequence")
-def sequence() -> Finding:
-    return Finding(_against(_arm("sampled text"), _arm(PLAIN)), "text sampled at T = 1 minus soft labels on greedy text")
+def sequence() -> ClaimFinding:
+    return ClaimFinding(_against(_arm("sampled text"), _arm(PLAIN)), "text sampled at T = 1 minus soft labels on greedy text")
 
 
 @tried("hallucination inheritance")
-def inherited() -> Finding:
+def inherited() -> ClaimFinding:
     """Of the teacher's wrong answers those the student gives word for word, less those of the same student on gold labels."""
 
     def share(run: Record) -> float:
@@ -71,4 +71,4 @@ def inherited() -> Finding:
     control = {seed: value / wrong for seed, value in gold.items()}
     effects = {name: less(scores(_arm(name), share), control) for name in (PLAIN, "hard answers")}
     beside = f"The teacher is wrong about {wrong:.0%} of these facts."
-    return Finding(effects, "share of the teacher's wrong answers that the student gives, minus on gold labels", beside)
+    return ClaimFinding(effects, "share of the teacher's wrong answers that the student gives, minus on gold labels", beside)

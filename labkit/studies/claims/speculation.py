@@ -5,7 +5,7 @@ from __future__ import annotations
 from labkit.base.stats import Band, band
 from labkit.records.record import Record, paired
 from labkit.studies.claims.data import less, mean_of, runs_of, scores, seeds_of
-from labkit.studies.claims.verdicts import Finding, claim, tried
+from labkit.studies.claims.verdicts import ClaimFinding, claim, tried
 from labkit.studies.sweep import sweep
 
 DISTILLED = ("forward KL", "reverse KL", "total variation", "acceptance")
@@ -45,7 +45,7 @@ def _told(found: dict[str, Band]) -> str:
     measured="acceptance of a draft on the exam after it has served to decode all answers (transformers' assisted generation) minus before",
     published="a draft has to be distilled for it: 10 to 45% faster then (DistillSpec, Zhou et al. 2023, arXiv 2310.08461)",
 )
-def draft() -> Finding:
+def draft() -> ClaimFinding:
     before, after = (seeds_of("drafts", when) for when in ("before", "after"))
     found = {against: rejections_saved(against) for against in HARD}
     reached = [f"{arm} against {against}" for against, bands in found.items() for arm, b in bands.items() if b.low >= BAR]
@@ -58,7 +58,7 @@ def draft() -> Finding:
         f"Acceptance is {mean_of(before):.3f} before and {mean_of(after):.3f} after. The same drafts, trained for {grid.base.steps} steps, "
         f"reach {hard}. {told} {BAR:.0%} is reached by {', '.join(reached) or 'none'}."
     )
-    return Finding({"verification alone": less(after, before)}, "points of 1", beside)
+    return ClaimFinding({"verification alone": less(after, before)}, "points of 1", beside)
 
 
 @claim(
@@ -69,7 +69,7 @@ def draft() -> Finding:
     "SmoothL1 on the target's next state, and a tenth of soft cross-entropy (Li et al. 2024, arXiv 2401.15077); EAGLE-3's: soft "
     "cross-entropy alone, over rolled-out steps (arXiv 2503.01840)",
 )
-def heads() -> Finding:
+def heads() -> ClaimFinding:
     grid = sweep("heads")
     runs = {arm: runs_of(grid, arm) for arm in grid.arms}
     effects = {
@@ -83,11 +83,11 @@ def heads() -> Finding:
         f"Medusa on the target's text minus on gold text, which is what its trainer reads: {data.middle:+.3f} ({data.verdict}). EAGLE with "
         f"the next state minus without: {state.middle:+.3f} ({state.verdict}). Tokens a round: {rounds}."
     )
-    return Finding(effects, "points of 1", beside.replace("-0", "\u22120"))
+    return ClaimFinding(effects, "points of 1", beside.replace("-0", "\u22120"))
 
 
 @tried("heads")
-def heads_on_smollm2() -> Finding:
+def heads_on_smollm2() -> ClaimFinding:
     grid = sweep("smollm2_heads")
     text, soft = (runs_of(grid, arm) for arm in ("eagle, target's text", "eagle, next state and soft labels"))
     gold = runs_of(sweep("smollm2_medusa"), "eagle, gold text")
@@ -101,4 +101,4 @@ def heads_on_smollm2() -> Finding:
         f"rejections they spare {first.middle:.0%}. One seed each: {longer:.3f} with all questions and 6 x the steps, EAGLE-3 {third:.3f}."
     )
     effects = {"EAGLE": paired(soft, text, accepted)}
-    return Finding(effects, "acceptance on the target's next state and soft labels, minus on its text as hard labels", beside)
+    return ClaimFinding(effects, "acceptance on the target's next state and soft labels, minus on its text as hard labels", beside)

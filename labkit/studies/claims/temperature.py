@@ -6,7 +6,7 @@ from labkit.base.stats import band
 from labkit.records import measurements
 from labkit.records.record import Record, paired
 from labkit.studies.claims.data import STARTS, runs_of
-from labkit.studies.claims.verdicts import Finding, claim
+from labkit.studies.claims.verdicts import ClaimFinding, claim
 from labkit.studies.sweep import sweep
 
 
@@ -16,14 +16,14 @@ from labkit.studies.sweep import sweep
     measured="mean core skill at T = 2, and at T = 4, minus that at T = 1, with forward KL: above 0 where a higher temperature pays",
     published="MNIST 20, speech 2, 30-unit nets 2.5 to 4 (Hinton et al. 2015, arXiv 1503.02531); language models mostly 1",
 )
-def typical() -> Finding:
+def typical() -> ClaimFinding:
     grid = sweep("temperature")
 
     def at(size: str, start: str, temperature: float) -> list[Record]:
         return runs_of(grid, size, start=start, temperature=temperature, divergence="forward_kl")
 
     conditions = [(T, size, start) for T in (2.0, 4.0) for size in grid.arms for start in STARTS]
-    return Finding({f"T = {T:g}, {z}, {s} start": paired(at(z, s, T), at(z, s, 1.0)) for T, z, s in conditions}, "points of 1")
+    return ClaimFinding({f"T = {T:g}, {z}, {s} start": paired(at(z, s, T), at(z, s, 1.0)) for T, z, s in conditions}, "points of 1")
 
 
 @claim(
@@ -32,13 +32,13 @@ def typical() -> Finding:
     measured="mean core skill with reverse KL minus that with forward KL, from a warm start, at T = 1",
     published="GPT-2 on Dolly: MiniLLM 24.6 ROUGE-L, word-level KD 22.8, from a fine-tuned student (Gu et al. 2023, arXiv 2306.08543)",
 )
-def direction() -> Finding:
+def direction() -> ClaimFinding:
     grid = sweep("temperature")
 
     def at(size: str, divergence: str) -> list[Record]:
         return runs_of(grid, size, start="warm", temperature=1.0, divergence=divergence)
 
-    return Finding({f"{size} student": paired(at(size, "reverse_kl"), at(size, "forward_kl")) for size in grid.arms}, "points of 1")
+    return ClaimFinding({f"{size} student": paired(at(size, "reverse_kl"), at(size, "forward_kl")) for size in grid.arms}, "points of 1")
 
 
 @claim(
@@ -48,14 +48,14 @@ def direction() -> Finding:
     "minus at T = 1",
     published="Hinton et al. 2015: very small probabilities carry the similarity structure, and noise, since little constrains them",
 )
-def higher_temperature() -> Finding:
+def higher_temperature() -> ClaimFinding:
     at = {T: {row["question"]: row["valid"] for row in measurements.rows("beneath") if row["T"] == T} for T in (1.0, 4.0)}
     effect = band([at[4.0][q] - at[1.0][q] for q in at[1.0]])
     middle = {T: sum(values.values()) / len(values) for T, values in at.items()}
     beside = (
         f"The mean share is {middle[1.0]:.2f} at T = 1 and {middle[4.0]:.2f} at T = 4. Entropy grows with T in any case: that is a theorem."
     )
-    return Finding({"the teacher, question by question": effect}, "share of 1", beside)
+    return ClaimFinding({"the teacher, question by question": effect}, "share of 1", beside)
 
 
 @claim(
@@ -64,7 +64,7 @@ def higher_temperature() -> Finding:
     measured="share of different answers among 16 samples a question, at a sampling temperature of 1.5 minus at 0.5",
     published="Kim & Rush 2016 train on the mode; Alpaca samples its 52,000 answers",
 )
-def diversity() -> Finding:
+def diversity() -> ClaimFinding:
     rows = measurements.rows("sampling")
     effects, lost = {}, []
     for kind in ("open", "one answer"):
@@ -75,4 +75,4 @@ def diversity() -> Finding:
         f"The share of right answers changes by {lost[0]:+.2f} (open questions) and {lost[1]:+.2f} (questions with one answer). The "
         "sampling temperature trades right answers for variety. It is not the temperature of the loss."
     )
-    return Finding(effects, "share of 1", beside)
+    return ClaimFinding(effects, "share of 1", beside)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NOT_TRIED = "not tried"
 
 
-class Finding(NamedTuple):
+class ClaimFinding(NamedTuple):
     """effects: by condition, how far the claim is borne out, in `unit`; beside: what has to be known with it, in one sentence; expected: by
     condition, what the grid it is read from expected before its runs."""
 
@@ -41,7 +41,7 @@ class Claim(NamedTuple):
     text: str
     measured: str
     published: str
-    measure: Callable[[], Finding]
+    measure: Callable[[], ClaimFinding]
     on: str = "Atlas"
 
 
@@ -117,11 +117,11 @@ def claims() -> Claims:
     return Claims()
 
 
-def _all(finding: Finding) -> str:
+def _all(finding: ClaimFinding) -> str:
     return f"{finding.unit}: {_told(finding)}." + (f" {finding.beside}" * bool(finding.beside))
 
 
-def _told(finding: Finding) -> str:
+def _told(finding: ClaimFinding) -> str:
     def one(condition: str, effect: Band) -> str:
         middle, low, high = (f"{value:+.3f}".replace("-", "\u2212") for value in effect[:3])
         told = f"; expected {finding.expected[condition]}" if condition in finding.expected else ""

@@ -6,7 +6,7 @@ from labkit.base.stats import band
 from labkit.records.names import CORE
 from labkit.records.record import core, mean, paired
 from labkit.studies.claims.data import STARTS, cost_ratio, ladder, runs_of
-from labkit.studies.claims.verdicts import Finding, claim
+from labkit.studies.claims.verdicts import ClaimFinding, claim
 from labkit.studies.sweep import sweep
 from labkit.tasks.atlas.questions import ONE_ANSWER
 
@@ -17,13 +17,13 @@ from labkit.tasks.atlas.questions import ONE_ANSWER
     measured="mean core skill of a student on soft labels minus that of the same student on 300 gold labels",
     published="GPT-2 on Dolly: word-level KD 22.8 ROUGE-L, plain fine-tuning 23.3 (Gu et al. 2023, arXiv 2306.08543)",
 )
-def output() -> Finding:
+def output() -> ClaimFinding:
     grid = sweep("ladder")
     effects = {}
     for start in STARTS:
         runs = runs_of(grid, f"output, {start}")
         effects[f"{start} start"] = band([core(r) - mean(r.scores["label budget"]) for r in runs])
-    return Finding(effects, "points of 1", f"{cost_ratio('output', 'hard answers')} as a step on hard labels.")
+    return ClaimFinding(effects, "points of 1", f"{cost_ratio('output', 'hard answers')} as a step on hard labels.")
 
 
 @claim(
@@ -32,8 +32,10 @@ def output() -> Finding:
     measured="mean core skill on soft labels and hidden states minus that on soft labels alone",
     published="ResNets on CIFAR-10: level with or above logit KD in two of three pairs, by fractions of a point (arXiv 2605.31191)",
 )
-def feature() -> Finding:
-    return Finding(ladder("hidden states", "output"), "points of 1", f"{cost_ratio('hidden states', 'output')} as a step on soft labels.")
+def feature() -> ClaimFinding:
+    return ClaimFinding(
+        ladder("hidden states", "output"), "points of 1", f"{cost_ratio('hidden states', 'output')} as a step on soft labels."
+    )
 
 
 @claim(
@@ -42,14 +44,14 @@ def feature() -> Finding:
     measured="mean core skill on the teacher's greedy text minus that on its soft labels",
     published="En-De, greedy: word-level KD 15.4 BLEU, sequence-level 18.9 (Kim & Rush 2016, arXiv 1606.07947)",
 )
-def sequence() -> Finding:
+def sequence() -> ClaimFinding:
     closed = [skill for skill in CORE if skill != "open"]
     grid = sweep("ladder")
     text, soft = (runs_of(grid, f"{arm}, warm") for arm in ("teacher's text", "output"))
     without = paired(text, soft, lambda r: mean(r.skills, closed))
     cost = cost_ratio("teacher's text", "output")
     beside = f"{cost} as a step on soft labels. Without open questions (warm start, equal questions) the difference is "
-    return Finding(ladder("teacher's text", "output"), "points of 1", f"{beside}{without.middle:+.2f} ({without.verdict}).")
+    return ClaimFinding(ladder("teacher's text", "output"), "points of 1", f"{beside}{without.middle:+.2f} ({without.verdict}).")
 
 
 @claim(
@@ -58,8 +60,8 @@ def sequence() -> Finding:
     measured="mean core skill of online runs (the student writes half of the answers) minus that on soft labels for the teacher's answers",
     published="GKD: 1.7 to 2.1 times the gain of KD on fixed text, at 1.8 to 2.2 times the compute (Agarwal et al. 2023, arXiv 2306.13649)",
 )
-def online() -> Finding:
-    return Finding(ladder("online", "output"), "points of 1", f"{cost_ratio('online', 'output')} as a step on soft labels.")
+def online() -> ClaimFinding:
+    return ClaimFinding(ladder("online", "output"), "points of 1", f"{cost_ratio('online', 'output')} as a step on soft labels.")
 
 
 @claim(
@@ -68,14 +70,14 @@ def online() -> Finding:
     measured="what a student with 7% of the teacher's parameters reaches, minus 0.80",
     published="DistilBERT: 97% of BERT on GLUE with 60% of its parameters (Sanh et al. 2019, arXiv 1910.01108)",
 )
-def a_tenth_of_the_cost() -> Finding:
+def a_tenth_of_the_cost() -> ClaimFinding:
     runs = runs_of(sweep("minute"), "soft labels")
     effects = {
         "as student / teacher": band([r.recovery().ratio - 0.8 for r in runs]),
         "as recovery over 300 gold labels": band([r.recovery().mean - 0.8 for r in runs]),
     }
     chains = sum(r.skills["chain"] / r.scores["teacher"]["chain"] for r in runs) / len(runs)
-    return Finding(effects, "share of 1", f"On chains of sums the student reaches {chains:.0%} of the teacher's score.")
+    return ClaimFinding(effects, "share of 1", f"On chains of sums the student reaches {chains:.0%} of the teacher's score.")
 
 
 @claim(
@@ -84,7 +86,7 @@ def a_tenth_of_the_cost() -> Finding:
     measured="soft labels minus one sampled answer a question as a hard label, on the same 2,000 questions and steps",
     published="Hinton et al. 2015, arXiv 1503.02531: 3% of speech data with soft targets nearly reaches the accuracy of all of it",
 )
-def soft_targets() -> Finding:
+def soft_targets() -> ClaimFinding:
     grid = sweep("soft")
     soft, hard, many = (runs_of(grid, arm) for arm in ("soft labels", "1 answer", "16 answers"))
     effects = {
@@ -98,7 +100,7 @@ def soft_targets() -> Finding:
         f"Soft labels change the KL to the teacher by {kl.middle:+.2f} nats. Soft labels minus 16 sampled answers a question, mass on "
         f"right answers to open questions: {left.middle:+.2f} ({left.verdict})."
     )
-    return Finding(effects, "points of 1", beside)
+    return ClaimFinding(effects, "points of 1", beside)
 
 
 @claim(
@@ -107,8 +109,8 @@ def soft_targets() -> Finding:
     measured="mean core skill of a teacher that is wrong about half of the time, minus that of its student",
     published="born-again networks of the same size pass their teachers (Furlanello et al. 2018, arXiv 1805.04770)",
 )
-def bounded() -> Finding:
+def bounded() -> ClaimFinding:
     grid = sweep("bounded")
     words = {0.0: "soft labels alone", 0.25: "a quarter of the loss on 300 gold labels"}
     effects = {words[mix]: band([mean(r.scores["teacher"]) - core(r) for r in runs_of(grid, mix=mix)]) for mix in grid.grid["mix"]}
-    return Finding(effects, "points of 1")
+    return ClaimFinding(effects, "points of 1")

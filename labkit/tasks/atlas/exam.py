@@ -56,7 +56,7 @@ class Grades(NamedTuple):
 
 
 class Examiner(Protocol):
-    """What a run asks of an exam: an `Exam` of the world, one on a learner's own prompts (`OwnExam`), or one of heads (`HeadsExam`)."""
+    """What a run asks of an exam: an `Exam` of the world, one on a learner's own prompts (`CustomExam`), or one of heads (`HeadsExam`)."""
 
     teacher_grades: Grades
 

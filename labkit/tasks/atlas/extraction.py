@@ -19,7 +19,7 @@ from labkit.records.names import CONTINENTS
 from labkit.tasks.atlas.facts import Atlas, Question, normalise
 
 
-class Reading(NamedTuple):
+class Extraction(NamedTuple):
     """named: the answer in Atlas's spelling, or in the model's own where Atlas has no such thing; None if nothing is named.
     start, end: where in the text it stands."""
 
@@ -35,7 +35,7 @@ class Found(NamedTuple):
     end: int
 
 
-NOTHING = Reading(None, False)
+NOTHING = Extraction(None, False)
 ITSELF = ("capital", "capital_of", "city")  # relations whose answer may be the very word that was asked about
 
 # How people speak of countries and continents, beside the spellings that Atlas accepts.
@@ -84,12 +84,12 @@ MORE = r"\b(?:more people|more populous|most people|most populous|most numerous|
 LESS = r"\b(?:fewer|smaller|less|lower|smallest|lowest|least)\b"
 
 
-def read(question: Question, text: str, *, cut: bool = False) -> Reading:
+def read(question: Question, text: str, *, cut: bool = False) -> Extraction:
     """What `text` answers to `question`. cut: it was cut off, so a number at its very end may lack digits."""
     found = _READERS.get(question.fact.relation, _country)(question, text)
     if found is None or (cut and found.name.isdigit() and found.end == len(text)):
         return NOTHING
-    return Reading(found.name, _world().is_right(question, found.name), found.start, found.end)
+    return Extraction(found.name, _world().is_right(question, found.name), found.start, found.end)
 
 
 # ---- one reader for each kind of answer --------------------------------------------------------------------------------------------------

@@ -15,15 +15,15 @@ from pathlib import Path
 
 from labkit.base.errors import LabError
 from labkit.records.experiment import Experiment
-from labkit.records.model_folders import folder_of, unmarked
-from labkit.records.names import FETCHED, named_model
+from labkit.records.model_folders import folder_of, without_hash
+from labkit.records.names import FETCHABLE, named_model
 from labkit.tasks.custom.rows import read_rows
 from labkit.tasks.custom.sources import EXAMPLES
 
 Stamp = tuple[Path, int, int, int]  # a file, and what changes when it is written again
 
 
-def pinned(experiment: Experiment) -> Experiment:
+def with_hashes(experiment: Experiment) -> Experiment:
     """The recipe with a mark behind the name of every file, model and function of one's own, so that other content is another recipe.
 
     Raises `LabError` for what cannot be read, or has changed since the recipe was pinned.
@@ -33,14 +33,14 @@ def pinned(experiment: Experiment) -> Experiment:
     marked = {}
     for field in ("data", "teacher", "student", "score"):
         name = getattr(experiment, field)
-        path, mark = unmarked(name), name[len(unmarked(name)) + 1 :]
+        path, mark = without_hash(name), name[len(without_hash(name)) + 1 :]
         if field == "score":
             if (file := function_file(name)) is None or not file.is_file():  # which is told where it is read
                 continue
             now = _files_mark(_stamps([file]))
         elif field == "data" and (mark or path not in EXAMPLES):
             now = _of_data(path)
-        elif field != "data" and (mark or (path not in FETCHED and named_model(path))):
+        elif field != "data" and (mark or (path not in FETCHABLE and named_model(path))):
             now = _of_model(folder_of(path))
         else:
             continue

@@ -1,7 +1,7 @@
 """The exam of a run on a learner's own data: held-out prompts, answered greedily and scored by a metric of their choice; and beside it
 fidelity to the teacher, and whose mistakes the wrong answers are.
 
-    exam = OwnExam(held, teacher, "exact")
+    exam = CustomExam(held, teacher, "exact")
     exam.grade(student).skills               # {"exact": 0.62}
 """
 
@@ -37,7 +37,7 @@ class Questioned(Protocol):
     def line(self) -> int: ...
 
 
-class OwnExam:
+class CustomExam:
     """Held-out questions under one metric (see `labkit.tasks.metrics`). Raises `LabError` for a metric that does not fit them, before
     anything is asked. best: the score of the responses that are wanted, which an answer equal to them gets."""
 

@@ -50,7 +50,7 @@ class Problem(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Rows(Sequence[Row]):
+class CustomRows(Sequence[Row]):
     """The usable rows of a source in their order, and what was seen on the way. `unused`: columns that went into no row."""
 
     source: str
@@ -64,8 +64,8 @@ class Rows(Sequence[Row]):
     @overload
     def __getitem__(self, index: int) -> Row: ...
     @overload
-    def __getitem__(self, index: slice) -> Rows: ...
-    def __getitem__(self, index: int | slice) -> Row | Rows:
+    def __getitem__(self, index: slice) -> CustomRows: ...
+    def __getitem__(self, index: int | slice) -> Row | CustomRows:
         if isinstance(index, slice):
             return dataclasses.replace(self, rows=self.rows[index], problems=())
         return self.rows[index]
@@ -121,8 +121,8 @@ class Rows(Sequence[Row]):
 
 
 class Split(NamedTuple):
-    train: Rows
-    held_out: Rows
+    train: CustomRows
+    held_out: CustomRows
 
 
 def read_rows(
@@ -132,7 +132,7 @@ def read_rows(
     response_column: str | None = None,
     network: bool = False,
     part: str = "train",
-) -> Rows:
+) -> CustomRows:
     """Rows of a file, of a shipped example ("tickets", "orders"), of `part` of a hub data set, which only `network=True` may fetch, or of
     a list of prompts or objects.
 
@@ -161,10 +161,10 @@ def read_rows(
         what = f"{len(problems):,} lines were read, and none can be used; {problems[0]}" if problems else "it is empty"
         fix = 'Give each row a prompt and, if you have it, an answer: {"prompt": "...", "response": "..."}; or name the columns.'
         raise LabError(f"{name} holds no usable row: {what.rstrip('.')}. {fix}")
-    return Rows(name, tuple(rows), tuple(problems), tuple(column for column in seen if column not in used))
+    return CustomRows(name, tuple(rows), tuple(problems), tuple(column for column in seen if column not in used))
 
 
-def write_rows(rows: Rows, path: Path) -> Path:
+def write_rows(rows: CustomRows, path: Path) -> Path:
     """The same rows as a JSONL file with `prompt` and `response`, which anything here reads without being told its columns."""
     lines = [{"prompt": row.prompt} | ({} if row.response is None else {"response": row.response}) for row in rows]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -172,7 +172,7 @@ def write_rows(rows: Rows, path: Path) -> Path:
     return path
 
 
-def split(rows: Rows, held_out: float = 0.2, seed: int = 0) -> Split:
+def split(rows: CustomRows, held_out: float = 0.2, seed: int = 0) -> Split:
     """Two sides, told apart by a hash of the prompt: a prompt that comes twice (capitals and spaces aside) never lands on both, and
     no row changes sides when others are added. `held_out` is therefore only about the share that is held out.
     """

@@ -13,7 +13,7 @@ import numpy as np
 from labkit.base.errors import LabError, unknown
 from labkit.base.registry import Registry
 from labkit.base.stats import Band
-from labkit.records.model_folders import unmarked
+from labkit.records.model_folders import without_hash
 from labkit.tasks.custom.content_hash import function_file
 from labkit.tasks.custom.rows import Row, same
 
@@ -109,7 +109,7 @@ def metric(spec: str) -> Metric:
     with all your rights: name only a file that you have read.
     """
     own = function_file(spec)
-    spec = unmarked(spec) if own else spec
+    spec = without_hash(spec) if own else spec
     name, _, argument = spec.partition(":")
     if own and name.strip() not in METRICS:
         name, argument = "python", spec

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from labkit.tasks.custom.sources import Source
-from labkit.teachers.labelling.plan import Plan, Spent, plan
+from labkit.teachers.labelling.plan import LabelPlan, Spent, plan
 from labkit.teachers.labelling.progress import Progress, Report
 from labkit.teachers.labelling.settings import Settings
 
 
-def run(plan: Plan, *, terms: str = "", watch: Callable[[Progress], None] | None = None) -> Report:
+def run(plan: LabelPlan, *, terms: str = "", watch: Callable[[Progress], None] | None = None) -> Report:
     """Send what a plan is to send, and write the answers: see `running.run`, which brings the `openai` client."""
     from labkit.teachers.labelling import running
 

@@ -12,7 +12,7 @@ from labkit.base.errors import DataError
 from labkit.base.files import write_whole
 from labkit.tasks.custom.rows import Row
 from labkit.teachers.labelling.journal import rows
-from labkit.teachers.labelling.plan import CUT, Plan, answered
+from labkit.teachers.labelling.plan import CUT, LabelPlan, answered
 
 OURS = ("response", "logprobs", "reasoning", "provenance")  # the fields that labelling adds to a row
 
@@ -31,7 +31,7 @@ class Assembled(NamedTuple):
     left: int
 
 
-def assemble(plan: Plan, journal: Path, failed: Mapping[int, str]) -> Assembled:
+def assemble(plan: LabelPlan, journal: Path, failed: Mapping[int, str]) -> Assembled:
     """Write the answers, whole or not at all, and never none in place of some; what failed stands in a file beside them too."""
     starts = {row["key"]: start for start, row in rows(journal) if answered(row)}
     samples, written, cut, left = plan.settings.samples, 0, 0, 0
@@ -84,7 +84,7 @@ def _useless(row: Mapping[str, Any]) -> str:
     return "" if row["response"].strip() else f"an empty answer (finish {row['finish']!r})"
 
 
-def _answer(plan: Plan, prompt: Row, sample: int, row: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(plan: LabelPlan, prompt: Row, sample: int, row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the answers: the prompt and its other fields, the response, and where it comes from."""
     settings = plan.settings
     told = {name: row[name] for name in ("logprobs", "reasoning") if name in row}

@@ -31,7 +31,7 @@ LONG = re.compile(
 PATIENCE = 15 * 60.0  # seconds a server may ask to wait
 
 
-class Answer(NamedTuple):
+class EndpointAnswer(NamedTuple):
     """tokens: in and out, as the server counted them, or None. logprobs: a dict a token, or None. mark: what the server calls it."""
 
     text: str
@@ -129,7 +129,7 @@ class Endpoint:
     def redact(self, text: str) -> str:
         return hidden(text, [self._key])
 
-    async def ask(self, body: dict[str, Any]) -> Answer | Again | Refused | Gone:
+    async def ask(self, body: dict[str, Any]) -> EndpointAnswer | Again | Refused | Gone:
         """Send one request once, and say what came of it."""
         body = {name: value for name, value in body.items() if name not in self.without}
         if "max_tokens" in self.without:
@@ -140,7 +140,7 @@ class Endpoint:
                 # not `chat.completions.create`, which looks at every field on the way out and in, for another 0.5 ms a request
                 response = await client.post("/chat/completions", body=body, cast_to=httpx2.Response)
             outcome = self._read(response.content)
-            if client is not self.client or (isinstance(outcome, Answer) and self._marks.seen(outcome.mark, response.content)):
+            if client is not self.client or (isinstance(outcome, EndpointAnswer) and self._marks.seen(outcome.mark, response.content)):
                 # A server that answers twice leaves the second copy to be read by whoever uses the connection next, and after that
                 # each request gets the answer of the one before: of these connections nothing more is believed.
                 if client is self.client:
@@ -156,7 +156,7 @@ class Endpoint:
         except openai.APIStatusError as error:
             return await self._status(error)
 
-    def _read(self, content: bytes) -> Answer | Again:
+    def _read(self, content: bytes) -> EndpointAnswer | Again:
         """The answer in a response, whatever else it may hold."""
         try:
             told = json.loads(content, parse_constant=lambda _: None)
@@ -171,7 +171,7 @@ class Endpoint:
                 raise TypeError(text)
             logprobs = [_logprob(token) for token in (choice.get("logprobs") or {}).get("content") or []]
             reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
-            return Answer(
+            return EndpointAnswer(
                 _clean(text or ""),
                 str(choice.get("finish_reason") or "unknown"),
                 _usage(told.get("usage")),

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import LabError
 from labkit.base.files import made_here
-from labkit.records.names import FETCHED
+from labkit.records.names import FETCHABLE
 from labkit.tasks.atlas.extraction import read
 from labkit.teachers import labelling
 from labkit.teachers.labelling.plan import READ, plan
-from labkit.teachers.recorded_answers import Said
+from labkit.teachers.recorded_answers import RecordedAnswer
 
 if TYPE_CHECKING:
     import pandas
@@ -85,7 +85,7 @@ def _answer(model: Any, asked: dict[str, Any], seed: int) -> dict[str, Any]:
     }
 
 
-def again(said: Sequence[Said], endpoint: str = "", model: str = "smollm2", terms: str = "", **settings: Any) -> pandas.DataFrame:
+def again(said: Sequence[RecordedAnswer], endpoint: str = "", model: str = "smollm2", terms: str = "", **settings: Any) -> pandas.DataFrame:
     """Put recorded questions to an endpoint again, or to a fetched model of this machine where none is given: what it names now beside
     what was named then. What was answered once is not asked again. Raises `LabError` where there is nobody to ask, or the terms of
     somebody else's endpoint were not read (see `labelling.run`)."""
@@ -94,7 +94,7 @@ def again(said: Sequence[Said], endpoint: str = "", model: str = "smollm2", term
     asked = [s.question.text for s in said]
     path = made_here("labels") / f"{model.replace('/', '--')}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not endpoint and model in FETCHED:
+    if not endpoint and model in FETCHABLE:
         terms = READ  # these are Apache-2.0
     with contextlib.nullcontext(endpoint) if endpoint else serving(model) as url:
         report = labelling.run(plan(asked, path, endpoints=url, model=model, **{"max_tokens": 32, **settings}), terms=terms)

@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from labkit.teachers.labelling.endpoints import Again, Answer, Endpoint, Gone, Refused
+from labkit.teachers.labelling.endpoints import Again, Endpoint, EndpointAnswer, Gone, Refused
 from labkit.teachers.labelling.journal import Journal
-from labkit.teachers.labelling.plan import CUT, READ, Plan
+from labkit.teachers.labelling.plan import CUT, READ, LabelPlan
 from labkit.teachers.labelling.progress import Progress
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds between tries, doubled each time
@@ -36,7 +36,7 @@ class _Ask:
 class Loop:
     """All that one job keeps in mind while it runs. Only the loop's own thread touches it, but for `stop`, which is handed over."""
 
-    def __init__(self, plan: Plan, journal: Journal, tell: Callable[[Progress], None]) -> None:
+    def __init__(self, plan: LabelPlan, journal: Journal, tell: Callable[[Progress], None]) -> None:
         self.plan, self.settings, self.journal, self.tell = plan, plan.settings, journal, tell
         self.fresh = deque(plan.todo)
         self.later: list[tuple[float, int, _Ask]] = []  # a heap by the time before which they must not be sent
@@ -80,7 +80,7 @@ class Loop:
 
     async def _work(self, endpoint: Endpoint, place: int) -> None:
         while (ask := await self._take(endpoint, place)) is not None:
-            outcome: Answer | Again | Refused | Gone = Again("cut off", charged=True)
+            outcome: EndpointAnswer | Again | Refused | Gone = Again("cut off", charged=True)
             try:
                 outcome = await endpoint.ask(self.settings.body(self.plan.text_of(ask.place)))
             finally:
@@ -134,11 +134,11 @@ class Loop:
 
     # ---- outcomes ----------------------------------------------------------------------------------------------------
 
-    def _settle(self, ask: _Ask, endpoint: Endpoint, outcome: Answer | Again | Refused | Gone) -> None:
+    def _settle(self, ask: _Ask, endpoint: Endpoint, outcome: EndpointAnswer | Again | Refused | Gone) -> None:
         del self.under_way[ask.place]
         self.reserved = self.reserved[0] - ask.most[0], self.reserved[1] - ask.most[1]
         match outcome:
-            case Answer():
+            case EndpointAnswer():
                 self._answered(ask, endpoint, outcome)
             case Again():
                 self._again(ask, endpoint, outcome)
@@ -149,7 +149,7 @@ class Loop:
                 self._leave(endpoint, reason)
         self.ring()
 
-    def _answered(self, ask: _Ask, endpoint: Endpoint, answer: Answer) -> None:
+    def _answered(self, ask: _Ask, endpoint: Endpoint, answer: EndpointAnswer) -> None:
         tokens = answer.tokens or self.plan.most(ask.place, answer.text + answer.reasoning if answer.finish != CUT else None)
         if self.settings.logprobs is not None and answer.logprobs is None and answer.text and "logprobs" not in endpoint.without:
             self.note(f"{endpoint.host} sends no logprobs although they were asked for: going on with text alone.")

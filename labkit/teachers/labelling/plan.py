@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from labkit.base.errors import LabError
-from labkit.tasks.custom.rows import Rows, read_rows
+from labkit.tasks.custom.rows import CustomRows, read_rows
 from labkit.tasks.custom.sources import Source
 from labkit.teachers.labelling.journal import Journal, rows
 from labkit.teachers.labelling.settings import Settings, here, host_of
@@ -52,14 +52,14 @@ class Spent(NamedTuple):
         return Spent(*(a + b for a, b in zip(self, (*used, *lost), strict=True)))  # type: ignore[misc]
 
 
-class Plan(NamedTuple):
+class LabelPlan(NamedTuple):
     """A job before it is run. `print(plan)` says what it will do; `labelling.run(plan, terms="read")` does it.
 
     requests: the key of every request, in the order of prompts and samples. todo: where in `requests` those stand that are not
     answered yet; equal requests are sent once. spent: what the journal says was used up before.
     """
 
-    prompts: Rows
+    prompts: CustomRows
     answers: Path
     settings: Settings
     requests: Sequence[str]
@@ -89,7 +89,7 @@ class Plan(NamedTuple):
         read, limit = len(self.text_of(place).encode()) + len(self.settings.system.encode()) + 8 * TEMPLATE, self.settings.max_tokens
         return read, limit if written is None else min(limit, len(written.encode()) + 1)  # and the end mark
 
-    def looked_up(self) -> Plan:
+    def looked_up(self) -> LabelPlan:
         """The same with what the journal holds by now taken off."""
         seen, spent = set(), Spent()
         for _, row in rows(Journal(self.answers).path):
@@ -159,7 +159,7 @@ def plan(
     model: str,
     network: bool = False,
     **settings: Any,
-) -> Plan:
+) -> LabelPlan:
     """Look at the prompts, which are read as `labkit distill` reads data, and at what the journal beside `answers` holds already; sends
     nothing. network: `prompts` may be a hub data set. `settings` are those of `Settings`."""
     chosen = Settings(endpoints=endpoints, model=model, **settings)  # type: ignore[arg-type]
@@ -175,7 +175,7 @@ def plan(
             "what it holds: give them another name, or move it away."
         )
     requests = [chosen.key(row.prompt, sample) for row in asked.rows for sample in range(chosen.samples)]
-    return Plan(asked, target, chosen, requests, (), Spent()).looked_up()
+    return LabelPlan(asked, target, chosen, requests, (), Spent()).looked_up()
 
 
 def answered(row: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from labkit.base.errors import LabError
 from labkit.teachers.labelling.answers import assemble
 from labkit.teachers.labelling.journal import Journal
 from labkit.teachers.labelling.loop import Loop
-from labkit.teachers.labelling.plan import READ, Plan
+from labkit.teachers.labelling.plan import READ, LabelPlan
 from labkit.teachers.labelling.progress import Progress, Report
 from labkit.teachers.labelling.settings import hidden
 
@@ -24,7 +24,7 @@ LATER = "What was answered is kept: run the same again to go on where it stopped
 MOST_KEPT = 64 << 20  # bytes of disk held in reserve
 
 
-def run(plan: Plan, *, terms: str = "", watch: Callable[[Progress], None] | None = None) -> Report:
+def run(plan: LabelPlan, *, terms: str = "", watch: Callable[[Progress], None] | None = None) -> Report:
     """Send what is to be sent, and write the answers; `terms="read"` says that you read the provider's terms of use and that they allow
     what you mean to do. One that is interrupted waits for what is under way, unless one interrupts again. Raises `LabError` if no endpoint
     can be used or the disk is full; what was answered is kept."""
@@ -96,7 +96,7 @@ def _in_thread(job: Loop, said: queue.SimpleQueue, watch: Callable[[Progress], N
     return trouble[0] if trouble else None
 
 
-def _reserve(plan: Plan) -> int:
+def _reserve(plan: LabelPlan) -> int:
     """Bytes that all answers under way could fill, journal rows with their alternatives and all."""
     settings = plan.settings
     longest = max((len(plan.text_of(place).encode()) for place in plan.todo), default=0)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from labkit.base.errors import LabError
 from labkit.records import events as ev
-from labkit.records.model_folders import unmarked
+from labkit.records.model_folders import without_hash
 from labkit.records.names import BESIDE, CORE, SKILLS
 from labkit.records.record import NO_GAP, Record, mean
 from labkit.views.figures.pen import HAIR, INK, MUTED, PALETTE, PAPER, Pen, tint
@@ -104,8 +104,8 @@ def _arm_names(record: Record) -> list[tuple[str, str]]:
     return [
         ("gold labels", f"label budget: {exp.gold:,}{seeds_of(gold)}"),
         ("hard answers", f"the teacher's, as labels{seeds_of(hard)}"),
-        (f"{SOFT[exp.method]} (this run)", f"{unmarked(exp.student)} student, seed {exp.seed}{so_far}"),
-        ("teacher", shown(unmarked(exp.teacher), 30)),
+        (f"{SOFT[exp.method]} (this run)", f"{without_hash(exp.student)} student, seed {exp.seed}{so_far}"),
+        ("teacher", shown(without_hash(exp.teacher), 30)),
     ]
 
 

@@ -16,13 +16,13 @@ from transformers import LlamaForCausalLM
 
 from labkit import models
 from labkit.base.errors import LabError
-from labkit.losses.cross_tokenizer.losses import CROSSINGS, Aligned, crossed
+from labkit.losses.cross_tokenizer.losses import ALIGNMENTS, Aligned, cross_tokenizer_terms
 from labkit.losses.cross_tokenizer.spans import spans
 from labkit.models import tokenizer, tokenizer_of
 from labkit.records.experiment import Experiment
 from labkit.records.names import VOCABULARIES
 from labkit.tasks.atlas.facts import Atlas
-from labkit.teachers.cross_tokenizer_pool import Crossed
+from labkit.teachers.cross_tokenizer_pool import CrossTokenizerPool
 from labkit.teachers.signals import Signals
 from labkit.training.methods import comparison
 from labkit.views import figures
@@ -50,7 +50,7 @@ class AlignmentLens(Lens):
             raise LabError("this student has its teacher's vocabulary, so both cuts are one: train one with vocabulary='bytes'.")
         self.question = widgets.Dropdown(options=list(ASKED), description="Question", style=STYLE, layout=WIDE)
         self.vocabulary = widgets.Dropdown(options=kinds, description="Vocabulary", style=STYLE, layout=WIDE)
-        labels = [(f"{name}: {how.label}", name) for name, how in CROSSINGS.items()]
+        labels = [(f"{name}: {how.label}", name) for name, how in ALIGNMENTS.items()]
         self.across = widgets.Dropdown(options=labels, value="spans", description="Across", style=STYLE, layout=WIDE)
         super().__init__(self.question, self.vocabulary, self.across)
 
@@ -62,17 +62,17 @@ class AlignmentLens(Lens):
 @torch.no_grad()
 def look_across(text: str, vocabulary: str, across: str, student: LlamaForCausalLM | None = None) -> tuple[figures.Cuts, str]:
     """The table of one answer's two cuts, and what there is to read off it. Raises `LabError` for a question Atlas does not know."""
-    both = Crossed(_pool(text), vocabulary, across)
+    both = CrossTokenizerPool(_pool(text), vocabulary, across)
     model = student or _fresh(vocabulary)
     aligned = both.aligned([0])
     read = models.pad([both.prompt(0)], [both.answer(0)])
     logits = model.lm_head(models.answer_states(model, read)).float().cpu()
-    found = crossed(aligned, logits, comparison(Experiment()), 1.0)["crossed"]
+    found = cross_tokenizer_terms(aligned, logits, comparison(Experiment()), 1.0)["crossed"]
     per_span = _by_span(aligned, across, found)
     sides = [tokenizer().pieces[t] for t in both.pool.answer(0)], [both.student.pieces[t] for t in both.answer(0)]
     shared = [(span.teacher, span.student) for span in spans(*sides)]
     table = figures.cuts(text, *sides, shared, per_span, NAMES[across])
-    how = CROSSINGS[across]
+    how = ALIGNMENTS[across]
     told = f"<b>{how.label}</b> <small>({how.source})</small>: {sum(per_span):.2f} in all."
     if across in BY_NUMBER:
         told += f" {_by_number(*sides)}"

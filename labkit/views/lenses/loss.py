@@ -8,7 +8,7 @@ import ipywidgets as widgets
 import torch
 
 from labkit import models
-from labkit.losses.conventions import CONVENTIONS, Reading, reading
+from labkit.losses.conventions import CONVENTIONS, LossReport, loss_report
 from labkit.models import pad, tokenizer
 from labkit.tasks.atlas.facts import Atlas
 from labkit.views import figures
@@ -28,16 +28,16 @@ class LossLens(Lens):
             self.teacher_logits, self.student_logits = (
                 models.teacher(n)(self.rows.tokens_B_T).logits.float() for n in ("atlas-3m", "atlas-3m-early")
             )
-        self._known: dict[tuple[str, float], Reading] = {}
+        self._known: dict[tuple[str, float], LossReport] = {}
         kinds = [(f"{c.name}  ({c.kind})", c.name) for c in CONVENTIONS.values()]
         self.convention = widgets.Dropdown(options=kinds, value="mask not shifted", description="Convention", style=STYLE, layout=WIDE)
         self.temperature = temperature_slider()
         super().__init__(self.convention, self.temperature)
 
-    def reading(self, name: str) -> Reading:
+    def loss_report(self, name: str) -> LossReport:
         key = (name, self.temperature.value)
         if key not in self._known:
-            self._known[key] = reading(name, self.teacher_logits, self.student_logits, self.rows.mask_B_T, key[1])
+            self._known[key] = loss_report(name, self.teacher_logits, self.student_logits, self.rows.mask_B_T, key[1])
         return self._known[key]
 
     def _name(self, place: int) -> str:
@@ -49,7 +49,7 @@ class LossLens(Lens):
 
     def look(self) -> tuple[figures.Drawing, str]:
         T, entry = self.temperature.value, CONVENTIONS[self.convention.value]
-        found, right = self.reading(entry.name), self.reading(entry.against)
+        found, right = self.loss_report(entry.name), self.loss_report(entry.against)
         places = range(min(len(self._first), self.rows.tokens_B_T.shape[1]))  # to one position behind the answer's end
         names = [self._name(i + 1) for i in places]
         drawing = figures.bars(

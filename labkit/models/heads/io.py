@@ -54,7 +54,7 @@ def load(path: Path, target: LanguageModel) -> Medusa | Eagle:
     try:
         settings = json.loads(note["heads"])
     except (KeyError, ValueError):
-        raise LabError(f"{path} holds no heads: give a file that `labkit.models.heads.students.save` has written.") from None
+        raise LabError(f"{path} holds no heads: give a file that `labkit.models.heads.io.save` has written.") from None
     if settings["target"] != (own := fingerprint(target)):
         raise LabError(
             f"{path} belongs to a target with weights #{settings['target']}, and this one's are #{own}: heads read one model's states "
