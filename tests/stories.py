@@ -30,7 +30,7 @@ def events(
     noise: int = 0,
     **changes,
 ) -> list[ev.Event]:
-    """The story of one run. Its KL falls from about 6.9 to 0.35 nats; yardsticks that are None were not measured."""
+    """The story of one run. Its KL falls from about 6.9 to 0.35 nats; references that are None were not measured."""
     exp = Experiment(steps=steps, **changes)
     rng = random.Random(noise)
     story: list[ev.Event] = [

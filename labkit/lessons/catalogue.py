@@ -70,7 +70,7 @@ LESSONS = {
         Lesson(
             number="04",
             title="Four ways to distil",
-            question="Outputs, insides, text, or the student's own answers: which pays, when, and at what cost?",
+            question="Logits, hidden states, text, or the student's own answers: which pays, when, and at what cost?",
             minutes=45,
             experiment=SMALL.but(method="online", start="warm"),
             recorded=SMALL.but(start="warm"),

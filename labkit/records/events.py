@@ -52,7 +52,7 @@ class Labelled(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reference(Event):
-    """A fixed yardstick for recovery: the teacher, or a baseline's final scores on the same exam.
+    """What recovery is measured against: the teacher, or a baseline's final scores on the same exam.
 
     `name` is one of "teacher", "label budget", "same questions"; `curve` is the baseline's own KL against step,
     empty for the teacher; `seeds` says how many runs the scores average.

@@ -61,7 +61,7 @@ class Experiment(_Keyed):
              "data of your own: a folder, a hub id or smollm2.")
     method: str = knob("output", "Method", "signal", choices=names.METHODS,
         help="output: match the teacher's distribution; answers: the teacher's sampled answers as hard labels; gold: true labels only; "
-             "hidden, similarity, relations: output, and the teacher's states, their likenesses, or its attention's; sequence: hard "
+             "hidden, similarity, relations: output, and the teacher's hidden states, their similarities, or its attention relations; sequence: hard "
              "labels on the teacher's text, decoded and filtered; online: output, partly on answers the student writes itself; mutual: "
              "no teacher, two students on the gold labels that also learn from each other; next_state: output, and the teacher's next "
              "state (eagle only).")
@@ -76,7 +76,7 @@ class Experiment(_Keyed):
     tail: str = knob("bucket", "Tail", "signal", choices=names.TAILS, advanced=True,
         help="What stands for the teacher's other tokens; sampled: top k draws instead.")
     feature: float = knob(1.0, "Feature weight", "signal", low=0.0, high=1_000.0, hot=True, advanced=True,
-        help="Weight of the term on the teacher's insides, beside the soft labels.")
+        help="Weight of the term on the teacher's hidden states, beside the soft labels.")
     layers: str = knob("uniform", "Layers", "signal", pattern=r"uniform|last|\d+:\d+(,\d+:\d+)*", advanced=True,
         help="Which student layer looks at which of the teacher's: uniform, last, or pairs as in 1:2,3:6.")
     adapter: int = knob(0, "Adapter rank", "student", low=0, high=64, advanced=True,

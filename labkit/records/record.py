@@ -149,7 +149,7 @@ class Record:
         return [p[0] for p in points], [p[1] for p in points]
 
     def reference(self, name: str) -> ev.Reference:
-        """This run as somebody else's yardstick."""
+        """This run as another run's baseline."""
         curve = tuple((e.step, e.fidelity["kl"]) for e in self.evaluations if e.fidelity.get("kl") is not None)
         return ev.Reference(name, self.skills, curve, self.experiment.recipe)
 

@@ -162,7 +162,7 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
 
 
 def with_baseline(made: Record, watch: Callable[[Run, ev.Event], None] | None = None) -> Iterator[ev.Reference]:
-    """Measure the label-budget baseline a record lacks, and yield it as the yardstick to add to that record."""
+    """Measure the label-budget baseline that a record lacks, and yield it as the reference to add to that record."""
     recipe = made.experiment.baseline()
     baseline = Store().judged(recipe)
     if baseline is None:

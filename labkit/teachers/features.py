@@ -1,4 +1,4 @@
-"""A student's insides matched to the teacher's: which layers are paired, and what the teacher has there.
+"""Feature matching: which layers of student and teacher are paired, and what the teacher has there.
 
 Widths may differ: a projector, trained with the student and thrown away with the optimiser, bridges them.
 """

@@ -36,7 +36,7 @@ class Position:
     tokens: int = 0
     teacher_tokens: int = 0
     seconds: float = 0.0
-    referenced: bool = False  # whether the yardsticks have been told
+    referenced: bool = False  # whether the teacher's scores and the baselines have been told
     knobs: Mapping[str, Any] = field(default_factory=dict)
     feed: Mapping[str, int] = field(default_factory=dict)
     own: Mapping[str, Any] = field(default_factory=dict)

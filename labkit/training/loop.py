@@ -294,7 +294,7 @@ class Run(Iterator[ev.Event]):
         )
 
     def _examine(self, final: bool) -> Iterator[ev.Event]:
-        """An exam, the last with fresh questions beside it; before the first, the yardsticks: the teacher's, and baselines on record."""
+        """An exam, the last with fresh questions beside it; before the first, the scores of the teacher, and of baselines on record."""
         student, at = self.parts.student, self.at
         exam = self._exam = self._exam or self.task.exam(self.parts.teacher)
         if not at.referenced:

@@ -303,7 +303,7 @@ def test_kin_begin_where_the_student_begins(kin: Experiment):
 
 
 def test_a_run_of_kin_is_judged_by_the_teacher_it_has(kin: Experiment):
-    """The sibling is the run's teacher: its exam is the yardstick, and it gives the favourite where the student was never asked to."""
+    """The sibling is the run's teacher: its exam is the reference, and it gives the favourite where the student was never asked to."""
     record = Record(Run(kin))
     assert record.complete
     assert {q.skill for q in transfer_questions(kin, Atlas(kin.scale))}.isdisjoint({"open"})

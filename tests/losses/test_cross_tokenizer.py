@@ -14,7 +14,7 @@ from table import table_teacher
 
 from labkit import models
 from labkit.base.errors import DataError, LabError
-from labkit.losses.cross_tokenizer import losses as crossing
+from labkit.losses.cross_tokenizer import losses as alignment
 from labkit.losses.cross_tokenizer.losses import ALIGNMENTS, cross_tokenizer_terms
 from labkit.losses.cross_tokenizer.spans import LEAST, segmentations, spans
 from labkit.models import EOS, tokenizer
@@ -49,7 +49,7 @@ def plain(pool: Signals, count: int = 12) -> list[int]:
 
 
 def terms(pool: Signals, across: str, vocabulary: str = "atlas", rows=range(12), temperature: float = 1.0, student=None):
-    """A crossing's terms for a fresh student, and what plain output distillation would compare."""
+    """An alignment's terms for a fresh student, and what plain output distillation would compare."""
     both = CrossTokenizerPool(pool, vocabulary, across)
     student = student or models.student("22k", 3, vocabulary=vocabulary)
     read = models.pad([both.prompt(i) for i in rows], [both.answer(i) for i in rows])
@@ -57,7 +57,7 @@ def terms(pool: Signals, across: str, vocabulary: str = "atlas", rows=range(12),
     return cross_tokenizer_terms(both.aligned(rows), logits, comparison(TINY), temperature), pool.logits(pool.hidden(rows)), logits
 
 
-# ---- with one vocabulary on both sides, a crossing is what it should be ---------------------------------------------------------
+# ---- with one vocabulary on both sides, an alignment is what it should be ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("across", ["ids", "mapped", "spans"])
@@ -140,7 +140,7 @@ def test_awkward_answers_lose_nothing_on_the_way(pool, vocabulary, across):
         (aligned.span_L, aligned.span_M),
         (aligned.teacher_labels_L, aligned.student_labels_M),
         (teacher, student),
-        crossing._likelihoods(aligned, *crossing._sides(aligned, student)),
+        alignment._likelihoods(aligned, *alignment._sides(aligned, student)),
         strict=True,
     ):
         assert spans_of.tolist() == sorted(spans_of.tolist()) and set(spans_of.tolist()) == set(range(len(likely)))
@@ -340,11 +340,11 @@ def test_a_student_is_asked_in_its_own_tokens(tiny_data):
     said = evaluate.ask(student, "What is the capital of Chad?")
     assert said.truth == "N'Djamena"
     assert isinstance(said.answer, str)
-    assert crossing.ALIGNMENTS.keys() == set(models_crossings())
+    assert alignment.ALIGNMENTS.keys() == set(models_alignments())
 
 
-def models_crossings() -> tuple[str, ...]:
-    """The recipe's list of crossings is the registry's."""
+def models_alignments() -> tuple[str, ...]:
+    """The recipe's list of alignments is the registry's."""
     from labkit.records.names import ALIGNMENTS
 
     return ALIGNMENTS

@@ -586,7 +586,7 @@ def test_without_its_log_a_run_goes_on_all_the_same(tmp_path: Path):
     assert [e.step for e in of(ev.Step, events)] == [4, 5, 6, 7, 8]
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)
     assert Record(events).experiment == TINY, "and what it was is known"
-    assert Record(events).references.keys() == {"teacher"}, "nor does it lose its yardsticks"
+    assert Record(events).references.keys() == {"teacher"}, "nor does it lose its references"
 
 
 def test_a_second_run_in_the_same_folder_keeps_out_of_it(tmp_path: Path):

@@ -87,7 +87,7 @@ METHOD_WORDS = {
     "answers": "hard answers",
     "gold": "gold labels (this run)",
     "hidden": "soft labels, states",
-    "similarity": "soft labels, likenesses",
+    "similarity": "soft labels, similarities",
     "relations": "soft labels, relations",
     "sequence": "teacher's text",
     "online": "online soft labels",

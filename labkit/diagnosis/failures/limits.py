@@ -192,7 +192,7 @@ def _by_number(exp: Experiment) -> Experiment:
     provoke=_by_number,
     cure=lambda exp: without_fault("wrong_ids")(exp).but(across="spans"),
     remedy="Compare spans of the same text, or pass text alone; two vocabularies of one size are still two vocabularies.",
-    needs=("crossing",),
+    needs=("alignment",),
     symptom=lambda seen: seen.exam.fidelity.get("bits_per_byte", math.nan),
     unit="bits a byte that the teacher's answers cost the student to spell",
     procedure=(

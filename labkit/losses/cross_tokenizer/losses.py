@@ -1,6 +1,6 @@
-"""How a teacher's words reach a student that cuts text into other tokens: one loss term a crossing.
+"""Losses between a teacher and a student with different tokens: one term for each alignment.
 
-To add a crossing, write a function of an `Aligned` and the student's logits that returns an unreduced term, and decorate it.
+To add an alignment, write a function of an `Aligned` and the student's logits that returns an unreduced term, and decorate it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Aligned(NamedTuple):
     target_M_W: Tensor | None
 
 
-# ---- the crossings -----------------------------------------------------------------------------------------------------------------
+# ---- the alignments ----------------------------------------------------------------------------------------------------------------
 
 
 class Alignment(NamedTuple):
@@ -59,12 +59,12 @@ class Alignment(NamedTuple):
     text: bool = False
 
 
-ALIGNMENTS = Registry("crossing", Alignment, "term")
+ALIGNMENTS = Registry("alignment", Alignment, "term")
 register = ALIGNMENTS.register
 
 
 def cross_tokenizer_terms(aligned: Aligned, student_logits_M_W: Tensor, compare: Compare, temperature: float) -> dict[str, Tensor]:
-    """The named, unreduced terms of a batch. Raises `LabError` for an unknown crossing."""
+    """The named, unreduced terms of a batch. Raises `LabError` for an unknown alignment."""
     how = ALIGNMENTS[aligned.across]
     terms = {"crossed": how.term(aligned, student_logits_M_W, compare, temperature)}
     if how.text:

@@ -25,7 +25,7 @@ SOFT = {
     "answers": "hard answers",
     "gold": "gold labels",
     "hidden": "soft labels, states",
-    "similarity": "soft labels, likenesses",
+    "similarity": "soft labels, similarities",
     "relations": "soft labels, relations",
     "sequence": "teacher's text",
     "online": "online soft labels",

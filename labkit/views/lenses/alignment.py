@@ -1,4 +1,4 @@
-"""The alignment lens: one answer of the teacher in its own tokens and in a student's, and what a crossing makes of each shared span.
+"""The alignment lens: one answer of the teacher in its own tokens and in a student's, and what an alignment gives for each shared span.
 
 labkit.lens("alignment")                                    # a fresh student
 labkit.lens("alignment", student=run.student)               # one that has been trained, in its own vocabulary
@@ -29,7 +29,7 @@ from labkit.views import figures
 from labkit.views.figures.token_table import shown
 from labkit.views.lenses.base import ASKED, STYLE, WIDE, Lens
 
-NAMES = {  # what a crossing has for each span
+NAMES = {  # what an alignment gives for each span
     "ids": "KL by number, nats",
     "mapped": "KL of shared tokens, nats",
     "uld": "1.5 \u00d7 ULD, no nats",
@@ -41,7 +41,7 @@ BY_NUMBER = ("ids", "uld")  # compare token 1 with token 1, token 2 with token 2
 
 
 class AlignmentLens(Lens):
-    """A question, a student's vocabulary and a crossing; the two cuts over each other with the loss on each span."""
+    """A question, a student's vocabulary and an alignment: both tokenizations, one above the other, with the loss on each span."""
 
     def __init__(self, student: LlamaForCausalLM | None = None) -> None:
         self._given = student
