@@ -19,7 +19,7 @@ from labkit.lessons.catalogue import LESSONS
 from labkit.lessons.lab import Lab
 from labkit.losses import divergences
 from labkit.records import events as ev
-from labkit.records import rules
+from labkit.records import names, rules
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.names import STUDENTS, WORLDS, Size
 from labkit.records.results import rows
@@ -233,7 +233,7 @@ def begins(exp: Experiment) -> str:
         patch.setattr(text_data, "_answer", says)
         patch.setattr(Prerequisites, "successor", lambda self, exp, before, device: model(before[-1].student))
         patch.setattr(Prerequisites, "warm_up", lambda self, exp, student, seed: iter(()))
-        patch.setattr(loop, "inspect", lambda *_: {})
+        patch.setattr(loop, "check_batch", lambda *_: {})
         try:
             for event in Run(exp, exams=0, settings=Settings(chunk=8)):
                 if isinstance(event, ev.Step):
@@ -247,9 +247,19 @@ def begins(exp: Experiment) -> str:
 @settings(max_examples=80)
 @given(st.data())
 def test_a_recipe_breaks_no_rule_exactly_if_a_run_of_it_begins(data):
-    names = data.draw(st.lists(st.sampled_from(list(KNOBS)), max_size=6, unique=True))
-    exp = BASE.but(**{name: data.draw(values(name), name) for name in names})
+    turned = data.draw(st.lists(st.sampled_from(list(KNOBS)), max_size=6, unique=True))
+    exp = BASE.but(**{name: data.draw(values(name), name) for name in turned})
     assert begins(exp) == "".join(exp.problems()[:1])
+
+
+@pytest.mark.parametrize("name", names.METHODS)
+@pytest.mark.parametrize("vocabulary", names.VOCABULARIES)
+@pytest.mark.parametrize("student", ["22k", *names.DRAFT_HEADS])
+def test_no_recipe_needs_two_readers(student: str, vocabulary: str, name: str):
+    """What a step reads is one class of `training/readers.py`; a recipe that would need two breaks a rule, before anything is loaded."""
+    exp, how = BASE.but(student=student, vocabulary=vocabulary, method=name), methods.method(name)
+    needed = [student in names.DRAFT_HEADS, how.peer, vocabulary != "atlas" and name == "output", bool(how.features)]
+    assert sum(needed) <= 1 or exp.problems()
 
 
 @pytest.mark.parametrize("vocabulary", rules.TOKENS)
