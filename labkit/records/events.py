@@ -79,7 +79,7 @@ class Step(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Inspected(Event):
-    """One batch looked at before its step: what the loss reads, and what the teacher's signal says (see `batch_check.inspect`)."""
+    """One batch looked at before its step: what the loss reads, and what the teacher's signal says (see `batch_check.check_batch`)."""
 
     kind: ClassVar[str] = "inspected"
     step: int

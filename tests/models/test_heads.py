@@ -20,7 +20,7 @@ from labkit.models.heads.base import DECAY, HeadOutput, Heads, TargetStates, com
 from labkit.records import events as ev
 from labkit.records import record as records
 from labkit.records.experiment import TUNED_RATE, Experiment
-from labkit.records.names import HEADS
+from labkit.records.names import DRAFT_HEADS
 from labkit.speculative import drafters
 from labkit.speculative.kv_cache import States
 from labkit.tasks.atlas.exam import Graded
@@ -28,7 +28,7 @@ from labkit.tasks.atlas.facts import Atlas
 from labkit.tasks.heads_exam import HeadsExam
 from labkit.teachers import signals
 from labkit.teachers.signals import Signals
-from labkit.training.batches import BatchSampler, paid
+from labkit.training.batches import BatchSampler, gold_questions
 from labkit.training.loop import Run
 from labkit.training.methods import comparison, method
 
@@ -67,7 +67,7 @@ def test_places_are_those_with_a_token_so_far_ahead():
         assert places([5, 2, 4], d).tolist() == by_hand
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", DRAFT_HEADS)
 def test_a_batch_holds_each_depth_with_its_label_signal_and_weight(tiny_teacher, kind: str):
     heads = heads_of(kind, tiny_teacher, ahead=3)
     batch = heads.batch(heads.read_target(PROMPTS, ANSWERS), [False, False, True])
@@ -89,7 +89,7 @@ def test_a_batch_holds_each_depth_with_its_label_signal_and_weight(tiny_teacher,
 
 
 def test_medusa_begins_as_the_target_and_its_depths_are_its_heads(tiny_teacher):
-    heads, told = heads_io.make("medusa", tiny_teacher), Heads.told(heads_io.make("medusa", tiny_teacher), PROMPTS, ANSWERS)
+    heads, told = heads_io.make("medusa", tiny_teacher), Heads.read_target(heads_io.make("medusa", tiny_teacher), PROMPTS, ANSWERS)
     torch.testing.assert_close(heads(told.states_N_D)[2], tiny_teacher.lm_head(told.states_N_D))
     other = heads_of("medusa", tiny_teacher)
     everywhere = other(told.states_N_D)
@@ -105,7 +105,7 @@ def test_a_reduced_vocabulary_is_the_most_frequent_and_always_ends(tiny_teacher)
     assert commonest(tiny_teacher, 10_000, []) is None
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", DRAFT_HEADS)
 def test_with_a_reduced_vocabulary_what_cannot_be_said_is_left_out(tiny_teacher, kind: str):
     ids = [0, 23, 42, 43, 500]
     heads = heads_of(kind, tiny_teacher, ids=ids, ahead=3)
@@ -242,7 +242,7 @@ def test_the_first_step_by_hand(tiny_teacher, kind: str, how: str):
     told = next(e for e in Run(exp, exams=0) if isinstance(e, ev.Step)).values
     pool = Signals(tiny_teacher, Atlas("half").questions(128, signals.POOL_SEED))
     world = Atlas("half")
-    feed = BatchSampler(exp, paid(exp, world), pool, models.tokenizer())
+    feed = BatchSampler(exp, gold_questions(exp, world), pool, models.tokenizer())
     rows = feed.next_rows(exp.batch, method(how).gold_share(exp.mix))
     list(pool.prepare(rows[0]))
     drawn = feed.draw(*rows)
@@ -277,7 +277,7 @@ def test_the_loss_is_the_same_in_any_number_of_passes(settings):
         assert one["kl"] == pytest.approx(one["loss"], rel=1e-5), "at temperature 1 without gold the KL told is the loss"
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", DRAFT_HEADS)
 def test_a_run_learns_to_guess_and_leaves_its_target_alone(tiny_teacher, kind: str):
     before = models.fingerprint(tiny_teacher)
     exp = SHORT.but(student=kind, scale="Europe", questions=256, batch=32, steps=30, learning_rate=1e-2)
@@ -401,7 +401,7 @@ def test_acceptance_and_kl_are_those_of_the_distributions(tiny_teacher):
 # ---- keeping, and what is refused ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", DRAFT_HEADS)
 def test_heads_come_back_as_they_were_kept(tiny_teacher, tmp_path: Path, kind: str):
     heads = heads_of(kind, tiny_teacher, ids=[*range(0, 1024, 2)], ahead=3)
     heads_io.save(heads, tmp_path / "heads.safetensors", {"recipe": "labkit"})

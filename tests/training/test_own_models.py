@@ -41,7 +41,7 @@ from labkit.teachers import signals
 from labkit.teachers.signals import Signals, TopKSignals
 from labkit.training import checkpoint
 from labkit.training.loop import Run
-from labkit.training.setup import CustomTask, Prompt
+from labkit.training.setup import CustomPrompt, CustomTask
 
 PAIRS = [(f"Say {word} {number}.", word.upper()) for word in ("red", "green", "blue") for number in range(30)]
 CONFIG = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32, "tie_word_embeddings": True}
@@ -178,7 +178,7 @@ def test_a_prompt_longer_than_the_context_is_told(tmp_path):
 
 def test_what_is_kept_of_a_teacher_gives_back_its_likeliest_tokens(pair):
     teacher = pretrained.load(pair[0], torch.float32, 6)
-    asked = [Prompt(p, (r,), r) for p, r in PAIRS[:40]]
+    asked = [CustomPrompt(p, (r,), r) for p, r in PAIRS[:40]]
     full, top = Signals(teacher, asked, chunk=8, temperature=0.0), TopKSignals(teacher, asked, k=32, chunk=8, temperature=0.0)
     rows = [3, 0, 39]
     list(full.prepare(range(40)))
@@ -438,14 +438,14 @@ def test_the_key_of_shipped_data_is_its_name():
 
 def test_the_exam_scores_and_says_whose_mistakes_they_are(pair):
     teacher = pretrained.load(pair[0], torch.float32, 6)
-    rows = [Prompt(p, (r,), r) for p, r in PAIRS[:8]]
+    rows = [CustomPrompt(p, (r,), r) for p, r in PAIRS[:8]]
     exam = CustomExam(rows, teacher, "exact")
     grades = exam.grade(teacher)
     assert grades.fidelity["kl"] == pytest.approx(0, abs=1e-5)
     assert grades.fidelity["agreement"] == 1
     assert grades.fidelity["acceptance"] == pytest.approx(1, abs=1e-5)
     assert grades.truth["inherited"] + grades.truth["right"] == 1, "a teacher repeats its own mistakes"
-    told = CustomExam([Prompt(q.text, (a.text,), a.text) for q, a in zip(rows, grades.answers, strict=True)], teacher, "exact")
+    told = CustomExam([CustomPrompt(q.text, (a.text,), a.text) for q, a in zip(rows, grades.answers, strict=True)], teacher, "exact")
     assert told.teacher_grades.skills == {"exact": 1.0}
     _, tokens, theirs, mine = exam.probe(teacher)
     assert len(tokens) == len(theirs) == len(mine) == 8
