@@ -145,7 +145,7 @@ most: real runs sample longer and several answers a prompt.
 | reading given text | vLLM's `prompt_logprobs`, or transformers under accelerate | `TopKStore.add` from the logits |
 | training, student fits into a GPU | the lab's loop under `accelerate launch`, or TRL | `labkit distill`, `labkit export trl` |
 | training, student cut up | TRL or transformers' Trainer with FSDP2; DeepSpeed; NeMo or Model-Optimizer's Megatron plugin for tensor and pipeline parallelism | `data/configs/fsdp2.yaml`, then theirs |
-| the loss at a vocabulary of 128,256 | in chunks: Liger-Kernel, TRL; top-k gathered before the softmax (NeMo-RL pull request 3314: 16.2 to 4.6 GiB) | in chunks of tokens: `pieces` in `labkit.training.step`; `top_k` in `labkit.losses.divergences` |
+| the loss at a vocabulary of 128,256 | in chunks: Liger-Kernel, TRL's DistillationTrainer (on-policy only; its GKDTrainer holds all logits); top-k gathered before the softmax (NeMo-RL pull request 3314: 16.2 to 4.6 GiB) | in chunks of tokens: `pieces` in `labkit.training.step`; `top_k` in `labkit.losses.divergences` |
 | sweeps over recipes | Ray | `labkit sweep --backend ray` |
 
 Hosted servers give at most a few log-probabilities a token (OpenAI's up to 20), and some none: then k is theirs, or text is all there is.

@@ -120,8 +120,8 @@ def _reference(teacher, student, mask, temperature):
 @register(
     "without T squared",
     kind="definition",
-    used_by="TRL GKD, MiniLLM, speculators, Model-Optimizer's Megatron class",
-    source="trl/experimental/gkd; modelopt/torch/distill/plugins/megatron.py",
+    used_by="the losses of TRL's GKDTrainer and DistillationTrainer, Model-Optimizer's Megatron class",
+    source="trl/experimental/gkd; trl/trainer/distillation_trainer.py; modelopt/torch/distill/plugins/megatron.py",
     symptom="the gradient shrinks as T grows: beside a hard-label term the soft one fades; alone, under Adam, nothing changes",
 )
 def _unscaled(teacher, student, mask, temperature):

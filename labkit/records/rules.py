@@ -272,7 +272,7 @@ RULES: tuple[Rule, ...] = (
            "no such divergence", "forward_kl, reverse_kl or jsd"),
     _lacks("top_k", lambda e: e.method not in HARD and e.top_k,
            "no truncated signals in GKDTrainer, which has the whole vocabulary at hand", "0"),
-    _lacks("mix", lambda e: e.mix and e.method != "gold", "no hard-label term beside the soft one", "0"),
+    _lacks("mix", lambda e: e.mix and e.method != "gold", "no hard-label term beside the soft one in GKDTrainer", "0"),
     _lacks("student", lambda e: e.heads, "no trainer of heads", "a model, such as 200k"),
     _lacks("precision", lambda e: e.precision != "fp32", "bf16 for the loss as well, where the lab works it out in fp32", "fp32"),
     _lacks("faults", lambda e: e.bugs, "none of the lab's bugs", "none"),
