@@ -13,7 +13,7 @@ from labkit.base.errors import LabError
 from labkit.base.stats import VERDICTS, Band
 from labkit.cli.build import recipe_of
 from labkit.records.record import paired
-from labkit.studies import claims as court
+from labkit.studies import claims as package
 from labkit.studies.claims import CLAIMS, Claim, ClaimFinding, claims, judge, runs_of, seconds_a_step
 
 BETTER, WORSE = Band(0.1, 0.05, 0.15, 5), Band(-0.1, -0.15, -0.05, 5)
@@ -90,7 +90,7 @@ def test_the_contents_of_the_page_lead_to_its_sections(found):
 def test_what_was_not_measured_says_so(found):
     table = found.table()
     assert list(table.columns) == ["claim", "Atlas", "measured", "SmolLM2", "published"]
-    tried = {CLAIMS[name].text for name in court.TRIED}
+    tried = {CLAIMS[name].text for name in package.TRIED}
     assert set(table["claim"][table["Atlas"] == "not tried"]) == {claim.text for claim in CLAIMS.values() if claim.on != "Atlas"}
     assert set(table["claim"][table["SmolLM2"] == "not tried"]) == {claim.text for claim in CLAIMS.values() if claim.on == "Atlas"} - tried
     assert len(found.markdown().splitlines()) == len(CLAIMS) + 2
@@ -99,7 +99,7 @@ def test_what_was_not_measured_says_so(found):
 
 def test_it_is_shown_escaped(monkeypatch):
     hostile = Claim("x", "<b>T</b>", measured="a < b", published="p & q", measure=lambda: ClaimFinding({"<i>": BETTER}, "nats"))
-    monkeypatch.setattr(court.verdicts, "CLAIMS", {"x": hostile})
+    monkeypatch.setattr(package.verdicts, "CLAIMS", {"x": hostile})
     shown = claims()._repr_html_()
     assert "<b>" not in shown
     assert "<i>" not in shown

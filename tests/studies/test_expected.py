@@ -16,7 +16,7 @@ import labkit
 from labkit.base.errors import LabError
 from labkit.base.stats import Band
 from labkit.records.record import paired
-from labkit.studies import claims as court
+from labkit.studies import claims
 from labkit.studies.claims import Claim, ClaimFinding
 from labkit.studies.expected import Expected, read
 from labkit.studies.sweep import Sweep
@@ -127,9 +127,9 @@ def test_expected_and_measured_stand_side_by_side(quick):
 def test_a_claim_s_verdict_says_what_was_expected(monkeypatch):
     expected = {"random start": Expected("a", "b", "-", -0.2, -0.1, "why")}
     finding = ClaimFinding({"random start": Band(0.1, 0.05, 0.15, 5), "warm start": Band(0.0, -0.01, 0.01, 5)}, "points", expected=expected)
-    monkeypatch.setattr(court.verdicts, "CLAIMS", {"x": Claim("x", "T", measured="m", published="p", measure=lambda: finding)})
-    monkeypatch.setattr(court.verdicts, "TRIED", {})
-    (measured,) = court.claims().table()["measured"]
+    monkeypatch.setattr(claims.verdicts, "CLAIMS", {"x": Claim("x", "T", measured="m", published="p", measure=lambda: finding)})
+    monkeypatch.setattr(claims.verdicts, "TRIED", {})
+    (measured,) = claims.claims().table()["measured"]
     assert "random start: +0.100 (+0.050 to +0.150, n = 5; expected −0.200 to −0.100); warm start: +0.000 (" in measured
 
 
