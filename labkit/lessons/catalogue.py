@@ -145,7 +145,7 @@ LESSONS = {
         Lesson(
             number="10",
             title="Speculative decoding",
-            question="When does a draft make decoding faster, and how do you train a better one?",
+            question="When does a draft make decoding faster?",
             minutes=45,
             experiment=DRAFT,
             recorded=DRAFT.but(method="gold"),
