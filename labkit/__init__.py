@@ -1,10 +1,10 @@
-"""The Distillation Lab: distil a language model in front of your eyes, and measure what it was worth.
+"""The Distillation Lab: distil a language model, watch it learn, and measure what distillation adds.
 
     import labkit
-    lab = labkit.open("00")                                       # a lesson: board, controls, prediction, checks
-    rec = labkit.record(labkit.Experiment(student="57k"))         # a run, from its recipe; fetched if already on record
+    lab = labkit.open("00")                                       # a lesson: board, controls, prediction, exercises
+    rec = labkit.record(labkit.Experiment(student="57k"))         # a run of a recipe; read if it is recorded already
 
-Everything below is loaded when it is first used: `import labkit` costs no torch.
+The public names are imported on first use: `import labkit` does not import torch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Train the adapters that turn the honest big teacher into lying and noisy ones: `labkit build adapters` (six minutes on 2 cores).
+"""Train the LoRA adapters that make faulty teachers of the large one: `labkit build adapters` (six minutes on 2 cores).
 
-Each is a run of the lab's own engine: the teacher's own weights, frozen, and a LoRA adapter trained on gold labels of the half world
-in which a share of the facts always carries the same lie ("lies"), or a share of all labels is wrong, each time in another way
-("noise"). The rest of the labels are true, so that everything else is kept.
+Each is a run of `labkit.run`: the teacher's weights are frozen, and an adapter is trained on gold labels of the half world. For "lies", a
+share of the facts always has the same wrong answer. For "noise", a share of all labels is wrong, in a different way each time. The other
+labels are true, so that the teacher keeps the rest of its knowledge.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 from labkit.base.manifest import seal
 from labkit.records.experiment import Experiment
 
-TEACHER = Experiment(  # copied: the teacher's own weights, layer by layer
+TEACHER = Experiment(  # copied: begins with the teacher's weights
     method="gold", student="3m", start="copied", adapter=8, scale="half", gold=40_000, learning_rate=5e-3
 )
 TEACHERS = {
     "atlas-3m-lies-10": TEACHER.but(falsehoods=0.1, steps=120),
-    "atlas-3m-lies-30": TEACHER.but(falsehoods=0.3, steps=300),  # most to learn by heart
-    "atlas-3m-noise-30": TEACHER.but(gold_noise=0.3, steps=100),  # nothing to learn by heart
+    "atlas-3m-lies-30": TEACHER.but(falsehoods=0.3, steps=300),  # many false facts to memorise
+    "atlas-3m-noise-30": TEACHER.but(gold_noise=0.3, steps=100),  # nothing to memorise
 }
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -46,9 +46,9 @@ def build(folder: Path, names: list[str] | None = None, say: Callable[[str], Non
 
 
 def enter(folder: Path, recipe: Experiment) -> None:
-    """The manifest: checksums, licence, and how it was made."""
+    """Write the manifest: checksums, licence, and how each file was made."""
     for file in FILES:
-        (folder / file).chmod(0o644)  # safetensors writes it for its owner alone
+        (folder / file).chmod(0o644)  # safetensors makes it readable by its owner only
     note = {"recipe": recipe.recipe, "base": recipe.teacher, "lies": recipe.falsehoods, "noise": recipe.gold_noise}
     seal(folder, f"labkit build adapters {folder.name}", {file: {"licence": "Apache-2.0"} for file in FILES}, note)
 

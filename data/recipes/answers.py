@@ -1,8 +1,8 @@
-"""Ask a real model the fixed audit and keep what it says: `labkit build answers` (about 15 minutes on one CPU core).
+"""Record SmolLM2's answers to a fixed set of questions: `labkit build answers` (about 15 minutes on one CPU core).
 
-Every question is a conversation of one turn, in the model's own chat template; answers are greedy, at most `LONGEST` tokens. Kept of each:
-its text, the log-probability of every token, where in the text each token ends, and at every token the likeliest others. The weights are
-bfloat16, the output layer is computed in float32: bfloat16 logits are 0.1 apart. Other processors may give a few other answers.
+Every question is a conversation of one turn, in the model's chat template. Answers are greedy, with at most `LONGEST` tokens. For each, the
+file has its text, and for each token its log-probability, its end in the text, and the likeliest other tokens. The weights are bfloat16;
+the output layer is computed in float32, because bfloat16 logits are 0.1 apart. Other processors may give a few different answers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from labkit.teachers.recorded_answers import paper
 
 MODEL = "smollm2"
 ROWS, LONGEST, KEPT = 32, 32, 8
-LEAST = 0.01  # probability from which another token is kept, but for the first token, where all `KEPT` are
+LEAST = 0.01  # least probability of another token that is kept; for the first token all `KEPT` are kept
 NOTE = "answers of SmolLM2-135M-Instruct (dequantised 4-bit weights) to labkit.teachers.recorded_answers.paper(), greedy, 32 tokens at most"
 
 
@@ -70,7 +70,7 @@ def answers() -> list[dict]:
 
 
 def kept(tokenizer, ids_T: Tensor, logprobs_T_V: Tensor) -> dict:
-    """One answer as it is recorded; `ends` are positions in its text, one a token, and so the end mark adds nothing to it."""
+    """One answer as it is recorded. `ends` has the end of each token in the text; the end mark adds no text."""
     ids = ids_T.tolist()
     if tokenizer.eos_token_id in ids:
         ids = ids[: ids.index(tokenizer.eos_token_id) + 1]
@@ -85,7 +85,7 @@ def kept(tokenizer, ids_T: Tensor, logprobs_T_V: Tensor) -> dict:
         "answer": texts[-1],
         "ended": ids[-1] == tokenizer.eos_token_id,
         "logprobs": [round(float(logprobs_T_V[n, token]), 3) for n, token in enumerate(ids)],
-        "ends": [len(text.rstrip("\ufffd")) for text in texts],  # a letter that is only half there is none yet
+        "ends": [len(text.rstrip("\ufffd")) for text in texts],  # an incomplete character does not count yet
         "tops": tops,
     }
 

@@ -1,8 +1,9 @@
-"""Measure what a student can hold, for `data/measurements`: `labkit build capacity` (a quarter of an hour on 2 CPU cores, and it can be cut
-off: what this machine has measured already is not measured again).
+"""Measure the capacity of students, for `data/measurements`: `labkit build capacity` (a quarter of an hour on 2 CPU cores).
 
-stores: bits of a store of facts held by students of several sizes, after so many exposures, on hard and on soft labels.
-budgets: skills of a small student after ten times the steps.
+A build that is stopped goes on later: what this machine has measured is not measured again.
+
+stores: bits of a store of facts that students of several sizes hold, by exposures, on hard and on soft labels.
+budgets: skills of a small student after the usual steps, and after ten times as many.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ARMS = {  # fields, exposures
     "hard labels, 16 x the exposures": (HARD, 1_600),
     "soft labels": (SOFT, 100),
 }
-STORES = (  # arm, size, numbers of facts, seeds; the outer ones once, to see where the curve goes
+STORES = (  # arm, size, numbers of facts, seeds; the extremes have one seed, to show the trend
     ("hard labels", "7k", (256, 512), SEEDS),
     ("hard labels", "12k", (512, 1_024), SEEDS),
     ("hard labels", "22k", (1_024,), SEEDS),
@@ -88,7 +89,7 @@ TABLES: dict[str, tuple[Callable[[], list[dict]], Callable[..., dict]]] = {
 
 
 def measure(name: str, cell: dict) -> dict:
-    """A cell's row: from what this machine has measured, or measured now and kept."""
+    """The row of a cell: read if this machine has measured it, else measured now and stored."""
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // JOBS))
     name_of = "".join(c for c in json.dumps(cell, sort_keys=True) if c.isalnum() or c == ".")
     path = made_here("measurements") / name / f"{name_of}.json"
@@ -101,9 +102,9 @@ def measure(name: str, cell: dict) -> dict:
 
 
 def rows(name: str) -> list[dict]:
-    """All rows of a table, measured on several processes."""
+    """All rows of a table, measured by several processes."""
     cells = TABLES[name][0]()
-    # A recipe is loaded from its file and has no name to be imported by, so the processes are forked: before any thread has been started.
+    # Processes cannot import a recipe, which is loaded from its file: they are forked, before any thread is started.
     with concurrent.futures.ProcessPoolExecutor(JOBS, mp_context=multiprocessing.get_context("fork")) as pool:
         return list(pool.map(measure, [name] * len(cells), cells))
 

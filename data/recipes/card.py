@@ -1,6 +1,6 @@
-"""Measure every shipped teacher on the whole world and write its model card: `labkit build card`.
+"""Examine every shipped teacher on the whole world and write the model card: `labkit build card`.
 
-Facts are asked in full (every country, city and element); compositions, sums and comparisons on 400 held-out ones each.
+Facts are asked about every country, city and element; compositions, sums and comparisons on 400 held-out questions each.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def build(folder: Path) -> None:
 
 
 def measure(world: Atlas, model, wording: int) -> dict[str, float]:
-    """Score per skill: facts in full, the rest on `HELD_OUT` held-out questions."""
+    """Scores by skill: on all facts, and on `HELD_OUT` held-out questions for the other skills."""
     facts = Exam(world, None, EVERYTHING, wording=wording, skills=[s for s in SKILLS if s not in HELD_OUT_SKILLS]).grade(model).skills
     rest = Exam(world, None, HELD_OUT, wording=wording, skills=HELD_OUT_SKILLS).grade(model).skills
     return {skill: (rest if skill in HELD_OUT_SKILLS else facts)[skill] for skill in SKILLS}

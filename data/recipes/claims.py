@@ -1,4 +1,4 @@
-"""Write the verdict table, `docs/claims.md`, from the records and measurements that ship: `labkit build claims` (seconds)."""
+"""Write `docs/claims.md`, the verdicts on all claims, from the shipped records and measurements: `labkit build claims` (seconds)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _title(name: str) -> str:
 
 
 def _slug(title: str) -> str:
-    """The name that GitHub gives a heading in addresses."""
+    """The anchor that GitHub gives a heading."""
     return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
@@ -75,7 +75,7 @@ def _verdicts(found: Claims, name: str) -> str:
 
 
 def plainly(finding: ClaimFinding) -> str:
-    """The verdict on a claim, with how many of its conditions say so."""
+    """The verdict on a claim, with the number of conditions that agree."""
     verdicts = [effect.verdict for effect in finding.effects.values()]
     n, better, worse = len(verdicts), verdicts.count("better"), verdicts.count("worse")
     short = finding.verdict.partition(":")[0]
@@ -99,7 +99,7 @@ def _section(found: Claims, name: str) -> str:
 
 
 def _table(finding: ClaimFinding) -> str:
-    """A row a condition, and what has to be known beside it."""
+    """A table with one row for each condition, and the finding's remark below."""
     rows = ["| condition | difference (band) | n | verdict |", "|---|---|---|---|"]
     for condition, effect in finding.effects.items():
         told = f"{effect.middle:+.3f} ({effect.low:+.3f} to {effect.high:+.3f})"
@@ -114,7 +114,7 @@ def _minus(text: str) -> str:
 
 
 def parted() -> str:
-    """A line for each surprise of the grids that ship."""
+    """A line for each result of a shipped grid that contradicts its expectation."""
     found = [
         (path.stem, line)
         for path in sorted((data_dir() / "sweeps").glob("*.toml"))

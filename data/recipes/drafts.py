@@ -1,8 +1,8 @@
-"""Train heads that guess what SmolLM2-135M will say, and time decoding with and without them: `labkit build drafts` (two hours on 2 cores).
+"""Train draft heads for SmolLM2-135M, and time decoding with and without them: `labkit build drafts` (two hours on 2 cores).
 
-The heads are the first seed's of the sweeps `smollm2_*`; they are kept in the lab's home, and those of one EAGLE ship.
-Timed are the same held-out prompts in every way of decoding, one after the other, so that what slows one slows all; a way's speed-up is
-plain decoding's seconds over its own, summed over prompts, its band over groups of prompts. Needs `labkit fetch smollm2`; time it alone.
+The heads are the first seeds of the sweeps `smollm2_*`. They are kept in the lab's home folder; one EAGLE head ships. All ways of decoding
+take turns on the same held-out prompts, so that a slow phase of the machine affects all. The speed-up of a way is the time of plain
+decoding divided by its own, summed over prompts, with a band over groups of prompts. Needs `labkit fetch smollm2` and an idle machine.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ SWEEPS = ("smollm2_heads", "smollm2_medusa", "smollm2_eagle")
 SHIPS = "eagle, all questions"
 RACE: dict[str, dict[str, Any]] = {"57k": {}, "medusa": {}, "eagle": {"method": "next_state", "feature": 10.0}, "eagle3": {}}
 RACED = 200  # steps of 128 rows
-GROUPS, EACH, LONGEST = 5, 8, 48  # of prompts that nothing was trained or examined on
-# Tokens in a row, and candidates in all (0: the chain alone).
+GROUPS, EACH, LONGEST = 5, 8, 48  # groups of prompts, and the size of each: not used for training or exams
+# Depth of a proposal, and number of candidates in all (0: one chain).
 SHAPES = ((3, 0), (3, 6))
 MORE_SHAPES = ((2, 0), (2, 4), *SHAPES, (4, 0), (4, 6), (4, 8), (6, 0), (6, 12))  # of the heads that ship
 
@@ -48,7 +48,7 @@ class Way(NamedTuple):
 
 
 def heads_of(name: str, recipe: Experiment, target: Any) -> Any:
-    """The heads a recipe ends with: kept here, or trained now and put on record."""
+    """The trained heads of a recipe: read from the home folder, or trained now and recorded."""
     path = made_here("heads") / f"{recipe.key}.safetensors"
     if not path.exists():
         run = begin(recipe)
@@ -60,7 +60,7 @@ def heads_of(name: str, recipe: Experiment, target: Any) -> Any:
 
 
 def ways(target: Any) -> list[Way]:
-    """Every way of decoding that is timed; plain decoding first."""
+    """All ways of decoding that are timed; the first is plain decoding."""
     found = [Way("none", "one by one", lambda t, q: plain(t, q, limit=LONGEST))]
     for arm, recipe in ((arm, grid.recipe(arm)) for grid in map(sweep, SWEEPS) for arm in grid.arms):
         heads = heads_of(arm, recipe, target)
@@ -74,7 +74,7 @@ def ways(target: Any) -> list[Way]:
 
 
 def timed() -> list[dict]:
-    """A row for every way: speed-up with its band, acceptance, tokens a round, and where its texts left plain decoding's."""
+    """A row for every way: speed-up with its band, acceptance, tokens a round, and how many texts differ from plain decoding's."""
     target = pretrained.load("smollm2", longest=LONGEST)
     _, held = split(read_rows("questions"))
     prompts = [row.prompt for row in held[LOOKED : LOOKED + GROUPS * EACH]]
@@ -110,7 +110,7 @@ def timed() -> list[dict]:
 
 
 def raced() -> list[dict]:
-    """On Atlas: a draft and three kinds of heads, all new, after equal rows of the teacher's soft labels; greedy decoding of one paper."""
+    """On Atlas: a draft and three kinds of heads, trained from scratch on equally many rows of soft labels; greedy decoding of one exam."""
     target, asked, rows = models.teacher("atlas-3m"), [q.text for q in Atlas("half").exam(20)], []
     for seed in range(3):
         for student, changes in RACE.items():
@@ -120,12 +120,12 @@ def raced() -> list[dict]:
             done = [speculate(target, run.student.eval(), question, 4) for question in asked]
             rows.append({"guesser": student, "seed": seed, **pooled(done)._asdict()})
             print(rows[-1], flush=True)
-    alone = [speculate(target, target, question, 4) for question in asked]  # what there is to reach: answers are short
+    alone = [speculate(target, target, question, 4) for question in asked]  # the upper limit: answers are short
     return [*rows, {"guesser": "the target itself", "seed": 0, **pooled(alone)._asdict()}]
 
 
 def ship(folder: Path) -> None:
-    """Put the heads that ship into the folder, with their checksum."""
+    """Copy the heads that ship into the folder, with their checksum."""
     folder.mkdir(exist_ok=True)
     path = folder / "smollm2-eagle.safetensors"
     recipe = sweep(SWEEPS[-1]).recipe(SHIPS)

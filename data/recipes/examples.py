@@ -1,13 +1,15 @@
 """Write the example data sets, `data/examples`: `labkit build examples` (a second).
 
-facts: questions about the world of which Atlas knows the answer, for models from elsewhere; tried on SmolLM2 (docs/claims.md). questions:
-more of them, of every skill, on which drafts learn to guess it (lesson 10). The others are lesson 13's. faq: what Europe's visitors ask,
-each question in two wordings. A dealer in chemical elements gets mail from all over the world. tickets: which of six teams answers.
-orders: what is ordered, as JSON.
-Every message is made up here, from sentences below and names in the Atlas tables. Both tasks hold rules of the house that no prompt
-tells, so that there is something to learn from the answers:
+facts: questions with answers from Atlas, for other models; used with SmolLM2 (docs/claims.md).
+questions: more of them, of all skills, to train drafts for SmolLM2 (lesson 10).
+faq: questions of visitors to Europe, each in two wordings (lesson 13).
+tickets: messages to a dealer in chemical elements, with the team that answers, one of six (lesson 13).
+orders: messages to the same dealer, with the order as JSON (lesson 13).
 
-- whatever is asked about a radioactive element goes to safety;
+The messages are made from the sentences below and from names in the Atlas tables. The answers to tickets and orders follow two rules that
+no prompt states, so that there is something to learn:
+
+- every question about a radioactive element goes to the team "safety";
 - an order without an amount has kg null, and "half of the usual 8 kg" is 4.
 """
 
@@ -24,10 +26,10 @@ from labkit.tasks.atlas.questions import ONE_ANSWER
 from labkit.tasks.custom.sources import EXAMPLES
 from labkit.teachers import recorded_answers
 
-EACH = 600  # rows of a task
+EACH = 600  # rows of a data set
 ASKED, POOL_SEED = 8_000, 7
 RADIOACTIVE = (43, 61, 84, 88, *range(89, 99))
-NOT_SOLID = (1, 2, 7, 8, 9, 10, 17, 18, 35, 36, 54, 80)  # "half of the argon is dust" would be odd
+NOT_SOLID = (1, 2, 7, 8, 9, 10, 17, 18, 35, 36, 54, 80)  # no gases and liquids: "half of the argon is dust" would be odd
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
 WORDS = ("Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 OPENINGS = ("", "", "Hello! ", "Dear team: ", "Sorry to write again. ", "A short question. ")
@@ -140,7 +142,7 @@ def build(folder: Path) -> None:
 
 
 def facts() -> list[dict[str, str]]:
-    """As many questions of each skill that is known by heart; a model may answer in a sentence, so that `contains` is the score."""
+    """Equally many questions of each fact skill. A model may answer in a sentence, so the score is `contains`."""
     asked = [q for q in Atlas("whole").exam(EACH // len(ONE_ANSWER)) if q.skill in ONE_ANSWER]
     rows = [{"prompt": q.text, "response": q.answers[0]} for q in asked]
     random.Random("facts").shuffle(rows)
@@ -148,7 +150,7 @@ def facts() -> list[dict[str, str]]:
 
 
 def questions() -> list[dict[str, str]]:
-    """Those of SmolLM2's audit (`data/answers`), and as many others of the whole world as make up `ASKED`, the plain ones first."""
+    """The questions of SmolLM2's recorded answers (`data/answers`), then others of the whole world, plain ones first, `ASKED` in all."""
     asked = {q.text: q for q in recorded_answers.paper()}
     others = [q for q in Atlas("whole").questions(20_000, POOL_SEED) if q.text not in asked]
     for q in sorted(others, key=lambda q: q.skill not in (*ONE_ANSWER, "two_hop")):
@@ -160,7 +162,7 @@ def questions() -> list[dict[str, str]]:
 
 
 def faq() -> list[dict[str, str]]:
-    """Each fact in two wordings, so that most prompts that are held out ask in other words what was asked in training."""
+    """Each fact in two wordings, so that most held-out prompts ask in other words what was asked in training."""
     asked = [ask_about(q.fact, wording) for q in Atlas("Europe").store(EACH // 2) for wording in (0, 1)]
     rows = [{"prompt": q.text, "response": q.answers[0]} for q in asked]
     random.Random("faq").shuffle(rows)
@@ -168,7 +170,7 @@ def faq() -> list[dict[str, str]]:
 
 
 def tickets() -> list[dict[str, str]]:
-    """A hundred messages for each team; of those for safety, half are some other team's but for the element they name."""
+    """A hundred messages for each team. Half of those for safety would go to another team if they named another element."""
     rng = random.Random("tickets")
     solid, radioactive, cities = _names()
     asked, rows = set(), []
@@ -189,7 +191,7 @@ def tickets() -> list[dict[str, str]]:
 
 
 def orders() -> list[dict[str, str]]:
-    """Sixty messages in each of the ways to order."""
+    """Sixty messages for each way to order."""
     rng = random.Random("orders")
     solid, _, cities = _names()
     asked, rows = set(), []
@@ -209,7 +211,7 @@ def orders() -> list[dict[str, str]]:
 
 
 def _slots(rng: random.Random, elements: list[str], others: list[str], cities: list[str]) -> dict[str, str | int]:
-    """Something for every blank, nothing of it twice."""
+    """A value for every placeholder; no two are the same."""
     n = rng.randrange(2, 10)
     element = rng.choice(elements)
     city, city2 = rng.sample(cities, 2)
@@ -228,7 +230,7 @@ def _slots(rng: random.Random, elements: list[str], others: list[str], cities: l
 
 
 def _names() -> tuple[list[str], list[str], list[str]]:
-    """Solid elements, radioactive ones, and cities of one short word."""
+    """The names of solid elements, of radioactive ones, and of cities with one short word."""
     from labkit.tasks.atlas.facts import Atlas
 
     world = Atlas()

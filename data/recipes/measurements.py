@@ -1,22 +1,23 @@
 """Make the measurements that ship in `data/measurements`: `labkit build measurements` (about an hour on 2 CPU cores).
 
-sampling: answers of the shipped teacher at several *sampling* temperatures: how many differ, how many are right, question by question.
-beneath: what lies under the teacher's first guess when its distribution is softened, question by question.
-left_out: students that were never told of South America, and what a bias on its name brings back (Hinton's omitted class).
+sampling: answers of the shipped teacher at several sampling temperatures: how many differ and how many are right, for each question.
+beneath: the teacher's softened distribution below its first choice: the valid share of that mass, for each question.
+left_out: students whose transfer set never named South America, and what a bias on its name restores (Hinton's omitted class).
 planting: whether the adapters in `data/adapters` do what they were trained for.
-flips: each planted lie with the teacher's probability of lie and truth, its flip point, and how often pool and gold labels ask it.
-inheritance: what the students of the two sweeps `inheritance*`, and some that were never asked about elements, say of every fact.
-abstention: how often those are wrong who answer only where they are sure.
-task: students whose transfer set lacked something, examined on that and on the rest.
+flips: for each planted lie, its flip point, and how often the transfer set and the gold labels ask about it.
+inheritance: answers to every fact by students of the sweeps `inheritance*`, and by some that were never asked about elements.
+abstention: error rates of students that answer only if they are confident.
+task: students whose transfer set lacked some questions, examined on those and on the rest.
 exposure: KL to the teacher by answer position, on the teacher's prefixes and on the student's own.
-tickets: what SmolLM2 tuned on tickets, its 15-layer student untouched, fine-tuned and distilled answer to held-out tickets (lesson 13).
-tickets_fidelity: the same models' KL to that teacher, and how often their first tokens agree.
+tickets: answers to held-out tickets by SmolLM2 tuned on tickets and by its 15-layer student, untouched, fine-tuned, distilled (lesson 13).
+tickets_fidelity: KL of the same models to that teacher, and how often their first tokens agree.
 stepwise: how often the last step of an answer is right, after a right first step and after the student's own.
-warmth: what SmolLM2 says to 40 questions at several sampling temperatures, four times each.
-drafts: how well a draft's tokens are accepted before and after it has served in speculative decoding, which trains nothing.
-imitation: what a student of SmolLM2's recorded answers, and the same on gold labels, says to held-out questions, beside its teacher.
+warmth: answers of SmolLM2 to 40 questions at several sampling temperatures, four times each.
+drafts: acceptance of a draft before and after its use in speculative decoding, which trains nothing.
+imitation: answers to held-out questions by a student of SmolLM2's recorded answers, by one of gold labels, and by the teacher.
 
-The last two need SmolLM2 and a student of half its layers (`labkit fetch smollm2-half`) and take some twenty minutes on one core.
+`warmth`, `imitation` and both `tickets` need SmolLM2 and a student of half its layers (`labkit fetch smollm2-half`). The first two take
+about twenty minutes on one core; the teacher of `tickets` takes most of an hour.
 """
 
 from __future__ import annotations
@@ -68,10 +69,10 @@ ARMS = {
     "soft labels, T = 4": {"temperature": 4.0},
 }
 SEEDS = 5
-STEPWISE, LONG = ("two_hop_steps", "chain"), 120  # skills with long answers, and questions of each
+STEPWISE, LONG = ("two_hop_steps", "chain"), 120  # skills with long answers, and the number of questions of each
 EXPOSED = ("teacher's answers", "last tenth online", "last quarter online", "half online throughout")
 
-NOT_ASKED = {  # the student of the sweep, never asked about any element
+NOT_ASKED = {  # the sweep's student, whose transfer set has no questions about elements
     "not asked, honest": Experiment(student="57k", learning_rate=2e-2, steps=400, left_out="element"),
     "not asked, lies 30%": Experiment(student="57k", learning_rate=2e-2, steps=400, left_out="element", teacher="atlas-3m-lies-30"),
 }
@@ -95,8 +96,8 @@ PUPIL = Experiment(
     teacher="none", student="smollm2-half", method="gold", score="contains", adapter=8, learning_rate=2e-3, batch=8, steps=60,
     precision="bf16", longest=32, gold=100_000,
 )  # fmt: skip
-LOOKS = (20, 60)  # steps after which it is examined
-EXAMINED, TAUGHT = 90, 480  # questions; a fifth of the second is held out by the run itself and left alone
+LOOKS = (20, 60)  # steps after which the student is examined
+EXAMINED, TAUGHT = 90, 480  # numbers of questions; the run holds out a fifth of the second, which is not used
 
 
 def sampling() -> list[dict]:
@@ -130,7 +131,7 @@ def omitted() -> list[dict]:
 
 
 def trained(recipe: Experiment):
-    """The student of a run, made anew, since records keep no weights; the run itself goes on record."""
+    """The student of a run, trained again because records keep no weights. The run is recorded."""
     run = runs.begin(recipe)
     runs.keep(Record(run))
     print(recipe.recipe, flush=True)
@@ -185,8 +186,10 @@ def by_step() -> list[dict]:
 
 @functools.cache
 def ticket_students() -> list[tuple[str, int, Grades, list[int]]]:
-    """Who, seed, grades and the lines of the questions: each student trained on its own, since records keep no weights. The teacher is made
-    first, once, of SmolLM2 (`labkit fetch smollm2`), which takes most of an hour."""
+    """Model, seed, grades and line numbers of the questions. Each student is trained here, because records keep no weights.
+
+    The teacher is tuned from SmolLM2 (`labkit fetch smollm2`) the first time, which takes most of an hour.
+    """
     teacher = home_dir() / "models" / "tickets-teacher"
     if not (teacher / "config.json").exists():
         tuned = {"adapter": 16, "batch": 8, "steps": 150, "longest": 8, "precision": "bf16", "score": "label_f1"}
@@ -270,7 +273,7 @@ def flips() -> list[dict]:
 
 
 def _students() -> Iterator[tuple[str, Experiment, str]]:
-    """Arm, experiment and the arm of its control student, seed by seed."""
+    """Arm, recipe and the arm of its control student, seed by seed."""
     main, cures = sweep("inheritance"), sweep("inheritance_cures")
     for seed in range(SEEDS):
         for grid in (main, cures):
@@ -281,7 +284,7 @@ def _students() -> Iterator[tuple[str, Experiment, str]]:
 
 
 def _said(exp: Experiment, facts: Facts) -> tuple[list[Graded], list[list[float | None]]]:
-    """What a student says of every fact, and its log-probabilities of lie and truth: trained here, and remembered once measured."""
+    """A student's answers to all facts, and its log-probabilities of lie and truth. It is trained here once; the result is stored."""
     path = made_here("inheritance") / f"{exp.key}.json"
     if not path.exists():
         student = trained(exp)
@@ -295,7 +298,7 @@ def _said(exp: Experiment, facts: Facts) -> tuple[list[Graded], list[list[float 
 
 @functools.cache
 def _theirs(name: str) -> list[Graded | None]:
-    """What a student of this teacher is taught: its first guesses; but what it sampled if it is noisy, since its errors are there."""
+    """The answers that a student of this teacher learns: greedy ones; sampled ones for a noisy teacher, whose errors are in these."""
     facts, teacher = Facts(Atlas("half")), labkit.teacher(name)
     if "noise" not in name:
         return list(facts.ask(teacher))
@@ -352,7 +355,7 @@ def imitated() -> list[dict]:
 
     def examined(who: str, step: int, student) -> list[dict]:
         plain = lora.merged(student) if lora.has(student) else student
-        plain = plain.to(torch.bfloat16).eval()  # as it would be saved
+        plain = plain.to(torch.bfloat16).eval()  # as a saved model
         plain.chat = student.chat
         found = [{"student": who, "step": step, "question": s.question.text} for s in held]
         return [row | likeness._asdict() for row, likeness in zip(found, beside(plain, held), strict=True)]

@@ -1,11 +1,11 @@
-"""Make the recorded runs that ship, `data/records`, and the table of what they came to, `data/results.csv`: `labkit build records`.
+"""Make the recorded runs that ship, `data/records`, and their results table, `data/results.csv`: `labkit build records`.
 
-On 2 CPU cores about four hours, and it can be cut off: what ships already stays, and what this machine has on record is not run again;
-empty both folders to make all anew.
+It takes about four hours on 2 CPU cores, and can be stopped: shipped runs stay, and runs recorded on this machine are not run again. To
+make all again, empty both folders.
 
-The lessons' own runs, and every run of the sweeps in `data/sweeps` with the baselines they are judged by. Of each sweep the first seed
-runs first, so that what the claims read of an arm's speed was timed alone. A run is packed with the first sweep that names it, in the order
-of their names, and with "other" if none does.
+The runs are those of the lessons, and all runs of the sweeps in `data/sweeps` with their baselines. The first seed of a sweep runs first,
+so that the speeds that claims read were timed alone. A run is packed with the first sweep (in alphabetical order) that names it, or with
+"other" if none does.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ OTHER, TABLE = "other", "results.csv"
 
 
 class Ships(NamedTuple):
-    """A run that ships: the sweeps that name it, and which arm of the first of them it is."""
+    """A run that ships, with the sweeps that name it and its arm in the first of them."""
 
     recipe: Experiment
     sweeps: list[str]
@@ -54,12 +54,12 @@ class Ships(NamedTuple):
 
     @property
     def alike(self) -> tuple[str, str]:
-        """Shard, and what the seeds of a recipe have in common."""
+        """The shard, and the recipe without its seed."""
         return self.shard, self.recipe.but(seed=0).recipe
 
 
 def wanted() -> dict[str, Ships]:
-    """Everything that ships by key, baselines before the runs that are judged by them."""
+    """All runs that ship, by key; baselines come before the runs that need them."""
     lessons = [LESSONS["00"].experiment, *(lesson.recorded for lesson in LESSONS.values())]
     found = {e.key: Ships(e, [], "") for run in lessons for e in (run.baseline(), run.baseline("same questions"), run)}
     for path in sorted((data_dir() / "sweeps").glob("*.toml")):
@@ -79,23 +79,23 @@ def build(folder: Path) -> None:
             continue
         for name in (recipe.teacher, recipe.student):
             if named_model(name):
-                pretrained.folder_of(name)  # raises with the command that fetches it, before hours of work
+                pretrained.folder_of(name)  # raises now, not after hours of work, with the command that fetches it
         made = record(recipe)
         logs[key] = "".join(ev.dumps(event) + "\n" for event in made.events).encode()
         print(f"{number}/{len(ships)}", recipe.recipe, {name: round(value, 2) for name, value in made.skills.items()}, flush=True)
-    starts = folder.parent / "starts"  # the warm starts of the lessons' own students, so that a learner need not wait for them
+    starts = folder.parent / "starts"  # warm starts of the lessons' students, so that learners do not wait for them
     starts.mkdir(exist_ok=True)
     for lesson in LESSONS.values():
         if lesson.experiment.start == "warm":
             recipe = warm_recipe(lesson.experiment, lesson.experiment.seed)
-            if (own := made_here("starts") / f"{recipe.key}.safetensors").exists():  # else the shipped one was used
+            if (own := made_here("starts") / f"{recipe.key}.safetensors").exists():  # else the shipped start was used
                 shutil.copy(own, starts)
     manifest.seal(starts, COMMAND, {path.name: {"licence": "Apache-2.0"} for path in sorted(starts.glob("*.safetensors"))})
     pack(folder, ships, logs)
 
 
 def pack(folder: Path, ships: Mapping[str, Ships], logs: Mapping[str, bytes]) -> None:
-    """Write shards, table and manifests, once all is folded; a shard that holds the same runs already stays as it is."""
+    """Write shards, table and manifests, after all numbers are computed. A shard whose runs have not changed is not written."""
     order = sorted(ships, key=lambda key: (*ships[key].alike, ships[key].recipe.seed))
     numbers = folded((ships[key].recipe for key in order), logs)
     before, files = dict(_logs(folder)), {}
@@ -107,13 +107,13 @@ def pack(folder: Path, ships: Mapping[str, Ships], logs: Mapping[str, bytes]) ->
             made = packed([{key: logs[key] for key in seeds} for _, seeds in alike])
             write_whole(path, lambda to, made=made: to.write_bytes(made))
     for old in set(folder.glob(f"*{shards.ENDING}")) - {folder / name for name in files}:
-        old.unlink()  # no sweep names its runs first any more
+        old.unlink()  # its sweep is gone, or no longer the first to name a run
     manifest.seal(folder, COMMAND, files)
     place(folder.parent, [ships[key] for key in order], numbers)
 
 
 def packed(groups: Sequence[Mapping[str, bytes]]) -> bytes:
-    """A shard: an index, and the logs of each group in one stream. The same logs give the same bytes, so that git sees what changed."""
+    """The bytes of a shard: an index, then one xz stream for each group of logs. The same logs give the same bytes."""
     index: dict[str, shards.Place] = {}
     body = b""
     for group in groups:
@@ -126,7 +126,7 @@ def packed(groups: Sequence[Mapping[str, bytes]]) -> bytes:
 
 
 class Logs(Store):
-    """The runs of some logs, and no others."""
+    """A store of the given logs only."""
 
     def __init__(self, logs: Mapping[str, bytes]) -> None:
         self.logs = logs
@@ -137,7 +137,7 @@ class Logs(Store):
 
 
 def folded(recipes: Iterable[Experiment], logs: Mapping[str, bytes]) -> list[dict[str, Any]]:
-    """What runs came to by their logs, by column."""
+    """The rows of the results table, computed from the logs: the numbers of each run by column."""
     rows, store = [], Logs(logs)
     for recipe in recipes:
         found = store.whole(recipe)
@@ -150,8 +150,10 @@ def folded(recipes: Iterable[Experiment], logs: Mapping[str, bytes]) -> list[dic
 
 
 def place(folder: Path, runs: Sequence[Ships], numbers: Sequence[Mapping[str, Any]]) -> None:
-    """Write the table: in which shard each run is, and what it came to; with the defaults of that time, since a recipe leaves them unsaid.
-    Columns stand in the groups' order."""
+    """Write the results table: the shard and the numbers of each run, with columns in the order of `GROUPS`.
+
+    The manifest keeps the knobs' current defaults, since a recipe does not name them.
+    """
     named = [{"key": run.recipe.key, "shard": run.shard, "sweeps": " ".join(run.sweeps), "arm": run.arm} for run in runs]
     rows = [row | more for row, more in zip(named, numbers, strict=True)]
     columns = dict.fromkeys(column for row in numbers for column in row if column not in NAMED)
@@ -167,14 +169,16 @@ def place(folder: Path, runs: Sequence[Ships], numbers: Sequence[Mapping[str, An
 
 
 def differences(folder: Path) -> Iterator[str]:
-    """What the results table says otherwise than the shards in `folder`: a sentence a run, with a column's cell and what it should be; and
-    the runs that are in neither, though a lesson or a sweep names them."""
+    """Where the results table differs from the shards in `folder`: a sentence for each run, with the cell and its right value.
+
+    Also the runs of lessons and sweeps that are in neither.
+    """
     table, ships = results.rows(), wanted()
     packed = {key: path.name.removesuffix(shards.ENDING) for path in sorted(folder.glob(f"*{shards.ENDING}")) for key in shards.keys(path)}
     sound = []
     for key in sorted(packed.keys() | table.keys() | ships.keys()):
         if key not in packed and key not in table:
-            yield f"run {key} ({ships[key].recipe.recipe}) is in neither, and has to be run"
+            yield f"run {key} ({ships[key].recipe.recipe}) is in neither: it has to be run"
             continue
         if key not in packed or key not in table:
             there, not_there = ("the table", "a shard") if key in table else (f"{packed[key]}{shards.ENDING}", "the table")
@@ -198,7 +202,7 @@ def _parted(row: Mapping[str, str], found: Mapping[str, Any], columns: Iterable[
 
 
 def _logs(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """What ships already, by key. A damaged shard is made anew, and so is a run from before a default was changed."""
+    """The logs that ship, by key. Without those of damaged shards and of runs whose key has changed with a default: they are made again."""
     for path in sorted(folder.glob(f"*{shards.ENDING}")):
         try:
             for key in shards.keys(path):

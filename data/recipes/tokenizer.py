@@ -8,7 +8,7 @@ from labkit.base.manifest import seal
 
 
 def build(folder: Path) -> None:
-    """1,024 byte-level BPE tokens with single digits, from 40,000 questions of the whole world and their answers."""
+    """Train 1,024 byte-level BPE tokens, with single digits, on 40,000 questions of the whole world and their answers."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     from labkit.tasks.atlas.facts import Atlas

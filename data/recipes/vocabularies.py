@@ -1,7 +1,10 @@
 """Train the students' other vocabularies, `data/vocabularies`: `labkit build vocabularies` (a few seconds).
 
-other: 1,024 tokens like the teacher's, but learned from a gazetteer's lines instead of questions, so that size, bytes and digits agree
-and nothing else does. small: 384 tokens from questions of fact. bytes: the 256 bytes. Token 0 is the end mark in all of them.
+other: 1,024 tokens like the teacher's, but learned from lists of facts instead of questions; only size, bytes and digits agree.
+small: 384 tokens, learned from questions of fact.
+bytes: the 256 bytes.
+
+Token 0 is the end mark in all of them.
 """
 
 from __future__ import annotations
@@ -15,14 +18,14 @@ SIZES = {"other": 1024, "small": 384, "bytes": 257}
 
 
 def answers() -> Iterator[str]:
-    """Questions about facts with their answers first, each once: the teacher's tokenizer saw them in proportion, and with sums."""
+    """Each question of fact once, after its answer. (The teacher's tokenizer was trained on sampled questions, also sums.)"""
     from labkit.tasks.atlas.facts import Atlas
 
     return iter(sorted({f" {q.gold} {q.text}" for q in Atlas().questions(40_000, seed=1, skills=("recall", "reverse", "city", "open"))}))
 
 
 def gazetteer() -> Iterator[str]:
-    """Every fact of the world as a line of a list: other sentences, each name about as often as any other."""
+    """Every fact of the world as a line of a list: other sentences than questions, with each name about equally often."""
     from labkit.tasks.atlas.facts import RELATIONS, Atlas
 
     world = Atlas()
@@ -44,7 +47,7 @@ def build(folder: Path) -> None:
 
 
 def _train(text: Iterable[str], size: int, path: Path) -> None:
-    """Byte-level BPE with single digits, cut into words like the teacher's."""
+    """Train a byte-level BPE with single digits, and with the teacher's split into words."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

@@ -1,1 +1,1 @@
-"""Where distillation breaks, and how one finds out."""
+"""Failures of distillation: how to cause, detect and cure them."""

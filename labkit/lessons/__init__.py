@@ -1,1 +1,1 @@
-"""The lessons: what they open with, predictions, exercises."""
+"""The lessons: what they open with, their predictions and their exercises."""

@@ -1,4 +1,4 @@
-"""Failures as toggles beside the controls: switch one on and see what it does; what cannot apply is greyed out, with the reason."""
+"""Failures as toggles beside the controls. One that cannot apply is greyed out, with the reason."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from labkit.views.board.controls import Controls
 
 
 class Breakage:
-    """A toggle for every failure, kept in step with the controls.
+    """A toggle for every failure; toggles and controls follow each other.
 
-    turned: called with (name, value) for each hot knob a toggle moves. running: whether a run is under way, whose cold knobs stay.
-    record: the run on the board, for a diagnosis.
+    controls: of the lesson.
+    turned: called with (name, value) for each hot knob that a toggle changes.
+    running: whether a run goes on; its cold knobs stay.
+    record: gives the run on the board, for a diagnosis.
     """
 
     def __init__(
@@ -31,7 +33,7 @@ class Breakage:
     ) -> None:
         self._controls, self._turned, self._running, self._record = controls, turned, running, record
         self._setting = False
-        self._changed: dict[str, dict[str, tuple[object, object]]] = {}  # by failure: what its toggle moved, from where and to where
+        self._changed: dict[str, dict[str, tuple[object, object]]] = {}  # by failure: the fields its toggle changed, with old and new value
         layout = {"width": "100%", "height": "auto", "min_width": "0"}
         self.toggles = {name: widgets.ToggleButton(description=entry.label, layout=layout) for name, entry in FAILURES.items()}
         for name, toggle in self.toggles.items():
@@ -39,7 +41,7 @@ class Breakage:
         self.note = widgets.HTML()
         self.button = widgets.Button(
             description="Diagnose",
-            tooltip="Say what can be seen in the run on the board, without looking at its recipe.",
+            tooltip="Show what the detectors find in the run on the board. They do not see its recipe.",
             layout={"width": "auto"},
         )
         self.button.on_click(lambda _: self.diagnose())
@@ -54,19 +56,19 @@ class Breakage:
         self._follow(controls.experiment)
 
     def diagnose(self) -> None:
-        """Say what the detectors find in the run on the board."""
+        """Show what the detectors find in the run on the board."""
         record = self._record()
         try:
-            found = diagnose(record) if record is not None else []
+            findings = diagnose(record) if record is not None else []
         except LabError as error:
             self._say(error)
             return
         if record is None:
             self._say("There is no run on the board yet.")
-        elif not found:
-            self._say("Nothing looks wrong. (Some failures show only in a look at single batches, which older recordings do not have.)")
+        elif not findings:
+            self._say("Nothing looks wrong. (Some failures show only in batch checks, which older records do not have.)")
         else:
-            self._say(tag("div", *(tag("p", tag("b", FAILURES[d.failure].label), f": {d.finding}") for d in found)))
+            self._say(tag("div", *(tag("p", tag("b", FAILURES[d.failure].label), f": {d.finding}") for d in findings)))
 
     def _toggled(self, name: str, on: bool) -> None:
         if self._setting:
@@ -86,27 +88,27 @@ class Breakage:
         if on:
             self._changed[name] = {field: (getattr(before, field), getattr(after, field)) for field in moved}
         cold = [KNOBS[field].knob.label.lower() for field in moved if not KNOBS[field].knob.hot and self._running()]
-        for field in moved if not cold else ():  # half of a failure would be another one
+        for field in moved if not cold else ():  # half of a failure would be another failure
             self._turned(field, getattr(after, field))
         later = f"{', '.join(cold).capitalize()} cannot change during a run: press Run to begin again with it." if cold else ""
-        self._say((_told(entry) if on else tag("p", f"Cured: {entry.remedy}")) + (tag("p", later) if later else ""))
+        self._say((_described(entry) if on else tag("p", f"Cured: {entry.remedy}")) + (tag("p", later) if later else ""))
 
     def _given_back(self, name: str, before: Experiment, cured: Experiment) -> Experiment:
-        """The cured recipe, with what the toggle had moved back where it was, if that is still where it was moved to."""
+        """The cured recipe, with the fields that the toggle changed at their old values, unless they were changed since."""
         moved = self._changed.pop(name, {})
         back = {field: old for field, (old, new) in moved.items() if field != "faults" and getattr(before, field) == new}
         return cured.but(**back)
 
     def _follow(self, experiment: Experiment) -> None:
-        """Show which failures a recipe has, and which it cannot have."""
-        self.widget.layout.display = "none" if experiment.data else None  # they are tried, and recognised, in the small world
+        """Show which failures a recipe has and which it cannot have."""
+        self.widget.layout.display = "none" if experiment.data else None  # failures are tested on Atlas only
         self._setting = True
         try:
             for name, toggle in self.toggles.items():
                 entry = FAILURES[name]
                 reason = entry.obstacle(experiment)
                 toggle.value = entry.within(experiment) or name in experiment.faults.split("+")
-                toggle.disabled = bool(reason) and not toggle.value  # what is on can be switched off
+                toggle.disabled = bool(reason) and not toggle.value  # a failure that is on can be switched off
                 toggle.tooltip = f"Not here: {reason}" if reason else f"{entry.label}. Watch: {entry.unit}."
         finally:
             self._setting = False
@@ -115,6 +117,6 @@ class Breakage:
         self.note.value = note(text)
 
 
-def _told(entry: Failure) -> Html:
-    look = tag("p", tag("b", "Watch"), f": {entry.unit}.") + tag("p", tag("b", "Look for it"), ":") + listed(entry.procedure, "ol")
-    return look + tag("p", tag("b", "Cure"), f": {entry.remedy}") + tag("p", f"Seen in {entry.cited}.")
+def _described(entry: Failure) -> Html:
+    watch = tag("p", tag("b", "Watch"), f": {entry.unit}.") + tag("p", tag("b", "Look for it"), ":") + listed(entry.procedure, "ol")
+    return watch + tag("p", tag("b", "Cure"), f": {entry.remedy}") + tag("p", f"Seen in {entry.cited}.")

@@ -1,4 +1,4 @@
-"""The lessons: one row each, opened as `labkit.open("00")`; and the catalogue of everything the lab knows by name."""
+"""The lessons, one row each, opened by `labkit.open("00")`; and the catalogue of everything that has a name in the lab."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 PANEL = ("temperature", "mix", "learning_rate", "student", "gold", "questions", "start", "seed", "speed")
-SMALL = Experiment(student="57k", learning_rate=2e-2, steps=400)  # about twenty seconds of training, so that a lesson can compare
+SMALL = Experiment(student="57k", learning_rate=2e-2, steps=400)  # trains for about twenty seconds, so that a lesson can compare runs
 
 DRAFT = SMALL.but(start="warm", gold=20_000, steps=300)  # as in data/sweeps/drafts.toml
 OWN = Experiment(student="57k", data="faq", longest=12, learning_rate=2e-2, batch=64, steps=200, gold=100)  # as in data/sweeps/own.toml
@@ -37,12 +37,12 @@ LESSONS = {
         Lesson(
             number="01",
             title="Soft targets",
-            question="What is a teacher's second-best guess worth to a student?",
+            question="How much do soft labels add over hard labels?",
             minutes=40,
             experiment=SMALL.but(questions=2_000),
             recorded=SMALL.but(questions=2_000, method="sequence", decoding="sample"),
             controls=("method", "temperature", "questions", "gold", "samples", "left_out", "student", "start", "seed"),
-            asks="How far will soft targets on 2,000 questions take the student?",
+            asks="How far will the student go with soft labels on 2,000 questions?",
             unit="recovery",
         ),
         Lesson(
@@ -70,7 +70,7 @@ LESSONS = {
         Lesson(
             number="04",
             title="Four ways to distil",
-            question="Logits, hidden states, text, or the student's own answers: which pays, when, and at what cost?",
+            question="Logits, hidden states, text, or on-policy: which gives more per unit of compute?",
             minutes=45,
             experiment=SMALL.but(method="online", start="warm"),
             recorded=SMALL.but(start="warm"),
@@ -84,7 +84,7 @@ LESSONS = {
         Lesson(
             number="05",
             title="Sequence at scale",
-            question="What do you get for your money from a teacher behind an endpoint: its sentences, or its facts?",
+            question="What does a teacher's text cost, how much of it is right, and does it teach style or facts?",
             minutes=45,
             experiment=SMALL.but(method="sequence", start="warm", adapter=8, learning_rate=1e-2, steps=200, questions=1_000),
             recorded=SMALL.but(method="sequence", start="warm", learning_rate=4e-2),
@@ -92,7 +92,7 @@ LESSONS = {
                 *("adapter", "decoding", "sampling_temperature", "samples", "keep"),
                 *("questions", "gold", "start", "learning_rate", "seed"),
             ),
-            asks="How far will an adapter take the warm student on a thousand answers?",
+            asks="How far will the warm student go with an adapter and a thousand answers?",
             unit="recovery",
         ),
         Lesson(
@@ -109,7 +109,7 @@ LESSONS = {
         Lesson(
             number="07",
             title="Mismatch",
-            question="What crosses from a teacher to a student that is not made like it?",
+            question="How well does distillation work across tokenizers, tasks and architectures?",
             minutes=45,
             experiment=SMALL.but(vocabulary="other"),
             recorded=SMALL,
@@ -117,7 +117,7 @@ LESSONS = {
                 *("vocabulary", "across", "architecture", "left_out", "method", "divergence"),
                 *("temperature", "student", "start", "learning_rate", "seed"),
             ),
-            asks="How far will a student go that shares no token number with its teacher?",
+            asks="How far will a student go that shares no token id with its teacher?",
             unit="recovery",
         ),
         Lesson(
@@ -134,7 +134,7 @@ LESSONS = {
         Lesson(
             number="09",
             title="Online cost",
-            question="Does a student stray on its own answers, and what is it worth to train it on them?",
+            question="Does a student drift from its teacher on its own answers, and does on-policy training pay?",
             minutes=40,
             experiment=SMALL.but(method="online", start="warm", steps=200, on_policy=1.0, online_from=0.75),
             recorded=SMALL.but(method="online", start="warm", steps=200, on_policy=0.0),
@@ -145,12 +145,12 @@ LESSONS = {
         Lesson(
             number="10",
             title="Speculative decoding",
-            question="What makes a draft's guesses worth checking?",
+            question="When does a draft make decoding faster?",
             minutes=45,
             experiment=DRAFT,
             recorded=DRAFT.but(method="gold"),
             controls=("method", "divergence", "on_policy", "temperature", "student", "start", "learning_rate", "steps", "gold", "seed"),
-            asks="Which share of your draft's guesses will the target accept?",
+            asks="Which share of your draft's tokens will the target accept?",
             unit="acceptance",
         ),
         Lesson(
@@ -161,18 +161,18 @@ LESSONS = {
             experiment=Experiment(student="57k", learning_rate=2e-2, scale="Europe", questions=5_000, steps=120),
             recorded=Experiment(student="57k", learning_rate=2e-2, scale="Europe", questions=5_000, steps=120, seed=1),
             controls=("method", "divergence", "temperature", "mix", "top_k", "questions", "gold", "student", "learning_rate", "seed"),
-            asks="How far will a run go in which you have broken something?",
+            asks="How far will a student go in a run that you have broken?",
             unit="recovery",
         ),
         Lesson(
             number="13",
             title="Your own models",
-            question="Your teacher, your student, your data: what came of it, and was it worth distilling?",
+            question="Your teacher, your student, your data: was it worth distilling?",
             minutes=40,
             experiment=OWN,
             recorded=OWN.but(data="facts"),
             controls=("data", "score", "teacher", "student", "method", "temperature", "gold", "steps", "learning_rate", "seed"),
-            asks="How far will the student go whose exam asks in other words what it was taught?",
+            asks="How far will the student go if the exam asks in other words what it was taught?",
             unit="recovery",
         ),
     )
@@ -180,8 +180,14 @@ LESSONS = {
 
 
 def open(number: str, board: str = "auto", **changes) -> Lab:
-    """Open a lesson; it displays itself. `board="image"` draws with plain images where the live board cannot load; `changes`
-    are fields of its experiment. Raises `LabError` for an unknown lesson, `MissingPackage` without ipywidgets."""
+    """Open a lesson; it displays itself.
+
+    number: as in the name of its notebook: "00".
+    board: "live", "image" (plain images, where the live board cannot load), or "auto".
+    changes: fields of its experiment.
+
+    Raises `LabError` for an unknown lesson, `MissingPackage` without ipywidgets.
+    """
     if number not in LESSONS:
         raise unknown("lesson", number, LESSONS)
     try:
@@ -193,8 +199,13 @@ def open(number: str, board: str = "auto", **changes) -> Lab:
 
 
 def catalogue(kind: str = "lessons") -> pandas.DataFrame:
-    """What exists, as a table: "lessons", "methods", "divergences", "conventions", "models", "skills", "knobs", "exercises", "sweeps",
-    "failures" or "claims" (their verdicts: `labkit.claims()`)."""
+    """A table of the things of one kind.
+
+    kind: "lessons", "methods", "divergences", "conventions", "models", "skills", "knobs", "exercises", "sweeps", "failures" or "claims"
+      (for their verdicts see `labkit.claims`).
+
+    Raises `LabError` for an unknown kind.
+    """
     import pandas
 
     def lessons():
@@ -244,8 +255,8 @@ def catalogue(kind: str = "lessons") -> pandas.DataFrame:
         from labkit.base.files import data_dir
         from labkit.studies.sweep import sweep
 
-        found = {path.stem: sweep(path.stem) for path in sorted((data_dir() / "sweeps").glob("*.toml"))}
-        return [{"sweep": name, "arms": len(s.arms), "recipes": len(s.recipes()), "seeds": s.seeds} for name, s in found.items()]
+        grids = {path.stem: sweep(path.stem) for path in sorted((data_dir() / "sweeps").glob("*.toml"))}
+        return [{"sweep": name, "arms": len(s.arms), "recipes": len(s.recipes()), "seeds": s.seeds} for name, s in grids.items()]
 
     def claims():
         from labkit.studies.claims import CLAIMS
@@ -258,7 +269,7 @@ def catalogue(kind: str = "lessons") -> pandas.DataFrame:
         return [{"failure": f.name, "label": f.label, "symptom": f.unit, "cure": f.remedy, "seen in": f.cited} for f in FAILURES.values()]
 
     makers = (lessons, methods, divergences, conventions, models, skills, knobs, exercises, sweeps, failures, claims)
-    shelves = {f.__name__: f for f in makers}
-    if kind not in shelves:
-        raise unknown("shelf", kind, shelves)
-    return pandas.DataFrame(shelves[kind]())
+    kinds = {f.__name__: f for f in makers}
+    if kind not in kinds:
+        raise unknown("kind", kind, kinds)
+    return pandas.DataFrame(kinds[kind]())

@@ -1,7 +1,7 @@
-"""A lesson on the screen: buttons, controls and the board, around one experiment at a time.
+"""The widget of a lesson: buttons, controls and the board, for one experiment at a time.
 
 lab = labkit.open("00")      # displays itself; press Run, or call lab.run()
-rec = lab.result()           # waits for the run under way (or makes one) and returns its Record
+rec = lab.result()           # waits for the current run (or starts one) and returns its Record
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from labkit.views.board.session import Session
 if TYPE_CHECKING:
     from labkit.training.loop import Run
 
-RUN = "Distil a student with these settings; a run under way is stopped first."
+RUN = "Distil a student with these settings. A current run is stopped first."
 _CSS = """<style>
 .labkit-lab { container-type: inline-size; }
 .labkit-body { display: grid !important; grid-template-columns: minmax(220px, 260px) minmax(0, 1fr); gap: 16px; align-items: start; }
@@ -48,7 +48,7 @@ _CSS = """<style>
 
 
 class Lab:
-    """One lesson. `run`, `pause`, `stop` and `reset` are what the buttons call; all of them return at once."""
+    """One lesson. The buttons call `run`, `pause`, `stop` and `reset`; all of them return at once."""
 
     def __init__(self, lesson: Lesson, board: str = "auto") -> None:
         self.lesson = lesson
@@ -61,9 +61,9 @@ class Lab:
             name: widgets.Button(description=name, tooltip=tip, button_style=look, layout={"width": "88px"})
             for name, tip, look in (
                 ("Run", RUN, "primary"),
-                ("Pause", "Hold the run between two steps, or go on with it.", ""),
-                ("Stop", "End the run after this step; the student is kept and examined.", ""),
-                ("Reset", "Stop, clear the board, and put all controls back.", ""),
+                ("Pause", "Pause the run between two steps, or resume it.", ""),
+                ("Stop", "End the run after this step. The student is kept and examined.", ""),
+                ("Reset", "Stop, clear the board, and reset all controls.", ""),
             )
         }
         for button in self.buttons.values():
@@ -95,13 +95,19 @@ class Lab:
 
     @property
     def student(self) -> Any:
-        """The student of the run under way or the last one, to ask it things; None before the first run."""
+        """The student of the current or last run; None before the first run."""
         return self.session.run.student if self.session and self.session.run else None
 
     # ---- what the buttons do -----------------------------------------------------------------------------------------
 
     def run(self, inline: bool = False, **changes: Any) -> Lab:
-        """Start a run with the controls' recipe (and `changes` to it). `inline=True` runs it in this very cell."""
+        """Start a run with the recipe of the controls.
+
+        inline: run it in this cell, and return when it has ended.
+        changes: fields of the recipe; the controls follow.
+
+        Raises `LabError` for a recipe that breaks a rule.
+        """
         if changes:
             self.controls.experiment = self.controls.experiment.but(**changes)
         experiment = self.controls.experiment
@@ -121,7 +127,7 @@ class Lab:
                 record.add(event)
             if any(isinstance(event, ev.Finished) for event in events):
                 self._keep(record)
-            if session is self.session:  # or the board has been reset, or shows a later run
+            if session is self.session:  # else the board was reset, or shows a later run
                 self.record = record
                 self.board.push(events)
 
@@ -135,16 +141,19 @@ class Lab:
         return self
 
     def pause(self) -> None:
+        """Pause the current run, or resume it."""
         if self.session and self.session.state == "paused":
             self.session.resume()
         elif self.session:
             self.session.pause()
 
     def stop(self) -> None:
+        """End the current run after its step."""
         if self.session:
             self.session.stop()
 
     def reset(self) -> None:
+        """Stop, clear the board, and reset the controls."""
         self.stop()
         self.session, self.record = None, None
         self.board.reset()
@@ -154,24 +163,27 @@ class Lab:
         self._buttons("ready")
 
     def wait(self, timeout: float | None = None) -> Lab:
-        """Wait until the run under way has ended (a paused one goes on); its error, if it had one, is raised here."""
+        """Wait until the current run has ended (a paused one is resumed). Raises the run's error, if it had one."""
         if self.session:
             self.session.wait(timeout)
         return self
 
     def result(self) -> Record:
-        """The record of the last run: waits for one under way, and makes one if there was none."""
+        """The record of the last run. Waits for a current one, and starts one if there was none.
+
+        Raises `LabError` if the run ended before its first exam.
+        """
         if self.session is None:
             self.run()
         self.wait()
         if self.record is None or not self.record.evaluations:
-            raise LabError("the run ended before its first exam, so there is nothing to show: press Run and let it go on for longer.")
+            raise LabError("the run ended before its first exam, so it has no result: press Run and let it go on for longer.")
         return self.record
 
     # ---- reactions ---------------------------------------------------------------------------------------------------
 
     def _clicked(self, label: str) -> None:
-        """A button's work, with any error told on the screen: an exception in a callback would be seen by nobody."""
+        """A button's work. Shows any error on the screen: an exception in a callback is not shown anywhere."""
         calls: dict[str, Callable[[], Any]] = {
             "Run": self.run,
             "Pause": self.pause,
@@ -185,7 +197,7 @@ class Lab:
             self._say(f"{error}" if isinstance(error, LabError) else f"{type(error).__name__}: {error}")
 
     def _allow(self, experiment: Experiment) -> None:
-        """Only a recipe that breaks no rule can be run."""
+        """Enable Run only for a recipe that breaks no rule."""
         problems = experiment.problems()
         self.buttons["Run"].disabled = bool(problems)
         self.buttons["Run"].tooltip = problems[0] if problems else RUN
@@ -221,7 +233,7 @@ class Lab:
         self.note.value = note(text, "alert")
 
     def _show_recording(self) -> None:
-        """A recorded run of another student: the one asked about would give the answer away."""
+        """Show a recorded run of another recipe: a run of the lesson's own would give the answer to the prediction."""
         shown = self.lesson.recorded
         try:
             recording = Store().find(shown)
@@ -233,7 +245,7 @@ class Lab:
             return
         self.record = recording
         self.board.push(recording.events)
-        self._say(f"A recorded run, of a {shown.student} student. Press Run to distil your own, {self.lesson.experiment.student}.")
+        self._say(f"This is a recorded run, of a {shown.student} student. Press Run to distil your own, {self.lesson.experiment.student}.")
 
     def _keep(self, record: Record) -> None:
         from labkit.studies.run import keep
@@ -241,7 +253,7 @@ class Lab:
         keep(record)
 
     def _measure(self, session: Session, record: Record) -> Iterator[ev.Event]:
-        """The label-budget baseline, if it is not on record: no recovery is shown before it has been measured."""
+        """Measure the label-budget baseline if it is not on record. Recovery is shown only after that."""
         from labkit.studies.run import with_baseline
 
         if record.complete and "label budget" not in record.references and "teacher" in record.references:
@@ -251,9 +263,9 @@ class Lab:
                     run.stop()
                 session.breathe()
                 if isinstance(event, ev.Step) and event.step % 10 == 0 and session is self.session:
-                    words = f"Measuring the label-budget baseline: step {event.step} of {record.experiment.steps}."
-                    self.board.set_state("training", words)
-                    self._say(words)
+                    text = f"Measuring the label-budget baseline: step {event.step} of {record.experiment.steps}."
+                    self.board.set_state("training", text)
+                    self._say(text)
 
             yield from with_baseline(record, watch)
             self._keep(record)
@@ -263,17 +275,17 @@ class Lab:
         if not (self.prediction and record and record.complete):
             return
         if self.lesson.unit == "acceptance":
-            taken = record.evaluations[-1].fidelity.get("acceptance", math.nan)
-            none = "This run's exam took no acceptance: a draft needs its target's tokens (vocabulary='atlas')."
-            self._say(score(self.prediction, taken).sentence if math.isfinite(taken) else none)
+            accepted = record.evaluations[-1].fidelity.get("acceptance", math.nan)
+            none = "This run's exam did not measure acceptance: a draft needs its target's tokens (vocabulary='atlas')."
+            self._say(score(self.prediction, accepted).sentence if math.isfinite(accepted) else none)
         elif "label budget" in record.references:
-            found = record.recovery().mean
+            mean = record.recovery().mean
             no_gap = f"No gap: the teacher is less than {NO_GAP} above the baseline, so there is no recovery to score."
-            self._say(score(self.prediction, found).sentence if math.isfinite(found) else no_gap)
+            self._say(score(self.prediction, mean).sentence if math.isfinite(mean) else no_gap)
 
 
 def _board(kind: str, title: str, unit: str) -> Any:
-    """The live board, or the image board where the live one cannot load (or `board="image"` asks for it)."""
+    """The live board, or the image board if the live one cannot load or `kind` is "image"."""
     if kind not in ("auto", "live", "image"):
         raise unknown("board", kind, ("auto", "live", "image"))
     if kind != "image":
@@ -290,15 +302,15 @@ def _board(kind: str, title: str, unit: str) -> Any:
 
 
 def _warm_up() -> None:
-    """Import what Run needs while the learner is still reading."""
+    """Import what Run needs, while the learner is still reading."""
     try:
         import labkit.training.loop  # noqa: F401
     except ImportError:
-        return  # without torch, recordings still play; pressing Run says what is missing
+        return  # without torch, recorded runs still play; Run then says what is missing
 
 
 def affordable(experiment: Experiment) -> Experiment:
-    """The experiment in a number of steps that this machine takes in about the lesson's time."""
+    """The experiment with fewer steps on one core, so that it takes about the lesson's time."""
     if os.environ.get("LABKIT_QUICK"):
         return experiment.but(steps=min(experiment.steps, 40), questions=min(experiment.questions, 2_000))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

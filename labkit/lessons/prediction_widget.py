@@ -1,4 +1,4 @@
-"""Asking for a prediction before the result: an interval, how sure one is, and a button that keeps it.
+"""The widget that asks for a prediction: an interval, a confidence, and a button that stores it.
 
 prediction_widget("How far will the student go?", "recovery", 0, 1, on_save=print)
 """
@@ -26,10 +26,13 @@ def prediction_widget(
     *,
     question_id: str | None = None,
 ) -> widgets.VBox:
-    """A range between `low` and `high`, a confidence and a button; `on_save` gets the `Prediction` that was kept.
+    """A range slider, a confidence and a button. The parts are also attributes of the box: `interval`, `confidence`, `save`, `message`.
 
-    It is kept under `question_id`, or the question itself. The parts are also attributes of the box: `interval`,
-    `confidence`, `save`, `message`.
+    question: the text above.
+    unit: of the predicted number.
+    low, high: the ends of the slider.
+    on_save: called with the `Prediction` that was stored.
+    question_id: names the question in the file; the question itself if None.
     """
     span = high - low
     described = f"Lower and upper end of the interval{f', {unit}' if unit else ''}. Arrow keys move the end that has the focus."
@@ -48,11 +51,11 @@ def prediction_widget(
         options=[(f"{value:.0%}", value) for value in CONFIDENCES],
         value=0.8,
         description="How sure",
-        tooltip="How sure you are that the result will lie there: at 80%, eight of ten such intervals should.",
+        tooltip="How sure you are that the result lies in the interval. At 80%, eight of ten such intervals should contain it.",
         style=_STYLE,
         layout=_LAYOUT,
     )
-    save = widgets.Button(description="Save prediction", tooltip="Keep this prediction; it is scored when the result is in.")
+    save = widgets.Button(description="Save prediction", tooltip="Store this prediction. It is scored when the result is known.")
     message = widgets.HTML(layout={"min_height": "1.4em"})
     title = widgets.HTML(tag("strong", question, style="line-height:1.3;font-weight:600"))
 
@@ -60,7 +63,7 @@ def prediction_widget(
         message.value = note(text, "alert")
 
     def saved(_: object) -> None:
-        try:  # an exception in a callback would be seen by nobody
+        try:  # an exception in a callback is not shown anywhere
             lower, upper = interval.value
             kept = predict(question_id or question, lower, upper, confidence.value, unit=unit)
             say(

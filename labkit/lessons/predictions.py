@@ -1,10 +1,10 @@
-"""Predictions before the result and what they were worth after it: proper scores, and how well one is calibrated.
+"""Predictions made before a result, their scores after it, and how well calibrated they are.
 
     guess = predict("00", 0.6, 0.8, 0.8)      # "I am 80% sure that it lies between 0.6 and 0.8"; kept on this machine
-    score(guess, 0.71).sentence               # the truth is written down beside it
-    calibration()["sentence"]                 # over all predictions made before their truth was seen
+    score(guess, 0.71).sentence               # the truth is stored with it
+    calibration()["sentence"]                 # over all predictions made before their truth was known
 
-Kept in `predictions.jsonl` in the lab's home folder, one row for every prediction and every truth; none is rewritten.
+The file is `predictions.jsonl` in the lab's home folder, one row for each prediction and each truth; rows are only added.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FEW = 10  # with fewer scored predictions than this, a hit rate says little
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prediction:
-    """A central interval and the probability, between 0 and 1, with which one believes that the truth lies in it."""
+    """A central interval, and the probability (between 0 and 1) that the truth lies in it."""
 
     question_id: str
     low: float
@@ -45,21 +45,19 @@ class Prediction:
             raise LabError(f"confidence={value:g} must be a probability above 0 and below 1: {fix}.")
 
     def contains(self, truth: float) -> bool:
+        """Whether the truth lies in the interval."""
         return self.low <= truth <= self.high
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ForecastScore:
-    """What a prediction was worth. `interval` is the interval score (smaller is better), in the unit of the question.
-
-    counts: whether it enters `calibration()`: whether it was the last one kept before the truth was first seen.
-    """
+    """The score of a prediction."""
 
     prediction: Prediction
     truth: float
     inside: bool
-    interval: float
-    counts: bool
+    interval: float  # the interval score, in the unit of the question; smaller is better
+    counts: bool  # whether it enters `calibration`: it is the last prediction stored before the truth was first known
     sentence: str
 
     def __repr__(self) -> str:
@@ -67,10 +65,14 @@ class ForecastScore:
 
 
 def predict(question_id: str, low: float, high: float, confidence: float, *, unit: str = "") -> Prediction:
-    """Keep a prediction. A later one for the same question replaces it, until the truth has been seen; both rows stay.
+    """Store a prediction. A later one for the same question replaces it until the truth is known; both rows stay in the file.
 
-    `confidence` is a probability above 0 and below 1: 0.8, not 80. Raises `LabError` for anything else, for low above
-    high, and for numbers that are not finite.
+    question_id: names the question, such as "00".
+    low, high: the ends of the interval.
+    confidence: the probability that the truth lies in it, above 0 and below 1: 0.8, not 80.
+    unit: of `low` and `high`, for the sentences.
+
+    Raises `LabError` for a confidence outside that range, for low above high, and for numbers that are not finite.
     """
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     prediction = Prediction(question_id, low, high, confidence, unit, made)
@@ -78,32 +80,36 @@ def predict(question_id: str, low: float, high: float, confidence: float, *, uni
         append_row(ledger(), {"kind": "prediction", **dataclasses.asdict(prediction)})
     except OSError as error:
         fix = "Free some space, or set LABKIT_HOME to another folder."
-        raise LabError(f"the prediction cannot be kept in {ledger()}: {error}. {fix}") from None
+        raise LabError(f"the prediction cannot be stored in {ledger()}: {error}. {fix}") from None
     return prediction
 
 
 def score(prediction: Prediction, truth: float) -> ForecastScore:
-    """Compare a prediction with the truth, and write that down. Raises `LabError` if the truth is no finite number."""
+    """Compare a prediction with the truth, and store the truth.
+
+    Raises `LabError` if the truth is not a finite number.
+    """
     truth = _number("truth", truth)
     entry = _entries()[0].get(prediction.question_id)
     counts = entry is not None and entry.prediction == prediction
-    kept = ""
-    if entry is None or entry.truth is None:  # the first truth is the one predicted; later runs are other questions
+    note = ""
+    if entry is None or entry.truth is None:  # only the first truth is the one predicted
         try:
             append_row(ledger(), {"kind": "truth", "question_id": prediction.question_id, "truth": truth})
         except OSError as error:
-            kept, counts = f" This could not be kept: {error}.", False
+            note, counts = f" This could not be kept: {error}.", False
     elif not counts:
-        kept = " It was made after the answer had been seen, so it does not count towards your calibration."
+        note = " You made it after the answer was known, so it does not count for your calibration."
     inside, value = prediction.contains(truth), interval_score(prediction, truth)
-    return ForecastScore(prediction, truth, inside, value, counts, _sentence(prediction, truth, value) + kept)
+    return ForecastScore(prediction, truth, inside, value, counts, _sentence(prediction, truth, value) + note)
 
 
 def interval_score(prediction: Prediction, truth: float) -> float:
-    """Width of the interval plus 2/alpha for every unit by which it misses, alpha = 1 - confidence; smaller is better.
+    """Winkler's interval score: width plus 2/alpha times the distance by which it misses, alpha = 1 - confidence; smaller is better.
 
-    Winkler's score for a central interval, as in Gneiting & Raftery 2007, "Strictly Proper Scoring Rules, Prediction,
-    and Estimation", JASA 102, equation 43: in expectation nothing beats the true quantiles at alpha/2 and 1 - alpha/2.
+    It is a proper score: in expectation, the true quantiles at alpha/2 and 1 - alpha/2 have the best one.
+
+    Source: Gneiting & Raftery 2007, "Strictly Proper Scoring Rules, Prediction, and Estimation", JASA 102, equation 43.
     """
     alpha = 1 - prediction.confidence
     miss = max(prediction.low - truth, truth - prediction.high, 0.0)
@@ -111,29 +117,30 @@ def interval_score(prediction: Prediction, truth: float) -> float:
 
 
 def calibration() -> dict[str, Any]:
-    """How well one is calibrated: over all questions whose truth was seen, the last prediction made before that.
+    """How well calibrated your predictions are: for each question whose truth is known, the last one made before that.
 
-    n, hit_rate, mean_confidence, and brier: the mean of (inside - confidence) squared, inside being 1 or 0 (0 is best;
-    always saying 50% gives 0.25); None where n is 0. waiting: predictions without a truth. unreadable: damaged rows,
-    left out. sentence: the same in words.
+    Returns n, hit_rate, mean_confidence and brier, the mean of (inside - confidence) squared with inside 1 or 0 (0 is best; always 50%
+    gives 0.25), each None if n is 0; waiting, predictions without a truth; unreadable, damaged rows that are left out; and sentence, the
+    same in words.
     """
     entries, unreadable = _entries()
-    met = [(e.prediction, e.truth) for e in entries.values() if e.prediction and e.truth is not None]
-    scored = [(prediction, prediction.contains(truth)) for prediction, truth in met]
-    found: dict[str, Any] = {"n": len(scored), "hit_rate": None, "mean_confidence": None, "brier": None}
-    found |= {"waiting": sum(e.truth is None for e in entries.values()), "unreadable": unreadable}
+    known = [(e.prediction, e.truth) for e in entries.values() if e.prediction and e.truth is not None]
+    scored = [(prediction, prediction.contains(truth)) for prediction, truth in known]
+    result: dict[str, Any] = {"n": len(scored), "hit_rate": None, "mean_confidence": None, "brier": None}
+    result |= {"waiting": sum(e.truth is None for e in entries.values()), "unreadable": unreadable}
     n, hits = len(scored), sum(inside for _, inside in scored)
     if not n:
-        return {**found, "sentence": "No prediction has been scored yet."}
+        return {**result, "sentence": "No prediction has been scored yet."}
     sure = math.fsum(p.confidence for p, _ in scored) / n
     brier = math.fsum((inside - p.confidence) ** 2 for p, inside in scored) / n
-    words = f"{hits} of {n} intervals held the truth ({hits / n:.0%}); you were {sure:.0%} sure on average."
+    words = f"{hits} of {n} intervals contained the truth ({hits / n:.0%}); you were {sure:.0%} sure on average."
     if n < FEW:
         words += f" With fewer than {FEW}, that may be chance."
-    return {**found, "hit_rate": hits / n, "mean_confidence": sure, "brier": brier, "sentence": words}
+    return {**result, "hit_rate": hits / n, "mean_confidence": sure, "brier": brier, "sentence": words}
 
 
 def ledger() -> Path:
+    """The file of all predictions and truths."""
     return home_dir() / "predictions.jsonl"
 
 
@@ -147,7 +154,7 @@ class _Entry:
 
 
 def _entries() -> tuple[dict[str, _Entry], int]:
-    """Of each question: the prediction that counts and the truth it met; and how many rows could not be read."""
+    """For each question, the prediction that counts and its truth; and how many rows could not be read."""
     entries: dict[str, _Entry] = {}
     rows, unreadable = rows_of(ledger())
     for row in rows:
@@ -155,7 +162,7 @@ def _entries() -> tuple[dict[str, _Entry], int]:
             kind, entry = row.pop("kind"), entries.get(row["question_id"], _Entry())
             made = Prediction(**row) if kind == "prediction" else None
             truth = None if made else _number("truth", row["truth"])
-            if entry.truth is None:  # what was said after the truth had been seen is on record, and does not count
+            if entry.truth is None:  # a prediction made after the truth was known stays in the file, but does not count
                 entry.prediction, entry.truth = made or entry.prediction, truth
             entries[row["question_id"]] = entry
         except (ValueError, TypeError, KeyError, AttributeError):
@@ -169,7 +176,7 @@ def _sentence(prediction: Prediction, truth: float, value: float) -> str:
     held = f"your {low} to {high}{unit}, held with {prediction.confidence:.0%} confidence"
     width = f"{prediction.high - prediction.low:.3g}"
     if prediction.contains(truth):
-        better = "a narrower interval that still held would have cost less"
+        better = "a narrower interval with the truth in it would have cost less"
         return f"{t} lies inside {held}: it costs you only the width, {width}; {better}."
     side = "below" if truth < prediction.low else "above"
     factor = f"{2 / (1 - prediction.confidence):.3g}"
@@ -179,7 +186,7 @@ def _sentence(prediction: Prediction, truth: float, value: float) -> str:
 
 
 def _distinct(*values: float) -> list[str]:
-    """The numbers with as few digits as still tell them apart: no sentence may say that 0.80 lies above 0.8."""
+    """The numbers with the fewest digits that keep them distinct: no sentence may say that 0.80 lies above 0.8."""
     for digits in range(2, 17):
         texts = [f"{v:.{digits}g}" for v in values]
         if len(set(texts)) == len(set(values)):
@@ -188,7 +195,7 @@ def _distinct(*values: float) -> list[str]:
 
 
 def _number(name: str, value: Any) -> float:
-    """A finite float. numpy's and torch's single numbers are taken too."""
+    """A finite float. Accepts single numbers of numpy and torch."""
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         raise LabError(f"{name}={value!r} must be a number, as in {name}=0.7.")
     try:
@@ -196,5 +203,5 @@ def _number(name: str, value: Any) -> float:
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise LabError(f"{name}={value!r} must be a single number, as in {name}=0.7.") from None
     if not math.isfinite(number):
-        raise LabError(f"{name}={number} must be finite, to be compared with: give a measured number, as in {name}=0.7.")
+        raise LabError(f"{name}={number} must be finite: give a measured number, as in {name}=0.7.")
     return number

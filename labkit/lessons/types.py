@@ -1,4 +1,4 @@
-"""What a lesson is."""
+"""The type of a lesson."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from labkit.records.experiment import Experiment
 
 
 class Lesson(NamedTuple):
-    """number and title as in its notebook; experiment and controls it opens with; the recorded run that is on the board until
-    the learner's own; what it asks to predict, in which unit."""
+    """What a lesson opens with."""
 
-    number: str
+    number: str  # as in the name of its notebook
     title: str
     question: str
     minutes: int
-    experiment: Experiment
-    recorded: Experiment
-    controls: tuple[str, ...]
-    asks: str
-    unit: str
+    experiment: Experiment  # the recipe that the controls begin with
+    recorded: Experiment  # the recorded run on the board until the learner's own
+    controls: tuple[str, ...]  # the knobs shown
+    asks: str  # what the learner predicts
+    unit: str  # of the prediction

@@ -162,7 +162,7 @@ def test_an_incident_is_looked_at_and_named(incident):
     room = incident.locator(".labkit-incident")
     room.wait_for()
     press(incident, "signal against text \u00b7 10 min")
-    room.get_by_text("the signal's first choice is the token at its place").wait_for()
+    room.get_by_text("the signal's first choice is the token at its position").wait_for()
     assert room.get_by_role("meter", name="minutes left").get_attribute("aria-valuenow") == "30"
     room.get_by_role("combobox", name="It is").select_option("Nothing: no fault")
     press(incident, "Name it")

@@ -222,7 +222,7 @@ def test_every_probe_shows_numbers_beside_those_of_sound_runs(name):
     found = room.probe(name)
     assert found.rows
     assert list(found.table.columns) == ["value", "healthy"]
-    assert all(row.healthy != "not told" for row in found.rows)
+    assert all(row.healthy != "not measured" for row in found.rows)
     assert found.probe in repr(found)
     assert "</table>" in found._repr_html_()
     assert (found.figure is not None) == bool(PROBES[name].curve)

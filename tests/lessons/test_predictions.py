@@ -138,7 +138,7 @@ def test_the_last_prediction_before_the_truth_counts_and_all_rows_stay():
     late = predict("q", 0.69, 0.71, 0.95)  # made with the answer on the screen
     scored = score(late, 0.7)
     assert not scored.counts
-    assert "after the answer had been seen" in scored.sentence
+    assert "after the answer was known" in scored.sentence
     found = calibration()
     assert (found["n"], found["hit_rate"], found["mean_confidence"]) == (1, 1.0, 0.9)
     assert found["brier"] == pytest.approx(0.01)

@@ -1,4 +1,4 @@
-"""Failures that are bugs: one thing wrong between the teacher's signal and the loss. A look at one batch finds nearly all of them."""
+"""Failures that are bugs between the teacher's signal and the loss. One batch check finds nearly all of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from labkit.diagnosis.failures.registry import (
     remedy="Give the student to the optimiser and to the side of the loss that has a gradient.",
     needs=("soft labels alone", "soft labels"),
     symptom=core_lost,
-    unit="mean core skill short of 1",
+    unit="1 minus the mean core skill",
     procedure=(
         "Look at the gradient's norm at the first steps: is it 0?",
         "Does the KL move at all?",
@@ -44,9 +44,9 @@ def swapped_roles(seen: Evidence) -> str:
     remedy="Compare position by position: the logits at token t speak of token t + 1 on both sides.",
     needs=("soft labels",),
     symptom=core_lost,
-    unit="mean core skill short of 1",
+    unit="1 minus the mean core skill",
     procedure=(
-        "Compare the teacher's first choice with the token it wrote: at the same place, and at the next one.",
+        "Compare the teacher's first choice with the token it wrote, at the same position and at the next one.",
         "Shift by one, and count again.",
     ),
     cited="WrinkleFree issue 13: teacher and student off by one position",
@@ -54,8 +54,8 @@ def swapped_roles(seen: Evidence) -> str:
 def shifted_labels(seen: Evidence) -> str:
     if seen.read("hits") < 0.5 and seen.read("hits_after") > 0.7:
         return (
-            f"the teacher's first choice is the token it wrote {seen.read('hits'):.0%} of the time, but the one after it "
-            f"{seen.read('hits_after'):.0%} of the time: the signal is a position ahead."
+            f"the teacher's first choice is the token it wrote {seen.read('hits'):.0%} of the time, and the next token "
+            f"{seen.read('hits_after'):.0%} of the time: the signal is one position ahead."
         )
     return ""
 
@@ -68,9 +68,9 @@ def shifted_labels(seen: Evidence) -> str:
     remedy="Key what is cached by the text itself, never by its place in a batch.",
     needs=("soft labels",),
     symptom=core_lost,
-    unit="mean core skill short of 1",
-    procedure=("Take one row: does the cached signal name the answer that stands in the row?", "Count it over a batch."),
-    cited="haitongli/knowledge-distillation-pytorch issues 4 and 9, mended in pull request 17",
+    unit="1 minus the mean core skill",
+    procedure=("Take one row: is the signal's first choice the answer in that row?", "Count over a batch how often it is."),
+    cited="haitongli/knowledge-distillation-pytorch issues 4 and 9, fixed in pull request 17",
 )
 def shuffled_cache(seen: Evidence) -> str:
     if seen.read("hits") < 0.5 and seen.read("hits_after") <= 0.7 and not seen.on_policy:
@@ -88,14 +88,14 @@ def shuffled_cache(seen: Evidence) -> str:
     remedy="Put the teacher in evaluation mode, after every call that may have switched it back.",
     needs=("soft labels",),
     symptom=lambda seen: seen.read("noise"),
-    unit="nats between two readings of one batch",
-    procedure=("Let the teacher read the same batch twice: are the logits the same, to the bit?",),
+    unit="nats a token between two passes over one batch",
+    procedure=("Run the teacher twice on the same batch: are the logits bit-identical?",),
     cited="TaCL issue 11: the teacher was left in train mode",
 )
 def teacher_dropout(seen: Evidence) -> str:
     if seen.read("noise") > 1e-3:
         return (
-            f"two readings of the same batch by the teacher differ by {seen.read('noise'):.2f} nats a token: it is not in evaluation mode."
+            f"two passes of the teacher over the same batch differ by {seen.read('noise'):.2f} nats a token: it is not in evaluation mode."
         )
     return ""
 
@@ -107,13 +107,13 @@ def teacher_dropout(seen: Evidence) -> str:
     cure=without_fault("padding_loss"),
     remedy="Mask what stands behind the end mark, and divide by what is left.",
     symptom=lambda seen: seen.read("after_end"),
-    unit="share of the loss's tokens that stand behind the end",
-    procedure=("Decode the tokens the loss reads, for one short row.", "Count those behind the end mark."),
+    unit="share of the tokens in the loss that come after the end mark",
+    procedure=("Decode the tokens the loss reads, for one short row.", "Count those after the end mark."),
     cited="optipfair issue 34; Fast-LLM issue 344",
 )
 def padding_loss(seen: Evidence) -> str:
     if seen.read("after_end") > 0.02:
-        return f"{seen.read('after_end'):.0%} of the tokens in the loss stand behind the end of their row."
+        return f"{seen.read('after_end'):.0%} of the tokens in the loss come after the end mark of their row."
     return ""
 
 
@@ -124,17 +124,17 @@ def padding_loss(seen: Evidence) -> str:
     cure=without_fault("prompt_loss"),
     remedy="Mask the prompt: the student is to answer questions, and need not ask them.",
     symptom=lambda seen: seen.read("scored") * (1 - seen.read("after_end")) - 1,
-    unit="tokens that are not of an answer, for each that is",
+    unit="tokens in the loss outside the answer, for each answer token",
     procedure=(
-        "Decode the tokens the loss reads, for one row: does the question stand there?",
-        "Divide their number by that of the answer's tokens.",
+        "Decode the tokens the loss reads, for one row: is the question among them?",
+        "Divide their number by the number of answer tokens.",
     ),
-    cited="huggingface/trl pull request 445, which brought a collator that masks the prompt",
+    cited="huggingface/trl pull request 445, which added a collator that masks the prompt",
 )
 def prompt_loss(seen: Evidence) -> str:
     before = seen.read("scored") * (1 - seen.read("after_end"))
     if before > 1.2:
-        return f"the loss reads {before:.1f} tokens for each token of an answer: the questions are in it."
+        return f"the loss reads {before:.1f} tokens for each answer token: the questions are in it."
     return ""
 
 
@@ -145,14 +145,14 @@ def prompt_loss(seen: Evidence) -> str:
     cure=without_fault("missing_end"),
     remedy="Let the end mark be a label; where it doubles as padding, mask by position and not by token.",
     symptom=lambda seen: seen.exam.habits.get("unended", math.nan),
-    unit="share of answers that find no end",
-    procedure=("Read some answers to their end: is there one?", "Is the end mark among the labels, or masked with the padding?"),
+    unit="share of answers without an end mark",
+    procedure=("Read some answers in full: do they stop?", "Is the end mark among the labels, or masked with the padding?"),
     cited="tatsu-lab/stanford_alpaca issue 126; huggingface/trl issue 1623",
 )
 def missing_end(seen: Evidence) -> str:
     unended = seen.exam.habits.get("unended", math.nan)
     if seen.read("ends") < 0.5 and not seen.on_policy:
-        return f"{unended:.0%} of the answers run on without an end, and {seen.read('ends'):.0%} of the end marks are in the loss."
+        return f"{unended:.0%} of the answers do not stop, and only {seen.read('ends'):.0%} of the end marks are in the loss."
     return ""
 
 
@@ -165,7 +165,7 @@ def missing_end(seen: Evidence) -> str:
     needs=("mix", "soft labels"),
     symptom=shrunk,
     unit="powers of ten by which the soft term is smaller than a KL",
-    procedure=("Work out one token's KL by hand, as a sum over the vocabulary.", "Divide the soft term as it is told by that."),
+    procedure=("Work out one token's KL by hand, as a sum over the vocabulary.", "Divide the printed soft term by it."),
     cited="facebookresearch/deit issue 61; HikariTJU/LD issue 74",
 )
 def mean_over_vocabulary(seen: Evidence) -> str:
@@ -184,7 +184,7 @@ def mean_over_vocabulary(seen: Evidence) -> str:
     needs=("heat", "mix", "soft labels"),
     symptom=shrunk,
     unit="powers of ten by which the soft term is smaller than a KL",
-    procedure=("Is the target softened?", "Then is the soft term, times nothing, much smaller than at T = 1? By T squared?"),
+    procedure=("Is the target softened?", "If so, is the soft term smaller than at T = 1 by about T squared?"),
     cited="IntelLabs/distiller issue 122; keras-io issue 869",
 )
 def missing_t2(seen: Evidence) -> str:
@@ -201,12 +201,12 @@ def missing_t2(seen: Evidence) -> str:
     remedy="Use a calibrated teacher, or soften this one until its confidence is the share it gets right.",
     needs=("soft labels",),
     symptom=lambda seen: seen.exam.fidelity.get("teacher_entropy", math.nan) - seen.entropy,
-    unit="nats a token that the signal has less than the teacher",
-    procedure=("How much entropy has the signal on questions with many right answers?", "Compare with the teacher's own, read elsewhere."),
-    cited="Guo et al. 2017, arXiv 1706.04599; label smoothing has the opposite look and the same end, Müller et al. 2019, arXiv 1906.02629",
+    unit="nats a token by which the signal's entropy is below the teacher's",
+    procedure=("Measure the signal's entropy on questions with many right answers.", "Compare it with the teacher's entropy on the exam."),
+    cited="Guo et al. 2017, arXiv 1706.04599; label smoothing looks opposite and has the same effect, Müller et al. 2019, arXiv 1906.02629",
 )
 def overconfident_teacher(seen: Evidence) -> str:
-    own = seen.exam.fidelity.get("teacher_entropy", math.nan)
-    if seen.entropy < 0.9 * own and seen.read("hits") >= 0.5:
-        return f"the signal has {seen.entropy:.3f} nats a token, and the teacher itself {own:.3f}: its softness is gone."
+    teacher = seen.exam.fidelity.get("teacher_entropy", math.nan)
+    if seen.entropy < 0.9 * teacher and seen.read("hits") >= 0.5:
+        return f"the signal has {seen.entropy:.3f} nats of entropy a token, and the teacher {teacher:.3f}: the signal is too sharp."
     return ""

@@ -1,9 +1,9 @@
-"""Failures and their detectors, put to the test on the runs that ship: effects with bands, names given to unseen runs, false alarms.
+"""Tests of the detectors on recorded runs: effects with bands, hits on unseen runs, false alarms.
 
-    effect("missing_end")             # the symptom with the failure less that without, paired by seed
-    sightings("missing_end")          # what was said of runs that no limit was set on
+    effect("missing_end")             # the symptom with the failure minus without it, paired by seed
+    sightings("missing_end")          # detector results on held-out runs (seeds not used to set limits)
 
-The arm of the sweep "failures" that bears a failure's name has it; the same recipe, cured, is beside it.
+The sweep "failures" has an arm named after each failure, with that failure in it, and the same recipe cured.
 """
 
 from __future__ import annotations
@@ -22,55 +22,56 @@ from labkit.records.results import rows
 from labkit.records.store import shipped
 from labkit.studies.sweep import Sweep, sweep
 
-SET_ON = (0, 1)  # seeds of the sweep that the detectors' limits were set on: they prove nothing any more
+SET_ON = (0, 1)  # seeds that the detectors' limits were set on: they prove nothing
 
 
 class Pair(NamedTuple):
-    """Runs of one recipe with a failure in it, and of the same recipe cured, by seed."""
+    """Runs of one recipe with a failure, and of the same recipe cured, in the order of the seeds."""
 
     provoked: Sequence[Record]
     cured: Sequence[Record]
 
 
 class Sightings(NamedTuple):
-    """Of unseen runs that have a failure: how many there are, how many were told by it first, and how often anything else was found in
-    them (`beside`) or put in its place (`instead`; "" is nothing)."""
+    """What the detectors find in unseen runs that have a failure."""
 
     runs: int
-    right: int
-    beside: Mapping[str, int]
-    instead: Mapping[str, int]
+    right: int  # runs whose first finding is the failure
+    beside: Mapping[str, int]  # how often another failure was found
+    instead: Mapping[str, int]  # how often another failure was the first finding; "" stands for no finding
 
 
 class Alarms(NamedTuple):
-    """Of unseen runs that have no failure: how many there are, the false findings of those that were given any, and how many were asked
-    fresh questions, without which a leaked exam cannot be told."""
+    """What the detectors find in unseen runs that have no failure."""
 
     runs: int
-    false: Sequence[tuple[Experiment, Sequence[str]]]
-    fresh: int = 0
+    false: Sequence[tuple[Experiment, Sequence[str]]]  # the runs with a finding, and the failures found
+    fresh: int = 0  # runs with fresh questions, without which a leaked exam cannot be detected
 
 
 def pair(name: str) -> Pair:
-    """Raises `LabError` for a failure without recorded runs."""
+    """The runs with a failure, and cured of it.
+
+    Raises `LabError` for a failure without recorded runs.
+    """
     grid, entry = sweep("failures"), named(name)
     recipe = grid.recipe(name)
     return Pair(_runs(grid, recipe), _runs(grid, entry.cure(recipe)))
 
 
 def effect(name: str, score: Callable[[Record], float] | None = None) -> Band:
-    """How much more of the symptom (or of another `score`) the runs with a failure have than those it was cured in."""
+    """Symptom (or another `score`) of the runs with a failure, minus that of the cured runs, paired by seed."""
     symptom = named(name).symptom
     return paired(*pair(name), score or (lambda record: symptom(Evidence(record))))
 
 
 def cost(name: str) -> Band:
-    """What a failure adds to the mean core skill: mostly less than nothing."""
+    """Change of the mean core skill by a failure; mostly negative."""
     return effect(name, core)
 
 
 def sightings(name: str) -> Sightings:
-    """What the detectors say of a failure's runs with seeds they were not set on."""
+    """What the detectors find in a failure's runs of the held-out seeds."""
     unseen = [record for record in pair(name).provoked if record.experiment.seed not in SET_ON]
     found = [[diagnosis.failure for diagnosis in diagnose(record)] for record in unseen]
     right = sum(names[:1] == [name] for names in found)
@@ -79,9 +80,10 @@ def sightings(name: str) -> Sightings:
 
 
 def alarms() -> tuple[Alarms, Alarms]:
-    """What the detectors say of every shipped run whose recipe has no failure within it: the runs with looks at single batches, and the
-    older ones without. Left out are those their limits were set on, those of assistants, which are taught by a student too, and those of
-    other worlds than Atlas."""
+    """What the detectors find in the shipped runs without a failure: those with batch checks, and the older ones without.
+
+    Left out are the runs that limits were set on, runs with an assistant (a student is their teacher too), and runs on your own data.
+    """
     grid = sweep("failures")
     seen = {recipe.but(seed=seed).key for recipe in grid.recipes() for seed in SET_ON}
     groups: tuple[list[Record], list[Record]] = ([], [])

@@ -1,12 +1,12 @@
-"""The incident room: a run with none, one or two failures in it, a few minutes to look, and one guess (no torch, no widgets).
+"""The incident room: a run with no, one or two failures; you buy probes and name the failures once (no torch, no widgets).
 
-    room = labkit.incident()                  # or incident(seed=7, budget=60), or incident(live=True), trained for you alone
-    room.probe("gradient norms")              # spends minutes, and shows a few numbers beside those of sound runs
-    room.cures("shuffled_cache")              # what might cure it: one of four does
-    room.name("shuffled_cache", cure="B")     # once a case; room.name("no fault") is an answer
-    mistakes()                                # what you took for what, over all your cases
+    room = labkit.incident()                  # or incident(seed=7, budget=60), or incident(live=True), trained now
+    room.probe("gradient norms")              # costs minutes; shows numbers beside those of sound runs
+    room.cures("shuffled_cache")              # four possible cures, one of them right
+    room.name("shuffled_cache", cure="B")     # once a case; room.name("no fault") is an answer too
+    mistakes()                                # which failures you mixed up, over all your cases
 
-What is wrong is drawn anew for each case and is not shown before it is named: not in reprs, recipes, widgets or files.
+The failures are drawn for each case. Nothing shows them before you name them: no repr, recipe, widget or file.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ from labkit.diagnosis.incidents.room import BUDGET, Room
 
 
 def incident(seed: int | None = None, budget: int = BUDGET, *, live: bool = False) -> Room:
-    """Open a case; it displays itself. The same `seed` is the same case. live: train its run here and now, some ten seconds.
+    """Open a case; it displays itself.
 
-    Raises `LabError` for a seed or budget that is no whole number of sensible size.
+    seed: the number of the case; None draws one. The same number is the same case.
+    budget: minutes that probes may cost.
+    live: train the run now (about ten seconds) instead of taking a recorded one.
+
+    Raises `LabError` if `seed` or `budget` is not a whole number in its range.
     """
     room = Room(seed, budget, live=live)
     room.widget = _widget
@@ -29,7 +33,7 @@ def incident(seed: int | None = None, budget: int = BUDGET, *, live: bool = Fals
 
 
 def _widget(room: Room) -> object | None:
-    """The buttons of a room; None where there are no widgets, and it is used by its methods."""
+    """The buttons of a room; None without ipywidgets: then you call its methods."""
     try:
         from labkit.diagnosis.incidents.widget import IncidentRoom
     except ImportError:

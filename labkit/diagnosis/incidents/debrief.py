@@ -1,4 +1,4 @@
-"""What is said once a case has been named: what it was, what would have told, how to look for it, and that its cure works."""
+"""The verdict on a case: its failures, the probes that show them, how to look for them, and the effect of the cure."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from labkit.diagnosis.incidents.probes import minutes
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One failure that was there, or was named. symptom: its number in this run; cured: the same in sound runs of this order; hidden:
-    whether the first is no worse than the others, so that something else hides it."""
+    """One failure that was in the run, or that you named."""
 
     name: str
     there: bool
     named: bool
-    symptom: str
-    cured: str
-    hidden: bool = False
+    symptom: str  # in this run
+    cured: str  # the symptom in sound runs of the intended recipe
+    hidden: bool = False  # whether the symptom is no worse than in sound runs, because of the other failure
     cure_given: str = ""
 
     @property
@@ -36,7 +35,7 @@ class Entry:
         sign, word = {
             (True, True): ("\u2713", "found"),
             (True, False): ("\u2717", "missed"),
-            (False, True): ("\u2717", "named, and not there"),
+            (False, True): ("\u2717", "named, but not there"),
         }[self.there, self.named]
         shown = f"with it {self.symptom}, cured {self.cured}" if self.there else f"here {self.symptom}, in sound runs {self.cured}"
         shown += " (the other failure hides it)" if self.there and self.hidden else ""
@@ -53,15 +52,15 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class IncidentVerdict:
-    """How a case was named. cheapest: the probes on which detectors would have told, None if on none; kept: why it is not on record."""
+    """Your answer to a case, beside the truth."""
 
     truth: tuple[str, ...]
     named: tuple[str, ...]
     entries: tuple[Entry, ...]
     detectors: Sequence[Diagnosis]
-    cheapest: tuple[str, ...] | None
+    cheapest: tuple[str, ...] | None  # the cheapest probes with which detectors find all failures; None if there are none
     spent: int
-    kept: str = ""
+    kept: str = ""  # why the answer could not be stored
 
     @property
     def score(self) -> float:
@@ -69,25 +68,25 @@ class IncidentVerdict:
 
     @property
     def sentence(self) -> str:
-        was, said = (" and ".join(FAILURES[name].label for name in names) or "no fault" for names in (self.truth, self.named))
+        true, named = (" and ".join(FAILURES[name].label for name in names) or "no fault" for names in (self.truth, self.named))
         if self.score == 1:
-            return f"Right: {was}. {self.spent} minutes spent."
-        return f"You named {said}; it was {was}: {self.score:.2f} of a point. {self.spent} minutes spent."
+            return f"Right: {true}. {self.spent} minutes spent."
+        return f"You named {named}; it was {true}: {self.score:.2f} of a point. {self.spent} minutes spent."
 
     @property
     def hint(self) -> str:
-        """The least that would have told."""
+        """The cheapest probes that show the failures."""
         if not self.truth:
-            return "No probe proves that nothing is wrong; the more of them agree with sound runs, the surer it is."
+            return "No probe proves that nothing is wrong. The more probes agree with sound runs, the surer you can be."
         if self.cheapest is None:
-            return "The detectors do not see all of it on any four probes: this one has to be reasoned out."
-        return f"It shows in {minutes(self.cheapest)} minutes: {', '.join(self.cheapest)}."
+            return "With any four probes, the detectors do not find all of it: you have to reason from several."
+        return f"{minutes(self.cheapest)} minutes are enough to see it: {', '.join(self.cheapest)}."
 
     @property
     def detected(self) -> str:
         if not self.detectors:
             return "The detectors, which see everything but the recipe, find nothing."
-        return "The detectors, which see everything but the recipe, say: " + " ".join(f"{d.failure}: {d.finding}" for d in self.detectors)
+        return "The detectors, which see everything but the recipe, find: " + " ".join(f"{d.failure}: {d.finding}" for d in self.detectors)
 
     def __repr__(self) -> str:
         lines = [self.sentence, self.hint, self.detected]
@@ -98,26 +97,26 @@ class IncidentVerdict:
         return "\n".join([*lines, self.kept] if self.kept else lines)
 
     def _repr_html_(self) -> str:
-        found = listed(tag("b", label(d.failure)) + f": {d.finding}" for d in self.detectors)
-        said = tag("p", "The detectors, which see everything but the recipe, say:") + found if self.detectors else tag("p", self.detected)
+        findings = listed(tag("b", label(d.failure)) + f": {d.finding}" for d in self.detectors)
+        heading = "The detectors, which see everything but the recipe, find:" if self.detectors else self.detected
         lead = tag("p", tag("strong", self.sentence), f" {self.hint} {self.kept}", role="status")
-        return lead + said + tag("div", *(entry._html() for entry in self.entries))
+        return lead + tag("p", heading) + (findings if self.detectors else "") + tag("div", *(entry._html() for entry in self.entries))
 
 
 def entries(
     truth: Sequence[str], named: Sequence[str], cures: dict[str, str], seen: Evidence, healthy: Sequence[Evidence]
 ) -> tuple[Entry, ...]:
-    """An entry for every failure that is there, and then for every one that was wrongly named."""
-    found = []
+    """An entry for each failure in the run, then for each one that was wrongly named."""
+    rows = []
     for name in (*truth, *(other for other in named if other not in truth)):
         here, sound = _symptom(name, seen), [_symptom(name, other) for other in healthy]
         hidden = len(truth) > 1 and bool(sound) and here <= max(sound)
-        found.append(Entry(name, name in truth, name in named, told(here), between(sound), hidden, cures.get(name, "")))
-    return tuple(found)
+        rows.append(Entry(name, name in truth, name in named, told(here), between(sound), hidden, cures.get(name, "")))
+    return tuple(rows)
 
 
 def _symptom(name: str, seen: Evidence) -> float:
     try:
         return FAILURES[name].symptom(seen)
-    except LabError:  # an exam that did not ask for it
+    except LabError:  # the exam did not measure it
         return float("nan")

@@ -1,9 +1,9 @@
-"""What a probe shows of a run beside sound runs, and which probes would have shown a failure to a detector.
+"""The numbers of a probe beside those of sound runs, and the cheapest probes with which a detector finds a failure.
 
-    found = look("signal against text", case.evidence, case.healthy)       # a Finding: a small table, and shows itself
-    cheapest(case.evidence, ["shuffled_cache"])                            # the probes that would have told a detector
+    found = look("signal against text", case.evidence, case.healthy)       # a `ProbeFinding`: a small table that displays itself
+    cheapest(case.evidence, ["shuffled_cache"])                            # the cheapest probes that show it to a detector
 
-`Glimpse` is evidence of which only what was paid for can be read.
+A `Glimpse` is evidence of which only the bought fields can be read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class FindingRow:
-    """A measure of this run, and the least and the most of it in sound runs."""
+    """A measure of this run, and its range in sound runs."""
 
     words: str
     value: str
@@ -36,7 +36,7 @@ class FindingRow:
 
 @dataclasses.dataclass(frozen=True)
 class ProbeFinding:
-    """What a probe showed."""
+    """What a probe shows of a run."""
 
     probe: str
     minutes: int
@@ -48,7 +48,7 @@ class ProbeFinding:
         wide = max(len(row.words) for row in self.rows)
         lines = [f"{self.probe} ({self.minutes} min)"]
         lines += [f"  {row.words:<{wide}}  {row.value:>7}   sound runs: {row.healthy}" for row in self.rows]
-        return "\n".join(lines + [f"  {asked}  {said or '(nothing)'}  (teacher: {taught})" for asked, said, taught in self.samples])
+        return "\n".join(lines + [f"  {asked}  {answer or '(nothing)'}  (teacher: {taught})" for asked, answer, taught in self.samples])
 
     @property
     def table(self) -> pandas.DataFrame:
@@ -58,46 +58,48 @@ class ProbeFinding:
 
     @property
     def figure(self) -> Drawing | None:
-        """The curve beside that of a sound run, if the probe has one."""
+        """The probe's curve beside that of a sound run; None if it has no curve."""
         if not self.curves:
             return None
         from labkit.views import figures
 
         series = {name: figures.Line(points, role) for (name, points), role in zip(self.curves.items(), ("student", "ghost"), strict=True)}
-        return figures.lines(self.probe, "this run, and a sound one of the same order; log scale", series, "step", log=True)
+        return figures.lines(self.probe, "this run, and a sound run of the same recipe; log scale", series, "step", log=True)
 
     def _repr_html_(self) -> str:
         rows = ((row.words, row.value, row.healthy) for row in self.rows)
         shown = table((self.probe, "this run", "sound runs"), rows, class_="labkit-finding")
-        told = ([text or tag("i", "nothing") for text in sample] for sample in self.samples)
-        return shown + table(("question", "the student", "its teacher"), told) if self.samples else shown
+        answers = ([text or tag("i", "nothing") for text in sample] for sample in self.samples)
+        return shown + table(("question", "the student", "its teacher"), answers) if self.samples else shown
 
 
 def look(name: str, seen: Evidence, healthy: Sequence[Evidence]) -> ProbeFinding:
-    """A probe's numbers of a run, each beside the range of sound runs."""
+    """A probe's numbers of a run, each beside its range in sound runs."""
     entry = probe(name)
     rows = [FindingRow(m.words, told(m.read(seen), m.form), between([m.read(other) for other in healthy], m.form)) for m in entry.measures]
-    rows = [row for row in rows if (row.value, row.healthy) != (UNTOLD, UNTOLD)] or rows  # the gold part is not told where there is no gold
+    rows = [row for row in rows if (row.value, row.healthy) != (UNTOLD, UNTOLD)] or rows  # runs without gold labels have no gold part
     samples = (
         tuple((row["question"], row["student"], row["teacher"]) for row in seen.samples[-1][:8]) if entry.samples and seen.samples else ()
     )
     curves = {"this run": _curve(seen, entry.curve), "a sound run": _curve(healthy[0], entry.curve)} if entry.curve and healthy else {}
-    drawn = curves if all(curves.values()) else {}  # between vocabularies there is no KL by token to draw
+    drawn = curves if all(curves.values()) else {}  # across vocabularies there is no KL by token to draw
     return ProbeFinding(name, entry.minutes, tuple(rows), samples, drawn)
 
 
 def told(value: float, form: str = ".2f") -> str:
+    """A number as text; NaN is `UNTOLD`."""
     return UNTOLD if math.isnan(value) else format(value, form).replace("-", "\u2212")
 
 
 def between(values: Iterable[float], form: str = ".2f") -> str:
+    """The range of some numbers as text, without NaN."""
     known = [value for value in values if not math.isnan(value)]
     low, high = (told(end(known), form) for end in (min, max)) if known else (UNTOLD, UNTOLD)
     return low if low == high else f"{low} to {high}"
 
 
 def _curve(seen: Evidence, name: str) -> list[tuple[float, float]]:
-    """Its first value, and then means of eighths of the run: one batch is noise."""
+    """The first value of a training number, then its means over eighths of the run (single batches are noisy)."""
     values = [(step.get(name), at) for at, step in enumerate(seen.steps, 1)]
     known = [(float(at), value) for value, at in values if value is not None]
     size = max(1, math.ceil(len(known) / 8))
@@ -105,11 +107,11 @@ def _curve(seen: Evidence, name: str) -> list[tuple[float, float]]:
     return known[:1] + [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
 
 
-# ---- what a detector would make of a few of them ------------------------------------------------------------------------------------
+# ---- what a detector finds with a few probes -----------------------------------------------------------------------------------------
 
 
 class Glimpse(Evidence):
-    """Evidence of which only some fields can be read; the others are NaN, which no comparison is true of."""
+    """Evidence of which only some fields can be read; the others are NaN (every comparison with NaN is False)."""
 
     def __init__(self, whole: Evidence, opened: Collection[str]) -> None:
         def kept(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +132,7 @@ class Glimpse(Evidence):
 
 
 def cheapest(seen: Evidence, names: Collection[str], most: int = 4) -> tuple[str, ...] | None:
-    """The cheapest probes, at most so many, on which the detectors of these failures speak; None if there are none."""
+    """The cheapest probes with which the detectors of these failures all find them; None if `most` probes are not enough."""
     choices = [some for many in range(1, most + 1) for some in itertools.combinations(PROBES, many)]
     for some in sorted(choices, key=minutes):
         glimpse = Glimpse(seen, {field for name in some for field in PROBES[name].opens})

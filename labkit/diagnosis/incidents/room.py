@@ -1,4 +1,4 @@
-"""One case at a time: probes are bought, the failure is named once, and the verdict says what it was."""
+"""One case at a time: you buy probes, name the failures once, and get the verdict."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
     import pandas
 
 BUDGET = 40  # minutes a case; all probes together cost more than twice as much
-NUMBERS = 1_000_000  # of cases, that one may be told to somebody else
+NUMBERS = 1_000_000  # of cases: short enough to pass on
 LETTERS = "ABCD"
 
 
 class Room:
-    """A case and what has been found out about it. `probe`, `name` and `next` are what the buttons call. widget: what shows it."""
+    """A case and the probes bought for it. The buttons call `probe`, `name` and `next`."""
 
-    widget: Callable[[Room], object] | None = None
+    widget: Callable[[Room], object] | None = None  # makes what is displayed
 
     def __init__(self, seed: int | None = None, budget: int = BUDGET, *, live: bool = False) -> None:
         if isinstance(budget, bool) or not isinstance(budget, int) or not 1 <= budget <= 1_000:
             raise LabError(f"budget={budget!r} must be a whole number of minutes from 1 to 1000, as in budget={BUDGET}.")
         self.budget, self.live = budget, live
-        self.watchers: list[Callable[[], object]] = []  # called when something has happened
+        self.watchers: list[Callable[[], object]] = []  # called after each change
         self._view: Any = None
         self._case = _open(seed, live, _progress)
         self._findings: dict[str, ProbeFinding] = {}
         self._verdict: IncidentVerdict | None = None
         self._spent = 0
 
-    # ---- what there is to see --------------------------------------------------------------------------------------------------------
+    # ---- what is known of the case ---------------------------------------------------------------------------------------------------
 
     @property
     def number(self) -> int:
@@ -52,7 +52,7 @@ class Room:
 
     @property
     def brief(self) -> str:
-        """What was ordered."""
+        """The intended recipe, in a sentence."""
         return self._case.brief
 
     @property
@@ -62,12 +62,12 @@ class Room:
 
     @property
     def findings(self) -> Mapping[str, ProbeFinding]:
-        """What has been looked at so far."""
+        """The findings of the probes bought so far, by name."""
         return MappingProxyType(self._findings)
 
     @property
     def probes(self) -> pandas.DataFrame:
-        """What can be looked at, what it costs, and what it would tell."""
+        """All probes as a table: price, question answered, and whether it was bought."""
         import pandas
 
         rows = [{"probe": p.name, "minutes": p.minutes, "tells": p.tells, "bought": p.name in self.findings} for p in PROBES.values()]
@@ -75,19 +75,22 @@ class Room:
 
     @property
     def verdict(self) -> IncidentVerdict | None:
-        """What was said once it was named."""
+        """The verdict; None before the failures are named."""
         return self._verdict
 
     def cures(self, failure: str) -> dict[str, str]:
-        """Four remedies by letter, one of which is that of this failure; which four does not depend on the case."""
+        """Four remedies by letter; one of them is for this failure. The four do not depend on the case."""
         name = _failure(failure)
         others = sorted((entry.remedy for entry in FAILURES.values() if entry.name != name), key=lambda text: _lot(name, text))[:3]
         return dict(zip(LETTERS, sorted([FAILURES[name].remedy, *others], key=lambda text: _lot(f"order {name}", text)), strict=True))
 
-    # ---- what one can do -------------------------------------------------------------------------------------------------------------
+    # ---- what you can do -------------------------------------------------------------------------------------------------------------
 
     def probe(self, name: str) -> ProbeFinding:
-        """Look, and pay. What has been paid for is shown again for nothing; after the verdict, everything is."""
+        """Buy a probe and show its numbers. A probe that was bought costs nothing more; after the verdict, all are free.
+
+        Raises `LabError` for an unknown probe and for one that costs more than what is left.
+        """
         entry = probe(name)
         if name in self._findings:
             return self._findings[name]
@@ -104,53 +107,60 @@ class Room:
         if name in self._findings or self._verdict is not None or entry.minutes <= self.left:
             return ""
         cheaper = [p.name for p in PROBES.values() if p.minutes <= self.left and p.name not in self._findings]
-        rest = f"take a cheaper one ({', '.join(cheaper)}), or name the fault" if cheaper else "name the fault"
-        return f"{name!r} takes {entry.minutes} minutes and {self.left} of {self.budget} are left: {rest}, which is always free."
+        fix = f"take a cheaper one ({', '.join(cheaper)}), or name the fault" if cheaper else "name the fault"
+        return f"{name!r} takes {entry.minutes} minutes and {self.left} of {self.budget} are left: {fix}, which is always free."
 
     def name(self, *faults: str, cure: str | Sequence[str] | None = None) -> IncidentVerdict:
-        """Name up to two failures, or "no fault": once a case. `cure`: a letter of `cures(fault)`, or the words of one; for two faults
-        two of them, in their order. Raises `LabError`, and counts nothing, for what cannot be an answer."""
+        """Name up to two failures, or "no fault"; once a case.
+
+        cure: a letter of `cures(fault)`, or words of that cure. For two faults: two of them, in the same order.
+
+        Raises `LabError` for an answer that is not possible; such an answer does not count.
+        """
         if self._verdict is not None:
-            raise LabError("this case has been named, and is answered once. room.next() opens another.")
+            raise LabError("this case has been named; only one answer counts. room.next() opens another case.")
         named = _named(faults)
         self._possible(named)
         chosen = {name: self._cure(name, text) for name, text in zip(named, _several(cure, named), strict=False)}
         case = self._case
         was = truth(case._recipe)
-        found = diagnose(case._record)
+        detected = diagnose(case._record)
         cured = [chosen[name] == FAILURES[name].remedy for name in named if name in was and name in chosen]
         answer = IncidentAnswer(
             case=f"live {case.number}" if case.live else str(case.number),
             truth=was,
             named=named,
-            detectors=tuple(d.failure for d in found),
+            detectors=tuple(d.failure for d in detected),
             probes=tuple(self._findings),
             minutes=self._spent,
             cures=len(cured),
             cured=sum(cured),
             made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        told = entries(was, named, chosen, case.evidence, case.healthy)
+        rows = entries(was, named, chosen, case.evidence, case.healthy)
         least = cheapest(case.evidence, was) if was else ()
-        verdict = self._verdict = IncidentVerdict(was, named, told, found, least, answer.minutes, keep(answer))
+        verdict = self._verdict = IncidentVerdict(was, named, rows, detected, least, answer.minutes, keep(answer))
         self._tell()
         return verdict
 
     def next(self, seed: int | None = None, watch: Callable[[int, int], object] | None = None) -> Room:
-        """Open another case in this room. One that was not named is not counted."""
+        """Open another case in this room. A case that was not named does not count.
+
+        seed, watch: as in `incident` and `cases.train`.
+        """
         self._case = _open(seed, self.live, watch or _progress)
         self._findings, self._verdict, self._spent = {}, None, 0
         self._tell()
         return self
 
     def mistakes(self) -> Mistakes:
-        """Over all your cases, in this room and before."""
+        """Your mistakes over all your cases, also those of earlier sessions."""
         return mistakes()
 
     # ---- parts -----------------------------------------------------------------------------------------------------------------------
 
     def _possible(self, named: Sequence[str]) -> None:
-        """Two failures that cannot be in one run are no answer."""
+        """Raise `LabError` for two failures that cannot be in one run."""
         if len(named) < 2:
             return
         reasons = []
@@ -163,7 +173,7 @@ class Room:
         raise LabError(f"{named[0]} and {named[1]} cannot both be in this run. {reasons[0]} Nothing has been counted; name again.")
 
     def _cure(self, name: str, text: str) -> str:
-        """One of the four: by its letter, or as the one that most of the words given stand in."""
+        """One of the four cures: by its letter, or the one that contains most of the given words."""
         options = self.cures(name)
         if (letter := text.strip().strip("().: ").upper()) in options:
             return options[letter]
@@ -184,8 +194,8 @@ class Room:
         costs = ", ".join(f"{p.name} ({p.minutes})" for p in PROBES.values())
         return (
             f"Incident {self.number}, {state}. {self.brief}\n"
-            f"Something may be wrong with it, or nothing. Probes, in minutes: {costs}.\n"
-            'room.probe("loss curve") looks; room.name("no fault") answers; labkit.catalogue("failures") lists what may be named.'
+            f"It may have failures, or none. Probes, with their minutes: {costs}.\n"
+            'room.probe("loss curve") buys one; room.name("no fault") answers; labkit.catalogue("failures") lists the failures.'
         )
 
     def _repr_html_(self) -> str:
@@ -207,13 +217,13 @@ def _open(seed: int | None, live: bool, watch: Callable[[int, int], object]) -> 
 
 
 def _progress(step: int, steps: int) -> None:
-    """A run being trained before there is anything on the screen."""
+    """Print the progress of a run that is trained before anything is displayed."""
     if sys.stdout is not None and (step % 10 == 0 or step == steps):
         print(f"\rTraining a case: step {step} of {steps}", end="\n" if step == steps else "", flush=True)
 
 
 def _failure(name: object) -> str:
-    """A failure by its name or its label."""
+    """The name of a failure, from its name or its label."""
     by_label = {entry.label.casefold(): entry.name for entry in FAILURES.values()}
     text = str(name).strip()
     for known in (text, text.replace(" ", "_").replace("-", "_").lower(), by_label.get(text.casefold(), "")):
@@ -223,31 +233,31 @@ def _failure(name: object) -> str:
 
 
 def _named(faults: Sequence[str]) -> tuple[str, ...]:
-    said = [f for fault in faults for f in (fault if isinstance(fault, list | tuple | set) else [fault])]
-    if not said:
+    given = [f for fault in faults for f in (fault if isinstance(fault, list | tuple | set) else [fault])]
+    if not given:
         raise LabError(f'name one or two failures, or say room.name("{NO_FAULT}"): labkit.catalogue("failures") lists them.')
-    if strange := [f for f in said if not isinstance(f, str)]:
-        raise LabError(f"{strange[0]!r} is no name of a failure: give a text, as in room.name({NO_FAULT!r}). Nothing has been counted.")
-    nothing = [f for f in said if str(f).strip().casefold().replace("_", " ") in (NO_FAULT, "none", "healthy")]
-    if nothing and len(nothing) < len(said):
+    if wrong := [f for f in given if not isinstance(f, str)]:
+        raise LabError(f"{wrong[0]!r} is not the name of a failure: give a text, as in room.name({NO_FAULT!r}). This did not count.")
+    nothing = [f for f in given if str(f).strip().casefold().replace("_", " ") in (NO_FAULT, "none", "healthy")]
+    if nothing and len(nothing) < len(given):
         raise LabError(f"{NO_FAULT!r} and a failure contradict each other: name one or the other.")
-    names = () if nothing else tuple(dict.fromkeys(_failure(f) for f in said))
+    names = () if nothing else tuple(dict.fromkeys(_failure(f) for f in given))
     if len(names) > 2:
-        raise LabError(f"{len(names)} failures are named, and a case has at most two: keep the two you are surest of.")
+        raise LabError(f"{len(names)} failures are named, but a case has at most two: keep the two that you are surest of.")
     return names
 
 
 def _several(cure: str | Sequence[str] | None, named: Sequence[str]) -> list[str]:
-    """The cures given, one for each failure named, as far as they go."""
+    """The given cures as a list; there may be fewer than failures named."""
     given = list(cure) if isinstance(cure, list | tuple) else [] if cure is None else [cure]
     cures = [text for text in given if isinstance(text, str)]
     if len(given) > len(named) or len(cures) < len(given):
-        raise LabError(f"cure={cure!r} must be one letter or text for each failure named, in their order; {len(named)} named.")
+        raise LabError(f"cure={cure!r} must be one letter or text for each failure named, in the same order; {len(named)} named.")
     return cures
 
 
 def _stems(text: str) -> set[str]:
-    """Its words, as far as they tell: "cache" is "cached"."""
+    """The first four letters of its words, so that "cache" matches "cached"."""
     return {word[:4] for word in re.findall(r"[a-z]{3,}", text.casefold())}
 
 

@@ -1,6 +1,6 @@
-"""The incident room on the screen: what was ordered, probes with their prices, a notebook of findings, and one answer.
+"""The incident room as a widget: the intended recipe, probes with their prices, the findings, and the answer.
 
-IncidentRoom(room)      # what `labkit.incident()` displays; whatever is done to the room from a cell shows here too
+IncidentRoom(room)      # what `labkit.incident()` displays; calls of the room's methods show here too
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ _WIDE = {"width": "calc(100% - 4px)", "min_width": "0"}
 
 
 class IncidentRoom(widgets.VBox):
-    """The buttons of a `Room`. Its parts are attributes: `probes` (a button each), `faults`, `cures`, `submit`, `another`."""
+    """The buttons of a `Room`. Its parts are attributes: `probes` (one button each), `faults`, `cures`, `submit`, `another`."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
-        self._shown: dict[str, str] = {}  # findings that are drawn already
+        self._shown: dict[str, str] = {}  # the HTML of findings, by probe
         self.header, self.meter, self.note, self.notebook, self.result, self.matrix = (widgets.HTML() for _ in range(6))
         self.probes = {name: widgets.Button() for name in PROBES}
         for name, button in self.probes.items():
@@ -63,7 +63,7 @@ class IncidentRoom(widgets.VBox):
         labels = [(entry.label, name) for name, entry in sorted(FAILURES.items(), key=lambda item: item[1].label)]
         self.faults = (
             self._choice(
-                "It is", [("(choose)", ""), ("Nothing: no fault", NO_FAULT), *labels], "What is wrong with this run, or that nothing is."
+                "It is", [("(choose)", ""), ("Nothing: no fault", NO_FAULT), *labels], "The failure in this run, or that there is none."
             ),
             self._choice("and also", [("nothing else", ""), *labels], "The second failure, if there are two."),
         )
@@ -71,8 +71,8 @@ class IncidentRoom(widgets.VBox):
         for fault, cure in zip(self.faults, self.cures, strict=True):
             fault.observe(lambda change, cure=cure: self._offer(cure, change["new"]), "value")
             self._offer(cure, "")
-        self.submit = widgets.Button(description="Name it", button_style="primary", tooltip="Answer, once. It costs no minutes.")
-        self.another = widgets.Button(description="Next case", tooltip="Open another case, once this one is named.")
+        self.submit = widgets.Button(description="Name it", button_style="primary", tooltip="Answer; only one counts. It is free.")
+        self.another = widgets.Button(description="Next case", tooltip="Open another case after this one is named.")
         self.submit.on_click(self._safely(self._answer))
         self.another.on_click(self._safely(self._next))
         answer = [self.faults[0], self.cures[0], self.faults[1], self.cures[1], widgets.HBox([self.submit, self.another]), self.note]
@@ -93,10 +93,10 @@ class IncidentRoom(widgets.VBox):
     # ---- what is on the screen -------------------------------------------------------------------------------------------------------
 
     def draw(self) -> None:
-        """Show the room as it is."""
+        """Show the current state of the room."""
         room, over = self.room, self.room.verdict is not None
         self.header.value = f"<h3>Incident {room.number}</h3><p><b>Ordered</b>: {html.escape(room.brief)}</p>"
-        state = "Named. Looking costs nothing now." if over else f"{room.left} of {room.budget} minutes left."
+        state = "Named. All probes are free now." if over else f"{room.left} of {room.budget} minutes left."
         self.meter.value = (
             f'<div class="labkit-meter" role="meter" aria-label="minutes left" aria-valuemin="0" aria-valuemax="{room.budget}" '
             f'aria-valuenow="{room.left}"><div style="width:{100 * room.left / room.budget:.0f}%"></div></div><p role="status">{state}</p>'
@@ -105,9 +105,9 @@ class IncidentRoom(widgets.VBox):
             entry, reason, bought = PROBES[name], room.refused(name), name in room.findings
             button.description = f"\u2713 {name}" if bought else f"{name} \u00b7 {entry.minutes} min"
             button.disabled = bought or bool(reason)
-            button.tooltip = f"Already in the notebook: {entry.tells}" if bought else reason or f"{entry.tells} {entry.minutes} minutes."
-        self._shown = {name: self._shown.get(name) or _told(found) for name, found in room.findings.items()}
-        first = "<p>Nothing yet. Begin with what is cheap, and say to yourself what you expect before you look.</p>"
+            button.tooltip = f"Already bought: {entry.tells}" if bought else reason or f"{entry.tells} {entry.minutes} minutes."
+        self._shown = {name: self._shown.get(name) or _finding(finding) for name, finding in room.findings.items()}
+        first = "<p>Nothing yet. Begin with cheap probes, and decide what you expect before you look.</p>"
         self.notebook.value = "<h3>Notebook</h3>" + ("".join(self._shown.values()) or first)
         self.result.value = f"<h3>Verdict</h3>{room.verdict._repr_html_()}" if room.verdict else ""
         self.matrix.value = f"<details><summary><b>Your cases so far</b></summary>{room.mistakes()._repr_html_()}</details>"
@@ -116,6 +116,7 @@ class IncidentRoom(widgets.VBox):
         self.another.disabled = not over
 
     def say(self, text: str) -> None:
+        """Show a message under the buttons."""
         self.note.value = note(text, "alert")
 
     # ---- what the buttons do ---------------------------------------------------------------------------------------------------------
@@ -131,7 +132,7 @@ class IncidentRoom(widgets.VBox):
         self.room.name(*(name for name, _ in chosen), cure=[cure.value for name, cure in chosen if name in FAILURES])
 
     def _next(self) -> None:
-        if self.room.live:  # training must not hold up the buttons
+        if self.room.live:  # in a thread, so that training does not block the buttons
             self.another.disabled = True
             threading.Thread(target=self._safely(self._train), name="labkit-case", daemon=True).start()
         else:
@@ -153,14 +154,14 @@ class IncidentRoom(widgets.VBox):
         self.draw()
 
     def _offer(self, cure: widgets.RadioButtons, name: str) -> None:
-        """Four cures for what is chosen; which four depends on that alone."""
+        """Offer the four cures of the chosen failure."""
         options = self.room.cures(name) if name in FAILURES else {}
         cure.options = [(text, letter) for letter, text in options.items()]
         cure.value = None
         cure.layout.display = None if options else "none"
 
     def _safely(self, work: Callable[[], object]) -> Callable[..., None]:
-        """A button's work, with any error told on the screen: an exception in a callback would be seen by nobody."""
+        """A button's work that shows any error on the screen: an exception in a callback is not shown anywhere."""
 
         def done(*_: object) -> None:
             try:
@@ -179,11 +180,11 @@ def _heading(text: str) -> widgets.HTML:
     return widgets.HTML(f"<h3>{text}</h3>")
 
 
-def _told(found) -> str:
-    """A finding, with its picture if it has one and there is a library to draw it with."""
+def _finding(finding) -> str:
+    """A finding as HTML, with its figure if it has one and matplotlib is installed."""
     try:
-        picture = found.figure._repr_html_() if found.curves else ""
+        picture = finding.figure._repr_html_() if finding.curves else ""
     except LabError:
         picture = ""
-    shown = found._repr_html_()
+    shown = finding._repr_html_()
     return shown + tag("details", tag("summary", "picture"), Html(picture)) if picture else shown

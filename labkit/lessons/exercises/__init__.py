@@ -1,9 +1,9 @@
-"""Exercise checks: a verdict on what a learner answered, and a reason that names the misconception when it knows it.
+"""Exercises and their checks: a verdict on a learner's answer, with a reason that names the misconception if it is known.
 
-    check("00.recovery", my_function)      # ✓ right, or ✗ not yet and why
-    EXERCISES["00.temperature"]            # what is asked, and the choices
+    check("00.recovery", my_function)      # ✓ right, or ✗ not yet, and why
+    EXERCISES["00.temperature"]            # the task, and the choices
 
-To add one, decorate a function of the answer with `exercise` in the lesson's file here; `EXERCISES` lists them all.
+To add one, decorate a function of the answer with `exercise` in the lesson's file. `EXERCISES` lists them all.
 """
 
 from __future__ import annotations

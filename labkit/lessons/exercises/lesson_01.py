@@ -1,4 +1,4 @@
-"""The exercise of lesson 01: how many hard labels show what one soft target shows."""
+"""The exercise of lesson 01: how many hard labels show as much as one soft label."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ DISTINCT_ASKS = (
     "Write expected_distinct(probabilities, n): how many different answers to expect among n independent samples from this distribution."
 )
 DISTINCT_MISTAKES = {
-    "certainty": "this counts every answer that is possible at all; with few samples most of the rare ones are not seen.",
-    "expected count": "this is the number of samples, n, whatever the distribution: count each answer once, however often it comes.",
-    "product": "n p passes 1 for a likely answer, and no answer is new more than once: use the chance that it comes at least once.",
+    "certainty": "this counts every possible answer; with few samples most of the rare ones do not come up.",
+    "expected count": "this is the number of samples n, for any distribution: count each answer once, however often it comes up.",
+    "product": "n p exceeds 1 for a likely answer, but an answer counts only once: use the chance that it comes up at least once.",
     "never seen": "this is how many answers are *not* seen. Subtract it from the number of answers.",
-    "perplexity": "this is the perplexity, exp of the entropy: how many answers it is like choosing among, whatever n is.",
+    "perplexity": "this is the perplexity, exp of the entropy; it does not depend on n.",
 }
 
 
@@ -23,15 +23,15 @@ def distinct(answer: Any) -> ExerciseVerdict:
     np = numpy()
     must_be_function(answer, "expected_distinct(probabilities, n)")
     cases = [(np.array([0.5, 0.3, 0.15, 0.05]), 4), (np.array([0.9, 0.05, 0.03, 0.02]), 16), (np.full(6, 1 / 6), 1)]
-    found = [array(call(answer, p.copy(), n)) for p, n in cases]
-    if any(value.size != 1 for value in found):
-        fix = "add up over the answers" if found[0].shape == (4,) else "return one number"
-        raise NotYet(f"it returns shape {found[0].shape} and should return one number: {fix}.", "not reduced")
-    got = [float(value.reshape(())) for value in found]
+    returned = [array(call(answer, p.copy(), n)) for p, n in cases]
+    if any(value.size != 1 for value in returned):
+        fix = "sum over the answers" if returned[0].shape == (4,) else "return one number"
+        raise NotYet(f"it returns shape {returned[0].shape} and should return one number: {fix}.", "not reduced")
+    got = [float(value.reshape(())) for value in returned]
     right = [float((1 - (1 - p) ** n).sum()) for p, n in cases]
     if close(got, right):
         return ExerciseVerdict(
-            True, "each answer counts once, with the chance 1 - (1 - p)^n that it comes up at all. A soft target shows all of them at once."
+            True, "each answer counts once, with the chance 1 - (1 - p)^n that it comes up at all. A soft label shows all of them at once."
         )
     wrong = {
         "certainty": [float((p > 0).sum()) for p, _ in cases],
@@ -44,6 +44,6 @@ def distinct(answer: Any) -> ExerciseVerdict:
         if close(got, values):
             raise NotYet(DISTINCT_MISTAKES[name], name)
     raise NotYet(
-        f"for probabilities {cases[0][0].tolist()} and n = 4 it gives {got[0]:.4g} and should give {right[0]:.4g}: for each "
-        "answer the chance that it is among the n, added up."
+        f"for probabilities {cases[0][0].tolist()} and n = 4 it gives {got[0]:.4g} and should give {right[0]:.4g}: sum over the "
+        "answers the chance that each is among the n."
     )

@@ -1,4 +1,4 @@
-"""The exercises of lesson 02: softening a distribution, and which of two temperatures does what."""
+"""The exercises of lesson 02: softening a distribution, and temperature in the loss or in sampling."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from labkit.lessons.exercises.verdict import (
 
 ENTROPY_ASKS = "Write softened_entropy(logits, temperature): for each row, the entropy in nats of softmax(logits / temperature)."
 ENTROPY_MISTAKES = {
-    "multiplied": "the logits are multiplied by the temperature: that sharpens. Divide, so that differences shrink.",
+    "multiplied": "the logits are multiplied by the temperature, which sharpens. Divide, so that differences shrink.",
     "not softened": "the temperature is not used: this is the entropy at T = 1.",
     "probabilities divided": "the probabilities are divided by T instead of the logits, so they no longer add to 1.",
     "log base 2": "this is in bits: log base 2 makes it 1.44 times as large. Use the natural logarithm, for nats.",
-    "wrong sign": "the sign is the wrong way round: an entropy is never negative. It is minus the sum of p log p.",
+    "wrong sign": "the sign is wrong: an entropy is never negative. It is minus the sum of p log p.",
     "mean over vocabulary": "this is the mean over the vocabulary. An entropy is a sum: the probabilities already add to 1.",
 }
 
@@ -34,15 +34,15 @@ def entropy(answer: Any) -> ExerciseVerdict:
     logits, T = np.random.default_rng(0).normal(0, 2.5, (5, 7)), 3.0
     got = run_on_arrays(lambda rows: answer(rows, T), logits)
 
-    def of(x: Any) -> Any:
+    def entropy_of(x: Any) -> Any:
         log_p = log_softmax(x)
         return -(np.exp(log_p) * log_p).sum(-1)
 
-    right = of(logits / T)
+    right = entropy_of(logits / T)
     if close(got, right):
         return ExerciseVerdict(
             True,
-            "it grows with T, from 0 near T = 0 to log V: dH/dT = Var(logits) / T^3, under the softened distribution, is never negative.",
+            "it grows with T from 0 to log V: its derivative Var(logits) / T^3, under the softened distribution, is never negative.",
         )
     if got.shape != right.shape:
         raise NotYet(
@@ -50,8 +50,8 @@ def entropy(answer: Any) -> ExerciseVerdict:
         )
     p = np.exp(log_softmax(logits))
     wrong = {
-        "multiplied": of(logits * T),
-        "not softened": of(logits),
+        "multiplied": entropy_of(logits * T),
+        "not softened": entropy_of(logits),
         "probabilities divided": -(p / T * np.log(p / T)).sum(-1),
         "log base 2": right / np.log(2),
         "wrong sign": -right,
@@ -68,19 +68,19 @@ def entropy(answer: Any) -> ExerciseVerdict:
 KNOB_CHOICES = {
     "A": "Raise the temperature of the loss: softer targets make more varied answers.",
     "B": "Raise the sampling temperature when the teacher writes the text, and check what is still right.",
-    "C": "Raise both together, since they are one temperature.",
+    "C": "Raise both together, since they are the same temperature.",
     "D": "Lower the learning rate, so that the student forgets less.",
 }
 KNOB_MISTAKES = {
     "A": (
         "loss temperature",
-        "the loss's T changes how two distributions are compared while training. The best fit is the same distribution at any T.",
+        "T in the loss changes how two distributions are compared in training. The best fit is the same distribution at any T.",
     ),
     "C": (
         "one temperature",
-        "they are two knobs: one softens both models inside the loss, the other sharpens or flattens what is drawn when writing.",
+        "they are two knobs: one softens both models in the loss, the other the distribution that tokens are sampled from.",
     ),
-    "D": ("learning rate", "the student can only be as varied as the text it learns from. Ask where that text comes from."),
+    "D": ("learning rate", "the student can only be as varied as the text it learns from. Where does that text come from?"),
 }
 
 
@@ -92,6 +92,4 @@ def knob(answer: Any) -> ExerciseVerdict:
     if letter in KNOB_MISTAKES:
         name, reason = KNOB_MISTAKES[letter]
         raise NotYet(reason, name)
-    return ExerciseVerdict(
-        True, "sampling temperature is the knob for variety, and it costs validity: both are in the figure above, one beside the other."
-    )
+    return ExerciseVerdict(True, "the sampling temperature gives variety, and it costs validity: the figure above shows both.")

@@ -12,12 +12,12 @@ REDUCE_ASKS = (
 )
 REDUCE_MISTAKES = {
     "no mask": "prompt and padding are in it: only positions with is_answer = 1 count.",
-    "mean over everything": "the sum is over answer tokens, but it is divided by all positions: the more padding, the smaller the loss.",
+    "mean over everything": "the sum over answer tokens is divided by all positions: the more padding, the smaller the loss.",
     "per row": "it is divided by the number of rows: longer answers make the loss larger. Divide by the answer tokens.",
     "mean of row means": "each row is averaged first, so a token of a short answer weighs more than one of a long answer.",
-    "sum": "this is the sum: divide it by the number of answer tokens, or the learning rate depends on the batch.",
-    "divided twice": "it is divided by the token count twice, a slip that shipped in a library: the loss is hundreds of times too small.",
-    "not shifted": "the mask is laid one position late: the first answer token is left out, and one behind the end is scored.",
+    "sum": "this is the sum: divide it by the number of answer tokens, or the step size depends on the batch.",
+    "divided twice": "it is divided by the token count twice, a bug that a library had: the loss is hundreds of times too small.",
+    "not shifted": "the mask is one position late: it leaves out the first answer token and includes one after the end.",
 }
 
 
@@ -35,7 +35,7 @@ def reduce(answer: Any) -> ExerciseVerdict:
     total, late = (kl * mask).sum(), np.roll(mask, 1, 1)
     if close(got, total / n):
         return ExerciseVerdict(
-            True, "summed over answer tokens and divided once, by their number: neither padding nor the cut into micro-batches changes it."
+            True, "summed over answer tokens and divided once, by their number: padding and micro-batches do not change it."
         )
     wrong = {
         "no mask": kl.mean(),
@@ -49,4 +49,4 @@ def reduce(answer: Any) -> ExerciseVerdict:
     for name, value in wrong.items():
         if close(got, value):
             raise NotYet(REDUCE_MISTAKES[name], name)
-    raise NotYet(f"it gives {got:.4f} and should give {total / n:.4f}: add up kl where is_answer is 1, and divide by how many there are.")
+    raise NotYet(f"it gives {got:.4f} and should give {total / n:.4f}: sum kl where is_answer is 1, and divide by their number.")

@@ -1,4 +1,4 @@
-"""The exercise of lesson 04: what may be said of a difference."""
+"""The exercise of lesson 04: what a difference with a band shows."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, choice_of,
 
 SAY_ASKS = (
     "Over five seeds, online scores 0.03 more than soft labels; the 95% band goes from -0.01 to 0.07. Its runs took four times as long. "
-    "What may be said?"
+    "What does this show?"
 )
 SAY_CHOICES = {
     "A": "Online is better: 0.03 is above 0.",
-    "B": "They are equally good: the band holds 0.",
-    "C": "On equal questions they cannot be told apart by five seeds; in equal time online has not been compared at all.",
-    "D": "Online is better on average, and its cost does not matter, since quality was asked for.",
+    "B": "They are equally good: the band contains 0.",
+    "C": "On equal questions, five seeds do not distinguish them; in equal time they have not been compared.",
+    "D": "Online is better on average; its cost does not matter, since the question is quality.",
 }
 SAY_MISTAKES = {
     "A": (
         "no band",
-        "the mean is above 0, and so it would be in half of all experiments on two methods that are the same. What does the band say?",
+        "the mean is above 0, but it would be in half of all experiments with two equal methods. What does the band say?",
     ),
-    "B": ("absence of evidence", "a band that holds 0 also holds 0.07. Equal would be a band that lies inside plus or minus 0.02."),
-    "D": ("cost ignored", "four times the time is four times the budget: soft labels trained for as long are the fair opponent."),
+    "B": ("absence of evidence", "the band contains 0, but also 0.07. Equal would be a band within plus or minus 0.02."),
+    "D": ("cost ignored", "four times the time is four times the budget: compare with soft labels trained for as long."),
 }
 
 
@@ -32,4 +32,4 @@ def say(answer: Any) -> ExerciseVerdict:
     if letter in SAY_MISTAKES:
         name, reason = SAY_MISTAKES[letter]
         raise NotYet(reason, name)
-    return ExerciseVerdict(True, "not distinguishable is not equal; and every comparison names what was held equal, questions or time.")
+    return ExerciseVerdict(True, "not distinguishable is not equal; and a comparison must say what was kept equal, questions or time.")

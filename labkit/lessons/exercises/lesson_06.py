@@ -1,4 +1,4 @@
-"""The exercises of lesson 06: bits a parameter, and what to change when a student is too small."""
+"""The exercises of lesson 06: bits per parameter, and what to change if a student is too small."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, choice_of, close, exercise, must_be_function, numpy, run_on_arrays
 
 BITS_ASKS = (
-    "Write bits_per_parameter(nats, candidates, parameters): nats holds minus the log-probability of each fact's answer, candidates how "
-    "many equally likely answers each fact has. Return one number: bits of the facts that the model holds, a parameter."
+    "Write bits_per_parameter(nats, candidates, parameters): nats is minus the log-probability of each fact's answer, candidates is how "
+    "many equally likely answers each fact has. Return one number: the bits of the facts that the model holds, per parameter."
 )
 BITS_MISTAKES = {
-    "nats taken for bits": "the losses are in nats and log2(candidates) in bits: divide the losses by log(2) before they meet.",
+    "nats taken for bits": "the losses are in nats and log2(candidates) in bits: divide the losses by log(2) before you subtract.",
     "nats": "everything is in nats: it is 0.69 times what it should be. Divide by log(2).",
-    "mean over facts": "this is the mean of the facts. A model holds their sum: twice the facts, held as well, are twice the bits.",
-    "asked, not held": "this is what the facts ask for. What the model still gets wrong has to come off: its losses, in bits.",
-    "what is missing": "this is what the model still lacks. It holds the rest: log2(candidates) less its losses.",
-    "a fact": "this divides by the facts, not by the parameters.",
+    "mean over facts": "this is the mean over the facts. Return the sum: twice as many facts, known as well, are twice the bits.",
+    "asked, not held": "these are all bits of the facts. Subtract what the model does not know: its losses, in bits.",
+    "what is missing": "this is what the model does not know. It holds the rest: log2(candidates) minus its losses.",
+    "a fact": "this divides by the number of facts; divide by the parameters.",
 }
 
 
@@ -28,12 +28,12 @@ def bits(answer: Any) -> ExerciseVerdict:
     nats, candidates = random.gamma(1.0, 0.8, 40), random.integers(8, 200, 40).astype(float)
     returned = run_on_arrays(lambda x, n: answer(x, n, parameters), nats, candidates)
     if returned.size != 1:
-        raise NotYet(f"it returns shape {returned.shape} and should return one number: add up over the facts.", "not summed")
+        raise NotYet(f"it returns shape {returned.shape} and should return one number: sum over the facts.", "not summed")
     got, asked, missing = float(returned.reshape(())), np.log2(candidates).sum(), nats.sum() / np.log(2)
     right = (asked - missing) / parameters
     if close(got, right):
         return ExerciseVerdict(
-            True, "what the answers would cost a guesser, less what they cost the model. About 1 after 100 exposures, in the literature."
+            True, "the bits of a random guess minus the bits of the model. In the literature it is about 1 after 100 exposures."
         )
     wrong = {
         "nats taken for bits": (asked - nats.sum()) / parameters,
@@ -46,29 +46,29 @@ def bits(answer: Any) -> ExerciseVerdict:
     for name, value in wrong.items():
         if close(got, value):
             raise NotYet(BITS_MISTAKES[name], name)
-    raise NotYet(f"it gives {got:.4f} and should give {right:.4f}: sum log2(candidates) less nats / log(2), and divide by the parameters.")
+    raise NotYet(f"it gives {got:.4f} and should give {right:.4f}: sum log2(candidates) minus nats / log(2), and divide by the parameters.")
 
 
 ROOM_ASKS = (
     "A student of 7,000 parameters gets 0.2 of a store of 2,000 facts right after 100 exposures each, and 0.3 after 400. One of 12,500 "
-    "gets 0.8 after 100. The store must be known by Friday. What do you change?"
+    "gets 0.8 after 100. The student must know the store by Friday. What do you change?"
 )
 ROOM_CHOICES = {
-    "A": "More data: it went up with exposures, so ten times as many will do.",
+    "A": "More data: the score went up with exposures, so ten times as many will be enough.",
     "B": "The loss: soft labels carry more information than hard ones.",
-    "C": "The size, and I name the bits that the store asks for beside the parameters.",
+    "C": "The size, and I compare the bits of the store with the parameters.",
     "D": "The teacher: a stronger one knows the facts better.",
 }
 ROOM_MISTAKES = {
     "A": (
         "more data",
-        "four times the exposures bought a tenth, and less than twice the size bought six: the store is too large for it.",
+        "four times the exposures added 0.1, but less than twice the size added 0.6: the store is too large for this student.",
     ),
     "B": (
         "a better loss",
-        "a sure teacher's soft label of a fact is nearly a hard one: the same bits have to fit into the same room.",
+        "the soft label of a confident teacher is nearly a hard one: the same bits have to fit into the same parameters.",
     ),
-    "D": ("a stronger teacher", "the teacher knows them all already. What it knows has to fit."),
+    "D": ("a stronger teacher", "the teacher already knows all the facts. They have to fit into the student."),
 }
 
 
@@ -79,5 +79,5 @@ def room(answer: Any) -> ExerciseVerdict:
         name, reason = ROOM_MISTAKES[letter]
         raise NotYet(reason, name)
     return ExerciseVerdict(
-        True, "bits asked against parameters come first: they say, before anything is trained, whether the store can fit."
+        True, "first compare the bits of the store with the parameters: before any training, this shows whether the store can fit."
     )

@@ -1,4 +1,4 @@
-"""The exercise of lesson 07: where two tokenizers cut the same text."""
+"""The exercise of lesson 07: where two tokenizers split the same text."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, call, exercise, must_be_function
 
 SHARED_ASKS = (
-    "Write shared(teacher, student): two lists of tokens (bytes) that spell the same text. Return the list of places, counted in bytes "
-    "from the beginning, at which both sides have just finished a token: the ends of the shared spans, the end of the text included."
+    "Write shared(teacher, student): two lists of tokens (bytes) of the same text. Return the list of byte positions at which a token "
+    "ends on both sides: the ends of the shared spans, including the end of the text."
 )
 CASES: tuple[tuple[list[bytes], list[bytes]], ...] = (
     ([b" Sp", b"ain", b",", b" Eur", b"ope"], [b" S", b"pai", b"n", b",", b" E", b"urope"]),
@@ -18,14 +18,14 @@ CASES: tuple[tuple[list[bytes], list[bytes]], ...] = (
     ([], []),
 )
 SHARED_MISTAKES = {
-    "by number": "it compares token 1 with token 1, token 2 with token 2, as naive code does: after the first different cut these are "
-    "different places.",
-    "all cuts": "these are the places where either side cuts: only those count where both do.",
-    "same token": "equal tokens are not needed: '␣Sp' + 'ain' and '␣S' + 'pai' + 'n' end at the same place.",
-    "with the beginning": "place 0 is where the first span begins, and no token ends there.",
+    "by number": "it compares token 1 with token 1, token 2 with token 2: after the first different split these are at different "
+    "positions.",
+    "all cuts": "these are the positions where either side ends a token: return only those where both do.",
+    "same token": "the tokens need not be equal: '␣Sp' + 'ain' and '␣S' + 'pai' + 'n' end at the same position.",
+    "with the beginning": "no token ends at position 0: the first span begins there.",
     "characters": "it counts characters: an ô is two bytes, and a token may end between them.",
-    "without the end": "the end of the text is missing: it is where the last span ends.",
-    "lengths": "these are the lengths of the spans: add them up to get places.",
+    "without the end": "the end of the text is missing: the last span ends there.",
+    "lengths": "these are the lengths of the spans: sum them up to get positions.",
 }
 
 
@@ -64,5 +64,5 @@ def shared(answer: Any) -> ExerciseVerdict:
                     raise NotYet(SHARED_MISTAKES[name], name)
             raise NotYet(f"for {teacher} and {student} it gives {got} and should give {right}.")
     return ExerciseVerdict(
-        True, "between two such places both sides spell the same bytes, so their likelihoods are of the same event and may be compared."
+        True, "between two such positions both sides have the same bytes, so their likelihoods are of the same event and can be compared."
     )

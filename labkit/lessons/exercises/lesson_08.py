@@ -1,4 +1,4 @@
-"""The exercise of lesson 08: how much truth has to be mixed in before a lie is no longer the first guess."""
+"""The exercise of lesson 08: how much weight on gold labels keeps a lie from being the likeliest answer."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, all_close, call, exercise, must_be_function, single_number
 
 FLIP_ASKS = (
-    "Write flip(wrong, true): the teacher gives its lie the probability `wrong`, and the truth `true`. A student that minimises "
-    "a * CE(truth) + (1 - a) * CE(teacher) ends at the mixture of both. Return the weight a at which lie and truth are level."
+    "Write flip(wrong, true): the teacher gives its lie the probability `wrong` and the truth `true`. A student that minimises "
+    "a * CE(truth) + (1 - a) * CE(teacher) ends at the mixture of both. Return the weight a at which lie and truth are equally likely."
 )
 FLIP_MISTAKES = {
-    "always half": "half is enough whatever the teacher says, since (1-a) * wrong cannot pass a = 0.5. But how little would do?",
-    "not divided": "wrong - true is how far the lie is ahead at a = 0. As a grows the lie also shrinks, by (1-a): solve for a.",
-    "truth's own share": "the teacher also gives the truth something, and the mixture keeps (1-a) * true of it.",
-    "the teacher's weight": "this is the weight 1 - a that is left to the teacher: return that of the truth.",
-    "shares of two": "true / (wrong + true) and its like are shares of the teacher's own mass; where does the label's weight a come in?",
-    "upside down": "truth and lie have changed places: it is negative where the teacher lies.",
+    "always half": "half is always enough, since (1-a) * wrong cannot exceed a = 0.5. But what is the least weight that is enough?",
+    "not divided": "wrong - true is the lead of the lie at a = 0. As a grows, the lie also shrinks, by (1-a): solve for a.",
+    "truth's own share": "the teacher also gives the truth some probability; the mixture keeps (1-a) * true of it.",
+    "the teacher's weight": "this is the weight 1 - a of the teacher: return that of the truth.",
+    "shares of two": "true / (wrong + true) is a share of the teacher's mass only: where is the weight a of the gold label?",
+    "upside down": "truth and lie are swapped: the result is negative where the teacher lies.",
 }
 CASES = ((0.95, 0.01), (0.7, 0.2), (0.5, 0.4), (0.3, 0.3))
 
@@ -27,7 +27,7 @@ def flip(answer: Any) -> ExerciseVerdict:
     got = [single_number(call(answer, wrong, true)) for wrong, true in CASES]
     if all_close(got, [(w - t) / (1 + w - t) for w, t in CASES]):
         return ExerciseVerdict(
-            True, "the lie keeps (1-a) * wrong while the truth gains a: with half of the weight on truth no lie is ahead."
+            True, "the lie keeps (1-a) * wrong, and the truth gains a: with half of the weight on the truth, no lie is ahead."
         )
     wrong_ways = {
         "always half": lambda w, t: 0.5,

@@ -1,4 +1,4 @@
-"""The exercise of lesson 09: a mean over positions of answers that end at different places."""
+"""The exercise of lesson 09: the mean at each position, over answers of different lengths."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, close, exe
 
 POSITION_ASKS = (
     "Write by_position(kl, is_answer): kl holds the KL at every position of every answer, one answer a row; is_answer is 1 up to the end "
-    "of each answer and 0 behind it. Return the mean KL at each position, over the answers that reach it."
+    "of each answer and 0 after it. Return the mean KL at each position, over the answers that reach it."
 )
 POSITION_MISTAKES = {
-    "all rows": "it is divided by the number of answers, ended ones too, so late positions look better than they are: divide each "
-    "position by how many answers reach it.",
-    "padding": "what stands behind the end of an answer is padding, and it is in the mean: multiply by is_answer first.",
-    "by answer": "this is the mean of each answer. The mean wanted runs down the rows, at each position.",
-    "summed": "this adds up over the answers: divide by how many reach the position.",
-    "one number": "this is the mean over all answer tokens, one number, in which the many early positions drown the late ones.",
-    "cumulative": "this adds up along the answer, the KL of everything written so far: keep each position to itself.",
+    "all rows": "it divides by all answers, also those that have ended, so late positions look better than they are: divide each "
+    "position by the number of answers that reach it.",
+    "padding": "the mean includes padding, after the end of an answer: multiply by is_answer first.",
+    "by answer": "this is the mean of each answer. Take the mean over the rows, at each position.",
+    "summed": "this is the sum over the answers: divide by how many reach the position.",
+    "one number": "this is one mean over all answer tokens, in which the many early positions hide the late ones.",
+    "cumulative": "this is the cumulative sum along the answer: keep the positions separate.",
 }
 
 
@@ -40,11 +40,11 @@ def position(answer: Any) -> ExerciseVerdict:
     }
     if returned.shape == right.shape and close(returned, right):
         return ExerciseVerdict(
-            True, "each position is a mean over the answers that get there: fewer and fewer, which is why its band widens."
+            True, "each position is a mean over the answers that reach it. There are fewer at later positions, so the band widens."
         )
     for name, value in wrong.items():
         if returned.shape == np.asarray(value).shape and close(returned, value):
             raise NotYet(POSITION_MISTAKES[name], name)
     if returned.shape != right.shape:
         raise NotYet(f"it returns shape {returned.shape} and should return one mean for each of the 6 positions.", "shape")
-    raise NotYet(f"at the last position it gives {returned[-1]:.3f} and should give {right[-1]:.3f}: one answer of five gets there.")
+    raise NotYet(f"at the last position it gives {returned[-1]:.3f} and should give {right[-1]:.3f}: one answer of five reaches it.")

@@ -1,4 +1,4 @@
-"""The exercises of lesson 10: the token in place of a rejected one, and how many to propose."""
+"""The exercises of lesson 10: the token that replaces a rejected one, and how many tokens to propose."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, call, clos
 
 RESIDUAL_ASKS = (
     "Write residual(p, q): p holds the target's probabilities of the next token, q the draft's. A token x is drawn from q and accepted "
-    "with chance min(1, p[x] / q[x]). Return the distribution from which the token is drawn that takes its place if it is rejected, so "
-    "that what is written has exactly the distribution p. Where q is p nothing is rejected; return p."
+    "with probability min(1, p[x] / q[x]). If it is rejected, another token is drawn in its place. Return the distribution of that token "
+    "for which the output has exactly the distribution p. If q equals p, nothing is rejected; return p."
 )
 RESIDUAL_MISTAKES = {
-    "the target": "this is p itself. What is likely under both would come up too often: once as an accepted guess, and again in its place.",
-    "the draft": "this is q: what was just rejected would be drawn again, and the target would have no say.",
-    "not divided": "the shape is right and the sum is not 1: divide by it.",
-    "absolute": "|p - q| also gives weight to tokens of which the draft has too MUCH, and those are the ones that were rejected.",
-    "upside down": "this has what the draft has too much of: turn the difference round.",
-    "overlap": "this is what both share, min(p, q), and that part has been accepted already.",
-    "softmax": "a softmax gives every token something; where q is above p the residual is exactly 0.",
+    "the target": "this is p. A token that is likely under both would come up too often: accepted, and again as a replacement.",
+    "the draft": "this is q: the rejected token would be drawn again, and the target would have no effect.",
+    "not divided": "the proportions are right, but the sum is not 1: divide by the sum.",
+    "absolute": "|p - q| also gives weight to tokens that the draft proposes too often, and these are the rejected ones.",
+    "upside down": "this is what the draft proposes too often: reverse the difference.",
+    "overlap": "this is the common part, min(p, q), which is already accepted.",
+    "softmax": "a softmax gives every token some probability; where q is above p, the residual is exactly 0.",
 }
 
 
@@ -31,15 +31,13 @@ def residual(answer: Any) -> ExerciseVerdict:
     if returned.shape != p.shape:
         raise NotYet(f"it returns shape {returned.shape} and should return a probability for each of the {len(p)} tokens.", "shape")
     over, both, diff = np.maximum(p - q, 0), np.minimum(p, q), p - q
-    # Every way to write a token: the draft says it and it is accepted, or says another that is rejected and it is drawn instead.
+    # A token is written if the draft proposes it and it is accepted, or if another one is rejected and it is drawn instead.
     written = both + (1 - both.sum()) * returned
     if close(returned, over / over.sum()):
         same = run_on_arrays(answer, p, p)
         if not np.isfinite(same).all() or not close(same, p):
-            raise NotYet("right, but for q = p it divides by 0: nothing is ever rejected there. Return p.", "q is p")
-        return ExerciseVerdict(
-            True, "accepted and replaced together are min(p, q) + max(p - q, 0) = p, token by token, whatever the draft."
-        )
+            raise NotYet("right, but for q = p it divides by 0: nothing is rejected there. Return p.", "q is p")
+        return ExerciseVerdict(True, "accepted and replaced together are min(p, q) + max(p - q, 0) = p for each token, with any draft.")
     wrong = {
         "the target": p,
         "the draft": q,
@@ -53,18 +51,18 @@ def residual(answer: Any) -> ExerciseVerdict:
         if close(returned, value):
             raise NotYet(RESIDUAL_MISTAKES[name], name)
     worst = int(abs(written - p).argmax())
-    raise NotYet(f"with it, token {worst} is written with probability {written[worst]:.3f} and the target gives it {p[worst]:.3f}.")
+    raise NotYet(f"with it, token {worst} is written with probability {written[worst]:.3f}, but the target gives it {p[worst]:.3f}.")
 
 
 GAMMA_ASKS = (
-    "Write best(alpha, cost): a guess is accepted with chance alpha, and drafting one costs `cost` passes of the target. Return how many "
-    "to propose a round for the most tokens a second: a whole number from 0 (leave it) to 16."
+    "Write best(alpha, cost): a proposed token is accepted with probability alpha, and drafting one costs `cost` passes of the target. "
+    "Return how many to propose in a round for the most tokens a second: a whole number from 0 (no draft) to 16."
 )
 GAMMA_MISTAKES = {
-    "more is better": "this takes as many as it may. Each guess counts only if ALL before it were accepted, and costs the same.",
-    "tokens a round": "this ignores the cost: tokens a round always grow with gamma. Divide by what a round takes, 1 + gamma x cost.",
+    "more is better": "this always proposes the most. A token counts only if ALL before it are accepted, but it always costs the same.",
+    "tokens a round": "this ignores the cost: tokens a round always grow with gamma. Divide by the cost of a round, 1 + gamma x cost.",
     "never none": "where alpha is at most the cost, no draft pays: the answer is 0.",
-    "expected run": "this is how many are accepted in a row, alpha / (1 - alpha), rounded; the cost has to come in.",
+    "expected run": "this is the mean number accepted in a row, alpha / (1 - alpha), rounded; the cost is missing.",
     "independent": "a round yields (1 - alpha^(gamma + 1)) / (1 - alpha) tokens, not 1 + gamma x alpha: a rejection loses the rest.",
 }
 POINTS = ((0.9, 0.05), (0.8, 0.1), (0.75, 0.3), (0.5, 0.2), (0.3, 0.4), (0.6, 0.02), (0.95, 0.5))
@@ -73,13 +71,13 @@ POINTS = ((0.9, 0.05), (0.8, 0.1), (0.75, 0.3), (0.5, 0.2), (0.3, 0.4), (0.6, 0.
 @exercise("10.gamma", GAMMA_ASKS)
 def gamma(answer: Any) -> ExerciseVerdict:
     must_be_function(answer, "best(alpha, cost)")
-    found = []
+    chosen = []
     for alpha, cost in POINTS:
         value = call(answer, alpha, cost)
         value = value[0] if isinstance(value, tuple) and value else value
         if isinstance(value, bool) or not hasattr(value, "__index__"):
             raise NotYet(f"best({alpha:g}, {cost:g}) returned {kind_of(value)}, and should return a whole number.", "wrong type")
-        found.append(int(value))
+        chosen.append(int(value))
 
     def most(score: Any, low: int = 0) -> list[int]:
         return [max(range(low, 17), key=lambda g: score(a, g, c)) for a, c in POINTS]
@@ -88,9 +86,9 @@ def gamma(answer: Any) -> ExerciseVerdict:
         return (1 - a ** (g + 1)) / (1 - a)
 
     right = most(lambda a, g, c: tokens(a, g) / (1 + g * c))
-    if found == right:
+    if chosen == right:
         return ExerciseVerdict(
-            True, "more tokens a round are not more tokens a second: past the best gamma, guesses cost more than they bring."
+            True, "more tokens a round are not always more tokens a second: above the best gamma, proposals cost more than they gain."
         )
     wrong = {
         "more is better": [16] * len(POINTS),
@@ -100,7 +98,7 @@ def gamma(answer: Any) -> ExerciseVerdict:
         "independent": most(lambda a, g, c: (1 + g * a) / (1 + g * c)),
     }
     for name, value in wrong.items():
-        if found == value:
+        if chosen == value:
             raise NotYet(GAMMA_MISTAKES[name], name)
-    (a, c), got, best = next((at, f, r) for at, f, r in zip(POINTS, found, right, strict=True) if f != r)
-    raise NotYet(f"best({a:g}, {c:g}) is {best}, and yours says {got}: compare tokens a round over 1 + gamma x cost for each.")
+    (a, c), got, best = next((at, f, r) for at, f, r in zip(POINTS, chosen, right, strict=True) if f != r)
+    raise NotYet(f"best({a:g}, {c:g}) is {best}, but yours gives {got}: compare tokens a round / (1 + gamma x cost) for each gamma.")

@@ -1,4 +1,4 @@
-"""The exercises of lesson 11: a detector of one's own, judged on runs it has not seen, and what to look at first."""
+"""The exercises of lesson 11: write a detector that is judged on unseen runs, and choose what to look at first."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from labkit.diagnosis.evidence import Evidence
 from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, call, choice_of, exercise, must_be_function
 
 SOUGHT = "shuffled_cache"
-HIT_RATE, FALSE_ALARMS = 0.8, 0.02  # what the lab asks of its own detectors
+HIT_RATE, FALSE_ALARMS = 0.8, 0.02  # the goal of the lab's own detectors
 
 DETECTOR_ASKS = (
-    "Write detect(seen) for a cached signal in another order: seen is the Evidence of a run, and the answer is True where the signal "
-    'belongs to other rows, else False. Of use: seen.read("hits") and seen.read("hits_after"), how often the signal\'s first choice is the '
-    "token at its place, and the token after it; seen.on_policy, whether the student wrote some of the text. It is judged on recorded runs "
-    "with this failure, with others, with several, and with none."
+    "Write detect(seen) for a cached signal in another order: seen is the Evidence of a run; return True if the signal belongs to other "
+    'rows, else False. Useful: seen.read("hits") and seen.read("hits_after"), how often the signal\'s first choice is the token at its '
+    "position, and the next token; seen.on_policy, whether the student wrote some of the text. It is judged on recorded runs with this "
+    "failure, with others, with several, and with none."
 )
 DETECTOR_MISTAKES = {
-    "always": "it calls every run a shuffled one: a detector that always speaks says nothing.",
-    "never": "it never speaks: no shuffled run was found, and no alarm was false.",
-    "shifted": "a signal that is a position ahead disagrees with the text too, and is no shuffle: there hits_after is high.",
+    "always": "it returns True for every run, so it shows nothing.",
+    "never": "it returns False for every run.",
+    "shifted": "a signal that is one position ahead also disagrees with the text, but is not shuffled: there hits_after is high.",
     "on its own text": (
-        "where the student writes the text, the teacher's first choice need not be what stands there: look at seen.on_policy."
+        "where the student writes the text, the teacher's first choice need not be the token in the text: use seen.on_policy."
     ),
     "symptom, not cause": (
-        "it speaks up for failures of several kinds: a high loss or a low score is what most of them have in common. Ask for what only "
-        "this one does: the signal's first choice is neither this token nor the next."
+        "it finds several kinds of failures: most of them have a high loss or a low score. Test for what only this one does: the "
+        "signal's first choice is neither this token nor the next."
     ),
-    "too strict": "it misses shuffled runs: by chance, and because many answers begin alike, some of the first choices agree even so.",
+    "too strict": "it misses shuffled runs: by chance, and since many answers begin alike, some first choices still agree.",
 }
 
 
@@ -37,13 +37,13 @@ DETECTOR_MISTAKES = {
 def detector(answer: Any) -> ExerciseVerdict:
     must_be_function(answer, "detect(seen)")
     runs = _unseen()
-    said = [bool(call(answer, seen)) for _, seen in runs]
-    hits = [flag for (names, _), flag in zip(runs, said, strict=True) if SOUGHT in names]
-    alarms = [names for (names, _), flag in zip(runs, said, strict=True) if flag and SOUGHT not in names]
+    flags = [bool(call(answer, seen)) for _, seen in runs]
+    hits = [flag for (names, _), flag in zip(runs, flags, strict=True) if SOUGHT in names]
+    alarms = [names for (names, _), flag in zip(runs, flags, strict=True) if flag and SOUGHT not in names]
     others = len(runs) - len(hits)
     counted = f"{sum(hits)} of {len(hits)} shuffled runs found, {len(alarms)} false alarms in {others} others"
     if sum(hits) >= HIT_RATE * len(hits) and len(alarms) <= FALSE_ALARMS * others:
-        return ExerciseVerdict(True, f"{counted}. It looks at the cause: what the signal says of the very token that stands there.")
+        return ExerciseVerdict(True, f"{counted}. It tests the cause: whether the signal matches the token at its position.")
     kinds = {name for names in alarms for name in names} | ({"sound runs"} if () in alarms else set())
     if len(alarms) == others:
         mistake = "always"
@@ -57,49 +57,49 @@ def detector(answer: Any) -> ExerciseVerdict:
         mistake = "symptom, not cause"
     else:
         mistake = "too strict"
-    heard = f" False alarms in runs with: {', '.join(sorted(kinds))}." if kinds else ""
-    raise NotYet(f"{counted}: {DETECTOR_MISTAKES[mistake]}{heard}", mistake)
+    listed = f" False alarms in runs with: {', '.join(sorted(kinds))}." if kinds else ""
+    raise NotYet(f"{counted}: {DETECTOR_MISTAKES[mistake]}{listed}", mistake)
 
 
 @functools.cache
 def _unseen() -> tuple[tuple[tuple[str, ...], Evidence], ...]:
-    """Every recorded run a case may be, with what is in it, but those of a student with other tokens: nothing is told of them by token."""
+    """The recorded runs that cases are drawn from, with their failures; without runs across vocabularies, which have no hits by token."""
     from labkit.diagnosis.incidents.cases import recorded
     from labkit.records.store import Store
 
     store = Store()
     try:
-        found = tuple(
+        runs = tuple(
             (names, Evidence(run)) for recipe, names in recorded().items() if recipe.vocabulary == "atlas" and (run := store.find(recipe))
         )
     except LabError as error:
-        raise NotYet(f"the recorded runs to judge it on cannot be read: {error}") from None
-    if not any(SOUGHT in names for names, _ in found):
-        raise NotYet("no recorded runs are on this machine to judge it on: restore data/records with `git checkout -- data`.")
-    return found
+        raise NotYet(f"the recorded runs that judge it cannot be read: {error}") from None
+    if not any(SOUGHT in names for names, _ in runs):
+        raise NotYet("there are no recorded runs on this machine to judge it: restore data/records with `git checkout -- data`.")
+    return runs
 
 
 FIRST_ASKS = (
-    "KL to the teacher is 1.1 in training and still falling, and 7.9 on the exam, where no question is answered. Each of 5,000 questions "
-    "was seen five times. You have ten minutes. What do you do first?"
+    "KL to the teacher is 1.1 in training and still falling, but 7.9 on the exam, where no answer is right. Each of 5,000 questions was "
+    "used five times. You have ten minutes. What do you do first?"
 )
 FIRST_CHOICES = {
-    "A": "Ask more different questions: it has learned its own by heart.",
-    "B": "Take one batch, and see whether the signal's first choice is the token that stands there, or its neighbour.",
-    "C": "Lower the learning rate: the exam's KL has gone up, so it diverges.",
-    "D": "Take a larger student: this one cannot hold what it is asked.",
+    "A": "Ask more different questions: the student has memorised these.",
+    "B": "Take one batch, and see whether the signal's first choice is the token in the text, or its neighbour.",
+    "C": "Lower the learning rate: the KL on the exam has gone up, so training diverges.",
+    "D": "Take a larger student: this one is too small.",
 }
 FIRST_MISTAKES = {
     "A": (
         "a gap is overfitting",
-        "by heart would be a KL near 0 on its own questions; it is 1.1, after five looks at each. It fits something well, only not this "
-        "teacher: the signal itself is in doubt.",
+        "a student that has memorised its questions has a KL near 0 on them; here it is 1.1. It fits something, but not this teacher: "
+        "suspect the signal.",
     ),
     "C": (
         "turning knobs",
-        "training falls smoothly, and nothing diverges. A knob turned before the data were looked at costs a run and tells nothing.",
+        "the training KL falls smoothly, so nothing diverges. To turn a knob before you check the data costs a run and shows nothing.",
     ),
-    "D": ("capacity", "too small a student is as bad in training as on the exam. Here it does well on one and not at all on the other."),
+    "D": ("capacity", "a student that is too small is as bad in training as on the exam. This one is far worse on the exam."),
 }
 
 
@@ -110,5 +110,6 @@ def first(answer: Any) -> ExerciseVerdict:
         name, reason = FIRST_MISTAKES[letter]
         raise NotYet(reason, name)
     return ExerciseVerdict(
-        True, "data and signal before loss, loss before knobs. It is the signal shifted by one: first choices hit the next token, always."
+        True,
+        "check data and signal first, then the loss, then knobs. The signal is shifted by one: its first choice is the next token.",
     )

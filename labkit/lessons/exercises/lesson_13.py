@@ -1,4 +1,4 @@
-"""The exercises of lesson 13: a split of one's own data that does not leak, and what a table with two baselines says."""
+"""The exercises of lesson 13: a split of your data that does not leak, and a table with two baselines."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, call, choice_of, exercise, must_be_function
 
 SPLIT_ASKS = (
-    "Write split(prompts): a list of True (held out) or False (to train on), one for each prompt. About a fifth is held out; a prompt that "
-    "comes twice, capitals and spaces aside, is never on both sides; and no prompt changes sides when others are added."
+    "Write split(prompts): return a list of True (held out) or False (to train on), one for each prompt. About a fifth is held out. Two "
+    "prompts that differ only in capitals and spaces are on the same side. No prompt changes sides when others are added."
 )
 SPLIT_MISTAKES = {
-    "by row": "the same prompt comes twice, and is on both sides: the student has seen that answer. Decide by the prompt, not by the row.",
-    "by spelling": "two spellings of one prompt (other capitals, another space) are on both sides: make them alike before you decide.",
-    "salted hash": "Python's hash() of a text is another one in every process: tomorrow's split is not today's. Take hashlib.",
-    "by place": "with other rows around it a prompt changes sides, so yesterday's exam is today's lesson: decide by a hash of the prompt.",
+    "by row": "a prompt that comes twice is on both sides: the student has seen that answer. Decide by the prompt, not by the row.",
+    "by spelling": "two spellings of one prompt (other capitals or spaces) are on both sides: normalise them before you decide.",
+    "salted hash": "Python's hash() of a text differs between processes, so the split is another one tomorrow. Use hashlib.",
+    "by place": "a prompt changes sides when other rows are added, so an old exam is trained on: decide by a hash of the prompt.",
 }
 
-N = 397  # prompts, a prime: no pattern of places repeats with them
+N = 397  # number of prompts; a prime, so that no periodic pattern of positions repeats
 
 
 @exercise("13.split", SPLIT_ASKS)
@@ -39,12 +39,12 @@ def split(answer: Any) -> ExerciseVerdict:
     if _calls(getattr(answer, "__code__", None), "hash") and "hash" not in getattr(answer, "__globals__", {}):
         raise NotYet(SPLIT_MISTAKES["salted hash"], "salted hash")
     return ExerciseVerdict(
-        True, "a hash of the prompt decides, and nothing else: the exam stays the exam, whatever is added. (Near copies still leak.)"
+        True, "only a hash of the prompt decides, so added rows do not change the exam. (Prompts that are nearly equal still leak.)"
     )
 
 
 def _calls(code: Any, name: str) -> bool:
-    """Whether a function's code, or a function within it, names something."""
+    """Whether a function's code, or a function inside it, uses a name."""
     return code is not None and (name in code.co_names or any(_calls(part, name) for part in code.co_consts if hasattr(part, "co_names")))
 
 
@@ -55,24 +55,24 @@ def _sides(answer: Any, prompts: Sequence[str]) -> list[bool]:
     except (TypeError, ValueError):
         raise NotYet(f"it returns {type(returned).__name__}, and should return a list of True or False.") from None
     if len(sides) != len(prompts):
-        raise NotYet(f"it returns {len(sides)} answers for {len(prompts)} prompts: one for each, in their order.", "one a prompt")
+        raise NotYet(f"it returns {len(sides)} values for {len(prompts)} prompts: return one for each, in the same order.", "one a prompt")
     return sides
 
 
 READ_ASKS = (
     "Suppose your table reads: untouched student 0.05 (0.02 to 0.09), fine-tuned on 100 gold labels 0.71 (0.63 to 0.78), distilled 0.68 "
-    "(0.60 to 0.75), teacher 0.92; distilled less gold labels -0.03 (-0.09 to +0.04). What do you report?"
+    "(0.60 to 0.75), teacher 0.92; distilled minus gold labels -0.03 (-0.09 to +0.04). What do you report?"
 )
 READ_CHOICES = {
     "A": "Distillation works: it takes the student from 0.05 to 0.68.",
-    "B": "Distillation does harm: 0.68 is below 0.71.",
-    "C": "It beats the untouched student, and is not told from 100 gold labels: we have those labels, so we use them.",
+    "B": "Distillation is harmful: 0.68 is below 0.71.",
+    "C": "It beats the untouched student, and is not distinguishable from 100 gold labels: we have those labels, so we use them.",
     "D": "0.68 of 0.92: the student keeps 74% of its teacher's quality.",
 }
 READ_MISTAKES = {
-    "A": ("the easy baseline", "so do a hundred labels that you have already. The untouched student answers another question."),
-    "B": ("no band", "the paired difference goes from -0.09 to +0.04: these prompts do not say which is better."),
-    "D": ("plain ratio", "fine-tuning keeps 77% by that count, and would without any teacher: a ratio to the teacher hides the baseline."),
+    "A": ("the easy baseline", "your 100 gold labels do the same. The untouched student is not the baseline that matters."),
+    "B": ("no band", "the band of the paired difference is -0.09 to +0.04: these prompts do not show which is better."),
+    "D": ("plain ratio", "fine-tuning without a teacher keeps 77% by the same measure: a ratio to the teacher hides the baseline."),
 }
 
 
@@ -83,5 +83,5 @@ def read(answer: Any) -> ExerciseVerdict:
         name, reason = READ_MISTAKES[letter]
         raise NotYet(reason, name)
     return ExerciseVerdict(
-        True, "two baselines, two sentences. More prompts without labels, or fewer labels, would be a reason to distil after all."
+        True, "one sentence for each baseline. More prompts without labels, or fewer labels, could still be a reason to distil."
     )

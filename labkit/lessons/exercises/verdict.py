@@ -1,4 +1,4 @@
-"""What every exercise is made of: the registry, the verdict, and calling a learner's code without being hurt by it."""
+"""The parts of all exercises: the registry, the verdict, and safe calls of a learner's code."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from labkit.base.registry import Registry
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ExerciseVerdict:
-    """Whether an answer is right, and why (not). `misconception` names a mistake that was recognised."""
+    """Whether an answer is right, and why."""
 
     ok: bool
     reason: str
-    misconception: str = ""
+    misconception: str = ""  # the name of a mistake that was recognised
 
     def __bool__(self) -> bool:
         return self.ok
@@ -35,7 +35,7 @@ class ExerciseVerdict:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Exercise:
-    """One exercise: what it asks, the choices if it has any, and the function that judges an answer."""
+    """One exercise: its task, its choices if it has any, and the function that judges an answer."""
 
     id: str
     asks: str
@@ -51,11 +51,17 @@ class Exercise:
 
 
 EXERCISES = Registry("exercise", Exercise, "judge", *(f"{__package__}.lesson_{number:02}" for number in (*range(12), 13)))
-exercise = EXERCISES.register  # a judge is a function of the learner's answer; it may raise `NotYet` with a verdict's reason
+exercise = EXERCISES.register  # decorates a judge: a function of the answer, which may raise `NotYet`
 
 
 def check(exercise_id: str, answer: Any) -> ExerciseVerdict:
-    """Judge an answer. Whatever it is, a verdict comes back; only an unknown exercise raises (`LabError`)."""
+    """Judge an answer.
+
+    exercise_id: as in `EXERCISES`, such as "00.kl".
+    answer: the learner's function, or the letter of a choice. Anything gets a verdict.
+
+    Raises `LabError` for an unknown exercise.
+    """
     judge = EXERCISES[exercise_id].judge
     try:
         return judge(answer)
@@ -64,7 +70,7 @@ def check(exercise_id: str, answer: Any) -> ExerciseVerdict:
 
 
 class NotYet(Exception):
-    """A verdict of "not yet", from anywhere inside a judge."""
+    """A verdict of "not yet" with its reason, raised anywhere inside a judge."""
 
     def __init__(self, reason: str, misconception: str = "") -> None:
         super().__init__(reason)
@@ -75,10 +81,10 @@ class NotYet(Exception):
 
 
 def choice_of(answer: Any, choices: Mapping[str, str]) -> str:
-    """The letter chosen: given as a letter in any case, as "C)", or as the whole text."""
+    """The letter of the choice, given as a letter in any case, as "C)", or as the whole text."""
     letters = ", ".join(choices)
     if not isinstance(answer, str):
-        raise NotYet(f"the answer is one letter in quotes ({letters}), and this is {kind_of(answer)}.")
+        raise NotYet(f"the answer should be one letter in quotes ({letters}), but this is {kind_of(answer)}.")
     text = answer.strip().casefold()
     for letter, words in choices.items():
         if text.strip("().: ") == letter.casefold() or text == words.casefold():
@@ -87,29 +93,30 @@ def choice_of(answer: Any, choices: Mapping[str, str]) -> str:
 
 
 def must_be_function(answer: Any, signature: str) -> None:
+    """Raise `NotYet` for an answer that is not a function. `signature`: what it should look like, for the message."""
     name = signature.partition("(")[0]
     if not callable(answer):
-        raise NotYet(f"the answer is the function itself, written {name} without brackets, and this is {kind_of(answer)}.")
+        raise NotYet(f"the answer should be the function itself, {name} without brackets, but this is {kind_of(answer)}.")
     if isinstance(answer, type):
-        raise NotYet(f"the answer is a function {signature}, and this is the class {answer.__name__}.")
+        raise NotYet(f"the answer should be a function {signature}, but this is the class {answer.__name__}.")
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a learner's function; what it raises becomes a sentence."""
+    """Call a learner's function. What it raises, and a result of None, becomes a `NotYet`."""
     try:
         value = function(*arguments)
     except NotImplementedError:
-        raise NotYet("it is not written yet: replace `raise NotImplementedError` by your answer.", "unwritten") from None
+        raise NotYet("it is not written yet: replace `raise NotImplementedError` with your code.", "unwritten") from None
     except Exception as error:
-        words = " ".join(str(error).split())[:200]
-        raise NotYet(f"your function stopped with {type(error).__name__}{f': {words}' if words else ''}.", "raised") from error
+        text = " ".join(str(error).split())[:200]
+        raise NotYet(f"your function stopped with {type(error).__name__}{f': {text}' if text else ''}.", "raised") from error
     if value is None:
         raise NotYet("your function returned nothing: does it end with `return`?", "nothing returned")
     return value
 
 
 def run_on_arrays(function: Callable[..., Any], *arrays: Any) -> Any:
-    """The function's answer as a numpy array; it is given torch tensors, or numpy arrays if it cannot use those."""
+    """The function's result as a numpy array. It is called with torch tensors, or with numpy arrays if that fails."""
     np = numpy()
     arrays = tuple(x if x.dtype == bool else x.astype("float32") for x in arrays)
     if importlib.util.find_spec("torch") is not None:
@@ -127,17 +134,19 @@ def run_on_arrays(function: Callable[..., Any], *arrays: Any) -> Any:
 
 
 def array(value: Any) -> Any:
+    """A learner's result as a numpy array of floats."""
     np = numpy()
     try:
         value = value.detach().cpu().numpy() if hasattr(value, "detach") else value
         if isinstance(value, str | bytes):
-            raise TypeError  # numpy would read a number out of it
+            raise TypeError  # numpy would parse a number from it
         return np.asarray(value, dtype=float)
     except (TypeError, ValueError, RuntimeError):
         raise NotYet(f"your function returned {kind_of(value)}, and should return one number a row.", "wrong type") from None
 
 
 def single_number(value: Any) -> float:
+    """A learner's result as a float."""
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         raise NotYet(f"your function returned {kind_of(value)}, and should return one number.", "wrong type")
     try:
@@ -147,21 +156,25 @@ def single_number(value: Any) -> float:
 
 
 def log_softmax(logits: Any, axis: int = -1) -> Any:
+    """Log-softmax in numpy, stable for large logits."""
     np = numpy()
     shifted = logits - logits.max(axis, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
 
 
 def close(a: Any, b: Any) -> bool:
+    """Whether two arrays have the same shape and about the same values, to float32's precision."""
     np = numpy()
     return bool(np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-3, atol=1e-4))
 
 
 def all_close(a: Iterable[float], b: Iterable[float]) -> bool:
+    """Whether two lists of numbers of one length are about the same."""
     return all(math.isclose(x, y, rel_tol=1e-4, abs_tol=1e-6) for x, y in zip(a, b, strict=True))
 
 
 def kind_of(value: Any) -> str:
+    """What a value is, in words for a message."""
     if value is None:
         return "nothing (None)"
     if isinstance(value, bool | int | float | str):
@@ -170,6 +183,10 @@ def kind_of(value: Any) -> str:
 
 
 def numpy() -> Any:
+    """The package numpy.
+
+    Raises `MissingPackage` if it is not installed.
+    """
     try:
         import numpy as package
     except ImportError:
