@@ -298,9 +298,9 @@ def test_a_knob_is_not_turned_to_labels_that_are_not_there(own):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"faults": "missing_end"}, "belongs to the small world"),
-        ({"start": "warm"}, "begins as it is"),
-        ({"teacher": "sibling"}, "small world only"),
+        ({"faults": "missing_end"}, "built-in Atlas task"),
+        ({"start": "warm"}, "leave out start"),
+        ({"teacher": "sibling"}, "built-in Atlas task"),
         ({"keep": "truth", "method": "sequence"}, "asks Atlas what is true"),
         ({"decoding": "beam", "method": "sequence"}, "choose 'greedy'"),
         ({"method": "online", "top_k": 8}, "set signals='live'"),
