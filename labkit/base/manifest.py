@@ -54,9 +54,9 @@ def checked(path: Path) -> Path:
     restore = "restore it with `git checkout -- data`"
     if entry is None:
         raise DataError(f"{path.parent / NAME} is missing or damaged, so {path.name} cannot be checked: {restore}.")
-    mend = f"Rebuild it with `python -m {entry['rebuild']}`, or {restore}." if "rebuild" in entry else f"{restore.capitalize()}."
+    fix = f"Rebuild it with `python -m {entry['rebuild']}`, or {restore}." if "rebuild" in entry else f"{restore.capitalize()}."
     if not path.is_file():
-        raise DataError(f"{path} is missing. {mend}")
-    if (found := sha256(path)) != entry["sha256"]:
-        raise DataError(f"{path} is damaged: its SHA-256 is {found[:12]}…, the manifest says {entry['sha256'][:12]}…. {mend}")
+        raise DataError(f"{path} is missing. {fix}")
+    if (actual := sha256(path)) != entry["sha256"]:
+        raise DataError(f"{path} is damaged: its SHA-256 is {actual[:12]}…, the manifest says {entry['sha256'][:12]}…. {fix}")
     return path

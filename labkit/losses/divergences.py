@@ -269,7 +269,7 @@ def _bucket(teacher_N_K: Tensor, student_N_K: Tensor) -> tuple[Tensor, Tensor]:
 @TAILS.register(
     "teacher_renormalised",
     used_by="DistillKit's default, axolotl",
-    effect="-log of the kept mass at best: the student is told to drop its tail",
+    effect="-log of the kept mass at best: the student learns to drop its tail",
 )
 def _teacher_renormalised(teacher_N_K: Tensor, student_N_K: Tensor) -> tuple[Tensor, Tensor]:
     return teacher_N_K.log_softmax(-1), student_N_K

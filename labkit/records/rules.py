@@ -308,7 +308,7 @@ def _compared(e: SimpleNamespace) -> int:
 def _has_layers(e: SimpleNamespace) -> bool:
     """Whether both models have the layers that `layers` names."""
     pairs = [pair.split(":") for pair in e.layers.split(",") if ":" in pair]
-    return all(int(own) <= e.own.layers and int(theirs) <= e.heard.layers for own, theirs in pairs)
+    return all(int(student) <= e.own.layers and int(teacher) <= e.heard.layers for student, teacher in pairs)
 
 
 def broken(exp: Experiment, *of: str, **known: Any) -> list[tuple[Rule, str]]:
