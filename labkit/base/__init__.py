@@ -1,1 +1,1 @@
-"""What every part needs: errors, files, tensors on disk, statistics."""
+"""Used by all packages: errors, files, tensors on disk, statistics."""

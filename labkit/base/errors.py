@@ -1,4 +1,4 @@
-"""Errors a learner can act on: each message gives the value, the rule and the fix."""
+"""Errors that a user can act on: each message gives the value, the rule and the fix."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ _TRAINING = ("torch", "transformers", "accelerate", "tokenizers", "safetensors")
 
 
 class LabError(ValueError):
-    """Something the learner (or a file) said cannot be used as it is. The message is complete without a traceback."""
+    """A value from the user or from a file cannot be used. The message is complete without a traceback."""
 
 
 class DataError(LabError):
-    """A file the lab needs is missing or damaged. The message names the file, what is wrong, and what rebuilds it."""
+    """A file that the lab needs is missing or damaged. The message names the file, the problem and the command that rebuilds it."""
 
 
 class MissingPackage(LabError, ImportError):
-    """An optional package is not installed; what works without it is said in the message."""
+    """An optional package is not installed. The message says what works without it."""
 
 
 def unknown(what: str, name: object, choices: Iterable[object]) -> LabError:
-    """The error for a name that is not on a list: says the nearest one and lists the rest."""
+    """The error for a name that is not in a list: suggests the nearest name and lists all."""
     return LabError(suggest(f"unknown {what}", name, choices))
 
 
 def suggest(what: str, name: object, choices: Iterable[object]) -> str:
+    """The sentence "`what` `name`.", with the nearest choice as a suggestion and the list of all choices."""
     names = [str(choice) for choice in choices]
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -34,7 +35,7 @@ def suggest(what: str, name: object, choices: Iterable[object]) -> str:
 
 def need(package: str, purpose: str) -> MissingPackage:
     """The error for a missing optional package."""
-    still = " Recorded runs, predictions and figures work without it." if package in _TRAINING else ""
+    without = " Recorded runs, predictions and figures work without it." if package in _TRAINING else ""
     return MissingPackage(
-        f"{purpose} needs the package {package!r}, which is not installed here. Install it: `pip install {package}`.{still}"
+        f"{purpose} needs the package {package!r}, which is not installed here. Install it: `pip install {package}`.{without}"
     )

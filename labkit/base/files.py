@@ -1,4 +1,4 @@
-"""Where things live: what ships with the lab (`data/`), and what this machine has made (`home`)."""
+"""Folders and files: the data that ships with the lab (`data/`), and what this machine has made (`home`)."""
 
 from __future__ import annotations
 
@@ -17,51 +17,57 @@ from labkit.base.errors import DataError
 from labkit.base.manifest import entries
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-OUTCOMES = 1  # raised when a change of code changes what an equal recipe gives, so that old runs are not compared with new ones
+OUTCOMES = 1  # raise it when a code change alters the result of an equal recipe, so that old and new runs are not compared
 
 _appending = threading.Lock()
 
 
 def data_dir() -> Path:
-    """The folder of shipped data: `data/` beside the package, or `$LABKIT_DATA`."""
+    """The folder of shipped data: `$LABKIT_DATA`, or `data/` beside the package. Raises `DataError` if it holds no lab data."""
     folder = Path(os.environ.get("LABKIT_DATA") or REPOSITORY / "data")
     if not (folder / "atlas").is_dir():
         raise DataError(
-            f"no lab data in {folder}: the lab runs from its repository. Clone it and run `pip install -e .` there, "
+            f"{folder} holds no lab data: the lab runs from its repository. Clone it and run `pip install -e .` there, "
             "or set LABKIT_DATA to the repository's data folder."
         )
     return folder
 
 
 def home_dir() -> Path:
-    """The folder for what this machine makes (runs, cached teacher signals, predictions): `$LABKIT_HOME` or a cache folder."""
+    """The folder for what this machine makes (runs, cached teacher signals, predictions): `$LABKIT_HOME` or a cache folder.
+
+    Raises `DataError` if it cannot be created.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(os.environ.get("LABKIT_HOME") or cache / "labkit")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"the lab cannot keep anything in {folder}: {error}. Set LABKIT_HOME to a folder you may write to.") from None
+        raise DataError(f"{folder} cannot be created: {error}. Set LABKIT_HOME to a folder that you may write to.") from None
     return folder
 
 
 def made_here(kind: str) -> Path:
-    """The folder for what runs leave behind ("records", "runs", "starts"), apart for each version of the shipped data."""
+    """The folder for one kind of files that runs write ("records", "runs", "starts"), a different one for each version of the data."""
     return home_dir() / _version(data_dir()) / kind
 
 
 @functools.cache
 def _version(data: Path) -> str:
-    """A hash of the checksums of tables, tokenizer and teachers: runs on other data are other runs."""
+    """A hash of the checksums of all data that a run depends on: tables, tokenizers, teachers, adapters."""
     digest = hashlib.blake2b(str(OUTCOMES).encode(), digest_size=6)
     for manifest in sorted(data.glob("*/**/manifest.json")):
-        if manifest.relative_to(data).parts[0] in ("atlas", "tokenizers", "vocabularies", "teachers", "adapters"):  # what a run depends on
+        if manifest.relative_to(data).parts[0] in ("atlas", "tokenizers", "vocabularies", "teachers", "adapters"):
             sums = {name: entry["sha256"] for name, entry in entries(manifest.parent).items() if not name.endswith(".md")}
             digest.update(json.dumps([manifest.parent.name, sums], sort_keys=True).encode())
     return digest.hexdigest()
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that a kill at any moment leaves either the old one or the new one, never half of one."""
+    """Write a file atomically: after a kill at any moment, either the old or the new file is there, never a part of one.
+
+    write: writes the new content to the path that it is given.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -74,8 +80,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def fill_whole(folder: Path, write: Callable[[Path], object]) -> None:
-    """Put files into a folder, all of them or, if writing fails, none: they are written to one inside it, and then moved. What else is
-    there stays, but for weights, since a model has no others than its own."""
+    """Put files into a folder, all of them or, if writing fails, none. Other files stay, except old weights when new ones are written.
+
+    write: writes the files to the temporary folder that it is given; from there they are moved.
+    """
     part = folder / ".part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -93,7 +101,10 @@ def fill_whole(folder: Path, write: Callable[[Path], object]) -> None:
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a JSON object as a line, in one write, so that lines of two processes never mix; one cut short before it is ended first."""
+    """Append a JSON object as one line, in one write, so that lines of two processes never mix.
+
+    If the file's last line has no end, the end is written first. Raises `OSError` if the disk takes only a part.
+    """
     data = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
     with _appending:
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -109,14 +120,14 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def rows_of(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The JSON objects that were added to a file, and how many lines are none: cut short by a kill, or damaged."""
+    """Returns the JSON objects in a file, one a line, and the number of lines that are not one (cut short by a kill, or damaged)."""
     try:
         with _appending:
             lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         return [], 0
     except OSError:
-        return [], 1  # whatever it is, it cannot be read
+        return [], 1  # a folder, or not readable
     rows: list[dict[str, Any]] = []
     unreadable = 0
     for line in filter(str.strip, lines):

@@ -1,4 +1,4 @@
-"""HTML that is escaped wherever it is put together, and the one table that results are shown in.
+"""HTML whose text is always escaped, and the table that all results are shown in.
 
 tag("p", "1 < 2 & ", tag("b", "true"), role="status")   # <p role="status">1 &lt; 2 &amp; <b>true</b></p>
 table(["recipe", "mean skill"], [["warm", 0.71234]], caption="Two seeds")
@@ -10,12 +10,12 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-WIDE = "max-width:78ch"  # of a text that is read
+WIDE = "max-width:78ch"  # for running text
 _CELL = "text-align:{};vertical-align:top;line-height:1.35;padding:2px 14px 2px 0"
 
 
 class Html(str):
-    """Text that is HTML already, and is not escaped again; other text that is added to it is."""
+    """Text that is HTML already and is not escaped again. Other text is escaped when it is added."""
 
     def __add__(self, other: Any) -> Html:
         return Html(str(self) + _escaped(other))
@@ -26,26 +26,31 @@ def _escaped(part: Any) -> str:
 
 
 def tag(name: str, *inside: Any, **attributes: Any) -> Html:
-    """An element. What is inside is escaped unless it is `Html`; attributes always are (`class_` and `aria_label` are written class
-    and aria-label), and one that is empty is left out."""
+    """An element.
+
+    inside: its content; escaped unless it is `Html`.
+    attributes: always escaped, and left out if empty; `class_` and `aria_label` become class and aria-label.
+    """
     given = "".join(f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"' for key, value in attributes.items() if value)
     return Html(f"<{name}{given}>{''.join(map(_escaped, inside))}</{name}>")
 
 
 def listed(items: Iterable[Any], kind: str = "ul", **attributes: Any) -> Html:
-    """A list: "ul", or "ol" for one whose order counts."""
+    """A list of items: `kind` is "ul", or "ol" if the order counts."""
     return tag(kind, *(tag("li", item) for item in items), **attributes)
 
 
 def note(text: Any, role: str = "status") -> Html:
-    """A message that a screen reader says by itself: a "status", or an "alert"; nothing where there is no text."""
+    """A message that a screen reader announces: `role` is "status" or "alert". Returns nothing for an empty text."""
     return tag("div", text, role=role, style=f"line-height:1.35;{WIDE}") if text else Html()
 
 
 def table(columns: Sequence[Any], rows: Iterable[Iterable[Any]], caption: str = "", digits: int = 3, **attributes: Any) -> Html:
-    """Rows under named columns; the first cell names its row, also to a screen reader.
+    """A table. The first cell of a row is its header, also for a screen reader. None and NaN are shown as empty cells.
 
-    A float is shown with `digits` decimals, None and NaN as nothing; text is escaped, and `Html` is not. `caption`: what it is a table of.
+    rows: cells in the order of `columns`; text is escaped, `Html` is not.
+    caption: the table's title.
+    digits: decimals of a float.
     """
 
     def cell(kind: str, value: Any, scope: str = "") -> Html:

@@ -1,4 +1,4 @@
-"""Entries by name, each entered by decorating the function it is about.
+"""A registry: entries by name, each added by a decorator on the function that it describes.
 
 CLAIMS = Registry("claim", Claim, "measure", "labkit.studies.claims.ways", ...)
 claim = CLAIMS.register
@@ -22,10 +22,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Registry(Mapping[str, E], Generic[E]):
-    """A mapping from names to entries, in the order they were entered.
+    """A mapping from names to entries, in the order in which they were added.
 
-    what: what an entry is called in messages. entry: makes one of a name and fields. function: its field that holds the decorated
-    function. parts: the modules whose entries come first, in this order; they are imported when somebody reads the registry.
+    what: what messages call an entry, such as "divergence".
+    entry: makes an entry from a name and fields.
+    function: the entry's field that holds the decorated function.
+    parts: the modules whose entries come first, in this order; they are imported when the registry is first read.
     """
 
     def __init__(self, what: str, entry: Callable[..., E], function: str, *parts: str) -> None:
@@ -34,12 +36,15 @@ class Registry(Mapping[str, E], Generic[E]):
         self._by: dict[str, Callable[..., Any]] = {}
 
     def register(self, name: str, *args: Any, **fields: Any) -> Callable[[F], F]:
-        """Decorate a function to enter it. Raises `LabError` for a name that another function has; a cell may be run again."""
+        """A decorator that adds a function. The same function may be added again, as when a cell is run twice.
+
+        Raises `LabError` if another function has this name.
+        """
 
         def add(function: F) -> F:
             before = self._by.get(name, function)
             if (before.__module__, before.__qualname__) != (function.__module__, function.__qualname__):
-                raise LabError(f"there is a {self.what} {name!r} already, in {before.__module__}: choose another name.")
+                raise LabError(f"{self.what} {name!r} is already defined in {before.__module__}: choose another name.")
             self._entries[name] = self._entry(name, *args, **{self._function: function}, **fields)
             self._by[name] = function
             return function
@@ -56,7 +61,7 @@ class Registry(Mapping[str, E], Generic[E]):
         return self._entries
 
     def __getitem__(self, name: str) -> E:
-        """Raises `LabError` for a name that is not there, with the nearest that is."""
+        """Raises `LabError` for an unknown name, with the nearest known one."""
         if name not in self:
             raise unknown(self.what, name, self)
         return self._loaded()[name]

@@ -1,4 +1,4 @@
-"""Bands and verdicts: what may be said of a difference seen over a few seeds."""
+"""Bands and verdicts: what a difference over a few seeds allows to say."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 from labkit.base.errors import LabError
 
-NO_EFFECT = 0.02  # on a score of 0 to 1: smaller differences are of no practical use
-# Student's 97.5% quantiles for 1 to 6 degrees of freedom, as scipy gives them: its import is a fifth of a recorded table's time.
+NO_EFFECT = 0.02  # on a score of 0 to 1: smaller differences have no practical effect
+# Student's 97.5% quantiles for 1 to 6 degrees of freedom, from scipy. Importing scipy would take a fifth of a recorded table's time.
 T_975 = (12.706204736174694, 4.302652729749462, 3.1824463052837078, 2.7764451051977934, 2.5705818356363146, 2.4469118511449786)
 VERDICTS = ("holds", "holds when", "does not hold", "not distinguishable", "no practical effect", "not testable at this scale")
 
 
 class Band(NamedTuple):
-    """A mean difference and its 95% t-interval over `n` paired seeds; one seed has no band, and its ends are NaN."""
+    """A mean difference and its 95% t-interval over `n` paired seeds. With one seed there is no interval: `low` and `high` are NaN."""
 
     middle: float
     low: float
@@ -25,6 +25,7 @@ class Band(NamedTuple):
 
     @property
     def verdict(self) -> str:
+        """What the interval allows to say: "better", "worse", "no practical effect" or "not distinguishable"."""
         if self.n < 2:
             return "one seed: no band"
         if self.low >= -NO_EFFECT and self.high <= NO_EFFECT:
@@ -35,11 +36,11 @@ class Band(NamedTuple):
 
 
 def band(differences: Sequence[float]) -> Band:
-    """The 95% t-interval of paired differences. Raises `LabError` for none at all."""
+    """The 95% t-interval of paired differences. Raises `LabError` for no differences, or for NaN or infinity among them."""
     if not differences:
-        raise LabError("no differences to make a band of: at least one pair of runs is needed.")
+        raise LabError("no differences: a band needs at least one pair of runs.")
     if not all(map(math.isfinite, differences)):
-        raise LabError(f"differences {list(differences)[:5]} hold what is no number: a run without a score has no band.")
+        raise LabError(f"differences {list(differences)[:5]} contain NaN or infinity: leave out runs without a score.")
     n, middle = len(differences), statistics.fmean(differences)
     if n == 1:
         return Band(middle, math.nan, math.nan, 1)

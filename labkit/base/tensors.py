@@ -1,4 +1,4 @@
-"""Tensors on disk that know whether they are whole: safetensors with a checksum of their content in the header."""
+"""Tensors on disk: safetensors files with a checksum of the content in the header."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from labkit.base.files import write_whole
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, str] | None = None) -> None:
-    """Write `tensors` and a `note` of texts, whole or not at all."""
+    """Write `tensors` and a `note` (texts by name) to a file, atomically."""
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {**(note or {}), "seal": _seal(kept, note or {})}
     write_whole(path, lambda to: save_file(kept, to, header))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the note of a file. Raises `DataError` saying what is wrong if a single bit of it has changed."""
+    """The tensors and the note of a file. Raises `DataError` if the file cannot be read or any bit of it has changed."""
     try:
         with safe_open(path, "pt") as file:
             note = dict(file.metadata() or {})
@@ -36,7 +36,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def note(path: Path) -> dict[str, str]:
-    """The note alone, unchecked: quick, for a look. Raises `DataError` if there is no reading it."""
+    """The note alone, without the check of the content, which is faster. Raises `DataError` if the file cannot be read."""
     try:
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})

@@ -1,6 +1,6 @@
-"""Bound how long a thread of OpenMP spins while it waits for work: runs side by side otherwise take the processors from one another.
+"""Limit how long an OpenMP thread spins while it waits for work. Without a limit, parallel runs slow each other down.
 
-OpenMP reads its settings when its library is loaded, so `import labkit` sets them, and everything started from there inherits them.
+OpenMP reads its settings when its library is loaded, so `import labkit` sets them. Child processes inherit them.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ import os
 import sys
 import warnings
 
-# GNU's OpenMP (torch on Linux) counts turns of its waiting loop; Intel's and LLVM's (macOS, Windows, conda) count milliseconds.
+# GNU OpenMP (torch on Linux) counts iterations of its wait loop; Intel's and LLVM's (macOS, Windows, conda) count milliseconds.
 LIMITS = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
 
 
 def bound_spinning() -> None:
-    """Set the limits, except where the user has set them. Where torch, and with it OpenMP, is already loaded, warn of what is lost."""
-    if "OMP_WAIT_POLICY" in os.environ:  # the user's own word on the same matter
+    """Set the limits that the user has not set. Warns if torch, and with it OpenMP, is already loaded: then they have no effect."""
+    if "OMP_WAIT_POLICY" in os.environ:  # the user's own setting for the same thing
         return
     unset = {name: value for name, value in LIMITS.items() if name not in os.environ}
     torch = sys.modules.get("torch")
     if torch and unset == LIMITS and torch.get_num_threads() > 1:
         wanted = " ".join(f"{name}={value}" for name, value in LIMITS.items())
         warnings.warn(
-            "torch was imported before labkit, so its threads spin without a limit while they wait: a run alone loses nothing, but runs "
-            f"side by side on this machine are slowed to about half. Import labkit first, or start Python with {wanted}.",
+            "torch was imported before labkit, so its threads spin without a limit while they wait. A single run loses nothing, but "
+            f"parallel runs on this machine have about half the speed. Import labkit first, or start Python with {wanted}.",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""`labkit build`: shipped data, from its recipe."""
+"""`labkit build`: rebuild shipped data from its recipe."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Build the named data, or the named parts of it. Raises `LabError` for parts that do not exist."""
     recipe = recipe_of(options.what)
     target = data_dir() / {
         "tables": "atlas",
@@ -36,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     if options.names:
         known = next((getattr(recipe, parts) for parts in ("TEACHERS", "MEASUREMENTS", "PARTS") if hasattr(recipe, parts)), ())
         if not known:
-            raise LabError(f"build {options.what} takes no names, and got {' '.join(options.names)}.")
+            raise LabError(f"build {options.what} takes no names, and got {' '.join(options.names)}: leave them out.")
         for name in options.names:
             if name not in known:
                 raise unknown(f"part of build {options.what}:", name, known)
@@ -48,11 +49,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def recipe_of(name: str) -> ModuleType:
+    """The module `recipes/NAME.py` in the data folder. Raises `LabError` if there is none."""
     path = data_dir() / "recipes" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"labkit_recipe_{name}", path)
     if spec is None or spec.loader is None or not path.exists():
-        raise LabError(f"no recipe at {path}: data is rebuilt from the lab's repository.")
+        raise LabError(f"no recipe at {path}: run this in a clone of the lab's repository.")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # so that a recipe can hand its functions to other processes
+    sys.modules[spec.name] = module  # so that a recipe's functions can be pickled for other processes
     spec.loader.exec_module(module)
     return module

@@ -1,4 +1,4 @@
-"""`labkit check`: what is here, and whether it is whole."""
+"""`labkit check`: which packages are installed, and whether the data is complete."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ HELP = "check this installation: packages, data and their checksums"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--records", action="store_true", help="fold all recorded runs, and compare with data/results.csv (20 s)")
+    parser.add_argument("--records", action="store_true", help="read all recorded runs and compare them with data/results.csv (20 s)")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what is here and what is not; the exit code is 1 if shipped data is damaged, or its tables disagree."""
+    """Print the state of packages and data. Returns exit code 1 if shipped data is damaged, or its tables disagree."""
     for package in ("torch", "transformers", "accelerate", "ipywidgets", "anywidget", "jupyterlab", "matplotlib", "plotly", "pandas"):
-        found = importlib.util.find_spec(package) is not None
-        print(f"{'ok     ' if found else 'missing'} {package}")
+        installed = importlib.util.find_spec(package) is not None
+        print(f"{'ok     ' if installed else 'missing'} {package}")
     bad = 0
     for manifest in sorted(data_dir().rglob("manifest.json")):
-        for name in entries(manifest.parent) or ("manifest.json",):  # which then says that it is damaged
+        for name in entries(manifest.parent) or ("manifest.json",):  # a damaged manifest has no entries, and is reported
             try:
                 print(f"ok      {checked(manifest.parent / name).relative_to(data_dir())}")
             except LabError as error:
                 bad += 1
                 print(f"damaged {error}")
     if bad:
-        print("the recorded runs are not counted, nor compared with their table, while something is damaged")
+        print("the recorded runs are not counted, nor compared with their table, while data is damaged")
         return 1
     if options.records:
         for difference in recipe_of("records").differences(data_dir() / "records"):
             bad += 1
-            print(f"differs data/results.csv from data/records: {difference}. `python -m labkit build records` writes it anew.")
+            print(f"differs data/results.csv from data/records: {difference}. Rebuild it with `python -m labkit build records`.")
     print(f"{len(rows())} recorded runs shipped, {len(list(Store().own.glob('*.jsonl.gz')))} made here")
     return 1 if bad else 0

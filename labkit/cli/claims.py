@@ -1,14 +1,14 @@
-"""`labkit claims`: the verdicts."""
+"""`labkit claims`: the verdict on each claim."""
 
 from __future__ import annotations
 
 import argparse
 
-HELP = "print the verdict on every claim, from the runs that ship"
+HELP = "print the verdict on each claim, from the shipped runs"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """It takes none."""
+    """The command has no flags."""
 
 
 def run(options: argparse.Namespace) -> int:

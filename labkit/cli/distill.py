@@ -1,4 +1,4 @@
-"""`labkit distill`: your teacher into your student, on your data."""
+"""`labkit distill`: distil your teacher into your student, on your data."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from labkit.cli.output import tell
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 
-HELP = "distil your teacher into your student, on your data, and save what comes of it"
+HELP = "distil your teacher into your student, on your data, and save the student"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s --out OUT [NAME=VALUE ...] [--FLAG X ...]"
     parser.add_argument(
-        "recipe", nargs="*", help="a recipe, as a model card gives it: teacher=... student=... data=...; or labkit and a whole one"
+        "recipe", nargs="*", help="a recipe as in a model card: teacher=... student=... data=...; or a whole one, after labkit"
     )
     parser.add_argument("--toml", type=Path, help="read the experiment from a TOML file")
     parser.add_argument("--out", type=Path, required=True, help="folder for the student, its card, the record and a report")
-    parser.add_argument("--prompt-column", metavar="NAME", help="the column of --data that holds the prompts, if its name does not tell")
-    parser.add_argument("--response-column", metavar="NAME", help="the column that holds the responses")
+    parser.add_argument("--prompt-column", metavar="NAME", help="the column of --data with the prompts, if its name is not a usual one")
+    parser.add_argument("--response-column", metavar="NAME", help="the column with the responses")
     parser.add_argument("--network", action="store_true", help="allow --data to be a data set that is fetched from the Hugging Face hub")
-    parser.add_argument("--no-baseline", action="store_true", help="skip the same student fine-tuned on the gold labels")
+    parser.add_argument("--no-baseline", action="store_true", help="skip the baseline: the same student, fine-tuned on the gold labels")
     usual = dict(batch="16", steps="100", gold="all there are", learning_rate="by the kind of model", method="output, or sequence")
     knobs.add_knobs(parser, **usual)
 
@@ -53,13 +53,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read_once(data: str, options: argparse.Namespace) -> str:
-    """Data that needs to be told how it is read, written beside the result in the plain form that a recipe can name."""
+    """Read data that needs the flags on columns or network, and write it beside the result as a file that a recipe can name.
+
+    Returns its path. Raises `LabError` if the path would contain a space.
+    """
     from labkit.tasks.custom.rows import read_rows, write_rows
 
     path = options.out.with_name(f"{options.out.name}-data.jsonl")
     if any(letter.isspace() for letter in str(path)):
         raise LabError(
-            f"--out {str(options.out)!r} has a space in it: the rows are kept beside it, where a recipe names them. Choose another."
+            f"--out {str(options.out)!r} contains a space: the data is kept beside it, in a path that a recipe names. Choose another."
         )
     rows = read_rows(data, prompt_column=options.prompt_column, response_column=options.response_column, network=options.network)
     print(rows.summary)

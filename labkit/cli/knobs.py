@@ -1,4 +1,4 @@
-"""A flag for every field of `Experiment`, in groups."""
+"""The flags for the fields of `Experiment`, in groups."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from labkit.records.recipe_text import GROUPS, given_in_toml, given_in_words, pa
 
 
 class _HelpAll(argparse.Action):
-    """Shows the advanced knobs too, which `--help` leaves out."""
+    """Prints the help with the advanced knobs, which `--help` leaves out."""
 
     def __init__(self, option_strings: list[str], dest: str, full: dict[argparse.Action, str], **_: Any) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="show all knobs, the advanced ones too, and exit")
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="show all knobs, also the advanced ones, and exit")
         self._full = full
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
@@ -26,14 +26,17 @@ class _HelpAll(argparse.Action):
 
 
 def add_knobs(parser: argparse.ArgumentParser, **other: str) -> None:
-    """A flag for every field; `other` are the defaults this command has in place of its own."""
+    """Add a flag for every field.
+
+    other: defaults that this command has instead of the recipe's, as text.
+    """
     full: dict[argparse.Action, str] = {}
     parser.add_argument("--help-all", action=_HelpAll, full=full)
     groups = {name: parser.add_argument_group(f"knobs: {name}") for name in GROUPS}
     for name, (default, knob) in KNOBS.items():
         unit = f" [{knob.unit}]" if knob.unit else ""
-        told = all(choice in knob.help for choice in knob.choices)
-        choices = "" if told else f" ({', '.join(knob.choices)})"
+        explained = all(choice in knob.help for choice in knob.choices)
+        choices = "" if explained else f" ({', '.join(knob.choices)})"
         usual = other.get(name, default)
         text = f"{knob.help}{unit}{choices} Default: {usual if usual != '' else 'none'}.".replace("%", "%%")
         action = groups[knob.group].add_argument(
@@ -47,7 +50,10 @@ def add_knobs(parser: argparse.ArgumentParser, **other: str) -> None:
 
 
 def given(options: argparse.Namespace) -> dict[str, Any]:
-    """The fields that a recipe or a TOML file names, with the flags on top."""
+    """The fields that a recipe or a TOML file names, overridden by those of the flags.
+
+    Raises `LabError` if both a recipe and --toml are given, or a value cannot be read.
+    """
     flags = {
         name: parse(name, value, KNOBS[name].default) for name, value in vars(options).items() if name in KNOBS and isinstance(value, str)
     }
@@ -55,6 +61,6 @@ def given(options: argparse.Namespace) -> dict[str, Any]:
         raise LabError("give either a recipe or --toml, not both.")
     if options.toml:
         return given_in_toml(read(options.toml)) | flags
-    if options.command == "distill" and options.recipe and options.recipe[0] != "labkit":  # as a model card gives it
+    if options.command == "distill" and options.recipe and options.recipe[0] != "labkit":  # as in a model card
         return given_in_words(options.recipe, KNOBS) | flags
     return (Experiment.from_recipe(" ".join(options.recipe)).to_dict() if options.recipe else {}) | flags

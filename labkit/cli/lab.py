@@ -1,4 +1,4 @@
-"""`labkit lab`: JupyterLab on the first notebook."""
+"""`labkit lab`: open JupyterLab on the first notebook."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
         raise need("jupyterlab", "labkit lab")
     root = data_dir().parent
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/notebooks/{FIRST}"]
-    command.append(f"--LabApp.app_settings_dir={Path(__file__).parent / 'settings'}")  # asks no questions, fetches no news
+    command.append(f"--LabApp.app_settings_dir={Path(__file__).parent / 'settings'}")  # no dialogs, no news from the network
     command += [f"--port={options.port}"] if options.port else []
     command += ["--no-browser"] if options.no_browser else []
     if hasattr(os, "geteuid") and os.geteuid() == 0:

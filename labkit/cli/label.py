@@ -1,4 +1,4 @@
-"""`labkit label`: the flags, the two questions before anything is sent, and lines of progress."""
+"""`labkit label`: have a teacher behind an endpoint answer prompts. Two questions are asked before anything is sent."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ if TYPE_CHECKING:
     from labkit.teachers.labelling.progress import Progress
 
 HELP = "have a teacher behind an endpoint answer your prompts"
-LINE_EVERY = 5.0  # seconds
+LINE_EVERY = 5.0  # seconds between lines of progress
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("prompts", help="what `labkit distill --data` takes: JSONL, CSV, parquet, an example")
-    parser.add_argument("answers", type=Path, help="where the answers go (JSONL); the journal is kept beside it")
+    parser.add_argument("prompts", help="as for `labkit distill --data`: JSONL, CSV, parquet, an example")
+    parser.add_argument("answers", type=Path, help="file for the answers (JSONL); the journal is kept beside it")
     parser.add_argument(
-        "--endpoint", action="append", required=True, metavar="URL", help="an OpenAI-compatible server; again for more of the same model"
+        "--endpoint", action="append", required=True, metavar="URL", help="an OpenAI-compatible server; repeat for more with the same model"
     )
-    parser.add_argument("--model", required=True, metavar="NAME", help="the model, as its server names it")
+    parser.add_argument("--model", required=True, metavar="NAME", help="the server's name of the model")
     parser.add_argument("--system", default="", metavar="TEXT", help="a system message before every prompt")
-    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="default: 0, the likeliest answer")
+    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="of sampling (default: 0, the likeliest answer)")
     parser.add_argument("--samples", type=int, default=1, metavar="N", help="answers to each prompt (default: 1)")
-    parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="the longest answer (default: 256)")
-    parser.add_argument("--logprobs", type=int, metavar="K", help="also ask for logprobs, with K alternatives a token, where offered")
+    parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="the most tokens of an answer (default: 256)")
+    parser.add_argument("--logprobs", type=int, metavar="K", help="also ask for logprobs, with K alternatives per token, if offered")
     parser.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at a time at each endpoint (default: 8)")
-    parser.add_argument("--per-minute", type=float, metavar="N", help="requests a minute at each endpoint, at most")
-    parser.add_argument("--price-in", type=float, metavar="X", help="price of a million tokens read")
-    parser.add_argument("--price-out", type=float, metavar="X", help="price of a million tokens written")
-    parser.add_argument("--ceiling-tokens", type=int, metavar="N", help="stop before the job has used up more tokens, in and out")
-    parser.add_argument("--ceiling-money", type=float, metavar="X", help="stop before the job has cost more (needs both prices)")
+    parser.add_argument("--per-minute", type=float, metavar="N", help="the most requests per minute at each endpoint")
+    parser.add_argument("--price-in", type=float, metavar="X", help="price of a million input tokens")
+    parser.add_argument("--price-out", type=float, metavar="X", help="price of a million output tokens")
+    parser.add_argument("--ceiling-tokens", type=int, metavar="N", help="stop before the job uses more tokens, input and output")
+    parser.add_argument("--ceiling-money", type=float, metavar="X", help="stop before the job costs more (needs both prices)")
     parser.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds for one answer (default: 120)")
-    parser.add_argument("--tries", type=int, default=6, metavar="N", help="times a request is sent before its line fails (default: 6)")
+    parser.add_argument("--tries", type=int, default=6, metavar="N", help="times that a request is sent before it fails (default: 6)")
     parser.add_argument(
         "--key-env",
         action="append",
         metavar="NAME",
-        help=f"environment variable with the key, one for all or one each (default: {KEY_ENV})",
+        help=f"environment variable with the key, one for all endpoints or one each (default: {KEY_ENV})",
     )
-    parser.add_argument("--terms", choices=(READ,), help="say that you read the provider's terms of use and may use the answers")
+    parser.add_argument("--terms", choices=(READ,), help="confirm that you read the provider's terms of use and may use the answers")
     parser.add_argument("--network", action="store_true", help="allow the prompts to be a data set of the Hugging Face hub")
     parser.add_argument("--yes", action="store_true", help="do not ask before sending")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be sent and what it may cost")
+    parser.add_argument("--dry-run", action="store_true", help="only print what would be sent and what it may cost")
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 if every request has its answer, 1 if some have not, 130 if it was interrupted."""
+    """Returns exit code 0 if every request has its answer, 1 if some have none, 130 if the user interrupted."""
     names = ("model", "system", "temperature", "samples", "max_tokens", "logprobs", "concurrency", "per_minute", "price_in", "price_out")
     names += ("ceiling_tokens", "ceiling_money", "timeout", "tries", "network")  # type: ignore[assignment]
     chosen = {name: getattr(options, name) for name in names}
@@ -69,13 +69,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _ask(job: LabelPlan, options: argparse.Namespace) -> None:
-    """The two questions that only the user can answer. Raises `LabError` if either is answered with no."""
+    """Ask the two questions that only the user can answer. Raises `LabError` if an answer is no."""
     if not (options.terms and options.yes) and not sys.stdin.isatty():
-        raise LabError(f"nothing was sent, since nobody is here to ask. {job.question()} If so, add --terms read --yes.")
-    if not options.terms and _answer(f"{job.question()}\nType 'read' to go on: ") != READ:
-        raise LabError("nothing was sent: come back when you have read them.")
+        raise LabError(f"nothing was sent, since there is no terminal to ask in. {job.question()} If so, add --terms read --yes.")
+    if not options.terms and _answer(f"{job.question()}\nType 'read' to continue: ") != READ:
+        raise LabError("nothing was sent: run the command again when you have read the terms.")
     if not options.yes and _answer(f"Send {len(job.todo):,} requests? [y/N] ") not in ("y", "yes"):
-        raise LabError("nothing was sent.")
+        raise LabError("nothing was sent: the answer was not y.")
 
 
 def _answer(question: str) -> str:
@@ -86,7 +86,7 @@ def _answer(question: str) -> str:
 
 
 class _Lines:
-    """Prints progress, a line every few seconds, and notes at once."""
+    """Prints a line of progress every few seconds, and notes at once."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()

@@ -1,6 +1,7 @@
 """The command line: `python -m labkit lab`, `labkit run --student 57k --temperature 2`, and so on.
 
-A command is a file of this folder, with its `HELP`, its flags and what it does. Errors a user can act on are one sentence and exit code 2.
+A command is a file of this folder with `HELP`, `add_flags` and `run`. An error that a user can act on is printed in one line, with exit
+code 2.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code."""
+    """Run one command. Returns its exit code."""
     options = parser().parse_args(argv)
     try:
         return options.call(options) or 0
@@ -40,19 +41,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"labkit: {need(error.name or 'a package', f'labkit {options.command}')}", file=sys.stderr)
         return 2
     except Exception as error:
-        if not (told := _of_files(error)):
+        if not (text := _of_files(error)):
             raise
-        print(f"labkit: {told}", file=sys.stderr)
+        print(f"labkit: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("labkit: stopped. A run that was cut off goes on from its last checkpoint when it is run again.", file=sys.stderr)
+        print("labkit: stopped. An interrupted run continues from its last checkpoint when it is run again.", file=sys.stderr)
         return 130
 
 
 def _of_files(error: Exception) -> str:
-    """A file that could not be read or written, as a sentence; "" for any other error, which is a fault of the lab."""
+    """The message for a file that could not be read or written; "" for any other error, which is a bug of the lab."""
     disk = isinstance(error, OSError) and not isinstance(error, BrokenPipeError)
-    if not disk and type(error).__name__ != "SafetensorError":  # whose package may be absent
+    if not disk and type(error).__name__ != "SafetensorError":  # by name, since its package may not be installed
         return ""
     why = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else f"{error}".split("\n")[0]
-    return f"a file cannot be read or written ({why}). Check path, rights and free space, there and in LABKIT_HOME."
+    return f"a file cannot be read or written ({why}). Check path, permissions and free space, there and in LABKIT_HOME."

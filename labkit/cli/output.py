@@ -1,4 +1,4 @@
-"""What commands print, read and write."""
+"""What several commands use to read files and to print events and results."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from labkit.records.record import Record
 
 
 def read(path: Path) -> str:
+    """The text of a file. Raises `LabError` if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise LabError(f"cannot read {path}: {error}.") from None
+        raise LabError(f"cannot read {path}: {error}. Give a text file in UTF-8.") from None
 
 
 def writable(out: Path | None) -> None:
-    """Raises `LabError`, before anything is done for it, for a file that could not be written."""
+    """Raises `LabError` if a file cannot be written, to be called before the work whose result it is for."""
     try:
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +33,10 @@ def writable(out: Path | None) -> None:
 
 
 def tell(event: ev.Event, every: int = 50) -> None:
-    """One event as a line for a terminal, where it is worth one."""
+    """Print an event as a line, if it is of interest in a terminal.
+
+    every: print one of this many steps.
+    """
     match event:
         case ev.Labelled() if event.done == event.total:
             print(f"{event.seconds:6.1f} s  the teacher has answered {event.total:,} questions")
@@ -46,15 +50,16 @@ def tell(event: ev.Event, every: int = 50) -> None:
 
 
 def summarise(record: Record) -> None:
+    """Print a run's scores and its recovery, or the command that measures the baseline."""
     from importlib.util import find_spec
 
     if find_spec("pandas"):
         print(record.table().to_string(float_format=lambda x: f"{x:.2f}", na_rep="-"))
     if {"label budget", "teacher"} <= record.references.keys():
-        found = record.recovery()
-        of = "" if record.experiment.data else f" on core skills, {found.all_skills:.2f} on all"
-        print(f"recovery over the label budget: {found.mean:.2f}{of}")
-        print(f"student / teacher, which ignores the baseline: {found.ratio:.2f}")
+        recovery = record.recovery()
+        of = "" if record.experiment.data else f" on core skills, {recovery.all_skills:.2f} on all"
+        print(f"recovery over the label budget: {recovery.mean:.2f}{of}")
+        print(f"student / teacher, which ignores the baseline: {recovery.ratio:.2f}")
     elif "label budget" not in record.references:
         print("recovery: not shown, since the label-budget baseline is not on record. Measure it with:")
         print(f"  python -m labkit run {record.experiment.baseline().recipe}")

@@ -1,4 +1,4 @@
-"""`labkit prune`: a smaller student, cut out of a teacher."""
+"""`labkit prune`: prune a teacher to a smaller student."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from pathlib import Path
 from labkit.base.errors import LabError
 from labkit.cli.output import read
 
-HELP = "cut a smaller student out of a teacher, as a Hugging Face folder"
+HELP = "prune a teacher to a smaller student, as a Hugging Face folder"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("teacher", help="a shipped teacher, smollm2, or a model's folder")
-    parser.add_argument("out", type=Path, help="folder for the student; nothing in it is overwritten")
-    parser.add_argument("--layers", type=int, help="how many layers stay (default: all)")
-    parser.add_argument("--keep", type=numbers, metavar="0,2,...", help="which layers stay, instead of how many")
+    parser.add_argument("out", type=Path, help="a new or empty folder for the student")
+    parser.add_argument("--layers", type=int, help="how many layers are kept (default: all)")
+    parser.add_argument("--keep", type=numbers, metavar="0,2,...", help="which layers are kept, instead of how many")
     parser.add_argument("--by", default="spread", help="how layers are chosen: spread, or influence, measured on texts (default: spread)")
-    parser.add_argument("--width", type=float, default=1.0, help="share of the MLP neurons that stay (default: 1)")
-    parser.add_argument("--groups", type=int, help="key-value heads that stay, with the queries that read them (default: all)")
+    parser.add_argument("--width", type=float, default=1.0, help="share of the MLP neurons that are kept (default: 1)")
+    parser.add_argument("--groups", type=int, help="key-value heads per layer that are kept, with their queries (default: all)")
     parser.add_argument("--texts", type=Path, help="texts to measure importance on, one a line (default: the teacher writes some)")
 
 
 def run(options: argparse.Namespace) -> int:
+    """Prune and print what was kept. Raises `LabError` if both --layers and --keep are given."""
     from labkit.models.prune import prune_folder
 
     if options.keep and options.layers:
@@ -34,4 +35,5 @@ def run(options: argparse.Namespace) -> int:
 
 
 def numbers(text: str) -> list[int]:
+    """The whole numbers of a text such as "0,2,5"."""
     return [int(part) for part in text.split(",")]

@@ -1,4 +1,4 @@
-"""`labkit replay`: a record, printed again."""
+"""`labkit replay`: print a record again."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from labkit.cli.output import summarise, tell
 from labkit.records import events as ev
 from labkit.records.record import load
 
-HELP = "print a record again, or one event a line"
+HELP = "print a record again, as its run did, or as JSON"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path)
-    parser.add_argument("--events", action="store_true", help="print every event as JSON")
+    parser.add_argument("--events", action="store_true", help="print every event as a line of JSON")
 
 
 def run(options: argparse.Namespace) -> int:

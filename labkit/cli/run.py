@@ -1,4 +1,4 @@
-"""`labkit run`: one student, from a recipe."""
+"""`labkit run`: train one student from a recipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labkit.cli.output import summarise, tell, writable
 from labkit.records.experiment import Experiment
 from labkit.records.rules import refuse
 
-HELP = "train one student and print how it did"
+HELP = "train one student and print its scores"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -43,11 +43,14 @@ def run(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _together() -> Iterator[None]:
-    """Under `accelerate launch` or `torchrun`: the first process speaks for all, and none leaves while another still talks to it."""
+    """Under `accelerate launch` or `torchrun`: only the first process prints, and all wait for each other at the end.
+
+    Raises `LabError` for a launch that splits the model (FSDP or DeepSpeed).
+    """
     if os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         raise LabError(
-            "the lab's loop keeps the whole student in every process, and this launch would cut it up (FSDP or DeepSpeed). Launch without, "
-            "as in `accelerate launch --multi_gpu`, or see docs/scale.md for students that fit into no process."
+            "the lab's loop keeps the whole student in every process, and this launch would split it (FSDP or DeepSpeed). Launch with "
+            "`accelerate launch --multi_gpu`, or see docs/scale.md for students that are too large for one process."
         )
     with contextlib.ExitStack() as stack:
         if os.environ.get("RANK", "0") != "0":

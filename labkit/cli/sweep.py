@@ -1,4 +1,4 @@
-"""`labkit sweep`: a grid of experiments."""
+"""`labkit sweep`: run a grid of experiments."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ HELP = "run a grid of experiments over seeds, and print one table"
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("grid", type=Path, help="a TOML file with [experiment], [grid] and [sweep] tables")
-    parser.add_argument("--jobs", type=int, help="processes at a time, which share the cores (default: 1; with Ray, all its processors)")
+    parser.add_argument("--jobs", type=int, help="parallel processes, which share the cores (default: 1; with Ray, all its processors)")
     parser.add_argument(
         "--backend",
         default="local",
-        help="local, or ray: the cluster at $RAY_ADDRESS, else one started here; its machines share LABKIT_HOME (default: local)",
+        help="local, or ray: the cluster at $RAY_ADDRESS, or else a new local one; its machines share LABKIT_HOME (default: local)",
     )
     parser.add_argument("--out", type=Path, help="also write the table here, as CSV")
 

@@ -1,4 +1,4 @@
-"""`labkit trace`: one batch from question to gradient, file by file."""
+"""`labkit trace`: show one batch from question to gradient, file by file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from labkit.cli.knobs import add_knobs, given
 from labkit.records.experiment import Experiment
 
 HELP = "show one batch from question to gradient: the files it goes through, and the shapes of its tensors"
-SMALL = {"batch": 4, "questions": 512}  # unless the recipe says otherwise: short lists, and few questions for the teacher to answer
+SMALL = {"batch": 4, "questions": 512}  # defaults: short lists, and few questions for the teacher to answer
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s [labkit NAME=VALUE ...] [--FLAG X ...]"
     parser.add_argument("recipe", nargs="*", help="a recipe as the lab prints it, such as: labkit method=hidden")
     parser.add_argument("--toml", type=Path, help="read the experiment from a TOML file")
-    parser.add_argument("--full", action="store_true", help="also what each function takes, and what it is for")
+    parser.add_argument("--full", action="store_true", help="also the inputs and the purpose of each function")
     add_knobs(parser)
 
 

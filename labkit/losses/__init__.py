@@ -1,1 +1,1 @@
-"""How far a student is from its teacher, token by token."""
+"""Losses: how far a student is from its teacher, per token."""

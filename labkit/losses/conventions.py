@@ -1,11 +1,11 @@
-"""One pair of models, many losses: what libraries compute when they say "the KL loss", and what known slips do to it.
+"""Conventions: what libraries compute under the name of "the KL loss", and the effect of known bugs.
 
-    for reading in readings(teacher_logits_B_T_V, student_logits_B_T_V, is_answer_B_T, temperature=2.0):
-        print(reading.name, reading.value, reading.at_match, reading.gradient_ratio, reading.cosine)
+    for report in loss_reports(teacher_logits_B_T_V, student_logits_B_T_V, is_answer_B_T, temperature=2.0):
+        print(report.name, report.value, report.at_match, report.gradient_ratio, report.cosine)
 
-Every convention is one decorated function to one number, so that its gradient can be laid beside that of the reference: KL(teacher
-|| student) at temperature T, times T squared, summed over answer tokens and divided once by their number. A *definition* is
-somebody's deliberate choice; a *bug* is one that was reported, or is plain to read in a published version.
+Each convention is a decorated function that returns one number, so its gradient can be compared with that of the reference: KL(teacher ||
+student) at temperature T, times T squared, summed over answer tokens and divided once by their number. A *definition* is a deliberate
+choice; a *bug* was reported, or can be seen in the code of a published version.
 """
 
 from __future__ import annotations
@@ -21,34 +21,30 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Loss = Callable[["Tensor", "Tensor", "Tensor", float], "Tensor"]
-PADDED = 128  # rows a vocabulary is padded by, as for a multiple of 128
+PADDED = 128  # rows that a vocabulary is padded by, as for a multiple of 128
 
 
 class Convention(NamedTuple):
-    """kind: "reference", "definition" or "bug". against: the convention its gradient is compared with. symptom: how one sees it."""
+    """One way to compute the loss."""
 
     name: str
-    kind: str
+    kind: str  # "reference", "definition" or "bug"
     used_by: str
     source: str
-    symptom: str
-    loss: Loss
-    against: str = "the lab's"
+    symptom: str  # how it can be noticed
+    loss: Loss  # from teacher logits, student logits, answer mask and T to a scalar
+    against: str = "the lab's"  # the convention that its gradient is compared with
 
 
 class LossReport(NamedTuple):
-    """What one convention makes of the logits.
-
-    value: the loss. at_match: the loss of a student equal to its teacher. gradient_ratio, cosine: size and direction of its gradient
-    by the student's logits, against the convention it should agree with. per_token_B_T: the gradient's size at every position.
-    """
+    """The loss and gradient of one convention on given logits."""
 
     name: str
-    value: float
-    at_match: float
-    gradient_ratio: float
-    cosine: float
-    per_token_B_T: Tensor
+    value: float  # the loss
+    at_match: float  # the loss of a student equal to its teacher
+    gradient_ratio: float  # norm of the gradient by the student's logits, divided by that of the convention it is compared with
+    cosine: float  # cosine between these two gradients
+    per_token_B_T: Tensor  # norm of the gradient at each position
 
 
 CONVENTIONS = Registry("convention", Convention, "loss")
@@ -58,17 +54,22 @@ register = CONVENTIONS.register
 def loss_reports(
     teacher_logits_B_T_V: Tensor, student_logits_B_T_V: Tensor, is_answer_B_T: Tensor, temperature: float = 1.0
 ) -> list[LossReport]:
-    """All conventions on the same logits. Raises `LabError` for shapes that do not belong together, or nothing to score."""
+    """All conventions on the same logits.
+
+    is_answer_B_T: True at the positions whose next token belongs to an answer.
+
+    Raises `LabError` for shapes that do not agree, or a mask without an answer token.
+    """
     return [loss_report(name, teacher_logits_B_T_V, student_logits_B_T_V, is_answer_B_T, temperature) for name in CONVENTIONS]
 
 
 def loss_report(name: str, teacher_B_T_V: Tensor, student_B_T_V: Tensor, is_answer_B_T: Tensor, temperature: float) -> LossReport:
-    """One of them."""
-    found = CONVENTIONS[name]
+    """The report of one convention (see `loss_reports`)."""
+    convention = CONVENTIONS[name]
     _check(teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
-    value, gradient = _value_and_gradient(found.loss, teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
-    _, right = _value_and_gradient(CONVENTIONS[found.against].loss, teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
-    at_match = float(found.loss(teacher_B_T_V, teacher_B_T_V, is_answer_B_T, temperature))
+    value, gradient = _value_and_gradient(convention.loss, teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
+    _, right = _value_and_gradient(CONVENTIONS[convention.against].loss, teacher_B_T_V, student_B_T_V, is_answer_B_T, temperature)
+    at_match = float(convention.loss(teacher_B_T_V, teacher_B_T_V, is_answer_B_T, temperature))
     ratio = float(gradient.norm() / right.norm())
     cosine = float((gradient * right).sum() / (gradient.norm() * right.norm()))
     return LossReport(name, value, at_match, ratio, cosine, gradient.norm(dim=-1))
@@ -79,23 +80,23 @@ def _check(teacher: Tensor, student: Tensor, mask: Tensor, temperature: float) -
         shapes = [tuple(x.shape) for x in (teacher, student, mask)]
         raise LabError(f"logits {shapes[0]} and {shapes[1]} and the mask {shapes[2]} must be (B, T, V), (B, T, V) and (B, T).")
     if str(mask.dtype) != "torch.bool":
-        raise LabError(f"the mask is of {mask.dtype}, which would pick rows by number: give True or False, as in mask.bool().")
+        raise LabError(f"the mask has dtype {mask.dtype}, which would select rows by number: give True or False, as in mask.bool().")
     if not bool(mask.any()):
-        raise LabError("the mask marks no answer token, so there is nothing to score: True where the next token belongs to an answer.")
+        raise LabError("the mask marks no answer token: set True where the next token belongs to an answer.")
     if not 0 < temperature < float("inf"):
         raise LabError(f"temperature={temperature:g} must be a number above 0.")
     if not (teacher.is_floating_point() and student.is_floating_point()):
-        raise LabError(f"logits are of {teacher.dtype} and {student.dtype}: give floating-point logits, as a model does.")
+        raise LabError(f"the logits have dtypes {teacher.dtype} and {student.dtype}: give floating-point logits, as a model does.")
 
 
 def _value_and_gradient(loss: Loss, teacher: Tensor, student: Tensor, mask: Tensor, temperature: float) -> tuple[float, Tensor]:
-    """The gradient by the student's logits; nothing is trained here."""
+    """The loss, and its gradient by the student's logits; nothing is trained."""
     import torch
 
-    own = student.detach().clone().requires_grad_()
+    logits = student.detach().clone().requires_grad_()
     with torch.enable_grad():
-        value = loss(teacher.detach(), own, mask, temperature)
-        (gradient,) = torch.autograd.grad(value, own)
+        value = loss(teacher.detach(), logits, mask, temperature)
+        (gradient,) = torch.autograd.grad(value, logits)
     return float(value.detach()), gradient
 
 
@@ -158,7 +159,7 @@ def _row_means(teacher, student, mask, temperature):
     kind="definition",
     used_by="sums over a row's tokens divided by the batch size, as reduction='batchmean' does after masking",
     source="PyTorch, KLDivLoss, reduction='batchmean'",
-    symptom="larger by the answer tokens a row: the same learning rate is another one when answers grow longer",
+    symptom="larger by the answer tokens per row: the same learning rate has another effect when answers are longer",
 )
 def _per_row(teacher, student, mask, temperature):
     return temperature**2 * _kl(teacher, student, temperature)[mask].sum() / len(mask)
@@ -181,9 +182,9 @@ def _over_vocabulary(teacher, student, mask, temperature):
 @register(
     "temperature ignored",
     kind="bug",
-    used_by="TRL's GKDTrainer: its temperature is for sampling alone, the loss is taken at 1",
+    used_by="TRL's GKDTrainer: its temperature is for sampling only, the loss is computed at 1",
     source="trl/experimental/gkd/gkd_trainer.py",
-    symptom="turning T changes nothing in the loss",
+    symptom="the loss does not change with T",
     against="without T squared",
 )
 def _ignored(teacher, student, mask, temperature):
@@ -193,9 +194,9 @@ def _ignored(teacher, student, mask, temperature):
 @register(
     "mask not shifted",
     kind="bug",
-    used_by="a mask made for labels, laid on logits that predict the next token",
-    source="distillkit/trainer.py, by reading",
-    symptom="the first answer token is never taught, and one position behind the end is",
+    used_by="a mask made for labels, applied to logits that predict the next token",
+    source="distillkit/trainer.py, as its code shows",
+    symptom="the first answer token is never trained, and one position after the end is",
 )
 def _not_shifted(teacher, student, mask, temperature):
     late = mask.roll(1, dims=1)
@@ -208,7 +209,7 @@ def _not_shifted(teacher, student, mask, temperature):
     kind="bug",
     used_by="losses without a mask, such as TextBrewer's mean over positions",
     source="textbrewer/losses.py",
-    symptom="most of the gradient lies on tokens nobody asked about; worse the longer the prompts and the more padding",
+    symptom="most of the gradient lies on tokens of prompts and padding; worse for longer prompts and more padding",
 )
 def _unmasked(teacher, student, mask, temperature):
     return temperature**2 * _kl(teacher, student, temperature).mean()
@@ -219,7 +220,7 @@ def _unmasked(teacher, student, mask, temperature):
     kind="bug",
     used_by="EasyDistill 1.0",
     source="modelscope/easydistill issues 34 and 37",
-    symptom="the soft loss is 100 to 1,000 times smaller than the hard one: the teacher is not heard",
+    symptom="the soft loss is 100 to 1,000 times smaller than the hard one: the teacher has no effect",
 )
 def _twice(teacher, student, mask, temperature):
     return _reference(teacher, student, mask, temperature) / mask.sum()
@@ -230,7 +231,7 @@ def _twice(teacher, student, mask, temperature):
     kind="bug",
     used_by="a loss written for (N, classes), given (B, T, V): torchdistill's softmax runs over axis 1",
     source="torchdistill/losses/mid_level.py",
-    symptom="the value falls while training, but each token is compared across the text, not with the other tokens",
+    symptom="the value falls in training, but the softmax of each token is over the text's positions, not over the other tokens",
 )
 def _over_positions(teacher, student, mask, temperature):
     log_p, log_q = ((x / temperature).log_softmax(1) for x in (teacher, student))
@@ -242,7 +243,7 @@ def _over_positions(teacher, student, mask, temperature):
     kind="bug",
     used_by="students and teachers whose vocabularies are padded to different sizes, the shorter one filled with logit 0",
     source="liger_kernel/chunked_loss; Qwen2.5 has 151,936 and 152,064 rows with one tokenizer",
-    symptom="logit 0 is a real probability: the loss of a perfect student is above 0. Truncate both instead",
+    symptom="logit 0 has a probability above 0, so the loss of a perfect student is above 0. Truncate both instead",
 )
 def _zero_padded(teacher, student, mask, temperature):
     import torch.nn.functional as F
@@ -267,8 +268,8 @@ def _jsd(teacher, student, mask, temperature):
     "JSD of averaged log-probabilities",
     kind="bug",
     used_by="TRL's GKDTrainer until October 2024",
-    source="huggingface/trl issue 2202, mended in pull request 2204",
-    symptom="log-probabilities are mixed instead of probabilities: the value passes the bound of log 2",
+    source="huggingface/trl issue 2202, fixed in pull request 2204",
+    symptom="log-probabilities are mixed instead of probabilities: the value exceeds the bound of log 2",
     against="JSD, as in the paper",
 )
 def _geometric(teacher, student, mask, temperature):

@@ -3,8 +3,8 @@
     jsd = divergence("jsd", beta=0.1)
     loss_N = jsd(teacher_logits_N_V, student_logits_N_V, temperature=2.0) * 2.0**jsd.temperature_power
 
-To add one, write a function of two `(N, V)` tensors of log-probabilities and decorate it; the property tests, the
-dropdowns and the tables read `DIVERGENCES`, and the tests check every property the decorator claims.
+To add one, write a function of two `(N, V)` tensors of log-probabilities and decorate it. The property tests, the dropdowns and the
+tables read `DIVERGENCES`, and the tests check every property that the decorator claims.
 """
 
 from __future__ import annotations
@@ -22,23 +22,17 @@ if TYPE_CHECKING:
 
 
 class Divergence(NamedTuple):
-    """A registry entry: what it is called, what it computes, where it comes from, and what may be relied on.
-
-    temperature_power: T to this power times the divergence at temperature T keeps the size of its gradient as T grows.
-    bound: the largest value it can take with the given parameters, in nats (infinite for most).
-    on_distributions: a function of the two distributions that may also be taken of coarser ones, as top-k signals need.
-    parameters: its own knobs, each between 0 and 1, at the values it will be computed with.
-    """
+    """A divergence: its name, formula, source and properties."""
 
     name: str
     label: str
     formula: str
     source: str
-    per_token: Callable[..., Tensor]
-    temperature_power: int = 2
-    bound: Callable[..., float] = lambda **_: math.inf
-    on_distributions: bool = True
-    parameters: Mapping[str, float] = MappingProxyType({})
+    per_token: Callable[..., Tensor]  # from teacher and student log-probabilities (N, V) to (N,)
+    temperature_power: int = 2  # T to this power, times the divergence at T, keeps the size of its gradient as T grows
+    bound: Callable[..., float] = lambda **_: math.inf  # the largest value with these parameters, in nats (infinite for most)
+    on_distributions: bool = True  # whether it can also be computed of coarser distributions, as top-k signals need
+    parameters: Mapping[str, float] = MappingProxyType({})  # values of its parameters, each between 0 and 1
 
     def __call__(self, teacher_logits_N_V: Tensor, student_logits_N_V: Tensor, temperature: float = 1.0) -> Tensor:
         """Unreduced `(N,)` divergence in nats of the two distributions softened at `temperature`, without any power of T."""
@@ -49,36 +43,43 @@ class Divergence(NamedTuple):
         return self.of(teacher, student)
 
     def of(self, teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Tensor:
-        """The same of log-probabilities."""
+        """Unreduced `(N,)` divergence in nats of two distributions given as log-probabilities."""
         return self.per_token(teacher_logprobs_N_V, student_logprobs_N_V, **self.parameters)
 
 
 DIVERGENCES = Registry("divergence", Divergence, "per_token")
 register = DIVERGENCES.register
-LEAST = 1e-7  # of the mass outside the top k: what rounding may leave of none
+LEAST = 1e-7  # lower bound of the mass outside the top k, about the size of rounding errors
 
 
 def divergence(name: str, **parameters: float) -> Divergence:
-    """The divergence of that name. Raises `LabError` for an unknown name or parameter, or a parameter outside [0, 1]."""
-    found = DIVERGENCES[name]
+    """The divergence of that name, with values for its parameters.
+
+    name: a key of `DIVERGENCES`.
+    parameters: such as beta=0.1; the others have their defaults.
+
+    Raises `LabError` for an unknown name or parameter, or a parameter outside [0, 1].
+    """
+    entry = DIVERGENCES[name]
     for parameter, value in parameters.items():
-        if parameter not in found.parameters:
-            takes = f"takes {', '.join(found.parameters)}" if found.parameters else "takes no parameter"
+        if parameter not in entry.parameters:
+            takes = f"takes {', '.join(entry.parameters)}" if entry.parameters else "takes no parameter"
             raise LabError(f"{name} has no parameter {parameter!r}: it {takes}.")
         if not 0 <= value <= 1:
-            raise LabError(f"{parameter}={value:g} is out of range: in {found.label} it is a weight from 0 to 1.")
-    return found._replace(parameters={**found.parameters, **parameters})
+            raise LabError(f"{parameter}={value:g} is out of range: in {entry.label} it is a weight from 0 to 1.")
+    return entry._replace(parameters={**entry.parameters, **parameters})
 
 
 def unlike(teacher: tuple[int, ...], student: tuple[int, ...]) -> LabError:
+    """The error for teacher and student logits of different shapes."""
     return LabError(
-        f"teacher logits are {teacher} and student logits {student}: they must agree row by row over one vocabulary. "
+        f"teacher logits have shape {teacher} and student logits {student}: both must have the same rows and the same vocabulary. "
         "Different tokenizers cannot be compared token by token."
     )
 
 
 def _entropy_of(beta: float) -> float:
-    """The entropy of a coin, in nats."""
+    """The entropy of a coin with probability beta, in nats."""
     return -sum(b * math.log(b) for b in (beta, 1 - beta) if b > 0)
 
 
@@ -111,7 +112,7 @@ def reverse_kl(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Te
     parameters={"beta": 0.5},
 )
 def jsd(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor, beta: float) -> Tensor:
-    # The formula itself is 0 at both ends and close to beta KL near them, so that the ends are a jump (tested, and shown in a lesson).
+    # The formula itself is 0 at both ends and about beta KL near them, so the value jumps at the ends (tested, and shown in a lesson).
     if beta == 0:
         return forward_kl(teacher_logprobs_N_V, student_logprobs_N_V)
     if beta == 1:
@@ -164,7 +165,7 @@ def total_variation(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) 
     temperature_power=1,
 )
 def acceptance(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Tensor:
-    # In logs throughout: the gradient is that of total variation over alpha, and alpha itself would round to 0 before the two part.
+    # In logs throughout: alpha itself would round to 0 for distant distributions. The gradient is that of total variation over alpha.
     return -teacher_logprobs_N_V.minimum(student_logprobs_N_V).logsumexp(-1)
 
 
@@ -180,8 +181,11 @@ def logit_mse(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Ten
 
 
 def blend(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor, share: float) -> Tensor:
-    """Log of the mixture of *probabilities* with this share of the teacher. (Mixing log-probabilities is a known slip: the geometric
-    mean is no distribution, and JSD turns into beta (1 - beta) times the unbounded Jeffreys divergence.)"""
+    """Log of the mixture of *probabilities*, with `share` of the teacher's.
+
+    Mixing log-probabilities instead is a known bug: the geometric mean is not a distribution, and JSD becomes beta (1 - beta) times the
+    Jeffreys divergence, which has no bound.
+    """
     if share in (0, 1):
         return teacher_logprobs_N_V if share else student_logprobs_N_V
     return (teacher_logprobs_N_V + math.log(share)).logaddexp(student_logprobs_N_V + math.log(1 - share))
@@ -191,7 +195,7 @@ def blend(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor, share: flo
 
 
 class Tail(NamedTuple):
-    """A rule for the probability outside the teacher's top k: who uses it, and what it does."""
+    """A rule for the probability outside the teacher's top k: which libraries use it, and its effect."""
 
     name: str
     used_by: str
@@ -205,7 +209,10 @@ TAILS = Registry("tail rule", Tail, "reduce")
 def top_k(
     entry: Divergence, teacher_logits_N_V: Tensor, student_logits_N_V: Tensor, k: int, tail: str = "bucket", temperature: float = 1.0
 ) -> Tensor:
-    """`(N,)` divergence from no more than the teacher's `k` likeliest tokens a row, by one of the `TAILS` found in the wild.
+    """`(N,)` divergence in nats from the teacher's `k` likeliest tokens of each row alone.
+
+    entry: the divergence (see `divergence`).
+    tail: a key of `TAILS`, the rules that libraries have for the rest.
 
     Raises `LabError` for k outside 1 to V, an unknown rule, or a divergence that is not a function of distributions.
     """
@@ -214,7 +221,7 @@ def top_k(
     if not 1 <= k <= teacher_logits_N_V.shape[-1]:
         raise LabError(f"k={k} is out of range: there are {teacher_logits_N_V.shape[-1]} tokens to choose from.")
     if not entry.on_distributions:
-        raise LabError(f"{entry.label} compares logits over the whole vocabulary, so it cannot be had from the top {k}: use forward_kl.")
+        raise LabError(f"{entry.label} needs the logits of the whole vocabulary, and k={k} keeps fewer: use forward_kl.")
     teacher = (teacher_logits_N_V.float() / temperature).log_softmax(-1)
     student = (student_logits_N_V.float() / temperature).log_softmax(-1)
     kept, ids_N_K = teacher.topk(k, dim=-1)
@@ -225,8 +232,16 @@ def top_k(
 def sampled_kl(
     teacher_logits_N_V: Tensor, student_logits_N_V: Tensor, draws: int, generator: Any = None, temperature: float = 1.0
 ) -> Tensor:
-    """`(N,)` forward KL estimated from `draws` tokens a row, drawn from the teacher with replacement: right on average, in value
-    and in gradient, unlike any top k (random sampling KD, Anshumann et al. 2025, arXiv 2503.16870, with proposal p)."""
+    """`(N,)` forward KL in nats, estimated from `draws` tokens of each row, drawn from the teacher with replacement.
+
+    Unlike a top k it is unbiased, in value and in gradient.
+
+    generator: a torch generator for the draws.
+
+    Raises `LabError` for fewer than 1 draw, or logits of different shapes.
+
+    Source: random sampling KD, Anshumann et al. 2025, arXiv 2503.16870, with proposal p.
+    """
     if draws < 1:
         raise LabError(f"draws={draws} must be at least 1.")
     if teacher_logits_N_V.shape != student_logits_N_V.shape:
@@ -238,7 +253,7 @@ def sampled_kl(
 
 
 def _rest(kept_N_K: Tensor) -> Tensor:
-    """Log of the probability left over, `(N, 1)`; a rounding error's worth where nothing is."""
+    """Log of the remaining probability, `(N, 1)`; at least log `LEAST`."""
     return (1 - kept_N_K.exp().sum(-1, keepdim=True)).clamp(min=LEAST).log()
 
 
@@ -254,7 +269,7 @@ def _bucket(teacher_N_K: Tensor, student_N_K: Tensor) -> tuple[Tensor, Tensor]:
 @TAILS.register(
     "teacher_renormalised",
     used_by="DistillKit's default, axolotl",
-    effect="-log of the kept mass at best: the student is told to drop its tail",
+    effect="-log of the kept mass at best: the student learns to drop its tail",
 )
 def _teacher_renormalised(teacher_N_K: Tensor, student_N_K: Tensor) -> tuple[Tensor, Tensor]:
     return teacher_N_K.log_softmax(-1), student_N_K

@@ -1,4 +1,4 @@
-"""How far a student's states are from its teacher's: unreduced losses, one number an answer token, and the projectors between widths."""
+"""Feature matching: unreduced losses on hidden states, one number per answer token, and the projectors between widths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Projectors(nn.Module):
-    """One linear map a pair, from the student's width to the teacher's; the identity where the widths agree."""
+    """One linear map per pair of layers, from the student's width to the teacher's; the identity if the widths agree."""
 
     def __init__(self, pairs: int, student_width: int, teacher_width: int, seed: int) -> None:
         super().__init__()
@@ -22,23 +22,29 @@ class Projectors(nn.Module):
 
 
 def hidden_loss(student_N_L_E: Tensor, teacher_N_L_E: Tensor) -> Tensor:
-    """`(N,)` squared distance of the projected states, as a share of the teacher's own square, mean over the pairs. (The plain mean
-    square of TinyBERT, arXiv 1909.10351, eq. 8, would weigh wide and deep layers more, whose states are larger.)"""
+    """`(N,)` squared distance of the projected states, divided by the teacher's squared norm, mean over the pairs.
+
+    The plain mean square of TinyBERT would give wide and deep layers more weight, since their states are larger.
+
+    Source: TinyBERT, arXiv 1909.10351, eq. 8, with the division added.
+    """
     return ((student_N_L_E - teacher_N_L_E).square().sum(-1) / teacher_N_L_E.square().sum(-1)).mean(-1)
 
 
 def similarity_loss(student_N_L_D: Tensor, teacher_N_L_E: Tensor) -> Tensor:
-    """`(N,)` how differently a token is like the batch's other tokens: mean square difference of cosines, mean over the pairs.
-    Needs no projector (Tung & Mori 2019, arXiv 1907.09682, with cosines for scale)."""
-    own, theirs = (F.normalize(x, dim=-1).transpose(0, 1) for x in (student_N_L_D, teacher_N_L_E))
-    return (own @ own.transpose(-1, -2) - theirs @ theirs.transpose(-1, -2)).square().mean((0, 2))
+    """`(N,)` mean square difference between the models' cosine similarities of a token to the batch's tokens, mean over the pairs.
+
+    It needs no projector. Source: Tung & Mori 2019, arXiv 1907.09682, with cosines for scale.
+    """
+    student, teacher = (F.normalize(x, dim=-1).transpose(0, 1) for x in (student_N_L_D, teacher_N_L_E))
+    return (student @ student.transpose(-1, -2) - teacher @ teacher.transpose(-1, -2)).square().mean((0, 2))
 
 
 def relation_loss(student_N_R_T: Tensor, teacher_N_R_T: Tensor) -> Tensor:
-    """`(N,)` KL from the teacher's relations to the student's, in nats, mean over relations (MiniLMv2, eq. 8)."""
+    """`(N,)` KL from the teacher's relations to the student's, in nats, mean over relations. Source: MiniLMv2, eq. 8."""
     return (torch.special.xlogy(teacher_N_R_T, teacher_N_R_T) - teacher_N_R_T * student_N_R_T.clamp(min=1e-30).log()).sum(-1).mean(-1)
 
 
 def next_state_loss(student_N_D: Tensor, teacher_N_D: Tensor) -> Tensor:
-    """`(N,)` smooth L1 distance of states, mean over the width (EAGLE: Li et al. 2024, arXiv 2401.15077, section 3.2)."""
+    """`(N,)` smooth L1 distance of states, mean over the width. Source: EAGLE, Li et al. 2024, arXiv 2401.15077, section 3.2."""
     return F.smooth_l1_loss(student_N_D, teacher_N_D, reduction="none").mean(-1)

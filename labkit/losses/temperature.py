@@ -1,4 +1,4 @@
-"""What temperature does to a distribution and to the gradient it gives: pure functions on logits, in nats.
+"""The effect of the temperature on a distribution and on its gradient: pure functions on logits, in nats.
 
 soften(logits_N_V, 4.0)                     # softmax(logits / T)
 entropy(logits_N_V, 4.0)                    # grows with T: dH/dT = Var(logits) / T^3, under the softened distribution
@@ -24,37 +24,44 @@ def soften(logits_N_V: Tensor, temperature: float) -> Tensor:
 
 
 def entropy(logits_N_V: Tensor, temperature: float) -> Tensor:
-    """Entropy of the softened distribution."""
+    """`(N,)` entropy of the softened distribution, in nats."""
     soft = soften(logits_N_V.float() if logits_N_V.dtype.itemsize < 4 else logits_N_V, temperature)
     return -soft.xlogy(soft).sum(-1)
 
 
 def gradient_size(teacher_logits_N_V: Tensor, student_logits_N_V: Tensor, temperature: float) -> Tensor:
-    """`(N,)` norm of the gradient of KL(teacher || student), both softened, by the student's logits: |q_T - p_T| / T
-    (Hinton, Vinyals & Dean 2015, equation 2)."""
+    """`(N,)` norm of the gradient of KL(teacher || student), both softened, by the student's logits: |q_T - p_T| / T.
+
+    Source: Hinton, Vinyals & Dean 2015, equation 2.
+    """
     difference = soften(student_logits_N_V, temperature) - soften(teacher_logits_N_V, temperature)
     return difference.norm(dim=-1) / temperature
 
 
 class Audit(NamedTuple):
-    """A printed row of probabilities beside what the logits give: its sum, the right row, and the largest difference."""
+    """A printed row of probabilities, compared with those of the logits."""
 
     temperature: float
     printed: tuple[float, ...]
-    total: float
-    right: tuple[float, ...]
-    worst: float
+    total: float  # the sum of the printed row
+    right: tuple[float, ...]  # the probabilities of the logits
+    worst: float  # the largest difference
 
 
 def check_printed_softmax(logits: Sequence[float], printed: dict[float, Sequence[float]]) -> list[Audit]:
-    """Check a printed softmax table, a row for each temperature. Raises `LabError` for a row of another length than the logits."""
+    """Compare a printed softmax table with the logits.
+
+    printed: a row of probabilities for each temperature.
+
+    Raises `LabError` for a row of another length than the logits.
+    """
     import torch
 
-    found = []
+    audits = []
     for temperature, row in printed.items():
         if len(row) != len(logits):
             raise LabError(f"the row at T={temperature:g} has {len(row)} probabilities for {len(logits)} logits: give one for each.")
         right = soften(torch.tensor(logits, dtype=torch.float64), temperature).tolist()
         worst = max(abs(a - b) for a, b in zip(row, right, strict=True))
-        found.append(Audit(temperature, tuple(row), sum(row), tuple(right), worst))
-    return found
+        audits.append(Audit(temperature, tuple(row), sum(row), tuple(right), worst))
+    return audits

@@ -1,4 +1,4 @@
-"""Models: sizes, tokenizers, loading, generation. Pretrained ones, adapters, pruning and draft heads have files of their own."""
+"""Models: sizes, tokenizers, loading, generation. Pretrained models, LoRA adapters, pruning and draft heads are in their own files."""
 
 from labkit.models.load import (
     ADAPTED,

@@ -1,12 +1,13 @@
-"""The kinds of student: a small Llama, as its teacher is, and two that are not. All read the same tokens, have about as many
-parameters at each size, and are used in the same way:
+"""The student's architectures: a small Llama, as its teacher, and two others. At each size all have about as many parameters.
+
+They read the same tokens and are used in the same way:
 
     model.model(tokens_B_T, ...).last_hidden_state     # (B, T, D), causal
-    model.lm_head(hidden_N_D)                          # (N, V) logits; the head is the embedding, transposed
-    cache_of(model)                                    # what writing remembers of the rows it reads
+    model.lm_head(hidden_N_D)                          # (N, V) logits; the head is the transposed embedding
+    cache_of(model)                                    # an empty KV cache or recurrent state, for generation
 
-gpt2: learned positions, LayerNorm, GELU (Radford et al. 2019). recurrent: gated recurrent units (Cho et al. 2014, arXiv 1406.1078): a
-state of fixed size instead of attention over all that was read.
+gpt2: learned positions, LayerNorm, GELU (Radford et al. 2019). recurrent: gated recurrent units, with a state of fixed size instead of
+attention (Cho et al. 2014, arXiv 1406.1078).
 """
 
 from __future__ import annotations
@@ -22,30 +23,32 @@ from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel, LlamaConfig,
 
 from labkit.base.errors import LabError, unknown
 
-POSITIONS = 128  # that a GPT-2 student has learned vectors for; the longest row of the world has 48 tokens
+POSITIONS = 128  # learned positions of a GPT-2 student; the longest row of Atlas has 48 tokens
 
 
 class GPT2Student(GPT2LMHeadModel):
-    """GPT-2 under the names a Llama goes by."""
+    """GPT-2 with the attribute names of a Llama."""
 
     @property
     def model(self) -> nn.Module:
+        """The model without its head."""
         return self.transformer
 
 
 class State:
-    """What a recurrent model remembers: one state a layer and row, `(L, B, H)`; the counterpart of a KV cache."""
+    """The state of a recurrent model, `(L, B, H)`: one vector per layer and row. It corresponds to a KV cache."""
 
     def __init__(self) -> None:
         self.state_L_B_H: Tensor | None = None
 
     def batch_select_indices(self, rows: Tensor) -> None:
+        """Keep only these rows, as `DynamicCache` does."""
         assert self.state_L_B_H is not None
         self.state_L_B_H = self.state_L_B_H[:, rows].contiguous()
 
 
 class RecurrentBody(nn.Module):
-    """Embedding, gated recurrent units, and a projection back to the embedding's width, normed."""
+    """Embedding, gated recurrent units, a projection to the embedding's width, and RMSNorm."""
 
     def __init__(self, config: LlamaConfig, width: int) -> None:
         super().__init__()
@@ -63,8 +66,11 @@ class RecurrentBody(nn.Module):
         past_key_values: State | None = None,
         use_cache: bool = False,
     ) -> SimpleNamespace:
-        """As the models of `transformers`: padding may come before a row, where `attention_mask` says so, or after it, where it
-        touches nothing. `position_ids` are not needed."""
+        """Final states, with the interface of the models in `transformers`.
+
+        attention_mask: 0 at padding before a row; padding after a row has no effect and needs no mask.
+        position_ids: not used.
+        """
         past = past_key_values.state_L_B_H if past_key_values else None
         embedded = self.embed_tokens(tokens_B_T)
         if past is not None or attention_mask is None or bool(attention_mask.all()):
@@ -76,7 +82,7 @@ class RecurrentBody(nn.Module):
         return SimpleNamespace(last_hidden_state=self.norm(self.down(out)), past_key_values=past_key_values)
 
     def _from_the_left(self, embedded_B_T_D: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows that are padded on the left, each read from its own beginning."""
+        """Output and last state for rows that are padded on the left: the padding is moved to the end and back."""
         width = embedded_B_T_D.shape[1]
         shift = (torch.arange(width, device=lengths_B.device) + width - lengths_B[:, None]) % width  # padding goes to the end
         moved = embedded_B_T_D.gather(1, shift[..., None].expand_as(embedded_B_T_D))
@@ -87,7 +93,7 @@ class RecurrentBody(nn.Module):
 
 
 class RecurrentStudent(nn.Module):
-    """A recurrent language model."""
+    """A recurrent language model with the attribute names of a Llama."""
 
     def __init__(self, config: LlamaConfig, width: int) -> None:
         super().__init__()
@@ -108,23 +114,23 @@ LanguageModel: TypeAlias = LlamaForCausalLM | GPT2Student | RecurrentStudent
 
 
 def cache_of(model: LanguageModel) -> DynamicCache | State:
-    """An empty memory for writing with this model."""
+    """An empty KV cache, or recurrent state, for generation with this model."""
     return State() if isinstance(model, RecurrentStudent) else DynamicCache()
 
 
 def room_for(model: LanguageModel, tokens: int) -> None:
-    """Raises `LabError` if a row of so many tokens is longer than the model has positions for."""
+    """Raises `LabError` if a row of this many tokens is longer than the model's context."""
     context = getattr(model.config, "max_position_embeddings", tokens)
     if hasattr(model, "chat") and tokens > context:
-        raise LabError(f"this row takes {tokens} tokens with its answer, and the model has room for {context}: shorten the prompt.")
+        raise LabError(f"this row has {tokens} tokens with its answer, and the model's context is {context}: shorten the prompt.")
     if isinstance(model, GPT2Student) and tokens > model.config.n_positions:
         raise LabError(
-            f"this row takes {tokens} tokens with its answer, and a gpt2 student has {model.config.n_positions} positions: ask something "
-            "shorter, or use architecture='llama'."
+            f"this row has {tokens} tokens with its answer, and a gpt2 student has {model.config.n_positions} positions: shorten the "
+            "question, or use architecture='llama'."
         )
 
 
-# ---- as many parameters as the Llama of that size ------------------------------------------------------------------------------
+# ---- with as many parameters as the Llama of that size -------------------------------------------------------------------------
 
 
 def _llama(like: LlamaConfig) -> LlamaForCausalLM:
@@ -145,7 +151,7 @@ def _gpt2(like: LlamaConfig) -> GPT2Student:
             n_layer=deep,
             n_head=like.num_attention_heads,
             n_inner=round(left / (2 * wide + 1)),
-            resid_pdrop=0.0,  # a Llama drops nothing either
+            resid_pdrop=0.0,  # no dropout, as in a Llama
             embd_pdrop=0.0,
             attn_pdrop=0.0,
             initializer_range=like.initializer_range,
@@ -168,7 +174,7 @@ def _recurrent(like: LlamaConfig) -> RecurrentStudent:
 
 
 def count(like: LlamaConfig) -> int:
-    """Parameters of a Llama."""
+    """The number of parameters of a Llama with this configuration."""
     wide = like.hidden_size
     layer = 4 * wide**2 + 3 * wide * like.intermediate_size + 2 * wide
     return like.vocab_size * wide + like.num_hidden_layers * layer + wide
@@ -178,7 +184,10 @@ ARCHITECTURES: dict[str, Callable[[LlamaConfig], LanguageModel]] = {"llama": _ll
 
 
 def build(name: str, like: LlamaConfig) -> LanguageModel:
-    """A fresh model of this kind with about as many parameters as the Llama. Raises `LabError` for a kind that is not there."""
+    """A new model of the named architecture, with about as many parameters as the Llama of the configuration `like`.
+
+    Raises `LabError` for an unknown architecture, or a GPT-2 that is too small for its layers.
+    """
     if name not in ARCHITECTURES:
         raise unknown("architecture", name, ARCHITECTURES)
     return ARCHITECTURES[name](like)

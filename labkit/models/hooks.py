@@ -1,4 +1,4 @@
-"""What goes on inside a model at its answer tokens, noted on the way of one pass."""
+"""Hidden states and attention relations of a model at its answer tokens, collected by hooks in one forward pass."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ from transformers import LlamaForCausalLM
 
 from labkit.models.load import Placed, answer_states
 
-RELATION_HEADS = 2  # relation heads: both widths are cut into this many, whatever heads the models attend with (MiniLMv2)
+RELATION_HEADS = 2  # both models' widths are split into this many relation heads, whatever their attention heads (MiniLMv2)
 
 
 class Activations(NamedTuple):
-    """A model at its answer tokens: final states `(N, D)`; the residual stream after each layer asked for, `(N, L, D)`; and the
-    last layer's self-attention relations `(N, 3 HEADS, T)`, probabilities over the positions up to the token's own."""
+    """A model's activations at its N answer tokens."""
 
-    final_N_D: Tensor
-    hidden_N_L_D: Tensor | None
+    final_N_D: Tensor  # final states
+    hidden_N_L_D: Tensor | None  # the residual stream after each requested layer
+    # self-attention relations of the last layer, R = 3 RELATION_HEADS: probabilities over the positions up to the token's own
     relations_N_R_T: Tensor | None
 
 
 def run_with_hooks(
     model: LlamaForCausalLM, rows: Placed, layers: Sequence[int] = (), relations: bool = False, attend_1_1_T_T: Tensor | None = None
 ) -> Activations:
-    """Run a model over rows once, and note what is asked for on the way (`attend_1_1_T_T`: see `answer_states`)."""
+    """Run a model over rows once and collect activations.
+
+    layers: collect the residual stream after these layers; 0 is the embedding.
+    relations: collect the attention relations of the last layer.
+    attend_1_1_T_T: see `answer_states`.
+    """
     inner, at_N = model.model, rows.at_N.to(model.device)
     hidden: dict[int, Tensor] = {}
     heads: list[Tensor] = []
@@ -53,13 +58,15 @@ def _at(of_B_T_D: Tensor, at_N: Tensor) -> Tensor:
 
 
 def _relations(parts_B_T_D: Sequence[Tensor], at_N: Tensor) -> Tensor:
-    """How alike the queries (and keys, and values) of a token and of those up to it are: softmax of their scaled products
-    (Wang et al. 2020, MiniLMv2, arXiv 2012.15828, eq. 5 to 7; causal, since these models are)."""
-    found = []
+    """Query-query, key-key and value-value relations: softmax of the scaled products of a token with the tokens up to it.
+
+    Source: Wang et al. 2020, MiniLMv2, arXiv 2012.15828, eq. 5 to 7, here causal as the models are.
+    """
+    relations = []
     length = parts_B_T_D[0].shape[1]
     future = torch.ones(length, length, dtype=torch.bool, device=at_N.device).triu(1)
     for part in parts_B_T_D:
         split_B_H_T_d = part.unflatten(-1, (RELATION_HEADS, -1)).transpose(1, 2)
         scores = split_B_H_T_d @ split_B_H_T_d.transpose(-1, -2) / math.sqrt(split_B_H_T_d.shape[-1])
-        found.append(scores.masked_fill(future, -math.inf).softmax(-1).transpose(1, 2).flatten(0, 1).index_select(0, at_N))
-    return torch.cat(found, 1)
+        relations.append(scores.masked_fill(future, -math.inf).softmax(-1).transpose(1, 2).flatten(0, 1).index_select(0, at_N))
+    return torch.cat(relations, 1)

@@ -1,7 +1,7 @@
 """Teachers and students: small Llama models in `transformers`, their tokenizers, and how they write an answer.
 
-Rows are `<eos> question answer <eos>`; token 0 begins a row, ends an answer and pads a batch (padding comes after the answer, so
-with causal attention it touches nothing that is scored).
+A row is `<eos> question answer <eos>`. Token 0 begins a row, ends an answer and pads a batch. Padding comes after the answer, so with
+causal attention it does not affect any scored token.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from labkit.models import architectures, lora
 from labkit.models.architectures import LanguageModel, RecurrentStudent
 from labkit.records.names import FAULTY_TEACHERS, MADE_TEACHERS, SIZES, TEACHERS, VOCABULARIES
 
-transformers.utils.logging.disable_progress_bar()  # a bar for a file of 6 MB is noise in a notebook
+transformers.utils.logging.disable_progress_bar()  # not useful for a file of 6 MB
 
 EOS = 0
-LONGEST_ANSWER = 28  # tokens; the longest answer of the world has 24
-ADAPTED = "atlas-3m"  # the teacher the shipped adapters belong to
+LONGEST_ANSWER = 28  # tokens; the longest answer of Atlas has 24
+ADAPTED = "atlas-3m"  # the teacher that the shipped adapters belong to
 CHAT = "{% for m in messages %}{{ '<eos>' + m['content'] if m['role'] == 'user' else ' ' + m['content'] + '<eos>' }}{% endfor %}"
-LONGER = {"small": 36, "bytes": 64}  # in vocabularies that need more for it: 26 and 49
+LONGER = {"small": 36, "bytes": 64}  # the same for vocabularies in which the longest answer has more tokens: 26 and 49
 
 
 class AtlasTokenizer:
-    """A byte-level BPE with single digits: the teachers' own of 1,024 tokens, trained on the world's questions (`labkit build tokenizer`),
-    or one of the students' others (`labkit build vocabularies`)."""
+    """A byte-level BPE tokenizer with single digits: the teachers', with 1,024 tokens trained on Atlas questions (`labkit build
+    tokenizer`), or another one for students (`labkit build vocabularies`)."""
 
     def __init__(self, path: Path, name: str = "atlas") -> None:
         from tokenizers import Tokenizer
@@ -51,7 +51,7 @@ class AtlasTokenizer:
         self.fingerprint = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of questions, each with the beginning mark."""
+        """Token ids of questions, each with the begin mark."""
         return [[EOS, *e.ids] for e in self._tokenizer.encode_batch_fast(list(texts))]
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
@@ -59,30 +59,32 @@ class AtlasTokenizer:
         return [[*e.ids, EOS] for e in self._tokenizer.encode_batch_fast([f" {t}" for t in texts])]
 
     def text(self, ids: Sequence[int]) -> str:
+        """The text of an answer's token ids."""
         return self._tokenizer.decode(list(ids)).strip()
 
     def for_transformers(self) -> PreTrainedTokenizerFast:
-        """The same as `transformers` has tokenizers; its chat template writes a question and its answer as the lab does."""
+        """This tokenizer as a class of `transformers`. Its chat template writes question and answer as the lab does."""
         made = PreTrainedTokenizerFast(tokenizer_object=self._tokenizer, bos_token="<eos>", eos_token="<eos>", pad_token="<eos>")
         made.chat_template = CHAT
         return made
 
     def token(self, token_id: int) -> str:
+        """The text of one token, for display."""
         return "<end>" if token_id == EOS else self._tokenizer.decode([token_id])
 
     @functools.cached_property
     def pieces(self) -> list[bytes]:
-        """The bytes of every token; none for the end mark."""
+        """The bytes of every token; empty for the end mark."""
         known = {name: number for number, name in _byte_names().items()}
         names = sorted(self._tokenizer.get_vocab().items(), key=lambda entry: entry[1])
         return [b"" if token == EOS else bytes(known[letter] for letter in name) for name, token in names]
 
     def spell(self, ids: Sequence[int]) -> bytes:
-        """The bytes of some tokens, whether they are characters or not."""
+        """The bytes of some tokens, which may end inside a character."""
         return b"".join(self.pieces[token] for token in ids)
 
     def cut(self, spelled: bytes) -> list[int]:
-        """Any bytes as token ids, nothing lost: what is no character (a model may write half of one) is cut into single bytes."""
+        """Token ids of any bytes, without loss. Bytes that are no character (a model may write half of one) become single-byte tokens."""
         text, ids = spelled.decode("utf-8", "surrogateescape"), []
         for part in re.findall("[\udc80-\udcff]|[^\udc80-\udcff]+", text):
             if "\udc80" <= part <= "\udcff":
@@ -97,7 +99,7 @@ class AtlasTokenizer:
 
 
 def _byte_names() -> dict[int, str]:
-    """The letter by which a byte-level BPE's file calls each byte: itself where it can be printed, else the next one from U+0100 on."""
+    """The character that stands for each byte in the file of a byte-level BPE: itself if printable, else the next one from U+0100."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in plain]
     return {byte: chr(byte) for byte in plain} | {byte: chr(0x100 + i) for i, byte in enumerate(others)}
@@ -105,7 +107,7 @@ def _byte_names() -> dict[int, str]:
 
 @functools.cache
 def tokenizer(vocabulary: str = "atlas") -> AtlasTokenizer:
-    """The teachers' tokenizer, or one of the others that a student may have. Raises `LabError` for an unknown one."""
+    """The tokenizer with this vocabulary: "atlas" is the teachers', the others are for students. Raises `LabError` for an unknown one."""
     if vocabulary not in VOCABULARIES:
         raise unknown("vocabulary", vocabulary, VOCABULARIES)
     if vocabulary == "atlas":
@@ -114,11 +116,12 @@ def tokenizer(vocabulary: str = "atlas") -> AtlasTokenizer:
 
 
 def tokenizer_of(model: LlamaForCausalLM) -> AtlasTokenizer:
-    """The tokenizer a model was made for: one of ours, or a pretrained model's own."""
+    """The tokenizer of a model: one of the lab's, or that of a pretrained model."""
     return getattr(model, "chat", None) or tokenizer(getattr(model.config, "vocabulary", "atlas"))
 
 
 def config(size: str, vocabulary: str = "atlas") -> LlamaConfig:
+    """The configuration of a Llama of this size (a key of `SIZES`). Raises `LabError` for an unknown size or vocabulary."""
     if size not in SIZES:
         raise unknown("model size", size, SIZES)
     hidden, layers, heads = SIZES[size]
@@ -128,22 +131,22 @@ def config(size: str, vocabulary: str = "atlas") -> LlamaConfig:
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,
-        head_dim=hidden // heads + hidden // heads % 2,  # even, since positions turn pairs of numbers
+        head_dim=hidden // heads + hidden // heads % 2,  # even, since rotary positions rotate pairs
         intermediate_size=int(8 * hidden / 3) // 8 * 8,
         max_position_embeddings=256,
         tie_word_embeddings=True,
-        initializer_range=0.7 * hidden**-0.5,  # the usual 0.02 suits widths of thousands; at 64 it wastes the first 200 steps
+        initializer_range=0.7 * hidden**-0.5,  # the usual 0.02 is for widths of thousands; at 64 it costs about 200 steps
         bos_token_id=EOS,
         eos_token_id=EOS,
         pad_token_id=EOS,
     )
     if vocabulary != "atlas":
-        made.vocabulary = vocabulary  # travels with the model, and says how to read it
+        made.vocabulary = vocabulary  # saved with the model, for `tokenizer_of`
     return made
 
 
 def student(size: str, seed: int = 0, *, architecture: str = "llama", vocabulary: str = "atlas") -> LanguageModel:
-    """A fresh student. The process-wide random state is left as it was."""
+    """A new student with random weights from `seed`; the global random state does not change. Raises `LabError` for an unknown value."""
     made = config(size, vocabulary)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -152,12 +155,13 @@ def student(size: str, seed: int = 0, *, architecture: str = "llama", vocabulary
 
 @functools.lru_cache(maxsize=4)
 def teacher(name: str) -> LlamaForCausalLM:
-    """A shipped teacher by name, or a `transformers` Llama folder with the Atlas vocabulary (safetensors); frozen, in eval mode.
+    """A teacher, frozen and in eval mode.
 
-    One that ships as an adapter is its base with the adapter merged in. Raises `DataError` if a file is missing or damaged, `LabError`
-    for an unknown name, or one of a model that is made for a run.
+    name: a shipped teacher (if it is an adapter, it is merged into its base model), or a folder of a Llama with the Atlas vocabulary.
+
+    Raises `DataError` if a shipped file is missing or damaged, `LabError` for an unknown or incomplete teacher, or one made for a run.
     """
-    shipped, own = data_dir() / "teachers", Path(name)
+    shipped, path = data_dir() / "teachers", Path(name)
     if name in FAULTY_TEACHERS:
         for file in ("adapter_config.json", "adapter_model.safetensors"):
             checked(data_dir() / "adapters" / name / file)
@@ -168,25 +172,25 @@ def teacher(name: str) -> LlamaForCausalLM:
         folder = shipped / name
         for file in ("config.json", "model.safetensors"):
             checked(folder / file)
-    elif own.is_dir() and ((own / "config.json").is_file() or set(name) & {"/", os.sep}):
-        folder = own
+    elif path.is_dir() and ((path / "config.json").is_file() or set(name) & {"/", os.sep}):
+        folder = path
     else:
         raise unknown("teacher", name, [t for t in TEACHERS if t not in (*MADE_TEACHERS, "none")])
     try:
-        model, found = LlamaForCausalLM.from_pretrained(
+        model, info = LlamaForCausalLM.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise LabError(f"{folder} is not a whole Llama model: {error} It needs config.json and model.safetensors.") from None
-    if absent := sorted(set(found["missing_keys"]) - {"lm_head.weight"}):
+    if absent := sorted(set(info["missing_keys"]) - {"lm_head.weight"}):
         raise LabError(f"{folder} lacks the weights {', '.join(absent[:3])}; they would be random. Save the whole model again.")
     if model.config.vocab_size != tokenizer().size:
-        raise LabError(f"{folder} has {model.config.vocab_size} tokens; a teacher here shares the Atlas tokenizer ({tokenizer().size}).")
+        raise LabError(f"{folder} has {model.config.vocab_size} tokens: a teacher must have the Atlas tokenizer ({tokenizer().size}).")
     return model.eval().requires_grad_(False)
 
 
 def fingerprint(model: LanguageModel) -> str:
-    """A hash of the weights, so that whatever was computed from them can never be taken for another model's."""
+    """A hash of the weights. It identifies the model in caches and files that were computed from it."""
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -195,16 +199,16 @@ def fingerprint(model: LanguageModel) -> str:
 
 
 def parameters(model: LanguageModel) -> int:
+    """The number of parameters; shared ones count once."""
     return sum(p.numel() for p in model.parameters())
 
 
 class Written(NamedTuple):
-    """What a model wrote for one prompt: ids with the end mark (if it came in time), the log-probability in nats of each of
-    them under the model itself, and the final hidden states `(len(ids), hidden)` they were read from, where asked for."""
+    """An answer that a model wrote."""
 
-    ids: list[int]
-    logprobs: list[float]
-    hidden: Tensor | None
+    ids: list[int]  # its tokens, with the end mark if there is one within the limit
+    logprobs: list[float]  # the model's log-probability of each token, in nats
+    hidden: Tensor | None  # the final hidden states (len(ids), D) that predicted them, if requested
 
 
 @torch.no_grad()
@@ -217,22 +221,24 @@ def write(
     keep_hidden: bool = False,
     limit: int | None = None,
 ) -> list[Written]:
-    """Answers to all prompts in one batch with a KV cache (or a state): greedy at temperature 0, sampled otherwise; of at most `limit`
-    tokens, or as many as the model's tokenizer needs for an answer.
+    """Generate answers to prompts (token ids) in one batch, with a KV cache or recurrent state. Rows that have ended leave the batch.
 
-    Rows that have ended leave the batch, so a few long answers do not cost the rest. Raises `LabError` for a prompt that is too long.
+    temperature: 0 for greedy decoding, otherwise that of sampling (with `seed`).
+    limit: the most tokens of an answer; None for the longest that the model's tokenizer needs.
+
+    Returns one answer per prompt. Raises `LabError` for a prompt that is too long.
     """
     device = model.device
     training = model.training
     model.eval()
     lengths = torch.tensor([len(p) for p in prompts])
     width = int(lengths.max())
-    own = tokenizer_of(model)
-    limit = limit or own.longest
+    tokenizer = tokenizer_of(model)
+    limit = limit or tokenizer.longest
     architectures.room_for(model, width + limit - 1)
     tokens = torch.full((len(prompts), width), EOS)
     visible = torch.zeros(len(prompts), width, dtype=torch.long)
-    for row, prompt in enumerate(prompts):  # padded on the left, so that every row's next token is in the last column
+    for row, prompt in enumerate(prompts):  # padded on the left, so that each row's next token is in the last column
         tokens[row, width - len(prompt) :] = torch.tensor(prompt)
         visible[row, width - len(prompt) :] = 1
     tokens, visible = tokens.to(device), visible.to(device)
@@ -253,7 +259,7 @@ def write(
             written[row].logprobs.append(scores[column])
             if keep_hidden:
                 states[row].append(hidden[column])
-        going = (chosen[:, 0] != own.end).nonzero()[:, 0]
+        going = (chosen[:, 0] != tokenizer.end).nonzero()[:, 0]
         if not len(going):
             break
         if len(going) < len(alive):
@@ -270,27 +276,27 @@ def write(
 
 
 def draw(probabilities_N_V: Tensor, generator: torch.Generator) -> Tensor:
-    """One token a row, `(N,)`: the inverse of the cumulative distribution, ten times as fast here as `multinomial`."""
+    """Samples one token per row, `(N,)`, by the inverse of the cumulative distribution: ten times as fast here as `multinomial`."""
     cumulative = probabilities_N_V.cumsum(-1)
     where = torch.rand(len(cumulative), 1, generator=generator).to(cumulative.device) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, where, right=True)[:, 0].clamp(max=cumulative.shape[-1] - 1)
 
 
 class Rows(NamedTuple):
-    """A padded batch: `mask_B_T` marks the positions whose next token belongs to the answer, `labels_N` are those tokens."""
+    """A padded batch."""
 
     tokens_B_T: Tensor
-    mask_B_T: Tensor
-    labels_N: Tensor
+    mask_B_T: Tensor  # True at the positions whose next token belongs to the answer
+    labels_N: Tensor  # those next tokens
 
     @property
     def at_N(self) -> Tensor:
-        """The marked positions as numbers in the flattened batch, `b T + t`."""
+        """The marked positions in the flattened batch, `b T + t`."""
         return self.mask_B_T.flatten().nonzero()[:, 0]
 
 
 class Placed(Protocol):
-    """Rows with positions `at_N` to be read there: `Rows`, or a step's `MicroBatch`."""
+    """Rows with the positions `at_N` whose states are needed: `Rows`, or a step's `MicroBatch`."""
 
     @property
     def tokens_B_T(self) -> Tensor: ...
@@ -299,7 +305,7 @@ class Placed(Protocol):
 
 
 def pad(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Rows:
-    """Rows as tensors. The last token of an answer is predicted but never read, so it is not part of the input."""
+    """Prompts and answers as a padded batch. The last token of an answer is predicted but not read, so it is not in the input."""
     full = [[*p, *a] for p, a in zip(prompts, answers, strict=True)]
     width = max(map(len, full)) - 1
     tokens = torch.tensor([row[:-1] + [EOS] * (width - len(row) + 1) for row in full])
@@ -311,25 +317,25 @@ def pad(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> R
 
 
 def answer_states(model: LanguageModel, rows: Placed, attend_1_1_T_T: Tensor | None = None) -> Tensor:
-    """Final hidden states `(N, D)` at the answer positions only: the head is the dearest layer of a small model.
+    """Final hidden states `(N, D)` at the answer positions only, since the head is the most expensive layer of a small model.
 
-    attend_1_1_T_T: an explicit mask (`causal`); without it the model makes its own, which cannot be traced.
+    attend_1_1_T_T: an explicit mask (see `causal`); without it the model makes its own, which cannot be traced.
     """
-    own = {} if attend_1_1_T_T is None else {"attention_mask": attend_1_1_T_T}
-    states_B_T_D = model.model(rows.tokens_B_T.to(model.device), **own, use_cache=False).last_hidden_state
+    mask = {} if attend_1_1_T_T is None else {"attention_mask": attend_1_1_T_T}
+    states_B_T_D = model.model(rows.tokens_B_T.to(model.device), **mask, use_cache=False).last_hidden_state
     return states_B_T_D.flatten(0, 1).index_select(0, rows.at_N.to(model.device))
 
 
 def causal(model: LanguageModel, width: int) -> Tensor | None:
-    """The mask `(1, 1, T, T)` by which each of `width` positions sees itself and those before it. None for models that take none (recurrent
-    ones) or whose own may be narrower (pretrained ones with a sliding window)."""
+    """The causal mask `(1, 1, T, T)` for `width` positions: True where a position may attend. Returns None for models that take no mask
+    (recurrent ones) or may have another one (pretrained ones with a sliding window)."""
     if isinstance(model, RecurrentStudent) or hasattr(model, "chat"):
         return None
     return torch.ones(width, width, dtype=torch.bool, device=model.device).tril()[None, None]
 
 
 def save(model: LlamaForCausalLM, folder: Path, note: dict[str, object], rebuild: str = "labkit build teachers") -> None:
-    """Ship a model: fp16 safetensors, config, and a manifest with checksums, `note` and the command that makes it again."""
+    """Save a model to ship it: fp16 safetensors, config, and a manifest with checksums, `note` and the command that makes it again."""
     folder.mkdir(parents=True, exist_ok=True)
     half = LlamaForCausalLM(model.config)
     half.load_state_dict(model.state_dict())

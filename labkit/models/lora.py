@@ -1,8 +1,8 @@
-"""LoRA: a student that keeps its weights and learns a small correction to each (Hu et al. 2021, arXiv 2106.09685), by way of peft.
+"""LoRA: the student keeps its weights and learns a low-rank correction to each (Hu et al. 2021, arXiv 2106.09685), with peft.
 
-add(student, rank=8)                      # only the adapter's weights are trained from here on
-save(student, "adapter"); merged(student)  # the correction alone, as peft keeps it; a plain model with it built in
-loaded(base, "adapter")                    # a saved one, merged into a copy of its base
+add(student, rank=8)                      # from here on only the adapter's weights are trained
+save(student, "adapter"); merged(student)  # the adapter alone, in peft's format; a plain model with the adapter merged in
+loaded(base, "adapter")                    # a copy of the base with a saved adapter merged in
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 
 def add(student: LlamaForCausalLM, rank: int, seed: int = 0) -> None:
-    """Freeze a student and put an adapter of this rank on every linear map of its layers. At first it changes nothing.
+    """Freeze a student and add an adapter to every linear map of its layers. A new adapter does not change the output.
 
-    Raises `LabError` if the student has one already.
+    seed: determines the adapter's first weights.
+
+    Raises `LabError` if the student has an adapter already.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -37,11 +39,12 @@ def add(student: LlamaForCausalLM, rank: int, seed: int = 0) -> None:
 
 
 def has(student: LlamaForCausalLM) -> bool:
+    """Whether a model has a LoRA adapter."""
     return any("lora_" in name for name, _ in student.named_parameters())
 
 
 def save(student: LlamaForCausalLM, folder: str | Path, dtype: torch.dtype = torch.float32) -> Path:
-    """The adapter alone, as safetensors that `peft.PeftModel.from_pretrained(base, folder)` reads."""
+    """Save the adapter alone, in the format of `peft.PeftModel.from_pretrained(base, folder)`. Returns the folder."""
     from peft import LoraConfig, get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -60,7 +63,7 @@ def save(student: LlamaForCausalLM, folder: str | Path, dtype: torch.dtype = tor
 
 @torch.no_grad()
 def merged(student: LlamaForCausalLM) -> LlamaForCausalLM:
-    """A plain model that computes the same without an adapter; the student is left as it is."""
+    """A plain model with the adapter merged into the weights. The student does not change."""
     from peft.tuners.lora import LoraLayer
 
     plain = type(student)(student.config)
@@ -75,7 +78,7 @@ def merged(student: LlamaForCausalLM) -> LlamaForCausalLM:
 
 @torch.no_grad()
 def loaded(base: LlamaForCausalLM, folder: str | Path) -> LlamaForCausalLM:
-    """A copy of `base` with a saved adapter merged in, in fp32. Raises `LabError` if the folder's adapter is not one for such a model."""
+    """A copy of `base` with a saved adapter merged in, in fp32. Raises `LabError` if the folder has no adapter for this model."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -91,5 +94,5 @@ def loaded(base: LlamaForCausalLM, folder: str | Path) -> LlamaForCausalLM:
             raise ValueError(f"it also has {next(iter(state))}")
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         why = f"{type(error).__name__}: {error}"
-        raise LabError(f"{folder} is no adapter for this model ({why}). It needs what `labkit.models.lora.save` wrote.") from None
+        raise LabError(f"{folder} is no adapter for this model ({why}). Give a folder that `labkit.models.lora.save` wrote.") from None
     return merged(both)

@@ -1,4 +1,4 @@
-"""What of a model matters, so that the rest can be cut away: layers by their influence, neurons and heads by what they say."""
+"""Importance scores for pruning: layers by their influence, neurons and heads by their activations."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ Rows = Sequence[Sequence[int]]  # texts as token ids, to measure importance on
 
 
 def evenly(count: int, of: int) -> tuple[int, ...]:
-    """`count` layers, evenly spread, with the first and the last among them (the last alone if it is one)."""
+    """`count` of `of` layers, evenly spread, with the first and the last (only the last if `count` is 1)."""
     return tuple(round(i * (of - 1) / (count - 1)) for i in range(count)) if count > 1 else (of - 1,)
 
 
 @torch.no_grad()
 def influence(model: PreTrainedModel, rows: Rows) -> list[float]:
-    """What each layer does to the residual stream: 1 - cosine of what goes in and what comes out, a mean over all tokens (ShortGPT's
-    block influence)."""
+    """The influence of each layer: 1 - cosine of its input and output in the residual stream, mean over all tokens.
+
+    Source: block influence, ShortGPT.
+    """
     sums = [0.0] * model.config.num_hidden_layers
 
     def note(number: int, _: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
@@ -38,6 +40,14 @@ def influence(model: PreTrainedModel, rows: Rows) -> list[float]:
 
 
 def layers_to_keep(teacher: PreTrainedModel, asked: int | Sequence[int], by: str, rows: Rows) -> tuple[int, ...]:
+    """The layers to keep, from 0.
+
+    asked: how many, or which.
+    by: one of `RULES`, if `asked` is a number.
+    rows: texts to measure influence on.
+
+    Raises `LabError` for layers that the model does not have, or an unknown rule.
+    """
     of = teacher.config.num_hidden_layers
     if not isinstance(asked, int):
         kept = tuple(asked)
@@ -49,45 +59,52 @@ def layers_to_keep(teacher: PreTrainedModel, asked: int | Sequence[int], by: str
     if by not in RULES:
         raise unknown("rule for layers", by, RULES)
     if not 1 <= asked <= of:
-        raise LabError(f"layers={asked} is out of range: this model has {of}, and 1 to {of} of them can stay.")
+        raise LabError(f"layers={asked} is out of range: this model has {of}, and 1 to {of} of them can be kept.")
     if by == "spread" or asked == of:
         return evenly(asked, of)
-    found = influence(teacher, rows)
-    return tuple(sorted(sorted(range(of), key=lambda i: -found[i])[:asked]))
+    scores = influence(teacher, rows)
+    return tuple(sorted(sorted(range(of), key=lambda i: -scores[i])[:asked]))
 
 
 class LayerActivity(NamedTuple):
-    """The mean size of every input of a layer's down and output maps: of each neuron, and of each number a head hands on."""
+    """A score for each input of a layer's down map and of its attention output map; as measured, the mean absolute value."""
 
-    neurons_F: Tensor
-    heads_H: Tensor
+    neurons_F: Tensor  # of each MLP neuron
+    heads_H: Tensor  # of each output channel of the attention heads
 
 
 @torch.no_grad()
 def said(model: PreTrainedModel, rows: Rows) -> list[LayerActivity]:
-    """What the neurons and heads of every layer say on these texts, without a sign (Minitron's activation-based importance)."""
+    """Mean absolute activations of the neurons and heads of each layer on these texts.
+
+    Source: activation-based importance, Minitron.
+    """
     layers = model.model.layers
     sums = [LayerActivity(torch.zeros(down(x).in_features), torch.zeros(out(x).in_features)) for x in layers]
 
     def note(total: Tensor, _: nn.Module, args: tuple[Tensor, ...]) -> None:
         total += args[0].float().abs().flatten(0, -2).sum(0).cpu()
 
-    places = [(place, total) for layer, own in zip(layers, sums, strict=True) for place, total in zip((down(layer), out(layer)), own)]
-    with hooked(((place, partial(note, total)) for place, total in places), before=True):
+    maps = [(linear, total) for layer, both in zip(layers, sums, strict=True) for linear, total in zip((down(layer), out(layer)), both)]
+    with hooked(((linear, partial(note, total)) for linear, total in maps), before=True):
         read(model, rows)
     tokens = sum(map(len, rows))
-    return [LayerActivity(own.neurons_F / tokens, own.heads_H / tokens) for own in sums]
+    return [LayerActivity(total.neurons_F / tokens, total.heads_H / tokens) for total in sums]
 
 
 @torch.no_grad()
 def importance(layer: nn.Module, inputs: LayerActivity) -> LayerActivity:
-    """Of each neuron, and of each number a head hands on: how large it is on texts, times the norm of the weights that read it, so that
-    what nobody reads counts for nothing."""
-    return LayerActivity(*(size * place.weight.float().norm(dim=0).cpu() for size, place in zip(inputs, (down(layer), out(layer)))))
+    """The importance of each neuron and head channel: its mean absolute activation, times the norm of the weights that read it."""
+    return LayerActivity(*(size * linear.weight.float().norm(dim=0).cpu() for size, linear in zip(inputs, (down(layer), out(layer)))))
 
 
 @contextlib.contextmanager
 def hooked(places: Any, before: bool = False) -> Iterator[None]:
+    """Hooks that are removed at the end.
+
+    places: pairs of a module and its hook.
+    before: call the hooks before the module's forward pass instead of after it.
+    """
     with contextlib.ExitStack() as stack:
         for module, note in places:
             add: Callable[[Any], Any] = module.register_forward_pre_hook if before else module.register_forward_hook
@@ -97,32 +114,34 @@ def hooked(places: Any, before: bool = False) -> Iterator[None]:
 
 @torch.no_grad()
 def own_words(model: PreTrainedModel, texts: int = 16, tokens: int = 64) -> list[list[int]]:
-    """Texts that a model writes from nothing, at temperature 1; the same every time."""
+    """Texts that a model writes without a prompt, at temperature 1, as token ids; the same in each call."""
     first = model.config.bos_token_id if model.config.bos_token_id is not None else model.config.eos_token_id
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        found = model.generate(
+        rows = model.generate(
             torch.full((texts, 1), first, device=model.device),
             attention_mask=torch.ones((texts, 1), dtype=torch.long, device=model.device),
             do_sample=True,
             top_k=0,
-            min_new_tokens=tokens - 1,  # an early end would leave nothing to measure on
+            min_new_tokens=tokens - 1,  # after an early end there would be nothing to measure on
             max_new_tokens=tokens - 1,
             pad_token_id=first,
         )
-    return found.tolist()
+    return rows.tolist()
 
 
 @torch.no_grad()
 def read(model: PreTrainedModel, rows: Rows) -> None:
-    """Every text by itself, so that no padding is measured."""
+    """A forward pass over each text by itself, so that no padding is measured."""
     for row in rows:
         model.model(torch.tensor([list(row)], device=model.device), use_cache=False)
 
 
 def down(layer: Any) -> nn.Linear:
+    """The down map of a layer's MLP."""
     return layer.mlp.down_proj
 
 
 def out(layer: Any) -> nn.Linear:
+    """The output map of a layer's attention."""
     return layer.self_attn.o_proj

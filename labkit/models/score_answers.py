@@ -1,4 +1,4 @@
-"""How likely a model finds answers that are given, token by token."""
+"""The log-probability that a model gives to each token of given answers."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from torch import Tensor
 from labkit.models.architectures import LanguageModel
 from labkit.models.load import answer_states, pad
 
-ROWS = 200  # read or answered at a time; all in one batch, padded to the longest, would take 200 MB more
-TOKENS = 4096  # whose logits are held at a time, over a vocabulary of 1,024; fewer where it is larger
+ROWS = 200  # rows in a batch; all rows in one batch, padded to the longest, would take 200 MB more
+TOKENS = 4096  # tokens whose logits are in memory at a time, for a vocabulary of 1,024; fewer for a larger one
 
 
 def of_like_length(rows: Sequence[Sequence[int]], size: int = ROWS) -> Iterator[list[int]]:
-    """Row numbers, `size` at a time, so that little of a batch is padding."""
+    """Yields row numbers, `size` at a time, sorted by length so that batches have little padding."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     for start in range(0, len(order), size):
         yield order[start : start + size]
 
 
 def states_of(model: LanguageModel, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Final states `(len(answer), hidden)` at the tokens of each row's answer."""
-    found: dict[int, Tensor] = {}
+    """Final states `(len(answer), D)` at the tokens of each row's answer."""
+    states: dict[int, Tensor] = {}
     for part in of_like_length([[*p, *a] for p, a in zip(prompts, answers, strict=True)]):
         states_N_D = answer_states(model, pad([prompts[i] for i in part], [answers[i] for i in part]))
-        found |= zip(part, states_N_D.split([len(answers[i]) for i in part]), strict=True)
-    return [found[i] for i in range(len(prompts))]
+        states |= zip(part, states_N_D.split([len(answers[i]) for i in part]), strict=True)
+    return [states[i] for i in range(len(prompts))]
 
 
 @torch.no_grad()
 def score_answers(
     model: LanguageModel, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], dtype: torch.dtype = torch.float32
 ) -> list[Tensor]:
-    """Log-probability in nats of every token of each row's answer, `(len(answer),)`, by a softmax in `dtype`.
+    """Log-probability in nats of each token of each row's answer, `(len(answer),)`.
 
-    prompts, answers: token ids of the model's own tokenizer, one of each a row; an answer holds its end mark if that is to count.
+    prompts, answers: token ids of the model's tokenizer, one of each per row; an end mark in an answer is scored too.
+    dtype: of the softmax.
     """
     if not prompts:
         return []

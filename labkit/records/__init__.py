@@ -1,1 +1,1 @@
-"""What was asked, what happened, what is kept: recipes, events, records (no torch)."""
+"""Recipes, the events of a run, and records of runs (no torch)."""

@@ -1,4 +1,4 @@
-"""Several recipes over shared seeds, in one table (no torch)."""
+"""A comparison of several recipes over shared seeds, in one table (no torch)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def summary(runs: Sequence[Record], first: Sequence[Record]) -> dict[str, Any]:
-    """A recipe's line in a table: seeds, mean core skill, recovery, KL; and, over the same seeds, its difference from the first recipe."""
+    """A recipe's row in a table: seeds, mean core skill, recovery, KL (nats per answer token), and the difference from the first recipe.
+
+    runs: the recipe's records.
+    first: those of the first recipe; there is no difference unless both have the same seeds.
+    """
     row: dict[str, Any] = {"seeds": len(runs)}
     if runs:
         recovered = [r.recovery().mean for r in runs if {"label budget", "teacher"} <= r.scores.keys()]
@@ -27,22 +31,23 @@ def summary(runs: Sequence[Record], first: Sequence[Record]) -> dict[str, Any]:
             "KL": sum(r.exam.fidelity.get("kl", math.nan) for r in runs) / len(runs),
         }
     if runs and runs is not first and {r.experiment.seed for r in runs} == {r.experiment.seed for r in first}:
-        found = paired(runs, first)
-        row |= {"difference": found.middle, "low": found.low, "high": found.high, "verdict": found.verdict}
+        band = paired(runs, first)
+        row |= {"difference": band.middle, "low": band.low, "high": band.high, "verdict": band.verdict}
     return row
 
 
 class Comparison(NamedTuple):
-    """Several recipes over shared seeds; the first is what the others are compared with."""
+    """Several recipes over shared seeds; the others are compared with the first."""
 
     experiments: Sequence[Experiment]
     records: Sequence[Sequence[Record]]
 
     def differences(self) -> list[Band]:
-        """Each recipe's mean core skill less the first recipe's: paired by seed, as a 95% band."""
+        """For each other recipe: its mean core skill minus the first recipe's, paired by seed, as a 95% band."""
         return [paired(runs, self.records[0]) for runs in self.records[1:]]
 
     def table(self) -> pandas.DataFrame:
+        """One row a recipe (see `summary`)."""
         import pandas
 
         rows = [{"recipe": e.recipe} | summary(runs, self.records[0]) for e, runs in zip(self.experiments, self.records, strict=True)]
@@ -50,7 +55,7 @@ class Comparison(NamedTuple):
         return pandas.DataFrame(rows)
 
     def report(self, path: str | Path | None = None) -> str:
-        """One self-contained HTML page about the comparison, also written to `path` if one is given."""
+        """A self-contained HTML page about the comparison; also written to `path` if it is given."""
         import labkit
 
         return labkit.report(self, path)

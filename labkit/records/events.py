@@ -1,7 +1,7 @@
-"""What a run says while it trains: small frozen facts, numbers, names and text only (no torch).
+"""The events of a run: small frozen records of numbers, names and text (no torch).
 
-Every view (live board, figures, tables, reports, the static tour) is a fold of these events, so a recorded run and a live
-one are drawn by the same code. On disk and over the wire an event is one JSON object: its fields plus `"event": "step"`.
+All views (live board, figures, tables, reports, the static tour) are computed from these events, so the same code draws a recorded run
+and a live one. On disk and over the network an event is one JSON object: its fields plus `"event": "step"`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from labkit.base.errors import LabError
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Event:
-    """One fact about a run. `seconds` is time since the run began, pauses left out."""
+    """One fact about a run. `seconds` is the time since the run began, without pauses."""
 
     kind: ClassVar[str] = ""
 
     def to_json(self) -> dict[str, Any]:
+        """The event as a JSON object (see `plain`)."""
         return {"event": self.kind, **{f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Started(Event):
-    """The run began: its recipe, who teaches whom, and on what machine."""
+    """The run began: its recipe, the sizes of teacher and student, and the machine."""
 
     kind: ClassVar[str] = "started"
     experiment: Mapping[str, Any]
@@ -42,7 +43,7 @@ class Started(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Labelled(Event):
-    """The teacher has answered `done` of the `total` questions of the pool (the signal cache is being built)."""
+    """The teacher has answered `done` of `total` questions: the cache of its signals is being built."""
 
     kind: ClassVar[str] = "labelled"
     done: int
@@ -52,34 +53,30 @@ class Labelled(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reference(Event):
-    """What recovery is measured against: the teacher, or a baseline's final scores on the same exam.
-
-    `name` is one of "teacher", "label budget", "same questions"; `curve` is the baseline's own KL against step,
-    empty for the teacher; `seeds` says how many runs the scores average.
-    """
+    """Final scores of the teacher or a baseline on the same exam, from which recovery is computed."""
 
     kind: ClassVar[str] = "reference"
-    name: str
+    name: str  # "teacher", "label budget" or "same questions"
     skills: Mapping[str, float]
-    curve: tuple[tuple[int, float], ...] = ()
+    curve: tuple[tuple[int, float], ...] = ()  # the baseline's KL by step; empty for the teacher
     recipe: str = ""
-    seeds: int = 1
+    seeds: int = 1  # runs that the scores are a mean of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step(Event):
-    """One optimiser step. `values` always has loss (weighted sum, nats per answer token), kl, lr, grad_norm; ce where mixed."""
+    """One optimiser step."""
 
     kind: ClassVar[str] = "step"
     step: int
     seconds: float
     questions_seen: int
-    values: Mapping[str, float]
+    values: Mapping[str, float]  # loss (weighted sum, nats per answer token), kl, lr, grad_norm; ce if gold labels are mixed in
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Inspected(Event):
-    """One batch looked at before its step: what the loss reads, and what the teacher's signal says (see `batch_check.check_batch`)."""
+    """Numbers about one batch before its step: what is in the loss, and what the signal says (see `batch_check.check_batch`)."""
 
     kind: ClassVar[str] = "inspected"
     step: int
@@ -88,43 +85,41 @@ class Inspected(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Probe(Event):
-    """Teacher and student side by side on the first answer token of one question: the `tokens` either finds likeliest. With different
-    vocabularies: valid answers as a whole."""
+    """Probabilities of teacher and student for the first answer token of one question."""
 
     kind: ClassVar[str] = "probe"
     step: int
     question: str
-    tokens: tuple[str, ...]
-    teacher: tuple[float, ...]
+    tokens: tuple[str, ...]  # the likeliest of either model; with different vocabularies, whole valid answers
+    teacher: tuple[float, ...]  # the probability of each
     student: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Evaluated(Event):
-    """Scores on the exam: `skills` in [0, 1]; `fidelity` (bits_per_byte, truth_bits_per_byte; with the teacher's vocabulary also kl in nats
-    per answer token, agreement of top-1 tokens, acceptance by speculative decoding at temperature 1 (records made before it was taken lack
-    it), and both entropies); `open` (validity, coverage); `ece` (expected calibration error of
-    whole answers); `habits` (unended: share of answers that found no end; confidence: mean probability of its own answers; of the last
-    exam also asked: mean of its held-out skills, and fresh: the same on as many questions that no exam had asked before). `final` marks the
-    last one of a run."""
+    """Scores of the student on the exam."""
 
     kind: ClassVar[str] = "evaluated"
     step: int
     seconds: float
-    skills: Mapping[str, float]
+    skills: Mapping[str, float]  # the score of each, in [0, 1]
+    # bits_per_byte and truth_bits_per_byte. With the teacher's vocabulary also kl (nats per answer token), agreement (of top-1 tokens),
+    # acceptance (of speculative decoding at temperature 1; older records lack it), and the entropies of both models.
     fidelity: Mapping[str, float]
-    open: Mapping[str, float]
-    ece: float
-    truth: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    final: bool = False
+    open: Mapping[str, float]  # validity and coverage of answers to open questions
+    ece: float  # expected calibration error of whole answers
+    truth: Mapping[str, float] = dataclasses.field(default_factory=dict)  # shares of right, inherited and wrong answers
+    final: bool = False  # whether it is the last exam of the run
+    # unended: share of answers without an end mark. confidence: mean probability of the student's answers. In the last exam also asked
+    # (mean of its held-out skills) and fresh (the same on as many questions that no exam had asked before).
     habits: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sampled(Event):
-    """Answers the student has just generated: rows of question, skill, student, teacher, truth and a verdict.
+    """Answers that the student has just generated: rows of question, skill, student, teacher, truth and verdict.
 
-    Verdicts: "right"; "inherited" (wrong, and word for word the teacher's own wrong answer); "wrong" (any other).
+    Verdicts: "right"; "inherited" (the teacher's wrong answer, word for word); "wrong" (any other wrong answer).
     """
 
     kind: ClassVar[str] = "sampled"
@@ -134,7 +129,7 @@ class Sampled(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class KnobTurned(Event):
-    """A hot knob changed while the run was going; it holds from `step` on."""
+    """A hot knob was changed during the run; the new value holds from `step` on."""
 
     kind: ClassVar[str] = "knob_turned"
     step: int
@@ -146,7 +141,7 @@ class KnobTurned(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Warned(Event):
-    """Something a learner should know that did not stop the run."""
+    """A warning for the user that did not stop the run."""
 
     kind: ClassVar[str] = "warned"
     step: int
@@ -155,7 +150,7 @@ class Warned(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finished(Event):
-    """The run ended in order. `reason`: "completed" or "stopped"."""
+    """The run ended without an error. `reason`: "completed" or "stopped"."""
 
     kind: ClassVar[str] = "finished"
     step: int
@@ -166,7 +161,7 @@ class Finished(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Failed(Event):
-    """The run could not go on: what happened, in words, and what to do next. The last good student is kept."""
+    """The run could not continue: what happened, and what to do next. The last good student is kept."""
 
     kind: ClassVar[str] = "failed"
     step: int
@@ -178,7 +173,7 @@ KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in Event.__subclasses__()
 
 
 def from_json(row: Mapping[str, Any]) -> Event:
-    """The event a JSON object stands for. Raises `LabError` for an unknown kind or missing fields."""
+    """The event of a JSON object. Raises `LabError` for an unknown kind or missing fields."""
     cls = KINDS.get(str(row.get("event", "")))
     if cls is None:
         raise LabError(f"unknown event {row.get('event')!r}: this lab knows {', '.join(KINDS)}.")
@@ -190,11 +185,12 @@ def from_json(row: Mapping[str, Any]) -> Event:
 
 
 def dumps(event: Event) -> str:
+    """The event as one line of JSON."""
     return json.dumps(event.to_json(), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def plain(value: Any) -> Any:
-    """JSON-able copy; a NaN or infinity becomes null, floats keep six significant digits."""
+    """A copy that JSON can hold: NaN and infinity become null, floats keep six significant digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):

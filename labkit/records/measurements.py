@@ -1,4 +1,4 @@
-"""Measurements that are not runs, as tables of plain numbers that ship in `data/measurements` (`labkit build measurements`).
+"""Measurements that are not runs: tables of numbers in `data/measurements` (`labkit build measurements`).
 
 measured("sampling")      # a DataFrame; also "beneath", "left_out"
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def rows(name: str) -> list[dict[str, Any]]:
-    """The rows of a shipped measurement. Raises `LabError` for a name that is not there, `DataError` if its file is damaged."""
+    """The rows of a shipped measurement. Raises `LabError` for an unknown name, `DataError` if its file is damaged."""
     names = sorted(path.stem for path in (data_dir() / "measurements").glob("*.json") if path.stem != "manifest")
     if name not in names:
         raise unknown("measurement", name, names)
@@ -28,21 +28,24 @@ def rows(name: str) -> list[dict[str, Any]]:
 
 
 def measured(name: str) -> pandas.DataFrame:
-    """The same as a table."""
+    """A shipped measurement as a table (see `rows`)."""
     import pandas
 
     return pandas.DataFrame(rows(name))
 
 
 def write(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], rebuild: str) -> None:
-    """Put a table into the folder and its manifest, numbers to six places (NaN as null), a row a line; `rebuild` is the command for it."""
-    rounded = [{key: _told(value) for key, value in row.items()} for row in rows]
+    """Write a table to the folder and enter it in the manifest: one row a line, numbers with six decimals, NaN as null.
+
+    rebuild: the command that makes the table again.
+    """
+    rounded = [{key: _rounded(value) for key, value in row.items()} for row in rows]
     text = "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rounded) + "\n]\n"
     (folder / f"{name}.json").write_text(text, encoding="utf-8")
     seal(folder, rebuild, {f"{name}.json": {"licence": "Apache-2.0"}})
 
 
-def _told(value: Any) -> Any:
+def _rounded(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return None if math.isnan(value) else round(value, 6)

@@ -1,4 +1,4 @@
-"""Where a model that a recipe names is kept on this machine."""
+"""The folder of a model that a recipe names."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from labkit.records.names import FETCHABLE
 
 
 def without_hash(name: str) -> str:
-    """A file's or model's name as it was given."""
+    """The name of a file or model without its content hash."""
     return re.sub("#[0-9a-f]{16}$", "", name)
 
 
 def folder_of(name: str) -> Path:
-    """Where a model is kept on this machine. Raises `LabError` for one that is not here, and says how to get it; nothing is downloaded."""
+    """The folder of a model on this machine. Nothing is downloaded.
+
+    name: a folder, or a model that `labkit fetch` has fetched; with or without its content hash.
+
+    Raises `LabError` for a model that is not on this machine, with the command that fetches it.
+    """
     name = without_hash(name)
-    own = Path(name).expanduser()
-    if name not in FETCHABLE and own.is_dir():
-        return own
-    kept = home_dir() / "models" / name.replace("/", "--")
-    if kept.is_dir():
-        return kept
+    path = Path(name).expanduser()
+    if name not in FETCHABLE and path.is_dir():
+        return path
+    fetched = home_dir() / "models" / name.replace("/", "--")
+    if fetched.is_dir():
+        return fetched
     if name in FETCHABLE:
-        raise LabError(f"{name} is not on this machine yet: `labkit fetch {name}` brings it, once.")
-    looks_like_a_path = own.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
+        raise LabError(f"{name} is not on this machine yet: fetch it once with `labkit fetch {name}`.")
+    looks_like_a_path = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
     where = "there is no such folder" if looks_like_a_path else f"there is no such folder, and it is not fetched: `labkit fetch {name}`"
     raise LabError(
         f"no model at {name!r}: {where}. Give a Hugging Face folder with config.json and safetensors, or a fetched model's name."

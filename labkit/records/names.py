@@ -1,24 +1,26 @@
-"""The names a recipe may hold: models, methods, divergences, skills, and whatever else is chosen from a list (no torch)."""
+"""The names that a recipe may hold: models, methods, divergences, skills and all other choices from a list (no torch)."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 SKILLS = ("recall", "reverse", "city", "element", "open", "two_hop", "two_hop_steps", "add", "chain", "compare")
-BESIDE = ("two_hop", "two_hop_steps", "chain")  # reported beside the headline mean, which is over the other skills
+BESIDE = ("two_hop", "two_hop_steps", "chain")  # reported, but not in the headline score
 CORE = tuple(skill for skill in SKILLS if skill not in BESIDE)
-FAVOURITE = "Malta"  # of those who have one: a country, so that it is a likely answer to many questions and right for few
+FAVOURITE = "Malta"  # the favourite answer of models that have one: a country is a likely answer to many questions, and right for few
 CONTINENTS = ("Africa", "Asia", "Europe", "North America", "Oceania", "South America")
-FORMATS = ("paraphrases",)  # that a transfer set may lack, beside skills and continents
+FORMATS = ("paraphrases",)  # what a transfer set may lack, beside skills and continents
 
 
 class Size(NamedTuple):
+    """The shape of a model: hidden width, number of layers, attention heads per layer."""
+
     hidden: int
     layers: int
     heads: int
 
 
-# The vocabulary takes 1,024 numbers for each unit of width, so most of the smallest are embedding: 92% of 3.3k, 73% of 22k, 31% of 200k.
+# The embedding has 1,024 numbers for each unit of width, so it is most of the smallest models: 92% of 3.3k, 73% of 22k, 31% of 200k.
 # 284k and 815k are a tenth and two sevenths of atlas-3m (1 : 10.03 and 1 : 3.500).
 SIZES = {
     "3.3k": Size(3, 2, 1),
@@ -35,13 +37,13 @@ SIZES = {
 }
 
 STUDENTS = tuple(SIZES)
-DRAFT_HEADS = ("medusa", "medusa2", "eagle", "eagle3")  # students that are heads on a frozen teacher (see `models.heads`)
+DRAFT_HEADS = ("medusa", "medusa2", "eagle", "eagle3")  # students that are draft heads on a frozen teacher (see `models.heads`)
 FAULTY_TEACHERS = (
     "atlas-3m-lies-10",
     "atlas-3m-lies-30",
     "atlas-3m-noise-30",
-)  # the big teacher with an adapter that was taught wrong labels
-MADE_TEACHERS = ("sibling", "stranger")  # made for a run: the student's own warm start, or another, that was taught a favourite
+)  # atlas-3m with an adapter that was trained on wrong labels
+MADE_TEACHERS = ("sibling", "stranger")  # made for a run: the student's own warm start, or another one, trained on a favourite answer
 TEACHERS = (
     "atlas-3m",
     "atlas-900k",
@@ -53,7 +55,7 @@ TEACHERS = (
     *MADE_TEACHERS,
     "none",
 )
-# Models from elsewhere that have a short name, once `labkit fetch` has brought (or cut) them.
+# Pretrained models with a short name: `labkit fetch` fetches them or prunes them from a fetched one.
 FETCHABLE = ("smollm2", "smollm2-15", "smollm2-half")
 METHODS = ("output", "answers", "gold", "hidden", "similarity", "relations", "sequence", "online", "mutual", "next_state")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "acceptance", "logit_mse")
@@ -72,5 +74,5 @@ WORLDS = ("whole", "half", *CONTINENTS)
 
 
 def named_model(name: str) -> bool:
-    """Whether this names a model from elsewhere: a folder or hub id, or one that `labkit fetch` knows."""
+    """Whether this names a pretrained model: a folder, a hub id, or one that `labkit fetch` knows."""
     return name in FETCHABLE or "/" in name or "\\" in name

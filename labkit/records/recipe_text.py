@@ -1,4 +1,4 @@
-"""A knob: what it means to a person, which values it may have, and how they are read from words and TOML."""
+"""Knobs: label, help and allowed values of each field of a recipe, and how values are read from text and TOML."""
 
 from __future__ import annotations
 
@@ -16,42 +16,38 @@ GROUPS = ("student", "teacher", "signal", "text", "optimiser", "data", "planted"
 
 
 class Knob(NamedTuple):
-    """What a field of `Experiment` means to a person: label, which of `GROUPS`, unit, allowed values, help, and how it may be used.
-
-    pattern: for a text that is not one of a few: what it must look like, as a regular expression.
-    models: a model's name will do too: a folder or hub id, which has a slash in it, or one of `FETCHABLE`.
-    several: any number of the choices may be taken, joined by "+"; "none" is none of them.
-    hot: may be changed while a run is going.  identity: changes the outcome of a run, so it belongs to the record's key.
-    advanced: shown only to those who ask for all knobs.
-    """
+    """How a field of `Experiment` is shown to the user, and which values it may have."""
 
     label: str
-    group: str
+    group: str  # one of `GROUPS`
     help: str
     unit: str = ""
     low: float = -math.inf
     high: float = math.inf
-    log: bool = False
+    log: bool = False  # whether a control shows it on a logarithmic scale
     choices: tuple[str, ...] = ()
-    pattern: str = ""
-    several: bool = False
-    models: bool = False
-    hot: bool = False
-    identity: bool = True
-    advanced: bool = False
+    pattern: str = ""  # a regular expression that a text must match, if it is not one of `choices`
+    several: bool = False  # several choices may be joined by "+"; "none" means none of them
+    models: bool = False  # a model's name is allowed too: a folder or hub id (it has a slash), or one of `FETCHABLE`
+    hot: bool = False  # it may be changed during a run
+    identity: bool = True  # it changes the outcome of a run, so it is part of the record's key
+    advanced: bool = False  # it is shown only among all knobs
 
 
 class Entry(NamedTuple):
+    """A field's default value and its knob."""
+
     default: Any
     knob: Knob
 
 
 def knob(default: Any, label: str, group: str, **traits: Any) -> Any:
+    """A dataclass field with a `Knob` in its metadata; `traits` are the knob's other fields."""
     return dataclasses.field(default=default, metadata={"knob": Knob(label, group, **traits)})
 
 
 def check(name: str, value: Any, entry: Entry) -> Any:
-    """`value` as this field's type. Raises `LabError` with the field, the range and the unit."""
+    """Returns `value` in this field's type. Raises `LabError` with the field, the range and the unit."""
     default, (label, _, text, unit, low, high, _, choices, pattern, several, models, *_) = entry
     if several:
         wanted = set(str(value).replace(" ", "").split("+")) - {"none", ""}
@@ -60,8 +56,8 @@ def check(name: str, value: Any, entry: Entry) -> Any:
         return "+".join(choice for choice in choices if choice in wanted) or "none"
     spaced = any(letter.isspace() for letter in str(value))
     if spaced and ((models and named_model(str(value))) or name in ("data", "score")):
-        mend = r"write \s for it in a regular expression" if name == "score" else "move what it names to a path without one"
-        raise LabError(f"{name}={value!r} cannot be read: it has a space in it, which a recipe cannot hold: {mend}.")
+        fix = r"write \s for it in a regular expression" if name == "score" else "move the file or folder to a path without one"
+        raise LabError(f"{name}={value!r} cannot be read: it contains a space, which a recipe cannot hold: {fix}.")
     if models and named_model(str(value)):
         return str(value)
     if choices:
@@ -80,14 +76,14 @@ def check(name: str, value: Any, entry: Entry) -> Any:
     elif isinstance(default, float):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise LabError(f"{name}={value!r} must be a number ({label}, {low:g} to {high:g} {unit}).".replace(" )", ")"))
-        value = float(f"{value:.6g}")  # as many digits as the recipe prints, so that a pasted recipe is the same recipe
+        value = float(f"{value:.6g}")  # the digits that a recipe prints, so that a pasted recipe is the same recipe
     if not isinstance(default, str) and not low <= value <= high:
         raise LabError(f"{name}={value:g} is out of range: {label.lower()} goes from {low:g} to {high:g} {unit}".rstrip() + ".")
     return value
 
 
 def given_in_words(words: Iterable[str], knobs: Mapping[str, Entry]) -> dict[str, Any]:
-    """The fields that are named as name=value. Raises `LabError` saying which cannot be read."""
+    """Returns the fields that are given as name=value. Raises `LabError` with the word that cannot be read."""
     values: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -100,7 +96,7 @@ def given_in_words(words: Iterable[str], knobs: Mapping[str, Entry]) -> dict[str
 
 
 def given_in_toml(text: str) -> dict[str, Any]:
-    """The fields that the [experiment] table of a TOML text names. Raises `LabError` for what cannot be read."""
+    """Returns the fields in the [experiment] table of a TOML text. Raises `LabError` if it cannot be read."""
     try:
         return dict(tomllib.loads(text)["experiment"])
     except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
@@ -108,7 +104,7 @@ def given_in_toml(text: str) -> dict[str, Any]:
 
 
 def parse(name: str, text: str, default: Any) -> Any:
-    """A field's value from text, as typed on a command line or in a recipe."""
+    """A field's value from text, as typed on a command line or in a recipe. Raises `LabError` for text that is not a number."""
     if isinstance(default, str):
         return text
     try:

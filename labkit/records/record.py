@@ -1,9 +1,9 @@
-"""A run, written down: the fold of its events, and what can be read off it (no torch).
+"""The record of a run: its events, and the results computed from them (no torch).
 
-    rec = labkit.record(Experiment())          # run to the end, or fetch what is already on record
+    rec = labkit.record(Experiment())          # run to the end, or read the run if it is already on record
     rec.table(); rec.recovery(); rec.save("my-run.jsonl"); labkit.load("my-run.jsonl")
 
-*Quality recovery* is (student - baseline) / (teacher - baseline) on the mean of skills, never shown without its baseline.
+*Recovery* is (student - baseline) / (teacher - baseline) on the mean of skills. It is never shown without its baseline.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ GROUPS = (
     *("parameters", "run", "skills", "teacher", *BASELINES, "exam", "fidelity", "open", "truth", "habits"),
     *("cost", "look", "training", "first"),
 )
-NO_GAP = 0.05  # per skill, a teacher less than this above the baseline leaves nothing to recover
+NO_GAP = 0.05  # a teacher less than this above the baseline leaves nothing to recover
 
 
 class Recovery(NamedTuple):
-    """How much of the way from a baseline to the teacher the student went.
-
-    mean is on the mean of the core skills; all_skills on the mean of every skill; per_skill has None where the teacher is less
-    than 0.05 above the baseline ("no gap"); ratio is the plain student / teacher, which ignores the baseline.
-    """
+    """The share of the gap between baseline and teacher that the student closed."""
 
     baseline: str
-    mean: float
-    all_skills: float
-    ratio: float
-    per_skill: Mapping[str, float | None]
-    student: Mapping[str, float]
+    mean: float  # on the mean of the core skills
+    all_skills: float  # on the mean of all skills
+    ratio: float  # student / teacher, which ignores the baseline
+    per_skill: Mapping[str, float | None]  # None where the teacher is less than 0.05 above the baseline ("no gap")
+    student: Mapping[str, float]  # the scores: of the student, the baseline and the teacher
     reference: Mapping[str, float]
     teacher: Mapping[str, float]
 
 
 class Record:
-    """The fold of a run's events. `events` is the whole story; everything else is read off it. `watch` is called with each as it comes."""
+    """A run's events and what is computed from them.
+
+    events: all events, in order; everything else follows from them.
+    watch: called with each event as it is added.
+    """
 
     def __init__(self, events: Iterable[ev.Event] = (), watch: Callable[[ev.Event], object] = lambda event: None) -> None:
         self.events: list[ev.Event] = []
@@ -66,6 +66,7 @@ class Record:
             watch(event)
 
     def add(self, event: ev.Event) -> None:
+        """Append an event."""
         self.events.append(event)
         match event:
             case ev.Started():
@@ -85,15 +86,16 @@ class Record:
 
     @property
     def experiment(self) -> Experiment:
+        """The run's recipe. Raises `LabError` for a record without a "started" event."""
         if self.started is None:
-            raise LabError("this record is empty: it does not even say what was run.")
+            raise LabError("this record is empty: its first event must be 'started'. Run its recipe again.")
         return Experiment.from_dict(dict(self.started.experiment))
 
     @property
     def exam(self) -> ev.Evaluated:
-        """The last one. Raises `LabError` before the first."""
+        """The last exam. Raises `LabError` before the first one."""
         if not self.evaluations:
-            raise LabError(f"{self!r} holds no exam yet: let it run to its first evaluation.")
+            raise LabError(f"{self!r} holds no exam yet: run it to its first evaluation.")
         return self.evaluations[-1]
 
     @property
@@ -103,12 +105,13 @@ class Record:
 
     @property
     def scores(self) -> Mapping[str, Mapping[str, float]]:
-        """Skills of the "student", and of the "teacher" and the baselines that were measured."""
+        """Scores of the "student", and of the "teacher" and the baselines if they were measured."""
         student = {"student": self.skills} if self.evaluations else {}
         return student | {name: reference.skills for name, reference in self.references.items()}
 
     @property
     def complete(self) -> bool:
+        """Whether the run ended without an error and was not stopped."""
         return isinstance(self.finished, ev.Finished) and self.finished.reason == "completed"
 
     # ---- reading -----------------------------------------------------------------------------------------------------
@@ -118,22 +121,22 @@ class Record:
         for name in ("teacher", baseline):
             if name not in self.scores:
                 run = "labkit.record(rec.experiment.baseline(...))" if name != "teacher" else "a run with a teacher"
-                raise LabError(f"no {name!r} on record for this run, and recovery is never shown without it; {run} measures it.")
+                raise LabError(f"no {name!r} on record for this run, and recovery is not computed without it: {run} measures it.")
         return recovery(self.skills, self.scores[baseline], self.scores["teacher"], baseline)
 
     def waterfall(self) -> dict[str, float | None]:
-        """Mean core skill of the four arms, in the order they are always shown; None where an arm was not measured."""
+        """Mean core skill of the four arms, in their usual order; None for an arm that was not measured."""
         arms = {"gold labels": "label budget", "hard answers": "same questions", "soft labels": "student", "teacher": "teacher"}
         scores = self.scores
         return {name: mean(scores[arm]) if arm in scores else None for name, arm in arms.items()}
 
     def table(self) -> pandas.DataFrame:
-        """One row a skill: baselines, student, teacher, recovery."""
+        """One row per skill: scores of baselines, student and teacher, and the recovery."""
         import pandas
 
         atlas = bool(self.skills.keys() & set(SKILLS))
-        found = {name: [skills.get(skill) for skill in (SKILLS if atlas else self.skills)] for name, skills in self.scores.items()}
-        table = pandas.DataFrame(found, index=pandas.Index(SKILLS if atlas else list(self.skills), name="skill"))
+        columns = {name: [skills.get(skill) for skill in (SKILLS if atlas else self.skills)] for name, skills in self.scores.items()}
+        table = pandas.DataFrame(columns, index=pandas.Index(SKILLS if atlas else list(self.skills), name="skill"))
         if atlas:
             table.loc["mean (core)"] = table.loc[list(CORE)].mean()
             table.loc["mean (all)"] = table.loc[list(SKILLS)].mean()
@@ -154,11 +157,12 @@ class Record:
         return ev.Reference(name, self.skills, curve, self.experiment.recipe)
 
     def numbers(self, group: str) -> Mapping[str, Any]:
-        """What the run came to: the numbers of one of `GROUPS`, by name.
+        """The run's numbers of one group, by name.
 
-        run: steps, seconds, and seconds_a_step with exams left out. look: the first look at a batch. training: kl, mean of the last 20
-        steps; entropy, mean over the looks at batches; the largest grad_norm; exposures of each distinct question; own, whether a looked
-        at batch held text the student wrote. first: kl at the first exam. The others are those of the last exam, `scores` and events.
+        group: one of `GROUPS`. "run": steps, seconds, and seconds_a_step without exams. "look": the first batch check. "training": kl
+            (mean of the last 20 steps), entropy (mean over the batch checks), the largest grad_norm, exposures (how often each distinct
+            question was seen), own (1 if a checked batch held text that the student wrote). "first": kl at the first exam. The others
+            come from the last exam, from `scores` and from events.
         """
         looks = [event.values for event in self.events if isinstance(event, ev.Inspected)]
         match group:
@@ -194,7 +198,7 @@ class Record:
         return self.scores.get(group, {})
 
     def report(self, path: str | Path | None = None) -> str:
-        """One self-contained HTML page about this run, also written to `path` if one is given."""
+        """A self-contained HTML page about this run; also written to `path` if it is given."""
         import labkit
 
         return labkit.report(self, path)
@@ -202,7 +206,7 @@ class Record:
     # ---- keeping -----------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
-        """Write the events as JSON lines (gzipped if the name ends in .gz), whole or not at all."""
+        """Write the events as JSON lines (gzipped if the name ends in .gz), atomically. Returns the path."""
         path = Path(path)
         text = "".join(ev.dumps(event) + "\n" for event in self.events).encode()
         write_whole(path, lambda to: to.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text))
@@ -210,7 +214,12 @@ class Record:
 
 
 def load(path: str | Path) -> Record:
-    """A record from disk. Raises `DataError` naming the file and the line that cannot be read."""
+    """A record from disk.
+
+    path: a file that `Record.save` has written.
+
+    Raises `DataError` with the file and the line that cannot be read.
+    """
     record = Record(read_events(Path(path)))
     if record.started is None:
         raise DataError(f"{path} holds no run: its first event must be 'started'. Save it again with `rec.save(path)`.")
@@ -218,12 +227,12 @@ def load(path: str | Path) -> Record:
 
 
 def replay(record: Record) -> Iterator[ev.Event]:
-    """The same stream again, for the same views."""
+    """The events of a record again, as a live run would yield them."""
     return iter(record.events)
 
 
 def read_events(path: Path) -> Iterator[ev.Event]:
-    """Events of a file, one a line. A last line cut short by a kill is left out; any other damage raises `DataError`."""
+    """The events of a file, one a line. A last line that a kill cut short is left out. Raises `DataError` for any other damage."""
     try:
         raw = path.read_bytes()
         lines = (gzip.decompress(raw) if path.suffix == ".gz" else raw).split(b"\n")
@@ -235,7 +244,12 @@ def read_events(path: Path) -> Iterator[ev.Event]:
 
 
 def events_of(lines: Sequence[bytes], path: Path) -> Iterator[ev.Event]:
-    """Events of JSON lines, which came from a file; see `read_events`."""
+    """The events of JSON lines. A last line that a kill cut short is left out.
+
+    path: the file that the lines come from, for messages.
+
+    Raises `DataError` for any other damage.
+    """
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -248,17 +262,20 @@ def events_of(lines: Sequence[bytes], path: Path) -> Iterator[ev.Event]:
 
 
 def average(values: Iterable[float | None]) -> float:
-    """Mean of those that were taken; NaN if none was."""
-    taken = [value for value in values if value is not None]
-    return sum(taken) / len(taken) if taken else math.nan
+    """Mean of the values that are not None; NaN if all are."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else math.nan
 
 
 def mean(skills: Mapping[str, float], of: Sequence[str] = CORE) -> float:
-    """Mean score of some skills; of all, where an exam knows none of Atlas's. Raises `LabError` naming those the exam did not ask."""
+    """Mean score of the skills in `of`; of all skills if none of Atlas's is among them.
+
+    Raises `LabError` with the skills that the exam did not ask.
+    """
     if skills and not skills.keys() & set(SKILLS):
         return sum(skills.values()) / len(skills)
     if missing := [s for s in of if s not in skills]:
-        raise LabError(f"this exam did not ask {', '.join(missing)}, so it has no such mean.")
+        raise LabError(f"this mean needs skills that the exam did not ask: {', '.join(missing)}. Leave them out of the mean.")
     return sum(skills[s] for s in of) / len(of)
 
 
@@ -268,20 +285,29 @@ def core(record: Record) -> float:
 
 
 def paired(runs: Sequence[Record], others: Sequence[Record], score: Callable[[Record], float] = core) -> Band:
-    """What the first runs have more of than the others, seed by seed. Raises `LabError` unless both have the same seeds."""
-    mine, theirs = ({r.experiment.seed: score(r) for r in records} for records in (runs, others))
-    if not mine or mine.keys() != theirs.keys():
-        raise LabError(f"seeds {sorted(mine)} and {sorted(theirs)} cannot be paired: run what is missing.")
-    return band([mine[seed] - theirs[seed] for seed in mine])
+    """The band of score(run) - score(other), paired by seed.
+
+    score: a number of a run, by default its mean core skill.
+
+    Raises `LabError` unless both have the same seeds.
+    """
+    of_runs, of_others = ({r.experiment.seed: score(r) for r in records} for records in (runs, others))
+    if not of_runs or of_runs.keys() != of_others.keys():
+        raise LabError(f"seeds {sorted(of_runs)} and {sorted(of_others)} cannot be paired: run the missing ones.")
+    return band([of_runs[seed] - of_others[seed] for seed in of_runs])
 
 
 def gap(baseline: float, teacher: float) -> bool:
-    """Whether there is anything to recover; a twentieth counts, whatever its last bit."""
+    """Whether the teacher is at least 0.05 above the baseline, up to rounding."""
     return teacher - baseline >= NO_GAP - 1e-9
 
 
 def recovery(student: Mapping[str, float], reference: Mapping[str, float], teacher: Mapping[str, float], baseline: str) -> Recovery:
-    """Recovery of means (NaN without a gap of 0.05) and of each skill (None without one): dividing by less would be noise."""
+    """The recovery of means (NaN without a gap of 0.05) and of each skill (None without one): a smaller gap would make it noise.
+
+    student, reference, teacher: scores by skill, of the student, the baseline and the teacher.
+    baseline: the baseline's name.
+    """
 
     def share(s: float, b: float, t: float) -> float:
         return (s - b) / (t - b) if gap(b, t) else math.nan

@@ -1,11 +1,11 @@
-"""What the shipped runs came to, a row a run: `data/results.csv`, folded from the shards in `data/records` by `labkit build records`.
+"""The results of the shipped runs, one row a run: `data/results.csv`, made from the shards in `data/records` by `labkit build records`.
 
     labkit.results()                     # a DataFrame: shard, sweeps, arm, seed, recipe, skills.recall, fidelity.kl ...
     rows()[experiment.key]["shard"]      # its cells as text, without pandas
-    Recorded(experiment, row, read)      # a record made of them
+    Recorded(experiment, row, read)      # a record made from a row
 
-A number stands in the column "group.name" (`Record.numbers` has the groups), to the six digits of the events; an empty cell is one that was
-not taken. No torch is needed.
+A number is in the column "group.name" (see `Record.numbers` for the groups), with the six digits of the events. An empty cell was not
+measured. No torch is needed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ from labkit.records.record import BASELINES, Record
 if TYPE_CHECKING:
     import pandas
 
-NAMED = ("key", "shard", "sweeps", "arm", "seed", "recipe")  # which run a row is of; the columns behind them are numbers
+NAMED = ("key", "shard", "sweeps", "arm", "seed", "recipe")  # the columns that identify a run; the ones after them are numbers
 
 
 class Recorded(Record):
-    """A shipped run as its row says. Once something is asked that no row says, its events are read, and it is a plain record."""
+    """A shipped run, made from its row. It reads its events, and becomes a plain `Record`, when something is asked that no row has.
+
+    whole: reads the run's events.
+    """
 
     def __init__(self, experiment: Experiment, row: Mapping[str, str], whole: Callable[[], Record | None]) -> None:
         self._experiment, self._row, self._whole = experiment, row, whole
@@ -68,15 +71,18 @@ class Recorded(Record):
 
 
 def results() -> pandas.DataFrame:
-    """The table of all shipped runs, by key. Raises `DataError` if it is damaged."""
+    """The table of all shipped runs, with their keys as index. Raises `DataError` if it is damaged."""
     import pandas
 
     return pandas.read_csv(checked(data_dir() / "results.csv"), index_col="key", keep_default_na=False, na_values=[""])
 
 
 def rows() -> Mapping[str, Mapping[str, str]]:
-    """The table's cells by key and column; empty where no runs ship. A run is left out if a default that its recipe leaves unsaid has
-    changed since: it was another recipe's. Raises `DataError` if the table is missing or damaged."""
+    """The table's cells as text, by key and column; empty if no runs ship.
+
+    A run is left out if a field that its recipe does not name has another default today: it belongs to another recipe. Raises
+    `DataError` if the table is missing or damaged.
+    """
     path = data_dir() / "results.csv"
     if not path.exists() and not (data_dir() / "records").is_dir():
         return {}

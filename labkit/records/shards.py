@@ -1,7 +1,7 @@
-"""Recorded runs, packed: the event logs of many runs in one file, of which each is read without the others (no torch).
+"""Shards: the event logs of many runs in one file, where each run is read without the others (no torch).
 
-A shard is JSON lines in xz, so `xzcat data/records/ladder.jsonl.xz` prints it: a first line that says where each run is, then the runs.
-Runs that are alike (the seeds of a recipe) share one xz stream.
+A shard is JSON lines in xz, so `xzcat data/records/ladder.jsonl.xz` prints it: first an index of the runs, then the runs. Similar runs
+(the seeds of a recipe) share one xz stream.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from labkit.base.errors import DataError
 from labkit.base.manifest import checked
 
 ENDING = ".jsonl.xz"
-Place = tuple[int, int, int, int]  # of a stream, behind the first: offset, bytes; of the run in its text: offset, bytes
+Place = tuple[int, int, int, int]  # the run's stream: offset after the first stream, bytes; the run in its text: offset, bytes
 
 
 def keys(path: Path) -> list[str]:
-    """The runs in a shard. Raises `DataError` for one that is missing, or is not what its manifest says."""
+    """The keys of the runs in a shard. Raises `DataError` for a shard that is missing or does not match its manifest."""
     return list(_open(path, _stamp(path))[0])
 
 
 def log(path: Path, key: str) -> bytes:
-    """One run's events, a JSON object a line. Raises `DataError` as `keys` does."""
+    """One run's events, one JSON object a line. Raises `DataError` as `keys` does, or if the run is not in the shard."""
     index, _ = _open(path, _stamp(path))
     if key not in index:
         raise DataError(f"{path} holds no run {key}, although the results table says so. Restore both with `git checkout -- data`.")
@@ -38,7 +38,7 @@ def _stamp(path: Path) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _open(path: Path, stamp: int) -> tuple[dict[str, Place], bytes]:
-    """The index, and the streams behind it, of a file as it was at a time."""
+    """A shard's index, and the bytes after it. `stamp`: the time of its last change, so that a changed file is read again."""
     first = lzma.LZMADecompressor()
     return json.loads(first.decompress(checked(path).read_bytes())), first.unused_data
 

@@ -1,4 +1,4 @@
-"""Where records are kept: those that ship, packed in `data/records`, and those this machine has made (no torch)."""
+"""The store of records: those that ship, in `data/records`, and those that this machine has made (no torch)."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from labkit.records.experiment import Experiment
 from labkit.records.record import BASELINES, Record, events_of, load
 from labkit.records.results import Recorded, rows
 
-SEEDS = range(5)  # of the baselines whose mean stands in for a run's own
+SEEDS = range(5)  # of the baselines whose mean is used if there is none of a run's own seed
 
 
 def shipped() -> Store:
-    """The runs that ship, without those that this machine has made."""
+    """The store of the shipped runs alone."""
     return Store(made_here("none"))
 
 
 class Store:
-    """Records by recipe: those this machine has made (in the folder `own`), before those shipped in `data/records`."""
+    """Records by recipe. Those that this machine has made (in the folder `own`) come before those shipped in `data/records`."""
 
     def __init__(self, own: Path | None = None) -> None:
         self.shipped = data_dir() / "records"
         self.own = own or made_here("records")
 
     def find(self, experiment: Experiment) -> Record | None:
-        """The record of a recipe, as its run left it. Raises `DataError` for one that is damaged."""
+        """The record of a recipe as its run wrote it; None if there is none. Raises `DataError` if it is damaged."""
         key = experiment.key
         if (path := self.own / f"{key}.jsonl.gz").exists() and (record := load(path)).experiment.key == key:  # else a default has changed
             return record
@@ -43,47 +43,52 @@ class Store:
         return None
 
     def whole(self, experiment: Experiment) -> Record | None:
-        """The finished run on record, with every baseline that is, also those that were measured since."""
-        found = self.find(experiment)
-        if found is None or not found.complete:
+        """The record of a finished run with all its baselines on record, also those measured after it; None if there is none."""
+        record = self.find(experiment)
+        if record is None or not record.complete:
             return None
-        for known in self.references(experiment, have=found.references):
-            if isinstance(known, ev.Reference) and known.recipe != getattr(found.references.get(known.name), "recipe", None):
-                found.add(known)  # it was not there when the run was, or only another seed's was
-        return found
+        for known in self.references(experiment, have=record.references):
+            if isinstance(known, ev.Reference) and known.recipe != getattr(record.references.get(known.name), "recipe", None):
+                record.add(known)  # during the run there was none, or only one of another seed
+        return record
 
     def judged(self, experiment: Experiment) -> Record | None:
-        """The same, of which no events are read before they are asked for if the run ships."""
+        """As `whole`, but the events of a shipped run are only read when they are needed (see `Recorded`)."""
         row = rows().get(experiment.key)
         if row is None or self._made(experiment):
             return self.whole(experiment)
         return Recorded(experiment, row, functools.partial(self.whole, experiment))
 
     def add(self, record: Record) -> Path:
-        """Keep a record. One whose knobs were turned, or that was stopped, is kept too but never found by its recipe alone."""
+        """Save a record. One whose knobs were changed, or that was stopped, is saved too, but `find` does not return it."""
         name = record.experiment.key
         if not record.complete or any(isinstance(event, ev.KnobTurned) for event in record.events):
-            story = "".join(ev.dumps(event) for event in record.events)
-            name += f"-{hashlib.blake2b(story.encode(), digest_size=4).hexdigest()}"
+            text = "".join(ev.dumps(event) for event in record.events)
+            name += f"-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
         return record.save(self.own / f"{name}.jsonl.gz")
 
     def references(
         self, experiment: Experiment, seeds: Sequence[int] = SEEDS, have: Mapping[str, ev.Reference] = MappingProxyType({})
     ) -> Iterator[ev.Reference | ev.Warned]:
-        """The baselines on record: the run with this very seed or, failing that, the mean over other seeds. A damaged record
-        is told and left out, and so are those one has already, of this very seed."""
+        """The baselines on record: the run with the same seed or, if there is none, the mean over other seeds.
+
+        seeds: the other seeds.
+        have: baselines that are known already; those of the same seed are left out.
+
+        Yields a `Reference` for each baseline, and a `Warned` for a damaged record, which is left out.
+        """
         for name in BASELINES:
             recipe = experiment.baseline(name)  # type: ignore[arg-type]
             if recipe.key == experiment.key or (name in have and have[name].recipe == recipe.recipe):
                 continue
             try:
-                own = self.find(recipe)
-                found = [own] if own else [r for seed in seeds if (r := self.find(recipe.but(seed=seed)))]
+                same_seed = self.find(recipe)
+                records = [same_seed] if same_seed else [r for seed in seeds if (r := self.find(recipe.but(seed=seed)))]
             except DataError as error:
                 yield ev.Warned(0, str(error))
                 continue
-            if found:
-                several = [r.reference(name) for r in found]
+            if records:
+                several = [r.reference(name) for r in records]
                 skills = {s: sum(r.skills[s] for r in several) / len(several) for s in several[0].skills}
                 curve = [
                     (points[0][0], sum(kl for _, kl in points) / len(points)) for points in zip(*(r.curve for r in several), strict=False)
@@ -91,8 +96,8 @@ class Store:
                 yield ev.Reference(name, skills, tuple(curve), several[0].recipe, len(several))
 
     def _made(self, experiment: Experiment) -> bool:
-        """Whether this machine has made the run, or one that it is judged by."""
+        """Whether this machine has made the run or one of its baselines."""
         if not self.own.is_dir() or not any(os.scandir(self.own)):
             return False
-        judged_by = [experiment.baseline(name).but(seed=seed) for name in BASELINES for seed in (experiment.seed, *SEEDS)]  # type: ignore[arg-type]
-        return any((self.own / f"{run.key}.jsonl.gz").exists() for run in (experiment, *judged_by))
+        baselines = [experiment.baseline(name).but(seed=seed) for name in BASELINES for seed in (experiment.seed, *SEEDS)]  # type: ignore[arg-type]
+        return any((self.own / f"{run.key}.jsonl.gz").exists() for run in (experiment, *baselines))

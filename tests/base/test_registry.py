@@ -45,7 +45,7 @@ def test_a_name_has_one_function_but_a_cell_may_be_run_again():
         def mine() -> None: ...
 
     assert things["one"].label == "run again"
-    with pytest.raises(LabError, match=f"there is a thing 'one' already, in {__name__}"):
+    with pytest.raises(LabError, match=f"thing 'one' is already defined in {__name__}"):
         things.register("one", "another")(function)
 
 

@@ -52,7 +52,7 @@ def test_an_example_by_hand():
 
 def test_two_texts_are_not_aligned():
     for other in ([b"Lim", END], [b"Lima"], [b"Peru", END]):
-        with pytest.raises(LabError, match="two cuts of one text"):
+        with pytest.raises(LabError, match="two tokenizations of one text"):
             spans([b"Lima", END], other)
 
 

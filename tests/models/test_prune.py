@@ -167,7 +167,7 @@ def test_a_full_disk_leaves_nothing_that_is_in_the_way_of_another_try(tiny_teach
     with monkeypatch.context() as patch:
         patch.setattr("transformers.PreTrainedModel.save_pretrained", half)
         assert main(["prune", TEACHER, str(out), "--layers", "1"]) == 2
-    assert "make room there" in capsys.readouterr().err and not out.exists()
+    assert "free some space" in capsys.readouterr().err and not out.exists()
     assert main(["prune", TEACHER, str(out), "--layers", "1"]) == 0
     with monkeypatch.context() as patch:  # and a folder that cannot be is told before anything is cut
         patch.setattr(pruning, "prune", lambda *_: pytest.fail("it was cut"))

@@ -46,7 +46,7 @@ def test_a_real_run_counts_its_tokens(quick):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: cost(Record()), "did not end"),
+        (lambda: cost(Record()), "did not finish"),
         (lambda: Prices(machine_hour=-1), "machine_hour=-1"),
         (lambda: Prices(storage=math.nan), "storage=nan"),
     ],

@@ -140,7 +140,7 @@ EXAMPLES = {  # a recipe that breaks each rule
 }  # fmt: skip
 LOADED = {"same_tokens": False, "gold_rows": 0}
 TINY = dict(student="22k", teacher="atlas-200k", steps=2)
-SENTENCE = "method='online' compares both models token by token, and vocabulary='bytes' cuts the text elsewhere: set method='output'"
+SENTENCE = "method='online' compares both models token by token, and vocabulary='bytes' has other tokens: set method='output'"
 
 
 # ---- the table ---------------------------------------------------------------------------------------------------------------------
@@ -376,7 +376,7 @@ def test_a_failure_s_obstacle_is_the_first_rule_it_would_break():
     [
         (dict(method="hidden", layers="2:7"), dict(own=Size(8, 2, 1), theirs=Size(16, 6, 2)), "the student has 2 and its teacher 6"),
         (dict(method="hidden", layers="2:6"), dict(own=Size(8, 2, 1), theirs=Size(16, 6, 2)), ""),
-        (dict(adapter=8), dict(own=Size(8, 2, 1)), "adapter=8 is no saving, since the student is 8 wide"),
+        (dict(adapter=8), dict(own=Size(8, 2, 1)), "adapter=8 must be less than the student's width, 8"),
         (dict(adapter=7), dict(own=Size(8, 2, 1)), ""),
         (dict(start="copied"), dict(own=Size(8, 2, 1), theirs=Size(16, 2, 1)), "8 is not 16"),
         (dict(method="output"), dict(same_tokens=False), "have different tokenizers"),

@@ -101,7 +101,7 @@ def test_a_template_that_takes_no_question_is_told(tmp_path, pair):
     inner = tokenizer().for_transformers()
     for template, words in (
         ("{{ raise_exception('alternate roles') }}", "does not take a single question"),
-        ("hello", "leaves the question"),
+        ("hello", "leaves out the question"),
     ):
         inner.chat_template = template
         inner.save_pretrained(tmp_path)
@@ -136,7 +136,7 @@ def test_what_the_lab_could_not_see_is_refused(tmp_path, pair):
     folder = made(tmp_path / "soft", 1, 1)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"final_logit_softcapping": 30.0}))
-    with pytest.raises(LabError, match="behind the head"):
+    with pytest.raises(LabError, match="after the head"):
         pretrained.load(str(folder))
     (folder / "model.safetensors").write_bytes(b"half a file")
     with pytest.raises(LabError, match="cannot be loaded"):
@@ -169,7 +169,7 @@ def test_a_saved_model_is_the_same_model(tmp_path, pair):
 
 def test_a_prompt_longer_than_the_context_is_told(tmp_path):
     model = pretrained.load(str(made(tmp_path / "short", 1, 1, max_position_embeddings=16)), torch.float32)
-    with pytest.raises(LabError, match="room for 16"):
+    with pytest.raises(LabError, match="context is 16"):
         models.write(model, model.chat.prompts(["word " * 40]))
 
 
@@ -298,9 +298,9 @@ def test_a_knob_is_not_turned_to_labels_that_are_not_there(own):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"faults": "missing_end"}, "belongs to the small world"),
-        ({"start": "warm"}, "begins as it is"),
-        ({"teacher": "sibling"}, "small world only"),
+        ({"faults": "missing_end"}, "built-in Atlas task"),
+        ({"start": "warm"}, "leave out start"),
+        ({"teacher": "sibling"}, "built-in Atlas task"),
         ({"keep": "truth", "method": "sequence"}, "asks Atlas what is true"),
         ({"decoding": "beam", "method": "sequence"}, "choose 'greedy'"),
         ({"method": "online", "top_k": 8}, "set signals='live'"),

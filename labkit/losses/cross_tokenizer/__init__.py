@@ -1,1 +1,1 @@
-"""Distillation across tokenizers: shared spans, and one loss term an alignment."""
+"""Cross-tokenizer distillation: shared spans, and one loss term per alignment."""

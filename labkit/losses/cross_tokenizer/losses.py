@@ -1,4 +1,4 @@
-"""Losses between a teacher and a student with different tokens: one term for each alignment.
+"""Losses between a teacher and a student with different tokens: one term per alignment.
 
 To add an alignment, write a function of an `Aligned` and the student's logits that returns an unreduced term, and decorate it.
 """
@@ -16,47 +16,42 @@ from labkit.base.registry import Registry
 from labkit.losses.cross_tokenizer import spans
 
 FLOOR_OF_LOG = 1e-8
-ULD_WEIGHT = 1.5  # beside the text's own cross-entropy (Boizard et al. 2024)
+ULD_WEIGHT = 1.5  # beside the cross-entropy of the text (Boizard et al. 2024)
 
 Compare = Callable[[Tensor, Tensor, float], Tensor]
 
 
-# ---- both cuts of a batch ----------------------------------------------------------------------------------------------------------
+# ---- a batch in both models' tokens ------------------------------------------------------------------------------------------------
 
 
 class Aligned(NamedTuple):
-    """Both cuts of some rows' answers, L teacher tokens and M student tokens in S spans, and what the teacher says there.
+    """The answers of some rows in both models' tokens, L teacher tokens and M student tokens in S spans, with the teacher's signal."""
 
-    span_L, span_M: the span each token is in; first_*: the first token of each span on either side; pairs: tokens at the same *number*
-    in their row, which is what naive code compares. columns: (teacher ids, student ids) of the K strings both vocabularies have;
-    column_V, column_W: the place of each id among them, or -1. target_M_W: the exact next-token distribution in the student's tokens.
-    """
-
-    across: str
+    across: str  # the alignment
     teacher_logits_L_V: Tensor
     teacher_labels_L: Tensor
     student_labels_M: Tensor
-    span_L: Tensor
-    span_M: Tensor
-    first_of_teacher_S: Tensor
-    first_of_student_S: Tensor
-    pairs: tuple[Tensor, Tensor]
-    columns: tuple[Tensor, Tensor]
-    column_of: tuple[Tensor, Tensor]
-    target_M_W: Tensor | None
+    span_L: Tensor  # the span of each teacher token
+    span_M: Tensor  # the span of each student token
+    first_of_teacher_S: Tensor  # the first teacher token of each span
+    first_of_student_S: Tensor  # the first student token of each span
+    pairs: tuple[Tensor, Tensor]  # tokens at the same position of their row, which naive code compares
+    columns: tuple[Tensor, Tensor]  # teacher ids and student ids of the K strings that both vocabularies have
+    column_of: tuple[Tensor, Tensor]  # (V,) and (W,): the place of each id in `columns`, or -1
+    target_M_W: Tensor | None  # the exact next-token distribution in the student's tokens
 
 
 # ---- the alignments ----------------------------------------------------------------------------------------------------------------
 
 
 class Alignment(NamedTuple):
-    """text: whether the teacher's text is learned beside it, as hard labels, since it says nothing at some of the tokens."""
+    """How the teacher's signal is mapped to other tokens."""
 
     name: str
     label: str
     source: str
     term: Callable[[Aligned, Tensor, Compare, float], Tensor]
-    text: bool = False
+    text: bool = False  # whether the teacher's text is learned too, as hard labels, since some tokens have no signal
 
 
 ALIGNMENTS = Registry("alignment", Alignment, "term")
@@ -64,15 +59,15 @@ register = ALIGNMENTS.register
 
 
 def cross_tokenizer_terms(aligned: Aligned, student_logits_M_W: Tensor, compare: Compare, temperature: float) -> dict[str, Tensor]:
-    """The named, unreduced terms of a batch. Raises `LabError` for an unknown alignment."""
-    how = ALIGNMENTS[aligned.across]
-    terms = {"crossed": how.term(aligned, student_logits_M_W, compare, temperature)}
-    if how.text:
+    """The named, unreduced loss terms of a batch, in nats. Raises `LabError` for an unknown alignment."""
+    alignment = ALIGNMENTS[aligned.across]
+    terms = {"crossed": alignment.term(aligned, student_logits_M_W, compare, temperature)}
+    if alignment.text:
         terms["hard"] = F.cross_entropy(student_logits_M_W, aligned.student_labels_M, reduction="none")
     return terms
 
 
-@register("ids", label="by number (a fault)", source="what code does that never looks at the tokens")
+@register("ids", label="by number (a fault)", source="code that does not compare the tokens' strings")
 def ids(aligned: Aligned, student_logits_M_W: Tensor, compare: Compare, temperature: float) -> Tensor:
     teacher, student = aligned.teacher_logits_L_V[aligned.pairs[0]], student_logits_M_W[aligned.pairs[1]]
     width = min(teacher.shape[-1], student.shape[-1])
@@ -124,13 +119,13 @@ def _sides(aligned: Aligned, student_logits_M_W: Tensor) -> tuple[Tensor, Tensor
 
 
 def _likelihoods(aligned: Aligned, teacher_L_V: Tensor, student_M_W: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability of each span on either side."""
+    """Log-probabilities `(S,)` of the spans, for teacher and student."""
     count = len(aligned.first_of_teacher_S)
-    own = [
+    sides = [
         spans.add_up(logprobs.gather(1, labels[:, None])[:, 0], span, count)
         for logprobs, labels, span in (
             (teacher_L_V, aligned.teacher_labels_L, aligned.span_L),
             (student_M_W, aligned.student_labels_M, aligned.span_M),
         )
     ]
-    return own[0], own[1]
+    return sides[0], sides[1]

@@ -1,10 +1,10 @@
-"""One text, cut into tokens in two ways: what the cuts share, and what one side's probabilities say about the other's tokens.
+"""One text in two tokenizations: their shared spans, and what one model's probabilities say about the other's tokens.
 
     spans([b" Sp", b"ain", b""], [b" S", b"pain", b""])     # " Spain", then the end mark: two spans
-    texts(ask, tokens, floor=1e-3)                          # all a model may write, equal texts added up over their segmentations
+    texts(ask, tokens, floor=1e-3)                          # the texts a model may write, summed over their segmentations
 
-Places are byte offsets. A token is its bytes; the end mark is the empty token, and takes the one place behind the text. Everything
-here is in nats, and unreduced: one number a span, or a token.
+Positions are byte offsets. A token is its bytes. The end mark is the empty token, and has the one position after the text. All values are
+in nats and unreduced: one number per span or token.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from torch import Tensor
 from labkit.base.errors import LabError
 
 END = b""
-LEAST = 1e-6  # probability of what is left over, so that its logarithm exists and rounding does not decide it
+LEAST = 1e-6  # lower bound of the remaining probability, so that its logarithm is finite and not only rounding
 
 
-# ---- where the cuts meet ---------------------------------------------------------------------------------------------------------
+# ---- shared spans ----------------------------------------------------------------------------------------------------------------
 
 
 class Span(NamedTuple):
-    """A smallest stretch of text at both of whose ends both sides cut: the numbers of its tokens on either side, and its bytes."""
+    """A smallest part of the text that begins and ends at a token boundary of both sides."""
 
-    teacher: range
-    student: range
-    start: int
+    teacher: range  # the numbers of its teacher tokens
+    student: range  # the numbers of its student tokens
+    start: int  # byte offsets
     stop: int
 
 
 def offsets(tokens: Sequence[bytes]) -> list[int]:
-    """Where each token ends."""
+    """The byte offset at which each token ends."""
     ends, place = [], 0
     for token in tokens:
         place += len(token) or 1
@@ -45,9 +45,9 @@ def offsets(tokens: Sequence[bytes]) -> list[int]:
 
 
 def spans(teacher: Sequence[bytes], student: Sequence[bytes]) -> list[Span]:
-    """The smallest shared spans, in order; every token of either side is in exactly one. Raises `LabError` if the texts differ."""
+    """The smallest shared spans, in order. Each token of either side is in exactly one. Raises `LabError` if the texts differ."""
     if (one := b"".join(teacher)) != (other := b"".join(student)) or [END in teacher] != [END in student]:
-        raise LabError(f"the tokens spell {one[:40]!r} on one side and {other[:40]!r} on the other: align two cuts of one text.")
+        raise LabError(f"the teacher's tokens spell {one[:40]!r} and the student's {other[:40]!r}: give two tokenizations of one text.")
     ends = offsets(teacher), offsets(student)
     found, first, start = [], [0, 0], 0
     for stop in sorted(set(ends[0]) & set(ends[1])):
@@ -61,7 +61,7 @@ def spans(teacher: Sequence[bytes], student: Sequence[bytes]) -> list[Span]:
 
 
 def segmentations(text: bytes, vocabulary: Sequence[bytes]) -> Iterator[tuple[bytes, ...]]:
-    """Every way to spell a text in tokens; their number may double with every byte."""
+    """All ways to split a text into tokens. Their number may double with each byte."""
     if not text:
         yield ()
     for token in vocabulary:
@@ -74,11 +74,15 @@ Ask = Callable[[Tensor | None, Tensor | None], Tensor]
 
 
 def texts(ask: Ask, tokens: Sequence[bytes], floor: float, longest: int) -> list[dict[bytes, float]]:
-    """For each of a model's prompts, the texts it may answer with and their probability, added up over all segmentations.
+    """For each prompt, the texts that a model may answer with and their probabilities, summed over all segmentations.
 
-    ask(None, None) gives the next-token probabilities `(prompts, V)`; ask(parents, tokens) those of paths that are path
-    `parents[i]` of the last time with `tokens[i]` added. Token paths below `floor`, or longer than `longest`, are not followed: what
-    is missing to 1 is their mass, and with floor 0 nothing is missing but that of the longest.
+    ask: `ask(None, None)` gives the next-token probabilities `(prompts, V)`; `ask(parents, tokens)` those after the paths that are made
+        of path `parents[i]` of the previous call and token `tokens[i]`.
+    tokens: the bytes of each token.
+    floor: paths with a smaller probability are not followed.
+    longest: nor are paths with more tokens.
+
+    Returns a dict for each prompt. Its probabilities sum to less than 1 by the mass of the paths that were not followed.
     """
     weight_P_V = ask(None, None)
     ends = torch.tensor([token == END for token in tokens], device=weight_P_V.device)
@@ -98,8 +102,13 @@ def texts(ask: Ask, tokens: Sequence[bytes], floor: float, longest: int) -> list
 
 
 def next_tokens(weighted: Sequence[tuple[Sequence[int], float]], answer: Sequence[int]) -> list[dict[int, float]]:
-    """What comes next at every token of `answer`, for whoever writes the texts of `weighted` (as token ids, with their weights): the
-    share of weight behind each next token, among the texts that begin as the answer does up to there."""
+    """The distribution of the next token at each token of `answer`, for a writer of the texts in `weighted`.
+
+    weighted: texts as token ids, each with its weight.
+
+    Returns for each position the share of each next token in the weight of the texts that agree with the answer so far; the answer's own
+    token where no text does.
+    """
     found, alive = [], list(weighted)
     for place, token in enumerate(answer):
         mass: dict[int, float] = defaultdict(float)
@@ -116,21 +125,23 @@ def next_tokens(weighted: Sequence[tuple[Sequence[int], float]], answer: Sequenc
 
 
 def add_up(logprobs_L: Tensor, span_L: Tensor, count: int) -> Tensor:
-    """`(S,)` log-probability of each span: the sum over its tokens, `span_L` being the span each is in."""
+    """`(S,)` log-probability of each span: the sum over its tokens. `span_L` is the span of each token."""
     return logprobs_L.new_zeros(count).index_add(0, span_L, logprobs_L)
 
 
 def shared_outcomes(logprobs_S_V: Tensor, columns_K: Tensor) -> Tensor:
-    """`(S, K + 1)` log-probabilities of the tokens that both vocabularies have, and of all the others together."""
+    """`(S, K + 1)` log-probabilities of the tokens that both vocabularies have, and of all others together."""
     known_S_K = logprobs_S_V[:, columns_K]
     return torch.cat([known_S_K, _left_over(known_S_K)], -1)
 
 
 def merged_outcomes(logprobs_S_V: Tensor, columns_K: Tensor, span_S: Tensor, begun_S_K: Tensor) -> Tensor:
-    """`(S, K + 2)` log-probabilities at the beginning of each span: the tokens both vocabularies have, except those that begin the span
-    on either side (`begun_S_K`); the span itself, as the product over its tokens; and everything else.
+    """`(S, K + 2)` log-probabilities at the start of each span, over the same outcomes for both models.
 
-    After the merging of GOLD (Patiño et al. 2025, Hugging Face), here as one proper distribution over the same outcomes on both sides.
+    The outcomes: each token that both vocabularies have, except those that begin the span on either side (`begun_S_K`); the span itself,
+    as the product over its tokens (`span_S`); and everything else.
+
+    Source: after the merging in GOLD (Patiño et al. 2025, Hugging Face), here as one proper distribution.
     """
     known_S_K = logprobs_S_V[:, columns_K].masked_fill(begun_S_K, -30.0)
     known_S_K = torch.cat([known_S_K, span_S[:, None]], -1)
@@ -142,17 +153,22 @@ def _left_over(logprobs_S_K: Tensor) -> Tensor:
 
 
 def chunk_loss(teacher_S: Tensor, student_S: Tensor, temperature: float = 1.0) -> Tensor:
-    """`(S,)` binarised KL of the spans' log-probabilities: the span, or anything else, both to the power 1/T, times T
-    (Minixhofer et al. 2025, ALM, arXiv 2503.20083, with KL as the divergence)."""
+    """`(S,)` binary KL of the spans' log-probabilities: the span or anything else, both to the power 1/T, times T.
+
+    Source: Minixhofer et al. 2025, ALM, arXiv 2503.20083, with KL as the divergence.
+    """
     teacher, student = ((side / temperature).clamp(max=-LEAST) for side in (teacher_S, student_S))
     not_teacher, not_student = (torch.log(-torch.expm1(side)) for side in (teacher, student))
     return temperature * (teacher.exp() * (teacher - student) + not_teacher.exp() * (not_teacher - not_student))
 
 
 def uld_loss(teacher_logits_N_V: Tensor, student_logits_N_W: Tensor, temperature: float = 1.0) -> Tensor:
-    """`(N,)` L1 distance of the two distributions, each sorted by size, the shorter one padded with zeros (Boizard et al. 2024, universal
-    logit distillation, arXiv 2402.12030, eq. 4). Blind to which token is which: it is 0 between a
-    model and the same with the names of its tokens shuffled."""
+    """`(N,)` L1 distance of the two distributions, each sorted by size, the shorter one padded with zeros.
+
+    It ignores which token has which probability: it is 0 between a model and the same model with shuffled token ids.
+
+    Source: universal logit distillation, Boizard et al. 2024, arXiv 2402.12030, eq. 4.
+    """
     sides = [(logits / temperature).softmax(-1).sort(-1, descending=True).values for logits in (teacher_logits_N_V, student_logits_N_W)]
     width = max(side.shape[-1] for side in sides)
     teacher, student = (F.pad(side, (0, width - side.shape[-1])) for side in sides)

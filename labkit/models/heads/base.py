@@ -1,8 +1,8 @@
-"""Heads on a frozen target: small modules that read its states and guess the tokens after its next one, as students of the one engine.
+"""Draft heads on a frozen target: small modules that read its states and predict tokens after its next one. The training loop trains them.
 
-The target's final state h_i behind an answer's token predicts that token, a_i. A guess *d ahead* made at i is one of a_{i+d}. All that is
-needed to train it is in the signals cache: h_i to read, a_{i+d} for a label, and the target's own logits there, its head on h_{i+d}. So
-heads learn without a single pass of the target, but for gold rows, which it has not read yet.
+The target's final state h_i predicts the answer token a_i. A prediction at depth d, made at i, is one of a_{i+d}. The signal cache has all
+that is needed to train it: h_i as input, a_{i+d} as label, and the target's logits there, which are its head on h_{i+d}. So training needs
+no forward pass of the target, except for gold rows, which are not in the cache.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from labkit.models.architectures import LanguageModel
 from labkit.models.hooks import run_with_hooks
 from labkit.models.load import answer_states, pad, tokenizer_of
 
-DECAY = 0.8  # a depth's weight in the loss against the one before it (Cai et al. 2024, section 2.2; Li et al. 2025)
+DECAY = 0.8  # weight of a depth in the loss, relative to the depth before it (Cai et al. 2024, section 2.2; Li et al. 2025)
 
 
 class TargetStates(NamedTuple):
-    """Rows as the target has read them: its final states at all answer tokens, one row after the other, and its residual stream there
-    after the layers that were asked for."""
+    """Rows and the target's states at their N answer tokens, one row after the other."""
 
     prompts: Sequence[list[int]]
     answers: Sequence[list[int]]
-    states_N_D: Tensor
-    extra_N_L_D: Tensor | None = None
+    states_N_D: Tensor  # final states
+    extra_N_L_D: Tensor | None = None  # the residual stream after the layers that the heads also read
 
     @property
     def lengths(self) -> list[int]:
+        """Tokens of each answer."""
         return [len(answer) for answer in self.answers]
 
     @classmethod
     def of(cls, parts: Sequence[TargetStates]) -> TargetStates:
-        """Several, one after the other."""
+        """Several concatenated."""
         extra_layers = [part.extra_N_L_D for part in parts if part.extra_N_L_D is not None]
         return cls(
             [prompt for part in parts for prompt in part.prompts],
@@ -49,28 +49,29 @@ class TargetStates(NamedTuple):
 
 
 class HeadOutput(NamedTuple):
-    """What heads say at one depth, at the M places that have a token so far ahead; for those that guess states too, these."""
+    """Predictions at one depth, at the M positions that have a token at that depth."""
 
     logits_M_V: Tensor
-    states_M_D: Tensor | None = None
+    states_M_D: Tensor | None = None  # predicted states, for heads that predict them
 
 
 class Heads(nn.Module):
-    """What `medusa` and `eagle` have in common. The target is no part of the module: it is neither trained, moved nor saved with it.
+    """Base class of Medusa and EAGLE heads. The target is not part of the module: it is not trained, moved or saved with it.
 
-    ids_V: the target's tokens that heads can say, their own columns in order. looks: layers of the target they read beside its final
-    states. ahead: how far they guess. trained: the depths in the loss; 0 is the target's own next token.
+    ids: the target's tokens that the heads can predict; None for all.
+    ahead: the number of depths.
     """
 
     kind = ""
-    extra_layers: tuple[int, ...] = ()
-    padded = False
-    ids_V: Tensor
-    column_of: Tensor
+    extra_layers: tuple[int, ...] = ()  # layers of the target that the heads read beside its final states
+    padded = False  # whether rows of a micro-batch are padded to the longest
+    ids_V: Tensor  # the target's tokens that the heads can predict, in the order of their logits
+    column_of: Tensor  # the inverse: the place of each token in `ids_V`, or -1
+    trained: tuple[int, ...]  # the depths in the loss; 0 is the target's next token
 
     def __init__(self, target: LanguageModel, ids: Sequence[int] | None = None, ahead: int = 4) -> None:
         super().__init__()
-        object.__setattr__(self, "target", target)  # past nn.Module, which would make it a part
+        object.__setattr__(self, "target", target)  # not through nn.Module, which would register it as a submodule
         self.ahead, self.trained = ahead, tuple(range(1, ahead + 1))
         head_V_D, size = target.lm_head.weight.detach(), target.lm_head.weight.shape[0]
         chosen = torch.arange(size) if ids is None else torch.tensor(sorted(set(ids)))
@@ -84,11 +85,12 @@ class Heads(nn.Module):
 
     @property
     def config(self) -> Any:
+        """The target's configuration."""
         return self.target.config
 
     @property
     def chat(self) -> Any:
-        """The target's tokenizer, if it has one of its own (see `tokenizer_of`)."""
+        """The tokenizer of a pretrained target; None for other targets (see `tokenizer_of`)."""
         return getattr(self.target, "chat", None)
 
     @property
@@ -101,33 +103,37 @@ class Heads(nn.Module):
 
     @property
     def weights(self) -> dict[int, float]:
-        """Of each trained depth in the loss: the guesses' fall by `DECAY` and sum to 1; that of depth 0 is 1."""
+        """The weight of each trained depth in the loss. Those from depth 1 on fall by `DECAY` and sum to 1; depth 0 has 1."""
         total = sum(DECAY**d for d in self.trained if d)
         return {d: DECAY**d / total if d else 1.0 for d in self.trained}
 
     def guesses(self, told: TargetStates, depths: Sequence[int]) -> list[HeadOutput]:
-        """What the heads say at these depths, in order; at each, for the places that `places` gives."""
+        """Predictions at these depths, in order, each at the positions of `places`."""
         raise NotImplementedError
 
     def said(self, states_N_D: Tensor) -> Tensor:
-        """Logits `(N, V)` of states through the target's frozen head, over the tokens that heads can say."""
+        """Logits `(N, V)` of states through the target's frozen head, over the tokens that the heads can predict."""
         return F.linear(states_N_D.to(self._head_V_D.dtype), self._head_V_D).float()
 
     @torch.no_grad()
     def read_target(self, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> TargetStates:
-        """These rows, read by the target now."""
+        """The target's states at these rows, from a forward pass."""
         rows = pad(prompts, answers)
         if not self.extra_layers:
             return TargetStates(prompts, answers, answer_states(self.target, rows).float())
-        seen = run_with_hooks(self.target, rows, self.extra_layers)
-        assert seen.hidden_N_L_D is not None
-        return TargetStates(prompts, answers, seen.final_N_D.float(), seen.hidden_N_L_D.float())
+        activations = run_with_hooks(self.target, rows, self.extra_layers)
+        assert activations.hidden_N_L_D is not None
+        return TargetStates(prompts, answers, activations.final_N_D.float(), activations.hidden_N_L_D.float())
 
     # ---- in the loss -------------------------------------------------------------------------------------------------
 
     def batch(self, told: TargetStates, gold: Sequence[bool]) -> Batch:
-        """All trained depths of some rows, one after the other, as a batch of which every method can ask its terms. `gold` marks rows
-        whose label was paid for, about which the target says nothing. Tokens that heads cannot say are left out."""
+        """All trained depths of some rows, one after the other, as a batch for the loss terms of any method.
+
+        gold: marks the rows with a gold label, which have no signal of the target.
+
+        Tokens that the heads cannot predict are left out.
+        """
         labels_N = self.column_of[torch.tensor([t for answer in told.answers for t in answer], device=self.device)]
         gold_N = torch.tensor([g for g, n in zip(gold, told.lengths, strict=True) for _ in range(n)], device=self.device)
         with torch.no_grad():
@@ -155,33 +161,41 @@ class Heads(nn.Module):
         )
 
     def scored(self, answers: Iterable[Sequence[int]]) -> float:
-        """The weight of all that is guessed in some answers: what a mean over them is divided by (1 where there is nothing)."""
+        """The sum of the weights of all predictions in some answers, which a mean over them is divided by (1 if there are none)."""
         sayable = [(self.column_of[torch.tensor(answer, device=self.device)] >= 0).tolist() for answer in answers]
         return sum(weight * sum(row[d:]) for d, weight in self.weights.items() for row in sayable) or 1.0
 
     def passes(self, lengths: Sequence[int], logits: int) -> list[list[int]]:
-        """Row numbers in micro-batches: rows of like length, so few that all depths have at most so many logits. Where heads pad rows
-        to the longest, none is more than twice as long as another."""
-        found: list[list[int]] = []
+        """Row numbers in micro-batches of similar lengths.
+
+        lengths: tokens of each row.
+        logits: the most logits of a micro-batch, over all depths.
+
+        If rows are padded to the longest, none is more than twice as long as another in its micro-batch.
+        """
+        batches: list[list[int]] = []
         room = 0
         for row in sorted(range(len(lengths)), key=lambda i: lengths[i]):
             size = lengths[row] * len(self.trained) * len(self.ids_V)
-            if size > room or (self.padded and lengths[row] > 2 * lengths[found[-1][0]]):
-                found, room = [*found, []], logits
-            found[-1].append(row)
+            if size > room or (self.padded and lengths[row] > 2 * lengths[batches[-1][0]]):
+                batches, room = [*batches, []], logits
+            batches[-1].append(row)
             room -= size
-        return found
+        return batches
 
 
 def places(lengths: Sequence[int], ahead: int) -> Tensor:
-    """Where in rows of these lengths, laid one after the other, there is a token so far ahead: `(M,)`, in order."""
+    """`(M,)` positions that have a token `ahead` further on in their row, in rows of these lengths, one after the other."""
     length_B = torch.tensor(lengths)
     start_B = length_B.cumsum(0) - length_B
     return torch.cat([torch.arange(int(s), int(s) + max(0, int(n) - ahead)) for s, n in zip(start_B, length_B, strict=True)])
 
 
 def commonest(target: LanguageModel, size: int, texts: Iterable[Sequence[int]]) -> list[int] | None:
-    """The `size` tokens most frequent in some texts, the end mark always among them, filled up by number; None for all there are."""
+    """The `size` most frequent tokens of some texts, always with the end mark, completed with other tokens by number.
+
+    Returns None if `size` is 0 or not less than the vocabulary: all tokens.
+    """
     every = target.lm_head.weight.shape[0]
     if not size or size >= every:
         return None

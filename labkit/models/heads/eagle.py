@@ -1,14 +1,14 @@
-"""EAGLE: one small decoder layer that goes on where the target stopped, from state to state (Li et al. 2024, arXiv 2401.15077).
+"""EAGLE: one small decoder layer that predicts the target's next state from its last one (Li et al. 2024, arXiv 2401.15077).
 
-At each answer position it reads the target's feature and the token that came out of it, and says the next state, whose logits come from
-the target's frozen head; fed its own states, it goes as deep as one likes. The signals cache holds the target's states from the last token
-of the prompt on, so of the prompt's other tokens it reads no feature, but one learned vector in the place of each: enough to copy a name
-from the question. (The published EAGLE reads features there too, and adds noise to them in training.)
+At each answer position it reads the target's feature and the token that followed, and predicts the next state; the target's frozen head
+gives its logits. From its own states it can predict to any depth. The signal cache has the target's states from the prompt's last token
+on. For the prompt's other tokens EAGLE reads one learned vector instead of a feature, which is enough to copy a name from the question.
+(The published EAGLE reads features there too, and adds noise to them in training.)
 
     cache = eagle.begin(prompt)
-    states_T_D, logits_T_V = eagle.read(features_T_F, ids_T, cache)     # what the target has verified
+    states_T_D, logits_T_V = eagle.read(features_T_F, ids_T, cache)     # at tokens that the target has verified
     states_W_D, logits_W_V = eagle.roll(states_T_D[-1:], [17], cache)   # one token deeper
-    eagle.crop(cache, kept)                                             # the rolled ones forgotten
+    eagle.crop(cache, kept)                                             # drop the positions that were rolled
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ THETA = 10_000.0
 
 
 class Cache:
-    """Keys and values `(H, T, d)` of the positions read and rolled so far."""
+    """Keys and values `(H, T, d)` of the positions that were read and rolled."""
 
     def __init__(self) -> None:
         self.keys: Tensor | None = None
@@ -38,6 +38,7 @@ class Cache:
         return 0 if self.keys is None else self.keys.shape[1]
 
     def add(self, keys_H_T_d: Tensor, values_H_T_d: Tensor) -> tuple[Tensor, Tensor]:
+        """Append positions. Returns all keys and values."""
         keys = keys_H_T_d if self.keys is None else torch.cat([self.keys, keys_H_T_d], 1)
         values = values_H_T_d if self.values is None else torch.cat([self.values, values_H_T_d], 1)
         self.keys, self.values = keys, values
@@ -45,7 +46,7 @@ class Cache:
 
 
 class Projected(NamedTuple):
-    """Queries, keys and values `(B, H, T, d)`, turned by their positions."""
+    """Queries, keys and values `(B, H, T, d)`; queries and keys are rotated by their positions."""
 
     queries: Tensor
     keys: Tensor
@@ -53,7 +54,7 @@ class Projected(NamedTuple):
 
 
 class Layer(nn.Module):
-    """A Llama's decoder layer: RMSNorm, rotary attention, SwiGLU. Who attends to whom is settled outside: training and decoding differ."""
+    """A Llama's decoder layer: RMSNorm, rotary attention, SwiGLU. The caller computes attention, which differs in training and decoding."""
 
     def __init__(self, width: int, heads: int, head_width: int, inner: int, epsilon: float) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class Layer(nn.Module):
         self.down = nn.Linear(inner, width, bias=False)
 
     def projected(self, inputs_B_T_D: Tensor, positions_T: Tensor) -> Projected:
-        """position t's turn is by t: only differences of positions matter."""
+        """Queries, keys and values of inputs at these positions. Only differences of positions matter."""
         parts = self.project(_normed(self.before_attention, inputs_B_T_D)).unflatten(-1, (3, self.heads, self.head_width))
         queries, keys, values = parts.permute(2, 0, 3, 1, 4)
         half = self.head_width // 2
@@ -79,14 +80,14 @@ class Layer(nn.Module):
         return Projected(turned(queries), turned(keys), values)
 
     def after(self, inputs_B_T_D: Tensor, mixed_B_H_T_d: Tensor) -> Tensor:
-        """The layer's output, given what attention brought together."""
+        """The layer's output, given its inputs and the result of attention."""
         stream = inputs_B_T_D + self.out(mixed_B_H_T_d.transpose(1, 2).flatten(2))
         normed = _normed(self.before_mlp, stream)
         return stream + self.down(F.silu(self.gate(normed)) * self.up(normed))
 
 
 class Eagle(Heads):
-    """EAGLE-1: reads the target's final states, and is trained one step deep, on true states."""
+    """EAGLE-1: reads the target's final states, and is trained at depth 1 only, on the target's states."""
 
     kind = "eagle"
     padded = True
@@ -102,17 +103,18 @@ class Eagle(Heads):
             torch.manual_seed(seed)
             self.join = nn.Linear(2 * width, width, bias=False)
             self.layer = Layer(width, heads, head_width, inner, getattr(like, "rms_norm_eps", 1e-6))
-            self.nothing_D = nn.Parameter(torch.zeros(width))  # the feature of a token that the cache knows nothing of
+            self.nothing_D = nn.Parameter(torch.zeros(width))  # the feature of a token whose state is not in the cache
             self._more(width)
 
     def _more(self, width: int) -> None:
-        """Modules that a kind of EAGLE has besides."""
+        """Adds the modules of a subclass."""
 
     def _features(self, features_N_F: Tensor) -> Tensor:
-        """Of the target, as the layer reads them."""
+        """The target's features as the layer reads them."""
         return features_N_F
 
     def _of(self, told: TargetStates) -> Tensor:
+        """The part of the target's states that is read."""
         return told.states_N_D
 
     def logits(self, states_N_D: Tensor) -> Tensor:
@@ -138,74 +140,90 @@ class Eagle(Heads):
         return found
 
     def unrolled(self, prompts: Sequence[list[int]], features_B_T_D: Tensor, ids_B_T: Tensor, steps: int) -> list[Tensor]:
-        """Its states `(B, T - d, D)` at d = 1, 2, ... `steps` ahead of each position.
+        """The predicted states `(B, T - d, D)` at depths d = 1, 2, ... `steps` of each position.
 
-        The first is read from true features. In step j each position goes on from its own state of the step before, with the text's token,
-        and sees the prompt, the true features up to itself and its own rolled-out states since (the training-time test of Li et al. 2025).
+        The first is predicted from the target's features. In step j each position continues from its predicted state of the step before and
+        the text's token. It attends to the prompt, the target's features up to itself, and its own predicted states since then.
+
+        Source: training-time test, Li et al. 2025.
         """
         length, device = ids_B_T.shape[1], ids_B_T.device
-        asked, unasked_B_P = self._asked(prompts)
-        before = unasked_B_P.shape[1]
+        prompt, padding_B_P = self._prompt(prompts)
+        before = padding_B_P.shape[1]
         future_T_T = torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
-        state, found, own = features_B_T_D, list[Tensor](), list[Projected]()
+        state, states, predicted = features_B_T_D, list[Tensor](), list[Projected]()
         scale = self.layer.head_width**-0.5
         for j in range(steps):
-            span = max(0, length - 1 - j)  # bases that have a token to guess, in the longest row
+            span = max(0, length - 1 - j)  # positions that have a token at this depth, in the longest row
             inputs = self._joined(state[:, :span], ids_B_T[:, j : j + span])
             now = self.layer.projected(inputs, torch.arange(before + j, before + j + span, device=device))
             if not j:
-                keys, values = (torch.cat([a, b], 2) for a, b in ((asked.keys, now.keys), (asked.values, now.values)))
-            own += [now] if j else []
+                keys, values = (torch.cat([a, b], 2) for a, b in ((prompt.keys, now.keys), (prompt.values, now.values)))
+            predicted += [now] if j else []
             hidden = torch.cat(
-                [unasked_B_P[:, None, None].expand(-1, 1, span, -1), future_T_T[:span, :span].expand(len(ids_B_T), 1, -1, -1)], -1
+                [padding_B_P[:, None, None].expand(-1, 1, span, -1), future_T_T[:span, :span].expand(len(ids_B_T), 1, -1, -1)], -1
             )
             scores = (now.queries @ keys[:, :, : before + span].transpose(-1, -2) * scale).masked_fill(hidden, -torch.inf)
-            beside = [(now.queries * past.keys[:, :, :span]).sum(-1, keepdim=True) * scale for past in own]
-            shares = torch.cat([scores, *beside], -1).softmax(-1)
+            more = [(now.queries * past.keys[:, :, :span]).sum(-1, keepdim=True) * scale for past in predicted]
+            shares = torch.cat([scores, *more], -1).softmax(-1)
             mixed = shares[..., : before + span] @ values[:, :, : before + span]
-            for m, past in enumerate(own):
+            for m, past in enumerate(predicted):
                 mixed = mixed + shares[..., before + span + m, None] * past.values[:, :, :span]
             state = self.layer.after(inputs, mixed)
-            found.append(state)
-        return found
+            states.append(state)
+        return states
 
-    def _asked(self, prompts: Sequence[list[int]]) -> tuple[Projected, Tensor]:
-        """What is seen of prompts, their last tokens in one column; and `(B, P)` where there is none. Each place stands for the token after
-        it, as elsewhere, so the first token is not read."""
+    def _prompt(self, prompts: Sequence[list[int]]) -> tuple[Projected, Tensor]:
+        """Queries, keys and values of prompts, aligned at their last tokens; and `(B, P)`, True at padding.
+
+        Each position stands for the token after it, as in answers, so the first token is not read.
+        """
         width = max(map(len, prompts)) - 1
         ids_B_P = torch.tensor([[0] * (width + 1 - len(prompt)) + prompt[1:] for prompt in prompts], dtype=torch.long, device=self.device)
-        seen = torch.tensor([len(prompt) - 1 for prompt in prompts], device=self.device)
+        lengths_B = torch.tensor([len(prompt) - 1 for prompt in prompts], device=self.device)
         inputs = self._joined(self.nothing_D.expand(*ids_B_P.shape, -1), ids_B_P)
         places_P = torch.arange(width, device=self.device)
-        return self.layer.projected(inputs, places_P), places_P < width - seen[:, None]
+        return self.layer.projected(inputs, places_P), places_P < width - lengths_B[:, None]
 
-    # ---- decoding: a row, a few positions at a time ------------------------------------------------------------------
+    # ---- decoding: one row, a few positions at a time ----------------------------------------------------------------
 
     @torch.inference_mode()
     def begin(self, prompt: Sequence[int]) -> Cache:
-        """What is remembered of a prompt, before the target's states."""
+        """A new cache with the keys and values of a prompt."""
         cache = Cache()
-        asked, _ = self._asked([list(prompt)])
-        cache.add(asked.keys[0], asked.values[0])
+        projected, _ = self._prompt([list(prompt)])
+        cache.add(projected.keys[0], projected.values[0])
         return cache
 
     @torch.inference_mode()
     def read(self, features_T_F: Tensor, ids_T: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
-        """States `(T, D)` and logits `(T, V)` behind positions that the target has read: its features there, and the tokens that came
-        after them. They join what is remembered."""
+        """Predict from positions that the target has read, and add them to the cache.
+
+        features_T_F: the target's features there.
+        ids_T: the tokens that follow.
+
+        Returns states `(T, D)` and logits `(T, V)`.
+        """
         return self._on(self._features(features_T_F.to(self.join.weight.dtype)), ids_T, cache)
 
     @torch.inference_mode()
     def roll(
         self, states_W_D: Tensor, tokens: Sequence[int], cache: Cache, place: int | None = None, sees_W_T: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """One step on from states of its own, and the tokens that were chosen there: states `(W, D)` and logits `(W, V)`. Several are the
-        ends of branches; then `place` is the position of all of them, and sees_W_T what each sees of what is remembered and of these."""
-        assert len(tokens) == 1 or (place is not None and sees_W_T is not None), "ends of branches do not see each other"
+        """Predict one token deeper from its own states, and add the positions to the cache.
+
+        states_W_D: predicted states; several are the ends of branches.
+        tokens: the token chosen at each.
+        place: the position of all branch ends.
+        sees_W_T: for each branch end, True at the cached and new positions that it attends to.
+
+        Returns states `(W, D)` and logits `(W, V)`.
+        """
+        assert len(tokens) == 1 or (place is not None and sees_W_T is not None), "several branch ends need `place` and `sees_W_T`"
         return self._on(states_W_D, torch.tensor(tokens, device=self.device), cache, place, sees_W_T)
 
     def crop(self, cache: Cache, length: int) -> None:
-        """Forget all but the first `length` positions."""
+        """Drop all but the first `length` positions from the cache."""
         if cache.keys is not None and cache.values is not None:
             cache.keys, cache.values = cache.keys[:, :length], cache.values[:, :length]
 
@@ -225,8 +243,10 @@ class Eagle(Heads):
 
 
 class Eagle3(Eagle):
-    """EAGLE-3 (Li et al. 2025, arXiv 2503.01840): reads a low, a middle and the last layer of the target instead of its final states, has
-    to resemble none of them, and is trained on its own states as deep as it will guess."""
+    """EAGLE-3: reads a low, a middle and the last layer of the target instead of its final states, and is trained at all depths.
+
+    In training it reads its own predicted states, which need not resemble the target's. Source: Li et al. 2025, arXiv 2503.01840.
+    """
 
     kind = "eagle3"
 
@@ -252,5 +272,5 @@ class Eagle3(Eagle):
 
 
 def _normed(norm: nn.RMSNorm, x: Tensor) -> Tensor:
-    """In the precision of the norm's weights: it has no fast way for another, and says so."""
+    """The norm in the precision of its weights: torch has no fast kernel for mixed ones, and warns."""
     return norm(x.to(norm.weight.dtype))

@@ -1,4 +1,4 @@
-"""Heads by name: how they are made, and how they are kept.
+"""Draft heads by name: how they are created, saved and loaded.
 
 heads = make("eagle", target, ahead=4)
 save(heads, Path("eagle.safetensors"), {"recipe": exp.recipe})
@@ -27,38 +27,48 @@ KINDS: dict[str, type[Medusa] | type[Eagle]] = {kind.kind: kind for kind in (Med
 
 
 def make(kind: str, target: LanguageModel, ids: Sequence[int] | None = None, ahead: int = 4, seed: int = 0) -> Medusa | Eagle:
-    """New heads on a target. ids: the tokens they can say; None for all. Raises `LabError` for a kind that does not exist, tokens that the
-    target has not, or heads that guess nothing."""
+    """New draft heads on a target.
+
+    kind: a key of `KINDS`.
+    ids: the target's tokens that the heads can predict; None for all.
+    ahead: the number of depths.
+    seed: determines the first weights.
+
+    Raises `LabError` for an unknown kind, tokens that the target does not have, or fewer than 1 depth.
+    """
     if kind not in KINDS:
         raise unknown("kind of heads", kind, KINDS)
     if kind.startswith("eagle") and not hasattr(getattr(target, "model", None), "layers"):
-        raise LabError(f"{kind} is a layer made like its target's, and {type(target).__name__} is not made as a Llama is: take medusa.")
+        raise LabError(f"{kind} needs a target with the layers of a Llama, and {type(target).__name__} has none: choose medusa.")
     size = target.lm_head.weight.shape[0]
     if isinstance(ahead, bool) or not isinstance(ahead, int) or ahead < 1:
         raise LabError(f"ahead={ahead!r} must be a whole number of tokens, 1 or more.")
     if ids is not None and (not len(ids) or not all(isinstance(i, int) and 0 <= i < size for i in ids)):
-        raise LabError(f"heads must be able to say some of the target's tokens, numbers from 0 to {size - 1}, and got {list(ids)[:5]}.")
+        raise LabError(f"ids={list(ids)[:5]} must be tokens of the target that the heads can predict: numbers from 0 to {size - 1}.")
     return KINDS[kind](target, ids, ahead, seed)
 
 
 def save(heads: Heads, path: Path, note: Mapping[str, str] | None = None) -> None:
-    """Heads as one safetensors file in half precision, with what it takes to make them again; their target is named by its weights."""
+    """Save heads as one safetensors file in half precision, with their settings and the fingerprint of their target.
+
+    note: further texts by name.
+    """
     settings = {"kind": heads.kind, "ahead": heads.ahead, "target": fingerprint(heads.target)}
     kept = {f"weight/{name}": parameter.half() for name, parameter in heads.named_parameters()}
     tensors.save(path, kept | {"ids": heads.ids_V.int()}, {**(note or {}), "heads": json.dumps(settings)})
 
 
 def load(path: Path, target: LanguageModel) -> Medusa | Eagle:
-    """Heads from disk, in eval mode, as precise as their target. Raises `LabError` for another file, or another target's."""
+    """Heads from disk, frozen, in eval mode and in their target's precision. Raises `LabError` for another file, or another target's."""
     kept, note = tensors.load(path)
     try:
         settings = json.loads(note["heads"])
     except (KeyError, ValueError):
         raise LabError(f"{path} holds no heads: give a file that `labkit.models.heads.io.save` has written.") from None
-    if settings["target"] != (own := fingerprint(target)):
+    if settings["target"] != (weights := fingerprint(target)):
         raise LabError(
-            f"{path} belongs to a target with weights #{settings['target']}, and this one's are #{own}: heads read one model's states "
-            "and no other's. Load the target they were trained on, or train new ones."
+            f"{path} belongs to a target with weights #{settings['target']}, and this one's are #{weights}: heads work only with the "
+            "target that they were trained on. Load that target, or train new heads."
         )
     ids = kept["ids"].tolist()
     heads = make(settings["kind"], target, None if len(ids) == target.lm_head.weight.shape[0] else ids, settings["ahead"])
@@ -69,7 +79,7 @@ def load(path: Path, target: LanguageModel) -> Medusa | Eagle:
 
 
 def shipped(name: str, target: LanguageModel) -> Medusa | Eagle:
-    """Heads that come with the lab, on their target. Raises `LabError` for others, or another target; `DataError` if they are damaged."""
+    """Shipped heads on their target. Raises `LabError` for an unknown name or another target, `DataError` if the file is damaged."""
     names = sorted(path.stem for path in (data_dir() / "drafts").glob("*.safetensors"))
     if name not in names:
         raise unknown("shipped heads", name, names)

@@ -1,5 +1,6 @@
-"""Medusa: one head a depth, each a residual block and a vocabulary of its own on the target's final state (Cai et al. 2024, arXiv
-2401.10774). All guesses come from the same state, so the second knows nothing of what the first said.
+"""Medusa: one head per depth, each a residual block and its own output layer on the target's final state.
+
+All depths are predicted from the same state, so the second does not depend on the first. Source: Cai et al. 2024, arXiv 2401.10774.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from labkit.models.load import answer_states, pad
 
 
 class MedusaHead(nn.Module):
-    """x + SiLU(Wx), then the vocabulary. W is 0 and the vocabulary the target's at first, so a new head says what the target says next."""
+    """x + SiLU(Wx), then the output layer. At first W is 0 and the output layer the target's, so a new head predicts as the target does."""
 
     def __init__(self, head_V_D: Tensor) -> None:
         super().__init__()
@@ -34,17 +35,17 @@ class MedusaHead(nn.Module):
 
 
 class Medusa(Heads):
-    """Medusa-1: the target stays as it is."""
+    """Medusa-1: the target is not trained."""
 
     kind = "medusa"
 
     def __init__(self, target: LanguageModel, ids: Sequence[int] | None = None, ahead: int = 4, seed: int = 0) -> None:
-        """seed: unused; Medusa's heads all begin at the target's own."""
+        """seed: not used, since all heads start from the target's head."""
         super().__init__(target, ids, ahead)
         self.heads = nn.ModuleList(MedusaHead(self._head_V_D.float()) for _ in range(ahead))
 
     def forward(self, states_N_D: Tensor) -> Tensor:
-        """Logits `(K, N, V)`: index 0 is one token beyond the target's own next."""
+        """Logits `(K, N, V)`; index 0 is depth 1, the token after the target's next one."""
         return torch.stack([head(states_N_D) for head in self.heads])
 
     def guesses(self, told: TargetStates, depths: Sequence[int]) -> list[HeadOutput]:
@@ -60,8 +61,10 @@ class Medusa(Heads):
 
 
 class Medusa2(Medusa):
-    """Medusa-2: a copy of the target is trained with its heads (joint training), its own next token in the loss with weight 1, so that
-    it still says what the target says. It then stands in the target's place: what it decodes is no longer exactly the target's text."""
+    """Medusa-2: a copy of the target is trained jointly with the heads, and replaces the target.
+
+    The copy's next token is in the loss with weight 1, so that it predicts as the target does. It decodes not exactly the target's text.
+    """
 
     kind = "medusa2"
 
