@@ -191,38 +191,38 @@ class Endpoint:
     async def _status(self, error: openai.APIStatusError) -> Again | Refused | Gone:
         """The outcome of a status other than success."""
         status, code, message = error.status_code, str(error.code or ""), self._short(_message(error.body))
-        told = f"{status}: {message}" if message else str(status)
+        text = f"{status}: {message}" if message else str(status)
         lower = message.lower()
         match status:
             case 401 if not self._key:
                 name = self._key_name
-                return Gone(f"{self.host} needs a key ({told}): export it as {name or 'a variable'} and name it with --key-env.")
+                return Gone(f"{self.host} needs a key ({text}): export it as {name or 'a variable'} and name it with --key-env.")
             case 401:
                 return Gone(
-                    f"{self.host} does not accept the key in ${self._key_name} ({told}): export the right one and run the same again."
+                    f"{self.host} does not accept the key in ${self._key_name} ({text}): export the right one and run the same again."
                 )
             case 402:
-                return Gone(f"{self.host} asks for payment ({told}): add credit to the account and run the same again.")
+                return Gone(f"{self.host} asks for payment ({text}): add credit to the account and run the same again.")
             case 403 if not self.answers:
                 fix = "request access to a gated model on the provider's page first"
-                return Gone(f"{self.host} does not let this key use {self.settings.model} ({told}): {fix}.")
+                return Gone(f"{self.host} does not let this key use {self.settings.model} ({text}): {fix}.")
             case 429 if "quota" in code or "billing" in code:
-                return Gone(f"{self.host} has no credit left for this key ({told}): add credit to the account and run the same again.")
+                return Gone(f"{self.host} has no credit left for this key ({text}): add credit to the account and run the same again.")
             case 404 | 405:
-                return Gone(await self._no_model(told))
+                return Gone(await self._no_model(text))
             case 400 | 413 | 422 if LONG.search(message) or "context_length" in code:
-                return Refused(f"longer than the model's context ({told})", own=True)
+                return Refused(f"longer than the model's context ({text})", own=True)
             case 400 | 422 if "model" in code or re.search(r"model.{0,80}(not (found|exist)|unknown|does not exist)|pinned to", lower):
-                return Gone(await self._no_model(told))
+                return Gone(await self._no_model(text))
             case 400 | 422 if "logprobs" in lower and self.settings.logprobs is not None and "logprobs" not in self.without:
                 self.without |= {"logprobs", "top_logprobs"}
-                self.say(f"{self.host} offers no logprobs ({told}): the job continues with text alone.")
-                return Again(told, wait=0.0, free=True)
+                self.say(f"{self.host} offers no logprobs ({text}): the job continues with text alone.")
+                return Again(text, wait=0.0, free=True)
             case 400 | 422 if "logprobs" in lower and "logprobs" in self.without:
-                return Again(told, wait=0.0, free=True)  # sent before the server refused the first one
+                return Again(text, wait=0.0, free=True)  # sent before the server refused the first one
             case 400 | 422 if "max_completion_tokens" in lower:
                 self.without |= {"max_tokens"}
-                return Again(told, wait=0.0, free=True)
+                return Again(text, wait=0.0, free=True)
             case 408 | 409 | 425 | 429:
                 wait = _retry_after(error.response.headers)
             case _ if status >= 500:
@@ -231,14 +231,14 @@ class Endpoint:
                 where = self._short(error.response.headers.get("location", "elsewhere"))
                 return Gone(f"{self.host} redirects requests to {where}: if you trust that address, give it as the endpoint.")
             case _:
-                return Refused(f"refused ({told})")
+                return Refused(f"refused ({text})")
         if wait is not None and wait > PATIENCE:
-            return Gone(f"{self.host} asks to wait {wait / 60:,.0f} minutes ({told}): run the same again then.")
-        return Again(told, wait=wait, free=status == 429 or wait is not None)
+            return Gone(f"{self.host} asks to wait {wait / 60:,.0f} minutes ({text}): run the same again then.")
+        return Again(text, wait=wait, free=status == 429 or wait is not None)
 
-    async def _no_model(self, told: str) -> str:
+    async def _no_model(self, text: str) -> str:
         """The message for a missing model, with the models that the server lists."""
-        sentence = f"{self.host} has no model {self.settings.model!r} at {self.url} ({told})."
+        sentence = f"{self.host} has no model {self.settings.model!r} at {self.url} ({text})."
         try:
             async with asyncio.timeout(10):
                 listed = await self.client.get("/models", cast_to=httpx2.Response)
