@@ -1,1 +1,1 @@
-"""Speculative decoding as distillation: drafts and heads that guess what a target will say, and the target that checks them."""
+"""Speculative decoding: drafts and draft heads propose tokens, and the target accepts or rejects them."""

@@ -1,8 +1,8 @@
-"""Who guesses: a drafter proposes tokens that the target then reads in one pass.
+"""Drafters: they propose tokens, which the target then reads in one pass.
 
-Any causal language model with the target's tokenizer can be one (`ModelDraft`); so can heads on the target's own states (`MedusaDraft`,
-`EagleDraft`). All propose a chain; with `candidates`, a tree: a model its chain and the likeliest other tokens beside it, heads what they
-find likeliest of all paths they look at.
+A drafter is any causal language model with the target's tokenizer (`ModelDraft`), or heads on the target's states (`MedusaDraft`,
+`EagleDraft`). It proposes a chain; or, with `candidates`, a tree: a model proposes its chain and the likeliest other tokens at each depth;
+heads propose the likeliest of all paths that they compute.
 """
 
 from __future__ import annotations
@@ -18,74 +18,75 @@ from labkit.models import draw
 from labkit.models.architectures import LanguageModel
 from labkit.speculative.kv_cache import CachedModel, States
 
-BRANCHES = 8  # of a guess, that are looked at
-ABREAST = 4  # paths of EAGLE's tree that are gone on from
+BRANCHES = 8  # likeliest tokens that are considered at each node
+ABREAST = 4  # paths of EAGLE's tree that are continued at each depth
 
 
 class Ask(NamedTuple):
-    """What is asked of a drafter. gamma: tokens in a row; sure: stop before a token whose likeliest value has less probability, after the
-    likeliest path; candidates: tokens in all, as a tree (0: a chain); end: the token behind which there is nothing to guess."""
+    """The settings of one proposal."""
 
-    gamma: int
-    sure: float
+    gamma: int  # most tokens in a row
+    sure: float  # stop before a token if the likeliest one has less probability; 0 never stops
     temperature: float
-    candidates: int
+    candidates: int  # tokens in a tree; 0 for a chain
     generator: torch.Generator
-    end: int = -1
+    end: int = -1  # the end token; nothing is proposed after it
 
 
 class Proposal(NamedTuple):
-    """Tokens to check. parents: which of them each continues, -1 the text; a chain is -1, 0, 1, ... q_G_V: the probabilities a chain was
-    drawn from, where it was drawn (None for a greedy guess)."""
+    """Proposed tokens."""
 
     ids: list[int]
-    parents: list[int]
-    q_G_V: Tensor | None = None
+    parents: list[int]  # the number of the token that each one continues, -1 for the text; of a chain -1, 0, 1, ...
+    q_G_V: Tensor | None = None  # the probabilities that a sampled chain was drawn from; None if greedy
 
     @classmethod
     def chain(cls, ids: list[int], q_G_V: Tensor | None = None) -> Proposal:
+        """A proposal in which each token continues the one before it."""
         return cls(ids, list(range(-1, len(ids) - 1)), q_G_V)
 
 
 def branches(parents: Sequence[int]) -> bool:
-    """Whether these are the parents of a tree that is no chain."""
+    """Whether these parents are those of a tree, not of a chain."""
     return list(parents) != list(range(-1, len(parents) - 1))
 
 
 class Drafter(Protocol):
-    """Who guesses in one decoding. looks: layers of the target it has to see; most: tokens it can propose in a row."""
+    """The interface of a drafter. One object serves one decoding."""
 
-    extra_layers: tuple[int, ...]
-    most: int
+    extra_layers: tuple[int, ...]  # layers of the target whose output it reads
+    most: int  # most tokens that it can propose in a row
 
     def settle(self, text: Sequence[int], seen: States) -> None:
-        """The text so far, the last token of which the target has not read; and the target's states at the tokens it has read last, up to
-        the one before that."""
+        """Take over the text so far after each round.
+
+        text: all tokens; the target has read all but the last.
+        seen: the target's states at the accepted tokens that it has read since the last call.
+        """
 
     def propose(self, ask: Ask) -> Proposal: ...
 
 
 class Chain:
-    """One token after the other: what `ModelDraft` and `EagleDraft` have in common. width: of the target's vocabulary, where the draft can
-    say only a part of it."""
+    """A drafter that proposes one token after the other: the common part of `ModelDraft` and `EagleDraft`."""
 
-    width = 0
+    width = 0  # size of the target's vocabulary, if the draft has only a part of it
 
     def start(self) -> Tensor:
         """Logits `(V,)` of the first token after the text."""
         raise NotImplementedError
 
     def follow(self, token: int) -> Tensor:
-        """Logits of the token after this one."""
+        """Logits `(V,)` of the token after `token`, which is the last of the chain."""
         raise NotImplementedError
 
     def full(self, logits_V: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Those logits, and which of the target's tokens they are for (None: all, in order)."""
+        """The logits, and the target's token number of each of them; None if they are all tokens in order."""
         return logits_V, None
 
     def propose(self, ask: Ask) -> Proposal:
-        ids, told, others = list[int](), list[Tensor](), list[tuple[float, int, int]]()
-        joint, token = 1.0, -1  # the chance of the chain so far, by the draft
+        ids, drawn_from, others = list[int](), list[Tensor](), list[tuple[float, int, int]]()
+        joint, token = 1.0, -1  # joint: the draft's probability of the chain so far
         while len(ids) < min(ask.gamma, ask.candidates or ask.gamma):
             logits_V, names = self.full(self.follow(token) if ids else self.start())
             if ask.temperature:
@@ -105,16 +106,16 @@ class Chain:
             token = chosen if names is None else int(names[chosen])
             ids.append(token)
             if ask.temperature:
-                told.append(q_V if names is None else _spread(q_V, names, self.width))
+                drawn_from.append(q_V if names is None else _spread(q_V, names, self.width))
             if token == ask.end:
                 break
-        chain = Proposal.chain(ids, torch.stack(told) if told else None)
-        beside = heapq.nlargest(ask.candidates - len(ids), others)
-        return chain._replace(ids=[*ids, *(x for *_, x in beside)], parents=[*chain.parents, *(parent for _, parent, _ in beside)])
+        chain = Proposal.chain(ids, torch.stack(drawn_from) if drawn_from else None)
+        best = heapq.nlargest(ask.candidates - len(ids), others)
+        return chain._replace(ids=[*ids, *(x for *_, x in best)], parents=[*chain.parents, *(parent for _, parent, _ in best)])
 
 
 class ModelDraft(Chain):
-    """A small language model with a KV cache of its own."""
+    """A small language model with its own KV cache."""
 
     extra_layers: tuple[int, ...] = ()
 
@@ -124,7 +125,7 @@ class ModelDraft(Chain):
 
     def settle(self, text: Sequence[int], seen: States) -> None:
         self._text = list(text)
-        # What was refused is forgotten, and what a branch of a tree took another way; of the rest nothing is read again.
+        # Drop the tokens of the cache that are not in the text; the others need not be read again.
         same = next((i for i, (a, b) in enumerate(zip(self._read_ids, text[:-1], strict=False)) if a != b), len(text) - 1)
         self.cached.back(same)
         del self._read_ids[same:]
@@ -141,25 +142,25 @@ class ModelDraft(Chain):
 
 
 class EagleDraft(Chain):
-    """EAGLE's layer: fed with the target's states where there are some, and beyond with its own."""
+    """EAGLE's layer: it reads the target's states of the accepted text, and its own states after that."""
 
     def __init__(self, heads: Any) -> None:
         self.heads, self.extra_layers, self.most = heads, heads.extra_layers, heads.config.max_position_embeddings
         self.width = heads.target.lm_head.weight.shape[0]
         self._cache: Any = None
-        self._true = 0
+        self._settled = 0  # tokens in the cache that were read with the target's states
 
     def settle(self, text: Sequence[int], seen: States) -> None:
         features = seen.layers_T_L_D if self.extra_layers else seen.final_T_D
         assert features is not None
         if self._cache is None:
             self._cache = self.heads.begin(text[:-1])
-            self._true = len(self._cache)
-            features = features[-1:]  # of the prompt's other tokens it reads none
-        self.heads.crop(self._cache, self._true)
+            self._settled = len(self._cache)
+            features = features[-1:]  # `begin` has cached the other tokens of the prompt
+        self.heads.crop(self._cache, self._settled)
         ids = torch.tensor(text[-len(features) :], device=self.heads.device)
         states, logits = self.heads.read(features.to(self.heads.device), ids, self._cache)
-        self._true += len(features)
+        self._settled += len(features)
         self._state, self._logits = states[-1], logits[-1]
 
     def start(self) -> Tensor:
@@ -174,8 +175,8 @@ class EagleDraft(Chain):
         return self._tree(ask) if ask.candidates else super().propose(ask)
 
     def _tree(self, ask: Ask) -> Proposal:
-        """The likeliest tokens of a tree that grows from the likeliest paths, `ABREAST` of them at each depth and all in one batch (Li et
-        al. 2024, EAGLE-2, arXiv 2406.16858)."""
+        """The likeliest tokens of a tree. At each depth the `ABREAST` likeliest paths are continued in one batch (EAGLE-2, Li et al. 2024,
+        arXiv 2406.16858)."""
         ids, parents, chances = list[int](), list[int](), list[float]()
         place = len(self._cache)
         ends, chance_W = [-1], torch.ones(1)
@@ -190,10 +191,10 @@ class EagleDraft(Chain):
             ids += tokens_W_R.flatten().tolist()
             parents += [end for end in ends for _ in range(ranks)]
             chances += joint_W_R.flatten().tolist()
-            open_N = joint_W_R.masked_fill(tokens_W_R == ask.end, 0.0).flatten()  # paths that can go on
+            open_N = joint_W_R.masked_fill(tokens_W_R == ask.end, 0.0).flatten()  # probabilities of the paths that have not ended
             bar = heapq.nlargest(ask.candidates, chances)[-1] if len(ids) >= ask.candidates else 0.0
             if float(open_N.max()) <= bar:
-                break  # no path is likelier than its beginning, so that nothing deeper would be kept
+                break  # a path is never likelier than its beginning, so nothing deeper would be kept
             if depth + 1 < ask.gamma:
                 best = open_N.topk(min(ABREAST, int((open_N > 0).sum())))
                 ends, chance_W, above = [first + i for i in best.indices.tolist()], best.values, best.indices // ranks
@@ -201,7 +202,7 @@ class EagleDraft(Chain):
                 states_W_D, logits_W_V = self.heads.roll(
                     states_W_D[above], [ids[end] for end in ends], self._cache, place + depth, sees_W_T.to(states_W_D.device)
                 )
-        kept = sorted(range(len(ids)), key=lambda i: (-chances[i], i))[: ask.candidates]  # and so parents come first
+        kept = sorted(range(len(ids)), key=lambda i: (-chances[i], i))[: ask.candidates]  # so parents come before their children
         number = {-1: -1} | {i: n for n, i in enumerate(kept)}
         return Proposal([ids[i] for i in kept], [number[parents[i]] for i in kept])
 
@@ -210,7 +211,7 @@ class EagleDraft(Chain):
 
 
 class MedusaDraft:
-    """Medusa's heads: all guesses from one state, each blind to the others. The tree is of the likeliest combinations."""
+    """Medusa's heads: all depths are predicted from one state, independently. The tree has the likeliest combinations."""
 
     extra_layers: tuple[int, ...] = ()
 
@@ -226,7 +227,7 @@ class MedusaDraft:
             logits_K_V = self.heads(self._state_D[None].to(self.heads.device, self.heads.dtype))[: ask.gamma, 0].float()
         names = self.heads.ids_V
         q_K_V = (logits_K_V / (ask.temperature or 1)).softmax(-1)
-        if ask.sure:  # the guesses are there already; what is saved is their reading
+        if ask.sure:  # this saves no work of the heads, but the target reads fewer tokens
             unsure = (q_K_V.max(-1).values < ask.sure).tolist()
             q_K_V = q_K_V[: max(1, unsure.index(True) if True in unsure else len(unsure))]
         if ask.candidates:
@@ -237,27 +238,32 @@ class MedusaDraft:
                 depth_of[i] = depth_of[parent] + 1 if parent >= 0 else 0
             return Proposal([int(names[top.indices[d, rank]]) for d, rank in zip(depth_of, chosen, strict=True)], parents)
         drawn = draw(q_K_V, ask.generator) if ask.temperature else q_K_V.argmax(-1)
-        told = torch.stack([_spread(q_V, names, self.width) for q_V in q_K_V]) if ask.temperature else None
-        return Proposal.chain(names[drawn].tolist(), told)
+        q_G_V = torch.stack([_spread(q_V, names, self.width) for q_V in q_K_V]) if ask.temperature else None
+        return Proposal.chain(names[drawn].tolist(), q_G_V)
 
 
 def likeliest(chances_K_R: Sequence[Sequence[float]], size: int) -> tuple[list[int], list[int]]:
-    """The `size` likeliest nodes of the tree of all combinations, where depths are independent: (rank at its depth, parent) of each, a
-    parent before its children. chances_K_R: of the ranks at each depth, falling."""
-    found_ranks, found_parents = list[int](), list[int]()
-    waiting = [(-chances_K_R[0][0], 0, 0, -1, 1.0)]  # minus the chance of the path; depth; rank; parent; chance of the parent's path
-    while waiting and len(found_ranks) < size:
+    """The likeliest nodes of the tree of all combinations of tokens, if depths are independent.
+
+    chances_K_R: probabilities of the tokens at each depth, the highest first.
+    size: number of nodes.
+
+    Returns the rank of each node at its depth, and the number of its parent; parents come before their children.
+    """
+    ranks, parents = list[int](), list[int]()
+    waiting = [(-chances_K_R[0][0], 0, 0, -1, 1.0)]  # minus the path's probability, depth, rank, parent, probability of the parent's path
+    while waiting and len(ranks) < size:
         minus, depth, rank, parent, before = heapq.heappop(waiting)
-        me = len(found_ranks)
-        found_ranks.append(rank)
-        found_parents.append(parent)
-        if rank + 1 < len(chances_K_R[depth]):  # its next brother
+        node = len(ranks)
+        ranks.append(rank)
+        parents.append(parent)
+        if rank + 1 < len(chances_K_R[depth]):  # its next sibling
             heapq.heappush(waiting, (-before * chances_K_R[depth][rank + 1], depth, rank + 1, parent, before))
         if depth + 1 < len(chances_K_R):  # its first child
-            heapq.heappush(waiting, (minus * chances_K_R[depth + 1][0], depth + 1, 0, me, -minus))
-    return found_ranks, found_parents
+            heapq.heappush(waiting, (minus * chances_K_R[depth + 1][0], depth + 1, 0, node, -minus))
+    return ranks, parents
 
 
 def _spread(q_V: Tensor, names_V: Tensor, width: int) -> Tensor:
-    """Probabilities of a part of the vocabulary over all of it."""
+    """Probabilities over the whole vocabulary `(width,)`, from those of the tokens `names_V`; 0 elsewhere."""
     return torch.zeros(width, device=q_V.device).index_copy(0, names_V, q_V)

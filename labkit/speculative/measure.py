@@ -1,8 +1,8 @@
-"""Theory beside decoding: for every token that was judged, the chance that theory gives it, and what became of it.
+"""Compare decoding with theory: for each judged token, the acceptance probability by theory, and whether it was accepted.
 
 done = [speculate(target, draft, text, temperature=1.0, seed=i) for i, text in enumerate(questions)]
-found = judged(target, draft, done)                # a row a token
-share(found).middle, mean(x.chance for x in found) # as often accepted as 1 - TV says
+rows = judged(target, draft, done)                 # one row per token
+share(rows).middle, mean(x.chance for x in rows)   # measured acceptance, and 1 - TV
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ from labkit.speculative.theory import overlap
 
 
 class Judged(NamedTuple):
-    """A proposed token that was looked at. place: in its round, from 1; chance: sum min(p, q) where it stood; roomy: the answer went on for
-    as long as the round could have written, so that its end did not cut the round short."""
+    """A proposed token that the target accepted or rejected."""
 
-    place: int
-    chance: float
-    taken: bool
-    roomy: bool
+    place: int  # in its round, from 1
+    chance: float  # its acceptance probability by theory: sum of min(p, q)
+    taken: bool  # whether it was accepted
+    roomy: bool  # whether the answer is longer than all of the round's proposal, so that its end did not shorten the round
 
 
 class Share(NamedTuple):
-    """How many of n were taken, with the 95% interval of a binomial share (Wilson's, which keeps within 0 and 1)."""
+    """The accepted share of n tokens, with the 95% Wilson interval of a binomial share."""
 
     middle: float
     low: float
@@ -43,15 +42,18 @@ class Share(NamedTuple):
 
 @torch.inference_mode()
 def judged(target: LanguageModel, draft: LanguageModel, done: Sequence[Speculation], temperature: float = 1.0) -> list[Judged]:
-    """Every judged token of some sampled decodings. Raises `LabError` for trees, which are not sampled, and for heads, which do not read a
-    text as a model does."""
+    """All judged tokens of some sampled decodings.
+
+    done: the decodings, by `speculate` with this target and draft.
+    temperature: that of the decodings.
+
+    Raises `LabError` for trees, which are not sampled, and for draft heads, which cannot read a text alone.
+    """
     if not hasattr(draft, "lm_head"):
-        raise LabError(
-            "the chances are read off a draft that is a language model; heads have theirs in their exams (fidelity['acceptance'])."
-        )
+        raise LabError("the draft must be a language model here; the acceptance of draft heads is in their exam (fidelity['acceptance']).")
     if any(branches(r.parents) for one in done for r in one.rounds):
-        raise LabError("some of these were decoded with trees, where no chance belongs to a guess alone: decode with candidates=0.")
-    found = []
+        raise LabError("some of these were decoded with trees, whose tokens have no probability of their own: decode with candidates=0.")
+    rows = []
     for one in done:
         (prompt,) = tokenizer_of(target).prompts([one.prompt])
         text = torch.tensor([[*prompt, *one.ids]])
@@ -61,16 +63,16 @@ def judged(target: LanguageModel, draft: LanguageModel, done: Sequence[Speculati
         for done_round in one.rounds:
             roomy = at + len(done_round.proposed) < len(one.ids)
             for i in range(done_round.judged if done_round.proposed else 0):
-                found.append(Judged(i + 1, chance_T[at + i], i < len(done_round.path), roomy))
+                rows.append(Judged(i + 1, chance_T[at + i], i < len(done_round.path), roomy))
             at += len(done_round.path) + (done_round.token is not None)
-    return found
+    return rows
 
 
 def share(found: Iterable[Judged]) -> Share:
-    """Of some judged tokens those that were taken. Raises `LabError` for none."""
+    """The accepted share of judged tokens. Raises `LabError` if there are none."""
     taken = [x.taken for x in found]
     if not taken:
-        raise LabError("no token was judged, so there is no share of them: decode more prompts, or propose something (gamma above 0).")
+        raise LabError("no token was judged, so there is no accepted share: decode more prompts, or use gamma above 0.")
     from scipy.stats import binomtest
 
     interval = binomtest(sum(taken), len(taken)).proportion_ci(0.95, "wilson")
@@ -78,27 +80,27 @@ def share(found: Iterable[Judged]) -> Share:
 
 
 class Pooled(NamedTuple):
-    """Over several decodings. acceptance: the share of judged places at which a guess was taken; tokens_per_round: without first tokens."""
+    """Results over several decodings."""
 
-    acceptance: float
-    tokens_per_round: float
+    acceptance: float  # share of the judged places at which a token was accepted; NaN if nothing was proposed
+    tokens_per_round: float  # without the first token of each answer; NaN if there was no round
 
 
 def pooled(done: Sequence[Speculation]) -> Pooled:
-    """Both over all that was decoded. NaN where nothing was proposed, or no round was needed."""
+    """Acceptance and tokens per round over all decodings together."""
     places, rounds = sum(r.judged for one in done for r in one.rounds if r.proposed), sum(len(one.rounds) for one in done)
     written = sum(len(one.ids) - 1 for one in done)
     return Pooled(sum(one.accepted for one in done) / places if places else math.nan, written / rounds if rounds else math.nan)
 
 
 def by_place(found: Iterable[Judged]) -> list[float]:
-    """The share taken at each place of a round, given that all before it were: what `theory.tokens_by_position` takes."""
+    """The accepted share at each place of a round, given that all before it were accepted; the input of `theory.tokens_by_position`."""
     rows = list(found)
     return [share(x for x in rows if x.place == place).middle for place in sorted({x.place for x in rows})]
 
 
 def cost_ratio(target: LanguageModel, draft: LanguageModel, questions: Sequence[str]) -> float:
-    """What the draft takes for a token as a share of what the target takes, on this machine: each writes its own answers, by turns."""
+    """The draft's time per token divided by the target's, on this machine. The models take turns to write their own answers."""
     seconds, passes = [0.0, 0.0], [0, 0]
     for text in questions:
         for i, model in enumerate((target, draft)):

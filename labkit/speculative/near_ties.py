@@ -1,7 +1,7 @@
-"""Where two greedy texts of one target part, and whether that was more than rounding.
+"""Where two greedy texts of one target differ first, and whether rounding explains it.
 
 In exact arithmetic a draft never changes the target's greedy text. In bf16 a pass over several tokens rounds differently from a pass over
-one, so that two tokens the target finds all but equally likely may change places; what follows is then another text.
+one token. Two tokens with almost equal logits may then change places, and the rest of the text differs.
 """
 
 from __future__ import annotations
@@ -14,37 +14,36 @@ import torch
 from labkit.models.architectures import LanguageModel
 from labkit.speculative.kv_cache import CachedModel
 
-ULPS = 4  # roundings by which two logits may differ between two ways to work them out
+ULPS = 4  # steps of the arithmetic by which a logit may differ between two ways to compute it
 
 
 class Parting(NamedTuple):
-    """position: of the first token that differs. rank: of the second text's token, by the target (1 is its likeliest, 2 the next). gap: by
-    how much its logit is below the likeliest. step: the distance of neighbouring numbers at that size, in the target's arithmetic."""
+    """The first difference between two texts."""
 
-    position: int
-    rank: int
-    gap: float
-    step: float
+    position: int  # of the first token that differs
+    rank: int  # of the second text's token under the target; 1 is the likeliest
+    gap: float  # the highest logit minus that token's logit
+    step: float  # distance between neighbouring numbers of that size in the target's arithmetic
 
     @property
     def near_tie(self) -> bool:
-        """Whether rounding explains it: a change of places between the first two, a few roundings apart."""
+        """Whether rounding explains it: the two likeliest tokens changed places, and their logits are at most `ULPS` steps apart."""
         return self.rank <= 2 and self.gap <= ULPS * self.step
 
 
 def first_difference(target: LanguageModel, prompt: Sequence[int], alone: Sequence[int], other: Sequence[int]) -> Parting | None:
-    """Where `other` leaves `alone`, the target's own greedy text; None where it never does."""
+    """The first difference of `other` from `alone`, the target's own greedy text after `prompt`; None if they are equal."""
     if list(alone) == list(other):
         return None
     position = next((i for i, (a, b) in enumerate(zip(alone, other, strict=False)) if a != b), min(len(alone), len(other)))
-    if position == min(len(alone), len(other)):  # one goes on where the other ends: never greedy's doing
+    if position == min(len(alone), len(other)):  # one text is a part of the other, which rounding cannot explain
         return Parting(position, 0, float("inf"), 0.0)
     cached = CachedModel(target)
     logits_V = cached.logits(cached.read([*prompt, *alone[:position]]).final_T_D[-1:])[0]
-    own = logits_V[other[position]]
+    logit = logits_V[other[position]]
     best, kind = logits_V.max(), target.lm_head.weight.dtype
     step = torch.finfo(kind).eps * 2.0 ** float(best.abs().log2().floor())
     rivals = logits_V.clone()
     rivals[[alone[position], other[position]]] = -torch.inf
-    rank = 1 + int((rivals > own).sum()) + int(logits_V[alone[position]] > own)
-    return Parting(position, rank, float(best - own), step)
+    rank = 1 + int((rivals > logit).sum()) + int(logits_V[alone[position]] > logit)
+    return Parting(position, rank, float(best - logit), step)

@@ -1,5 +1,4 @@
-"""What speculative decoding wrote, round by round, and the same as a page: what was proposed, taken, refused and said instead, told by
-symbol and by colour."""
+"""The result of speculative decoding, round by round, also as an HTML page. Symbols and colours show which tokens were accepted."""
 
 from __future__ import annotations
 
@@ -9,13 +8,13 @@ from typing import NamedTuple
 KINDS = {
     "taken": ("✓", "proposed and accepted"),
     "refused": ("✗", "proposed and rejected"),
-    "unjudged": ("·", "proposed after a rejection or the answer's end: never judged"),
-    "instead": ("↻", "the target's word in place of a rejected one (resampled)"),
-    "bonus": ("+", "the target's word after all were accepted"),
-    "alone": ("»", "the target's word, nothing proposed"),
-    "first": ("»", "the target's first word, from reading the prompt"),
+    "unjudged": ("·", "proposed after a rejection or the answer's end: not judged"),
+    "instead": ("↻", "the target's token in place of a rejected one (resampled)"),
+    "bonus": ("+", "the target's token after all were accepted"),
+    "alone": ("»", "the target's token, nothing proposed"),
+    "first": ("»", "the target's first token, from reading the prompt"),
 }
-# Light and dark are told apart by what JupyterLab, Colab and VS Code set; colours differ in lightness too, for those who see no hue.
+# The selectors of dark mode are those of JupyterLab, VS Code and Colab. Colours differ in lightness too, for colour-blind readers.
 STYLE = """
 .spec { --taken:#1a7f4b; --refused:#b3261e; --unjudged:#6b7280; --alone:#374151; --instead:#8a5a00; --bonus:#1d4ed8;
   --first:#374151; --line:#d1d5db;
@@ -35,38 +34,36 @@ STYLE = """
 
 
 class Round(NamedTuple):
-    """One pass of the target. path: which of the proposed tokens it took, by number; token: its own word after them (None at the end of
-    the answer); bonus: nothing it had judged was refused, so that its word was for free."""
+    """One proposal of the draft, and one pass of the target over it."""
 
     proposed: list[int]
-    parents: list[int]
-    path: list[int]
-    token: int | None
-    bonus: bool
+    parents: list[int]  # the number of the proposed token that each one continues, -1 for the text
+    path: list[int]  # numbers of the accepted tokens
+    token: int | None  # the target's own token after them; None at the end of the answer
+    bonus: bool  # whether no judged token was rejected, so that `token` came in addition
 
     @property
     def judged(self) -> int:
-        """Places that were looked at: those at which a proposed token was taken, and the one at which none was."""
+        """Number of judged places: those at which a proposed token was accepted, and the one at which none was."""
         return len(self.path) + (not self.bonus)
 
 
 class Speculation(NamedTuple):
-    """What was written, how. ids: with the end mark, if it came in time; the first comes with the reading of the prompt, the others in
-    rounds. seconds: of work, the prompt's included. target_passes, draft_passes: how often each read (heads read nothing themselves)."""
+    """The result of one decoding."""
 
     prompt: str
     text: str
-    ids: list[int]
+    ids: list[int]  # of the answer, with the end token if it was written; the first is from reading the prompt, the others from rounds
     rounds: list[Round]
-    names: dict[int, str]
-    seconds: float
+    names: dict[int, str]  # the text of each token
+    seconds: float  # including the reading of the prompt
     target_passes: int
-    draft_passes: int
-    note: str = ""
+    draft_passes: int  # 0 for draft heads, which read no text
+    note: str = ""  # warnings
 
     @property
     def tokens(self) -> list[str]:
-        """What was written, token by token."""
+        """The answer as a list of tokens."""
         return [self.names[i] for i in self.ids]
 
     @property
@@ -79,14 +76,14 @@ class Speculation(NamedTuple):
 
     @property
     def acceptance(self) -> float:
-        """The share of judged places at which a guess was taken: what `alpha` estimates, for a chain; in a tree, the chance that one of
-        several guesses is. NaN where nothing was proposed."""
+        """Share of the judged places at which a proposed token was accepted; NaN if nothing was proposed. For a chain it estimates the
+        `alpha` of the theory; for a tree the probability that one of several tokens is accepted."""
         judged = sum(r.judged for r in self.rounds if r.proposed)
         return self.accepted / judged if judged else float("nan")
 
     @property
     def tokens_per_round(self) -> float:
-        """Tokens written a pass of the target, the first token left out, which comes with the reading of the prompt."""
+        """Tokens per pass of the target, without the first token, which is from reading the prompt."""
         return (len(self.ids) - 1) / len(self.rounds) if self.rounds else float("nan")
 
     def _repr_html_(self) -> str:
@@ -94,35 +91,35 @@ class Speculation(NamedTuple):
 
 
 def page(done: Speculation) -> str:
-    """The whole of it in HTML. Whatever a model wrote is escaped."""
+    """The decoding as HTML. All text of a model is escaped."""
     first = done.ids[0]
     rows = [_row("prompt", [("first", done.names[first], "")])] if done.ids else []
     rows += [_row(f"round {n}", _tokens(done, one)) for n, one in enumerate(done.rounds, 1)]
     used = {kind for kind in KINDS if any(f'"token {kind}"' in row for row in rows)}
     key = "".join(f'<span class="{kind}">{KINDS[kind][0]} {KINDS[kind][1]}</span>' for kind in KINDS if kind in used)
-    taken = f"; a guess accepted at {done.acceptance:.0%} of judged places" if done.proposed else ""
+    taken = f"; a token accepted at {done.acceptance:.0%} of the judged places" if done.proposed else ""
     rounds = f"; {done.tokens_per_round:.2f} tokens a round" if done.rounds else ""
-    told = _counted(len(done.ids), "token") + f" in {_counted(done.target_passes, 'pass', 'passes')} of the target{taken}{rounds}."
+    summary = _counted(len(done.ids), "token") + f" in {_counted(done.target_passes, 'pass', 'passes')} of the target{taken}{rounds}."
     note = f"<p>{html.escape(done.note)}</p>" if done.note else ""
     return (
-        f'<style>{STYLE}</style><div class="spec"><p><b>{html.escape(done.prompt)}</b> {html.escape(done.text)}</p><p>{told}</p>{note}'
+        f'<style>{STYLE}</style><div class="spec"><p><b>{html.escape(done.prompt)}</b> {html.escape(done.text)}</p><p>{summary}</p>{note}'
         f'<ol>{"".join(rows)}</ol><p class="key">{key}</p></div>'
     )
 
 
 def _tokens(done: Speculation, one: Round) -> list[tuple[str, str, str]]:
-    """(kind, token, what it follows in a tree) in the order they are read."""
+    """Triples (kind, token, what it continues in a tree), in the order of reading."""
     end = one.path[-1] if one.path else -1
-    found = []
+    result = []
     for i, (x, parent) in enumerate(zip(one.proposed, one.parents, strict=True)):
         ended = one.token is None and parent == end
         kind = "taken" if i in one.path else "refused" if not ended and parent in (-1, *one.path) else "unjudged"
         behind = "" if parent == i - 1 else "after " + (repr(done.names[one.proposed[parent]]) if parent >= 0 else "the text")
-        found.append((kind, done.names[x], behind))
+        result.append((kind, done.names[x], behind))
     if one.token is not None:
         kind = "alone" if not one.proposed else "bonus" if one.bonus else "instead"
-        found.append((kind, done.names[one.token], ""))
-    return found
+        result.append((kind, done.names[one.token], ""))
+    return result
 
 
 def _row(label: str, tokens: list[tuple[str, str, str]]) -> str:

@@ -1,1 +1,1 @@
-"""What is asked and how answers are judged: Atlas, rows of one's own, metrics."""
+"""Questions and the scoring of answers: the small world Atlas, custom rows, metrics."""

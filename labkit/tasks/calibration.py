@@ -1,4 +1,4 @@
-"""Does confidence mean anything? Reliability bins and the expected calibration error (Guo et al. 2017, arXiv 1706.04599, equation 3)."""
+"""Calibration: reliability bins and the expected calibration error (Guo et al. 2017, arXiv 1706.04599, equation 3)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 
 class Marked(Protocol):
-    """An answer with the probability its model gave it, marked right or wrong."""
+    """A graded answer, with the probability that its model gave it."""
 
     @property
     def probability(self) -> float: ...
@@ -17,26 +17,29 @@ class Marked(Protocol):
 
 
 class Bin(NamedTuple):
-    """Answers whose probability is from `low` on and below `high`: how many, how sure on average, and the share that is right."""
+    """The answers with `low <= probability < high`."""
 
     low: float
     high: float
-    n: int
-    confidence: float
-    right: float
+    n: int  # answers in the bin
+    confidence: float  # their mean probability
+    right: float  # share of right answers
 
 
 def reliability(answers: Sequence[Marked], bins: int = 10) -> list[Bin]:
-    """Equal-width bins of confidence, without the empty ones; the last one holds certainty too."""
-    found = []
+    """Sort answers into bins of equal width by their probability. Empty bins are left out; the last bin includes probability 1."""
+    result = []
     for b in range(bins):
         inside = [a for a in answers if b / bins <= a.probability < (b + 1) / bins or (b == bins - 1 and a.probability >= 1)]
         if inside:
             n = len(inside)
-            found.append(Bin(b / bins, (b + 1) / bins, n, sum(a.probability for a in inside) / n, sum(a.right for a in inside) / n))
-    return found
+            result.append(Bin(b / bins, (b + 1) / bins, n, sum(a.probability for a in inside) / n, sum(a.right for a in inside) / n))
+    return result
 
 
 def calibration_error(answers: Sequence[Marked], bins: int = 10) -> float:
-    """Expected calibration error: |mean confidence - share right| of each bin, weighted by its size."""
+    """Expected calibration error: |mean confidence - share right| of each bin, weighted by the bin's size.
+
+    Source: Guo et al. 2017, arXiv 1706.04599, equation 3.
+    """
     return sum(b.n * abs(b.confidence - b.right) for b in reliability(answers, bins)) / max(1, len(answers))

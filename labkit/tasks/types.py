@@ -1,4 +1,4 @@
-"""What all questions have in common, whichever world they are from."""
+"""The interface that all questions share, from Atlas or from custom data."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Protocol
 
 
 class Asked(Protocol):
-    """A question: an Atlas one, or a learner's own prompt. `answers` are right ones (if none is known, ""), `gold` is the label it has."""
+    """A question: one of Atlas, or a custom prompt."""
 
     @property
     def text(self) -> str: ...
     @property
-    def answers(self) -> tuple[str, ...]: ...
+    def answers(self) -> tuple[str, ...]: ...  # the right answers; "" if none is known
     @property
-    def gold(self) -> str: ...
+    def gold(self) -> str: ...  # the gold label

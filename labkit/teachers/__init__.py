@@ -1,1 +1,1 @@
-"""What a teacher says: signals, text, features, recorded answers, endpoints."""
+"""What a run gets from its teacher: signals, text, features, recorded answers, answers from endpoints."""

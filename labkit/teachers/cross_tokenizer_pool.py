@@ -1,7 +1,7 @@
-"""A teacher's pool for a student with another tokenizer: the same bytes in the student's tokens, and what the teacher says about them.
+"""A teacher's pool for a student with another tokenizer: the same bytes in the student's tokens, with the teacher's signals.
 
-`CrossTokenizerPool` tokenizes the pool's rows anew, and aligns both tokenizations for a step. `Answers` lists all that the teacher may say,
-for exact targets. `spellings` lists the tokenizations of one answer.
+`CrossTokenizerPool` retokenizes the pool's rows and aligns both tokenizations for a step. `Answers` lists all answers that the teacher may
+give, for exact targets. `spellings` lists the tokenizations of one answer.
 """
 
 from __future__ import annotations
@@ -26,30 +26,34 @@ from labkit.models import EOS, AtlasTokenizer, tokenizer, tokenizer_of
 from labkit.models.score_answers import score_answers
 from labkit.teachers.signals import Signals
 
-FLOOR = 1e-3  # answers less likely than this are left out of the exact targets, unless it is the one to be learned
-MANY_WAYS = 4_096  # to cut one answer
-TOGETHER = 24  # prompts whose answers are listed at a time: each may branch into dozens
+FLOOR = 1e-3  # less likely answers are left out of the exact targets, except for the row's own answer
+MANY_WAYS = 4_096  # most tokenizations of one answer
+TOGETHER = 24  # prompts whose answers are listed at a time; each may branch into dozens
 
 
 class Retokenized(NamedTuple):
-    """One answer in the student's tokens, and the span that each token of either side is in."""
+    """A row in the student's tokens. Both tokenizations of its answer are divided into the same spans of bytes."""
 
     prompt: list[int]
     answer: list[int]
-    span_of_teacher: list[int]
-    span_of_student: list[int]
+    span_of_teacher: list[int]  # number of the span that each teacher token of the answer is in
+    span_of_student: list[int]  # the same for each student token
 
 
 class CrossTokenizerPool:
-    """The teacher's pool as a student with another vocabulary reads it. `aligned(rows)` is there once the pool is prepared for them."""
+    """The teacher's pool for a student with another vocabulary. Call `pool.prepare(rows)` before `aligned(rows)`.
+
+    vocabulary: name of the student's vocabulary.
+    across: name of the alignment.
+    """
 
     growing = True
 
     def __init__(self, pool: Signals, vocabulary: str, across: str) -> None:
         self.pool, self.across = pool, across
         self.teacher, self.student = tokenizer(), tokenizer(vocabulary)
-        own = {piece: token for token, piece in enumerate(self.student.pieces)}
-        shared = [(token, own[piece]) for token, piece in enumerate(self.teacher.pieces) if piece in own]
+        student_token = {piece: token for token, piece in enumerate(self.student.pieces)}
+        shared = [(token, student_token[piece]) for token, piece in enumerate(self.teacher.pieces) if piece in student_token]
         self.columns = torch.tensor([t for t, _ in shared]), torch.tensor([s for _, s in shared])
         self.column_of = torch.full((self.teacher.size,), -1), torch.full((self.student.size,), -1)
         for side, column in zip(self.columns, self.column_of, strict=True):
@@ -68,14 +72,14 @@ class CrossTokenizerPool:
         return self.cut(self.pool.entry(row)).answer
 
     def cut(self, entry: int) -> Retokenized:
-        """The teacher's text behind an entry, in the student's tokens."""
+        """The text of an entry of the teacher's pool in the student's tokens."""
         if entry not in self._cuts:
             prompt, answer = self.pool.text(entry)
             self._cuts[entry] = retokenize(self.teacher, self.student, prompt, answer)
         return self._cuts[entry]
 
     def aligned(self, rows: Sequence[int], live: bool = False) -> Aligned:
-        """What a step on these pool rows needs, row after row; `live`: the teacher reads them again instead of being remembered."""
+        """The aligned signals of these pool rows, row after row. `live`: the teacher's states are computed now, not taken from the pool."""
         entries = [self.pool.entry(row) for row in rows]
         cuts, answers = [self.cut(e) for e in entries], [self.pool.text(e)[1] for e in entries]
         states = self.pool.live([self.pool.text(e)[0] for e in entries], answers) if live else self.pool.hidden(rows)
@@ -84,12 +88,12 @@ class CrossTokenizerPool:
         span_L, span_M, first_L, first_M, pair_L, pair_M = ([0][:0] for _ in range(6))
         for cut, answer in zip(cuts, answers, strict=True):
             teacher_at, student_at, span_at = place
-            for of, spans_of, first, at in (
+            for token_spans, spans_of, first, at in (
                 (cut.span_of_teacher, span_L, first_L, teacher_at),
                 (cut.span_of_student, span_M, first_M, student_at),
             ):
-                spans_of += [span_at + s for s in of]
-                first += [at + i for i, s in enumerate(of) if i == 0 or s != of[i - 1]]
+                spans_of += [span_at + s for s in token_spans]
+                first += [at + i for i, s in enumerate(token_spans) if i == 0 or s != token_spans[i - 1]]
             both = range(min(len(answer), len(cut.answer)))
             pair_L += [teacher_at + i for i in both]
             pair_M += [student_at + i for i in both]
@@ -134,25 +138,28 @@ class CrossTokenizerPool:
 
 
 def retokenize(teacher: AtlasTokenizer, student: AtlasTokenizer, prompt: Sequence[int], answer: Sequence[int]) -> Retokenized:
-    """A row in the student's tokens: the same bytes, and the same end or none, whatever the teacher wrote."""
+    """Write a row in the student's tokens: the same bytes, and an end token if the teacher's answer has one."""
     ended = [EOS] * (answer[-1:] == [EOS])
-    own = [EOS, *student.cut(teacher.spell(prompt))]
+    question = [EOS, *student.cut(teacher.spell(prompt))]
     ids = [*student.cut(teacher.spell(answer)), *ended]
-    found = spans([teacher.pieces[t] for t in answer], [student.pieces[t] for t in ids])
-    sides = ([number for number, span in enumerate(found) for _ in side(span)] for side in (lambda s: s.teacher, lambda s: s.student))
-    return Retokenized(own, ids, *sides)
+    pairs = spans([teacher.pieces[t] for t in answer], [student.pieces[t] for t in ids])
+    sides = ([number for number, span in enumerate(pairs) for _ in side(span)] for side in (lambda s: s.teacher, lambda s: s.student))
+    return Retokenized(question, ids, *sides)
 
 
-# ---- exact: everything the teacher may say ---------------------------------------------------------------------------------------
+# ---- exact: all answers that the teacher may give --------------------------------------------------------------------------------
 
 
 class Answers:
-    """All that a teacher answers to the pool's questions with a probability of `FLOOR` or more, added up over segmentations, in the
-    student's tokens. Listed when first needed, in fixed chunks of questions, and kept on disk beside the pool's signals."""
+    """All answers to the pool's questions to which the teacher gives a probability of at least `FLOOR`, summed over segmentations.
+
+    They are in the student's tokens. They are listed when first needed, in fixed chunks of questions, and kept on disk beside the pool's
+    signals.
+    """
 
     def __init__(self, pool: Signals, student: AtlasTokenizer) -> None:
         self.pool, self.student = pool, student
-        self._prompts: list[int] = []  # the first entry that asks each different question
+        self._prompts: list[int] = []  # the first entry of each distinct question
         self._prompt_of: list[int] = []
         seen: dict[tuple[int, ...], int] = {}
         for entry in range(pool.total):
@@ -165,69 +172,77 @@ class Answers:
         self._cut: dict[int, dict[bytes, tuple[list[int], float]]] = {}
 
     def of(self, row: int) -> list[tuple[list[int], float]]:
-        """The answers to a row's question as the student's token ids, with their probabilities. The row's own is always among them."""
+        """The answers to a row's question as the student's token ids, with their probabilities. The row's own answer is always included."""
         entry = self.pool.entry(row)
         number, answer = self._prompt_of[entry], self.pool.text(entry)[1]
         if number not in self._cut:
             if number not in self._texts:
                 self._chunk(number // self.pool.chunk)
             self._cut[number] = {text: ([*self.student.cut(text), EOS], p) for text, p in self._texts[number].items()}
-        known, own = self._cut[number], tokenizer().spell(answer)
-        if own in known and answer[-1] == EOS:
+        known, text = self._cut[number], tokenizer().spell(answer)
+        if text in known and answer[-1] == EOS:
             return list(known.values())
         logprobs = self.pool.logits(self.pool.hidden([row])).log_softmax(-1)
-        likely = float(logprobs.gather(1, torch.tensor(answer, device=logprobs.device)[:, None]).sum().exp())
-        return [*known.values(), (retokenize(tokenizer(), self.student, [EOS], answer).answer, max(likely, 1e-12))]
+        probability = float(logprobs.gather(1, torch.tensor(answer, device=logprobs.device)[:, None]).sum().exp())
+        return [*known.values(), (retokenize(tokenizer(), self.student, [EOS], answer).answer, max(probability, 1e-12))]
 
     def _chunk(self, number: int) -> None:
         numbers = range(number * self.pool.chunk, min((number + 1) * self.pool.chunk, len(self._prompts)))
         path = self.pool.folder / f"answers-{FLOOR:g}-{number:05}.json.gz"
-        found = _read(path, len(numbers))
-        if found is None:
+        chunk = _read(path, len(numbers))
+        if chunk is None:
             prompts = [self.pool.question(self._prompts[n]) for n in numbers]
             order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
             listed: dict[int, Mapping[bytes, float]] = {}
             for start in range(0, len(order), TOGETHER):
                 part = order[start : start + TOGETHER]
                 listed |= zip(part, answers_of(self.pool.teacher, [prompts[i] for i in part]), strict=True)
-            found = [dict(listed[i]) for i in range(len(prompts))]
-            plain = [{text.decode("latin-1"): p for text, p in texts.items()} for texts in found]
+            chunk = [dict(listed[i]) for i in range(len(prompts))]
+            plain = [{text.decode("latin-1"): p for text, p in texts.items()} for texts in chunk]
             write_whole(path, lambda to: to.write_bytes(gzip.compress(json.dumps(plain).encode(), mtime=0)))
-        self._texts |= zip(numbers, found, strict=True)
+        self._texts |= zip(numbers, chunk, strict=True)
 
 
 def _read(path: Path, count: int) -> list[dict[bytes, float]] | None:
-    """A chunk of listed answers from disk; None if it is not there, or damaged, so that it is listed again."""
+    """A chunk of listed answers from disk; None if it is missing or damaged."""
     try:
         kept = json.loads(gzip.decompress(path.read_bytes()))
-        found = [{text.encode("latin-1"): float(p) for text, p in texts.items()} for texts in kept]
+        chunk = [{text.encode("latin-1"): float(p) for text, p in texts.items()} for texts in kept]
     except (OSError, EOFError, ValueError, AttributeError):
         return None
-    return found if len(found) == count else None
+    return chunk if len(chunk) == count else None
 
 
 @torch.no_grad()
 def answers_of(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]], floor: float = FLOOR) -> list[dict[bytes, float]]:
-    """Each prompt's answers (their bytes) and the teacher's probability of each, over all segmentations (see `spans.texts`)."""
+    """For each prompt, the bytes of its answers and their probabilities, summed over all segmentations; see `spans.texts`.
+
+    floor: less likely answers are left out.
+    """
     return alignment.texts(_asking(teacher, prompts), tokenizer().pieces, floor, tokenizer().longest)
 
 
 def spellings(model: LlamaForCausalLM, question: str, answer: str) -> dict[tuple[bytes, ...], float]:
-    """Every way to cut an answer into a model's tokens, likeliest first, and the probability that the model writes it so and ends. Their
-    sum is the probability of the answer. Raises `LabError` for an answer with more than 4,096 ways."""
-    own = tokenizer_of(model)
-    number = {piece: token for token, piece in enumerate(own.pieces)}
-    ways = list(itertools.islice(alignment.segmentations(f" {answer}".encode(), own.pieces), MANY_WAYS + 1))
+    """All tokenizations of an answer.
+
+    Returns each tokenization with the probability that the model writes it and then ends, the likeliest first. Their sum is the
+    probability of the answer.
+
+    Raises `LabError` for an answer with more than 4,096 tokenizations.
+    """
+    tokens = tokenizer_of(model)
+    number = {piece: token for token, piece in enumerate(tokens.pieces)}
+    ways = list(itertools.islice(alignment.segmentations(f" {answer}".encode(), tokens.pieces), MANY_WAYS + 1))
     if len(ways) > MANY_WAYS:
-        raise LabError(f"{answer!r} can be cut in more than {MANY_WAYS:,} ways: take a shorter answer, or `answers_of`, which has a floor.")
+        raise LabError(f"{answer!r} has more than {MANY_WAYS:,} tokenizations: use a shorter answer, or `answers_of`, which has a floor.")
     answers = [[*(number[piece] for piece in way), EOS] for way in ways]
-    scores = score_answers(model, own.prompts([question]) * len(ways), answers, torch.float64)
-    found = [float(score.sum().exp()) for score in scores]
-    return dict(sorted(zip(ways, found, strict=True), key=lambda way: -way[1]))
+    scores = score_answers(model, tokens.prompts([question]) * len(ways), answers, torch.float64)
+    probabilities = [float(score.sum().exp()) for score in scores]
+    return dict(sorted(zip(ways, probabilities, strict=True), key=lambda way: -way[1]))
 
 
 def _asking(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]]) -> Ask:
-    """The teacher as `spans.texts` asks it, with a KV cache that branches with the paths."""
+    """The function that `spans.texts` calls for next-token probabilities, with a KV cache that branches with the paths."""
     device, cache = teacher.device, DynamicCache()
     width = max(map(len, prompts))
     first = torch.tensor([[EOS] * (width - len(p)) + list(p) for p in prompts])  # padded on the left: the next token is in the last column

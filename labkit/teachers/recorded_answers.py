@@ -1,11 +1,11 @@
-"""What a real model says of Atlas: a fixed paper of 3,000 questions, the answers on record, and what they are worth.
+"""Recorded answers of a pretrained model to a fixed audit of 3,000 Atlas questions, and their evaluation.
 
-    said = recorded()                  # SmolLM2's answers; `labkit build answers` asked it
-    table(said)                        # a row a skill: right, wrong, no answer, confidence, calibration
-    confident_errors(said)             # what it is surest of, and wrong
+    said = recorded()                  # SmolLM2's answers; recorded by `labkit build answers`
+    table(said)                        # one row per skill: right, wrong, no answer, confidence, calibration
+    confident_errors(said)             # the wrong answers with the highest confidence
 
-Confidence is the probability the model gave the words that *name* the answer ("Lima" in "The capital is Lima."), at the place where it
-wrote them: how it phrases the rest is not counted. What an answer names, `labkit.tasks.atlas.extraction` says.
+Confidence is the model's probability of the tokens that *name* the answer ("Lima" in "The capital is Lima."), where it wrote them. The
+rest of the sentence does not count. `labkit.tasks.atlas.extraction` finds the name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from labkit.tasks.calibration import calibration_error
 if TYPE_CHECKING:
     import pandas
 
-ASKED = {  # questions of each skill; all there are of recall, reverse and element
+ASKED = {  # number of questions of each skill; of recall, reverse and element these are all
     "recall": 585,
     "reverse": 195,
     "city": 450,
@@ -42,14 +42,14 @@ ASKED = {  # questions of each skill; all there are of recall, reverse and eleme
 
 
 def paper() -> list[Question]:
-    """The fixed audit: 3,000 questions of the whole world in their canonical wording, `ASKED` of each skill, spread evenly over its
-    relations. The step-by-step forms are left out: their "Think:" is a habit of the lab's own teachers."""
+    """The fixed audit: 3,000 questions of the whole world in canonical wording, `ASKED` of each skill, spread evenly over its relations.
+    The step-by-step questions are left out, because only the lab's own teachers know what "Think:" means."""
     world, asked = Atlas("whole"), list[Question]()
     for skill, many in ASKED.items():
         rng = random.Random(f"audit {skill}")
         piles = []
         for relation in (name for name, kind in RELATIONS.items() if kind.skill == skill):
-            facts = {fact.key: fact for fact in world.facts(relation)}  # 2 + 3 or 3 + 2, not both
+            facts = {fact.key: fact for fact in world.facts(relation)}  # either 2 + 3 or 3 + 2
             piles.append(rng.sample(list(facts.values()), len(facts)))
         drawn = [pile[i] for i in range(max(map(len, piles))) for pile in piles if i < len(pile)]
         asked += [ask_about(fact) for fact in drawn[:many]]
@@ -58,27 +58,25 @@ def paper() -> list[Question]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RecordedAnswer:
-    """One recorded answer. named: what it names as the answer, None for nothing. probability: of the tokens that name it (NaN for
-    nothing). logprobs: of every token, in nats. tops: at every token, the likeliest ones with their log-probabilities. ended: it came to
-    its end and was not cut off."""
+    """One recorded answer."""
 
     question: Question
     text: str
-    named: str | None
+    named: str | None  # what the text names as the answer; None if nothing
     right: bool
-    probability: float
-    logprobs: tuple[float, ...]
-    tops: tuple[tuple[tuple[str, float], ...], ...]
-    ended: bool
+    probability: float  # of the tokens that name the answer; NaN if none do
+    logprobs: tuple[float, ...]  # of each token, in nats
+    tops: tuple[tuple[tuple[str, float], ...], ...]  # at each token, the likeliest ones with their log-probabilities
+    ended: bool  # False if the text was cut off
 
     @property
     def logprob(self) -> float:
-        """Of the whole answer, in nats."""
+        """Log-probability of the whole answer, in nats."""
         return sum(self.logprobs)
 
 
 def recorded(name: str = "smollm2") -> list[RecordedAnswer]:
-    """The answers of a model to the audit. Raises `LabError` for a model that has none, `DataError` if the file is damaged."""
+    """A model's answers to the audit. Raises `LabError` if it has none, `DataError` if the file is damaged."""
     folder = data_dir() / "answers"
     names = sorted(path.name.removesuffix(".jsonl.gz") for path in folder.glob("*.jsonl.gz"))
     if name not in names:
@@ -87,22 +85,25 @@ def recorded(name: str = "smollm2") -> list[RecordedAnswer]:
         rows = [json.loads(line) for line in file]
     questions = {question.text: question for question in paper()}
     if missing := [row["question"] for row in rows if row["question"] not in questions]:
-        raise DataError(f"the answers of {name} are to another audit ({missing[0]!r} is not on it). Make them anew: labkit build answers.")
-    return [_said(questions[row["question"]], row) for row in rows]
+        raise DataError(f"the answers of {name} are to another audit ({missing[0]!r} is not on it). Record them: labkit build answers.")
+    return [_recorded(questions[row["question"]], row) for row in rows]
 
 
-def _said(question: Question, row: dict[str, Any]) -> RecordedAnswer:
-    reading = read(question, row["answer"], cut=not row["ended"])
+def _recorded(question: Question, row: dict[str, Any]) -> RecordedAnswer:
+    answer = read(question, row["answer"], cut=not row["ended"])
     starts = [0, *row["ends"][:-1]]
-    naming = [x for x, a, b in zip(row["logprobs"], starts, row["ends"], strict=True) if a < reading.end and b > reading.start]
-    probability = math.exp(sum(naming)) if reading.named else math.nan
+    naming = [x for x, a, b in zip(row["logprobs"], starts, row["ends"], strict=True) if a < answer.end and b > answer.start]
+    probability = math.exp(sum(naming)) if answer.named else math.nan
     tops = tuple(tuple((piece, value) for piece, value in top) for top in row["tops"])
-    return RecordedAnswer(question, row["answer"], reading.named, reading.right, probability, tuple(row["logprobs"]), tops, row["ended"])
+    return RecordedAnswer(question, row["answer"], answer.named, answer.right, probability, tuple(row["logprobs"]), tops, row["ended"])
 
 
 def table(said: Sequence[RecordedAnswer]) -> pandas.DataFrame:
-    """A row a skill, and one for all. right, wrong, none: shares of the answers (none: it names nothing). confidence: mean probability
-    of what is named; when_right and when_wrong: the same apart; ece: expected calibration error of the answers that name something."""
+    """Evaluate recorded answers: one row per skill, and one for all.
+
+    Columns: `right`, `wrong` and `none` (names nothing) are shares of the answers; `confidence` is the mean probability of what is named,
+    also for right (`when_right`) and wrong answers (`when_wrong`); `ece` is the calibration error of the answers that name something.
+    """
     import pandas
 
     skills = [*dict.fromkeys(s.question.skill for s in said), "all"]
@@ -130,12 +131,12 @@ def _confidence(part: Sequence[RecordedAnswer]) -> float:
 
 
 def answered(said: Sequence[RecordedAnswer]) -> list[RecordedAnswer]:
-    """Those that name something: for `labkit.tasks.calibration.reliability`."""
+    """The answers that name something; the input of `labkit.tasks.calibration.reliability`."""
     return [s for s in said if s.named is not None]
 
 
 def confident_errors(said: Sequence[RecordedAnswer], n: int = 10, each: int = 2) -> pandas.DataFrame:
-    """The `n` wrong answers the model is surest of, at most `each` of a relation, with what it named and the truth."""
+    """The `n` wrong answers with the highest confidence, at most `each` per relation, with what they name and the truth."""
     import pandas
 
     rows: list[dict[str, Any]] = []

@@ -1,8 +1,8 @@
-"""What the teacher says about a question, written down once: its answer, and the final hidden states behind every token of it.
+"""The teacher's signals, computed once and kept on disk: its answer to each question, and its final hidden states at the answer's tokens.
 
-The states (fp16, 384 bytes a token for `atlas-3m`) and the teacher's own head give back its full logits, so any temperature
-stays exact and may change while a run is going. One entry belongs to one key, a hash of tokenizer, teacher and text, so that no
-shuffling of questions can hand a student another question's answer.
+The states (fp16, 384 bytes a token for `atlas-3m`) and the teacher's head give its full logits. So every temperature is exact, and may
+change during a run. The key of an entry is a hash of tokenizer, teacher and text, so a student never gets the answer to another question
+when questions are shuffled.
 """
 
 from __future__ import annotations
@@ -24,19 +24,23 @@ from labkit.models import answer_states, draw, fingerprint, pad, tokenizer_of, w
 from labkit.tasks.types import Asked
 from labkit.teachers.topk_store import TopKStore, dense
 
-POOL_SEED = 7  # of the questions the teacher is asked: one pool for all seeds, so that seeds differ in the student alone
-TOGETHER = 16  # chunks of top-k signals written at a time, so that files stay few; a kill loses those that wait
-PASS = 64  # rows read in one pass: of similar length, so that little of it is padding, and few enough for the processor's cache
+POOL_SEED = 7  # seed of the pool's questions: one pool for all runs, so that seeds change only the student
+TOGETHER = 16  # chunks of top-k signals in one file, so that there are few files; a kill loses the chunks not yet written
+PASS = 64  # rows in one forward pass: of similar length, for little padding, and few enough for the processor's cache
 
 
 class Signals:
-    """The teacher's answers to a pool of questions, each written when it is first needed and kept on disk.
+    """The teacher's answers to a pool of questions. Each is computed when it is first needed, and kept on disk.
 
-    A question asked twice is answered once, unless it has many right answers: then each asking samples its own answer, at
-    temperature 1. `answers[i]` and `hidden(rows)` are there once `prepare` has covered them.
+    A question that occurs twice is answered once, unless it has many right answers: then each occurrence samples an answer of its own.
+    Call `prepare(rows)` before `answer`, `text` and `hidden`.
+
+    folder: where the signals of all pools are; by default in the lab's home.
+    chunk: number of questions that are answered and stored together.
+    temperature: of the answers; 0 is greedy.
     """
 
-    growing = True  # answered as the student gets to it
+    growing = True  # answers are computed during the run
 
     def __init__(
         self,
@@ -52,10 +56,10 @@ class Signals:
         texts, guesses, self._entry_of_row = distinct(questions, again=temperature > 0)
         self._guesses = self.own.answers(guesses)
         self._prompts = self.own.prompts([text for text, _ in texts])
-        who = f"{self.own.fingerprint}-{fingerprint(teacher)}{self._how()}"
-        self._keys = [hashlib.blake2b(f"{who} {n} {text}".encode(), digest_size=16).digest() for text, n in texts]
+        source = f"{self.own.fingerprint}-{fingerprint(teacher)}{self._variant()}"
+        self._keys = [hashlib.blake2b(f"{source} {n} {text}".encode(), digest_size=16).digest() for text, n in texts]
         name = hashlib.blake2b(b"".join(self._keys), digest_size=8).hexdigest()
-        self.folder = (folder or home_dir() / "signals") / f"{who}-{name}"
+        self.folder = (folder or home_dir() / "signals") / f"{source}-{name}"
         self._answers: list[list[int] | None] = [None] * len(texts)
         self._hidden: list[Tensor | None] = [None] * len(texts)
         self.labelled = 0
@@ -63,17 +67,17 @@ class Signals:
         self.bytes = 0
         self.damaged: list[Path] = []
 
-    def _how(self) -> str:
-        """Marks signals that were not taken in the usual way, so that they are kept apart."""
+    def _variant(self) -> str:
+        """A part of the folder's name and of the keys, for signals with other settings than the default; "" for the default."""
         return "" if self.temperature == 1 else f"-t{self.temperature:g}-{self.own.longest}"
 
     def __len__(self) -> int:
-        """Rows, the same question counted as often as it is asked."""
+        """Number of rows; a question counts as often as it occurs."""
         return len(self._entry_of_row)
 
     @property
     def total(self) -> int:
-        """Distinct questions in the pool."""
+        """Number of distinct questions in the pool."""
         return len(self._keys)
 
     def entry(self, row: int) -> int:
@@ -81,7 +85,7 @@ class Signals:
         return self._entry_of_row[row]
 
     def question(self, entry: int) -> list[int]:
-        """A distinct question's prompt, which is there before its answer is."""
+        """The prompt of a distinct question as token ids. It needs no `prepare`."""
         return self._prompts[entry]
 
     def text(self, entry: int) -> tuple[list[int], list[int]]:
@@ -97,7 +101,7 @@ class Signals:
         return self.text(self.entry(row))[1]
 
     def prepare(self, rows: Sequence[int]) -> Iterator[int]:
-        """Make sure these rows are answered; yields how many distinct questions are, each time that number grows."""
+        """Answer these rows, if they are not answered yet. Yields the number of answered distinct questions each time it grows."""
         for row in rows:
             entry = self._entry_of_row[row]
             if self._answers[entry] is None:
@@ -105,18 +109,18 @@ class Signals:
                 yield self.labelled
 
     def hidden(self, rows: Sequence[int]) -> Tensor:
-        """What was kept of the teacher at the answer positions of these rows, one row after the other: its states `(N, hidden)` in fp16."""
+        """The teacher's final states `(N, D)` in fp16 at the answer tokens of these rows, row after row."""
         return torch.cat([self._hidden[self._entry_of_row[row]] for row in rows])  # type: ignore[misc]
 
     def live(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Tensor:
-        """Such states in fp32 for any answers, worked out by the teacher now: what a run without a cache pays at every step."""
+        """The teacher's final states `(N, D)` in fp32 for any answers, computed now; a run without a cache does this at every step."""
         read = pad(prompts, answers)
         self.teacher_tokens += read.tokens_B_T.numel()
         with torch.no_grad():
             return answer_states(self.teacher, read)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """The teacher's logits `(N, V)` behind its states."""
+        """The teacher's logits `(N, V)` from its states `(N, D)`."""
         with torch.no_grad():
             return self.teacher.lm_head(hidden.to(self.teacher.device, self.teacher.lm_head.weight.dtype)).float()
 
@@ -125,12 +129,12 @@ class Signals:
         path = self.folder / f"{number:05}.safetensors"
         kept = self._read(path, entries) if path.exists() else None
         if kept is None:
-            said = self._said(entries)
+            answers = self._sample(entries)
             kept = {
                 "keys": torch.frombuffer(bytearray(b"".join(self._keys[e] for e in entries)), dtype=torch.uint8),
-                "lengths": torch.tensor([len(answer.ids) for answer in said]),
-                "ids": torch.tensor([token for answer in said for token in answer.ids], dtype=torch.int32),
-                "hidden": torch.cat([answer.hidden for answer in said]).half().cpu(),
+                "lengths": torch.tensor([len(answer.ids) for answer in answers]),
+                "ids": torch.tensor([token for answer in answers for token in answer.ids], dtype=torch.int32),
+                "hidden": torch.cat([answer.hidden for answer in answers]).half().cpu(),
             }
             tensors.save(path, kept)
         lengths = kept["lengths"].tolist()
@@ -140,16 +144,16 @@ class Signals:
         self.labelled += len(entries)
         self.bytes += kept["hidden"].numel() * kept["hidden"].element_size()
 
-    def _said(self, entries: range) -> list[TeacherAnswer]:
-        """The teacher's answers to these, given now."""
+    def _sample(self, entries: range) -> list[TeacherAnswer]:
+        """Let the teacher answer these questions."""
         seed = int.from_bytes(self._keys[entries[0]][:7])
         prompts, guesses = [self._prompts[e] for e in entries], [self._guesses[e] for e in entries]
-        said = sample_answers(self.teacher, prompts, guesses, seed, self.temperature)
-        self.teacher_tokens += sum(map(len, prompts)) + sum(len(answer.ids) for answer in said)
-        return said
+        answers = sample_answers(self.teacher, prompts, guesses, seed, self.temperature)
+        self.teacher_tokens += sum(map(len, prompts)) + sum(len(answer.ids) for answer in answers)
+        return answers
 
     def _read(self, path: Path, entries: range) -> dict[str, Tensor] | None:
-        """A chunk from disk, or None (and a note in `damaged`) if it is broken or was written for other questions."""
+        """A chunk from disk. None, and an entry in `damaged`, if the file is broken or is for other questions."""
         try:
             kept, _ = tensors.load(path)
             if bytes(kept["keys"].tolist()) == b"".join(self._keys[e] for e in entries):
@@ -161,20 +165,19 @@ class Signals:
 
 
 class TopKSignals(Signals):
-    """The same for vocabularies whose states would take too much room: of each answer token the teacher's `k` likeliest, kept by
-    `topk_store.TopKStore` in 129 bytes (k = 32). At temperatures other than 1 the tail is only as true as it is even (see
-    `topk_store.dense`)."""
+    """Signals for large vocabularies, where states would take too much space: the teacher's top k at each answer token, kept by
+    `topk_store.TopKStore` in 129 bytes (k = 32). At temperatures other than 1 the tail is approximate; see `topk_store.dense`."""
 
-    def __init__(self, *args, k: int, **how) -> None:
+    def __init__(self, *args, k: int, **settings) -> None:
         self.k = k
-        super().__init__(*args, **how)
+        super().__init__(*args, **settings)
         self.store = TopKStore(self.folder, vocabulary=self.own.size, k=k, who=self.folder.name)
 
-    def _how(self) -> str:
-        return f"{super()._how()}-top{self.k}"
+    def _variant(self) -> str:
+        return f"{super()._variant()}-top{self.k}"
 
     def hidden(self, rows: Sequence[int]) -> Tensor:
-        """Token numbers and log-probabilities `(N, 2k)` at the answer positions of these rows, one row after the other."""
+        """Token ids and log-probabilities, joined to `(N, 2k)`, at the answer tokens of these rows, row after row."""
         return torch.cat(self.store.read(self._entry_of_row[row] for row in rows), -1)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -183,9 +186,9 @@ class TopKSignals(Signals):
     def _chunk(self, number: int) -> None:
         entries = range(number * self.chunk, min((number + 1) * self.chunk, self.total))
         if not all(self.store.has(entry) for entry in entries):
-            said = self._said(entries)
-            states = torch.cat([answer.hidden for answer in said])
-            self.store.add(entries, [answer.ids for answer in said], super().logits(states))
+            answers = self._sample(entries)
+            states = torch.cat([answer.hidden for answer in answers])
+            self.store.add(entries, [answer.ids for answer in answers], super().logits(states))
             if number % TOGETHER == TOGETHER - 1 or entries.stop == self.total:
                 self.store.flush()
             self.damaged += self.store.damaged
@@ -197,31 +200,33 @@ class TopKSignals(Signals):
 
 
 class TeacherAnswer(NamedTuple):
-    """An answer of the teacher, with its end mark; the states `(len(ids), hidden)` its tokens were drawn from; and its
-    log-probability in nats at temperature 1."""
+    """An answer of the teacher."""
 
-    ids: list[int]
-    hidden: Tensor
-    logprob: float
+    ids: list[int]  # with the end token
+    hidden: Tensor  # final states `(len(ids), D)` from which the tokens were drawn
+    logprob: float  # of the whole answer, in nats, at temperature 1
 
 
 @torch.no_grad()
 def sample_answers(
     teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]], guesses: Sequence[Sequence[int]], seed: int, temperature: float = 1.0
 ) -> list[TeacherAnswer]:
-    """One answer a prompt, sampled (greedy at temperature 0), mostly in a single pass over prompt and `guess`.
+    """Sample one answer for each prompt, mostly in a single forward pass over prompt and guess.
 
-    This is speculative sampling with a fixed guess as the draft: at every position the teacher draws its own token; as long as
-    that equals the guess the next position was read in the right context, and where it differs the teacher writes on by itself.
-    The answers are distributed exactly as without a guess (Leviathan et al. 2023, arXiv 2211.17192, with a point-mass draft).
+    This is speculative sampling with a fixed guess as the draft. At each position the teacher draws its own token. While it equals the
+    guess, the next position was read in the right context; after the first difference the teacher continues by itself. The answers have
+    exactly the distribution of answers without a guess.
 
-    Of a guess no more than the tokenizer's `longest` tokens are read, and who says as much of it is cut off there. Who leaves it earlier
-    may write as many by itself.
+    guesses: an answer that is likely, as token ids. At most the tokenizer's `longest` tokens of it are read, and an answer that equals
+        all of these ends there. An answer that differs earlier may have `longest` more tokens.
+    temperature: 0 is greedy.
+
+    Source: Leviathan et al. 2023, arXiv 2211.17192, with a point mass as the draft.
     """
     end, longest = tokenizer_of(teacher).end, tokenizer_of(teacher).longest
     guesses = [guess[:longest] for guess in guesses]
     generator = torch.Generator().manual_seed(seed)
-    said: list[TeacherAnswer | None] = [None] * len(prompts)
+    answers: list[TeacherAnswer | None] = [None] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(guesses[i]))
     for start in range(0, len(order), PASS):
         rows = order[start : start + PASS]
@@ -230,24 +235,29 @@ def sample_answers(
         drawn = draw((logits / temperature).softmax(-1), generator) if temperature else logits.argmax(-1)
         scores = logits.log_softmax(-1).gather(1, drawn[:, None])[:, 0]
         lengths = [len(guesses[i]) for i in rows]
-        for i, own, states, logprobs in zip(rows, drawn.split(lengths), hidden.split(lengths), scores.split(lengths), strict=True):
-            ids = own.tolist()
+        for i, tokens, states, logprobs in zip(rows, drawn.split(lengths), hidden.split(lengths), scores.split(lengths), strict=True):
+            ids = tokens.tolist()
             agreed = next((k for k, (a, b) in enumerate(zip(ids, guesses[i], strict=True)) if a != b), len(ids) - 1)
-            said[i] = TeacherAnswer(ids[: agreed + 1], states[: agreed + 1], float(logprobs[: agreed + 1].sum()))
-    going = [i for i, answer in enumerate(said) if answer and answer.ids[-1] != end and len(answer.ids) < longest]
-    begun = [[*prompts[i], *said[i].ids] for i in going]  # type: ignore[union-attr]
+            answers[i] = TeacherAnswer(ids[: agreed + 1], states[: agreed + 1], float(logprobs[: agreed + 1].sum()))
+    going = [i for i, answer in enumerate(answers) if answer and answer.ids[-1] != end and len(answer.ids) < longest]
+    begun = [[*prompts[i], *answers[i].ids] for i in going]  # type: ignore[union-attr]
     rest = write(teacher, begun, temperature=temperature, seed=seed + 1, keep_hidden=True) if going else []
     for i, more in zip(going, rest, strict=True):
-        first = said[i]
+        first = answers[i]
         assert first is not None
         assert more.hidden is not None
-        said[i] = TeacherAnswer(first.ids + more.ids, torch.cat([first.hidden, more.hidden]), first.logprob + sum(more.logprobs))
-    return [answer for answer in said if answer is not None]
+        answers[i] = TeacherAnswer(first.ids + more.ids, torch.cat([first.hidden, more.hidden]), first.logprob + sum(more.logprobs))
+    return [answer for answer in answers if answer is not None]
 
 
 def distinct(questions: Sequence[Asked], again: bool = True) -> tuple[list[tuple[str, int]], list[str], list[int]]:
-    """The different (text, asking) pairs of a pool in order of first appearance, a right answer to each, and each row's pair. Only a
-    question with many right answers is asked more than once, and only if `again`."""
+    """Find the distinct questions of a pool.
+
+    again: whether a question with many right answers counts again each time it occurs.
+
+    Returns the distinct pairs (text, number of its occurrence) in order of first occurrence, a right answer to each, and the index of
+    each row's pair.
+    """
     index: dict[tuple[str, int], int] = {}
     asked: dict[str, int] = {}
     guesses, rows = [], []

@@ -1,10 +1,10 @@
-"""Sequence-level distillation: the teacher's text is the data set, kept with where it came from, and filtered in the open.
+"""Sequence-level distillation: the teacher's text is the data set. It is kept with its history of decoding and filters.
 
     data = generate(teacher, Atlas("half").questions(1000), "greedy")
-    data = keep(data, "truth", world)         # data.history says what each step left over
+    data = keep(data, "truth", world)         # data.history has the number of rows after each step
     data.save("answers.jsonl"); Sequences.load("answers.jsonl")
 
-Only text passes from teacher to student, so any pair of tokenizers will do (Kim & Rush 2016, arXiv 1606.07947).
+Only text goes from teacher to student, so the two may have any tokenizers (Kim & Rush 2016, arXiv 1606.07947).
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ from labkit.tasks.atlas.facts import Atlas, normalise
 from labkit.tasks.types import Asked
 from labkit.teachers.signals import PASS, distinct, sample_answers
 
-WIDE = 10_000  # tokens of a vocabulary whose logits take so much room that fewer rows are written at a time
-CONFIDENT = 0.5  # least probability of a whole answer that the confidence filter keeps
+WIDE = 10_000  # from this vocabulary size on fewer rows are written at a time, because logits need much memory
+CONFIDENT = 0.5  # lowest probability of a whole answer that the confidence filter keeps
 VOTERS = ("atlas-900k", "atlas-200k")  # the other teachers of a vote
 BEAMS = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TextRow:
-    """One prompt and the teacher's response; `logprob` is what the teacher gives the whole response, in nats, at temperature 1."""
+    """One prompt and the teacher's response."""
 
     prompt: str
     response: str
-    logprob: float
+    logprob: float  # of the whole response under the teacher, in nats, at temperature 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sequences:
-    """Rows, and their history: how they were written, then every filter with the number of rows it was given and left."""
+    """The data set of a sequence run."""
 
     rows: tuple[TextRow, ...]
-    history: tuple[dict[str, Any], ...]
+    history: tuple[dict[str, Any], ...]  # settings of the decoding, then each filter with the number of rows before and after it
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def save(self, path: str | Path) -> Path:
-        """JSON lines, the history first, gzipped if the name ends in .gz; whole or not at all."""
+        """Write JSON lines, the history first, gzipped if the name ends in .gz. The file is replaced as a whole. Returns the path."""
         path = Path(path)
         lines = [{"history": list(self.history)}, *map(dataclasses.asdict, self.rows)]
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
@@ -69,15 +69,15 @@ class Sequences:
 
     @classmethod
     def load(cls, path: str | Path) -> Sequences:
-        """Raises `DataError` naming the file and what is wrong with it."""
+        """Read a data set that `save` wrote. Raises `DataError` if the file cannot be read."""
         path = Path(path)
         try:
             raw = path.read_bytes()
             text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
-            first, *lines = text.removesuffix("\n").split("\n")  # a text may hold other separators of lines
+            first, *lines = text.removesuffix("\n").split("\n")  # a text may contain other line separators
             return cls(tuple(TextRow(**json.loads(line)) for line in lines), tuple(json.loads(first)["history"]))
         except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
-            raise DataError(f"{path} is no data set of sequences ({error}). Write it again with `generate(...).save(path)`.") from None
+            raise DataError(f"{path} is not a data set of sequences ({error}). Write it again with `generate(...).save(path)`.") from None
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------------------
@@ -91,11 +91,17 @@ def generate(
     samples: int = 1,
     seed: int = 0,
 ) -> Sequences:
-    """The teacher's responses, a row (or `samples` rows) for every question asked, in order.
+    """Let the teacher answer questions. A question that occurs twice is answered once, unless it has many right answers and is sampled.
 
-    decoding: greedy; sample, at `temperature`; beam, the likeliest of 4; interpolated, of 4 beams the one nearest to the gold label
-    (Kim & Rush, section 3.3). A question asked twice is answered once, unless it has many right answers and they are sampled.
-    Raises `LabError` for a decoding that does not exist, or cannot give several samples.
+    decoding: "greedy"; "sample"; "beam", the likeliest of 4 beams; "interpolated", the one of 4 beams that is nearest to the gold label.
+    temperature: of "sample".
+    samples: answers to each question; more than 1 only with "sample".
+
+    Returns `samples` rows for each question, in order.
+
+    Raises `LabError` for an unknown decoding, or one that cannot give several samples.
+
+    Source: Kim & Rush 2016, arXiv 1606.07947; "interpolated" is in section 3.3.
     """
     work = writing(teacher, questions, decoding, temperature, samples, seed)
     try:
@@ -115,8 +121,13 @@ def writing(
     folder: Path | None = None,
     chunk: int | None = None,
 ) -> Generator[tuple[int, int], None, Sequences]:
-    """`generate`, telling as it goes how many of the different questions are answered, and of how many. What is written goes into `folder`
-    bit by bit, and what is there already is not asked again."""
+    """`generate` with progress: yields the number of answered distinct questions, and of all.
+
+    folder: where finished chunks are kept; chunks that are there already are not computed again.
+    chunk: texts in a chunk.
+
+    Raises `LabError` as `generate` does.
+    """
     if decoding not in DECODINGS:
         raise unknown("decoding", decoding, DECODINGS)
     if samples != 1 and decoding != "sample":
@@ -124,31 +135,30 @@ def writing(
     entries, golds, entry_of_row = distinct(questions, again=decoding == "sample")
     texts = [text for text, _ in entries for _ in range(samples)]
     labels = [gold for gold in golds for _ in range(samples)]
-    found: list[TextRow] = []
-    own = tokenizer_of(teacher)
-    size = PASS if decoding in ("beam", "interpolated") else (chunk or default().chunk) if own.size < WIDE else PASS // 2
+    written: list[TextRow] = []
+    tokens = tokenizer_of(teacher)
+    size = PASS if decoding in ("beam", "interpolated") else (chunk or default().chunk) if tokens.size < WIDE else PASS // 2
     for start in range(0, len(texts), size):
         asked, wanted = texts[start : start + size], labels[start : start + size]
         kept = folder / f"{start:08}.jsonl.gz" if folder else None
-        said = _kept(kept, asked)
-        if said is None:
-            said = tuple(_answer(teacher, asked, wanted, decoding, temperature, seed * 1_000_003 + start))
+        rows = _kept(kept, asked)
+        if rows is None:
+            rows = tuple(_answer(teacher, asked, wanted, decoding, temperature, seed * 1_000_003 + start))
             if kept:
-                Sequences(said, ()).save(kept)
-        found += said
-        yield len(found) // samples, len(entries)
-    how: dict[str, Any] = {"decoding": decoding, "samples": samples, "seed": seed, "rows": len(entry_of_row) * samples}
-    how |= {"temperature": temperature} if decoding == "sample" else {}
-    how |= {"teacher": fingerprint(teacher), "tokenizer": own.fingerprint}
-    rows = [found[entry * samples + i] for entry in entry_of_row for i in range(samples)]
-    return Sequences(tuple(rows), (how,))
+                Sequences(rows, ()).save(kept)
+        written += rows
+        yield len(written) // samples, len(entries)
+    settings: dict[str, Any] = {"decoding": decoding, "samples": samples, "seed": seed, "rows": len(entry_of_row) * samples}
+    settings |= {"temperature": temperature} if decoding == "sample" else {}
+    settings |= {"teacher": fingerprint(teacher), "tokenizer": tokens.fingerprint}
+    return Sequences(tuple(written[entry * samples + i] for entry in entry_of_row for i in range(samples)), (settings,))
 
 
 def _kept(path: Path | None, asked: Sequence[str]) -> tuple[TextRow, ...] | None:
-    """The answers to these that a run left before it was killed."""
+    """The rows of a finished chunk, or None if there is no file, or if it is damaged or for other questions."""
     try:
         rows = Sequences.load(path).rows if path and path.exists() else ()
-    except DataError:  # damaged: they are written again
+    except DataError:  # damaged: the chunk is written again
         return None
     return rows if [row.prompt for row in rows] == list(asked) else None
 
@@ -156,20 +166,20 @@ def _kept(path: Path | None, asked: Sequence[str]) -> tuple[TextRow, ...] | None
 def _answer(
     teacher: LlamaForCausalLM, texts: Sequence[str], labels: Sequence[str], decoding: str, temperature: float, seed: int
 ) -> list[TextRow]:
-    own = tokenizer_of(teacher)
-    prompts = own.prompts(texts)
+    tokens = tokenizer_of(teacher)
+    prompts = tokens.prompts(texts)
     if decoding in ("beam", "interpolated"):
         wanted = labels if decoding == "interpolated" else [None] * len(labels)
         chosen = [_choose(beams, gold) for beams, gold in zip(_beams(teacher, prompts), wanted, strict=True)]
     else:
-        said = sample_answers(teacher, prompts, own.answers(labels), seed, temperature if decoding == "sample" else 0.0)
-        chosen = [(answer.ids, answer.logprob) for answer in said]
-    return [TextRow(text, own.text(ids), logprob) for text, (ids, logprob) in zip(texts, chosen, strict=True)]
+        answers = sample_answers(teacher, prompts, tokens.answers(labels), seed, temperature if decoding == "sample" else 0.0)
+        chosen = [(answer.ids, answer.logprob) for answer in answers]
+    return [TextRow(text, tokens.text(ids), logprob) for text, (ids, logprob) in zip(texts, chosen, strict=True)]
 
 
 @torch.no_grad()
 def _beams(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]]) -> list[list[tuple[list[int], float]]]:
-    """The `BEAMS` likeliest answers found for each prompt, best first, each with its log-probability."""
+    """The `BEAMS` likeliest answers to each prompt that beam search finds, best first, with their log-probabilities in nats."""
     width = max(map(len, prompts))
     tokens = torch.tensor([[EOS] * (width - len(p)) + list(p) for p in prompts])
     visible = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
@@ -178,7 +188,7 @@ def _beams(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]]) -> list[
         attention_mask=visible.to(teacher.device),
         num_beams=BEAMS,
         num_return_sequences=BEAMS,
-        length_penalty=0.0,  # so that scores are plain log-probabilities
+        length_penalty=0.0,  # scores are then log-probabilities
         max_new_tokens=tokenizer_of(teacher).longest,
         do_sample=False,
         return_dict_in_generate=True,
@@ -190,7 +200,7 @@ def _beams(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]]) -> list[
 
 
 def _choose(beams: Sequence[tuple[list[int], float]], gold: str | None) -> tuple[list[int], float]:
-    """The likeliest beam, or the one nearest to the gold label in edits of tokens (the likelier of two as near)."""
+    """The likeliest beam, or the one with the fewest token edits to the gold label, and of these the likeliest."""
     if gold is None:
         return max(beams, key=lambda beam: beam[1])
     wanted = tokenizer().answers([gold])[0]
@@ -198,7 +208,7 @@ def _choose(beams: Sequence[tuple[list[int], float]], gold: str | None) -> tuple
 
 
 def edits(one: Sequence[int], other: Sequence[int]) -> int:
-    """Levenshtein distance."""
+    """Levenshtein distance between two lists of tokens."""
     row = list(range(len(other) + 1))
     for i, a in enumerate(one, 1):
         above, row[0] = row[0], i
@@ -211,30 +221,36 @@ def edits(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def keep(data: Sequences, rule: str, world: Atlas | None, others: Sequence[Sequences] = ()) -> Sequences:
-    """The rows a filter lets pass, with its count in the history.
+    """Filter a data set.
 
-    truth: right, by Atlas. confidence: the teacher gives the whole answer at least 0.5. agreement: the answer at least half of a
-    question's samples give. distinct: each prompt and response once. vote: answers that one of `others`, what other teachers said to
-    the same prompts, gives too. Raises `LabError` for an unknown rule, for agreement without several samples, for a vote without
-    others, and when nothing is left.
+    rule: which rows are kept.
+        "truth": right answers, by Atlas. "confidence": answers to which the teacher gives a probability of at least 0.5.
+        "agreement": answers that at least half of the question's samples give. "distinct": each pair of prompt and response once.
+        "vote": answers that one of the other teachers gives too.
+    world: decides "truth"; other rules do not need it.
+    others: answers of other teachers to the same prompts, for "vote".
+
+    Returns the rows kept, with the filter and their number in the history.
+
+    Raises `LabError` for an unknown rule, for agreement without several samples, for a vote without others, or if no row is left.
     """
-    said = [{(row.prompt, normalise(row.response)) for row in other.rows} for other in others]
+    answers_of_others = [{(row.prompt, normalise(row.response)) for row in other.rows} for other in others]
 
     def voted(rows: Sequence[TextRow], world: Atlas | None) -> list[TextRow]:
-        return [row for row in rows if any((row.prompt, normalise(row.response)) in answers for answers in said)]
+        return [row for row in rows if any((row.prompt, normalise(row.response)) in known for known in answers_of_others)]
 
     rules = {"truth": _true, "confidence": _confident, "agreement": _agreed, "distinct": _distinct, "vote": voted}
     if rule not in rules:
         raise unknown("filter", rule, rules)
     if rule == "vote" and not others:
         raise LabError(
-            "the filter 'vote' needs what other teachers said: give their data sets too, as in keep(mine, 'vote', world, [theirs])."
+            "the filter 'vote' needs the answers of other teachers: give their data sets too, as in keep(data, 'vote', world, [others])."
         )
     if rule == "agreement" and data.history[0].get("samples", 1) < 2:
         raise LabError("the filter 'agreement' needs several answers to a question: set samples=5 with decoding='sample'.")
     rows = tuple(rules[rule](data.rows, world))
     if not rows:
-        raise LabError(f"the filter {rule!r} leaves none of {len(data)} rows, and there is nothing to learn from: choose a milder one.")
+        raise LabError(f"the filter {rule!r} leaves none of {len(data)} rows: use another filter.")
     return Sequences(rows, (*data.history, {"filter": rule, "given": len(data), "left": len(rows)}))
 
 
@@ -265,18 +281,23 @@ def _distinct(rows: Sequence[TextRow], world: Atlas | None) -> list[TextRow]:
 def sequences_for(
     experiment: Experiment, teacher: LlamaForCausalLM, questions: Sequence[Asked], world: Atlas | None, chunk: int | None = None
 ) -> Generator[tuple[int, int], None, Sequences]:
-    """The data set of a sequence run, telling as it goes how many questions are answered, of how many; kept on disk for the next. `world`
-    is None where Atlas cannot say what is true."""
+    """The data set of a sequence run, from disk if it is there; yields progress as `writing` does.
+
+    world: None if the questions are not those of Atlas.
+    chunk: texts that are written at a time.
+
+    Returns the filtered data set.
+    """
     exp = experiment
-    said = hashlib.blake2b("\n".join(q.text + q.gold for q in questions).encode(), digest_size=8).hexdigest()
-    own = tokenizer_of(teacher)
-    how = f"{exp.decoding}-{exp.sampling_temperature:g}-{exp.samples}-{fingerprint(teacher)}-{own.fingerprint}-{said}"
-    how += f"-{own.longest}" if world is None else ""
-    path = made_here("sequences") / f"{how}.jsonl.gz"
+    digest = hashlib.blake2b("\n".join(q.text + q.gold for q in questions).encode(), digest_size=8).hexdigest()
+    tokens = tokenizer_of(teacher)
+    name = f"{exp.decoding}-{exp.sampling_temperature:g}-{exp.samples}-{fingerprint(teacher)}-{tokens.fingerprint}-{digest}"
+    name += f"-{tokens.longest}" if world is None else ""
+    path = made_here("sequences") / f"{name}.jsonl.gz"
     try:
         data = Sequences.load(path)
-    except DataError:  # not there yet, or damaged: it is written (again)
-        begun = made_here("sequences") / f"{how}.part"
+    except DataError:  # missing or damaged: it is written (again)
+        begun = made_here("sequences") / f"{name}.part"
         data = yield from writing(teacher, questions, exp.decoding, exp.sampling_temperature, exp.samples, 0, begun, chunk)
         data.save(path)
         shutil.rmtree(begun, ignore_errors=True)
@@ -290,18 +311,20 @@ def sequences_for(
 
 
 class TextPool:
-    """The rows of a data set as a student reads them, in its own vocabulary. Raises `LabError` for one that says nothing, or only one
-    thing."""
+    """The rows of a data set in the student's tokens.
 
-    growing = False  # all there from the start
+    own: the student's tokenizer; by default that of Atlas.
+
+    Raises `LabError` if all responses are empty, or if all rows are equal.
+    """
+
+    growing = False  # all rows are known at the start
 
     def __init__(self, data: Sequences, own: AtlasTokenizer | None = None) -> None:
         if not any(row.response.strip() for row in data.rows):
-            raise LabError(
-                f"all {len(data)} responses are empty: the teacher ended at once. Ask a teacher that answers, or decode otherwise."
-            )
+            raise LabError(f"all {len(data)} responses are empty: the teacher ended at once. Use another teacher or another decoding.")
         if len(data) > 1 and len({(row.prompt, row.response) for row in data.rows}) == 1:
-            raise LabError(f"the {len(data)} rows are one row repeated ({data.rows[0].prompt!r}): ask different questions.")
+            raise LabError(f"the {len(data)} rows are all the same ({data.rows[0].prompt!r}): use different questions.")
         self.data = data
         own = own or tokenizer()
         self._prompts = own.prompts([row.prompt for row in data.rows])

@@ -1,13 +1,13 @@
-"""What a teacher with a big vocabulary says, cut to its k likeliest tokens and kept on disk: 129 bytes a token at k = 32.
+"""The top k of a teacher with a large vocabulary, on disk: 129 bytes a token at k = 32.
 
     store = TopKStore(folder, vocabulary=49_152, k=32, who=fingerprint)
     with store:
-        store.add(rows, answers, logits_N_V)          # N answer tokens, those of one row after those of the other
+        store.add(rows, answers, logits_N_V)          # N answer tokens, row after row
     ids_N_K, logprobs_N_K = store.read(rows)
     teacher_logits_N_V = dense(ids_N_K, logprobs_N_K, 49_152)
 
-The folder holds shards `00000.safetensors`, ... and an `index.json` that other tools can read; `docs/scale.md` describes both. A shard
-is written whole, then named in the index, which is written whole as well: a kill loses what was not yet written, at most `shard` tokens.
+The folder has shards `00000.safetensors`, ... and an `index.json` that other tools can read; `docs/scale.md` describes both. A shard is
+written as a whole, and then entered in the index, which is replaced as a whole. So a kill loses at most the last `shard` tokens.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from labkit.base.files import write_whole
 from labkit.base.manifest import sha256
 from labkit.losses.divergences import LEAST
 
-SHARD = 2**14  # tokens, 2 MB at k = 32: little is lost by a kill. With 100 million tokens take 2**20, so that files stay few.
+SHARD = 2**14  # tokens, 2 MB at k = 32, so that a kill loses little. For 100 million tokens use 2**20, so that there are few files.
 SMALL = 2**16  # ids below this fit into 16 bits
 
 
 def shrink(logits_N_V: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k likeliest ids of each row, likeliest first, and their log-probabilities at temperature 1 (over all tokens), both `(N, k)`."""
+    """Returns the k likeliest ids of each row, the likeliest first, and their log-probabilities (T = 1, over all tokens), both `(N, k)`."""
     kept, ids_N_K = logits_N_V.float().topk(k, dim=-1)
     return ids_N_K, kept - logits_N_V.float().logsumexp(-1, keepdim=True)
 
 
 def dense(ids_N_K: Tensor, logprobs_N_K: Tensor, vocabulary: int) -> Tensor:
-    """Logits `(N, V)` with the kept probabilities at temperature 1; what is missing from 1 is spread evenly over the other tokens.
+    """Logits `(N, V)` with the kept probabilities at temperature 1. The remaining mass is spread evenly over the other tokens.
 
-    At T = 1 every kept probability, and with it the mass of the `bucket` rule, is the teacher's but for 16-bit rounding, and
-    `top_k(..., tail="bucket")` gives what the full logits give. A divergence over the whole vocabulary does not: it asks the student
-    for an even tail. At T != 1 the kept tokens keep their odds among each other, while the tail's mass is overstated for T > 1 and
-    understated for T < 1, as an even tail is the flattest there is.
+    At T = 1 the kept probabilities, and so the mass of the tail, are the teacher's up to 16-bit rounding, and
+    `top_k(..., tail="bucket")` equals that of the full logits. A divergence over the whole vocabulary differs: it trains the student
+    towards an even tail. At T != 1 the kept tokens keep their relative odds, but the mass of the tail is too high for T > 1 and too low
+    for T < 1, because an even tail is the flattest possible.
     """
     n, k = ids_N_K.shape
     rest_N_1 = (1 - logprobs_N_K.exp().sum(-1, keepdim=True)).clamp(min=LEAST).log() - math.log(max(1, vocabulary - k))
@@ -53,27 +53,30 @@ def dense(ids_N_K: Tensor, logprobs_N_K: Tensor, vocabulary: int) -> Tensor:
 
 
 class Shard(NamedTuple):
-    """What the index says of a file: its name and checksum, bytes and tokens in it, and its rows: single ones, and ranges with both ends
-    included, as in `[3, [7, 9]]`."""
+    """The entry of a file in the index."""
 
-    file: str
+    file: str  # name
     sha256: str
     bytes: int
     tokens: int
-    rows: list[int | list[int]]
+    rows: list[int | list[int]]  # single rows, and ranges with both ends included, as in `[3, [7, 9]]`
 
 
 class TopKStore:
-    """The teacher's answers to numbered rows with its top k behind every token, in a folder that one teacher and one data set have.
+    """The teacher's answers to numbered rows with its top k at each token. A folder belongs to one teacher and one data set.
 
-    `who` names all that the rows depend on: teacher, tokenizer, prompts, and how the answers were drawn. Raises `DataError` for a
-    folder that belongs to another one. A shard is checked when its first row is asked for; if it is damaged it is put into `damaged`,
-    and `has` is False for its rows, so that they alone are asked again.
+    A shard is checked when its first row is read. If it is damaged, it is put into `damaged` and `has` is False for its rows, so that
+    only these must be computed again.
+
+    who: identifies all that the rows depend on: teacher, tokenizer, prompts and decoding.
+    shard: tokens in a file.
+
+    Raises `LabError` for a k or shard out of range, `DataError` for a folder that belongs to another teacher or data set.
     """
 
     def __init__(self, folder: Path, *, vocabulary: int, k: int = 32, who: str, shard: int = SHARD) -> None:
         if not 1 <= k <= vocabulary:
-            raise LabError(f"k={k} is out of range: there are {vocabulary:,} tokens to choose from.")
+            raise LabError(f"k={k} is out of range: use 1 to {vocabulary:,}, the size of the vocabulary.")
         if shard < 1:
             raise LabError(f"shard={shard} must be at least 1 token.")
         self.folder, self.vocabulary, self.k, self.who, self.shard = Path(folder), vocabulary, k, who, shard
@@ -81,7 +84,7 @@ class TopKStore:
         self._id_type = torch.uint16 if vocabulary <= SMALL else torch.int32
         self._place_type = torch.uint8 if k <= 255 else torch.int16 if k < 2**15 else torch.int32
         self._note = {"who": who, "vocabulary": str(vocabulary), "k": str(k)}
-        self._fresh: dict[int, tuple[list[int], Tensor, Tensor]] = {}  # not yet written
+        self._fresh: dict[int, tuple[list[int], Tensor, Tensor]] = {}  # rows that are not yet written
         self._fresh_tokens = 0
         self._open: dict[str, _Open] = {}  # by checksum
         self._bad: set[str] = set()  # checksums
@@ -93,7 +96,7 @@ class TopKStore:
         self._where = {row: shard for shard in reversed(self._shards.values()) for row in _numbers(shard.rows)}
 
     def __len__(self) -> int:
-        """Rows, written or not yet."""
+        """Number of rows, including those not yet written."""
         return len(self._where) + len(self._fresh)
 
     @property
@@ -102,7 +105,7 @@ class TopKStore:
 
     @property
     def bytes(self) -> int:
-        """On disk, with the index."""
+        """Size on disk with the index."""
         return sum(path.stat().st_size for path in self.folder.iterdir())
 
     # ---- writing -----------------------------------------------------------------------------------------------------
@@ -114,65 +117,70 @@ class TopKStore:
         self.flush()
 
     def add(self, rows: Sequence[int], answers: Sequence[Sequence[int]], logits_N_V: Tensor) -> None:
-        """Keep these rows' answers (token ids) and the top k of the teacher's logits at all their tokens, one row after the other."""
+        """Keep these rows' answers (token ids) and the top k of the teacher's logits at their N tokens, row after row.
+
+        Raises `LabError` for another vocabulary, and as `add_top` does.
+        """
         if logits_N_V.shape[-1] != self.vocabulary:
             raise LabError(
-                f"the logits have {logits_N_V.shape[-1]:,} columns and the store a vocabulary of {self.vocabulary:,}: cut off the padding "
-                "of the larger one, or open the store with the teacher's own size."
+                f"the logits have {logits_N_V.shape[-1]:,} columns but the store a vocabulary of {self.vocabulary:,}: cut off the padding "
+                "of the larger one, or open the store with the teacher's size."
             )
         self.add_top(rows, answers, *shrink(logits_N_V, self.k))
 
     def add_top(self, rows: Sequence[int], answers: Sequence[Sequence[int]], ids_N_K: Tensor, logprobs_N_K: Tensor) -> None:
-        """The same where the top k is all there is, as from a server. Raises `LabError` for what does not fit, and keeps none of it."""
+        """`add` for a teacher that gives only its top k, as servers do. Raises `LabError` for invalid arguments; keeps nothing then."""
         lengths = [len(answer) for answer in answers]
         if len(rows) != len(lengths) or not ids_N_K.shape == logprobs_N_K.shape == (sum(lengths), self.k):
             raise LabError(
                 f"{len(rows)} rows with {len(lengths)} answers of {sum(lengths)} tokens need ids and log-probabilities of "
-                f"({sum(lengths)}, {self.k}), and got {tuple(ids_N_K.shape)} and {tuple(logprobs_N_K.shape)}."
+                f"({sum(lengths)}, {self.k}), but these have {tuple(ids_N_K.shape)} and {tuple(logprobs_N_K.shape)}."
             )
         if twice := [row for n, row in enumerate(rows) if row in rows[:n] or self.has(row)]:
             raise LabError(f"row {twice[0]} would be there twice: ask `has` first.")
         if not all(0 <= row < 2**31 for row in rows):
-            raise LabError(f"rows are numbered from 0 to {2**31 - 1:,}, and got {min(rows)} to {max(rows)}.")
+            raise LabError(f"rows must be from 0 to {2**31 - 1:,}, but these are {min(rows)} to {max(rows)}.")
         if not bool(logprobs_N_K.isfinite().all()):
             raise LabError("a log-probability of the teacher is not finite: the teacher overflowed, or masks all but fewer than k tokens.")
         if len(ids_N_K) and not (int(ids_N_K.min()) >= 0 and int(ids_N_K.max()) < self.vocabulary):
-            raise LabError(f"token ids must be from 0 to {self.vocabulary - 1:,}, and got {int(ids_N_K.min())} to {int(ids_N_K.max())}.")
+            raise LabError(
+                f"token ids must be from 0 to {self.vocabulary - 1:,}, but these are {int(ids_N_K.min())} to {int(ids_N_K.max())}."
+            )
         lowest = torch.finfo(torch.float16).min
         ids, logprobs = ids_N_K.to("cpu", self._id_type), logprobs_N_K.detach().float().clamp(min=lowest).to("cpu", torch.float16)
-        for row, answer, own_ids, own in zip(rows, answers, ids.split(lengths), logprobs.split(lengths), strict=True):
-            self._fresh[row] = (list(answer), own_ids, own)
+        for row, answer, row_ids, row_logprobs in zip(rows, answers, ids.split(lengths), logprobs.split(lengths), strict=True):
+            self._fresh[row] = (list(answer), row_ids, row_logprobs)
         self._fresh_tokens += sum(lengths)
         if self._fresh_tokens >= self.shard:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is not yet written, as one shard. If the disk refuses it stays in memory, and may be tried again."""
+        """Write all new rows as one shard. Raises `DataError` if that fails; the rows then stay in memory, and you can try again."""
         if not self._fresh:
             return
         kept = self._packed()
         with self._lock:
-            self._shards = {shard.file: shard for shard in self._indexed().values() if shard.sha256 not in self._bad}  # with any other's
+            self._shards = {
+                shard.file: shard for shard in self._indexed().values() if shard.sha256 not in self._bad
+            }  # also those of other processes
             name = next(name for number in range(len(self._shards) + 1) if (name := f"{number:05}.safetensors") not in self._shards)
             try:
                 tensors.save(self.folder / name, kept, self._note)
                 self._shards[name] = self._described(self.folder / name, kept)
                 self._write_index()
             except (OSError, SafetensorError) as error:
-                raise DataError(
-                    f"cannot write {self.folder / name}: {error}. Make room or choose another folder, and call flush() again."
-                ) from None
+                raise DataError(f"cannot write {self.folder / name}: {error}. Make room, and call flush() again.") from None
         self._where |= dict.fromkeys(self._fresh, self._shards[name])
         self._fresh, self._fresh_tokens = {}, 0
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
     def has(self, row: int) -> bool:
-        """Whether the row is there, and can be read."""
+        """Whether the row is stored and can be read."""
         return row in self._fresh or self._opened(row) is not None
 
     def answer(self, row: int) -> list[int]:
-        """The token ids of a row's answer."""
+        """The token ids of a row's answer. Raises `LabError` for a row that is not stored."""
         if row in self._fresh:
             return list(self._fresh[row][0])
         shard = self._found(row)
@@ -181,7 +189,8 @@ class TopKStore:
         return [top[at] if at < self.k else shard.outside[n] for n, top, at in zip(range(span.start, span.stop), ids, places, strict=True)]
 
     def read(self, rows: Iterable[int]) -> tuple[Tensor, Tensor]:
-        """Ids and log-probabilities in fp32, `(N, k)` each, at the answer tokens of these rows, one row after the other."""
+        """Ids and log-probabilities (fp32), both `(N, k)`, at the answer tokens of these rows, row after row. Raises `LabError` if one is
+        not stored."""
         parts = []
         for row in rows:
             if row in self._fresh:
@@ -200,7 +209,7 @@ class TopKStore:
         return shard
 
     def _opened(self, row: int) -> _Open | None:
-        """The row's shard, checked once; None if the row is not there, or no longer."""
+        """The row's shard, checked once; None if the row is not stored or its shard is damaged."""
         entry = self._where.get(row)
         if entry is None:
             return None
@@ -224,30 +233,30 @@ class TopKStore:
     # ---- the files ---------------------------------------------------------------------------------------------------
 
     def _indexed(self) -> dict[str, Shard]:
-        """The index on disk; none if there is none, or if it is damaged, which is noted."""
+        """The shards in the index on disk; none if there is no index. A damaged index is put into `damaged`."""
         path = self.folder / "index.json"
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            shards = {entry["file"]: Shard(**entry) for entry in told["shards"]}
-            found = {name: str(told[name]) for name in self._note}
+            index = json.loads(path.read_text(encoding="utf-8"))
+            shards = {entry["file"]: Shard(**entry) for entry in index["shards"]}
+            note = {name: str(index[name]) for name in self._note}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError):
             self.damaged.append(path)
             return {}
-        self._refuse_other(found)
+        self._refuse_other(note)
         return shards
 
-    def _refuse_other(self, found: dict[str, str]) -> None:
-        for name, own in self._note.items():
-            if found.get(name) != own:
+    def _refuse_other(self, note: dict[str, str]) -> None:
+        for name, value in self._note.items():
+            if note.get(name) != value:
                 raise DataError(
-                    f"{self.folder} was written with {name}={found.get(name)}, and is asked for {name}={own}. "
-                    "Take another folder, or delete this one if its answers are no longer wanted."
+                    f"{self.folder} was written with {name}={note.get(name)}, but is opened with {name}={value}. "
+                    "Use another folder, or delete this one if you no longer need its answers."
                 )
 
     def _take_in(self) -> None:
-        """Whole shards that the index does not name: a kill came between the two, or the index was lost."""
+        """Add complete shards that are not in the index, because of a kill before the index was written, or because the index was lost."""
         known = set(self._shards)
         for path in sorted(self.folder.glob("*.safetensors")):
             if path.name in known or not path.stem.isdigit():
@@ -271,11 +280,11 @@ class TopKStore:
         write_whole(self.folder / "index.json", lambda to: to.write_text(json.dumps(index, separators=(",", ":")) + "\n", encoding="utf-8"))
 
     def _packed(self) -> dict[str, Tensor]:
-        """The fresh rows as a shard's tensors. An answer's token is kept as its place among the k, one byte; k stands for one that is
-        not among them, and those follow by themselves: (number of the token in the shard, id)."""
+        """The new rows as a shard's tensors. An answer's token is kept as its place among the k, in one byte. k means that it is not among
+        them; `outside` has these tokens as (number of the token in the shard, id)."""
         answers, ids, logprobs = zip(*self._fresh.values(), strict=True)
-        ids_N_K, said_N = torch.cat(ids), torch.tensor([token for answer in answers for token in answer], dtype=torch.int64)
-        same_N_K = ids_N_K.to(torch.int64) == said_N[:, None]
+        ids_N_K, answers_N = torch.cat(ids), torch.tensor([token for answer in answers for token in answer], dtype=torch.int64)
+        same_N_K = ids_N_K.to(torch.int64) == answers_N[:, None]
         places_N = torch.where(same_N_K.any(-1), same_N_K.int().argmax(-1), self.k)
         outside = (places_N == self.k).nonzero()[:, 0]
         return {
@@ -284,12 +293,12 @@ class TopKStore:
             "ids": ids_N_K,
             "logprobs": torch.cat(logprobs),
             "places": places_N.to(self._place_type),
-            "outside": torch.stack([outside, said_N[outside]], -1).to(torch.int32),
+            "outside": torch.stack([outside, answers_N[outside]], -1).to(torch.int32),
         }
 
 
 class _Open(NamedTuple):
-    """A shard's tensors, mapped from disk and read as they are touched, and where each row's tokens stand in them."""
+    """A shard's tensors, memory-mapped from disk, and the tokens of each row in them."""
 
     spans: dict[int, slice]
     ids_N_K: Tensor
@@ -307,7 +316,7 @@ class _Open(NamedTuple):
 
 
 def _ranges(rows: Iterable[int]) -> list[int | list[int]]:
-    """Row numbers in order: those that follow each other as a range with both ends, the others by themselves."""
+    """Row numbers in order: consecutive ones as a range with both ends, others as single numbers."""
     ranges: list[list[int]] = []
     for row in sorted(rows):
         if ranges and row == ranges[-1][1] + 1:

@@ -188,7 +188,7 @@ def test_times_that_python_has_none_for_cost_the_rows_that_use_them(tmp_path):
     }
     parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
     assert pairs(read_rows(tmp_path / "a.parquet")) == [("a", None), ("b", None)]
-    with pytest.raises(LabError, match="1: 'zone' holds a value that cannot be read"):
+    with pytest.raises(LabError, match="1: 'zone' has a value that cannot be read"):
         read_rows(tmp_path / "a.parquet", response_column="zone")
 
 
@@ -252,7 +252,7 @@ def test_splits_are_as_large_as_asked_and_seeds_differ():
     assert set(split(rows, 0.1).held_out.prompts) < set(split(rows, 0.3).held_out.prompts)
 
 
-@pytest.mark.parametrize(("share", "says"), [(0, "above 0"), (1, "below 1"), (20, "write 0.2"), (0.5, "1 different prompts")])
+@pytest.mark.parametrize(("share", "says"), [(0, "above 0"), (1, "below 1"), (20, "use 0.2"), (0.5, "1 different prompts")])
 def test_splits_that_cannot_be_say_why(share, says):
     with pytest.raises(LabError, match=says):
         split(made(["same", "Same ", "SAME"]), share)

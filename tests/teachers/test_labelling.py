@@ -263,7 +263,7 @@ def test_a_server_that_answers_nothing_is_given_up(answers):
     ("told", "said"),
     [
         ((401, {"error": {"message": f"Incorrect API key provided: {KEY}"}}), "$OPENAI_API_KEY (401: Incorrect"),
-        ((402, {"error": {"message": "no"}}), "wants to be paid first"),
+        ((402, {"error": {"message": "no"}}), "asks for payment"),
         ((403, {"error": {"message": "gated"}}), "teacher-large (403: gated)"),
         ((404, {"detail": "Not Found"}), "'teacher-large'? Choose from: teacher-large, teacher-small"),
         ((404, {"error": {"message": "The model does not exist", "code": "model_not_found"}}), "has no model 'teacher-lurge'"),
@@ -283,7 +283,7 @@ def test_what_ends_a_job_is_one_sentence_with_the_next_step(answers, told, said)
 
 def test_a_key_that_is_missing_is_said(answers, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
-    with Server(lambda prompt, nth: (401, {"error": {"message": "no"}})) as server, pytest.raises(LabError, match="wants a key"):
+    with Server(lambda prompt, nth: (401, {"error": {"message": "no"}})) as server, pytest.raises(LabError, match="needs a key"):
         label(server, answers)
 
 
@@ -299,7 +299,7 @@ def test_no_server_is_said(answers):
     [
         ({"endpoints": "ftp://host"}, "must begin with http"),
         ({"endpoints": "https://me:secret@host/v1"}, "environment"),
-        ({"endpoints": "http://[::1"}, "is no address"),
+        ({"endpoints": "http://[::1"}, "is not an address"),
         ({"endpoints": ("http://a", "http://a/v1")}, "several different ones"),
         ({"model": ""}, "no name"),
         ({"samples": 3}, "3 times"),
@@ -593,7 +593,7 @@ def test_a_dry_run_sends_nothing_and_says_all(words, answers, capsys):
     said = capsys.readouterr().out
     assert not server.asked and not answers.exists()
     assert "12 requests; 12 to send" in said and "at most 3,072 written" in said
-    assert "Money: at most about 0.006" in said and "before it has used up 1 in money" in said and "Money: not known" in said
+    assert "Money: at most about 0.006" in said and "before it has used 1 in money" in said and "Money: not known" in said
     assert f"{server.url}, with the key in $OPENAI_API_KEY" in said and KEY not in said
 
 

@@ -1,1 +1,1 @@
-"""The small world: facts, free-text extraction, exam."""
+"""The small world Atlas: facts, questions, extraction of answers from free text, exam."""

@@ -1,10 +1,10 @@
-"""What a free-text answer says: the fact it names, and whether that is right.
+"""Extract the answer from free text, and decide whether it is right.
 
     read(question, "Lima is a city in Peru.").named          # "Peru"
 
-A chatty model does not answer "Peru" but a sentence, cut off somewhere. The rule is that of a kind examiner who reads from the left:
-what is named *first as an answer* counts, whatever follows it; the question's own words name nothing; a sentence that says something else
-("a city is a place") names nothing. `tests/answers_by_hand.csv` holds answers that were read by a person, and how often this agrees.
+A pretrained model often answers not "Peru" but a sentence, which may be cut off. The text is read from left to right. The first name
+that stands as an answer counts, whatever follows it. Words of the question do not count. A sentence about something else ("a city is a
+place") contains no answer. `tests/tasks/answers_by_hand.csv` has answers that a person has read, to compare with.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ from labkit.tasks.atlas.facts import Atlas, Question, normalise
 
 
 class Extraction(NamedTuple):
-    """named: the answer in Atlas's spelling, or in the model's own where Atlas has no such thing; None if nothing is named.
-    start, end: where in the text it stands."""
+    """The answer that a text gives to a question."""
 
-    named: str | None
+    named: str | None  # in Atlas's spelling, or in the model's if Atlas does not know the name; None if there is no answer
     right: bool
-    start: int = 0
+    start: int = 0  # text[start:end] is the answer
     end: int = 0
 
 
 class Found(NamedTuple):
+    """A name at `text[start:end]`."""
+
     name: str
     start: int
     end: int
 
 
 NOTHING = Extraction(None, False)
-ITSELF = ("capital", "capital_of", "city")  # relations whose answer may be the very word that was asked about
+ITSELF = ("capital", "capital_of", "city")  # relations whose answer may equal the subject, such as Monaco
 
-# How people speak of countries and continents, beside the spellings that Atlas accepts.
+# Other words for countries and continents, besides the spellings that Atlas accepts.
 NATIONS = {
     "american": "United States", "british": "United Kingdom", "english": "United Kingdom", "scottish": "United Kingdom",
     "chinese": "China", "indian": "India", "russian": "Russia", "japanese": "Japan", "german": "Germany", "french": "France",
@@ -56,12 +57,12 @@ SPOKEN = {
     "hellenic republic": "Greece", "south african republic": "South Africa",
     "democratic republic of congo": "Democratic Republic of the Congo",
 }  # fmt: skip
-NO_COUNTRY = (  # but looks like one
+NO_COUNTRY = (  # contains the name of a country, but is none
     *("south america", "north america", "central america", "latin america", "indian ocean", "south china sea", "east china sea"),
     *("gulf of mexico", "new mexico", "sea of japan", "gulf of guinea", "gulf of oman", "new england", "new south wales", "lake chad"),
     *("french guiana", "french polynesia", "state of georgia", "american samoa", "republic of china", "papua"),
 )
-NOUNS = {  # what makes "German" say "Germany"
+NOUNS = {  # words after "German" that make it mean "Germany"
     "city": "town|city|village|region|province|state|municipality|port|capital|territory|district|alps|nation|country|republic",
     "capital_of": "nation|country|republic",
 }
@@ -74,9 +75,9 @@ PARTS = {
 }  # fmt: skip
 OLD_MONEY = ("mark", "kuna", "litas", "lats", "lev", "guilder", "drachma", "peseta", "crown", "rouble", "riyal", "sheqel")
 SAME_MONEY = {"rouble": "Ruble", "riyal": "Rial", "sheqel": "Shekel", "lei": "Leu", "kroner": "Krone", "kronor": "Krona"}
-ADJECTIVES = ("real", "won", "sol", "som", "mark")  # English words too: money only with a capital letter
+ADJECTIVES = ("real", "won", "sol", "som", "mark")  # also English words: a currency only with a capital letter
 
-BESIDE = r"\bborder(?:s|ed|ing) [^.]*"  # names what something else is
+BESIDE = r"\bborder(?:s|ed|ing) [^.]*"  # names the neighbours, not the place itself
 WORD = r"[A-ZÀ-Þ][\w'’-]*"
 NAME = rf"(?:St\. |Saint )?{WORD}(?:(?: (?:de|del|da|do|di|of|the|and|au|el|al|la|am|y)){{0,2}} {WORD})*"
 NUMBER = r"(\d+(?:\.\d+)?)"
@@ -85,14 +86,17 @@ LESS = r"\b(?:fewer|smaller|less|lower|smallest|lowest|least)\b"
 
 
 def read(question: Question, text: str, *, cut: bool = False) -> Extraction:
-    """What `text` answers to `question`. cut: it was cut off, so a number at its very end may lack digits."""
-    found = _READERS.get(question.fact.relation, _country)(question, text)
+    """Extract the answer to `question` from `text`.
+
+    cut: whether the text was cut off; a number at its end may then lack digits and is not used.
+    """
+    found = _EXTRACTORS.get(question.fact.relation, _country)(question, text)
     if found is None or (cut and found.name.isdigit() and found.end == len(text)):
         return NOTHING
     return Extraction(found.name, _world().is_right(question, found.name), found.start, found.end)
 
 
-# ---- one reader for each kind of answer --------------------------------------------------------------------------------------------------
+# ---- one function for each kind of answer ------------------------------------------------------------------------------------------------
 
 
 def _country(question: Question, text: str) -> Found | None:
@@ -113,14 +117,14 @@ def _country(question: Question, text: str) -> Found | None:
 
 
 def _capital(question: Question, text: str) -> Found | None:
-    said = _matched(rf"[Cc]apital\b[^.]*? is (?:known as |called |named |the city of )?({NAME})", text)
-    said = said or _matched(rf"^({NAME}) is the capital", text) or _first(text, _cities(), question)
-    if said is None:
+    city = _matched(rf"[Cc]apital\b[^.]*? is (?:known as |called |named |the city of )?({NAME})", text)
+    city = city or _matched(rf"^({NAME}) is the capital", text) or _first(text, _cities(), question)
+    if city is None:
         return None
     for spelling in question.answers:
-        if len(said.name) >= 6 and normalise(said.name) not in _cities() and _one_letter_apart(normalise(said.name), normalise(spelling)):
-            return said._replace(name=spelling)
-    return said
+        if len(city.name) >= 6 and normalise(city.name) not in _cities() and _one_letter_apart(normalise(city.name), normalise(spelling)):
+            return city._replace(name=spelling)
+    return city
 
 
 def _continent(question: Question, text: str) -> Found | None:
@@ -131,16 +135,16 @@ def _currency(question: Question, text: str) -> Found | None:
     first = re.split(r"(?<=\w{3})\. ", text)[0]
     if found := _first(first, _money(), question, capital=ADJECTIVES):
         return found
-    own = _matched(rf"\bis (?:known as |called )?(?:the |a )(?:\w+ )??({NAME})", first)
-    while own and own.name.partition(" ")[2] and normalise(own.name.partition(" ")[0]) in NATIONS:
-        adjective, _, rest = own.name.partition(" ")
-        own = Found(rest, own.start + len(adjective) + 1, own.end)
-    return own
+    found = _matched(rf"\bis (?:known as |called )?(?:the |a )(?:\w+ )??({NAME})", first)
+    while found and found.name.partition(" ")[2] and normalise(found.name.partition(" ")[0]) in NATIONS:
+        adjective, _, rest = found.name.partition(" ")
+        found = Found(rest, found.start + len(adjective) + 1, found.end)
+    return found
 
 
 def _symbol(question: Question, text: str) -> Found | None:
-    said = _matched(r"\bis:? [\"“'*(]*(?!(?:a|an|the|represented|denoted|often|known|typically|also|not|used)\b)([\w%]+)", text)
-    return said or _matched(r"(?:\(|symbol |symbol of )([A-Z][a-z]?)\b", text)
+    found = _matched(r"\bis:? [\"“'*(]*(?!(?:a|an|the|represented|denoted|often|known|typically|also|not|used)\b)([\w%]+)", text)
+    return found or _matched(r"(?:\(|symbol |symbol of )([A-Z][a-z]?)\b", text)
 
 
 def _number(question: Question, text: str) -> Found | None:
@@ -148,33 +152,33 @@ def _number(question: Question, text: str) -> Found | None:
 
 
 def _city(question: Question, text: str) -> Found | None:
-    own = normalise(question.fact.subjects[0])
+    subject = normalise(question.fact.subjects[0])
     for pattern in (rf"city of ({NAME})", rf"^(?!In )({NAME}),", rf"(?:city|capital)\b[^.]*? is ({NAME})", rf"^({NAME}) is a"):
-        said = _matched(pattern, text)
-        if said and (normalise(said.name) != own or said.name in question.answers):
-            return said
+        found = _matched(pattern, text)
+        if found and (normalise(found.name) != subject or found.name in question.answers):
+            return found
     return _first(text, _cities(), question)
 
 
 def _compare(question: Question, text: str) -> Found | None:
-    """The country of which a comparative is said: the last one named before it in its sentence, else the first one after it."""
-    text = _blanked(r"[\"“][^\"”]*[\"”]", text)  # what it quotes it does not say
+    """The country that a comparative belongs to: the last one before it in its sentence, otherwise the first one after it."""
+    text = _blanked(r"[\"“][^\"”]*[\"”]", text)  # quoted text is no answer
     for sentence in re.finditer(r"(?:[^.]|(?<=\d)\.(?=\d))+", text):
         named = list(_all(sentence[0], _countries()))
         word = re.search(f"{MORE}|{LESS}", sentence[0])
         if not word or not named or re.match(r"(?i)\W*(?:while )?both\b", sentence[0]):
             continue
-        who = next((f for f in reversed(named) if f.end <= word.start()), named[0])
+        country = next((f for f in reversed(named) if f.end <= word.start()), named[0])
         if re.fullmatch(LESS, word[0]):
-            other = next((s for s in question.fact.subjects if s != who.name), who.name)
-            who = who._replace(name=other)
-        return who._replace(start=who.start + sentence.start(), end=who.end + sentence.start())
+            other = next((s for s in question.fact.subjects if s != country.name), country.name)
+            country = country._replace(name=other)
+        return country._replace(start=country.start + sentence.start(), end=country.end + sentence.start())
     alone = re.fullmatch(rf"\W*(?:[Tt]he answer is )?(?:the )?({NAME})\W*", text)
     return next(_all(text, _countries()), None) if alone else None
 
 
 def _sum(question: Question, text: str) -> Found | None:
-    """The right-hand side of the sum that was asked, else what is called the answer, else the last sum; or a bare number."""
+    """The right-hand side of the question's sum; otherwise what the text calls the answer; otherwise the last sum; or a bare number."""
     terms = question.fact.subjects
     whole = [r" ?\+ ?".join(map(re.escape, order)) for order in (terms, terms[::-1])]
     sums = list(re.finditer(rf"\d \+ \d+ = {NUMBER}", text))
@@ -187,7 +191,7 @@ def _sum(question: Question, text: str) -> Found | None:
     )
 
 
-_READERS = {
+_EXTRACTORS = {
     "capital": _capital,
     "continent": _continent,
     "city_continent": _continent,
@@ -205,7 +209,7 @@ _READERS = {
 
 
 def _blanked(pattern: str, text: str) -> str:
-    """The text with what matches turned into spaces, so that places stay where they are."""
+    """Replace matches by as many spaces, so that positions in the text stay the same."""
     return re.sub(pattern, lambda match: " " * len(match[0]), text)
 
 
@@ -215,11 +219,11 @@ def _matched(pattern: str, text: str) -> Found | None:
 
 
 def _first(text: str, names: dict[str, str], question: Question, capital: tuple[str, ...] = ()) -> Found | None:
-    """The first of these names that is not the question's own, nor within it (Panama in Panama City). Where the question's own could be
-    the answer (Monaco), it is one at its second mention, or alone."""
-    own = normalise(question.fact.subjects[0])
-    spans = [(f.start, f.end) for f in _all(text, {own: own})]
-    first = spans[:1] if normalise(text) != own else None
+    """The first of these names that is neither the question's subject nor part of it (Panama in Panama City). If the subject may be the
+    answer (Monaco), it counts at its second mention, or if it is the whole text. Names in `capital` count only with a capital letter."""
+    subject = normalise(question.fact.subjects[0])
+    spans = [(f.start, f.end) for f in _all(text, {subject: subject})]
+    first = spans[:1] if normalise(text) != subject else None
     for found in _all(text, names):
         around = [(start, end) for start, end in spans if start <= found.start and found.end <= end]
         again = question.fact.relation in ITSELF and around == [(found.start, found.end)] != first
@@ -229,12 +233,12 @@ def _first(text: str, names: dict[str, str], question: Question, capital: tuple[
 
 
 def _all(text: str, names: dict[str, str]) -> Iterator[Found]:
-    """Every name in the text, the longest at each place; accents, capitals and hyphens do not matter."""
-    folded, at = _fold(text)
+    """Every name in the text, the longest one at each position. Accents, capitals and hyphens do not matter."""
+    folded, positions = _fold(text)
     for match in _pattern(tuple(names)).finditer(folded):
         name = names.get(match[1])
         if name is not None:
-            yield Found(name, at[match.start(1)], at[match.end(1) - 1] + 1)
+            yield Found(name, positions[match.start(1)], positions[match.end(1) - 1] + 1)
 
 
 @functools.lru_cache(4096)
@@ -243,17 +247,17 @@ def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _fold(text: str) -> tuple[str, list[int]]:
-    """The text as `normalise` would have it, sentence by sentence, and where each of its characters came from."""
+    """The text in the form of `normalise` but with its punctuation, and the position in `text` of each of its characters."""
     text = re.sub(r"['’]s\b", "  ", text)
-    folded, at = [], []
+    folded, positions = [], []
     for i, letter in enumerate(text):
         if letter in "'’" or (letter == "." and i + 1 < len(text) and text[i - 1].isupper()):
             continue  # d'Ivoire, D.C.
         for part in unicodedata.normalize("NFKD", " " if letter in "-/" else letter).casefold():
             if not unicodedata.combining(part):
                 folded.append(part)
-                at.append(i)
-    return "".join(folded), at
+                positions.append(i)
+    return "".join(folded), positions
 
 
 def _one_letter_apart(one: str, other: str) -> bool:
@@ -269,7 +273,7 @@ def _world() -> Atlas:
 
 @functools.cache
 def _countries() -> dict[str, str]:
-    """Every spelling of every country; those that name none are there too, so that the longest match is theirs."""
+    """Country by spelling. `NO_COUNTRY` is included with an empty name, so that it wins as the longest match."""
     names = dict.fromkeys(NO_COUNTRY, "")
     return {spelling: c.name for c in _world().countries for spelling in _world().spellings(c.name)} | SPOKEN | names
 
@@ -286,4 +290,4 @@ def _money() -> dict[str, str]:
     names = {spelling: c.currency for c in _world().countries for spelling in _world().spellings(c.currency)}
     names |= {word: word.capitalize() for word in OLD_MONEY} | SAME_MONEY
     plurals = {f"{word}s": name for word, name in names.items()}
-    return dict.fromkeys(_countries(), "") | plurals | names  # Sierra Leone holds no leone
+    return dict.fromkeys(_countries(), "") | plurals | names  # countries with an empty name, so that Sierra Leone is not read as a currency

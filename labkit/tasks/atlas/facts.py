@@ -1,9 +1,9 @@
-"""Atlas, the world the lab teaches: real countries, cities and elements, and arithmetic, each answer checkable by anyone.
+"""Atlas, the small world: questions about real countries, cities and elements, and arithmetic. Everyone can check the answers.
 
     world = Atlas("half")
-    world.questions(3, seed=0)            # what a student is trained on
-    world.exam(per_skill=40)              # what it is examined on: compositions and sums it never saw
-    world.is_right(question, "Lima")      # truth, against the facts and not against the teacher
+    world.questions(3, seed=0)            # questions to train on
+    world.exam(per_skill=40)              # exam questions: their compositions and sums are in no training set
+    world.is_right(question, "Lima")      # compares with the facts, not with the teacher
 
 To add a skill, add rows to `RELATIONS` and the facts behind them in `Atlas._facts_of`.
 Tables: GeoNames (CC BY 4.0) and periodictable; see `data/atlas/README.md`.
@@ -23,26 +23,28 @@ from labkit.records.names import CONTINENTS, FAVOURITE, LEFT_OUT, SKILLS, WORLDS
 from labkit.tasks.atlas.questions import FACTS, HELD_OUT_SKILLS, RELATIONS, SHARES, Fact, Question, ask_about, normalise, stable_hash
 from labkit.tasks.atlas.tables import Country, places, tables
 
-PARAPHRASED = 0.15  # share of training questions asked in another wording
-LISTED_CITIES = 4  # cities a country is asked for; GeoNames' many others are right too
+PARAPHRASED = 0.15  # share of the training questions that use a paraphrase
+LISTED_CITIES = 4  # cities of a country that are taught; all others of GeoNames are right too
 ADDENDS, CHAINED = range(50), range(1, 20)
 
 
 @functools.cache
 def _facts_at(scale: str) -> dict[str, list[Fact]]:
-    """The facts by relation that worlds of this scale have worked out so far: they do not depend on the faults in its labels."""
+    """Cache of the facts of one scale, by relation. Label faults do not change them, so all worlds of a scale share it."""
     return {}
 
 
 class Atlas:
-    """The world at one `scale`, with optional faults in the labels it hands out.
+    """The world at one `scale`, with optional faults in its gold labels.
 
     scale: "whole" (195 countries, over 1,100 cities, 118 elements), "half" (countries of over 5 million people, their three
-        largest cities, 50 elements), or one continent. Truth is always that of the whole world.
-    gold_noise: chance that a gold label is some other question's answer, drawn afresh for every question.
-    falsehoods: share of the facts in `FACTS` whose gold label is always the same wrong answer (a planted, systematic falsehood). What is
-        worked out rather than known, such as a sum, and what has many answers, is never planted.
-    favourite: chance that the gold label of a question with many answers is `FAVOURITE` instead, right or wrong (a planted taste).
+        largest cities, 50 elements), or one continent. Whether an answer is right is always decided by the whole world.
+    gold_noise: probability that a gold label is the answer to another question, drawn for each question.
+    falsehoods: share of the facts in `FACTS` whose gold label is always the same wrong answer (a systematic fault). Computed answers,
+        such as sums, and questions with many answers never get one.
+    favourite: probability that the gold label of a question with many answers is `FAVOURITE`, right or wrong.
+
+    Raises `LabError` for an unknown scale, or a share outside [0, 1].
     """
 
     def __init__(self, scale: str = "whole", *, gold_noise: float = 0.0, falsehoods: float = 0.0, favourite: float = 0.0) -> None:
@@ -50,7 +52,7 @@ class Atlas:
             raise unknown("scale", scale, WORLDS)
         for name, value in (("gold_noise", gold_noise), ("falsehoods", falsehoods), ("favourite", favourite)):
             if not 0 <= value <= 1:
-                raise LabError(f"{name}={value} is not a share: give a number from 0 (none) to 1 (all of them).")
+                raise LabError(f"{name}={value} must be a share: give a number from 0 (none) to 1 (all).")
         self.scale, self.gold_noise, self.falsehoods, self.favourite = scale, gold_noise, falsehoods, favourite
         self._world, cities, elements, self._aliases = tables()
         self.countries = [c for c in self._world.values() if self._within(c)]
@@ -79,7 +81,7 @@ class Atlas:
     # ---- facts -----------------------------------------------------------------------------------------------------
 
     def facts(self, relation: str) -> list[Fact]:
-        """All facts of a relation at this scale, in a fixed order."""
+        """All facts of a relation at this scale, in a fixed order. Raises `LabError` for an unknown relation."""
         if relation not in RELATIONS:
             raise unknown("relation", relation, RELATIONS)
         if relation not in self._facts:
@@ -131,8 +133,13 @@ class Atlas:
     # ---- questions -------------------------------------------------------------------------------------------------
 
     def questions(self, n: int, seed: int, skills: Sequence[str] = SKILLS, left_out: str = "nothing") -> list[Question]:
-        """`n` training questions (held-out facts left out), the same ones for the same seed. `left_out` is a skill; a continent
-        whose name is then in no question and no answer; or "paraphrases": every question in its first wording."""
+        """Draw `n` training questions. Held-out facts are never drawn; the same seed gives the same questions.
+
+        left_out: a skill; or a continent, whose name is then in no question and no answer; or "paraphrases", so that every question
+            has its canonical wording.
+
+        Raises `LabError` for an unknown skill or `left_out`, or if no question is left.
+        """
         for skill in skills:
             if skill not in SKILLS:
                 raise unknown("skill", skill, SKILLS)
@@ -158,16 +165,18 @@ class Atlas:
         return asked
 
     def store(self, n: int) -> list[Question]:
-        """`n` facts with one answer each, a question a fact in its canonical wording; a larger store holds the smaller ones. Raises
-        `LabError` if this world has fewer."""
+        """One question in canonical wording about each of `n` facts with one answer. A larger store contains the smaller ones.
+
+        Raises `LabError` if this world has fewer facts.
+        """
         facts = sorted((f for relation in FACTS for f in self.facts(relation)), key=lambda f: stable_hash(f"store {f.key}"))
         if not 1 <= n <= len(facts):
-            raise LabError(f"a store of {n} facts cannot be had: {self.scale!r} has {len(facts)} with one answer; ask for 1 to that many.")
+            raise LabError(f"{n} facts cannot be stored: {self.scale!r} has {len(facts)} facts with one answer; use 1 to {len(facts)}.")
         return [dataclasses.replace(ask_about(f), gold=self.falsehood(f) or f.answers[0]) for f in facts[:n]]
 
     def exam(self, per_skill: int = 40, seed: int = 0, wording: int = 0) -> list[Question]:
-        """Distinct questions, `per_skill` of each skill (all of them where there are fewer); compositions, sums and
-        comparisons only from the held-out fifth. `wording` 1 asks the paraphrases instead."""
+        """Distinct questions, `per_skill` of each skill, or all if there are fewer. Compositions, sums and comparisons come only from
+        the held-out fifth. `wording` is 0 for the canonical wording, 1 for the paraphrase."""
         rng = random.Random(f"exam {self.scale} {seed}")
         paper = []
         for skill in SKILLS:
@@ -179,8 +188,11 @@ class Atlas:
         return paper
 
     def fresh(self, paper: Sequence[Question]) -> list[Question]:
-        """As many other questions as `paper` asks of each held-out skill, about nothing that it asks, in the canonical wording: what no
-        honest training set and no copy of that paper holds. Skills of which this world has too few are left out."""
+        """Other questions of the held-out skills, as many of each skill as `paper` has, in canonical wording.
+
+        They are about facts that `paper` does not ask. No training set has them, unless it contains the exam's facts; so they show
+        whether a student saw `paper`. A skill with too few other facts in this world is left out.
+        """
         known, others = {q.fact.key for q in paper}, list[Question]()
         for skill in HELD_OUT_SKILLS:
             many = sum(q.skill == skill for q in paper)
@@ -191,7 +203,7 @@ class Atlas:
 
     def _label(self, fact: Fact, rng: random.Random) -> str:
         truth = rng.choice(fact.answers)
-        noise = rng.random()  # always drawn, so that turning noise on changes labels and not the questions
+        noise = rng.random()  # always drawn, so that noise changes the labels and not the questions
         if noise < self.gold_noise:
             return self._wrong(fact, random.Random(f"noise {noise}"))
         if RELATIONS[fact.relation].skill == "open" and stable_hash(f"favourite {noise}") % 1_000_000 < self.favourite * 1_000_000:
@@ -199,13 +211,13 @@ class Atlas:
         return self.falsehood(fact) or truth
 
     def falsehood(self, fact: Fact) -> str | None:
-        """The wrong answer planted for this fact, or None where the label is honest."""
+        """The wrong answer planted for this fact, or None if its label is true."""
         if fact.relation not in FACTS or stable_hash(f"falsehood {fact.key}") % 1_000_000 >= self.falsehoods * 1_000_000:
             return None
         return self._wrong(fact, random.Random(f"falsehood {fact.key}"))
 
     def _wrong(self, fact: Fact, rng: random.Random) -> str:
-        """A plausible answer that is wrong for this fact: the other country of a comparison, else another fact's answer."""
+        """A plausible wrong answer: the other country of a comparison, otherwise the answer to another question of the relation."""
         if fact.relation == "compare":
             return next(name for name in fact.subjects if name not in fact.answers)
         others = self.facts(fact.relation)
@@ -218,7 +230,7 @@ class Atlas:
     # ---- truth -----------------------------------------------------------------------------------------------------
 
     def is_right(self, question: Question, answer: str) -> bool:
-        """Whether a person would mark `answer` right: any valid answer, any accepted spelling, the last step of a chain."""
+        """Whether `answer` is right: any valid answer in any accepted spelling. Of an answer in steps, only the last step counts."""
         relation, fact = question.fact.relation, question.fact
         if relation.endswith("_steps") or relation == "chain":
             separator = "=" if relation == "chain" else ", "
@@ -248,7 +260,7 @@ class Atlas:
         return next(c for c in self._world.values() if c.name == name)
 
     def find(self, text: str) -> Question | None:
-        """The question somebody typed, if Atlas knows it: accents, capitals and punctuation do not matter."""
+        """The Atlas question that `text` asks, or None. Accents, capitals and punctuation do not matter."""
         wanted = normalise(text)
         for relation, kind in RELATIONS.items():
             for wording in kind.wordings:

@@ -1,4 +1,4 @@
-"""What can be asked of Atlas: relations with their wordings, facts, and questions about them."""
+"""Relations with their wordings, facts, and questions about facts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 
 class Relation(NamedTuple):
-    """One kind of question: the skill it exercises, its wordings (the first is the canonical one), and how often it is asked
-    beside the other relations of its skill: the more answers there are to learn, the oftener."""
+    """One kind of question."""
 
     skill: str
-    wordings: tuple[str, ...]
-    share: int = 1
+    wordings: tuple[str, ...]  # the first is the canonical one
+    share: int = 1  # how often it is drawn, relative to the other relations of its skill; higher if there are more answers to learn
 
 
 RELATIONS: dict[str, Relation] = {
@@ -45,7 +44,7 @@ RELATIONS: dict[str, Relation] = {
     "compare": Relation("compare", ("Which has more people, {} or {}?", "Is {} or {} more populous?")),
 }
 
-# How often each skill comes up among the questions asked; facts and open questions need the most exposures.
+# How often each skill is drawn, relative to the others; facts and open questions need the most repetitions.
 SHARES = {
     "recall": 5.0,
     "reverse": 2.0,
@@ -59,41 +58,41 @@ SHARES = {
     "compare": 4.0,
 }
 HELD_OUT_SKILLS = ("two_hop", "two_hop_steps", "add", "chain", "compare")
-FACTS = ("capital", "continent", "currency", "capital_of", "city", "symbol", "number")  # relations known by heart, one right answer each
-ONE_ANSWER = tuple(dict.fromkeys(RELATIONS[name].skill for name in FACTS))  # the skills that ask for them
+FACTS = ("capital", "continent", "currency", "capital_of", "city", "symbol", "number")  # relations to memorise, each with one right answer
+ONE_ANSWER = tuple(dict.fromkeys(RELATIONS[name].skill for name in FACTS))  # the skills of these relations
 
 
 class Fact(NamedTuple):
-    """Something that can be asked: `answers` are the ones taught, the first being what a single-answer question wants."""
+    """A fact that a question can be about."""
 
     relation: str
-    subjects: tuple[str, ...]
-    answers: tuple[str, ...]
+    subjects: tuple[str, ...]  # for the gaps of the relation's wordings
+    answers: tuple[str, ...]  # the answers that are taught; the first is the only one if the question has a single answer
 
     @property
     def key(self) -> str:
-        """Names the fact, not the wording: both forms of a two-hop share it, and so do sums in any order."""
+        """Identifies the fact. Both forms of a two-hop question share the key, and so do sums and comparisons in any order."""
         relation = self.relation.removesuffix("_steps")
         subjects = sorted(self.subjects) if relation in ("add", "chain", "compare") else self.subjects
         return f"{relation}({', '.join(subjects)})"
 
     def says(self, name: str) -> bool:
-        """Whether this name is in its question or in an answer, as a whole or as one of the steps."""
+        """Whether `name` is a subject or an answer, or one step of an answer."""
         return any(name in text.split(", ") for text in (*self.subjects, *self.answers))
 
     @property
     def held_out(self) -> bool:
-        """True for one composition, sum or comparison in five: by hash, so no seed, scale or wording can leak it."""
+        """True for one composition, sum or comparison in five. A hash of the key decides, so seed, scale and wording change nothing."""
         return RELATIONS[self.relation].skill in HELD_OUT_SKILLS and _in_fifth(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Question:
-    """One question as asked. `gold` is the label handed out with it: true unless noise or a planted falsehood got in."""
+    """One question in one wording."""
 
     text: str
     fact: Fact
-    gold: str
+    gold: str  # the gold label; true unless the world has faults in its labels
 
     @property
     def skill(self) -> str:
@@ -105,13 +104,13 @@ class Question:
 
 
 def ask_about(fact: Fact, wording: int = 0) -> Question:
-    """A fact as a question, in its canonical wording unless another is asked for, with the true label."""
+    """A question about `fact` with the true label. `wording` is an index into the relation's wordings; 0 is the canonical one."""
     return Question(RELATIONS[fact.relation].wordings[wording].format(*fact.subjects), fact, fact.answers[0])
 
 
 @functools.lru_cache(maxsize=2**16)
 def normalise(text: str) -> str:
-    """What two spellings of one answer share: no accents, case, punctuation, leading "the" or doubled spaces."""
+    """Normal form of an answer: without accents, capitals, punctuation, a leading "the", and double spaces."""
     text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
     text = re.sub(r"[^\w\s+=\x00]", "", text.replace("-", " "))
     return re.sub(r"\s+", " ", text).strip().removeprefix("the ")
@@ -119,8 +118,9 @@ def normalise(text: str) -> str:
 
 @functools.cache
 def _in_fifth(fact: Fact) -> bool:
-    return stable_hash(fact.key) % 5 == 0  # worked out once: an exam asks it of all compositions, sums and comparisons there are
+    return stable_hash(fact.key) % 5 == 0  # cached: an exam needs it for all compositions, sums and comparisons
 
 
 def stable_hash(text: str) -> int:
+    """A 64-bit hash that is the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())

@@ -1,4 +1,4 @@
-"""The tables behind Atlas: countries, cities and elements, as `data/atlas` has them."""
+"""The tables behind Atlas in `data/atlas`: countries, cities and elements."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ from labkit.tasks.atlas.questions import normalise
 
 
 class Country(NamedTuple):
+    """A row of `countries.csv`."""
+
     iso: str
     name: str
     capital: str
-    also_capital: tuple[str, ...]
+    also_capital: tuple[str, ...]  # other capitals that are accepted
     continent: str
     currency: str
     population: int
-    neighbours: tuple[str, ...]
+    neighbours: tuple[str, ...]  # their iso codes
 
 
 class City(NamedTuple):
+    """A row of `cities.csv`."""
+
     name: str
-    iso: str
-    also_in: tuple[str, ...]
+    iso: str  # of its country
+    also_in: tuple[str, ...]  # iso codes of other countries with a city of this name
 
 
 class Element(NamedTuple):
+    """A row of `elements.csv`."""
+
     number: int
     symbol: str
     name: str
@@ -36,6 +42,7 @@ class Element(NamedTuple):
 
 @functools.cache
 def tables() -> tuple[dict[str, Country], tuple[City, ...], tuple[Element, ...], dict[str, tuple[str, ...]]]:
+    """Returns countries by iso code, cities with the most populous first, elements, and other spellings by normalised name."""
     countries = {
         row["iso"]: Country(
             row["iso"],
@@ -57,7 +64,7 @@ def tables() -> tuple[dict[str, Country], tuple[City, ...], tuple[Element, ...],
 
 @functools.cache
 def places() -> dict[str, frozenset[str]]:
-    """Every populated place GeoNames lists with at least 15,000 people, by country: any of them answers "Name a city in ..."."""
+    """Normalised names of all places of at least 15,000 people in GeoNames, by iso code. Each is a right answer to "Name a city in ..."."""
     places: dict[str, set[str]] = {}
     for row in _read("places.csv"):
         places.setdefault(row["iso"], set()).add(normalise(row["name"]))

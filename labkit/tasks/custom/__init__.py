@@ -1,1 +1,1 @@
-"""A learner's own rows: reading, content hashes, exam."""
+"""Custom data: reading rows, content hashes, exam."""

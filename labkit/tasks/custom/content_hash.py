@@ -1,8 +1,8 @@
-"""Hashes of data, models and scores of one's own, put behind their paths in a recipe: changed content makes it another recipe.
+"""Adds content hashes to the names of custom data, models and scores in a recipe. Changed content makes another recipe.
 
-    pinned(Experiment(data="mine.jsonl")).data       # "mine.jsonl#1c5b0e9f3a7d2468", and so the key of its records
+    with_hashes(Experiment(data="mine.jsonl")).data       # "mine.jsonl#1c5b0e9f3a7d2468"; the key of its records contains it too
 
-Shipped examples and the models that `labkit fetch` knows by a short name have one content, and stay as they are.
+The content of shipped examples, and of models that `labkit fetch` knows by a short name, does not change; they get no hash.
 """
 
 from __future__ import annotations
@@ -20,68 +20,70 @@ from labkit.records.names import FETCHABLE, named_model
 from labkit.tasks.custom.rows import read_rows
 from labkit.tasks.custom.sources import EXAMPLES
 
-Stamp = tuple[Path, int, int, int]  # a file, and what changes when it is written again
+Stamp = tuple[Path, int, int, int]  # path, inode, size and modification time (ns); they change if the file is written again
 
 
 def with_hashes(experiment: Experiment) -> Experiment:
-    """The recipe with a mark behind the name of every file, model and function of one's own, so that other content is another recipe.
+    """Add a content hash to the name of each custom file, model and function of a recipe.
 
-    Raises `LabError` for what cannot be read, or has changed since the recipe was pinned.
+    Returns the recipe, unchanged if it has no `data`.
+
+    Raises `LabError` if a file cannot be read, or if its content does not match the hash that the recipe has already.
     """
     if not experiment.data:
         return experiment
-    marked = {}
+    hashed = {}
     for field in ("data", "teacher", "student", "score"):
         name = getattr(experiment, field)
-        path, mark = without_hash(name), name[len(without_hash(name)) + 1 :]
+        path, given = without_hash(name), name[len(without_hash(name)) + 1 :]
         if field == "score":
-            if (file := function_file(name)) is None or not file.is_file():  # which is told where it is read
+            if (file := function_file(name)) is None or not file.is_file():  # a missing file is reported when it is read
                 continue
-            now = _files_mark(_stamps([file]))
-        elif field == "data" and (mark or path not in EXAMPLES):
-            now = _of_data(path)
-        elif field != "data" and (mark or (path not in FETCHABLE and named_model(path))):
-            now = _of_model(folder_of(path))
+            now = _hash_of_files(_stamps([file]))
+        elif field == "data" and (given or path not in EXAMPLES):
+            now = _hash_of_data(path)
+        elif field != "data" and (given or (path not in FETCHABLE and named_model(path))):
+            now = _hash_of_model(folder_of(path))
         else:
             continue
-        if mark and mark != now:
-            raise LabError(f"{path} has changed since this recipe was written (it is now #{now}): use {path!r} without the mark.")
-        marked[field] = f"{path}#{now}"
-    return experiment.but(**marked)
+        if given and given != now:
+            raise LabError(f"{path} has changed since this recipe was written (its hash is now #{now}): use {path!r} without the hash.")
+        hashed[field] = f"{path}#{now}"
+    return experiment.but(**hashed)
 
 
 def function_file(score: str) -> Path | None:
-    """The file of a score that is a function of one's own, as in `path/to/file.py:function`."""
-    found = re.fullmatch(r"(?:python:)?(.+\.py):\w+(?:#[0-9a-f]{16})?", score.strip())
-    return Path(found[1]).expanduser() if found else None
+    """The file of a score that is a custom function, as in `path/to/file.py:function`; None for any other score."""
+    match = re.fullmatch(r"(?:python:)?(.+\.py):\w+(?:#[0-9a-f]{16})?", score.strip())
+    return Path(match[1]).expanduser() if match else None
 
 
-# ---- marks, each worked out once for a file that stays as it is ------------------------------------------------------------------------
+# ---- hashes, cached while the file does not change -------------------------------------------------------------------------------------
 
 
-def _of_data(name: str) -> str:
+def _hash_of_data(name: str) -> str:
     file = Path(name).expanduser()
-    return _rows_mark(name, _stamps([file]) if file.is_file() else ())
+    return _hash_of_rows(name, _stamps([file]) if file.is_file() else ())
 
 
-def _of_model(folder: Path) -> str:
-    """Of config, weights and tokenizer; a card or a report beside them may change."""
+def _hash_of_model(folder: Path) -> str:
+    """Hash of config, weights and tokenizer; a card or a report in the folder does not count."""
     files = sorted(file for file in folder.iterdir() if file.suffix in (".json", ".safetensors", ".jinja"))
-    return _files_mark(_stamps(files))
+    return _hash_of_files(_stamps(files))
 
 
 def _stamps(files: Iterable[Path]) -> tuple[Stamp, ...]:
-    found = ((file, file.stat()) for file in files)
-    return tuple((file, stat.st_ino, stat.st_size, stat.st_mtime_ns) for file, stat in found)
+    stats = ((file, file.stat()) for file in files)
+    return tuple((file, stat.st_ino, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 
 
 @functools.lru_cache(maxsize=32)
-def _rows_mark(name: str, stamps: tuple[Stamp, ...]) -> str:
+def _hash_of_rows(name: str, stamps: tuple[Stamp, ...]) -> str:
     return read_rows(name).fingerprint
 
 
 @functools.lru_cache(maxsize=32)
-def _files_mark(stamps: tuple[Stamp, ...]) -> str:
+def _hash_of_files(stamps: tuple[Stamp, ...]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for path, *_ in stamps:
         with path.open("rb") as file:

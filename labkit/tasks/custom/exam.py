@@ -1,5 +1,5 @@
-"""The exam of a run on a learner's own data: held-out prompts, answered greedily and scored by a metric of their choice; and beside it
-fidelity to the teacher, and whose mistakes the wrong answers are.
+"""The exam of a run on custom data: held-out prompts, answered greedily and scored by a metric. It also measures fidelity to the
+teacher, and how many wrong answers are inherited.
 
     exam = CustomExam(held, teacher, "exact")
     exam.grade(student).skills               # {"exact": 0.62}
@@ -21,13 +21,13 @@ from labkit.tasks.atlas.exam import Graded, Grades, calibration_error, first_tok
 from labkit.tasks.custom.rows import Row
 from labkit.tasks.metrics import Score, metric
 
-ROWS = 32  # answered at a time
-TOKENS = 256  # answer tokens compared at a time: two vocabularies of 49,152 are then 100 MB
-HALF = 0.5  # a row's score from which on its answer counts as right
+ROWS = 32  # rows answered at a time
+TOKENS = 256  # answer tokens compared at a time; logits of two models with 49,152 tokens are then 100 MB
+HALF = 0.5  # an answer counts as right if its score is at least this
 
 
 class Questioned(Protocol):
-    """A prompt with the response that is wanted; see `setup.Prompt` of `labkit.training`."""
+    """A prompt with its reference; see `setup.CustomPrompt` of `labkit.training`."""
 
     @property
     def text(self) -> str: ...
@@ -38,8 +38,12 @@ class Questioned(Protocol):
 
 
 class CustomExam:
-    """Held-out questions under one metric (see `labkit.tasks.metrics`). Raises `LabError` for a metric that does not fit them, before
-    anything is asked. best: the score of the responses that are wanted, which an answer equal to them gets."""
+    """Held-out questions scored by one metric.
+
+    score: the metric, as in `labkit.tasks.metrics`. `best` is then the score of the references themselves.
+
+    Raises `LabError` for a metric that does not fit the questions, before any model answers.
+    """
 
     def __init__(self, questions: Sequence[Questioned], teacher: LanguageModel | None, score: str) -> None:
         self.questions, self.score = questions, metric(score)
@@ -56,11 +60,11 @@ class CustomExam:
             self.teacher_grades = self.grade(teacher, written)
 
     def grade(self, model: LanguageModel, written: Sequence[Written] | None = None) -> Grades:
-        """Examine `model`, which is left as it was found; `written` are its greedy answers, if they are at hand."""
+        """Grade `model`, which is left unchanged. `written` are its greedy answers, if they are known already."""
         training = model.training
         model.eval()
         written = written or self._write(model)
-        answers, found = self._mark(model, written)
+        answers, score = self._mark(model, written)
         fidelity = self._fidelity(model)
         model.train(training)
         truth = shares([self.verdict(i, answer) for i, answer in enumerate(answers)])
@@ -69,21 +73,21 @@ class CustomExam:
             "unended": sum(w.ids[-1] != end for w in written) / len(written),
             "confidence": sum(a.probability for a in answers) / len(answers),
         }
-        return Grades({self.name: found.mean}, fidelity, {}, truth, calibration_error(answers), answers, habits)
+        return Grades({self.name: score.mean}, fidelity, {}, truth, calibration_error(answers), answers, habits)
 
     def beside(self, model: LanguageModel, answers: Sequence[Graded]) -> dict[str, float]:
-        """Nothing: there are no other questions."""
+        """Empty: this exam has no other questions."""
         return {}
 
     def scored(self, answers: Sequence[Graded]) -> Score:
-        """The score of answers with its band, to compare two students by (`metrics.better`)."""
+        """The score of answers with its band; `metrics.better` compares two of them."""
         return self.score([answer.text for answer in answers], self.rows)
 
     def verdict(self, number: int, answer: Graded) -> str:
         return verdict(answer, self.teacher_answers[number] if self.teacher_answers else None)
 
     def sample(self, answers: Sequence[Graded], n: int = 12) -> list[dict[str, str]]:
-        """The first `n` rows to look at, always the same."""
+        """The first `n` answers to look at; the questions are always the same."""
         return [
             {
                 "question": self.rows[i].prompt,
@@ -98,44 +102,45 @@ class CustomExam:
 
     @torch.no_grad()
     def probe(self, model: LanguageModel, most: int = 8) -> tuple[str, list[str], list[float], list[float]]:
-        """The first question: what teacher and student find likeliest to begin its answer, and how likely. Of the student alone where
-        their tokens differ."""
-        own, text = tokenizer_of(model), self.rows[0].prompt
-        mine = first_token(model, own.prompts([text])[0])
-        theirs = first_token(self._teacher, own.prompts([text])[0]) if self._teacher is not None and self._alike(model) else None
-        both = mine if theirs is None else torch.maximum(mine, theirs)
+        """Returns the first question, the likeliest first tokens of its answer, and their probabilities under teacher and student.
+        The teacher's list is empty if the vocabularies differ."""
+        tokens, text = tokenizer_of(model), self.rows[0].prompt
+        student = first_token(model, tokens.prompts([text])[0])
+        teacher = first_token(self._teacher, tokens.prompts([text])[0]) if self._teacher is not None and self._alike(model) else None
+        both = student if teacher is None else torch.maximum(student, teacher)
         top = both.topk(most).indices.tolist()
-        return text, [own.token(t).strip() for t in top], [] if theirs is None else theirs[top].tolist(), mine[top].tolist()
+        return text, [tokens.token(t).strip() for t in top], [] if teacher is None else teacher[top].tolist(), student[top].tolist()
 
     # ---- parts -------------------------------------------------------------------------------------------------------
 
     def _alike(self, model: LanguageModel) -> bool:
+        """Whether model and teacher have the same vocabulary."""
         return self._teacher is not None and tokenizer_of(model).fingerprint == tokenizer_of(self._teacher).fingerprint
 
     def _write(self, model: LanguageModel) -> list[Written]:
         prompts = tokenizer_of(model).prompts([row.prompt for row in self.rows])
-        found: dict[int, Written] = {}
+        result: dict[int, Written] = {}
         for part in of_like_length(prompts, ROWS):
-            found |= zip(part, write(model, [prompts[i] for i in part]), strict=True)
-        return [found[i] for i in range(len(prompts))]
+            result |= zip(part, write(model, [prompts[i] for i in part]), strict=True)
+        return [result[i] for i in range(len(prompts))]
 
     def _mark(self, model: LanguageModel, written: Sequence[Written]) -> tuple[list[Graded], Score]:
         texts = [tokenizer_of(model).text(w.ids) for w in written]
-        found = self.score(texts, self.rows)
+        score = self.score(texts, self.rows)
         return [
             Graded(text, math.exp(sum(w.logprobs)), bool(points >= HALF))
-            for text, w, points in zip(texts, written, found.per_row, strict=True)
-        ], found
+            for text, w, points in zip(texts, written, score.per_row, strict=True)
+        ], score
 
     @torch.no_grad()
     def _fidelity(self, model: LanguageModel) -> Mapping[str, float]:
-        """On the teacher's own answers, in nats a token; nothing where the tokens differ."""
+        """Means over the tokens of the teacher's answers, in nats; empty if the vocabularies differ."""
         if self._teacher is None or not self._alike(model):
             return {}
         totals, tokens = torch.zeros(5, dtype=torch.float64), 0
-        for own, theirs in zip(self._states(model), self._teacher_states, strict=True):
-            student = model.lm_head(own).float().log_softmax(-1)
-            teacher = self._teacher.lm_head(theirs).float().log_softmax(-1)
+        for student_states, teacher_states in zip(self._states(model), self._teacher_states, strict=True):
+            student = model.lm_head(student_states).float().log_softmax(-1)
+            teacher = self._teacher.lm_head(teacher_states).float().log_softmax(-1)
             totals += torch.stack(
                 [
                     (teacher.exp() * (teacher - student)).sum(),
@@ -150,7 +155,7 @@ class CustomExam:
 
     @torch.no_grad()
     def _states(self, model: LanguageModel) -> Iterator[Tensor]:
-        """Final states `(n, hidden)` of a model at the tokens of the teacher's answers, some at a time."""
+        """Yields a model's final states at the tokens of the teacher's answers, `(n, D)` with n at most `TOKENS`."""
         prompts = tokenizer_of(model).prompts([row.prompt for row in self.rows])
         for start in range(0, len(prompts), ROWS):
             rows = pad(prompts[start : start + ROWS], self._teacher_ids[start : start + ROWS])

@@ -1,10 +1,10 @@
-"""The learner's own data: prompts, with or without answers, from a file or a hub data set, and a split that does not leak.
+"""Custom data: prompts with or without answers, from a file or a hub data set, and a split without leaks.
 
     rows = read_rows("tickets.jsonl")     # or .csv, .tsv, .json, .parquet, a shipped example, a hub id with network=True
-    print(rows.summary)                   # how many, how many twice, which lines could not be used and why
+    print(rows.summary)                   # number of rows and duplicates, and the lines that cannot be used, with reasons
     train, held_out = split(rows)         # by a hash of the prompt
 
-A broken line costs that line only. To accept another name for a column, add it to `PROMPTS` or `RESPONSES`.
+Invalid lines are reported and skipped. To accept another name for a column, add it to `PROMPTS` or `RESPONSES`.
 """
 
 from __future__ import annotations
@@ -22,25 +22,24 @@ from labkit.base.errors import LabError, suggest
 from labkit.base.files import write_whole
 from labkit.tasks.custom.sources import Source, Unusable, cells_of
 
-PROMPTS = ("prompt", "question", "instruction", "query", "input", "text")  # the first that a row has
+PROMPTS = ("prompt", "question", "instruction", "query", "input", "text")  # the first one that a row has is used
 RESPONSES = ("response", "completion", "answer", "output", "label")
 CHATS = ("messages", "conversations")
-ROLES = {"human": "user", "gpt": "assistant", "developer": "system"}  # other names of the three
+ROLES = {"human": "user", "gpt": "assistant", "developer": "system"}  # other names for user, assistant and system
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """A prompt and, where there is one, the answer wanted. `line` is where it began in its file (of a table: which row, from 1); `fields`
-    are all columns but the prompt's, as they were read."""
+    """A prompt and its answer, if it has one."""
 
     prompt: str
     response: str | None
-    line: int
-    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    line: int  # where it begins in its file, from 1; in a table without lines the number of the row
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)  # all columns but the prompt's
 
 
 class Problem(NamedTuple):
-    """A line that could not be used, and why."""
+    """A line that cannot be used, and the reason."""
 
     line: int
     reason: str
@@ -51,12 +50,12 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CustomRows(Sequence[Row]):
-    """The usable rows of a source in their order, and what was seen on the way. `unused`: columns that went into no row."""
+    """The usable rows of a source, in order."""
 
     source: str
     rows: tuple[Row, ...]
-    problems: tuple[Problem, ...] = ()
-    unused: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()  # the lines that cannot be used
+    unused: tuple[str, ...] = ()  # columns that are part of no prompt and no answer
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -79,26 +78,26 @@ class CustomRows(Sequence[Row]):
 
     @property
     def answered(self) -> int:
-        """How many rows have an answer."""
+        """Number of rows with an answer."""
         return sum(row.response is not None for row in self.rows)
 
     @property
     def duplicates(self) -> int:
-        """How many rows repeat the prompt of an earlier one; they are kept, and always fall on one side of a split."""
+        """Number of rows that repeat an earlier prompt. They are kept, and a split puts them on the same side."""
         return len(self) - len({same(row.prompt) for row in self.rows})
 
     @property
     def conflicts(self) -> int:
-        """How many prompts have answers that differ."""
+        """Number of prompts with different answers."""
         answers: dict[str, set[str]] = {}
         for row in self.rows:
             if row.response is not None:
                 answers.setdefault(same(row.prompt), set()).add(same(row.response))
-        return sum(len(found) > 1 for found in answers.values())
+        return sum(len(responses) > 1 for responses in answers.values())
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal prompts and answers in the same order, wherever they were read from."""
+        """A hash of all prompts and answers in order. Their source does not matter."""
         digest = hashlib.blake2b(digest_size=8)
         for row in self.rows:
             digest.update(json.dumps([row.prompt, row.response]).encode())
@@ -106,10 +105,10 @@ class CustomRows(Sequence[Row]):
 
     @property
     def summary(self) -> str:
-        """What was read, in a few lines: the first problems by name, the rest counted."""
+        """A few lines about what was read, with the first five problems."""
         lines = [f"{self.source}: {len(self):,} rows, {self.answered:,} with an answer."]
         if self.duplicates:
-            differing = f"; {self.conflicts:,} prompts have answers that differ" if self.conflicts else ""
+            differing = f"; {self.conflicts:,} prompts have different answers" if self.conflicts else ""
             lines.append(f"{self.duplicates:,} rows repeat an earlier prompt (kept{differing}).")
         if self.unused:
             lines.append(f"Columns not used: {', '.join(self.unused)}.")
@@ -121,6 +120,8 @@ class CustomRows(Sequence[Row]):
 
 
 class Split(NamedTuple):
+    """The two sides of `split`."""
+
     train: CustomRows
     held_out: CustomRows
 
@@ -133,11 +134,15 @@ def read_rows(
     network: bool = False,
     part: str = "train",
 ) -> CustomRows:
-    """Rows of a file, of a shipped example ("tickets", "orders"), of `part` of a hub data set, which only `network=True` may fetch, or of
-    a list of prompts or objects.
+    """Read prompts and answers.
 
-    Columns are found by name: `PROMPTS` and `RESPONSES` in that order, an instruction with its input, chats (messages; the last
-    turn is the answer if it is the assistant's), or the two named here. Raises `LabError` if no row can be used.
+    source: a file, a shipped example ("tickets", "orders"), the name of a hub data set, or a list of prompts or objects.
+    prompt_column, response_column: names of the columns. By default the first of `PROMPTS` and of `RESPONSES` that a row has; an
+        instruction is joined with its input. In a chat (messages) the last turn is the answer if it is the assistant's.
+    network: whether a hub data set may be fetched.
+    part: which part of a hub data set to read.
+
+    Raises `LabError` if no row can be used.
     """
     name = str(source) if isinstance(source, str | Path) else "the list"
     rows: list[Row] = []
@@ -158,14 +163,14 @@ def read_rows(
         except Unusable as reason:
             problems.append(Problem(line, str(reason)))
     if not rows:
-        what = f"{len(problems):,} lines were read, and none can be used; {problems[0]}" if problems else "it is empty"
+        what = f"none of its {len(problems):,} lines can be used; {problems[0]}" if problems else "it is empty"
         fix = 'Give each row a prompt and, if you have it, an answer: {"prompt": "...", "response": "..."}; or name the columns.'
-        raise LabError(f"{name} holds no usable row: {what.rstrip('.')}. {fix}")
+        raise LabError(f"{name} has no usable row: {what.rstrip('.')}. {fix}")
     return CustomRows(name, tuple(rows), tuple(problems), tuple(column for column in seen if column not in used))
 
 
 def write_rows(rows: CustomRows, path: Path) -> Path:
-    """The same rows as a JSONL file with `prompt` and `response`, which anything here reads without being told its columns."""
+    """Write the rows as a JSONL file with the columns `prompt` and `response`, which `read_rows` finds by default. Returns the path."""
     lines = [{"prompt": row.prompt} | ({} if row.response is None else {"response": row.response}) for row in rows]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_whole(path, lambda to: to.write_text(text, encoding="utf-8", newline="\n"))
@@ -173,25 +178,30 @@ def write_rows(rows: CustomRows, path: Path) -> Path:
 
 
 def split(rows: CustomRows, held_out: float = 0.2, seed: int = 0) -> Split:
-    """Two sides, told apart by a hash of the prompt: a prompt that comes twice (capitals and spaces aside) never lands on both, and
-    no row changes sides when others are added. `held_out` is therefore only about the share that is held out.
+    """Split rows into a training side and a held-out side by a hash of the prompt.
+
+    Prompts that differ only in capitals and spaces are on the same side. A row stays on its side when others are added.
+
+    held_out: share of the prompts to hold out, between 0 and 1; the hash meets it only approximately.
+
+    Raises `LabError` if the share is out of range, or if a side is empty.
     """
     if not 0 < held_out < 1:
-        raise LabError(f"held_out={held_out} must be a share above 0 and below 1: write 0.2 for a fifth of the prompts.")
+        raise LabError(f"held_out={held_out} must be above 0 and below 1: use 0.2 to hold out a fifth of the prompts.")
     sides: tuple[list[Row], list[Row]] = ([], [])
     for row in rows:
         digest = hashlib.blake2b(f"{seed} {same(row.prompt)}".encode(), digest_size=8).digest()
         sides[int.from_bytes(digest) < held_out * 2**64].append(row)
-    for side, name in zip(sides, ("to train on", "held out")):
+    for side, name in zip(sides, ("to train on", "to hold out")):
         if not side:
             some = f"{len(rows) - rows.duplicates} different prompts"
-            raise LabError(f"held_out={held_out} of {some} leaves none {name}: add rows, or try another share or seed.")
+            raise LabError(f"held_out={held_out} of {some} leaves none {name}: add rows, or use another share or seed.")
     train, rest = (dataclasses.replace(rows, rows=tuple(side), problems=()) for side in sides)
     return Split(train, rest)
 
 
 def same(text: str) -> str:
-    """What two spellings of one prompt share: capitals, kinds of spaces and composed accents do not matter."""
+    """Normal form of a prompt. Capitals, kinds of spaces and the encoding of accents do not matter."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
@@ -199,11 +209,11 @@ def same(text: str) -> str:
 
 
 def _read(cells: Any, prompt_column: str | None, response_column: str | None) -> tuple[str, str | None, list[str]]:
-    """Prompt, response or None, and the columns they came from."""
+    """Returns prompt, response or None, and the columns that they are from. Raises `Unusable`."""
     if isinstance(cells, Unusable):
         raise cells
     if not isinstance(cells, dict):
-        raise Unusable(f"a row must be an object with named fields, and this is {_kind(cells)}")
+        raise Unusable(f"a row must be an object with named fields, but this is {_kind(cells)}")
     wanted = _column(prompt_column, cells) or next((name for name in PROMPTS if cells.get(name) is not None), None)
     answer = _column(response_column, cells) or next((name for name in RESPONSES if cells.get(name) is not None), None)
     chat = next((name for name in CHATS if isinstance(cells.get(name), list)), None)
@@ -211,9 +221,9 @@ def _read(cells: Any, prompt_column: str | None, response_column: str | None) ->
         prompt, response = _turns(cells[chat])
         return _full(prompt), response, [chat]
     if wanted is None:
-        names = ", ".join(map(repr, cells)) or "no column at all"
-        raise Unusable(f"no prompt: it has {names}, and none of {', '.join((*PROMPTS, *CHATS))} with a text in it")
-    if isinstance(cells[wanted], list):  # a chat in two halves
+        names = ", ".join(map(repr, cells)) or "none"
+        raise Unusable(f"no prompt: its columns are {names}, but a prompt needs one of {', '.join((*PROMPTS, *CHATS))} that is not empty")
+    if isinstance(cells[wanted], list):  # a chat: the prompt's turns, and the answer's in another column
         after = cells.get(answer) if answer else None
         prompt, response = _turns([*cells[wanted], *(after if isinstance(after, list) else [])])
         response = response if isinstance(after, list) or answer is None else _text(after, answer)
@@ -235,7 +245,7 @@ def _column(name: str | None, cells: dict[str, Any]) -> str | None:
 
 
 def _text(value: Any, column: str) -> str:
-    """A cell as text: an object as JSON, so that data to extract may be written as what it is."""
+    """A cell as text. An object becomes JSON, so that the reference of an extraction task may be an object."""
     if isinstance(value, Unusable):
         raise Unusable(f"{column!r} {value}")
     if isinstance(value, dict) and column not in PROMPTS:
@@ -243,17 +253,17 @@ def _text(value: Any, column: str) -> str:
     elif isinstance(value, bool):
         value = str(value).lower()
     elif isinstance(value, float) and math.isnan(value):
-        value = ""  # how tables write a cell with nothing in it
+        value = ""  # an empty cell of a table
     elif isinstance(value, int | float):
         value = str(value)
     elif value is None:
         value = ""
     if not isinstance(value, str):
-        raise Unusable(f"{column!r} must be a text, and is {_kind(value)}")
+        raise Unusable(f"{column!r} must be a text, but is {_kind(value)}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise Unusable(f"{column!r} holds bytes that are not UTF-8: save the file as UTF-8") from None
+        raise Unusable(f"{column!r} has bytes that are not UTF-8: save the file as UTF-8") from None
     return value
 
 
@@ -264,29 +274,30 @@ def _full(prompt: str) -> str:
 
 
 def _turns(messages: list[Any]) -> tuple[str, str | None]:
-    """A chat as one prompt and its answer. One user's turn is itself, after what the system says; of several, each is named."""
+    """A chat as prompt and answer. The prompt is the system's text and the user's turn. If there are several turns, each begins with its
+    role."""
     turns: list[tuple[str, str]] = []
     for message in messages:
         if not isinstance(message, dict):
-            raise Unusable(f"a message must be an object with role and content, and one is {_kind(message)}")
+            raise Unusable(f"a message must be an object with role and content, but one is {_kind(message)}")
         role = str(message.get("role", message.get("from", ""))).lower()
         role = ROLES.get(role, role)
         if role not in ("system", "user", "assistant"):
-            raise Unusable(f"role {role!r} of a message is none of system, user, assistant")
+            raise Unusable(f"the role of a message must be system, user or assistant, but one is {role!r}")
         content = message.get("content", message.get("value"))
         if isinstance(content, list):
             if any(not isinstance(piece, dict) or piece.get("type", "text") != "text" for piece in content):
-                raise Unusable("a message holds more than text, and only text can be used")
+                raise Unusable("a message must have only text, but one has other content")
             content = "".join(_text(piece.get("text"), "text") for piece in content)
         turns.append((role, _text(content, "content").strip()))
     response = turns.pop()[1] if turns and turns[-1][0] == "assistant" else None
     if not turns or turns[-1][0] != "user" or not turns[-1][1]:
-        raise Unusable("the chat has no user's turn that waits for an answer")
+        raise Unusable("the chat must have a user's turn last, or last before the answer")
     opening = [text for role, text in turns if role == "system" and text]
-    said = [(role, text) for role, text in turns if role != "system"]
-    if len(said) > 1:
-        return "\n\n".join([*opening, *(f"{role.capitalize()}: {text}" for role, text in said)]), response or None
-    return "\n\n".join([*opening, said[0][1]]), response or None
+    dialogue = [(role, text) for role, text in turns if role != "system"]
+    if len(dialogue) > 1:
+        return "\n\n".join([*opening, *(f"{role.capitalize()}: {text}" for role, text in dialogue)]), response or None
+    return "\n\n".join([*opening, dialogue[0][1]]), response or None
 
 
 def _kind(value: Any) -> str:

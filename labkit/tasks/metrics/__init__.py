@@ -1,12 +1,12 @@
-"""Scores of answers against a learner's own references, with bands over rows, so that a before and after can be told apart.
+"""Metrics: scores of answers against custom references, with bands over prompts, so that two sets of answers can be compared.
 
     score = metric("exact")                      # or "regex:^[A-Z]", "schema:order.schema.json", "judge.py:polite"
     before, after = score(answers, rows), score(other_answers, rows)
-    before.mean, before.band                     # of all rows, and its 95% band
+    before.mean, before.band                     # the mean over all rows, and its 95% band
     better(after, before)                        # the paired difference, with its band and verdict
 
-To add one, decorate a function with `register`: it gives each row some numbers, which are added up over rows; `overall` makes the
-score of the sums. Exact for means and for macro F1 alike, and cheap to repeat on resampled rows.
+To add a metric, decorate a function with `register`. It returns some numbers for each row. These are summed over rows, and `overall`
+computes the score from the sums. That is exact for means and for macro F1, and cheap for resampled rows.
 """
 
 from labkit.tasks.metrics.registry import METRICS, Kind, Metric, Score, better, metric

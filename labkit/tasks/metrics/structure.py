@@ -1,4 +1,4 @@
-"""Answers compared as JSON: by a schema, or field by field with the reference."""
+"""Metrics of JSON answers: by a schema, or field by field with the reference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _NotJSON(ValueError):
 
 
 def _json(text: str) -> Any:
-    """The whole text as JSON, as the standard has it (no NaN); a code fence around it is taken off."""
+    """Parse the whole text as strict JSON (no NaN); a code fence around it is removed."""
     fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", text, re.DOTALL)
     try:
         return json.loads(fenced.group(1) if fenced else text, parse_constant=_finite, parse_float=_finite)
@@ -36,7 +36,7 @@ def _finite(text: str) -> float:
 
 
 def _schema(path: str) -> Any:
-    """A validator of a schema file, that fetches nothing."""
+    """A validator for a schema file. It never uses the network. Raises `LabError` if the file is no valid schema."""
     try:
         import jsonschema
         from jsonschema_specifications import REGISTRY
@@ -47,20 +47,20 @@ def _schema(path: str) -> Any:
     except (OSError, ValueError, RecursionError) as error:
         raise LabError(f"the schema {path} cannot be read as JSON: {error}. Give the path of a JSON Schema file.") from None
     if not isinstance(schema, dict):
-        raise LabError(f'{path} is no JSON Schema: its top must be an object, such as {{"type": "object"}}.')
+        raise LabError(f'{path} is not a JSON Schema: its top level must be an object, such as {{"type": "object"}}.')
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
         kind.check_schema(schema)
     except jsonschema.SchemaError as error:
-        place = "/".join(map(str, error.absolute_path)) or "its top"
-        raise LabError(f"{path} is no JSON Schema: at {place}, {error.message}. Mend it there.") from None
+        place = "/".join(map(str, error.absolute_path)) or "the top level"
+        raise LabError(f"{path} is not a JSON Schema: at {place}, {error.message}. Fix it there.") from None
     return kind(schema, registry=REGISTRY)
 
 
 @register(
     "schema",
     "JSON schema",
-    "the whole answer is JSON and valid by a schema file; says nothing of whether its values are right",
+    "the whole answer is JSON and valid by a schema file; whether its values are right does not count",
     reference=False,
     argument="a schema file",
     needed=True,
@@ -75,10 +75,10 @@ def schema(answers: Sequence[str], rows: Sequence[Row], given: Any) -> Look:
         try:
             error = jsonschema.exceptions.best_match(given.iter_errors(_json(answer)))
             reason = f"{error.json_path}: {error.validator} is not met" if error else ""
-        except _NotJSON as found:
-            reason = str(found)
-        except Unresolvable as found:
-            raise LabError(f"the schema refers to {found.ref!r}, which is not in its file: copy that part into its $defs.") from None
+        except _NotJSON as not_json:
+            reason = str(not_json)
+        except Unresolvable as missing:
+            raise LabError(f"the schema refers to {missing.ref!r}, which is not in its file: copy that part into its $defs.") from None
         except RecursionError:
             reason = "nested too deeply"
         reasons.update([reason] if reason else [])
@@ -87,7 +87,7 @@ def schema(answers: Sequence[str], rows: Sequence[Row], given: Any) -> Look:
 
 
 def _fields(value: Any, at: str = "$") -> list[tuple[str, str]]:
-    """Every value in a JSON text with its path; texts as `plain` has them, and 3.0 as 3."""
+    """Every value of a JSON document with its path. Texts are in the form of `plain`, and 3.0 is 3."""
     if isinstance(value, dict) and value:
         return [pair for key in value for pair in _fields(value[key], f"{at}.{key}")]
     if isinstance(value, list) and value:
@@ -106,10 +106,10 @@ def fields(answers: Sequence[str], rows: Sequence[Row], _: Any) -> Look:
         try:
             wanted = _fields(_json(row.response or ""))
         except _NotJSON:
-            raise LabError(f"the reference of line {row.line}, {row.response!r}, is not JSON: mend it, or take another metric.") from None
+            raise LabError(f"the reference of line {row.line}, {row.response!r}, is not JSON: correct it, or use another metric.") from None
         try:
-            said = _fields(_json(answer))
+            given = _fields(_json(answer))
         except _NotJSON:
-            said, broken = [], broken + 1
-        scores.append(f1((collections.Counter(said) & collections.Counter(wanted)).total(), len(said), len(wanted)))
+            given, broken = [], broken + 1
+        scores.append(f1((collections.Counter(given) & collections.Counter(wanted)).total(), len(given), len(wanted)))
     return columns(scores), {"answers that are not JSON": broken}

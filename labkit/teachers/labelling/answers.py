@@ -1,4 +1,4 @@
-"""The answers of a job, put together from its journal in the order of the prompts."""
+"""Writes the answers of a job from its journal, in the order of the prompts."""
 
 from __future__ import annotations
 
@@ -18,21 +18,26 @@ OURS = ("response", "logprobs", "reasoning", "provenance")  # the fields that la
 
 
 class _NoAnswer(Exception):
-    """There is nothing to write."""
+    """There is no answer to write."""
 
 
 class Assembled(NamedTuple):
-    """written: answers in the file. cut: those of them that ran into max_tokens. failed: line, sample and reason of every request without
-    an answer to learn from. left: how many were not asked yet."""
+    """What `assemble` has written."""
 
-    written: int
-    cut: int
-    failed: tuple[tuple[int, int, str], ...]
-    left: int
+    written: int  # answers in the file
+    cut: int  # of these, the answers that were cut off at max_tokens
+    failed: tuple[tuple[int, int, str], ...]  # line, sample and reason of each request without a usable answer
+    left: int  # requests not sent yet
 
 
 def assemble(plan: LabelPlan, journal: Path, failed: Mapping[int, str]) -> Assembled:
-    """Write the answers, whole or not at all, and never none in place of some; what failed stands in a file beside them too."""
+    """Write the answers. The file is replaced as a whole, and never by an empty one. Failed requests go into a file next to it.
+
+    journal: path of the journal.
+    failed: reasons of failed requests, by their place in the plan.
+
+    Raises `DataError` if the file cannot be written.
+    """
     starts = {row["key"]: start for start, row in rows(journal) if answered(row)}
     samples, written, cut, left = plan.settings.samples, 0, 0, 0
     missing: list[tuple[int, int, str]] = []
@@ -61,33 +66,33 @@ def assemble(plan: LabelPlan, journal: Path, failed: Mapping[int, str]) -> Assem
         if not written:
             raise _NoAnswer
 
-    beside = plan.answers.with_name(plan.answers.name + ".failed")
+    failures = plan.answers.with_name(plan.answers.name + ".failed")
     try:
         with contextlib.suppress(_NoAnswer):
             write_whole(plan.answers, write)
         if missing:
-            told = [json.dumps({"line": line, "sample": sample, "reason": reason}) + "\n" for line, sample, reason in missing]
-            write_whole(beside, lambda path: path.write_text("".join(told), encoding="utf-8"))
+            text = [json.dumps({"line": line, "sample": sample, "reason": reason}) + "\n" for line, sample, reason in missing]
+            write_whole(failures, lambda path: path.write_text("".join(text), encoding="utf-8"))
         else:
-            beside.unlink(missing_ok=True)
+            failures.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(
-            f"cannot write {plan.answers}: {error.strerror or error}. Every answer is safe in {journal}: make room and run the same again."
+            f"cannot write {plan.answers}: {error.strerror or error}. All answers are in {journal}: make room and run the same again."
         ) from None
     return Assembled(written, cut, tuple(missing), left)
 
 
 def _useless(row: Mapping[str, Any]) -> str:
-    """Why an answer that was paid for is none to learn from, or ''."""
+    """Why an answer cannot be used for training, or '' if it can."""
     if row["finish"] == "content_filter":
-        return "the provider's filter held the answer back"
+        return "the provider's filter withheld the answer"
     return "" if row["response"].strip() else f"an empty answer (finish {row['finish']!r})"
 
 
 def _answer(plan: LabelPlan, prompt: Row, sample: int, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the answers: the prompt and its other fields, the response, and where it comes from."""
+    """A row of the answers file: the prompt with its other fields, the response, and its provenance."""
     settings = plan.settings
-    told = {name: row[name] for name in ("logprobs", "reasoning") if name in row}
+    extra = {name: row[name] for name in ("logprobs", "reasoning") if name in row}
     source = {
         "model": settings.model,
         "served": row["served"],
@@ -108,6 +113,6 @@ def _answer(plan: LabelPlan, prompt: Row, sample: int, row: Mapping[str, Any]) -
         "prompt": prompt.prompt,
         **{k: v for k, v in prompt.fields.items() if k not in ("prompt", *OURS)},
         "response": row["response"],
-        **told,
+        **extra,
         "provenance": source,
     }

@@ -1,7 +1,7 @@
-"""One server that answers requests: the maintained `openai` client, and what its answers and refusals mean for a job.
+"""One server that answers requests, through the `openai` client; and what its answers and errors mean for a job.
 
-The client's own retries are switched off. It would retry unseen: outside the rate limit, after a bad status only (not after half a JSON),
-for at most 8 seconds between tries, and one request at a time, where a server's `Retry-After` is meant for all that are under way.
+The client's own retries are switched off. They ignore the rate limit, happen only after a bad status (not after incomplete JSON), wait at
+most 8 seconds, and hold back one request only, although a server's `Retry-After` is meant for all of them.
 """
 
 from __future__ import annotations
@@ -23,52 +23,51 @@ try:
 except ModuleNotFoundError:
     raise need("openai", "Asking an endpoint") from None
 
-# All that is sent beside the request; the client's own headers about this machine (system, Python, organisation) are taken off.
+# All headers that are sent; the client's headers about this machine (system, Python, organisation) are removed.
 HEADERS = {"host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent", "authorization"}
 LONG = re.compile(
     r"context.{0,20}(length|window|size)|maximum.{0,20}(context|length)|too (long|many tokens|large)|exceed.{0,40}(context|token)", re.I
 )
-PATIENCE = 15 * 60.0  # seconds a server may ask to wait
+PATIENCE = 15 * 60.0  # longest wait in seconds that a server may ask for
 
 
 class EndpointAnswer(NamedTuple):
-    """tokens: in and out, as the server counted them, or None. logprobs: a dict a token, or None. mark: what the server calls it."""
+    """A server's answer to one request."""
 
     text: str
-    finish: str
-    tokens: tuple[int, int] | None
-    served: str
-    logprobs: list[dict[str, Any]] | None
+    finish: str  # why it ended: "stop", "length", ...
+    tokens: tuple[int, int] | None  # in and out, as the server counted them
+    served: str  # the model's name, as the server gives it
+    logprobs: list[dict[str, Any]] | None  # one dict a token
     reasoning: str
-    mark: str = ""
+    mark: str = ""  # the server's id of the answer
 
 
 class Again(NamedTuple):
-    """To be sent again. wait: seconds the server asks for. charged: it may have been paid for. free: not to be counted as a try.
-    unreachable: it never got there."""
+    """The request must be sent again."""
 
     reason: str
-    wait: float | None = None
-    charged: bool = False
-    free: bool = False
-    unreachable: bool = False
+    wait: float | None = None  # seconds that the server asks to wait
+    charged: bool = False  # whether it may have been billed
+    free: bool = False  # whether it does not count as a try
+    unreachable: bool = False  # whether it did not reach the server
 
 
 class Refused(NamedTuple):
-    """This request will not be answered; the next may. own: it is the prompt's own fault."""
+    """The server does not answer this request, but may answer others."""
 
     reason: str
-    own: bool = False
+    own: bool = False  # whether the prompt is the cause
 
 
 class Gone(NamedTuple):
-    """This endpoint can answer none of them."""
+    """The endpoint cannot answer any request."""
 
     reason: str
 
 
 class Marks:
-    """Finds answers that were sent twice by the ids servers give them, if this server gives each one an id of its own."""
+    """Finds answers that were sent twice, by their ids, if the server gives each answer its own id."""
 
     KEPT = 10_000
 
@@ -77,7 +76,11 @@ class Marks:
         self._unique, self._doubted = True, False
 
     def seen(self, mark: str, content: bytes) -> bool:
-        """Whether the very same answer came before."""
+        """Whether the same answer came before.
+
+        mark: the server's id of the answer.
+        content: the whole response.
+        """
         if not mark or not self._unique:
             return False
         before, now = self._seen.get(mark), hash(content)
@@ -87,29 +90,29 @@ class Marks:
         if before is None:
             return False
         if before != now or (self._doubted and len(self._seen) == 1):
-            self._unique = False  # one id for all that it says
+            self._unique = False  # the server uses one id for all answers
             return False
         self._doubted = True
         return True
 
 
 class Endpoint:
-    """One server. width: how many requests it gets at a time, halved when it says that it has too many, raised again by its answers."""
+    """One server. `width` is the number of requests that it gets at a time: halved when it has too many, raised again by its answers."""
 
     def __init__(self, url: str, settings: Settings, say: Callable[[str], None]) -> None:
         self.url, self.host, self.settings, self.say = url, host_of(url), settings, say
         self.width, self.streak, self.answers, self.failures = settings.concurrency, 0, 0, 0
-        self.not_before, self.next_at, self.gone = 0.0, 0.0, ""  # times: what the server asked for, and what the user's rate allows
-        self.without: set[str] = set()  # parameters that this server does not take
+        self.not_before, self.next_at, self.gone = 0.0, 0.0, ""  # earliest times to send, by the server's request and by the user's rate
+        self.without: set[str] = set()  # parameters that this server does not accept
         self._key_name, self._key = settings.names_of_keys()[url], settings.secret(url)
         self._marks = Marks()
         self._clients: list[openai.AsyncOpenAI] = []
         self._connect()
 
     def _connect(self) -> None:
-        """Begin with connections that nothing was read from."""
+        """Open a client with new connections."""
         network = openai.DefaultAsyncHttpxClient(
-            follow_redirects=False,  # what was announced for one host must not go to another
+            follow_redirects=False,  # data for one host must not go to another
             trust_env=not here(self.url),  # no proxy for a server on this machine
             event_hooks={"request": [self._strip]},
         )
@@ -118,6 +121,7 @@ class Endpoint:
         self._clients.append(self.client)
 
     async def close(self) -> None:
+        """Close all connections."""
         for client in self._clients:
             await client.close()
 
@@ -127,42 +131,43 @@ class Endpoint:
                 del request.headers[name]
 
     def redact(self, text: str) -> str:
+        """The text without the endpoint's key."""
         return hidden(text, [self._key])
 
     async def ask(self, body: dict[str, Any]) -> EndpointAnswer | Again | Refused | Gone:
-        """Send one request once, and say what came of it."""
+        """Send one request once. Returns its outcome."""
         body = {name: value for name, value in body.items() if name not in self.without}
         if "max_tokens" in self.without:
             body["max_completion_tokens"] = self.settings.max_tokens
         client = self.client
         try:
-            async with asyncio.timeout(self.settings.timeout):  # of the whole answer, however slowly it drips
-                # not `chat.completions.create`, which looks at every field on the way out and in, for another 0.5 ms a request
+            async with asyncio.timeout(self.settings.timeout):  # for the whole answer
+                # not `chat.completions.create`, whose checks of all fields take another 0.5 ms a request
                 response = await client.post("/chat/completions", body=body, cast_to=httpx2.Response)
             outcome = self._read(response.content)
             if client is not self.client or (isinstance(outcome, EndpointAnswer) and self._marks.seen(outcome.mark, response.content)):
-                # A server that answers twice leaves the second copy to be read by whoever uses the connection next, and after that
-                # each request gets the answer of the one before: of these connections nothing more is believed.
+                # If a server answers twice, the next request on the connection gets the second copy, and each later one the answer of
+                # the request before it. So these connections are not used any more.
                 if client is self.client:
                     self._connect()
                 return Again("an answer that was sent twice", charged=True)
             return outcome
         except (TimeoutError, openai.APITimeoutError) as error:
-            never = type(error.__cause__).__name__ == "ConnectTimeout"
-            return Again(f"no answer within {self.settings.timeout:g} s", charged=not never, unreachable=never)
+            unsent = type(error.__cause__).__name__ == "ConnectTimeout"
+            return Again(f"no answer within {self.settings.timeout:g} s", charged=not unsent, unreachable=unsent)
         except openai.APIConnectionError as error:
-            never = type(error.__cause__).__name__ in ("ConnectError", "ProxyError", "UnsupportedProtocol")
-            return Again(f"the connection failed ({self._short(error.__cause__ or error)})", charged=not never, unreachable=never)
+            unsent = type(error.__cause__).__name__ in ("ConnectError", "ProxyError", "UnsupportedProtocol")
+            return Again(f"the connection failed ({self._short(error.__cause__ or error)})", charged=not unsent, unreachable=unsent)
         except openai.APIStatusError as error:
             return await self._status(error)
 
     def _read(self, content: bytes) -> EndpointAnswer | Again:
-        """The answer in a response, whatever else it may hold."""
+        """Parse a response."""
         try:
-            told = json.loads(content, parse_constant=lambda _: None)
-            if isinstance(told.get("error"), dict) and not told.get("choices"):
-                return Again(f"an error in place of an answer ({self._short(told['error'].get('message', ''))})")
-            choice = min(told["choices"], key=lambda choice: choice.get("index") or 0)
+            response = json.loads(content, parse_constant=lambda _: None)
+            if isinstance(response.get("error"), dict) and not response.get("choices"):
+                return Again(f"an error in place of an answer ({self._short(response['error'].get('message', ''))})")
+            choice = min(response["choices"], key=lambda choice: choice.get("index") or 0)
             message = choice["message"]
             text = message.get("content")
             if isinstance(text, list):  # some servers write text in parts
@@ -174,87 +179,89 @@ class Endpoint:
             return EndpointAnswer(
                 _clean(text or ""),
                 str(choice.get("finish_reason") or "unknown"),
-                _usage(told.get("usage")),
-                _clean(str(told.get("model") or "")),
+                _usage(response.get("usage")),
+                _clean(str(response.get("model") or "")),
                 logprobs or None,
                 _clean(reasoning) if isinstance(reasoning, str) else "",
-                str(told.get("id") or ""),
+                str(response.get("id") or ""),
             )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return Again("an answer that cannot be read", charged=True)
 
     async def _status(self, error: openai.APIStatusError) -> Again | Refused | Gone:
-        """What a status other than success means."""
-        status, code, said = error.status_code, str(error.code or ""), self._short(_message(error.body))
-        told = f"{status}: {said}" if said else str(status)
-        lower = said.lower()
+        """The outcome of a status other than success."""
+        status, code, message = error.status_code, str(error.code or ""), self._short(_message(error.body))
+        text = f"{status}: {message}" if message else str(status)
+        lower = message.lower()
         match status:
             case 401 if not self._key:
                 name = self._key_name
-                return Gone(f"{self.host} wants a key ({told}): export it as {name or 'a variable'} and name that with --key-env.")
+                return Gone(f"{self.host} needs a key ({text}): export it as {name or 'a variable'} and name it with --key-env.")
             case 401:
-                return Gone(f"{self.host} does not accept the key in ${self._key_name} ({told}): export the right one and run this again.")
+                return Gone(
+                    f"{self.host} does not accept the key in ${self._key_name} ({text}): export the right one and run the same again."
+                )
             case 402:
-                return Gone(f"{self.host} wants to be paid first ({told}): top the account up and run this again.")
+                return Gone(f"{self.host} asks for payment ({text}): add credit to the account and run the same again.")
             case 403 if not self.answers:
-                mend = "a gated model must be asked for on its provider's page first"
-                return Gone(f"{self.host} does not let this key use {self.settings.model} ({told}): {mend}.")
+                fix = "request access to a gated model on the provider's page first"
+                return Gone(f"{self.host} does not let this key use {self.settings.model} ({text}): {fix}.")
             case 429 if "quota" in code or "billing" in code:
-                return Gone(f"{self.host} has no credit left for this key ({told}): top the account up and run this again.")
+                return Gone(f"{self.host} has no credit left for this key ({text}): add credit to the account and run the same again.")
             case 404 | 405:
-                return Gone(await self._no_model(told))
-            case 400 | 413 | 422 if LONG.search(said) or "context_length" in code:
-                return Refused(f"longer than the model's context ({told})", own=True)
+                return Gone(await self._no_model(text))
+            case 400 | 413 | 422 if LONG.search(message) or "context_length" in code:
+                return Refused(f"longer than the model's context ({text})", own=True)
             case 400 | 422 if "model" in code or re.search(r"model.{0,80}(not (found|exist)|unknown|does not exist)|pinned to", lower):
-                return Gone(await self._no_model(told))
+                return Gone(await self._no_model(text))
             case 400 | 422 if "logprobs" in lower and self.settings.logprobs is not None and "logprobs" not in self.without:
                 self.without |= {"logprobs", "top_logprobs"}
-                self.say(f"{self.host} offers no logprobs ({told}): going on without, with text alone.")
-                return Again(told, wait=0.0, free=True)
+                self.say(f"{self.host} offers no logprobs ({text}): the job continues with text alone.")
+                return Again(text, wait=0.0, free=True)
             case 400 | 422 if "logprobs" in lower and "logprobs" in self.without:
-                return Again(told, wait=0.0, free=True)  # sent before the first of them was refused
+                return Again(text, wait=0.0, free=True)  # sent before the server refused the first one
             case 400 | 422 if "max_completion_tokens" in lower:
                 self.without |= {"max_tokens"}
-                return Again(told, wait=0.0, free=True)
+                return Again(text, wait=0.0, free=True)
             case 408 | 409 | 425 | 429:
                 wait = _retry_after(error.response.headers)
             case _ if status >= 500:
                 wait = _retry_after(error.response.headers)
             case _ if 300 <= status < 400:
                 where = self._short(error.response.headers.get("location", "elsewhere"))
-                return Gone(f"{self.host} sends requests on to {where}: if you trust that address, give it as the endpoint.")
+                return Gone(f"{self.host} redirects requests to {where}: if you trust that address, give it as the endpoint.")
             case _:
-                return Refused(f"refused ({told})")
+                return Refused(f"refused ({text})")
         if wait is not None and wait > PATIENCE:
-            return Gone(f"{self.host} asks to wait {wait / 60:,.0f} minutes ({told}): run this again then.")
-        return Again(told, wait=wait, free=status == 429 or wait is not None)
+            return Gone(f"{self.host} asks to wait {wait / 60:,.0f} minutes ({text}): run the same again then.")
+        return Again(text, wait=wait, free=status == 429 or wait is not None)
 
-    async def _no_model(self, told: str) -> str:
-        """The sentence for a model that is not there, with those that are, if the server lists them."""
-        sentence = f"{self.host} has no model {self.settings.model!r} at {self.url} ({told})."
+    async def _no_model(self, text: str) -> str:
+        """The message for a missing model, with the models that the server lists."""
+        sentence = f"{self.host} has no model {self.settings.model!r} at {self.url} ({text})."
         try:
             async with asyncio.timeout(10):
                 listed = await self.client.get("/models", cast_to=httpx2.Response)
             names = [self._short(model["id"]) for model in listed.json()["data"]]
-        except Exception:  # a courtesy: whatever goes wrong, the sentence stands without it
-            return f"{sentence} Check --model, and that the address ends as the provider's page says (mostly in /v1)."
-        return suggest(f"{sentence} It knows no", self.settings.model, names[:12]) if names else f"{sentence} It lists no model."
+        except Exception:  # the list is optional: after any error the message goes without it
+            return f"{sentence} Check --model, and the end of the address on the provider's page (mostly /v1)."
+        return suggest(f"{sentence} It has no", self.settings.model, names[:12]) if names else f"{sentence} It lists no model."
 
     def _short(self, text: object) -> str:
-        """Somebody else's words on one line: no key, no control characters, not too many."""
+        """A server's text on one line of at most 200 characters, without keys and control characters."""
         words = " ".join("".join(c if c.isprintable() else " " for c in self.redact(str(text))).split())
         return words if len(words) <= 200 else words[:199] + "…"
 
 
 def _message(body: object) -> object:
-    """The words in the body of an error, in any of the forms that servers give it."""
+    """The message in the body of an error, in any of the forms that servers use."""
     while isinstance(body, dict):
         body = next((body[name] for name in ("message", "error", "detail", "msg") if body.get(name)), "")
     return body or ""
 
 
 def _clean(text: str) -> str:
-    """Text without halves of character pairs, which JSON can hold and a file cannot."""
+    """Text without lone surrogates, which JSON can contain but a UTF-8 file cannot."""
     return text.encode(errors="replace").decode()
 
 
@@ -266,7 +273,7 @@ def _usage(usage: object) -> tuple[int, int] | None:
 
 
 def _logprob(token: dict[str, Any]) -> dict[str, Any]:
-    """One token: its text, its logprob, and the alternatives as pairs; its bytes where the text is only a part of a character."""
+    """One token: its text, its logprob, and its alternatives as pairs; also its bytes if it is only a part of a character."""
     kept = {
         "token": token["token"],
         "logprob": token["logprob"],
@@ -278,7 +285,7 @@ def _logprob(token: dict[str, Any]) -> dict[str, Any]:
 
 
 def _retry_after(headers: Any) -> float | None:
-    """Seconds to wait, as a server says it: in milliseconds, seconds, or as a date."""
+    """Seconds that the server asks to wait, from headers in milliseconds, in seconds, or with a date; None if there are none."""
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
             seconds = float(headers.get(name)) / unit

@@ -1,8 +1,8 @@
-"""The journal of a job: what was paid for is written down at once, one row a request, and never asked again.
+"""The journal of a job: each answer is written at once, one row a request, and is never requested again.
 
-A row is one write, in the kernel's hands before the next request goes out, so that a killed process loses nothing; a thread of its own
-flushes to the disk, so that a slow disk does not keep a server waiting. Some space is kept in reserve: when the disk fills up, the
-answers under way, which are paid for already, still find room.
+A row is one write to the kernel before the next request is sent, so a killed process loses nothing. A separate thread flushes to the
+disk, so a slow disk does not delay requests. Some space is reserved: if the disk fills up, there is still room for the answers under way,
+which are paid for already.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from filelock import FileLock, Timeout
 from labkit.base.errors import DataError, LabError
 from labkit.base.files import append_row
 
-FLUSH_EVERY = 0.05  # seconds at least between two flushes: what a power cut, unlike a kill, may lose
-SAID = ("response", "reasoning", "logprobs", "finish", "served", "reason")  # what a row holds of a server's own words
+FLUSH_EVERY = 0.05  # least seconds between two flushes; a power cut, unlike a kill, may lose as much
+FROM_SERVER = ("response", "reasoning", "logprobs", "finish", "served", "reason")  # fields of a row with text of the server
 
 
 class Journal:
-    """An append-only file beside the answers. Rows with a `key` and a `response` are answers; those with `lost` may have been charged."""
+    """An append-only file next to the answers. Rows with `key` and `response` are answers; those with `lost` may have been billed."""
 
     def __init__(self, answers: Path, reserve: int = 1 << 20, redact: Callable[[str], str] = str) -> None:
-        """reserve: bytes of disk kept free for what is under way. redact: takes keys out of what a server said."""
+        """answers: path of the answers file. reserve: bytes of disk to reserve for answers under way. redact: removes keys from a text."""
         self.path = answers.with_name(answers.name + ".journal")
         self._spare = answers.with_name(answers.name + ".reserve")
         self._lock = FileLock(answers.with_name(f".{answers.name}.lock"))
@@ -42,9 +42,9 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)
         except Timeout:
-            raise LabError(f"another process is labelling into {self.path}: wait for it, or name other answers.") from None
+            raise LabError(f"another process writes to {self.path}: wait for it, or use another file.") from None
         except OSError as error:
-            raise DataError(f"cannot write beside {self.path}: {error.strerror or error}. Name answers in a folder of yours.") from None
+            raise DataError(f"cannot write {self.path}: {error.strerror or error}. Use a folder that you may write to.") from None
         try:
             with self._spare.open("wb") as file:
                 file.write(bytes(self._size))
@@ -54,7 +54,7 @@ class Journal:
         except OSError as error:
             self._release()
             self._lock.release()
-            raise DataError(f"no room for answers beside {self.path}: {error.strerror or error}. Nothing was sent.") from None
+            raise DataError(f"no room for the answers at {self.path}: {error.strerror or error}. Nothing was sent.") from None
         self._thread = threading.Thread(target=self._flush, name="journal", daemon=True)
         self._thread.start()
         return self
@@ -68,8 +68,8 @@ class Journal:
         self._lock.release()
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Keep a row. When the disk is full the reserve is given up for it and `trouble` is set: nothing more must be sent."""
-        row = {name: self._clean(value) if name in SAID else value for name, value in row.items()}
+        """Append a row. If the disk is full, the reserve is released for it and `trouble` is set: send nothing more then."""
+        row = {name: self._clean(value) if name in FROM_SERVER else value for name, value in row.items()}
         try:
             append_row(self.path, row)
         except OSError as error:
@@ -79,7 +79,7 @@ class Journal:
         self._dirty.set()
 
     def _clean(self, value: Any) -> Any:
-        """The same with every text in it as it may be written down: without keys, and without halves of character pairs."""
+        """The value with all its texts made safe to store: without keys and without lone surrogates."""
         match value:
             case str():
                 return self._redact(value).encode(errors="replace").decode()
@@ -109,7 +109,10 @@ class Journal:
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each row of a journal and where in the file it begins; lines cut short by a kill are left out. Empty if there is no journal."""
+    """Yields each row of a journal with its position in the file in bytes. Incomplete lines are skipped; a missing journal is empty.
+
+    Raises `DataError` if the file cannot be read.
+    """
     try:
         with path.open("rb") as file:
             start = 0
@@ -123,5 +126,5 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         return
     except OSError as error:
         raise DataError(
-            f"cannot read the journal {path}: {error.strerror or error}. It holds what was paid for: mend that first."
+            f"cannot read the journal {path}: {error.strerror or error}. It has the paid answers: make it readable first."
         ) from None

@@ -1,10 +1,10 @@
-"""A model of this machine behind an endpoint of this machine, so that the whole way of labelling can be walked without a provider.
+"""A local model behind a local endpoint, so that labelling can be tried without a provider.
 
     with serving("smollm2") as url:
         labelling.label(prompts, "answers.jsonl", endpoints=url, model="smollm2", terms="read")
-    again(recorded_answers.recorded()[:8])   # some of the recorded questions, asked again: what was said, and what is said now
+    again(recorded_answers.recorded()[:8])   # some recorded questions again: the old and the new answer
 
-One request at a time, text alone. For more than a few prompts use a real server (`transformers serve`, llama.cpp, vLLM).
+It answers one request at a time, with text alone. For more than a few prompts use a real server (`transformers serve`, llama.cpp, vLLM).
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def serving(name: str) -> Iterator[str]:
-    """The base address of a server that answers with this model, as long as the block lasts. Raises `LabError` for a model that is not
-    here."""
+    """A context manager that serves a model until the block ends. Yields the server's base address.
+
+    Raises `LabError` if the model is not on this machine.
+    """
     from labkit.models import pretrained
 
     model, turn, count = pretrained.load(name), threading.Lock(), itertools.count(1)
@@ -43,14 +45,14 @@ def serving(name: str) -> Iterator[str]:
             return {"id": f"local-{number}", "model": name, **_answer(model, asked, seed=number)}
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"  # connections are kept
+        protocol_version = "HTTP/1.1"  # connections stay open
 
         def do_POST(self) -> None:
             try:
-                told, status = answer(json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))), 200
+                reply, status = answer(json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))), 200
             except (LabError, ValueError, KeyError, TypeError, IndexError) as error:
-                told, status = {"error": {"message": str(error)}}, 400
-            body = json.dumps(told).encode()
+                reply, status = {"error": {"message": str(error)}}, 400
+            body = json.dumps(reply).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -58,7 +60,7 @@ def serving(name: str) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing: the job tells how it goes."""
+            """Log nothing: the job reports its progress."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -71,24 +73,33 @@ def serving(name: str) -> Iterator[str]:
 
 
 def _answer(model: Any, asked: dict[str, Any], seed: int) -> dict[str, Any]:
-    """One answer in the words of the protocol. The last message is the prompt: this server keeps no conversation."""
+    """One answer in the format of the protocol. The last message is the prompt; earlier ones are ignored."""
     from labkit.models import write
 
-    own = model.chat
-    prompt = own.prompts([str(asked["messages"][-1]["content"])])
-    limit, temperature = int(asked.get("max_tokens") or own.longest), float(asked.get("temperature") or 0.0)
+    tokens = model.chat
+    prompt = tokens.prompts([str(asked["messages"][-1]["content"])])
+    limit, temperature = int(asked.get("max_tokens") or tokens.longest), float(asked.get("temperature") or 0.0)
     ids = write(model, prompt, temperature=temperature, seed=seed, limit=limit)[0].ids
-    finish = "stop" if ids[-1] == own.end else "length"
+    finish = "stop" if ids[-1] == tokens.end else "length"
     return {
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": own.text(ids)}, "finish_reason": finish}],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": tokens.text(ids)}, "finish_reason": finish}],
         "usage": {"prompt_tokens": len(prompt[0]), "completion_tokens": len(ids)},
     }
 
 
 def again(said: Sequence[RecordedAnswer], endpoint: str = "", model: str = "smollm2", terms: str = "", **settings: Any) -> pandas.DataFrame:
-    """Put recorded questions to an endpoint again, or to a fetched model of this machine where none is given: what it names now beside
-    what was named then. What was answered once is not asked again. Raises `LabError` where there is nobody to ask, or the terms of
-    somebody else's endpoint were not read (see `labelling.run`)."""
+    """Ask recorded questions again. Questions with an answer from an earlier call are not sent again.
+
+    said: the recorded answers.
+    endpoint: base address of a server; by default a fetched model on this machine answers.
+    model: the model's name.
+    terms: "read", needed for another's endpoint; see `labelling.run`.
+    settings: those of `labelling.Settings`.
+
+    Returns a table of what each new answer names, and what the recorded one named.
+
+    Raises `LabError` if there is no such model here, or if the terms were not read.
+    """
     import pandas
 
     asked = [s.question.text for s in said]
@@ -100,11 +111,11 @@ def again(said: Sequence[RecordedAnswer], endpoint: str = "", model: str = "smol
         report = labelling.run(plan(asked, path, endpoints=url, model=model, **{"max_tokens": 32, **settings}), terms=terms)
     lines = path.read_text(encoding="utf-8").splitlines() if report.written else []
     rows = {row["prompt"]: row for row in map(json.loads, lines)}
-    found = []
+    result = []
     for s in said:
         if (row := rows.get(s.question.text)) is not None:
             now = read(s.question, row["response"], cut=row["provenance"]["finish"] == "length")
-            found.append(
+            result.append(
                 {"question": s.question.text, "says": row["response"], "names": now.named, "right": now.right, "named then": s.named}
             )
-    return pandas.DataFrame(found, columns=["question", "says", "names", "right", "named then"])
+    return pandas.DataFrame(result, columns=["question", "says", "names", "right", "named then"])

@@ -1,4 +1,4 @@
-"""The loop of a job: requests under way at every endpoint, each outcome written down at once, ceilings kept, an end in order."""
+"""The loop of a job: it keeps requests under way at all endpoints, writes each outcome at once, and keeps the ceilings."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from labkit.teachers.labelling.plan import CUT, READ, LabelPlan
 from labkit.teachers.labelling.progress import Progress
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds between tries, doubled each time
-WAITS = 30  # times that a server may ask one request to wait
-GIVE_UP = 20  # requests in a row that an endpoint could not answer
-TELL_EVERY = 1.0  # seconds
-RECENT = 30.0  # seconds over which the rate is taken
+WAITS = 30  # how often a server may ask one request to wait
+GIVE_UP = 20  # failed requests in a row after which an endpoint is not used any more
+TELL_EVERY = 1.0  # seconds between two reports of progress
+RECENT = 30.0  # seconds over which the rate is measured
 
 
 class _Ask:
-    """One request under way, or to be sent again."""
+    """One request under way or to be sent again. `most` are its tokens in and out at most."""
 
     __slots__ = ("most", "place", "tries", "waits")
 
@@ -34,12 +34,12 @@ class _Ask:
 
 
 class Loop:
-    """All that one job keeps in mind while it runs. Only the loop's own thread touches it, but for `stop`, which is handed over."""
+    """The state of a running job. Only the loop's thread may use it; call `stop` and `note` from other threads through the event loop."""
 
     def __init__(self, plan: LabelPlan, journal: Journal, tell: Callable[[Progress], None]) -> None:
         self.plan, self.settings, self.journal, self.tell = plan, plan.settings, journal, tell
         self.fresh = deque(plan.todo)
-        self.later: list[tuple[float, int, _Ask]] = []  # a heap by the time before which they must not be sent
+        self.later: list[tuple[float, int, _Ask]] = []  # a heap by the earliest time to send
         self.order = itertools.count()
         self.under_way: dict[int, _Ask] = {}
         self.spent, self.reserved = plan.spent, (0, 0)
@@ -50,16 +50,17 @@ class Loop:
         self.stamps: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self.endpoints: list[Endpoint] = []
         self.bell = asyncio.Event()
-        self.told: set[str] = set()
+        self.notes: set[str] = set()  # notes that were shown already
 
-    # ---- what the outside may do -------------------------------------------------------------------------------------
+    # ---- from outside ------------------------------------------------------------------------------------------------
 
     def stop(self, why: str) -> None:
-        """Send nothing more; what is under way is waited for."""
+        """Send nothing more, and wait for the requests under way. `why` is for the report."""
         self.stopped = self.stopped or why
         self.ring()
 
     async def run(self) -> None:
+        """Send all requests of the plan; return when all are answered, or the job has stopped."""
         self.endpoints = [Endpoint(url, self.settings, self.note) for url in self.settings.endpoints]
         self._write({"started": moment(), "model": self.settings.model, "endpoints": list(self.settings.endpoints), "terms": READ})
         ticker = asyncio.create_task(self._tick())
@@ -87,7 +88,7 @@ class Loop:
                 self._settle(ask, endpoint, outcome)
 
     async def _take(self, endpoint: Endpoint, place: int) -> _Ask | None:
-        """The next request for this worker, once it may be sent; None when there is none left."""
+        """Wait for the next request that this worker may send; None if none is left."""
         while (self.fresh or self.later or self.under_way) and not (self.stopped or self.fatal or endpoint.gone):
             now = time.monotonic()
             if place >= endpoint.width:
@@ -105,7 +106,7 @@ class Loop:
         return None
 
     def _next(self, now: float) -> _Ask | None:
-        """What may be sent now, within the ceilings even if it takes all that it may."""
+        """A request that may be sent now without breaking a ceiling, even if it uses its maximum of tokens."""
         if self.later and self.later[0][0] <= now:
             ask = heapq.heappop(self.later)[2]
         elif self.fresh:
@@ -116,20 +117,20 @@ class Loop:
         reserved = self.reserved[0] + ask.most[0], self.reserved[1] + ask.most[1]
         if over := self._over(reserved):
             heapq.heappush(self.later, (0.0, next(self.order), ask))
-            if not self.under_way:  # nothing will come back that took less than it might have
+            if not self.under_way:  # nothing can come back that used less than its maximum
                 self.stop(over)
             return None
         self.reserved = reserved
         return ask
 
     def _over(self, reserved: tuple[int, int]) -> str:
-        """Which ceiling would be broken if all under way took all that it may."""
+        """The message for the ceiling that would be broken if all requests under way used their maximum, or ''."""
         most = self.spent._replace(lost_in=self.spent.lost_in + reserved[0], lost_out=self.spent.lost_out + reserved[1])
         tokens, money = self.settings.ceiling_tokens, self.settings.ceiling_money
         if tokens is not None and most.tokens > tokens:
-            return f"the next request might break the ceiling of {tokens:,} tokens (used up: {self.spent.tokens:,})"
+            return f"the next request might break the ceiling of {tokens:,} tokens (used: {self.spent.tokens:,})"
         if money is not None and (most.money(self.settings) or 0.0) > money:
-            return f"the next request might break the ceiling of {money:g} in money (used up: {self.spent.money(self.settings):.4g})"
+            return f"the next request might break the ceiling of {money:g} in money (used: {self.spent.money(self.settings):.4g})"
         return ""
 
     # ---- outcomes ----------------------------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ class Loop:
     def _answered(self, ask: _Ask, endpoint: Endpoint, answer: EndpointAnswer) -> None:
         tokens = answer.tokens or self.plan.most(ask.place, answer.text + answer.reasoning if answer.finish != CUT else None)
         if self.settings.logprobs is not None and answer.logprobs is None and answer.text and "logprobs" not in endpoint.without:
-            self.note(f"{endpoint.host} sends no logprobs although they were asked for: going on with text alone.")
+            self.note(f"{endpoint.host} sends no logprobs although they were requested: the job continues with text alone.")
         self._write(
             {
                 "key": self.plan.requests[ask.place],
@@ -185,13 +186,14 @@ class Loop:
             self._put_back(ask, 0.0)
             ask.tries = 0
             return self._leave(
-                endpoint, f"{endpoint.url} cannot be reached ({outcome.reason}): check the address, the network, and that its server runs."
+                endpoint,
+                f"{endpoint.url} cannot be reached ({outcome.reason}): check the address, the network, and that the server runs.",
             )
         self.again, self.trouble = self.again + 1, outcome.reason
         wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (ask.tries + ask.waits - 1)) * random.uniform(0.5, 1.0)
         if outcome.wait is not None:
-            wait = outcome.wait * random.uniform(1.0, 1.1)  # never earlier, and not all at once
-        if outcome.free and wait:  # it has too many: fewer at a time, once for all that were under way
+            wait = outcome.wait * random.uniform(1.0, 1.1)  # not earlier, and not all requests at once
+        if outcome.free and wait:  # too many requests: halve the width, once for all that were under way
             if endpoint.not_before <= now:
                 endpoint.width, endpoint.streak = max(1, endpoint.width // 2), 0
             endpoint.not_before = max(endpoint.not_before, now + (outcome.wait or 0.0))
@@ -201,14 +203,14 @@ class Loop:
         self.failed[ask.place] = reason
         endpoint.failures += counts
         if endpoint.failures >= GIVE_UP:
-            self._leave(endpoint, f"{endpoint.host} did not answer {GIVE_UP} requests in a row, lastly: {reason}.")
+            self._leave(endpoint, f"{endpoint.host} did not answer {GIVE_UP} requests in a row; the last reason: {reason}.")
 
     def _leave(self, endpoint: Endpoint, reason: str) -> None:
-        """Send nothing more to an endpoint; the others go on."""
+        """Send nothing more to an endpoint; the others continue."""
         if not endpoint.gone:
             endpoint.gone = endpoint.redact(reason)
             if not all(other.gone for other in self.endpoints):
-                self.note(f"{endpoint.gone} Going on with the other endpoints.")
+                self.note(f"{endpoint.gone} The job continues with the other endpoints.")
 
     def _put_back(self, ask: _Ask, ready: float) -> None:
         heapq.heappush(self.later, (ready, next(self.order), ask))
@@ -218,15 +220,15 @@ class Loop:
         try:
             self.journal.write(row)
         except OSError as error:
-            self.fatal = self.fatal or f"an answer could not be kept: {error.strerror or error}. Make room on the disk."
+            self.fatal = self.fatal or f"an answer could not be stored: {error.strerror or error}. Make room on the disk."
         if self.journal.trouble and not self.fatal:
             why = self.journal.trouble.strerror or self.journal.trouble
             self.fatal = f"{self.journal.path} cannot grow: {why}. Nothing more is sent. Make room on the disk."
 
-    # ---- time and telling --------------------------------------------------------------------------------------------
+    # ---- time and progress -------------------------------------------------------------------------------------------
 
     def ring(self) -> None:
-        """Wake whoever waits for a change."""
+        """Wake all workers that wait for a change."""
         self.bell.set()
         self.bell = asyncio.Event()
 
@@ -241,12 +243,13 @@ class Loop:
             self.tell(self.progress())
 
     def note(self, text: str) -> None:
-        """Tell something, once."""
-        if text not in self.told:
-            self.told.add(text)
+        """Show a message once."""
+        if text not in self.notes:
+            self.notes.add(text)
             self.tell(self.progress(text))
 
     def progress(self, note: str = "") -> Progress:
+        """The progress so far, with an optional message."""
         now = time.monotonic()
         self.stamps.append((now, self.done))
         while len(self.stamps) > 2 and self.stamps[1][0] < now - RECENT:
@@ -259,4 +262,5 @@ class Loop:
 
 
 def moment() -> str:
+    """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
