@@ -143,11 +143,11 @@ def test_the_first_loss_of_a_run_with_strays_is_the_mean_over_all_it_reads():
     student = models.student("22k", 0)
     from labkit.tasks.atlas.facts import Atlas
     from labkit.teachers.signals import Signals
-    from labkit.training.batches import BatchSampler, paid, transfer_questions
+    from labkit.training.batches import BatchSampler, gold_questions, transfer_questions
 
     world = Atlas(TINY.scale)
     pool = Signals(models.teacher(TEACHER), transfer_questions(TINY, world))
-    feed = BatchSampler(TINY, paid(TINY, world), pool, models.tokenizer())
+    feed = BatchSampler(TINY, gold_questions(TINY, world), pool, models.tokenizer())
     rows = feed.next_rows(TINY.batch, 0.0)
     list(pool.prepare(rows[0]))
     drawn = feed.draw(*rows)

@@ -714,12 +714,12 @@ from labkit.base.settings import Settings
 from labkit.training import assembly, batches, loop
 from labkit.records.experiment import Experiment
 step = 0
-draw = batches.Feed.draw
+draw = batches.BatchSampler.draw
 def die(*args):
     if step == 5:
         os.kill(os.getpid(), signal.SIGKILL)
     return draw(*args)
-batches.Feed.draw = die
+batches.BatchSampler.draw = die
 for event in loop.Run(Experiment.from_recipe({TINY.recipe!r}), Path({str(tmp_path)!r}), {EVERY}, settings={default()!r}):
     step = getattr(event, "step", step)
 print("not killed")

@@ -41,7 +41,7 @@ from labkit.teachers import signals
 from labkit.teachers.signals import Signals, TopKSignals
 from labkit.training import checkpoint
 from labkit.training.loop import Run
-from labkit.training.setup import CustomTask, Prompt
+from labkit.training.setup import CustomPrompt, CustomTask
 
 PAIRS = [(f"Say {word} {number}.", word.upper()) for word in ("red", "green", "blue") for number in range(30)]
 CONFIG = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32, "tie_word_embeddings": True}
@@ -178,7 +178,7 @@ def test_a_prompt_longer_than_the_context_is_told(tmp_path):
 
 def test_what_is_kept_of_a_teacher_gives_back_its_likeliest_tokens(pair):
     teacher = pretrained.load(pair[0], torch.float32, 6)
-    asked = [Prompt(p, (r,), r) for p, r in PAIRS[:40]]
+    asked = [CustomPrompt(p, (r,), r) for p, r in PAIRS[:40]]
     full, top = Signals(teacher, asked, chunk=8, temperature=0.0), TopKSignals(teacher, asked, k=32, chunk=8, temperature=0.0)
     rows = [3, 0, 39]
     list(full.prepare(range(40)))
@@ -438,14 +438,14 @@ def test_the_key_of_shipped_data_is_its_name():
 
 def test_the_exam_scores_and_says_whose_mistakes_they_are(pair):
     teacher = pretrained.load(pair[0], torch.float32, 6)
-    rows = [Prompt(p, (r,), r) for p, r in PAIRS[:8]]
+    rows = [CustomPrompt(p, (r,), r) for p, r in PAIRS[:8]]
     exam = CustomExam(rows, teacher, "exact")
     grades = exam.grade(teacher)
     assert grades.fidelity["kl"] == pytest.approx(0, abs=1e-5)
     assert grades.fidelity["agreement"] == 1
     assert grades.fidelity["acceptance"] == pytest.approx(1, abs=1e-5)
     assert grades.truth["inherited"] + grades.truth["right"] == 1, "a teacher repeats its own mistakes"
-    told = CustomExam([Prompt(q.text, (a.text,), a.text) for q, a in zip(rows, grades.answers, strict=True)], teacher, "exact")
+    told = CustomExam([CustomPrompt(q.text, (a.text,), a.text) for q, a in zip(rows, grades.answers, strict=True)], teacher, "exact")
     assert told.teacher_grades.skills == {"exact": 1.0}
     _, tokens, theirs, mine = exam.probe(teacher)
     assert len(tokens) == len(theirs) == len(mine) == 8
@@ -541,7 +541,7 @@ def test_what_is_finished_is_not_trained_again(pair, data):
 
 def test_no_room_for_the_result_is_told_before_the_first_step(pair, data, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 40_000))
-    with pytest.raises(LabError, match=r"0\.0 MB.* 4\.\d MB: make room"):
+    with pytest.raises(LabError, match=r"0\.0 MB.* 4\.\d MB: free some space"):
         distill(*pair, data, tmp_path / "out", steps=5, watch=lambda what, event: pytest.fail("it has begun"))
 
 
@@ -658,9 +658,9 @@ def test_no_model_is_written_over_itself(pair, data, tmp_path):
     before = (tmp_path / "R2" / "model.safetensors").read_bytes()
     (tmp_path / "link").symlink_to(tmp_path / "R2")
     for out in ("R2", "R2/../R2", "link"):
-        with pytest.raises(LabError, match="folder of the student itself"):
+        with pytest.raises(LabError, match="folder of the student"):
             distill(pair[0], str(tmp_path / "R2"), data, tmp_path / out, steps=1)
-        with pytest.raises(LabError, match="folder of the teacher itself"):
+        with pytest.raises(LabError, match="folder of the teacher"):
             distill(str(tmp_path / "R2"), pair[1], data, tmp_path / out, steps=1)
     assert (tmp_path / "R2" / "model.safetensors").read_bytes() == before
 
