@@ -20,7 +20,7 @@ from labkit.records.record import Record
 from labkit.studies.capacity import held, information, knee, per_parameter
 from labkit.tasks.atlas.facts import FACTS, Atlas, ask_about
 from labkit.teachers import signals
-from labkit.training.batches import BatchSampler, paid, transfer_questions
+from labkit.training.batches import BatchSampler, gold_questions, transfer_questions
 from labkit.training.loop import Run
 from labkit.training.prerequisites import assistant_recipe, earlier
 
@@ -57,7 +57,7 @@ def test_every_fact_of_a_store_exists_and_no_more():
 @pytest.mark.parametrize("seed", [0, 3])
 def test_all_facts_are_met_equally_often(seed: int):
     exp = Experiment(student="7k", method="gold", teacher="none", facts=30, batch=10, seed=seed)
-    feed = BatchSampler(exp, paid(exp, Atlas(exp.scale)), None, models.tokenizer())
+    feed = BatchSampler(exp, gold_questions(exp, Atlas(exp.scale)), None, models.tokenizer())
     met: Counter[tuple[int, ...]] = Counter()
     for _ in range(12):
         drawn = feed.draw(*feed.next_rows(exp.batch, 1.0))
