@@ -1,1 +1,1 @@
-"""What is run to find out: runs, sweeps, distilling, claims."""
+"""Studies: runs, sweeps, distilling your own models, claims, and the measurements behind them."""

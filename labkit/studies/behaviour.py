@@ -1,9 +1,9 @@
-"""What is measured of a model beside its exam: how varied and valid its samples are, what lies under its first guess, and what it
-knows of a class, a skill or a format that was left out of its transfer set.
+"""Measurements of a model in addition to its exam: variety and validity of its samples, the mass behind its most likely token, and what
+it knows of a class, a skill or a format that was left out of its transfer set.
 
-    variety(teacher, open_questions, temperature=1.5)      # a `Variety` a question
-    beside_the_top(teacher, open_questions, 4.0)           # share of the mass beside the first guess that is on valid answers
-    left_out(student, Atlas("half"), "Africa")             # recall of it over a bias on its name
+    variety(teacher, open_questions, temperature=1.5)      # one `Variety` for each question
+    beside_the_top(teacher, open_questions, 4.0)           # share of valid answers in the mass that is not on the most likely token
+    left_out(student, Atlas("half"), "Africa")             # recall of it, for several biases on its name
     papers(Atlas("half"), "compare")                       # questions on what was left out, and on the rest
 """
 
@@ -30,81 +30,98 @@ BIASES = tuple(range(0, 25))
 
 
 class Variety(NamedTuple):
-    """Of several sampled answers to one question: the share that are different from each other, and the share that are right."""
+    """Several sampled answers to one question."""
 
-    distinct: float
-    valid: float
+    distinct: float  # number of different answers, divided by the number of samples
+    valid: float  # share of right answers
 
 
 def variety(
     model: LlamaForCausalLM, questions: Sequence[Question], temperature: float, samples: int = SAMPLES, seed: int = 0
 ) -> list[Variety]:
-    """Sample `samples` answers to every question at this *sampling* temperature; one `Variety` a question."""
-    own = tokenizer_of(model)
-    prompts = [p for p in own.prompts([q.text for q in questions]) for _ in range(samples)]
-    texts = [own.text(w.ids) for w in write(model, prompts, temperature=temperature, seed=seed)]
-    found = []
+    """Sample several answers to every question.
+
+    temperature: of the sampling, not of a loss.
+    samples: answers for each question.
+
+    Returns one `Variety` for each question.
+    """
+    tokenizer = tokenizer_of(model)
+    prompts = [p for p in tokenizer.prompts([q.text for q in questions]) for _ in range(samples)]
+    texts = [tokenizer.text(w.ids) for w in write(model, prompts, temperature=temperature, seed=seed)]
+    varieties = []
     for i, question in enumerate(questions):
-        said = texts[i * samples : (i + 1) * samples]
-        right = sum(whole_world().is_right(question, text) for text in said)
-        found.append(Variety(len({normalise(text) for text in said}) / samples, right / samples))
-    return found
+        answers = texts[i * samples : (i + 1) * samples]
+        right = sum(whole_world().is_right(question, text) for text in answers)
+        varieties.append(Variety(len({normalise(text) for text in answers}) / samples, right / samples))
+    return varieties
 
 
 @torch.no_grad()
 def beside_the_top(model: LlamaForCausalLM, questions: Sequence[Question], temperature: float) -> list[float]:
-    """For each question with many right answers: of the probability beside the first token the model likes best, softened at
-    `temperature`, the share on tokens that begin another answer it was taught. Chance is the share of the vocabulary that does."""
-    found = []
-    own = tokenizer_of(model)
-    for question, prompt in zip(questions, own.prompts([q.text for q in questions]), strict=True):
+    """For each question with many right answers: of the probability that is not on the most likely first token, the share on tokens that
+    begin another answer that the model was taught. Chance is the share of such tokens in the vocabulary.
+
+    temperature: softens the distribution.
+    """
+    shares = []
+    tokenizer = tokenizer_of(model)
+    for question, prompt in zip(questions, tokenizer.prompts([q.text for q in questions]), strict=True):
         soft = soften(model(torch.tensor([prompt], device=model.device)).logits[0, -1].float(), temperature)
         top = int(soft.argmax())
-        valid = {ids[0] for ids in own.answers(question.answers)} - {top}
+        valid = {ids[0] for ids in tokenizer.answers(question.answers)} - {top}
         rest = 1 - float(soft[top])
-        found.append(float(soft[sorted(valid)].sum()) / rest if rest > 0 and valid else 0.0)
-    return found
+        shares.append(float(soft[sorted(valid)].sum()) / rest if rest > 0 and valid else 0.0)
+    return shares
 
 
 class LeftOut(NamedTuple):
-    """With a bias on the left-out continent: the share of its own countries called by its name, and of the others called by theirs."""
+    """Recall with a bias on the left-out continent."""
 
-    bias: float
-    recall: float
-    others: float
+    bias: float  # in nats
+    recall: float  # share of its countries that the model places in it
+    others: float  # share of the other countries that the model places right
 
 
 @torch.no_grad()
 def left_out(model: LlamaForCausalLM, world: Atlas, continent: str, biases: Sequence[float] = BIASES) -> list[LeftOut]:
-    """Which continent a model says each country is in, choosing among the continents by log-probability, with each bias (in nats)
-    added to the one that was left out (after Hinton, Vinyals & Dean 2015, section 3). Raises `LabError` for no such continent here."""
+    """Let a model choose the continent of each country by log-probability, with each bias added to the continent that was left out.
+
+    biases: in nats.
+
+    Raises `LabError` for an unknown continent, or a world that does not have it and others. Source: after Hinton, Vinyals & Dean 2015,
+    section 3.
+    """
     if continent not in CONTINENTS:
         raise unknown("continent", continent, CONTINENTS)
     facts = [fact for fact in world.facts("continent") if fact.answers[0] in CONTINENTS]
     truth = torch.tensor([CONTINENTS.index(fact.answers[0]) for fact in facts])
-    mine = truth == CONTINENTS.index(continent)
-    if not bool(mine.any()) or bool(mine.all()):
+    inside = truth == CONTINENTS.index(continent)
+    if not bool(inside.any()) or bool(inside.all()):
         raise LabError(f"{world!r} has countries of one continent only, or none of {continent}: use a world with several.")
     scores_F_C = _continent_scores(model, [ask_about(fact) for fact in facts])
-    found = []
+    recalls = []
     for bias in biases:
         biased = scores_F_C.clone()
         biased[:, CONTINENTS.index(continent)] += bias
         right = biased.argmax(-1) == truth
-        found.append(LeftOut(float(bias), float(right[mine].float().mean()), float(right[~mine].float().mean())))
-    return found
+        recalls.append(LeftOut(float(bias), float(right[inside].float().mean()), float(right[~inside].float().mean())))
+    return recalls
 
 
 def _continent_scores(model: LlamaForCausalLM, questions: Sequence[Question]) -> Tensor:
     """Log-probability of each continent's name as the answer to each question, `(questions, continents)`."""
-    own = tokenizer_of(model)
-    prompts = [p for p in own.prompts([q.text for q in questions]) for _ in CONTINENTS]
-    answers = own.answers(CONTINENTS) * len(questions)
+    tokenizer = tokenizer_of(model)
+    prompts = [p for p in tokenizer.prompts([q.text for q in questions]) for _ in CONTINENTS]
+    answers = tokenizer.answers(CONTINENTS) * len(questions)
     return torch.stack([score.sum() for score in score_answers(model, prompts, answers)]).view(len(questions), len(CONTINENTS)).cpu()
 
 
 def lacks(question: Question, left_out: str) -> bool:
-    """Whether a transfer set without this would not have asked the question. Raises `LabError` for a name that is not there."""
+    """Whether a transfer set without `left_out` lacks the question.
+
+    Raises `LabError` for an unknown name.
+    """
     if left_out in FORMATS:
         return question.text != ask_about(question.fact).text
     if left_out not in (*SKILLS, *CONTINENTS):
@@ -113,11 +130,14 @@ def lacks(question: Question, left_out: str) -> bool:
 
 
 def papers(world: Atlas, left_out: str, per_skill: int = PER_SKILL) -> tuple[list[Question], list[Question]]:
-    """Questions on what a transfer set lacked, and the rest, for comparison; all with one right answer and compositions
-    are from the held-out fifth.
+    """Questions on what a transfer set lacked, and other questions for comparison. All have one right answer; compositions are from the
+    held-out fifth.
 
-    A skill: the exam's questions of it, and of the other core skills. A continent: the questions whose answer says its name, and the same
-    questions about elsewhere. "paraphrases": the core exam in its other wordings, and in the first.
+    left_out: a skill (exam questions of it, and of the other core skills), a continent (questions whose answer has its name, and the same
+        questions about other places), or "paraphrases" (the core exam in its other wordings, and in the first).
+    per_skill: exam questions of each skill.
+
+    Returns both lists. Raises `LabError` if one of them is empty.
     """
     closed = [skill for skill in CORE if skill != "open"]
     if left_out in CONTINENTS:
@@ -133,7 +153,7 @@ def papers(world: Atlas, left_out: str, per_skill: int = PER_SKILL) -> tuple[lis
 
 
 def share_right(model: LanguageModel, questions: Sequence[Question]) -> float:
-    """Share of these questions that a model's greedy answers get right."""
-    own = tokenizer_of(model)
-    said = write(model, own.prompts([q.text for q in questions]))
-    return sum(whole_world().is_right(q, own.text(w.ids)) for q, w in zip(questions, said, strict=True)) / len(questions)
+    """Share of the questions that a model's greedy answers get right."""
+    tokenizer = tokenizer_of(model)
+    answers = write(model, tokenizer.prompts([q.text for q in questions]))
+    return sum(whole_world().is_right(q, tokenizer.text(w.ids)) for q, w in zip(questions, answers, strict=True)) / len(questions)

@@ -1,9 +1,9 @@
-"""Your teacher into your student: the lab's engine on models and data of one's own, with the baselines a number needs beside it.
+"""Distil your own teacher into your own student on your own data, and measure the baselines too.
 
     done = distill("smollm2", "./student", "mine.jsonl", out="distilled")
     done.table()          # untouched student, the same one fine-tuned on gold labels, distilled, teacher; each with its band
 
-What is left in `out` is a Hugging Face folder with a card, the run's record and a report.
+The folder `out` then has the student as a Hugging Face model with a card, the record of the run and a report.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from labkit.training.setup import CustomTask
 if TYPE_CHECKING:
     import pandas
 
-RATES = {"adapter": 1e-3, "all": 1e-4, "lab": 6e-3}  # peaks that are safe to begin with; a sweep finds better ones
-USUAL = {"batch": 16, "steps": 100, "gold": 1_000_000}  # in place of the small world's defaults, unless given
-SETTLED = (*USUAL, "learning_rate", "method")  # what is chosen here where it is not given, and so is written into the card's recipe
-EXAMS = 4  # on the way
-BESIDE = 4_000_000  # bytes of a tokenizer, a record and a report
+RATES = {"adapter": 1e-3, "all": 1e-4, "lab": 6e-3}  # peak learning rates that are safe; a sweep finds better ones
+USUAL = {"batch": 16, "steps": 100, "gold": 1_000_000}  # defaults here, in place of the small world's
+SETTLED = (*USUAL, "learning_rate", "method")  # chosen here if not given; the recipe in the card states them
+EXAMS = 4  # during a run
+BESIDE = 4_000_000  # bytes; more than a tokenizer, a record and a report take
 ROWS = {
     "untouched": "the student as it came",
     "gold labels": "the student, fine-tuned on the gold labels",
@@ -51,62 +51,69 @@ ROWS = {
 
 
 class Distilled(NamedTuple):
-    """What came of it. grades: of each of `ROWS` that there is, on the same held-out prompts; scores: the same with bands."""
+    """The result of `distill`."""
 
     experiment: Experiment
     record: Record
-    grades: dict[str, Grades]
-    scores: dict[str, Score]
-    out: Path | None
+    grades: dict[str, Grades]  # of those of `ROWS` that were measured, on the same held-out prompts
+    scores: dict[str, Score]  # the same scores, with bands
+    out: Path | None  # the folder of the student
 
     def table(self) -> pandas.DataFrame:
-        """A row a model: its score with its 95% band over held-out prompts, KL to the teacher, and the share of equal first tokens."""
+        """One row for each model: score, 95% band over held-out prompts, KL to the teacher, agreement on the most likely token."""
         import pandas
 
         rows = []
         for name, grades in self.grades.items():
-            found = self.scores[name].band
+            band = self.scores[name].band
             fidelity = {key: grades.fidelity[key] for key in ("kl", "agreement") if key in grades.fidelity and name != "teacher"}
-            rows.append({"model": ROWS[name], self.metric: found.middle, "low": found.low, "high": found.high, **fidelity})
+            rows.append({"model": ROWS[name], self.metric: band.middle, "low": band.low, "high": band.high, **fidelity})
         return pandas.DataFrame(rows).set_index("model")
 
     @property
     def metric(self) -> str:
+        """The name of the score."""
         return without_hash(self.experiment.score)
 
     @property
     def own(self) -> str:
-        """Which of `ROWS` the run's own student is."""
+        """Which of `ROWS` the student of the run is."""
         return "gold labels" if self.experiment.method == "gold" else "distilled"
 
     def differences(self) -> dict[str, Band]:
-        """The run's own student less the untouched one, and less the one that learned from gold labels: paired over prompts."""
+        """Score of the run's student minus that of the untouched one, and minus that of the one on gold labels, paired over prompts."""
         others = [name for name in ("untouched", "gold labels") if name in self.scores and name != self.own]
         return {name: better(self.scores[self.own], self.scores[name]) for name in others}
 
     def verdict(self) -> str:
-        """What may be said of it, in words."""
-        said = []
-        for name, found in self.differences().items():
-            band = f"{found.middle:+.3f} ({found.low:+.3f} to {found.high:+.3f}, 95% over {found.n} prompts)"
-            said.append(f"{self.own.capitalize()} less {ROWS[name]}: {band}: {found.verdict}.")
+        """The differences and the recovery in words."""
+        lines = []
+        for name, effect in self.differences().items():
+            band = f"{effect.middle:+.3f} ({effect.low:+.3f} to {effect.high:+.3f}, 95% over {effect.n} prompts)"
+            lines.append(f"{self.own.capitalize()} minus {ROWS[name]}: {band}: {effect.verdict}.")
         if {"gold labels", "distilled", "teacher"} <= self.scores.keys():
             gold, own, top = (self.scores[name].mean for name in ("gold labels", "distilled", "teacher"))
-            gap = f"the teacher is {top - gold:+.3f} from the gold-label student"
-            said.append(
+            gap = f"the teacher scores {top - gold:+.3f} more than the gold-label student"
+            lines.append(
                 f"Recovery over gold labels: {(own - gold) / (top - gold):.2f}."
                 if top - gold >= NO_GAP
-                else f"Recovery is not shown: {gap}, and below {NO_GAP} there is nothing to recover."
+                else f"Recovery is not shown: {gap}, and it needs a gap of at least {NO_GAP}."
             )
-        return "\n".join(said)
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         return f"{self.table().round(3).to_string()}\n\n{self.verdict()}"
 
 
 def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experiment:
-    """The experiment of such a run: its files marked as they are now (see `content_hash.pinned`), and what `knobs` does not name as it
-    suits models of this kind. Raises `LabError` for data, models or knobs that do not go together, with what to change."""
+    """The recipe of a distillation, with a content hash on each file and model.
+
+    teacher, student: names or folders.
+    data: the file of rows.
+    knobs: fields of `Experiment`; others get defaults for models of this kind.
+
+    Raises `LabError` for data, models or knobs that do not fit together.
+    """
     plain = Experiment(teacher=teacher, student=student, data=str(data)).but(**knobs)
     refuse(plain, "distill", "run")
     if "learning_rate" not in knobs:
@@ -115,10 +122,10 @@ def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experi
     exp = plain.but(**{**USUAL, **knobs})
     subject = CustomTask(exp.but(method="sequence" if method(exp.method).needs_signal else exp.method))
     if exp.teacher != "none" and "method" not in knobs and tokenizer_of(_teacher(subject)).fingerprint != subject.reads.fingerprint:
-        exp = exp.but(method="sequence")  # text passes between any two tokenizers
-    found = CustomTask(exp)
-    found.teacher()
-    exp = found.experiment
+        exp = exp.but(method="sequence")  # text works between any two tokenizers
+    task = CustomTask(exp)
+    task.teacher()
+    exp = task.experiment
     return exp.but(data=f"{without_hash(exp.data)}#{subject.fingerprint}", gold=min(exp.gold, max(1, subject.answered)))
 
 
@@ -134,11 +141,21 @@ def distill(
     say: Callable[[str], object] = print,
     **knobs: Any,
 ) -> Distilled:
-    """Distil, and measure beside it the untouched student and the same student fine-tuned on the gold labels (`baseline`).
+    """Distil, and measure the untouched student, the same student fine-tuned on gold labels, and the teacher too.
 
-    Models are names (see `pretrained.folder_of`; the lab's own too), `knobs` fields of `Experiment`; or all of it as one
-    `experiment`, whose every field is taken as it is. `watch` is called with which of the runs it is and every event, `say` with what there
-    is to know of the data and the pair before anything is trained. A run that was killed goes on from its checkpoint.
+    A run that was killed goes on from its checkpoint.
+
+    teacher, student: names of models (see `pretrained.folder_of`), or of the lab's own.
+    data: the file of rows.
+    out: the folder for the student; not saved if not given.
+    experiment: all of this as one recipe, in place of the first three; each of its fields is used as it is.
+    baseline: whether to fine-tune the student on gold labels too.
+    watch: called with the name of the run and each event.
+    say: called with lines about data and models before training.
+    knobs: fields of `Experiment`.
+
+    Returns models' scores and the record. Raises `LabError` for data, models or knobs that do not fit together, a folder that cannot take
+    the result, or a run that fails.
     """
     if experiment is None:
         if not (teacher and student and data):
@@ -155,15 +172,15 @@ def distill(
     assert isinstance(exam, CustomExam)
     if exam.best < 1:
         by = without_hash(exp.score)
-        say(f"The responses that are wanted score {exam.best:.3f} by {by} themselves: an answer equal to them gets no more.")
+        say(f"The responses in the data score {exam.best:.3f} by {by} themselves: an answer equal to its response gets no more.")
     untouched = subject.student(exp.seed)
     _room(folder, untouched)
     grades: dict[str, Grades] = {"untouched": exam.grade(untouched)}
     del untouched
     runs: list[Record] = []
     if baseline and exp.method != "gold" and subject.gold:
-        found, student = _trained(exp.baseline(), "gold labels", watch)
-        runs.append(found)
+        gold, student = _trained(exp.baseline(), "gold labels", watch)
+        runs.append(gold)
         grades["gold labels"] = exam.grade(student)
     own = "gold labels" if exp.method == "gold" else "distilled"
     record, made = _trained(exp, own, watch)
@@ -171,19 +188,22 @@ def distill(
     grades[own] = exam.grade(made)
     if exp.teacher != "none":
         grades["teacher"] = exam.teacher_grades
-    for name, of in (("untouched", "untouched"), ("label budget", "gold labels")):
-        if of in grades and of != own and name not in record.references:
-            record.add(ev.Reference(name, grades[of].skills))
-    done = Distilled(exp, record, grades, {name: exam.scored(found.answers) for name, found in grades.items()}, folder)
+    for name, row in (("untouched", "untouched"), ("label budget", "gold labels")):
+        if row in grades and row != own and name not in record.references:
+            record.add(ev.Reference(name, grades[row].skills))
+    done = Distilled(exp, record, grades, {name: exam.scored(graded.answers) for name, graded in grades.items()}, folder)
     if folder:
         leave(done, made, folder, exam)
-    for run in runs:  # not before all is done: until then whatever fails costs no training
+    for run in runs:  # only at the end: if anything fails before, no training is lost
         clear(run)
     return done
 
 
 def leave(done: Distilled, student: Any, folder: Path, exam: CustomExam) -> None:
-    """Weights, tokenizer, card, record and report in one folder; all of them or none. Raises `LabError` if the disk does not take them."""
+    """Write weights, tokenizer, card, record and report to a folder, all or none.
+
+    Raises `LabError` if they cannot be written.
+    """
     from labkit.views.report import report
 
     def write(to: Path) -> None:
@@ -200,13 +220,13 @@ def leave(done: Distilled, student: Any, folder: Path, exam: CustomExam) -> None
         fill_whole(folder, write)
     except (OSError, SafetensorError) as error:
         raise LabError(
-            f"the student is trained, and cannot be saved in {folder}: {error}. Mend that, or choose another --out, and give the same "
+            f"the student is trained, but cannot be saved in {folder}: {error}. Fix that, or choose another --out, and run the same "
             "command again: it goes on from here, and trains nothing twice."
         ) from error
 
 
 def card(done: Distilled, exam: CustomExam) -> str:
-    """A model card: what was taught by whom, on what, how well, and how to do it again."""
+    """The model card in Markdown: models, data, scores, some wrong answers, and the command to repeat the run."""
     exp, table = done.experiment, done.table().round(3)
     command = ["labkit", "distill", *exp.words(SETTLED), *(["--out", str(done.out)] if done.out else [])]
     command += ["--no-baseline"] if done.own == "distilled" and "gold labels" not in done.grades else []
@@ -214,7 +234,7 @@ def card(done: Distilled, exam: CustomExam) -> str:
     rows = [(name, *row) for name, row in zip(table.index, table.values.tolist(), strict=True)]
     lines = ["| " + " | ".join("-" if cell != cell else str(cell) for cell in row) + " |" for row in rows]
     wrong = [row for row in exam.sample(done.grades[done.own].answers, len(exam.rows)) if row["verdict"] != "right"][:5]
-    shown = [f"- {row['question']!r}: {row['student']!r}; wanted {row['truth']!r} ({row['verdict']})\n" for row in wrong]
+    shown = [f"- {row['question']!r}: {row['student']!r}; expected {row['truth']!r} ({row['verdict']})\n" for row in wrong]
     return "\n".join(
         [
             "---",
@@ -225,7 +245,7 @@ def card(done: Distilled, exam: CustomExam) -> str:
             + (f"distilled from {without_hash(exp.teacher)}" if done.own == "distilled" else "fine-tuned on gold labels"),
             "",
             f"Made with the Distillation Lab on {without_hash(exp.data)} ({len(exam.rows)} prompts held out). The licences of both "
-            "models and of the data hold for this one; look them up before you pass it on.",
+            "models and of the data apply to this model: read them before you pass it on.",
             "",
             "| " + " | ".join(map(str, head)) + " |",
             "| " + " | ".join("---" for _ in head) + " |",
@@ -248,13 +268,13 @@ def card(done: Distilled, exam: CustomExam) -> str:
 
 
 def _teacher(subject: CustomTask) -> Any:
-    found = subject.teacher()
-    assert found is not None
-    return found
+    model = subject.teacher()
+    assert model is not None
+    return model
 
 
 def _tell(subject: CustomTask, teacher: Any, say: Callable[[str], object]) -> None:
-    """What was read, with the lines that could not be used, and what passes between two tokenizers."""
+    """Report the rows that were read, and a change of method for different tokenizers."""
     exp = subject.experiment
     say(subject.summary)
     if teacher is not None and method(exp.method).text and tokenizer_of(teacher).fingerprint != subject.reads.fingerprint:
@@ -263,17 +283,17 @@ def _tell(subject: CustomTask, teacher: Any, say: Callable[[str], object]) -> No
 
 
 def _free(folder: Path | None, exp: Experiment) -> None:
-    """Raises `LabError`, before anything is trained, for a folder that cannot be written to or has something else in it."""
+    """Check the folder before anything is trained. Raises `LabError` if it cannot be written to, or has other files in it."""
     if folder is None:
         return
     for what in ("student", "teacher"):
         name = getattr(exp, what)
         if named_model(name) and folder.resolve() == pretrained.folder_of(name).resolve():
-            raise LabError(f"--out {folder} is the folder of the {what} itself, which would be overwritten: choose another --out.")
+            raise LabError(f"--out {folder} is the folder of the {what}, which would be overwritten: choose another --out.")
     if folder.exists() and (
         not folder.is_dir() or (any(file.name != ".part" for file in folder.iterdir()) and not (folder / "record.jsonl.gz").exists())
     ):
-        raise LabError(f"{folder} is there already, and is not the result of an earlier distillation: choose another --out.")
+        raise LabError(f"{folder} exists, and is not the result of an earlier distillation: choose another --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()
@@ -283,20 +303,20 @@ def _free(folder: Path | None, exp: Experiment) -> None:
 
 
 def _room(folder: Path | None, student: Any) -> None:
-    """Raises `LabError`, before anything is trained, for a disk on which the result has no room."""
+    """Check the free space before anything is trained. Raises `LabError` if the result does not fit."""
     if folder is None:
         return
     size = 2 if hasattr(student, "chat") else 4  # bytes a weight: see `leave`
-    wanted, free = size * parameters(student) + BESIDE, shutil.disk_usage(folder).free
-    if free < wanted:
+    needed, free = size * parameters(student) + BESIDE, shutil.disk_usage(folder).free
+    if free < needed:
         raise LabError(
-            f"{folder} has room for {free / 1e6:.1f} MB, and the result takes about {wanted / 1e6:.1f} MB: make room, or choose another "
+            f"{folder} has {free / 1e6:.1f} MB free, and the result takes about {needed / 1e6:.1f} MB: free some space, or choose another "
             "--out."
         )
 
 
 def _trained(exp: Experiment, what: str, watch: Callable[[str, ev.Event], None] | None) -> tuple[Record, Any]:
-    """Run to the end, keeping the student, and the checkpoint of its last step."""
+    """Run to the end. Returns record and student; the checkpoint of the last step is kept."""
     run = begin(exp, exams=EXAMS)
     made = completed(run, lambda event: watch(what, event) if watch else None)
     Store().add(made)

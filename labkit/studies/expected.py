@@ -1,11 +1,11 @@
-"""What was expected of a grid before its runs, read from its TOML and laid beside what was measured.
+"""Expectations: what was expected of a grid before its runs, read from its TOML and compared with what was measured.
 
 [expected]                                                   # a line for each point of the grid, or for a comparison of two
-"soft labels" = { sign = "+", size = [0.02, 0.10], reason = "they tell more than one right answer" }
-"16 answers" = { sign = "0", against = "4 answers", reason = "four answers tell most of it" }
+"soft labels" = { sign = "+", size = [0.02, 0.10], reason = "they have more than one right answer" }
+"16 answers" = { sign = "0", against = "4 answers", reason = "four answers hold most of it" }
 
-labkit.sweep(name).expectations()                            # a row a line, with what was measured
-labkit.sweep(name).surprises()                               # only those where it came out otherwise
+labkit.sweep(name).expectations()                            # one row for each line, with what was measured
+labkit.sweep(name).surprises()                               # only those that were wrong
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _MEASURED = {"better": "+", "worse": "-", "no practical effect": "0"}  # "not di
 
 
 class Expected(NamedTuple):
-    """A difference as it was expected: of one point of the grid from another, in mean core skill, from `low` to `high`, and why."""
+    """An expected difference in mean core skill between two points of a grid."""
 
     point: str
-    against: str
-    sign: str
-    low: float
+    against: str  # the point that it is compared with
+    sign: str  # "+", "-" or "0"
+    low: float  # the expected range, with its sign
     high: float
     reason: str
 
@@ -36,21 +36,29 @@ class Expected(NamedTuple):
         return " to ".join(ends).replace("-", "\u2212")
 
     def parted(self, measured: Band) -> str:
-        """How the measured difference contradicts this: by its "sign", by its "size" (no value of the expected range lies in the measured
-        band), or "" if it does not, or has no band yet."""
+        """How the measured difference contradicts the expected one.
+
+        Returns "sign"; "size" if the expected range and the measured band have no value in common; or "" if there is no contradiction, or
+        no band yet.
+        """
         if math.isnan(measured.low):
             return ""
         outside = self.high < measured.low or measured.high < self.low
-        found = _MEASURED.get(measured.verdict, self.sign)
-        # A small effect that was expected to be small is no surprise, although its verdict is "no practical effect".
-        return "sign" if found != self.sign and (outside or found != "0") else "size" if outside else ""
+        sign = _MEASURED.get(measured.verdict, self.sign)
+        # An effect that was expected to be small is no surprise if the verdict is "no practical effect".
+        return "sign" if sign != self.sign and (outside or sign != "0") else "size" if outside else ""
 
 
 def read(lines: Any, points: Collection[str]) -> tuple[Expected, ...]:
-    """The lines of an `[expected]` table; `points` are the names of the grid's points, of which the first is what the others are compared
-    with. Raises `LabError` for a point or field that does not exist, a sign or size that is none, or no reason."""
+    """Read an `[expected]` table.
+
+    lines: the table.
+    points: names of the grid's points; a line without `against` is compared with the first.
+
+    Raises `LabError` for an unknown point or field, an invalid sign or size, or a missing reason.
+    """
     if not isinstance(lines, dict) or not all(isinstance(line, dict) for line in lines.values()):
-        raise LabError('[expected] must have one line a point, as in "warm" = { sign = "+", size = [0.02, 0.1], reason = "..." }.')
+        raise LabError('[expected] must have one line for each point, as in "warm" = { sign = "+", size = [0.02, 0.1], reason = "..." }.')
     return tuple(_line(point, line, tuple(points)) for point, line in lines.items())
 
 
@@ -65,14 +73,14 @@ def _line(point: str, line: dict[str, Any], points: Sequence[str]) -> Expected:
         if name not in choices:
             raise unknown(what, name, choices)
     if point == against:
-        raise LabError(f"[expected] compares {point!r} with itself: name another point as against, or expect something of the others.")
+        raise LabError(f"[expected] compares {point!r} with itself: set against to another point.")
     ends: list[Any] = size if isinstance(size, list) else [size, size]
     if len(ends) != 2 or not all(type(end) in (int, float) for end in ends) or not 0 <= ends[0] <= ends[1] <= 1 or ends[1] == 0:
         raise LabError(
-            f"[expected] has size={size!r} for {point!r}, and it must be a difference in mean skill without its sign, above 0 and up to 1, "
-            "or a range such as [0.02, 0.1]."
+            f"[expected] has size={size!r} for {point!r}: it must be a difference in mean skill without sign, above 0 and at most 1, or a "
+            "range such as [0.02, 0.1]."
         )
     if not isinstance(reason, str) or not reason.strip() or "\n" in reason:
-        raise LabError(f"[expected] must give a reason for {point!r}, in a line.")
+        raise LabError(f"[expected] has no reason for {point!r}: give one, on one line.")
     low, high = {"+": ends, "-": [-ends[1], -ends[0]], "0": [-ends[1], ends[1]]}[line["sign"]]
     return Expected(point, against, line["sign"], low, high, reason)

@@ -1,8 +1,8 @@
-"""A recipe as a script for TRL, for those who go on there: the same rows in the same order, the same student, the same loss.
+"""Export a recipe as a script for TRL, with the same rows in the same order, the same student and the same loss.
 
-export(Experiment(student="57k", temperature=2.0), "distil.py")   # and a folder `distil` beside it, with rows and student
+export(Experiment(student="57k", temperature=2.0), "distil.py")   # and a folder `distil` next to it, with rows and student
 
-What TRL does not have is refused, by name. What it means otherwise than the lab is said in the script, where it is dealt with.
+A recipe with a knob that TRL does not have is refused. Where TRL's conventions differ from the lab's, a comment in the script says so.
 """
 
 from __future__ import annotations
@@ -30,16 +30,21 @@ BETA = {"forward_kl": 0.0, "reverse_kl": 1.0}
 
 
 def export(experiment: Experiment, out: str | Path) -> Path:
-    """Write the script, and the folder of its name beside it. Raises `LabError` for a recipe that TRL cannot run."""
+    """Write the script, and a folder of the same name next to it.
+
+    out: the script; its name ends in ".py".
+
+    Returns the path of the script. Raises `LabError` for another name, a folder that cannot be made, or a recipe that TRL cannot run.
+    """
     exp, out = experiment, Path(out)
     if out.suffix != ".py":
-        raise LabError(f"--out {out} is to be a Python script: give a name that ends in .py, such as {out.with_suffix('.py')}.")
+        raise LabError(f"--out {out} must be a Python script: give a name that ends in .py, such as {out.with_suffix('.py')}.")
     refuse(exp, "run", "trl")
     folder = out.with_suffix("")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LabError(f"--out {out}: the folder {folder} of its rows cannot be made ({error.strerror}): give another name.") from None
+        raise LabError(f"--out {out}: the folder {folder} for its rows cannot be made ({error.strerror}): give another name.") from None
     subject = task_of(exp)
     teacher = subject.teacher()
     student = _first_student(exp)
@@ -56,35 +61,35 @@ def export(experiment: Experiment, out: str | Path) -> Path:
 
 
 def _first_student(exp: Experiment) -> Any:
-    """The student as the engine has it before its first step, without the adapter, which changes nothing yet."""
+    """The student before the first step of the training loop, without the adapter, which has no effect yet."""
     if exp.data:
         return task_of(exp).student(exp.seed)
     run = Run(exp.but(adapter=0))
     for event in run:
-        if isinstance(event, ev.Inspected):  # the last that is told before the first gradient
+        if isinstance(event, ev.Inspected):  # the last event before the first gradient
             break
     return run.student
 
 
 def _write_rows(exp: Experiment, subject: Any, teacher: LanguageModel | None, own: Any, folder: Path) -> None:
-    """Every row that is trained on, once, as `rows.jsonl`; and the numbers of those of each step, one after the other, as `order.json`."""
-    how = method(exp.method)
-    pool = subject.pool(teacher) if how.needs_signal else None
-    feed = subject.feed(subject.text_pool(_finished(subject.texts(teacher))) if how.text else pool)
+    """Write each training row once to `rows.jsonl`, and the numbers of the rows of all steps, in order, to `order.json`."""
+    entry = method(exp.method)
+    pool = subject.pool(teacher) if entry.needs_signal else None
+    feed = subject.feed(subject.text_pool(_finished(subject.texts(teacher))) if entry.text else pool)
     number: dict[tuple[bool, int], int] = {}
     order: list[int] = []
     lines: list[str] = []
     for _ in range(exp.steps):
-        pool_rows, gold_rows = feed.next_rows(exp.batch, how.gold_share(exp.mix))
+        pool_rows, gold_rows = feed.next_rows(exp.batch, entry.gold_share(exp.mix))
         if pool is not None:
             list(pool.prepare(pool_rows))
-        drawn = feed.draw(pool_rows, gold_rows)
+        step_rows = feed.draw(pool_rows, gold_rows)
         keys = [(False, i) for i in pool_rows] + [(True, i) for i in gold_rows]
-        for key, prompt, response in zip(keys, drawn.prompts, drawn.answers, strict=True):
+        for key, prompt, response in zip(keys, step_rows.prompts, step_rows.answers, strict=True):
             if key not in number:
                 number[key] = len(lines)
-                said = {"prompt": own.text(prompt), "response": own.text(response)}  # to be read; the ids are what is trained on
-                lines.append(json.dumps(said | {"prompt_ids": prompt, "response_ids": response}) + "\n")
+                text = {"prompt": own.text(prompt), "response": own.text(response)}  # for people to read; training uses the ids
+                lines.append(json.dumps(text | {"prompt_ids": prompt, "response_ids": response}) + "\n")
             order.append(number[key])
     write_whole(folder / "rows.jsonl", lambda to: to.write_text("".join(lines), encoding="utf-8"))
     write_whole(folder / "order.json", lambda to: to.write_text(json.dumps(order), encoding="utf-8"))
@@ -99,7 +104,7 @@ def _finished(work: Iterator[Any]) -> Any:
 
 
 def _teacher(exp: Experiment, teacher: Any, folder: Path) -> str:
-    """Where the script finds its teacher: in its folder, if there is no other folder that is the whole of it."""
+    """The path of the teacher for the script; a faulty teacher, which has no folder with all its weights, is saved in `folder`."""
     if exp.method in HARD or teacher is None:
         return ""
     if named_model(exp.teacher):
@@ -114,7 +119,7 @@ def _teacher(exp: Experiment, teacher: Any, folder: Path) -> str:
 
 
 def _script(exp: Experiment, name: str, student: str, teacher: str, longest: int) -> str:
-    """The template beside this file, filled in. name: of the folder; student, teacher: where in it, or elsewhere, their weights are."""
+    """Fill in the template `trl.py.tmpl`. name: of the folder. student, teacher: where their weights are, in the folder or elsewhere."""
     from jinja2 import Environment, StrictUndefined
 
     page = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)

@@ -1,9 +1,9 @@
-"""Sounds like the teacher, or knows what it knows? A student's answers beside its teacher's, the words that name a fact apart.
+"""Imitation: compares a student's answers with its teacher's in form and in facts, separately.
 
-    found = beside(student, said)          # said: some of the teacher's answers (`recorded_answers.recorded()`); a `Likeness` an answer
+    beside(student, said)          # said: answers of the teacher (`recorded_answers.recorded()`); one `Likeness` for each
 
-Form is how the rest of the sentence is put; facts are what it names (`labkit.tasks.atlas.extraction`). A student can have either without
-the other: Gudibande et al. 2023, arXiv 2305.15717, called the first without the second a false promise.
+The facts are what an answer names (`labkit.tasks.atlas.extraction`); the form is its other words. A student can have one without the other:
+Gudibande et al. 2023, arXiv 2305.15717, call form without facts a false promise.
 """
 
 from __future__ import annotations
@@ -21,39 +21,45 @@ from labkit.tasks.atlas.extraction import read
 from labkit.tasks.atlas.facts import normalise
 from labkit.teachers.recorded_answers import RecordedAnswer
 
-ROWS = 32  # answered at a time
+ROWS = 32  # that the model answers at a time
 
 
 class Likeness(NamedTuple):
-    """One answer. right: by Atlas. same: it names what the teacher names, right or wrong; None where the teacher names nothing. form: the
-    words both answers share, those that name something left out (F1). nats: the model's surprise at a token of the teacher's answer."""
+    """One answer of the student, compared with the teacher's."""
 
     answer: str
-    named: str | None
-    right: bool
-    same: bool | None
-    form: float
-    nats: float
+    named: str | None  # what it names
+    right: bool  # by Atlas
+    same: bool | None  # whether it names what the teacher names, right or wrong; None if the teacher names nothing
+    form: float  # F1 of the words that both answers share, without those that name something
+    nats: float  # mean of -log p over the tokens of the teacher's answer
 
 
 def beside(model: LanguageModel, said: Sequence[RecordedAnswer]) -> list[Likeness]:
-    """How like the teacher's the model's own greedy answers are, question by question."""
-    own, found = tokenizer_of(model), []
+    """Compare the model's greedy answers with the teacher's, question by question.
+
+    said: the teacher's answers.
+    """
+    tokenizer, compared = tokenizer_of(model), []
     for start in range(0, len(said), ROWS):
         part = said[start : start + ROWS]
-        prompts = own.prompts([s.question.text for s in part])
+        prompts = tokenizer.prompts([s.question.text for s in part])
         answers = write(model, prompts, limit=max(len(s.logprobs) for s in part))
-        nats = surprise(model, prompts, own.answers([s.text for s in part]))
-        for theirs, written, surprised in zip(part, answers, nats, strict=True):
-            found.append(likeness(theirs, own.text(written.ids), surprised, cut=written.ids[-1] != own.end))
-    return found
+        nats = surprise(model, prompts, tokenizer.answers([s.text for s in part]))
+        for taught, written, surprised in zip(part, answers, nats, strict=True):
+            compared.append(likeness(taught, tokenizer.text(written.ids), surprised, cut=written.ids[-1] != tokenizer.end))
+    return compared
 
 
 def likeness(theirs: RecordedAnswer, text: str, nats: float = math.nan, *, cut: bool = False) -> Likeness:
-    """The same of an answer that is at hand."""
-    mine, other = read(theirs.question, text, cut=cut), read(theirs.question, theirs.text, cut=not theirs.ended)
-    same = None if other.named is None else mine.named is not None and normalise(mine.named) == normalise(other.named)
-    return Likeness(text, mine.named, mine.right, same, shared_words(_rest(text, mine), _rest(theirs.text, other)), nats)
+    """Compare one given answer with the teacher's.
+
+    theirs: the teacher's answer.
+    cut: whether the given answer stopped at the limit of tokens.
+    """
+    student, teacher = read(theirs.question, text, cut=cut), read(theirs.question, theirs.text, cut=not theirs.ended)
+    same = None if teacher.named is None else student.named is not None and normalise(student.named) == normalise(teacher.named)
+    return Likeness(text, student.named, student.right, same, shared_words(_rest(text, student), _rest(theirs.text, teacher)), nats)
 
 
 def surprise(model: LanguageModel, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> list[float]:
@@ -62,7 +68,7 @@ def surprise(model: LanguageModel, prompts: Sequence[list[int]], answers: Sequen
 
 
 def shared_words(one: str, other: str) -> float:
-    """F1 of the words of two texts, counted as often as they occur; capitals and punctuation do not matter. Two empty texts are alike."""
+    """F1 of the words of two texts, with their counts, without case and punctuation; 1 for two empty texts."""
     a, b = (Counter(re.findall(r"\w+", text.casefold())) for text in (one, other))
     if not a and not b:
         return 1.0
@@ -70,5 +76,5 @@ def shared_words(one: str, other: str) -> float:
 
 
 def _rest(text: str, found) -> str:
-    """An answer without the words that name something."""
+    """An answer without the words that name a fact."""
     return text if found.named is None else f"{text[: found.start]} {text[found.end :]}"

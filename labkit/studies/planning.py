@@ -1,11 +1,11 @@
-"""What a distillation too big for this machine would take, on paper: storage, hours and money (no torch, no records).
+"""Plans: what a distillation too large for this machine would take in storage, hours and money (no torch, no records).
 
     plan = Plan()                             # 70B -> 7B, a million prompts; Plan(prompts=52_000, teacher=8e9) ...
     plan.bytes_a_token()                      # of the teacher's signal, by what is kept
     plan.hours(Machine(), reached=0.4)        # GPU-hours of writing, reading and training
 
-Hours are floors of arithmetic and memory traffic, divided by the share of that floor's speed that is `reached`: it is the one number
-to measure before any money is spent, with the real engine and a hundred prompts.
+Hours are lower bounds from arithmetic and memory traffic, divided by `reached`, the share of the machine's peak speed that is reached.
+Measure that share with the real software and a hundred prompts before any money is spent.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from labkit.records.cost import BOTH_WAYS, FORWARD
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Machine:
-    """One accelerator: operations and bytes a second at best, and its rent. The defaults are an H100 SXM's data sheet (bf16, dense) and
-    a round price of 2026: replace them with your own."""
+    """One accelerator. The defaults are from an H100 SXM's data sheet (bf16, dense), with a round price of 2026; give your own."""
 
-    flops: float = 989e12
-    bandwidth: float = 3.35e12
-    hour: float = 2.50
+    flops: float = 989e12  # operations per second at peak
+    bandwidth: float = 3.35e12  # bytes per second at peak
+    hour: float = 2.50  # price of an hour
 
     def __post_init__(self) -> None:
         _positive(self)
@@ -32,41 +31,38 @@ class Machine:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """A teacher that writes an answer to every prompt, and a student trained on prompts and answers in so many passes.
-
-    The teacher's shape is that of Llama 3.1 70B: `width`, `layers`, and bytes of keys and values a token and layer (8 heads of 128, bf16).
-    It is spread over `gpus`, and writes `together` answers at a time.
-    """
+    """A teacher that writes an answer to every prompt, and a student trained on both. The default teacher is Llama 3.1 70B."""
 
     prompts: int = 1_000_000
-    prompt_tokens: int = 200
-    answer_tokens: int = 500
-    teacher: float = 70e9
-    student: float = 7e9
+    prompt_tokens: int = 200  # of each prompt
+    answer_tokens: int = 500  # of each answer
+    teacher: float = 70e9  # parameters
+    student: float = 7e9  # parameters
     vocabulary: int = 128_256
-    width: int = 8_192
-    layers: int = 80
-    kept_bytes: int = 4_096
-    k: int = 32
-    passes: int = 3
-    gpus: int = 4
-    together: int = 256
+    width: int = 8_192  # of the teacher's hidden states
+    layers: int = 80  # of the teacher
+    kept_bytes: int = 4_096  # of keys and values for each token and layer (8 heads of 128, bf16)
+    k: int = 32  # of the top-k signal
+    passes: int = 3  # of the student over all tokens
+    gpus: int = 4  # over which the teacher is spread
+    together: int = 256  # answers that the teacher writes at a time
 
     def __post_init__(self) -> None:
         _positive(self)
 
     @property
     def answers(self) -> int:
-        """Tokens the teacher writes, which are those with a signal."""
+        """Tokens that the teacher writes; each has a signal."""
         return self.prompts * self.answer_tokens
 
     @property
     def tokens(self) -> int:
+        """Tokens of all prompts and answers."""
         return self.prompts * (self.prompt_tokens + self.answer_tokens)
 
     def bytes_a_token(self) -> dict[str, float]:
-        """Of one answer token, by what is kept of the teacher. Top-k as `TopKStore` keeps it, without row numbers and headers; hidden
-        states and logits in 16 bits; text as token ids."""
+        """Bytes of one answer token, by what is kept of the teacher. Top k is as in `TopKStore`, without row numbers and headers; hidden
+        states and logits have 16 bits; text is token ids."""
         small = 2 if self.vocabulary <= 2**16 else 4
         return {
             "text": small,
@@ -76,32 +72,33 @@ class Plan:
         }
 
     def storage(self) -> dict[str, float]:
-        """The same for all answers, in bytes."""
+        """Bytes of all answers, by what is kept."""
         return {name: size * self.answers for name, size in self.bytes_a_token().items()}
 
     def writing_hours(self, machine: Machine, reached: float = 1.0) -> float:
-        """GPU-hours in which the teacher writes all answers: the prompts read once, then a step a token for `together` answers at a time,
-        each bound by arithmetic or by reading weights and the keys and values so far."""
+        """GPU-hours for the teacher to write all answers. It reads the prompts once; then each step writes one token of `together` answers,
+        and is bound by arithmetic, or by reading the weights and the keys and values so far."""
         prompts = FORWARD * self.teacher * self.prompts * self.prompt_tokens / machine.flops
-        behind = self.prompt_tokens + self.answer_tokens / 2  # tokens, on average
-        traffic = 2 * self.teacher + self.together * behind * self.layers * self.kept_bytes
+        context = self.prompt_tokens + self.answer_tokens / 2  # tokens, on average
+        traffic = 2 * self.teacher + self.together * context * self.layers * self.kept_bytes
         step = max(FORWARD * self.teacher * self.together / machine.flops, traffic / machine.bandwidth)  # GPU-seconds
         return self._hours(prompts + step * self.answers / self.together, reached)
 
     def reading_hours(self, machine: Machine, reached: float = 1.0) -> float:
-        """GPU-hours in which the teacher reads prompts and answers that are there already, once: what a signal for given text takes."""
+        """GPU-hours for the teacher to read given prompts and answers once, to make a signal for them."""
         return self._hours(FORWARD * self.teacher * self.tokens / machine.flops, reached)
 
     def training_hours(self, machine: Machine, reached: float = 1.0) -> float:
-        """GPU-hours of the student's passes. With a live teacher each pass takes `reading_hours` besides."""
+        """GPU-hours of the student's passes. With a live teacher each pass takes `reading_hours` too."""
         return self._hours(BOTH_WAYS * self.student * self.tokens * self.passes / machine.flops, reached)
 
     def gigabytes_a_gpu(self) -> float:
-        """What each of `gpus` holds while the teacher writes: its part of the weights, and of the keys and values of whole answers."""
-        behind = self.together * (self.prompt_tokens + self.answer_tokens) * self.layers * self.kept_bytes
-        return (2 * self.teacher + behind) / self.gpus / 1e9
+        """Gigabytes that each of `gpus` holds while the teacher writes: its part of the weights, and of the keys and values."""
+        cache = self.together * (self.prompt_tokens + self.answer_tokens) * self.layers * self.kept_bytes
+        return (2 * self.teacher + cache) / self.gpus / 1e9
 
     def hours(self, machine: Machine, reached: float = 1.0) -> dict[str, float]:
+        """GPU-hours by part of the work."""
         return {
             "the teacher writes": self.writing_hours(machine, reached),
             "the teacher reads once": self.reading_hours(machine, reached),
@@ -109,14 +106,14 @@ class Plan:
         }
 
     def loading_gigabytes_a_second(self, machine: Machine, gpus: int = 8, reached: float = 1.0) -> dict[str, float]:
-        """What the disk must deliver so that a student on so many GPUs never waits for its signal."""
+        """Gigabytes per second that the disk must deliver, by signal, so that a student on `gpus` GPUs never waits for it."""
         seconds = self.training_hours(machine, reached) * 3600 / gpus
         return {name: size * self.passes / seconds / 1e9 for name, size in self.storage().items()}
 
     @staticmethod
     def _hours(seconds: float, reached: float) -> float:
         if not 0 < reached <= 1:
-            raise LabError(f"reached={reached:g} must be a share of the machine's best, above 0 and up to 1.")
+            raise LabError(f"reached={reached:g} must be a share of the machine's peak speed, above 0 and at most 1.")
         return seconds / 3600 / reached
 
 

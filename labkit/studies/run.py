@@ -1,4 +1,4 @@
-"""Runs that end in a record: fetch or make one, and compare several over shared seeds.
+"""Records of runs: fetch or make one, compare several over the same seeds, or repeat one.
 
 rec = labkit.record(Experiment(student="57k"))
 labkit.compare([exp, exp.but(temperature=2.0)], seeds=3)      # one table, with bands and verdicts
@@ -28,13 +28,17 @@ from labkit.training.loop import Run
 
 
 def folder_of(experiment: Experiment) -> Path:
-    """Where a run of this recipe keeps its log and checkpoint while it is under way."""
+    """The folder for log and checkpoint of a run of this recipe, until it has ended."""
     return made_here("runs") / experiment.key
 
 
 def begin(experiment: Experiment, exams: int | None = None) -> Run:
-    """A run that keeps itself in its recipe's folder, and goes on from what a killed one left there; but one whose knobs had been
-    turned was another recipe's, and is not gone on from."""
+    """Start a run in the folder of its recipe. It goes on from the checkpoint of an earlier run that was killed.
+
+    A checkpoint of a run whose knobs were turned is deleted: its result would not be that of the recipe.
+
+    exams: number of exams, as for `Run`.
+    """
     experiment = with_hashes(experiment)
     folder = Folder(folder_of(experiment), experiment)
     if folder.turned():
@@ -43,24 +47,33 @@ def begin(experiment: Experiment, exams: int | None = None) -> Run:
 
 
 def keep(record: Record) -> Path:
-    """Put a finished run on record, and clear away its checkpoint."""
+    """Store the record of a finished run, and delete its checkpoint.
+
+    Returns the path of the stored record.
+    """
     path = Store().add(record)
     clear(record)
     return path
 
 
 def clear(record: Record) -> None:
-    """Clear away the checkpoint of a run whose student is no longer needed."""
+    """Delete the folder of a run, with its log and checkpoint: its student is then no longer available."""
     shutil.rmtree(folder_of(record.experiment), ignore_errors=True)
 
 
 def record(
     experiment: Experiment | None = None, *, fresh: bool = False, watch: Callable[[ev.Event], None] | None = None, **changes
 ) -> Record:
-    """The record of an experiment: fetched if it is on record (`fresh=True` runs it anyway), else run to the end.
+    """The record of a recipe: fetched if there is one, otherwise made by a run.
 
-    `watch` is called with every event. A run that fails raises `LabError` with what the board would say; one that was killed
-    earlier goes on from its checkpoint. A fetched record gets the baselines that were measured since.
+    A fetched record also gets the baselines that were measured after it. A run that was killed goes on from its checkpoint.
+
+    experiment: the recipe; the default one if not given.
+    fresh: run it even if there is a record.
+    watch: called with each event of a run.
+    changes: fields of the recipe to change, as in `record(student="57k")`.
+
+    Returns the record. Raises `LabError` for a recipe that breaks a rule, and for a run that fails, with its message and advice.
     """
     experiment = with_hashes((experiment or Experiment()).but(**changes))
     if not fresh and (found := Store().judged(experiment)):
@@ -72,7 +85,12 @@ def record(
 
 
 def completed(run: Run, watch: Callable[[ev.Event], None] | None = None) -> Record:
-    """The record of a run, once it is through. Raises `LabError` with what the board would say if it fails."""
+    """Run to the end.
+
+    watch: called with each event.
+
+    Returns the record. Raises `LabError` with the message and advice of a run that fails.
+    """
     made, cause = Record(), None
     try:
         for event in run:
@@ -81,7 +99,7 @@ def completed(run: Run, watch: Callable[[ev.Event], None] | None = None) -> Reco
                 watch(event)
     except Exception as error:
         if not isinstance(made.finished, ev.Failed):
-            raise  # from `watch`, whose errors are the caller's
+            raise  # an error of `watch`: it is the caller's
         cause = error
     finally:
         run.close()
@@ -91,10 +109,16 @@ def completed(run: Run, watch: Callable[[ev.Event], None] | None = None) -> Reco
 
 
 def compare(experiments: Sequence[Experiment], seeds: int = 3, watch: Callable[[ev.Event], None] | None = None) -> Comparison:
-    """Run (or fetch) every recipe over the seeds 0 to `seeds - 1`, and compare each with the first. Raises `LabError`, before the first is
-    run, for a recipe that breaks a rule."""
+    """Run or fetch each recipe over the seeds 0 to `seeds - 1`, and compare it with the first recipe.
+
+    experiments: at least two recipes; their own seeds are ignored.
+    seeds: how many; 3 for a look, 5 for a claim.
+    watch: called with each event of all runs.
+
+    Returns a table with bands and verdicts. Raises `LabError` for fewer than two recipes, or one that breaks a rule, before the first run.
+    """
     if len(experiments) < 2:
-        raise LabError(f"compare needs at least two recipes, and got {len(experiments)}: a number alone says nothing.")
+        raise LabError(f"compare got {len(experiments)} recipes, and needs at least two: give one to compare with.")
     if seeds < 1:
         raise LabError(f"seeds={seeds} must be at least 1 (3 for a look, 5 for a claim).")
     for experiment in experiments:
@@ -103,24 +127,19 @@ def compare(experiments: Sequence[Experiment], seeds: int = 3, watch: Callable[[
 
 
 class Drift(NamedTuple):
-    """A recorded run and the same recipe run now, whole or in part.
-
-    loss: the largest relative difference between the two losses at any step both took. inside: whether the new mean core skill lies
-    where 95% of other seeds would, `low` to `high`, by those on record (Student's t, for one more draw); None for part of a run, or
-    with fewer than three seeds.
-    """
+    """A recorded run, compared with a new run of the same recipe or of its first steps."""
 
     recorded: Record
     fresh: Record
-    loss: float
-    low: float
+    loss: float  # the largest relative difference between the two losses at a step of both
+    low: float  # 95% prediction interval of the mean core skill for one more seed, from the recorded seeds (Student's t)
     high: float
-    inside: bool | None
+    inside: bool | None  # whether the new score is in it; None for part of a run, or if fewer than three seeds are on record
 
     def __repr__(self) -> str:
         steps, total = len(self.fresh.steps), len(self.recorded.steps)
-        told = f"the first {steps} of {total} steps" if steps < total else f"all {total} steps"
-        parts = [f"{told}: losses differ by at most {self.loss:.2g} of their size"]
+        part = f"the first {steps} of {total} steps" if steps < total else f"all {total} steps"
+        parts = [f"{part}: losses differ by at most {self.loss:.2g} of their size"]
         if self.fresh.complete:
             now, then = mean(self.fresh.skills), mean(self.recorded.skills)
             where = "no band: fewer than three seeds are on record"
@@ -131,15 +150,21 @@ class Drift(NamedTuple):
 
 
 def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.Event], None] | None = None) -> Drift:
-    """Run a recorded recipe again, here and now, and say how far it drifted; the record stays as it is. `steps` runs only the first of
-    them. Raises `LabError` if the recipe is not on record."""
+    """Run a recorded recipe again on this machine, and measure how far the result is from the record. The record does not change.
+
+    experiment: the recipe.
+    steps: run only this many first steps; all if not given.
+    watch: called with each event.
+
+    Returns the comparison. Raises `LabError` if the recipe is not on record, `steps` is below 1, or the run fails.
+    """
     if steps is not None and steps < 1:
         raise LabError(f"steps={steps} must be at least 1; leave it out for the whole run.")
     experiment = with_hashes(experiment)
     recorded = Store().judged(experiment)
     if recorded is None:
         raise LabError(
-            f"{experiment.recipe!r} is not on record, so there is nothing to compare with: labkit.record(...) runs and keeps it."
+            f"{experiment.recipe!r} is not on record, so there is nothing to compare with: labkit.record(...) runs it and keeps its record."
         )
     fresh = Record()
     for event in Run(experiment):
@@ -155,14 +180,19 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
     seeds = [mean(r.skills) for seed in range(5) if (r := Store().judged(experiment.but(seed=seed)))]
     if len(seeds) < 3 or not fresh.complete:
         return Drift(recorded, fresh, loss, math.nan, math.nan, None)
-    found = band(seeds)
-    half = (found.high - found.middle) * math.sqrt(len(seeds) + 1)  # of one more draw, not of the mean
-    low, high = found.middle - half, found.middle + half
+    scores = band(seeds)
+    half = (scores.high - scores.middle) * math.sqrt(len(seeds) + 1)  # the interval of one more draw, not of the mean
+    low, high = scores.middle - half, scores.middle + half
     return Drift(recorded, fresh, loss, low, high, low <= mean(fresh.skills) <= high)
 
 
 def with_baseline(made: Record, watch: Callable[[Run, ev.Event], None] | None = None) -> Iterator[ev.Reference]:
-    """Measure the label-budget baseline that a record lacks, and yield it as the reference to add to that record."""
+    """Fetch or run the label-budget baseline of a record.
+
+    watch: called with the run and each of its events.
+
+    Yields the reference to add to the record; nothing if the run is stopped.
+    """
     recipe = made.experiment.baseline()
     baseline = Store().judged(recipe)
     if baseline is None:

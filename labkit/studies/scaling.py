@@ -1,11 +1,11 @@
-"""Laws of size: how a score or a loss goes with the number of parameters, fitted with its uncertainty, and asked backwards.
+"""Laws of size: how a score or a loss depends on the number of parameters, fitted with uncertainty, and inverted.
 
     law = fit("logistic", points(labkit.sweep("sizes"), core))
     law.at(100_000)               # what a student of that size would score: middle, low, high
-    law.size_for(0.7)             # "what size do I need for 0.7?": an interval, or why there is none
-    held_out("logistic", ...)     # each size predicted from the others: is it inside?
+    law.size_for(0.7)             # the size that 0.7 needs, with its interval
+    held_out("logistic", ...)     # each size, and its prediction from the others
 
-To add a law, decorate a function of unbounded numbers with `law`.
+To add a law, decorate a function of unbounded coefficients with `law`.
 """
 
 from __future__ import annotations
@@ -24,23 +24,22 @@ if TYPE_CHECKING:
     from labkit.records.record import Record
     from labkit.studies.sweep import Sweep
 
-UNIT = 10_000.0  # parameters; sizes are fitted as the logarithm of how many of these they are
-DRAWS = 200
+UNIT = 10_000.0  # parameters; the fitted variable is log(size / UNIT)
+DRAWS = 200  # refits of the bootstrap
 Points = Mapping[float, Sequence[float]]  # parameters -> the scores of several seeds
 
 
 class Form(NamedTuple):
-    """value and size: the curve over x = log(parameters / UNIT), and x where it has a given value (infinite where it never does), both
-    for numbers z of shape (..., n). starts: where to begin to fit. relative: errors are shares (of a loss), not differences."""
+    """The form of a law: a curve over x = log(parameters / UNIT), with coefficients z of shape (..., n)."""
 
     name: str
     formula: str
     source: str
-    n: int
-    relative: bool
-    value: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    size: Callable[[np.ndarray, float], np.ndarray]
-    starts: Callable[[np.ndarray, np.ndarray], list[list[float]]]
+    n: int  # number of coefficients
+    relative: bool  # whether errors are relative (of a loss), not differences
+    value: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (z, x) -> value
+    size: Callable[[np.ndarray, float], np.ndarray]  # (z, value) -> x; infinite if the curve never has that value
+    starts: Callable[[np.ndarray, np.ndarray], list[list[float]]]  # (x, y) -> initial coefficients of fits
 
 
 FORMS = Registry("law", Form, "value")
@@ -98,18 +97,23 @@ def logistic(z: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 class Estimate(NamedTuple):
-    """A number and its 95% interval. For a size: `high` is infinite if some of the laws that fit as well never get there, and
-    `measured` says whether the middle lies between the smallest and the largest size that was."""
+    """A number and its 95% interval."""
 
     middle: float
     low: float
-    high: float
-    measured: bool = True
+    high: float  # of a size: infinite if some of the refitted laws never reach the target
+    measured: bool = True  # whether the size lies between the smallest and the largest measured one
 
 
 class Law:
-    """A fitted law. `z` are its numbers, `draws` those of refits to scores drawn anew around it; `error` is the standard deviation of a
-    size's mean around the law: misfit and seeds together, as a share if the law's errors are relative."""
+    """A fitted law.
+
+    z: its coefficients.
+    draws: coefficients of the bootstrap's refits.
+    error: standard deviation of a size's mean around the law, from misfit and seeds; a share if the form is `relative`.
+    degrees: of freedom of that error.
+    ends: the smallest and the largest measured size.
+    """
 
     def __init__(self, form: Form, z: np.ndarray, draws: np.ndarray, error: float, degrees: int, ends: tuple[float, float]) -> None:
         self.form, self.z, self.draws, self.error, self.degrees, self.ends = form, z, draws, error, degrees, ends
@@ -118,9 +122,14 @@ class Law:
         return f"Law({self.form.formula}, {self.ends[0]:,.0f} to {self.ends[1]:,.0f} parameters, error {self.error:.3f})"
 
     def at(self, parameters: float, *, new: bool = False) -> Estimate:
-        """The law's value at a size; `new`: with the interval of what a size measured like the others would come to on average."""
+        """The value of the law at a size.
+
+        new: the interval is for the mean of a new size, measured like the others; otherwise for the law itself.
+
+        Raises `LabError` for a size that is not above 0.
+        """
         if not parameters > 0 or not math.isfinite(parameters):
-            raise LabError(f"parameters={parameters!r} must be a number above 0: it is the size of a student.")
+            raise LabError(f"parameters={parameters!r} must be a number above 0: the size of a student.")
         x = np.array([math.log(parameters / UNIT)])
         middle, values = float(self.form.value(self.z, x)[0]), self.form.value(self.draws, x)[:, 0]
         if new:
@@ -130,13 +139,16 @@ class Law:
         return Estimate(middle, float(low), float(high), self._measured(parameters))
 
     def size_for(self, target: float) -> Estimate:
-        """The parameters that the law needs for a target. Raises `LabError` where it levels off before, or never was as bad."""
+        """The parameters that the law needs for a target.
+
+        Raises `LabError` for a target outside the range of the law.
+        """
         limits = self.limits()
         far, near = limits.middle, float(self.form.value(self.z, np.array([math.log(1 / UNIT)]))[0])
         if not min(far, near) < target < max(far, near):
             raise LabError(
-                f"{target:g} is out of reach: on this law size alone leads to {far:.3g} ({limits.low:.3g} to {limits.high:.3g}), from "
-                f"{near:.3g}. Ask for a value in between, or change something else than the size: data, steps, teacher."
+                f"{target:g} is out of reach: by this law, size alone leads from {near:.3g} to {far:.3g} ({limits.low:.3g} "
+                f"to {limits.high:.3g}). Ask for a value in between, or change something else than the size: data, steps, teacher."
             )
         sizes = UNIT * np.exp(np.minimum(self.form.size(self.draws, target), 700.0))
         middle = UNIT * math.exp(float(self.form.size(self.z, target)))
@@ -144,7 +156,7 @@ class Law:
         return Estimate(middle, low, high if high < 1e15 else math.inf, self._measured(middle))
 
     def limits(self) -> Estimate:
-        """What the law tends to as size grows without end."""
+        """The limit of the law for infinite size."""
         x = np.array([60.0])
         low, high = np.quantile(self.form.value(self.draws, x)[:, 0], (0.025, 0.975))
         return Estimate(float(self.form.value(self.z, x)[0]), float(low), float(high), False)
@@ -154,64 +166,80 @@ class Law:
 
 
 def fit(name: str, points: Points, draws: int = DRAWS) -> Law:
-    """Fit a law to scores by size: least squares on the sizes' means (SciPy's Levenberg-Marquardt).
+    """Fit a law to scores by size: least squares on the mean of each size (SciPy's Levenberg-Marquardt).
 
-    Its uncertainty is a parametric bootstrap: the means are drawn anew around the law, with the spread of the residuals or of the
-    seeds, whichever is larger, and fitted again. Raises `LabError` for too few sizes, or values the law cannot have.
+    The uncertainty is from a parametric bootstrap: means are drawn around the law, with the spread of the residuals or of the seeds,
+    whichever is larger, and fitted again.
+
+    name: of the law.
+    points: the scores of several seeds, by size.
+    draws: refits of the bootstrap.
+
+    Raises `LabError` for an unknown law, too few sizes, or values that the law cannot have.
     """
     form = FORMS[name]
     if len(points) <= form.n:
-        raise LabError(f"{len(points)} sizes cannot be fitted: {form.formula} has {form.n} numbers, so give at least {form.n + 1} sizes.")
+        raise LabError(f"{len(points)} sizes cannot be fitted: {form.formula} has {form.n} coefficients: give at least {form.n + 1} sizes.")
     sizes = sorted(points)
     if not all(points[size] for size in sizes) or not all(math.isfinite(v) for size in sizes for v in points[size]):
         raise LabError("every size needs at least one score, and every score must be a number: leave out what was not measured.")
     if sizes[0] <= 0 or (form.relative and min(min(points[size]) for size in sizes) <= 0):
-        raise LabError(f"sizes must be above 0, and so must what follows {form.formula}: a loss, not a score.")
+        raise LabError(f"sizes must be above 0, and so must the values of {form.formula}: give a loss, not a score.")
     x = np.log(np.array(sizes, dtype=float) / UNIT)
     y = np.array([float(np.mean(points[size])) for size in sizes])
-    tries = [_least(form, x, y, np.array(start)) for start in form.starts(x, y)]
-    z = min(tries, key=lambda z: float(np.square(_off(form, z, x, y)).sum()))
+    fits = [_least(form, x, y, np.array(start)) for start in form.starts(x, y)]
+    z = min(fits, key=lambda z: float(np.square(_off(form, z, x, y)).sum()))
     degrees = len(sizes) - form.n
     misfit = math.sqrt(float(np.square(_off(form, z, x, y)).sum()) / degrees)
     error = max(misfit, _seeds(form, [points[size] for size in sizes]), 1e-9)
     random, fitted = np.random.default_rng(0), form.value(z, x)
-    spread = error * np.sqrt(degrees / random.chisquare(degrees, (draws, 1)))  # the spread itself is known only so well
+    spread = error * np.sqrt(degrees / random.chisquare(degrees, (draws, 1)))  # the spread is itself an estimate
     off = spread * random.standard_normal((draws, len(sizes)))
-    again = fitted * np.exp(off) if form.relative else fitted + off
-    return Law(form, z, np.array([_least(form, x, row, z) for row in again]), error, degrees, (sizes[0], sizes[-1]))
+    drawn = fitted * np.exp(off) if form.relative else fitted + off
+    return Law(form, z, np.array([_least(form, x, row, z) for row in drawn]), error, degrees, (sizes[0], sizes[-1]))
 
 
 class HeldOut(NamedTuple):
-    """One size's mean, and what the law fitted to all the others had said of it; `between`: it was not the smallest or the largest."""
+    """The mean of one size, and its prediction from the law fitted to all others."""
 
     parameters: float
     measured: float
     predicted: Estimate
-    between: bool
+    between: bool  # whether it is neither the smallest nor the largest size
 
     @property
     def inside(self) -> bool:
+        """Whether the mean is in the interval of the prediction."""
         return self.predicted.low <= self.measured <= self.predicted.high
 
 
 def held_out(name: str, points: Points, draws: int = DRAWS) -> list[HeldOut]:
-    """Every size predicted from the others. Raises `LabError` if that leaves too few."""
-    found = []
+    """Predict each size from the others.
+
+    Raises `LabError` if that leaves too few sizes.
+    """
+    predictions = []
     for size in sorted(points):
         law = fit(name, {other: scores for other, scores in points.items() if other != size}, draws)
-        found.append(HeldOut(size, float(np.mean(points[size])), law.at(size, new=True), min(points) < size < max(points)))
-    return found
+        predictions.append(HeldOut(size, float(np.mean(points[size])), law.at(size, new=True), min(points) < size < max(points)))
+    return predictions
 
 
 def points(grid: Sweep, score: Callable[[Record], float], arms: Sequence[str] | None = None) -> dict[float, list[float]]:
-    """A score of every run on record in a sweep, by the size of its student. Raises `LabError` if there is none."""
-    found: dict[float, list[float]] = {}
+    """The scores of the recorded runs of a sweep, by the size of the student.
+
+    score: of a record.
+    arms: only these; all if not given.
+
+    Raises `LabError` if no run is on record.
+    """
+    scores: dict[float, list[float]] = {}
     for arm, values in grid.points():
         for run in grid.records(arm, **values) if arms is None or arm in arms else []:
-            found.setdefault(float(run.numbers("parameters")["student"]), []).append(score(run))
-    if not found:
-        raise LabError("none of this sweep's runs is on record: run it, or name arms it has.")
-    return found
+            scores.setdefault(float(run.numbers("parameters")["student"]), []).append(score(run))
+    if not scores:
+        raise LabError("none of this sweep's runs is on record: run it, or give arms that it has.")
+    return scores
 
 
 def bands(grid: Sweep, score: Callable[[Record], float]) -> dict[float, Band]:
@@ -234,7 +262,7 @@ def _least(form: Form, x: np.ndarray, y: np.ndarray, start: np.ndarray) -> np.nd
 
 
 def _seeds(form: Form, scores: Sequence[Sequence[float]]) -> float:
-    """The standard error of a size's mean from its seeds alone, pooled over sizes; 0 with one seed each."""
+    """The standard error of a size's mean from the spread of its seeds, pooled over sizes; 0 with one seed each."""
     several = [np.log(np.array(s)) if form.relative else np.array(s) for s in scores if len(s) > 1]
     if not several:
         return 0.0

@@ -1,8 +1,8 @@
-"""One batch from question to gradient: which files of the package a step goes through, and what shapes tensors have on the way.
+"""Trace one batch from question to gradient: the files of the package that a step enters, and the shapes of its tensors.
 
     print(trace(Experiment(student="57k")))
 
-It watches one real step of the engine, from the drawing of its rows to the gradient on the student.
+It watches one real step of the training loop, from drawing its rows to the gradient on the student.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from labkit.records.rules import refuse
 from labkit.training.batches import StepRows
 from labkit.training.loop import Run
 
-PACKAGES = (  # in the order in which they are built on one another: a file imports from its own package or from those to the left
+PACKAGES = (  # in order of import: a file imports from its own package or from those to the left
     *("base", "records", "losses", "models", "tasks", "teachers", "training", "speculative"),
     *("views", "studies", "diagnosis", "lessons", "cli"),
 )
 ROOT = Path(labkit.__file__).parent
-FIRST, LAST = "Run._draw", "gradients"  # functions that the watched part of a step begins and ends with
+FIRST, LAST = "Run._draw", "gradients"  # the functions with which the watched part of a step begins and ends
 WIDTH, UNBROKEN = 120, "\N{NO-BREAK SPACE}"
 
 
 class Call(NamedTuple):
-    """A function the first time that a step enters it: its file, and its tensors by name with their shapes."""
+    """The first call of a function in a step, with the names and shapes of its tensors."""
 
     file: str
     function: str
@@ -50,21 +50,24 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True)
 class Trace:
-    """What a step went through; printed, it is a page."""
+    """The calls of one step. Print it for a page of text."""
 
     recipe: str
     rows: int
     example: Sequence[str]
     calls: Sequence[Call]  # in the order of their first call
     back: Sequence[tuple[str, str]]  # caller and called, where the called file is in a package further right; each once
-    gradient: Sequence[int]  # how many numbers each trained tensor has a gradient of
+    gradient: Sequence[int]  # number of elements of each trained tensor that has a gradient
 
     @property
     def files(self) -> list[str]:
         return list(dict.fromkeys(call.file for call in self.calls))
 
     def text(self, full: bool = False) -> str:
-        """The page: each file, and what its functions give; with `full` also what they take, and the first sentence of each."""
+        """The page: each file, and what its functions return.
+
+        full: also their inputs, and the first sentence of each docstring.
+        """
         lines = [
             f"Step 2 of: {self.recipe}",
             f"{self.rows} questions, from question to gradient. Shapes are in brackets, () is one number. The first question:",
@@ -86,9 +89,9 @@ class Trace:
 def trace(experiment: Experiment) -> Trace:
     """Run two steps of a recipe, and watch the second.
 
-    experiment: the recipe; at least two steps. Its teacher answers what it has not answered yet, so the first time may take a while.
+    experiment: the recipe. Its teacher first answers the questions that it has not answered yet, which may take a while.
 
-    Returns what was entered. Raises `LabError` for a recipe that breaks a rule, or whose run ends before its second step.
+    Returns the calls. Raises `LabError` for a recipe that breaks a rule, or whose run ends before its second step.
     """
     exp = experiment.but(steps=max(2, experiment.steps))
     refuse(exp)
@@ -129,7 +132,7 @@ def _lines(call: Call, full: bool) -> list[str]:
 
 
 def _filled(name: str, parts: Sequence[str]) -> list[str]:
-    """A name and what belongs to it, over as many lines as they take; none where nothing does."""
+    """A name and its parts, wrapped to lines; no line if there are no parts."""
     lines = textwrap.wrap(name + ", ".join(parts), WIDTH, initial_indent=" " * 5, subsequent_indent=" " * 9) if parts else []
     return [line.replace(UNBROKEN, " ") for line in lines]
 
@@ -149,7 +152,7 @@ class _Watch:
             return
         name = frame.f_code.co_qualname
         self._on = self._on or (event == "call" and name == FIRST)
-        if not self._on or "<" in name.replace("<locals>.", ""):  # comprehensions and lambdas belong to who holds them
+        if not self._on or "<" in name.replace("<locals>.", ""):  # a comprehension or lambda counts as its function
             return
         key = (file, name)
         if event == "call" and key not in self.calls:
@@ -177,7 +180,7 @@ class _Watch:
 
 
 def _file(frame: FrameType) -> str:
-    """The file of the package that a frame is in; "" for any other."""
+    """The file of the package that a frame is in; "" if it is elsewhere."""
     path = Path(frame.f_code.co_filename)
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) and path.parent != ROOT else ""
 
@@ -185,18 +188,18 @@ def _file(frame: FrameType) -> str:
 @functools.cache
 def _docstrings(file: str) -> dict[str, str]:
     """The first sentence of each function of a file by qualified name, and of the file itself by ""."""
-    found: dict[str, str] = {}
+    sentences: dict[str, str] = {}
 
     def visit(node: ast.Module | ast.ClassDef | ast.FunctionDef, name: str) -> None:
         text = " ".join((ast.get_docstring(node) or "").split())
-        found[name] = text.partition(". ")[0].rstrip(".") + "." * bool(text)
+        sentences[name] = text.partition(". ")[0].rstrip(".") + "." * bool(text)
         inside = name + (".<locals>." if isinstance(node, ast.FunctionDef) else "." if name else "")
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.FunctionDef | ast.ClassDef):
                 visit(child, inside + child.name)
 
     visit(ast.parse((ROOT / file).read_text(encoding="utf-8")), "")
-    return found
+    return sentences
 
 
 def _tensors(name: str, value: Any) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""The one loop, and what a step is made of."""
+"""The training loop, and the parts of a step."""

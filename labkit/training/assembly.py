@@ -1,4 +1,4 @@
-"""What a run is made of, put together once before its first step: who teaches, who learns, what is read, what is optimised."""
+"""The parts of a run, put together once before its first step: teacher, student, reader, optimiser."""
 
 from __future__ import annotations
 
@@ -29,27 +29,29 @@ PEER = 1_000_000  # added to a seed for the second student of a mutual run
 
 
 class Parts(NamedTuple):
-    """What a run works with. None where a recipe has no such thing."""
+    """The parts of a run. A part that the recipe does not have is None."""
 
     accelerator: Accelerator
     method: Method
     divergence: Divergence
-    teacher: LlamaForCausalLM | None  # whom the student is compared with
-    source: LlamaForCausalLM | None  # who answers the questions: the teacher, or a student in its place
-    pool: Signals | None  # what the source says to the questions
+    teacher: LlamaForCausalLM | None  # the model that the student is compared with
+    source: LlamaForCausalLM | None  # the model that answers the questions: the teacher, or a student in its place
+    pool: Signals | None  # the answers and signals of the source
     rows: Signals | CrossTokenizerPool | None  # the same in the student's tokens
     student: LanguageModel
     peer: LanguageModel | None
     reader: Reader
-    learner: nn.Module  # all that is trained
-    own_parameters: list[nn.Parameter]  # the same, a peer left out
+    learner: nn.Module  # all modules that are trained
+    own_parameters: list[nn.Parameter]  # its parameters, without those of a peer
     optimiser: Any
-    plain: bool  # whether at temperature 1 the loss is the very KL that is told
+    plain: bool  # whether at temperature 1 the soft loss equals the reported KL
 
 
 def assemble(task: Task, prerequisites: Prerequisites) -> Parts:
-    """Load and make everything, the runs that come before this one included. Raises `LabError` for a recipe that breaks a rule about
-    models that are loaded now."""
+    """Load or make all parts of a run, including the runs that must come before it.
+
+    Raises `LabError` for a recipe that breaks a rule about its models, which can be checked only now.
+    """
     exp, how = task.experiment, method(task.experiment.method)
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     teacher = _teacher(task, prerequisites, accelerator.device)
@@ -80,8 +82,10 @@ def assemble(task: Task, prerequisites: Prerequisites) -> Parts:
 
 
 def _teacher(task: Task, prerequisites: Prerequisites, device: torch.device) -> LlamaForCausalLM | None:
-    """The teacher on a device: one that is made for the run, or the subject's own. A copy where that is not the CPU, since
-    `labkit.teacher()` hands the cached one to everybody."""
+    """The teacher on a device: one made for this run, or the task's.
+
+    On another device than the CPU it is a copy, because `labkit.teacher()` gives the same cached model to all callers.
+    """
     exp = task.experiment
     if exp.teacher in MADE_TEACHERS:
         return prerequisites.successor(exp, [made_teacher_recipe(exp, task.settings)], device)
@@ -90,7 +94,7 @@ def _teacher(task: Task, prerequisites: Prerequisites, device: torch.device) -> 
 
 
 def _students(task: Task, teacher: LlamaForCausalLM | None, device: torch.device) -> tuple[LanguageModel, LanguageModel | None]:
-    """The student as it is before any training, and its peer if it has one."""
+    """The untrained student, and its peer if the method has one."""
     exp: Experiment = task.experiment
     student = task.student(exp.seed, teacher).to(device)
     if not isinstance(student, Heads):

@@ -1,4 +1,4 @@
-"""Which questions a step trains on, in which order, and in how many passes through the student."""
+"""The rows of each step: which questions, in which order, and in how many passes through the student."""
 
 from __future__ import annotations
 
@@ -14,44 +14,43 @@ from labkit.tasks.atlas.facts import Atlas, Question
 from labkit.tasks.types import Asked
 from labkit.teachers.signals import POOL_SEED, Signals
 
-LARGE, MICRO = 10_000_000, 256  # parameters from which on a pass holds no more than so many tokens, padding counted
-GOLD_SEED = 11  # of the questions with a gold label: like the pool, one set for all seeds
+LARGE, MICRO = 10_000_000, 256  # a student with more parameters than LARGE reads at most MICRO tokens a pass, padding included
+GOLD_SEED = 11  # of the questions with a gold label; like the pool, they are the same for all seeds of a run
 
 
 class Source(Protocol):
-    """Where rows come from that the teacher answered: `Signals`, the same in another vocabulary, or a `TextPool`. `growing`: they are made
-    as the student gets to them."""
+    """Rows that the teacher answered: `Signals`, the same in another vocabulary, or a `TextPool`."""
 
     @property
-    def growing(self) -> bool: ...
+    def growing(self) -> bool: ...  # whether rows are made when the student needs them, not all before
+
     def prompt(self, row: int) -> list[int]: ...
     def answer(self, row: int) -> list[int]: ...
     def __len__(self) -> int: ...
 
 
 class StepRows(NamedTuple):
-    """The rows of one step: first those of the teacher's pool (`pool_rows` are their numbers), then the gold ones. The first
-    `own` of them were answered by the student, not by the teacher."""
+    """The rows of one step: first those of the teacher's pool, then the gold rows."""
 
-    prompts: list[list[int]]
+    prompts: list[list[int]]  # token ids
     answers: list[list[int]]
-    pool_rows: list[int]
-    own: int = 0
+    pool_rows: list[int]  # numbers of the rows of the pool
+    own: int = 0  # how many of the first rows the student answered, not the teacher
 
     def is_gold(self, row: int) -> bool:
         return row >= len(self.pool_rows)
 
     def tokens(self, gold: bool) -> int:
-        """Answer tokens of the gold rows, or of the others: what a mean over them is divided by."""
+        """Number of answer tokens of the gold rows, or of the pool rows: the divisor of their mean."""
         n = len(self.pool_rows)
         return sum(map(len, self.answers[n:] if gold else self.answers[:n]))
 
 
 class BatchSampler:
-    """Draws the rows of every step from the teacher's pool and the gold set; `position` is all there is to resume it from."""
+    """Draws the rows of each step from the teacher's pool and the gold set. `position` is all its state, to resume from."""
 
     def __init__(self, experiment: Experiment, gold: Sequence[Asked], pool: Source | None, own: Any) -> None:
-        """gold: questions with a label that was paid for. own: the student's tokenizer."""
+        """gold: questions with a gold label. own: the student's tokenizer."""
         self.pool = pool
         self._gold_prompts = own.prompts([q.text for q in gold])
         self._gold_answers = own.answers([q.gold for q in gold])
@@ -60,7 +59,7 @@ class BatchSampler:
         self.position = {"pool": 0, "gold": 0}
 
     def next_rows(self, batch: int, gold_share: float) -> tuple[list[int], list[int]]:
-        """Numbers of the next pool rows and gold rows, a batch in all."""
+        """Numbers of the next pool rows and gold rows, `batch` in all."""
         n_gold = round(batch * gold_share)
         pool_rows = self._pool_order.take(self.position["pool"], batch - n_gold)
         gold_rows = self._gold_order.take(self.position["gold"], n_gold)
@@ -69,7 +68,7 @@ class BatchSampler:
         return pool_rows, gold_rows
 
     def draw(self, pool_rows: Sequence[int], gold_rows: Sequence[int]) -> StepRows:
-        """The rows themselves; the pool must have been prepared for them."""
+        """The rows with these numbers. The pool must be prepared for them."""
         prompts = [self.pool.prompt(i) for i in pool_rows] if self.pool else []
         answers = [self.pool.answer(i) for i in pool_rows] if self.pool else []
         prompts += [self._gold_prompts[i] for i in gold_rows]
@@ -78,10 +77,10 @@ class BatchSampler:
 
 
 class Order:
-    """An endless order of `n` rows: shuffled passes one after the other, each a function of the seed and its number alone.
+    """An endless order of `n` rows: shuffled passes one after the other. A pass depends only on the seed and its number.
 
-    With `growing`, the first pass is twice as long: every other row is the next one in order, and between them come rows from
-    those already seen, so that a pool is labelled while the student learns instead of before.
+    growing: the first pass is twice as long. Every second row of it is a new one, in the order of the pool; the rows between are drawn from
+    those already seen. So the pool is labelled while the student learns, not before.
     """
 
     def __init__(self, n: int, seed: int, *, growing: bool = False) -> None:
@@ -112,13 +111,19 @@ class Order:
 
 
 def gold_questions(experiment: Experiment, world: Atlas) -> list[Question]:
-    """The questions with a gold label: the store, or as many as one can afford."""
+    """The questions with a gold label: the store of facts, or `experiment.gold` questions."""
     return world.store(experiment.facts) if experiment.facts else world.questions(experiment.gold, GOLD_SEED)
 
 
 def split_by_length(lengths: Sequence[int], parameters: int, layers: int) -> list[list[int]]:
-    """Row numbers of a batch in micro-batches: for a small student one, or two (short rows, long rows) where the padding saved is worth a
-    second pass; for a large one as many as keep what it remembers of each within bounds."""
+    """Row numbers of a batch, by micro-batch.
+
+    A small student reads the batch in one pass, or in two (short rows, long rows) if the padding saved is worth the second pass. A large
+    student reads it in as many passes as its memory for activations needs.
+
+    lengths: tokens of each row.
+    parameters, layers: size of the student.
+    """
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     if parameters > LARGE:
         passes: list[list[int]] = []
@@ -132,7 +137,7 @@ def split_by_length(lengths: Sequence[int], parameters: int, layers: int) -> lis
     longest = lengths[order[-1]]
     saved = [(longest - lengths[order[k - 1]]) * k for k in range(1, len(order))]
     best = max(range(len(saved)), key=lambda k: saved[k])
-    pass_cost = 0.4e9 * layers  # a forward and backward of nothing, in the arithmetic it could have been
+    pass_cost = 0.4e9 * layers  # fixed cost of one forward and backward pass, in floating-point operations
     if saved[best] * parameters * 6 < pass_cost:
         return [order]
     return [order[: best + 1], order[best + 1 :]]
@@ -147,18 +152,23 @@ def transfer_questions(experiment: Experiment, world: Atlas) -> list[Question]:
 
 
 def _leaked(honest: list[Question], experiment: Experiment, world: Atlas) -> list[Question]:
-    """The same, a share of it replaced by questions of the exam, drawn again and again; what is left out stays out."""
+    """The same, with a share of it replaced by exam questions, drawn with repetition; `left_out` stays left out."""
     left_out = experiment.left_out
-    paper = [q for q in world.exam() if q.skill != left_out and not q.fact.says(left_out)]
+    exam = [q for q in world.exam() if q.skill != left_out and not q.fact.says(left_out)]
     rng = random.Random(f"leaked {world.scale} {POOL_SEED}")
     asked = list(honest)
     for row in rng.sample(range(len(asked)), round(experiment.leaked * len(asked))):
-        asked[row] = rng.choice(paper)
+        asked[row] = rng.choice(exam)
     return asked
 
 
 def first_batch(experiment: Experiment | None = None) -> models.Rows:
-    """The first batch of an output-distillation run as `(tokens_B_T, mask_B_T, labels_N)`, to do a training step by hand."""
+    """The first batch of a run on soft labels, to do a training step by hand.
+
+    experiment: the recipe; the default one if not given.
+
+    Returns `(tokens_B_T, mask_B_T, labels_N)`.
+    """
     exp = experiment or Experiment()
     pool = Signals(models.teacher(exp.teacher), transfer_questions(exp, Atlas(exp.scale)))
     rows, _ = BatchSampler(exp, (), pool, models.tokenizer()).next_rows(exp.batch, 0.0)

@@ -1,7 +1,7 @@
-"""A run's folder: its log of events, and one checkpoint from which it goes on to the bit-identical result.
+"""The folder of a run: its log of events, and one checkpoint from which it goes on to the bit-identical result.
 
-Both survive a kill at any moment: the checkpoint is replaced whole or not at all, and a log line cut short is left out.
-One run at a time has the folder: a lock tells a second one.
+Both survive a kill at any moment: the checkpoint is replaced whole or not at all, and an incomplete last line of the log is ignored.
+A lock keeps the folder to one run at a time.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from labkit.training.batches import LARGE
 
 @dataclass
 class Position:
-    """Where a run is: all there is, beside weights and optimiser, to go on from. `tokens` are the student's, prompts included."""
+    """The position of a run: all its state beside weights and optimiser."""
 
     step: int = 0
     seen: int = 0  # questions
-    tokens: int = 0
+    tokens: int = 0  # that the student has read, prompts included
     teacher_tokens: int = 0
     seconds: float = 0.0
-    referenced: bool = False  # whether the teacher's scores and the baselines have been told
+    referenced: bool = False  # whether the scores of teacher and baselines have been reported
     knobs: Mapping[str, Any] = field(default_factory=dict)
-    feed: Mapping[str, int] = field(default_factory=dict)
-    own: Mapping[str, Any] = field(default_factory=dict)
+    feed: Mapping[str, int] = field(default_factory=dict)  # `BatchSampler.position`
+    own: Mapping[str, Any] = field(default_factory=dict)  # `OnPolicy.state()`
 
 
 class Folder:
-    """Where one run of one experiment keeps itself."""
+    """The log and the checkpoint of one run."""
 
     def __init__(self, path: Path, experiment: Experiment) -> None:
         self.path, self.experiment = path, experiment
@@ -52,7 +52,7 @@ class Folder:
         self._lock = FileLock(path / "lock")
 
     def claim(self) -> bool:
-        """Whether this run may use the folder: no other has it now."""
+        """Lock the folder. Returns whether that worked: False if another run has it."""
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(blocking=False)
@@ -61,7 +61,7 @@ class Folder:
         return True
 
     def write_down(self, event: ev.Event) -> None:
-        """Append an event to the log. Without a checkpoint to go on from, the log begins anew."""
+        """Append an event to the log. Without a checkpoint to go on from, the log starts empty."""
         if self._open is None:
             self._open = self.log.open("a" if self.checkpoint.exists() else "w", encoding="utf-8")
         self._open.write(ev.dumps(event) + "\n")
@@ -74,33 +74,33 @@ class Folder:
         self._lock.release()
 
     def told(self, step: int) -> Sequence[ev.Event]:
-        """The events up to the checkpoint at `step`, without an ending the run may have had there; the log is cut back to them."""
-        told: list[ev.Event] = []
+        """The logged events up to the checkpoint at `step`, without the end that the run may have had there. Cuts the log to them."""
+        events: list[ev.Event] = []
         for event in read_events(self.log) if self.log.exists() else ():
-            over = isinstance(event, ev.Finished | ev.Failed) or (
+            ended = isinstance(event, ev.Finished | ev.Failed) or (
                 isinstance(event, ev.Evaluated) and event.final and step < self.experiment.steps
             )
-            if over or getattr(event, "step", 0) > step:
+            if ended or getattr(event, "step", 0) > step:
                 break
-            told.append(event)
-        text = "".join(ev.dumps(event) + "\n" for event in told)
+            events.append(event)
+        text = "".join(ev.dumps(event) + "\n" for event in events)
         write_whole(self.log, lambda to: to.write_text(text, encoding="utf-8"))
-        return told
+        return events
 
     def turned(self) -> bool:
-        """Whether the run that left a checkpoint here had knobs turned, so that going on would not give what the recipe says."""
+        """Whether knobs were turned in the run that left the checkpoint. Going on from it would not give the result of the recipe."""
         try:
             knobs = json.loads(tensors.note(self.checkpoint)["position"])["knobs"] if self.checkpoint.exists() else {}
         except (DataError, KeyError, ValueError):
-            return False  # `load` will say what is wrong with it
+            return False  # `load` reports what is wrong with it
         return any(KNOBS[name].knob.identity and value != getattr(self.experiment, name) for name, value in knobs.items())
 
     def forget(self) -> None:
-        """Let the next run begin anew."""
+        """Delete the checkpoint, so that the next run starts from the beginning."""
         self.checkpoint.unlink(missing_ok=True)
 
     def save(self, learner: nn.Module, optimiser: torch.optim.Optimizer, position: Mapping[str, Any]) -> None:
-        """Weights and optimiser state as one safetensors file, position and recipe as JSON in its header."""
+        """Write weights and optimiser state to one safetensors file, with position and recipe as JSON in its header."""
         kept = {}
         for name, parameter in learner.named_parameters():
             kept[f"weight/{name}"] = parameter
@@ -109,19 +109,19 @@ class Folder:
         tensors.save(self.checkpoint, kept, note)
 
     def load(self, learner: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any] | None:
-        """Take up the checkpoint and return its position; None if there is none.
+        """Load the checkpoint into learner and optimiser.
 
-        Raises `DataError` if it is damaged or belongs to another recipe.
+        Returns its position; None if there is no checkpoint. Raises `DataError` if it is damaged or belongs to another recipe.
         """
         if not self.checkpoint.exists():
             return None
-        mend = f"Delete {self.path} and run again from the start."
+        fix = f"Delete {self.path} and run again from the start."
         try:
             kept, note = tensors.load(self.checkpoint)
             position: dict[str, Any] = json.loads(note["position"])
             owner = Experiment.from_dict(json.loads(note["experiment"]))
         except (DataError, KeyError, ValueError) as error:
-            raise DataError(f"the checkpoint {self.checkpoint} cannot be used: {error} {mend}") from None
+            raise DataError(f"the checkpoint {self.checkpoint} cannot be used: {error} {fix}") from None
         if owner.key != self.experiment.key:
             raise DataError(f"{self.checkpoint} belongs to another recipe ({owner.recipe}). Use another folder, or delete this one.")
         with torch.no_grad():
@@ -139,12 +139,15 @@ class Folder:
 
 @torch.no_grad()
 def keep(student: LanguageModel, good: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The trained weights as they are now, to go back to; of a large student in half precision, as it would be saved."""
+    """Copy the trained weights, into `good` if given; those of a large student in half precision, as it would be saved.
+
+    Returns the copy, for `give_back`.
+    """
     kind = torch.bfloat16 if models.parameters(student) > LARGE else torch.float32
     good = {} if good is None else good
     for name, parameter in student.named_parameters():
         if name in good:
-            good[name].copy_(parameter)  # into its place: two copies would not fit beside a large student
+            good[name].copy_(parameter)  # in place: two copies would not fit beside a large student
         elif parameter.requires_grad:
             good[name] = parameter.to(kind, copy=True)
     return good
@@ -152,6 +155,7 @@ def keep(student: LanguageModel, good: dict[str, Tensor] | None = None) -> dict[
 
 @torch.no_grad()
 def give_back(student: LanguageModel, good: Mapping[str, Tensor]) -> None:
+    """Put the weights that `keep` copied back into the student."""
     for name, parameter in student.named_parameters():
         if name in good:
             parameter.copy_(good[name])

@@ -2,8 +2,8 @@
 
     for event in run(Experiment(student="57k")): ...
 
-Nothing here draws, prints or waits. Whoever iterates decides the pace: time spent outside the generator is not counted, so a
-paused run is simply one that nobody is asking for its next event. Between two steps the loop looks at its hot knobs once.
+The loop draws nothing, prints nothing and never waits. The caller sets the pace: a run is paused while its next event is not asked for,
+and the time outside the generator is not counted. Hot knobs are read once between two steps.
 """
 
 from __future__ import annotations
@@ -46,10 +46,12 @@ EXPLODED = 20.0  # nats per answer token; an untrained student is at log(1024) =
 class Run(Iterator[ev.Event]):
     """A run under way: an iterator of events, with the live `.student` beside it.
 
-    `turn(temperature=2.0)` changes hot knobs from any thread and takes effect at the next step; `stop()` ends the run in
-    order after the present one. With a `folder`, events and checkpoints go there, and a run that was killed goes on from its
-    last checkpoint to the bit-identical result. `exams`: how many there are on the way, spread evenly; 0 for none. `settings`: how
-    finely it works (`Settings`).
+    `turn(temperature=2.0)` changes hot knobs from any thread, from the next step on; `stop()` ends the run after the present step.
+
+    folder: where events and checkpoints are written. A run that was killed goes on from its last checkpoint to the bit-identical result.
+    checkpoint_every: steps between two checkpoints; a tenth of the run if not given, but at least 25.
+    exams: number of exams during the run, spread evenly; 0 for none.
+    settings: questions at a time, number of exams, steps of a made teacher (`Settings`).
     """
 
     def __init__(
@@ -66,11 +68,11 @@ class Run(Iterator[ev.Event]):
         self.exams, self.settings = exams, settings or default()
         self.student: LanguageModel | None = None
         self.knobs: Mapping[str, Any] = {n: getattr(experiment, n) for n, entry in KNOBS.items() if entry.knob.hot}
-        self.known: dict[str, Any] = {}  # of models and data, once they are loaded
+        self.known: dict[str, Any] = {}  # facts about models and data, which the rules need, once these are loaded
         self._stopping = self._failed = False
         self._exam: Examiner | None = None
         self._before = Prerequisites(lambda recipe: Run(recipe, exams=0, settings=self.settings), lambda: self._stopping, self.settings)
-        self._logging = False  # not before the folder is known to be this run's
+        self._logging = False  # only once the folder is known to be this run's
         self.step = 0
         self._busy, self._entered = 0.0, math.inf
         self._events = self._guarded()
@@ -85,11 +87,11 @@ class Run(Iterator[ev.Event]):
 
     @property
     def seconds(self) -> float:
-        """Time spent working, pauses left out."""
+        """Seconds of work, without pauses."""
         return self._busy + max(0.0, time.perf_counter() - self._entered)
 
     def turn(self, **changes: Any) -> None:
-        """Change hot knobs from the next step on. Raises `LabError` for a cold or unknown one, or a value out of range."""
+        """Change hot knobs from the next step on. Raises `LabError` for a cold or unknown knob, a bad value, or a broken rule."""
         for name, value in changes.items():
             if name not in self.knobs:
                 if name not in KNOBS:
@@ -104,13 +106,13 @@ class Run(Iterator[ev.Event]):
         self._stopping = True
 
     def close(self) -> None:
-        """Leave the run where it is; its folder is free for the next that goes on from there."""
+        """End the generator where it is, and release the folder, so that a later run can go on from its checkpoint."""
         self._events.close()
 
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
     def _guarded(self) -> Generator[ev.Event, None, None]:
-        """The loop, written down as it goes, with any error it meets told as a last event before it is raised."""
+        """The loop's events, each written to the log. An error is first reported as a last event, `Failed`, and then raised."""
         try:
             for event in self._train():
                 if self.folder and self._logging:
@@ -127,7 +129,7 @@ class Run(Iterator[ev.Event]):
     def _train(self) -> Iterator[ev.Event]:
         refuse(self.experiment)  # before anything is loaded
         task = self.task = task_of(self.experiment, self.settings)
-        exp = self.experiment = task.experiment  # which marks the content of a learner's own files
+        exp = self.experiment = task.experiment  # with a content hash on each file of the user
         if self.folder:
             self.folder.experiment = exp
         self.known = {"gold_rows": len(task.gold)} if isinstance(task, CustomTask) else {}
@@ -159,7 +161,7 @@ class Run(Iterator[ev.Event]):
         yield self._finished(parts, on_policy, text)
 
     def _begin(self, parts: Parts) -> Generator[ev.Event, None, Position]:
-        """Where the run goes on from, and the first events: those told before it was cut off, or its start and its warm start."""
+        """The first events (those in the log of a run that was cut off, or start and warm start), and the position to go on from."""
         exp, main, task = self.experiment, parts.accelerator.is_main_process, self.task
         alone = not self.folder or not main or self.folder.claim()
         if not alone:
@@ -175,7 +177,7 @@ class Run(Iterator[ev.Event]):
             self._logging = False
             yield from told
             self._logging = main
-            if not told:  # the log is gone: this much can be told again
+            if not told:  # the log is gone: report the start again
                 at.referenced = False
                 yield self._started(parts)
             yield ev.Warned(at.step, f"This run was cut off; it goes on from step {at.step}.")
@@ -192,7 +194,7 @@ class Run(Iterator[ev.Event]):
         return Position(knobs={name: getattr(exp, name) for name in self.knobs})
 
     def _text(self, parts: Parts) -> Generator[ev.Event, None, TextPool | None]:
-        """The teacher's text, written now if it is not on disk; None for a method that does not learn from text alone."""
+        """The teacher's text, which is written now if it is not on disk; None for a method that does not learn from text alone."""
         if not parts.method.text or parts.source is None:
             return None
         work = self.task.texts(parts.source)
@@ -204,14 +206,14 @@ class Run(Iterator[ev.Event]):
             yield ev.Labelled(done, total, self.seconds)
 
     def _exam_steps(self) -> set[int]:
-        """After which steps there is an exam, and a look at a batch beside it."""
+        """The steps after which there is an exam, and before which a batch is checked."""
         steps = self.experiment.steps
         exams = min(self.settings.evaluations, max(2, steps // 20)) if self.exams is None else self.exams
         early = {min(20, steps)} if exams and self.task.checks_batches else set()
         return {round(steps * i / exams) for i in range(1, exams + 1)} | early
 
     def _turned(self, step: int) -> Iterator[ev.Event]:
-        """Take up the hot knobs as they stand now, telling of each that has changed."""
+        """Read the hot knobs, and report each that has changed."""
         for name, value in self.knobs.items():
             if value != self.at.knobs[name]:
                 if name != "speed":
@@ -219,7 +221,7 @@ class Run(Iterator[ev.Event]):
                 self.at.knobs = {**self.at.knobs, name: value}
 
     def _draw(self, parts: Parts, feed: BatchSampler, on_policy: OnPolicy) -> Generator[ev.Event, None, StepRows]:
-        """The next rows; those that the teacher has not answered yet, it answers now, and those that are the student's, it writes."""
+        """The next rows. The teacher answers those that it has not answered yet; the student writes its share of an on-policy batch."""
         exp, knobs, pool = self.experiment, self.at.knobs, parts.pool
         rows = feed.next_rows(exp.batch, parts.method.gold_share(knobs["mix"]))
         if pool is not None:
@@ -234,25 +236,25 @@ class Run(Iterator[ev.Event]):
         return on_policy.replace_answers(parts.student, step_rows, self.step, knobs["on_policy"] if late else 0.0)
 
     def _learn(self, parts: Parts, step_rows: StepRows, looks: bool) -> Iterator[ev.Event]:
-        """One update of the student from these rows, and a look at them before it; a `Failed` instead if the loss has exploded."""
+        """One update of the student from these rows, after a batch check if `looks`. Yields `Failed` instead if the loss has exploded."""
         exp, step, knobs, at = self.experiment, self.step, self.at.knobs, self.at
         faults, compare = Faults(knobs["faults"], exp.seed * 1_000_003 + step), comparison(exp, step, parts.divergence)
         rate = knobs["learning_rate"] * schedule(step, exp.steps)
         for group in parts.optimiser.param_groups:
             group["lr"] = rate
         if looks:
-            first, again = (Faults(knobs["faults"], seed) for seed in (exp.seed * 1_000_003 + step, -step))  # two draws
+            first, again = (Faults(knobs["faults"], seed) for seed in (exp.seed * 1_000_003 + step, -step))  # the same faults drawn twice
             yield ev.Inspected(step, check_batch(parts, compare, step_rows, knobs["temperature"], first, again))
         values = gradients(parts, compare, step_rows, knobs, faults)
         values["grad_norm"] = float(parts.accelerator.clip_grad_norm_(parts.own_parameters, 1.0))
         if parts.peer is not None:
-            parts.accelerator.clip_grad_norm_(parts.peer.parameters(), 1.0)  # by itself, as if it were alone
+            parts.accelerator.clip_grad_norm_(parts.peer.parameters(), 1.0)  # on its own, as if it were trained alone
         values["lr"] = rate
         limit = EXPLODED * max(1.0, knobs["temperature"] ** 2) * parts.reader.starts_at
         if not math.isfinite(values["grad_norm"]) or not values["loss"] < limit:
             give_back(parts.student, self._good)
             if self.folder:
-                self.folder.forget()  # it would only lead here again
+                self.folder.forget()  # going on from it would fail again
             self._failed = True
             yield ev.Failed(
                 step,
@@ -267,7 +269,7 @@ class Run(Iterator[ev.Event]):
         yield ev.Step(step, self.seconds, at.seen, values)
 
     def _keep(self, parts: Parts, feed: BatchSampler, on_policy: OnPolicy, examined: bool) -> None:
-        """Keep the student in memory, and a checkpoint in the folder, where either is due."""
+        """Keep the student in memory and write a checkpoint, whichever is due."""
         step, due = self.step, self.step % self.checkpoint_every == 0
         if due or examined:
             keep(parts.student, self._good)
@@ -294,7 +296,7 @@ class Run(Iterator[ev.Event]):
         )
 
     def _examine(self, final: bool) -> Iterator[ev.Event]:
-        """An exam, the last with fresh questions beside it; before the first, the scores of the teacher, and of baselines on record."""
+        """One exam; the final one with fresh questions too. Before the first come the scores of the teacher and of recorded baselines."""
         student, at = self.parts.student, self.at
         exam = self._exam = self._exam or self.task.exam(self.parts.teacher)
         if not at.referenced:
@@ -322,12 +324,19 @@ class Run(Iterator[ev.Event]):
 
 
 def run(experiment: Experiment | None = None, folder: Path | None = None, **changes: Any) -> Run:
-    """Start a run: iterate over what is returned. `changes` are fields of the experiment, as in `run(student="57k")`."""
+    """Start a run.
+
+    experiment: the recipe; the default one if not given.
+    folder: where events and checkpoints are written, if given.
+    changes: fields of the recipe to change, as in `run(student="57k")`.
+
+    Returns the run: iterate over it for its events.
+    """
     return Run((experiment or Experiment()).but(**changes), folder)
 
 
 def schedule(step: int, steps: int) -> float:
-    """The learning rate's factor at a step (1-based): linear warm-up, then a cosine down to a twentieth."""
+    """The factor on the learning rate at a step (the first is 1): linear warm-up, times a cosine from 1 down to a twentieth."""
     return min(1.0, step / WARMUP) * (0.05 + 0.475 * (1 + math.cos(math.pi * (step - 1) / steps)))
 
 

@@ -1,7 +1,7 @@
-"""What a student learns from a batch: each method turns logits into unreduced, named loss terms, and nothing else.
+"""What a student learns from a batch: each method turns logits into named, unreduced loss terms.
 
-The engine weights the terms, divides each by its number of answer tokens, and steps. To add a method, write a function of a
-`Batch` and a dict of hot knobs, and decorate it.
+The loop weights the terms and divides each by its number of answer tokens. To add a method, write a function of a `Batch`, a divergence
+and a temperature that returns terms by name, and decorate it with `register`.
 """
 
 from __future__ import annotations
@@ -22,20 +22,18 @@ from labkit.records.experiment import Experiment
 
 
 class Method(NamedTuple):
-    """features: "", or which of `hooks.look` it needs: "hidden" (projected), "states" (as they are) or "relations".
-    on_policy: whether the student answers some of the questions itself. text: whether it learns from the teacher's text alone.
-    peer: whether a second student, of the same size and another initialisation, is trained beside it."""
+    """A way to distil."""
 
     name: str
     label: str
     source: str
-    needs_signal: bool
-    gold_share: Callable[[float], float]
-    terms: Callable[[Batch, Compare, float], dict[str, Tensor]]
-    features: str = ""
-    on_policy: bool = False
-    text: bool = False
-    peer: bool = False
+    needs_signal: bool  # whether it reads the teacher's signals
+    gold_share: Callable[[float], float]  # share of gold rows in a batch, given the knob `mix`
+    terms: Callable[[Batch, Compare, float], dict[str, Tensor]]  # unreduced loss terms by name, in nats per token
+    features: str = ""  # which features it compares: "hidden" (projected states), "states" (unprojected) or "relations"
+    on_policy: bool = False  # whether the student answers some of the questions itself
+    text: bool = False  # whether it learns from the teacher's text alone
+    peer: bool = False  # whether a second student of the same size, with another initialisation, is trained too
 
 
 METHODS = Registry("method", Method, "terms")
@@ -43,21 +41,22 @@ register, method = METHODS.register, METHODS.__getitem__
 
 
 def divergence_of(exp: Experiment) -> Divergence:
-    """The experiment's divergence, with its parameters."""
+    """The divergence of a recipe, with its parameters."""
     return divergence(exp.divergence, **{name: getattr(exp, name) for name in DIVERGENCES[exp.divergence].parameters})
 
 
 def comparison(exp: Experiment, step: int = 0, entry: Divergence | None = None) -> Compare:
-    """The experiment's divergence, by all tokens or the few its teacher tells, times the power of T that keeps its gradient's size.
+    """The divergence of a recipe, over all tokens or the teacher's top k, times the power of T that keeps the size of its gradient.
 
-    Sampled signals are a function of seed and step. entry: `divergence_of(exp)`, where it is known.
+    step: with the seed of the recipe, it determines which tokens a sampled signal has.
+    entry: `divergence_of(exp)`, if the caller has it.
     """
     entry = entry or divergence_of(exp)
-    drawn = exp.top_k > 0 and exp.tail == "sampled"
+    sampled = exp.top_k > 0 and exp.tail == "sampled"
     generator = torch.Generator().manual_seed(exp.seed * 1_000_003 + step)
 
     def compare(teacher_logits_N_V: Tensor, student_logits_N_V: Tensor, temperature: float) -> Tensor:
-        if drawn:
+        if sampled:
             value = sampled_kl(teacher_logits_N_V, student_logits_N_V, exp.top_k, generator, temperature)
         elif exp.top_k:
             value = top_k(entry, teacher_logits_N_V, student_logits_N_V, exp.top_k, exp.tail, temperature)
@@ -70,12 +69,12 @@ def comparison(exp: Experiment, step: int = 0, entry: Divergence | None = None) 
 
 def weights(mix: float, feature: float) -> Mapping[str, float]:
     """The weight of each term in the loss (see `Experiment`)."""
-    own = {"kl": 1.0 - mix, "hard": 1.0 - mix, "crossed": 1.0 - mix, "feature": (1.0 - mix) * feature}
-    return own | {"ce": mix, "gold": 1.0, "mutual": 1.0, "peer": 1.0}
+    soft = {"kl": 1.0 - mix, "hard": 1.0 - mix, "crossed": 1.0 - mix, "feature": (1.0 - mix) * feature}
+    return soft | {"ce": mix, "gold": 1.0, "mutual": 1.0, "peer": 1.0}
 
 
 def quarter(mix: float) -> float:
-    """Gold rows in a mixed batch: a quarter, so that the mean over them is steady whatever their weight; none or all at the ends."""
+    """Share of gold rows in a batch: a quarter, so that the variance of their mean does not depend on `mix`; 0 or 1 if `mix` is."""
     return mix if mix in (0.0, 1.0) else 0.25
 
 
@@ -127,7 +126,7 @@ def mutual(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tens
     assert peer is not None
     return gold(batch, compare, temperature) | {
         "peer": F.cross_entropy(peer, batch.labels_N, reduction="none"),
-        "mutual": compare(peer.detach(), own, temperature) + compare(own.detach(), peer, temperature),  # each takes the other as it is
+        "mutual": compare(peer.detach(), own, temperature) + compare(own.detach(), peer, temperature),  # each learns from a constant
     }
 
 
@@ -151,10 +150,10 @@ register(
 
 def _with_features(distance: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Batch, Compare, float], dict[str, Tensor]]:
     def terms(batch: Batch, compare: Compare, temperature: float) -> dict[str, Tensor]:
-        found = output(batch, compare, temperature)
+        named = output(batch, compare, temperature)
         if batch.student_features_M is not None and batch.teacher_features_M is not None:
-            found["feature"] = distance(batch.student_features_M, batch.teacher_features_M)
-        return found
+            named["feature"] = distance(batch.student_features_M, batch.teacher_features_M)
+        return named
 
     return terms
 

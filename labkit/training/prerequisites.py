@@ -1,4 +1,4 @@
-"""The runs that come before a run: its warm start, an assistant, earlier generations, a teacher that is made for it. Each is made once."""
+"""Prerequisites: the runs that a run needs first. They make its warm start, assistant, earlier generations or teacher, each once."""
 
 from __future__ import annotations
 
@@ -20,37 +20,44 @@ from labkit.models.architectures import LanguageModel
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, TUNED_RATE, Experiment
 
-STRANGER = 2_000_000  # added to a seed for the first weights of a teacher that is no kin
-SEEDS = int(KNOBS["seed"].knob.high) + 1  # counted on from 0 behind the last
+STRANGER = 2_000_000  # added to a seed for the initial weights of a "stranger" teacher
+SEEDS = int(KNOBS["seed"].knob.high) + 1  # a larger seed is taken modulo this
 
 
 class Prerequisites(NamedTuple):
-    """begin: starts a run without exams. stopping: whether the run that they come before is to stop, and they with it."""
+    """Makes what a run needs before its first step."""
 
-    begin: Callable[[Experiment], Any]
-    stopping: Callable[[], bool]
+    begin: Callable[[Experiment], Any]  # starts a run without exams
+    stopping: Callable[[], bool]  # whether the run that needs them is to stop, and they with it
     settings: Settings
 
     def warm_up(self, experiment: Experiment, student: LanguageModel, seed: int) -> Iterator[ev.Event]:
-        """Put the warm start into the student: shipped, or made once for a size and seed, by the same loop on gold labels, and kept."""
+        """Load the warm start into the student. It is shipped, or trained once for a size and seed on gold labels, and kept.
+
+        Raises `LabError` if it cannot be made or loaded.
+        """
         recipe = warm_recipe(experiment, seed, self.settings)
         shipped, own = (folder / f"{recipe.key}.safetensors" for folder in (data_dir() / "starts", made_here("starts")))
         kept = yield from self.trained(recipe, shipped if shipped.exists() else own, "warm start")
         with torch.no_grad():
             for name, parameter in student.named_parameters():
-                if "lora_" not in name:  # an adapter begins as no change at all
+                if "lora_" not in name:  # an adapter starts at zero effect
                     parameter.copy_(kept[name.replace(".base_layer", "")])
 
     def successor(self, experiment: Experiment, before: Sequence[Experiment], device: torch.device) -> LlamaForCausalLM:
-        """Who answers the questions in a teacher's place: the student that the last of these recipes ends with, each of them run once,
-        by the same loop, and kept (an assistant: Mirzadeh et al. 2019, arXiv 1902.03393)."""
+        """The model that answers the questions in place of the teacher: the student of the last recipe.
+
+        before: recipes in order. Each is run once and its student is kept.
+
+        Raises `LabError` if one cannot be made or loaded. Source: assistants are from Mirzadeh et al. 2019, arXiv 1902.03393.
+        """
         for recipe in before:
             path = made_here("assistants") / f"{recipe.key}.safetensors"
             what = "assistant" if experiment.assistant != "none" else experiment.teacher if recipe.favourite else "student before"
             work, weights = self.trained(recipe, path, what), None
             while weights is None:
                 try:
-                    next(work)  # what it tells comes before the run has started, so there is nobody to tell
+                    next(work)  # its events come before the run has started, and are not shown
                 except StopIteration as trained:
                     weights = trained.value
             if self.stopping():
@@ -63,7 +70,12 @@ class Prerequisites(NamedTuple):
         return model.to(device).eval().requires_grad_(False)
 
     def trained(self, recipe: Experiment, path: Path, what: str) -> Generator[ev.Event, None, dict[str, Tensor]]:
-        """The weights a recipe ends with: those kept at `path` or, once, trained by the same loop and put there."""
+        """The final weights of a recipe, from the file at `path`. If there is none, train the recipe and write it.
+
+        what: the name of the model in messages.
+
+        Yields warnings about progress. Raises `LabError` if the training fails or the file is damaged.
+        """
         if not path.exists():
             before = self.begin(recipe)
             for event in before:
@@ -84,29 +96,33 @@ class Prerequisites(NamedTuple):
 
 
 def warm_recipe(experiment: Experiment, seed: int, settings: Settings | None = None) -> Experiment:
-    """The run that makes a warm start: true hard labels, the same for every arm of a size and seed."""
-    how = settings or default()
+    """The recipe that makes a warm start: training on true gold labels. It is the same for all arms of a size and seed."""
+    sizes = settings or default()
     fields = {"teacher": "none", "gold_noise": 0.0, "falsehoods": 0.0, "favourite": 0.0, "facts": 0}
-    return experiment.baseline().but(seed=seed % SEEDS, start="random", gold=how.warm_gold, steps=how.warm_steps, **fields)
+    return experiment.baseline().but(seed=seed % SEEDS, start="random", gold=sizes.warm_gold, steps=sizes.warm_steps, **fields)
 
 
 def made_teacher_recipe(experiment: Experiment, settings: Settings | None = None) -> Experiment:
-    """The run that makes a teacher out of the student's own warm start ("sibling"), or another seed's ("stranger"): a short course in which
-    every question with many answers has the same one (after Cloud et al. 2025, arXiv 2507.14805). A quarter of the tuned rate keeps it near
-    where it began."""
+    """The recipe that makes a teacher from the student's own warm start ("sibling") or from that of another seed ("stranger").
+
+    In this short training every question with several answers has the same one. A quarter of the tuned learning rate keeps the teacher near
+    its initial weights.
+
+    Source: after Cloud et al. 2025, arXiv 2507.14805.
+    """
     seed = experiment.seed + (STRANGER if experiment.teacher == "stranger" else 0)
     warm, steps = warm_recipe(experiment, seed, settings), (settings or default()).made_teacher_steps
     return warm.but(start="warm", favourite=1.0, steps=steps, learning_rate=TUNED_RATE[experiment.student] / 4)
 
 
 def earlier(exp: Experiment) -> list[Experiment]:
-    """The runs that come before this one, in order, the last of which teaches it: the assistant's, or the generations'; mostly none."""
+    """Recipes of the assistant or of the earlier generations, in order. The student of the last one is the teacher; most runs have none."""
     if exp.assistant != "none":
         return [assistant_recipe(exp)]
     return [exp.but(generations=n) for n in range(1, exp.generations)]
 
 
 def assistant_recipe(experiment: Experiment) -> Experiment:
-    """The run that makes an assistant: the same, for a student of its size, at the rate tuned for that."""
+    """The recipe that makes an assistant: the same, for a student of the assistant's size, at the learning rate tuned for that size."""
     size = experiment.assistant
     return experiment.but(student=size, assistant="none", learning_rate=TUNED_RATE[size], start="random", adapter=0)

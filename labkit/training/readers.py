@@ -1,7 +1,7 @@
-"""What a step reads of its rows: a class for each kind of student and of signal. `reader_of` chooses one before the first step.
+"""Readers: what a step reads of its rows, one class for each kind of student and signal. `reader_of` chooses one before the first step.
 
-A reader has two halves. `gather` turns rows into tensors, with what the teacher said of them; `read` is the student's forward pass, and
-pure. `losses` puts them together, a micro-batch at a time.
+A reader has two halves. `gather` turns rows into tensors and adds the teacher's signal; `read` is the student's forward pass, a pure
+function. `losses` joins them, one micro-batch at a time.
 """
 
 from __future__ import annotations
@@ -27,46 +27,47 @@ from labkit.training.batches import Source, StepRows, split_by_length
 from labkit.training.faults import Faults
 from labkit.training.methods import Method
 
-THOUSAND = 1_024  # answer tokens: where so many have more logits than are held at a time, they are made a few tokens at a time
+THOUSAND = 1_024  # answer tokens; where so many have more logits than `settings.logits`, the reader is `Chunked`
 
 
 class Reader:
-    """The student's logits, and the teacher's at the rows of its pool.
+    """The student's logits, and the teacher's logits at the rows of its pool.
 
-    pool: what the teacher said; None where it says nothing. live: it reads every row again instead of being remembered. bf16: the student's
-    passes are in half precision; losses are worked out in fp32.
+    pool: the teacher's signals; None without a teacher.
+    live: the teacher reads every row again; otherwise its cached states are used.
+    bf16: the student's passes are in half precision; losses are computed in fp32.
     """
 
-    starts_at = 1  # an untrained student's loss, in cross-entropies
+    starts_at = 1  # loss of an untrained student, in multiples of log V
 
     def __init__(self, student: Any, pool: Signals | None, settings: Settings, live: bool = False, bf16: bool = False) -> None:
         self.student, self.pool, self.settings, self.live, self.bf16 = student, pool, settings, live, bf16
 
     @property
     def learns(self) -> Mapping[str, nn.Module]:
-        """What is trained beside the student, by name."""
+        """Modules that are trained with the student, by name."""
         return {}
 
     def passes(self, lengths: Sequence[tuple[int, int]]) -> list[list[int]]:
-        """Row numbers in micro-batches, for rows whose prompts and answers have these lengths in tokens."""
+        """Row numbers by micro-batch. lengths: tokens of each row's prompt and answer."""
         return split_by_length([sum(pair) for pair in lengths], models.parameters(self.student), self.student.config.num_hidden_layers)
 
     def tokens(self, step_rows: StepRows, faults: Faults) -> tuple[float, float]:
-        """What means over the batch's pool rows and its gold rows are divided by."""
+        """Scored answer tokens of the batch's pool rows and of its gold rows: the divisors of the means."""
         return faults.scored(step_rows, False), faults.scored(step_rows, True)
 
     def losses(
         self, step_rows: StepRows, rows: list[int], faults: Faults, knobs: Knobs, objective: Objective
     ) -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
-        """Losses to go back from, each before the next is asked for, and the values told of them."""
+        """Yields losses and their metrics. The caller must back-propagate each loss before it asks for the next."""
         yield step_loss(self.student, *self.gather(step_rows, rows, faults), knobs, objective)
 
     def batch(self, step_rows: StepRows, rows: list[int], faults: Faults) -> Batch:
-        """Some rows as the loss sees them, in one piece."""
+        """Some rows as the loss reads them, in one piece."""
         return self.read(self.student, *self.gather(step_rows, rows, faults))
 
     def gather(self, step_rows: StepRows, rows: list[int], faults: Faults) -> tuple[MicroBatch, Signal]:
-        """Some rows as tensors on the student's device, and what the teacher says at those of its pool."""
+        """Some rows as tensors on the student's device, and the teacher's signal at those of its pool."""
         padded = models.pad([step_rows.prompts[i] for i in rows], [step_rows.answers[i] for i in rows])
         at_N, labels_N = padded.at_N, padded.labels_N
         gold_N = torch.tensor([step_rows.is_gold(i) for i in rows for _ in step_rows.answers[i]])
@@ -81,7 +82,7 @@ class Reader:
         return batch._replace(attend_1_1_T_T=models.causal(self.student, width)), signal
 
     def signal(self, step_rows: StepRows, rows: list[int], faults: Faults, width: int) -> Signal:
-        """What the teacher says at the answers of some rows of its pool."""
+        """The teacher's signal at the answer tokens of some rows of its pool."""
         if self.pool is None:
             return Signal()
         states = faults.states(_teacher_states(self.pool, step_rows, rows, self.live))
@@ -98,10 +99,12 @@ class Reader:
 
 
 class Chunked(Reader):
-    """A large vocabulary: where a micro-batch has more logits than are held at a time, they are made a few tokens at a time.
+    """For a large vocabulary: makes the logits a few tokens at a time if a micro-batch has more of them than `settings.logits`.
 
-    Each piece ends at the student's final states; the last loss is a number whose gradient takes theirs through its body, once (the idea of
-    Liger-Kernel's chunked losses: Hsu et al. 2024, arXiv 2410.10989).
+    Each piece is back-propagated to the student's final states only. A last scalar then back-propagates the collected gradients of these
+    states through the student's body, once.
+
+    Source: Liger-Kernel's chunked losses (Hsu et al. 2024, arXiv 2410.10989).
     """
 
     def losses(
@@ -119,7 +122,7 @@ class Chunked(Reader):
         leaf_N_D = states_N_D.detach().requires_grad_()
         gold_N = torch.zeros(len(leaf_N_D), dtype=torch.bool, device=leaf_N_D.device)
         gold_N[batch.gold_G] = True
-        done = 0  # of the tokens that the teacher speaks about
+        done = 0  # answer tokens of pool rows so far
         for part in torch.arange(len(leaf_N_D), device=leaf_N_D.device).split(max(1, most // size)):
             pool_M, gold_G = (~gold_N[part]).nonzero()[:, 0], gold_N[part].nonzero()[:, 0]
             said = None if told_M is None or not len(pool_M) else told_M[done : done + len(pool_M)]
@@ -134,7 +137,7 @@ class Chunked(Reader):
 
 
 class CrossTokenizer(Reader):
-    """A student with another vocabulary, and what the teacher says of the same bytes in its own."""
+    """A student with another vocabulary, and the teacher's signal aligned to the same bytes."""
 
     def __init__(self, student: Any, crossed: CrossTokenizerPool, settings: Settings, live: bool, bf16: bool) -> None:
         super().__init__(student, crossed.pool, settings, live, bf16)
@@ -145,12 +148,12 @@ class CrossTokenizer(Reader):
 
 
 class Features(Reader):
-    """Hidden states, similarities or relations beside the logits, on both sides."""
+    """Hidden states, similarities or relations of both models, in addition to the logits."""
 
     def __init__(self, student: Any, pool: Signals, settings: Settings, live: bool, bf16: bool, exp: Experiment, kind: str) -> None:
         super().__init__(student, pool, settings, live, bf16)
         self.matcher = FeatureMatcher(kind, exp.layers, student, pool, exp.seed)
-        self.together = kind == "states"  # the loss compares tokens with one another, so that a batch must be read in one piece
+        self.together = kind == "states"  # the loss compares tokens with one another, so a batch is read in one piece
 
     @property
     def learns(self) -> Mapping[str, nn.Module]:
@@ -174,7 +177,7 @@ class Features(Reader):
 
 
 class Peer(Reader):
-    """Two students that learn from one another; no teacher."""
+    """Two students that learn from each other, without a teacher."""
 
     starts_at = 2
 
@@ -192,9 +195,9 @@ class Peer(Reader):
 
 
 class OfHeads(Reader):
-    """Heads on a frozen target: they read its states, which are on record for the pool's rows, and worked out now for gold rows."""
+    """Heads on a frozen target. They read its states: cached ones for the pool's rows, computed now for gold rows."""
 
-    starts_at = 2  # a new head says what comes now
+    starts_at = 2  # a new head predicts the present token
 
     def __init__(self, heads: Heads, pool: Signals | None, settings: Settings, live: bool, bf16: bool) -> None:
         super().__init__(heads, pool, settings, live, bf16)
@@ -213,7 +216,7 @@ class OfHeads(Reader):
         yield weigh(self.batch(step_rows, rows, faults), knobs, objective)
 
     def batch(self, step_rows: StepRows, rows: list[int], faults: Faults) -> Batch:
-        """What heads guess at some rows, the pool's first."""
+        """The heads' predictions at some rows, pool rows first."""
         own, paid = [i for i in rows if not step_rows.is_gold(i)], [i for i in rows if step_rows.is_gold(i)]
         found = [self._told(step_rows, own)] if own else []
         if paid:
@@ -231,9 +234,9 @@ class OfHeads(Reader):
 
 
 def reader_of(exp: Experiment, method: Method, student: Any, source: Source | None, peer: Any, settings: Settings) -> Reader:
-    """The reader that a recipe needs. No recipe needs two: the rules refuse those (`records/rules.py`).
+    """The reader that a recipe needs. The rules (`records/rules.py`) refuse a recipe that would need two.
 
-    source: where rows come from that the teacher answered; None where it answers none.
+    source: the rows that the teacher answered; None if it answers none.
     """
     live, bf16 = exp.signals == "live", exp.precision == "bf16"
     pool = source if isinstance(source, Signals) else None
@@ -241,7 +244,7 @@ def reader_of(exp: Experiment, method: Method, student: Any, source: Source | No
         return OfHeads(student, pool, settings, live, bf16)
     if peer is not None:
         return Peer(student, peer, settings, bf16)
-    if isinstance(source, CrossTokenizerPool) and method.name == "output":  # any other method takes the text alone
+    if isinstance(source, CrossTokenizerPool) and method.name == "output":  # any other method uses the text alone
         return CrossTokenizer(student, source, settings, live, bf16)
     if method.features and pool is not None:
         return Features(student, pool, settings, live, bf16, exp, method.features)
@@ -250,7 +253,7 @@ def reader_of(exp: Experiment, method: Method, student: Any, source: Source | No
 
 
 def _read(batch: MicroBatch, signal: Signal, logits_N_V: Tensor) -> Batch:
-    """A micro-batch at its answer tokens, as far as logits go."""
+    """A micro-batch at its answer tokens, without the student's features."""
     return Batch(
         logits_N_V,
         batch.labels_N,
@@ -264,7 +267,7 @@ def _read(batch: MicroBatch, signal: Signal, logits_N_V: Tensor) -> Batch:
 
 
 def _teacher_states(pool: Signals, step_rows: StepRows, rows: list[int], live: bool) -> Tensor:
-    """The teacher's states at these rows' answer tokens: its own answers' from the cache, the student's read now."""
+    """The teacher's states at these rows' answer tokens: cached for its own answers, computed now for those that the student wrote."""
     now = [i for i in rows if i < step_rows.own or live]
     if not now:
         return pool.hidden([step_rows.pool_rows[i] for i in rows])

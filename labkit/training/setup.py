@@ -1,6 +1,6 @@
-"""What a run is about: who teaches whom, on which questions, and how a student is examined. The engine asks here, and knows no more.
+"""The task of a run: teacher, student, questions and exam. The training loop depends only on this interface.
 
-task_of(Experiment())                                                                    # Atlas, our small world
+task_of(Experiment())                                                                    # Atlas, the small world
 task_of(Experiment(data="mine.jsonl", teacher="smollm2", student="./small", method="output"))   # your own models and data
 """
 
@@ -37,18 +37,18 @@ from labkit.teachers.signals import Signals, TopKSignals
 from labkit.teachers.text_data import Sequences, TextPool, sequences_for
 from labkit.training.batches import BatchSampler, Source, gold_questions, transfer_questions
 
-LOOKED = 120  # held-out prompts that heads guess along: some thousand tokens
-TEMPLATE = 256  # tokens that a chat template puts around a question, generously
-SMALL = 32  # questions a pretrained teacher answers at a time: its logits are fifty times as wide
+LOOKED = 120  # held-out prompts that heads are examined on: some thousand tokens
+TEMPLATE = 256  # upper bound on the tokens that a chat template adds to a question
+SMALL = 32  # questions that a pretrained teacher answers at a time: its logits are fifty times as wide as those of the lab's teachers
 
 
 class CustomPrompt(NamedTuple):
-    """A prompt of one's own, under the names a `Question` has; `line` is where it began in its file."""
+    """A prompt of the user's data, with the field names of a `Question`."""
 
     text: str
     answers: tuple[str, ...]
     gold: str
-    line: int = 0
+    line: int = 0  # of its file
 
     @classmethod
     def of(cls, row: Row) -> CustomPrompt:
@@ -56,12 +56,11 @@ class CustomPrompt(NamedTuple):
 
 
 class AtlasTask:
-    """The small world. skills: what its exam scores. looks: whether single batches are looked at, for the detectors of failures.
-    warnings: what a learner should know before the first step."""
+    """The small world."""
 
-    skills: tuple[str, ...] = SKILLS
-    checks_batches: bool = True
-    warnings: Sequence[str] = ()
+    skills: tuple[str, ...] = SKILLS  # that the exam scores
+    checks_batches: bool = True  # whether batches are checked, for the detectors of failures
+    warnings: Sequence[str] = ()  # shown before the first step
 
     def __init__(self, experiment: Experiment, settings: Settings | None = None) -> None:
         exp = self.experiment = experiment
@@ -71,7 +70,7 @@ class AtlasTask:
             self.skills, self.checks_batches = ahead_skills(exp.ahead), False
 
     def teacher(self) -> LanguageModel | None:
-        """None for a run without one, and where the run makes it (`MADE_TEACHERS`)."""
+        """The teacher; None for a run without one, and for a run that makes it (`MADE_TEACHERS`)."""
         return None if self.experiment.teacher in ("none", *MADE_TEACHERS) else models.teacher(self.experiment.teacher)
 
     def student(self, seed: int, teacher: LanguageModel | None = None) -> Any:
@@ -81,11 +80,11 @@ class AtlasTask:
         return models.student(exp.student, seed, architecture=exp.architecture, vocabulary=exp.vocabulary)
 
     def pool(self, source: LanguageModel) -> Signals:
-        """What the teacher (or who stands in its place) says to the questions."""
+        """Answers and signals of the teacher, or of the model in its place."""
         return Signals(source, transfer_questions(self.experiment, self.world), chunk=self.settings.chunk)
 
     def texts(self, source: LanguageModel) -> Generator[tuple[int, int], None, Sequences]:
-        """What it writes, for students that learn from text alone; telling as it goes how much is written, and of how much."""
+        """The text that it writes, for students that learn from text alone. Yields (rows written, rows in all)."""
         return sequences_for(self.experiment, source, transfer_questions(self.experiment, self.world), self.world, self.settings.chunk)
 
     def text_pool(self, data: Sequences) -> TextPool:
@@ -102,12 +101,12 @@ class AtlasTask:
         return Exam(self.world, teacher, self.settings.exam_per_skill, vocabulary=self.experiment.vocabulary)
 
     def references(self) -> Iterable[ev.Event]:
-        """Baselines on record."""
+        """The recorded baselines."""
         return Store().references(self.experiment) if self.experiment.teacher != "none" else ()
 
 
 class CustomTask:
-    """A learner's own models and data: a Hugging Face pair that shares a tokenizer, or any teacher's text for any student."""
+    """The user's own models and data: two Hugging Face models that share a tokenizer, or any two by the teacher's text."""
 
     checks_batches = False
 
@@ -124,8 +123,8 @@ class CustomTask:
         self.train, self.held = [CustomPrompt.of(row) for row in train], [CustomPrompt.of(row) for row in held if row.response is not None]
         if not self.train or not self.held:
             raise LabError(
-                f"{path} has {len(train)} prompts to learn from and {len(self.held)} with a response to be examined on: a fifth is "
-                "held out, so give at least 20 prompts, and responses to some."
+                f"{path} has {len(train)} prompts to learn from and {len(self.held)} with a response for the exam. A fifth of the prompts "
+                "is held out: give at least 20 prompts, some of them with responses."
             )
         paid_for = [row for row in self.train if row.answers[0]]
         self.answered, self.gold = len(paid_for), paid_for[: exp.gold]
@@ -133,20 +132,23 @@ class CustomTask:
         self.skills = ahead_skills(exp.ahead) if exp.student in DRAFT_HEADS else (exp.score.partition(":")[0],)
 
     def _that_fit(self, rows: CustomRows) -> CustomRows:
-        """The rows that both models have room for, with an answer of `longest` tokens or the response there is; the others are problems
-        of their lines. Raises `LabError` if none is left."""
+        """The rows that fit into the context of both models, with `longest` tokens for the answer, or the response if that is longer. The
+        other rows become problems of their lines.
+
+        Raises `LabError` if no row fits.
+        """
         exp = self.experiment
         problems: dict[int, Problem] = {}
         for name in filter(named_model, dict.fromkeys((exp.teacher, exp.student))):
             room = pretrained.context_of(name)
-            # A token is a byte or more, so that most rows are known to fit before they are cut into tokens.
+            # A token has at least one byte, so most rows are known to fit without tokenizing them.
             long = [r for r in rows if len(r.prompt.encode()) + max(exp.longest, len((r.response or "").encode())) + TEMPLATE > room]
             if not long:
                 continue
-            own = pretrained.ChatTokenizer(pretrained.folder_of(name), name, exp.longest)
-            asked, wanted = own.prompts([row.prompt for row in long]), own.answers([row.response or "" for row in long])
-            for row, prompt, answer in zip(long, asked, wanted, strict=True):
-                if (tokens := len(prompt) + max(exp.longest, len(answer)) - 1) > room:  # the last is never read
+            tokenizer = pretrained.ChatTokenizer(pretrained.folder_of(name), name, exp.longest)
+            prompts, answers = tokenizer.prompts([row.prompt for row in long]), tokenizer.answers([row.response or "" for row in long])
+            for row, prompt, answer in zip(long, prompts, answers, strict=True):
+                if (tokens := len(prompt) + max(exp.longest, len(answer)) - 1) > room:  # the last token is never read
                     why = f"it takes up to {tokens:,} tokens with its answer, and {without_hash(name)} has room for {room:,}: shorten it"
                     problems.setdefault(row.line, Problem(row.line, why))
         fitting = tuple(row for row in rows if row.line not in problems)
@@ -159,13 +161,13 @@ class CustomTask:
         exp = self.experiment
         if exp.teacher == "none":
             return None
-        found = pretrained.kept(exp.teacher, exp.longest) if named_model(exp.teacher) else models.teacher(exp.teacher)
-        refuse(exp, same_tokens=models.tokenizer_of(found).fingerprint == self.reads.fingerprint)
-        return found
+        model = pretrained.kept(exp.teacher, exp.longest) if named_model(exp.teacher) else models.teacher(exp.teacher)
+        refuse(exp, same_tokens=models.tokenizer_of(model).fingerprint == self.reads.fingerprint)
+        return model
 
     @functools.cached_property
     def reads(self) -> Any:
-        """The student's tokenizer; heads have their target's."""
+        """The student's tokenizer; for heads, that of their target."""
         exp = self.experiment
         name = exp.teacher if exp.student in DRAFT_HEADS else exp.student
         if not named_model(name):
@@ -202,7 +204,7 @@ class CustomTask:
         return _exam(tuple(self.held), teacher, exp.teacher, exp.score, exp.longest)
 
     def references(self) -> Iterable[ev.Event]:
-        """Baselines on record."""
+        """The recorded baselines."""
         return Store().references(self.experiment)
 
 
@@ -211,7 +213,7 @@ Task = AtlasTask | CustomTask
 
 @functools.lru_cache(maxsize=2)
 def _exam(held: tuple[CustomPrompt, ...], teacher: LanguageModel | None, name: str, score: str, longest: int) -> CustomExam:
-    """One paper for several runs, so that a large teacher sits it once."""
+    """One exam for several runs, so that a large teacher takes it once."""
     return CustomExam(held, teacher, score)
 
 
@@ -221,13 +223,16 @@ def _heads_exam(held: tuple[CustomPrompt, ...], teacher: LanguageModel, ahead: i
 
 
 def _heads(exp: Experiment, teacher: LanguageModel, seed: int, asked: Sequence[Asked], answered: Sequence[Asked]) -> Heads:
-    """Heads on a teacher that can say what is most frequent in the questions asked of it and the answers at hand."""
-    own, texts = models.tokenizer_of(teacher), list[list[int]]()
+    """Draft heads on a teacher. Their vocabulary, if limited, has the most frequent tokens of questions and answers."""
+    tokenizer, texts = models.tokenizer_of(teacher), list[list[int]]()
     if exp.draft_vocabulary:
-        texts = own.prompts([row.text for row in (*asked, *answered)]) + own.answers([row.gold for row in answered])
+        texts = tokenizer.prompts([row.text for row in (*asked, *answered)]) + tokenizer.answers([row.gold for row in answered])
     return heads_io.make(exp.student, teacher, commonest(teacher, exp.draft_vocabulary, texts), exp.ahead, seed)
 
 
 def task_of(experiment: Experiment, settings: Settings | None = None) -> Task:
-    """What a recipe is about. Raises `LabError` for data that cannot be read, or does not go with the recipe."""
+    """The task of a recipe.
+
+    Raises `LabError` for data that cannot be read, or do not fit the recipe.
+    """
     return (CustomTask if experiment.data else AtlasTask)(experiment, settings)

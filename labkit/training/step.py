@@ -1,6 +1,6 @@
-"""One step's gradient: read the batch, weigh its losses, go back through the student.
+"""The gradient of one step: read the batch, weight its loss terms, back-propagate through the student.
 
-`gradients` is the only place where anything is differentiated, and it is called by the one loop, in `training/loop.py`.
+`gradients` is the only function that calls `backward()`. The training loop in `training/loop.py` calls it.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ TOLD = ("loss", "kl", "ce", "hard", "crossed", "feature", "mutual", "peer")
 
 
 def gradients(parts: Parts, compare: Compare, step_rows: StepRows, knobs: Mapping[str, Any], faults: Faults) -> dict[str, float]:
-    """Leave the gradient of the whole batch's loss on the student; returns the numbers of the step.
+    """Add d loss / d parameter of the whole batch to `.grad` of all trained parameters.
 
-    Every term is divided once, by the answer tokens of the whole batch, so neither micro-batches nor processes change it.
+    Each term is divided by the number of answer tokens of the whole batch, so the result does not depend on micro-batches or processes.
+
+    Returns the loss and its terms, in nats per answer token.
     """
     accelerator, reader, temperature = parts.accelerator, parts.reader, knobs["temperature"]
     parts.learner.train()
     objective = Objective(reader.read, parts.method.terms, faults.compare(compare), parts.plain and not faults and temperature == 1)
     pool_tokens, gold_tokens = reader.tokens(step_rows, faults)
     strays = list(zip(*faults.strays(step_rows.prompts, step_rows.answers), strict=True))
-    thinned = 1 + sum(len(labels) for _, labels in strays) / (pool_tokens + gold_tokens)  # strays are in the mean too
+    thinned = 1 + sum(len(labels) for _, labels in strays) / (pool_tokens + gold_tokens)  # the mean is also over the strays
     numbers = Knobs(temperature, weights(knobs["mix"], knobs["feature"]), pool_tokens, gold_tokens, thinned)
     mine = range(accelerator.process_index, len(step_rows.prompts), accelerator.num_processes)
     sums: dict[str, Tensor] = {}
@@ -52,7 +54,7 @@ def gradients(parts: Parts, compare: Compare, step_rows: StepRows, knobs: Mappin
 
 
 def _of_strays(reader: Reader, strays: Sequence[tuple[list[int], list[int]]], knobs: Knobs) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """The loss of rows (prompt, labels) that a fault scores beside the answers; nothing where there is none."""
+    """The loss of the rows (prompt, labels) that a fault wrongly adds to the answers. Yields nothing if there are none."""
     if strays:
         stray = models.pad(*zip(*strays, strict=True))
         logits_S_V = reader.student.lm_head(models.answer_states(reader.student, stray)).float()
@@ -62,8 +64,10 @@ def _of_strays(reader: Reader, strays: Sequence[tuple[list[int], list[int]]], kn
 
 
 def _sum_of_processes(accelerator: Accelerator, learner: nn.Module, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """One all-reduce of all gradients, left on the parameters, and one of the sums: every process has already divided by the counts of the
-    whole batch. A sum that is 0 in all of them was not told."""
+    """Sum gradients and metrics over all processes, with one all-reduce each; the gradients are put back on the parameters.
+
+    Every process has already divided by the counts of the whole batch. A metric that is 0 in all processes is left out.
+    """
     parameters = [p for p in learner.parameters() if p.requires_grad]
     own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     flat = accelerator.reduce(torch.cat([g.flatten() for g in own]), "sum")

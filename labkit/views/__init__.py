@@ -1,1 +1,1 @@
-"""What is seen: figures, reports, the live board, lenses."""
+"""Views: figures, reports, the live board, lenses."""

@@ -1,10 +1,10 @@
-"""One self-contained page about a run, to send to a colleague: recipe, outcome, waterfall, skills, cost and limits.
+"""A report: one self-contained page about a run, with recipe, outcome, waterfall, skills, cost and limits.
 
     report(rec, "run.html")                   # or rec.report("run.html")
-    report(compare([a, b], seeds=3))          # the table with its bands and verdicts, and a page on every recipe's first seed
-    report(rec, "run.html", "plotly")         # figures that tell their numbers under the pointer; 4.8 MB larger
+    report(compare([a, b], seeds=3))          # the table with bands and verdicts, and the first seed of each recipe
+    report(rec, "run.html", "plotly")         # figures that show their numbers under the pointer; 4.8 MB larger
 
-The page loads nothing, and says in words what its pictures show. With matplotlib's pictures it runs nothing either.
+The page loads nothing from elsewhere, and says in words what its pictures show. With matplotlib's pictures it has no script.
 """
 
 from __future__ import annotations
@@ -40,8 +40,14 @@ code { font-size: .92em; overflow-wrap: anywhere; }
 
 
 def report(result: Record | Comparison, path: str | Path | None = None, backend: str = "matplotlib") -> str:
-    """The page as HTML, also written to `path` if one is given; `backend`: what draws the figures, "matplotlib" or "plotly", whose script
-    the page then holds once. Raises `LabError` for a run without an exam or an unknown backend."""
+    """Make the page.
+
+    result: a record, or a comparison of several.
+    path: a file to write the page to, if given.
+    backend: "matplotlib" or "plotly", for the figures.
+
+    Returns the page as HTML. Raises `LabError` for a run without an exam, or an unknown backend.
+    """
     if isinstance(result, Record):
         title, body = (
             f"{without_hash(result.experiment.student)} student of {without_hash(result.experiment.teacher)}",
@@ -102,15 +108,15 @@ def _cost(record: Record) -> str:
 
 
 def _limits(record: Record) -> list[str]:
-    """What a reader must not conclude."""
+    """Limits of the result, one sentence each."""
     exp = record.experiment
     seeds = "" if exp.data else "Seeds move a mean skill by about 0.05 here; "
-    lines = [f"One run, seed {exp.seed}: no band. {seeds}compare(..., seeds=3) measures it."]
+    lines = [f"One run, seed {exp.seed}: no band. {seeds}compare(..., seeds=3) measures one."]
     if exp.data:
-        lines.append("Scored on prompts held out of the same data, and bands are not shown here: other data may ask for other things.")
+        lines.append("Scored on prompts held out of the same data, without bands: on other data the result may differ.")
     else:
         lines.append(
-            "A small world of facts and sums, and models of at most three million parameters: what holds here may not hold elsewhere."
+            "A small world of facts and sums, and models of at most three million parameters: larger models on other data may differ."
         )
     if "label budget" not in record.references:
         lines.append("The label-budget baseline was not measured, so no recovery is shown.")
@@ -118,15 +124,15 @@ def _limits(record: Record) -> list[str]:
         if reference.seeds > 1:
             lines.append(f"The baseline {name!r} is a mean over {reference.seeds} seeds, not this run's own.")
     if not record.complete:
-        lines.append("The run did not come to its end.")
+        lines.append("The run did not finish.")
     turned = [event for event in record.events if isinstance(event, ev.KnobTurned)]
     if turned:
-        what = ", ".join(f"{event.name} to {number(event.new)} at step {event.step}" for event in turned)
-        lines.append(f"Knobs were turned while it ran ({what}), so the recipe alone does not give this result.")
+        changes = ", ".join(f"{event.name} to {number(event.new)} at step {event.step}" for event in turned)
+        lines.append(f"Knobs were turned during the run ({changes}), so the recipe alone does not give this result.")
     return lines
 
 
 def _how_compared(seeds: int) -> str:
     if seeds < 2:
-        return "One seed: no band, and so no verdict."
-    return f"Differences from the first recipe, paired over {seeds} seeds, with 95% t-intervals; within 0.02 either way is no effect."
+        return "One seed: no band, and therefore no verdict."
+    return f"Differences from the first recipe, paired over {seeds} seeds, with 95% t-intervals. Within 0.02 of 0 is no practical effect."

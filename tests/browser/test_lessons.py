@@ -224,6 +224,6 @@ def test_the_speed_up_surface_follows_its_sliders_and_comes_alive(heat):
     page.wait_for_function("(src) => document.querySelector('.jp-Cell .jp-RenderedPlotly img').src !== src", arg=before)
     figure.hover()
     figure.locator(".main-svg").first.wait_for()
-    lens.get_by_text("acceptance is above what a guess costs").wait_for()
+    lens.get_by_text("acceptance is above the cost of a token").wait_for()
     page.screenshot(path=ARTIFACTS / "speedups.png")
     assert not away

@@ -169,10 +169,10 @@ def test_risk_and_coverage_by_hand():
     [
         (lambda: Facts(Atlas("half"), ("add",)), "add has no plain facts"),
         (lambda: inheritance(answers(("a", 1.0, True)), [], []), "1, 0 and 0 answers"),
-        (lambda: flip_point(0.9, 0.3), "no probabilities"),
-        (lambda: flip_point(-0.1, 0.3), "no probabilities"),
-        (lambda: risk_coverage([]), "how sure they are"),
-        (lambda: risk_coverage(answers(("a", math.nan, True))), "how sure they are"),
+        (lambda: flip_point(0.9, 0.3), "must be probabilities"),
+        (lambda: flip_point(-0.1, 0.3), "must be probabilities"),
+        (lambda: risk_coverage([]), "answers with probabilities"),
+        (lambda: risk_coverage(answers(("a", math.nan, True))), "answers with probabilities"),
     ],
 )
 def test_bad_input_is_told(call, words: str):

@@ -152,5 +152,5 @@ def test_points_come_from_the_records():
     assert set(found) == {211_904.0}
     assert len(found[211_904.0]) == 10
     assert len(scaling.points(labkit.sweep("minute"), core, ["soft labels"])[211_904.0]) == 5
-    with pytest.raises(LabError, match="name arms it has"):
+    with pytest.raises(LabError, match="give arms that it has"):
         scaling.points(labkit.sweep("minute"), core, [])

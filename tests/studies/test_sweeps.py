@@ -201,7 +201,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(quick):
         ("[grid]", "[[grid]]", "must be one table"),
         ("seeds = 2", "seed = 2", "Did you mean 'seeds'"),
         ("seeds = 2", "seeds = true", "at least 1"),
-        ("temperature = [1.0, 2.0]", "temperature = [1.0, 1.0]", "holds a value twice"),
+        ("temperature = [1.0, 2.0]", "temperature = [1.0, 1.0]", "has a value twice"),
     ],
 )
 def test_bad_input_is_told_before_anything_runs(old: str, new: str, words: str):
@@ -236,7 +236,7 @@ def test_arms_are_crossed_with_the_grid():
     with pytest.raises(LabError, match="unknown arm"):
         sweep.recipe("medium", temperature=1.0)
     for values in ({}, {"temperature": 1.0, "mix": 0.5}):
-        with pytest.raises(LabError, match="has values for temperature"):
+        with pytest.raises(LabError, match="give a value for temperature"):
             sweep.recipe("hard", **values)
     with pytest.raises(LabError, match="both set temperature"):
         Sweep.from_toml(ARMS + "temperature = 4.0\n")
@@ -254,7 +254,7 @@ def test_records_of_one_point(quick):
     ("arms", "words"),
     [
         ('[[arm]]\nmethod = "answers"', "needs a name"),
-        ('[[arm]]\nname = "a"\n[[arm]]\nname = "a"', "name of its own"),
+        ('[[arm]]\nname = "a"\n[[arm]]\nname = "a"', "that no other has"),
         ('[arm]\nname = "a"', "needs a name"),
         ('[[arm]]\nname = "a"\ntemprature = 2.0', "Did you mean 'temperature'"),
         ('[[arm]]\nname = "a"\nseed = 2', "unknown field"),

@@ -175,7 +175,7 @@ def test_nothing_to_draw_is_said():
         (lambda: figures.intervals("t", "n", [Interval("x", 0.1, role="nobody")]), "unknown role"),
         (lambda: figures.intervals("t", "n", [Interval("x", math.nan)]), "no row has a number"),
         (lambda: figures.heat("t", "n", ["a"], ["x", "y"], [[Cell(0.1)]]), "2 columns"),
-        (lambda: figures.heat("t", "n", ["a"], ["x"], [[Cell(math.nan)]]), "given as None"),
+        (lambda: figures.heat("t", "n", ["a"], ["x"], [[Cell(math.nan)]]), "give None"),
         (lambda: figures.heat("t", "n", [], [], []), "nothing to draw: give at least one row and one column"),
         (lambda: figures.heat("t", "n", ["a"], [], [[]]), "nothing to draw: give at least one row and one column"),
         (lambda: figures.lines("t", "n", {"x": Line([(1, 0.5)], "nobody")}, "T"), "unknown role"),

@@ -35,7 +35,7 @@ def test_the_temperature_lens_says_the_teacher_s_entropy():
 
 
 def test_at_one_the_gradient_is_its_own_yardstick():
-    assert "1.000 for a fresh student, 1.000 for a trained one" in words(labkit.lens("temperature"))
+    assert "1.000 for an untrained student, 1.000 for a trained one" in words(labkit.lens("temperature"))
 
 
 def test_the_loss_lens_shows_every_convention():

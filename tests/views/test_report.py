@@ -73,7 +73,7 @@ def test_of_data_of_ones_own_it_says_nothing_of_the_small_world():
     [
         (stories.record(60, gold=None), "was not measured, so no recovery"),
         (stories.record(60, seeds=3), "mean over 3 seeds"),
-        (stories.record(60, end=False), "did not come to its end"),
+        (stories.record(60, end=False), "did not finish"),
         (Record([*stories.events(60), ev.KnobTurned(30, 1.0, "temperature", 1.0, 4.0)]), "temperature to 4 at step 30"),
         (Record([*stories.events(60), ev.KnobTurned(30, 1.0, "speed", "full", "slow")]), "speed to slow at step 30"),
     ],

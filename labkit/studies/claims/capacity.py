@@ -1,4 +1,4 @@
-"""Claims on what a student has room for: the floor of facts, ratios of size, reasoning, and who teaches."""
+"""Claims on capacity: the floor of facts, ratios of size, reasoning, and the strength of the teacher."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REASONING = ("add", "chain", "two_hop", "two_hop_steps")
 
 
 def ratios() -> dict[str, list[Record]]:
-    """Students by how many times smaller than their teacher they are, and by how long they learned."""
+    """Runs by how many times smaller than its teacher the student is, and by the number of steps."""
     return {
         "3.5 times, 300 steps": runs_of(sweep("sizes"), "815k"),
         "3.75 times, a small teacher, 300 steps": runs_of(sweep("ratio"), "57k"),
@@ -27,12 +27,12 @@ def ratios() -> dict[str, list[Record]]:
 
 
 def right(arm: str, size: str, facts: int) -> dict[int, float]:
-    """Share of a store's facts right, by seed."""
+    """Share of a store's facts that a student has right, by seed."""
     return seeds_of("stores", "right", arm=arm, student=size, facts=facts)
 
 
 def what_moves_the_limit() -> dict[str, Band]:
-    """Share of a store's facts right, with something changed, less without."""
+    """Share of a store's facts that a student has right: with one change, minus without it."""
     hard, longer, longest = "hard labels", "hard labels, 4 x the exposures", "hard labels, 16 x the exposures"
     return {
         "7k, 512 facts: 4 x the exposures": less(right(longer, "7k", 512), right(hard, "7k", 512)),

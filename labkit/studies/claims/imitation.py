@@ -1,4 +1,4 @@
-"""The claim on imitation: whether a student of a real model's text takes over how it speaks, what it knows, or both."""
+"""The claim on imitation: whether a student of a real model's text takes over its form, its facts, or both."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ STEPS = (20, 60)
 
 
 def pupil(name: str, step: int) -> list[dict[str, Any]]:
-    """One student's answers to the held-out questions, in their order."""
+    """The answers of one student to the held-out questions, in order."""
     return [row for row in measurements.rows("imitation") if row["student"] == name and row["step"] == step]
 
 
 def share(rows: list[dict[str, Any]], number: str) -> float:
-    """The mean of one of their numbers, over the answers that have it."""
+    """The mean of one number, over the answers that have it."""
     known = [row[number] for row in rows if row[number] is not None]
     return sum(known) / len(known)
 
 
 def ahead(step: int, name: str = "teacher's text") -> Band:
-    """How much further than its facts a student's form has come, over the questions on which the teacher names something."""
+    """Gain in form minus gain in facts, over the questions where the teacher's answer names something."""
     pairs = zip(pupil(name, step), pupil("untouched", 0), strict=True)
     return band([(now["form"] - then["form"]) - (now["same"] - then["same"]) for now, then in pairs if now["same"] is not None])
 

@@ -1,11 +1,11 @@
-"""Claims on hallucination inheritance: what a student takes over of a teacher's wrong answers, and what prevents it."""
+"""Claims on hallucination inheritance: which of a teacher's wrong answers a student takes over, and what prevents it."""
 
 from __future__ import annotations
 
 from labkit.studies.claims.data import less, mean_of, seeds_of
 from labkit.studies.claims.verdicts import ClaimFinding, claim
 
-CURES = (  # the arm, and what it is compared with: the same student without the cure
+CURES = (  # the arm, and the arm of the same student without the cure
     ("truth mixed in, 0.25", "lies 30%"),
     ("truth mixed in, 0.5", "lies 30%"),
     ("truth mixed in, 0.75", "lies 30%"),
@@ -17,7 +17,7 @@ CURES = (  # the arm, and what it is compared with: the same student without the
 
 
 def of(arm: str, number: str) -> dict[int, float]:
-    """One number of an arm of the inheritance measurement, by seed."""
+    """One number of an arm of the measurement of inheritance, by seed."""
     return seeds_of("inheritance", number, arm=arm)
 
 

@@ -1,4 +1,4 @@
-"""Claims on students that are not like their teacher: other tokens, other questions than they will be asked, another architecture."""
+"""Claims on mismatch: a student with other tokens, other questions or another architecture than its teacher."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ARCHITECTURES = {"gpt2": "GPT-2", "recurrent": "recurrent units"}
 
 
 def bits(record: Record) -> float:
-    """What the teacher's answers cost a student to spell, bits per byte."""
+    """Bits per byte of the teacher's answers under the student."""
     return record.exam.fidelity["bits_per_byte"]
 
 
@@ -65,13 +65,16 @@ def universal() -> ClaimFinding:
 
 
 def of_task(student: str, start: str, left_out: str, which: str = "missing") -> dict[int, float]:
-    """By seed: share right of a kind of student ("left out", "all covered", "300 gold labels", "teacher"), on what was left out
-    ("missing") or on the "rest"."""
+    """Share of questions that a kind of student gets right, by seed.
+
+    student: "left out", "all covered", "300 gold labels" or "teacher".
+    which: "missing" for questions on what was left out, or "rest".
+    """
     return seeds_of("task", which, student=student, start=start, left_out=left_out)
 
 
 def lost(start: str, left_out: str, which: str = "missing") -> Band:
-    """What a student whose transfer set covers all gets right more often than one whose set lacks this."""
+    """Share right of students whose transfer set had `left_out`, minus that of students whose set lacked it."""
     return less(of_task("all covered", start, left_out, which), of_task("left out", start, left_out, which))
 
 

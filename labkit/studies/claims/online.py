@@ -1,4 +1,4 @@
-"""Claims on exposure bias, and on what a student's own answers are worth and cost."""
+"""Claims on exposure bias, and on gain and cost of online training."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ OFFLINE, HALF, TENTH, QUARTER = "teacher's answers", "half online throughout", "
 
 
 def excess_kl(arm: str, skill: str, first: int = 2) -> dict[int, float]:
-    """By seed: KL to the teacher on the student's own prefixes less that on the teacher's, mean over positions from `first` on."""
+    """KL to the teacher on the student's own prefixes minus that on the teacher's, mean over positions from `first` on, by seed."""
     rows = [r for r in measurements.rows("exposure") if r["arm"] == arm and r["skill"] == skill and r["position"] >= first]
-    of = {seed: [r["own"] - r["teacher"] for r in rows if r["seed"] == seed] for seed in sorted({r["seed"] for r in rows})}
-    return {seed: sum(values) / len(values) for seed, values in of.items()}
+    excess = {seed: [r["own"] - r["teacher"] for r in rows if r["seed"] == seed] for seed in sorted({r["seed"] for r in rows})}
+    return {seed: sum(values) / len(values) for seed, values in excess.items()}
 
 
 def excess_error(arm: str, skill: str) -> dict[int, float]:
-    """By seed: share of last steps that are right after a right first step, less that after the student's own."""
+    """Share of last steps that are right after the right first step, minus that after the student's own, by seed."""
     rows = [r for r in measurements.rows("stepwise") if r["arm"] == arm and r["skill"] == skill]
     return {r["seed"]: r["given"] - r["own"] for r in rows}
 
@@ -74,7 +74,7 @@ def online_cost() -> ClaimFinding:
 
 
 def written() -> str:
-    """How many tokens the students of the last tenth wrote beside those that wrote half of their answers, in words."""
+    """Tokens that the students of the last tenth wrote, as a share of those with half online throughout, in words."""
     grid = sweep("online_finish")
     tenth, half = (sum(cost(r).written_tokens for r in runs_of(grid, arm)) for arm in (TENTH, HALF))
     return f"Its students write {tenth / half:.0%} of the tokens of those that write half of the answers in every step"

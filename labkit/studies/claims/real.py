@@ -1,6 +1,6 @@
-"""The same claims, tried on a real model: SmolLM2-135M into a student of half its layers, on 600 facts (the sweep "smollm2").
+"""The same claims on a real model: SmolLM2-135M, and a student with half of its layers, on 600 facts (the sweep "smollm2").
 
-Effects are signed as the claim's own are: above 0 where it holds. Runs are short, and a claim that is not here was not tried.
+Effects have the sign of the claim's: above 0 where it holds. Runs are short. A claim that is not here was not tried.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def _arm(name: str) -> list[Record]:
 
 
 def _gold() -> list[Record]:
-    """The same student on the gold labels, seed by seed."""
-    return [found for run in _arm(PLAIN) if (found := Store().judged(run.experiment.baseline()))]
+    """Runs of the same student on gold labels, one for each seed."""
+    return [gold for run in _arm(PLAIN) if (gold := Store().judged(run.experiment.baseline()))]
 
 
 def _kl(run: Record) -> float:
@@ -29,7 +29,7 @@ def _kl(run: Record) -> float:
 
 
 def _against(better: list[Record], worse: list[Record]) -> dict[str, Band]:
-    """By truth, and by how near the teacher one comes."""
+    """Differences in right answers, and in KL to the teacher."""
     return {"answers that hold the truth": paired(better, worse), "nats nearer the teacher": paired(worse, better, _kl)}
 
 
@@ -61,7 +61,7 @@ def sequence() -> ClaimFinding:
 
 @tried("hallucination inheritance")
 def inherited() -> ClaimFinding:
-    """Of the teacher's wrong answers those the student gives word for word, less those of the same student on gold labels."""
+    """Share of the teacher's wrong answers that the student gives word for word, minus that of the same student on gold labels."""
 
     def share(run: Record) -> float:
         return run.exam.truth["inherited"] / (1 - run.scores["teacher"]["contains"])

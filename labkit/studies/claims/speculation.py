@@ -1,4 +1,4 @@
-"""Claims on speculative decoding: what a draft learns by serving, and what it gains by being distilled."""
+"""Claims on speculative decoding: what a draft learns from verification, and what distillation adds."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from labkit.studies.claims.verdicts import ClaimFinding, claim, tried
 from labkit.studies.sweep import sweep
 
 DISTILLED = ("forward KL", "reverse KL", "total variation", "acceptance")
-HARD = {"gold labels": "gold labels", "the target's text": "target's text"}  # what a draft is otherwise trained on, and the arm
-BAR = 0.2  # rejections a distilled draft was expected to save
+HARD = {"gold labels": "gold labels", "the target's text": "target's text"}  # other training data of a draft, and the arm
+BAR = 0.2  # share of rejections that a distilled draft was expected to save
 
 
 def accepted(run: Record) -> float:
-    """The share of its tokens a draft has accepted, on the teacher's answers at temperature 1."""
+    """Acceptance of a draft, on the teacher's answers at temperature 1."""
     return run.exam.fidelity["acceptance"]
 
 
 def a_round(run: Record) -> float:
-    """Tokens that one reading of the teacher yields, by a run's last exam."""
+    """Tokens per pass of the teacher, in a run's last exam."""
     return run.exam.fidelity["tokens_per_round"]
 
 
 def saved(better: list[Record], worse: list[Record]) -> Band:
-    """The share of the rejections of some drafts that others, of the same seeds, are spared."""
-    mine, theirs = scores(better, accepted), scores(worse, accepted)
-    return band([1 - (1 - mine[seed]) / (1 - theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())])
+    """The share of the rejections of the `worse` drafts that the `better` ones save, over seeds that both have."""
+    high, low = scores(better, accepted), scores(worse, accepted)
+    return band([1 - (1 - high[seed]) / (1 - low[seed]) for seed in sorted(high.keys() & low.keys())])
 
 
 def rejections_saved(against: str) -> dict[str, Band]:
-    """By divergence: what soft labels spare a draft of the rejections that hard labels of the same steps leave it."""
+    """The share of rejections that soft labels save against hard labels with equal steps, by divergence."""
     grid = sweep("drafts")
     return {arm: saved(runs_of(grid, arm), runs_of(grid, HARD[against])) for arm in DISTILLED}
 

@@ -1,4 +1,4 @@
-"""Claims on temperature, of the loss and of sampling."""
+"""Claims on the temperature of the loss, and on that of sampling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims, and the judge: how bands of differences become a verdict in fixed words, and the table of all verdicts."""
+"""Verdicts of claims: bands of differences become one of some fixed phrases, and a table shows all claims."""
 
 from __future__ import annotations
 
@@ -21,57 +21,62 @@ NOT_TRIED = "not tried"
 
 
 class ClaimFinding(NamedTuple):
-    """effects: by condition, how far the claim is borne out, in `unit`; beside: what has to be known with it, in one sentence; expected: by
-    condition, what the grid it is read from expected before its runs."""
+    """What was measured of a claim."""
 
-    effects: Mapping[str, Band]
+    effects: Mapping[str, Band]  # by condition; above 0 where the claim holds
     unit: str
-    beside: str = ""
-    expected: Mapping[str, Expected] = MappingProxyType({})
+    beside: str = ""  # further numbers, in one or more sentences
+    expected: Mapping[str, Expected] = MappingProxyType({})  # by condition, what its grid expected before the runs
 
     @property
     def verdict(self) -> str:
+        """The verdict of `judge`."""
         return judge(self.effects)
 
 
 class Claim(NamedTuple):
-    """text: as it is said. measured: which difference is taken. published: elsewhere, cited. on: where it is measured."""
+    """A sentence about distillation, and how it is tested."""
 
     name: str
-    text: str
-    measured: str
-    published: str
+    text: str  # the sentence, as people say it
+    measured: str  # the difference that is measured
+    published: str  # results in the literature, with sources
     measure: Callable[[], ClaimFinding]
-    on: str = "Atlas"
+    on: str = "Atlas"  # or "SmolLM2": where it is measured
 
 
 _IN_ORDER = ("ways", "temperature", "capacity", "mismatch", "inheritance", "online", "imitation", "real", "speculation")
 _PARTS = tuple(f"{__package__}.{part}" for part in _IN_ORDER)
 CLAIMS = Registry("claim", Claim, "measure", *_PARTS)
-TRIED = Registry("claim on a real model", lambda name, measure: measure, "measure", *_PARTS)  # effects have the claim's own sign
+TRIED = Registry("claim on a real model", lambda name, measure: measure, "measure", *_PARTS)  # effects have the sign of the claim's
 claim, tried = CLAIMS.register, TRIED.register
 
 
 def judge(effects: Mapping[str, Band]) -> str:
-    """The verdict on a claim, in the fixed words: "holds" if it does under every condition, "holds when" those where it does, and
-    otherwise the strongest thing that can be said. Raises `LabError` without any effect."""
+    """The verdict on a claim.
+
+    effects: bands by condition, above 0 where the claim holds.
+
+    Returns "holds" if it holds under all conditions, "holds when: ..." with the conditions if it holds under some; otherwise "no practical
+    effect", "does not hold", "not distinguishable" or "not testable at this scale". Raises `LabError` without any effect.
+    """
     if not effects:
         raise LabError("a claim without a measured effect has no verdict: give at least one condition.")
-    found = {condition: effect.verdict for condition, effect in effects.items()}
-    better, worse = ([condition for condition, verdict in found.items() if verdict == which] for which in ("better", "worse"))
-    if len(better) == len(found):
+    verdicts = {condition: effect.verdict for condition, effect in effects.items()}
+    better, worse = ([condition for condition, verdict in verdicts.items() if verdict == which] for which in ("better", "worse"))
+    if len(better) == len(verdicts):
         return "holds"
     if better:
         return f"holds when: {'; '.join(better)}" + (f" (the opposite when: {'; '.join(worse)})" if worse else "")
-    if all(verdict == "no practical effect" for verdict in found.values()):
+    if all(verdict == "no practical effect" for verdict in verdicts.values()):
         return "no practical effect"
-    if worse or "no practical effect" in found.values():
+    if worse or "no practical effect" in verdicts.values():
         return "does not hold"
-    return "not distinguishable" if "not distinguishable" in found.values() else "not testable at this scale"
+    return "not distinguishable" if "not distinguishable" in verdicts.values() else "not testable at this scale"
 
 
 class Claims:
-    """The verdict table, as a DataFrame (`.table()`), as Markdown (`.markdown()`), or shown in a notebook."""
+    """The table of all verdicts: as a DataFrame (`.table()`), as Markdown (`.markdown()`), or in a notebook."""
 
     def __init__(self) -> None:
         self.found = {name: entry.measure() for name, entry in CLAIMS.items()}
@@ -113,7 +118,7 @@ class Claims:
 
 
 def claims() -> Claims:
-    """All claims, judged by what ships with the lab."""
+    """All claims with their verdicts, from the records and measurements that ship with the lab."""
     return Claims()
 
 

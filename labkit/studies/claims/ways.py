@@ -1,4 +1,4 @@
-"""Claims on the four ways to distil, on soft targets, and on what a student may reach."""
+"""Claims on the four ways to distil, on soft targets, and on how good a student can be."""
 
 from __future__ import annotations
 

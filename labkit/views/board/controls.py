@@ -1,4 +1,4 @@
-"""Controls derived from the fields of `Experiment`: a slider, a choice or a number for each, with its unit and help."""
+"""Controls made from the fields of `Experiment`: a slider, a list or a number for each, with unit and help."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _LAYOUT = {"width": "calc(100% - 4px)", "min_width": "0"}
 
 
 def control(name: str, value: Any) -> widgets.ValueWidget:
-    """The control of one field, at `value`."""
+    """The control of one field.
+
+    value: the value that it shows.
+    """
     default, knob = KNOBS[name]
     common = dict(description=knob.label, tooltip=knob.help, style=_STYLE, layout=_LAYOUT)
     if knob.several:
@@ -38,13 +41,15 @@ def control(name: str, value: Any) -> widgets.ValueWidget:
 
 
 def _choices(name: str, value: str) -> list[str]:
-    """What there is to choose from; a model's name may be beside it."""
+    """The choices of a field, and the present value, which may be the name of a model."""
     return list(dict.fromkeys((*KNOBS[name].knob.choices, value)))
 
 
 def _other(experiment: Experiment, name: str, rule: Rule, sentence: str) -> str:
-    """What a choice for `name` does not go with, as "field=value": the first other field that, changed alone, would mend it; those that
-    the rule names come first."""
+    """The setting that a choice for `name` conflicts with, as "field=value": the first other field that, changed alone, satisfies the rule.
+
+    Fields that the sentence of the rule names come first.
+    """
     for other in sorted(KNOBS.keys() - {name}, key=lambda n: (f"{n}=" not in sentence, getattr(experiment, n) == KNOBS[n].default, n)):
         default, knob = KNOBS[other]
         for value in {default, *knob.choices, *filter(math.isfinite, (knob.low, knob.high))} - {getattr(experiment, other)}:
@@ -54,7 +59,7 @@ def _other(experiment: Experiment, name: str, rule: Rule, sentence: str) -> str:
 
 
 def _ladder(name: str, value: float) -> list[tuple[str, float]]:
-    """Round numbers to slide over, as far as a lesson can take, with the present value among them."""
+    """Round numbers for a slider, within what a lesson can run, and the present value."""
     default, knob = KNOBS[name]
     whole = isinstance(default, int)
     mantissas = (1, 2, 5) if whole else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
@@ -65,20 +70,24 @@ def _ladder(name: str, value: float) -> list[tuple[str, float]]:
 
 
 class Controls:
-    """Controls for some fields of an experiment, the others under "More", and its recipe as text that can be copied and pasted.
+    """Controls for some fields of a recipe, the others under "More", and the recipe as text to copy and paste.
 
-    A choice that breaks a rule with the other settings is marked in its list, with the reason below; made all the same, it is told at once.
-    turned: called with (name, value) when a knob moves, unless the recipe breaks a rule. followers: called with the experiment whenever it
-    changes.
+    A choice that would break a rule with the other settings is marked in its list, with the reason below; if chosen, the rule is shown.
+
+    experiment: the recipe to show first.
+    names: the fields that are not under "More".
+    turned: called with (name, value) when a knob moves, unless the recipe breaks a rule.
+
+    Functions in `followers` are called with the recipe whenever it changes.
     """
 
     def __init__(self, experiment: Experiment, names: Sequence[str], turned: Callable[[str, Any], None] | None = None) -> None:
-        self._experiment = self._sound = experiment  # the latter breaks no rule, but for the first
+        self._experiment = self._sound = experiment  # _sound: the last recipe that broke no rule; at first the given one
         self._turned = turned or (lambda name, value: None)
         self._setting = self._running = False
         self.followers: list[Callable[[Experiment], None]] = []
         self.fields: dict[str, widgets.ValueWidget] = {}
-        own = [self._add(name) for name in names]
+        shown = [self._add(name) for name in names]
         self.reasons = widgets.HTML()
         self.more = widgets.Accordion([widgets.VBox()], titles=["More"], selected_index=None)
         self.more.observe(lambda _: self._more(), "selected_index")
@@ -86,23 +95,23 @@ class Controls:
             value=experiment.recipe,
             description="Recipe",
             continuous_update=False,
-            tooltip="Copy this to repeat the run anywhere; paste another and press Enter to set all controls.",
+            tooltip="Copy it to repeat the run elsewhere. Paste another and press Enter to set all controls.",
             style=_STYLE,
             layout=_LAYOUT,
         )
         self.recipe.observe(lambda change: self._pasted(change["new"]), "value")
         self.message = widgets.HTML(layout={"min_height": "1.4em"})
-        self.widget = widgets.VBox([*own, self.more, self.recipe, self.message, self.reasons], layout={"width": "100%"})
+        self.widget = widgets.VBox([*shown, self.more, self.recipe, self.message, self.reasons], layout={"width": "100%"})
         self.widget.add_class("labkit-controls")
         self._tell()
 
     @property
     def experiment(self) -> Experiment:
+        """The recipe that the controls show; set it to show another."""
         return self._experiment
 
     @experiment.setter
     def experiment(self, experiment: Experiment) -> None:
-        """Show another recipe on the controls."""
         self._experiment, self._sound, self._setting = experiment, experiment, True
         try:
             for name, field in self.fields.items():
@@ -117,7 +126,7 @@ class Controls:
         self._tell()
 
     def lock(self, running: bool) -> None:
-        """While a run is going only its hot knobs may move."""
+        """Lock all but the hot knobs while a run goes on; unlock all otherwise."""
         self._running = running
         for name, field in self.fields.items():
             field.disabled = running and not KNOBS[name].knob.hot
@@ -130,7 +139,7 @@ class Controls:
             self._experiment = self._experiment.but(**{name: value})
             if not self._experiment.problems():
                 last, self._sound = self._sound, self._experiment
-                for field in [n for n in KNOBS if getattr(last, n) != getattr(self._sound, n)]:  # several, after a contradiction
+                for field in [n for n in KNOBS if getattr(last, n) != getattr(self._sound, n)]:  # more than one after a broken rule
                     self._turned(field, getattr(self._sound, field))
         except LabError as error:
             self.say(str(error))
@@ -143,7 +152,7 @@ class Controls:
         return field
 
     def _more(self) -> None:
-        """Make the other controls, group by group, when they are first asked for."""
+        """Make the other controls, by group, when "More" is first opened."""
         if self.more.children[0].children:
             return
         rows: list[widgets.Widget] = []
@@ -155,7 +164,7 @@ class Controls:
         self._mark()
 
     def _mark(self) -> None:
-        """Say behind each choice that would break a rule what it does not go with, and below, why."""
+        """Mark each choice that would break a rule with the setting that it conflicts with, and show the reasons below."""
         reasons: dict[str, str] = {}
         self._setting = True
         for name, field in self.fields.items():
@@ -163,9 +172,9 @@ class Controls:
                 continue
             value, options = getattr(self._experiment, name), []
             recipes = {choice: self._experiment.but(**{name: choice}) for choice in _choices(name, value)}
-            found = {choice: broken(recipe) for choice, recipe in recipes.items()}
-            always = set.intersection(*({rule.name for rule, _ in rules} for rules in found.values()))  # whatever is chosen here
-            for choice, rules in found.items():
+            rules_of = {choice: broken(recipe) for choice, recipe in recipes.items()}
+            always = set.intersection(*({rule.name for rule, _ in rules} for rules in rules_of.values()))  # by every choice
+            for choice, rules in rules_of.items():
                 rules = [(rule, sentence) for rule, sentence in rules if rule.name not in always]
                 for rule, sentence in rules[:1]:
                     reasons.setdefault(f"{name} {rule.name}", f"{KNOBS[name].knob.label}, {choice}: {sentence}")
@@ -174,8 +183,8 @@ class Controls:
                 field.options = options
                 field.value = value
         self._setting = False
-        told = tag("details", tag("summary", "Why choices are marked"), listed(reasons.values()))
-        self.reasons.value = told if reasons else ""
+        details = tag("details", tag("summary", "Why choices are marked"), listed(reasons.values()))
+        self.reasons.value = details if reasons else ""
 
     def _tell(self) -> None:
         self.say("".join(self._experiment.problems()[:1]))
@@ -192,9 +201,10 @@ class Controls:
         try:
             self.experiment = Experiment.from_recipe(text)
             if not self._experiment.problems():
-                self.say("Recipe taken over.")
+                self.say("The controls show this recipe now.")
         except LabError as error:
             self.say(str(error))
 
     def say(self, text: str) -> None:
+        """Show a message, which screen readers speak at once."""
         self.message.value = note(text, "alert")

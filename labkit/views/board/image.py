@@ -1,9 +1,9 @@
-"""The live board where anywidget cannot load: the same events as sentences and a picture, at most two a second.
+"""The image board, for front ends where anywidget cannot load: the same events as sentences and a picture, at most twice a second.
 
     board = ImageBoard("Distil in a minute"); board.push(events); board     # the same calls as `widget.Board`
 
-Drawing happens in the thread that calls `push`, never in a callback, and may take a tenth of that thread's time: a slow
-machine draws less often instead of training more slowly. Everything a model wrote is escaped.
+The thread that calls `push` draws; a callback never does. Drawing takes at most a tenth of that thread's time, so a slow machine draws less
+often and does not train more slowly. Everything that a model wrote is escaped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from labkit.views.figures.run_charts import say_outcome
 from labkit.views.figures.scales import shown
 
 EVERY = 0.5  # seconds between two pictures, at least
-SHARE = 0.1  # of the time may go into drawing
+SHARE = 0.1  # of the time may be spent on drawing
 POLITE = 10.0  # seconds between two sentences of the live region
 SIGNS = {"ready": "\u25cb", "labelling": "\u25d0", "training": "\u25cf", "paused": "\u2759\u2759", "finished": "\u2713"}
 SIGNS |= {"stopped": "\u25a0", "failed": "\u2717"}
@@ -33,7 +33,10 @@ ROWS, DPI = 12, 100
 
 
 class ImageBoard:
-    """`push(events)` draws them; the run before stays as a ghost. Display `widget`, or the board itself. unit: as of `Board`."""
+    """A board as a picture. `push(events)` draws them; the previous run stays visible as a ghost. Display the board, or its `widget`.
+
+    unit: as for `Board`.
+    """
 
     def __init__(self, title: str = "", unit: str = "recovery") -> None:
         self.title, self.unit = title, unit
@@ -58,42 +61,42 @@ class ImageBoard:
         display(self.widget)
 
     def push(self, events: Sequence[ev.Event]) -> None:
-        """Take events in and, if it is time, draw. A picture that cannot be drawn is reported here and stops no run."""
+        """Add events, and draw if it is time. A failure to draw is reported on the board and does not stop the run."""
         with self._lock:
             for event in events:
                 self._take(event)
             record, previous = self.record, self.previous
-        over = record.finished is not None and bool(events)  # the end, and a baseline measured after it
+        over = record.finished is not None and bool(events)  # also for a baseline that is measured after the end
         began = time.monotonic()
         if record.started is not None and (over or began >= self._next_picture):
             try:
-                png, trouble = snapshot(record, previous=previous, unit=self.unit).png(DPI), ""
+                png, failure = snapshot(record, previous=previous, unit=self.unit).png(DPI), ""
             except Exception as error:
-                png, trouble = b"", f"The picture could not be drawn ({error}); the run goes on."
+                png, failure = b"", f"The picture could not be drawn ({error}); the run goes on."
             done = time.monotonic()
             with self._lock:
                 self._next_picture = done + max(EVERY, (done - began) * (1 / SHARE - 1))
                 if record is self.record:  # no reset in the meantime
-                    self._trouble = trouble
+                    self._failure = failure
                     if png:
                         self.image.value, self.image.layout.display = png, None
         with self._lock:
             self._tell(at_once=over)
 
     def reset(self) -> None:
-        """Forget everything, the ghost too."""
+        """Delete all events, also those of the ghost."""
         with self._lock:
             self.record = Record()
             self.previous: Record | None = None
             self._labelled: ev.Labelled | None = None
-            self._warning, self._trouble = "", ""
+            self._warning, self._failure = "", ""
             self._next_picture = self._next_sentence = 0.0
             self.image.layout.display, self.image.value = "none", b""
             self.answers.value = self.sentence.value = ""
             self._tell()
 
     def set_state(self, state: str, message: str = "") -> None:
-        """Show a state of the run and a sentence about it. Draws nothing, so a callback may call it."""
+        """Show a state of the run and a sentence about it. This draws nothing, so a callback may call it."""
         with self._lock:
             self.state = [state, message]
             self._tell(at_once=True)
@@ -116,7 +119,7 @@ class ImageBoard:
         self.record.add(event)
 
     def _tell(self, at_once: bool = False) -> None:
-        """The status line always; the sentence, which is spoken, every ten seconds at most, or `at_once`."""
+        """Update the status line, and the spoken sentence if it is ten seconds old or `at_once`."""
         state, message = self.state
         parts = [
             f"{SIGNS.get(state, '')} <strong>{html.escape(shown(state, 20))}</strong>",
@@ -128,8 +131,8 @@ class ImageBoard:
         if isinstance(end, ev.Failed):
             words = f"{shown(end.message, 300)}. {shown(end.advice, 300)}"
             lines.append(f'<span role="alert"><strong>\u2717 The run failed:</strong> {html.escape(words)}</span>')
-        for trouble in (self._warning, self._trouble):
-            lines += [f"! {html.escape(shown(trouble, 300))}"] if trouble else []
+        for problem in (self._warning, self._failure):
+            lines += [f"! {html.escape(shown(problem, 300))}"] if problem else []
         self.status.value = f'<div style="line-height:1.5">{"<br>".join(lines)}</div>'
         now = time.monotonic()
         if self.record.started is not None and (at_once or now >= self._next_sentence):
@@ -137,7 +140,7 @@ class ImageBoard:
             self.sentence.value = f'<p role="status" style="font-size:1.1em;margin:4px 0">{html.escape(self._say())}</p>'
 
     def _facts(self) -> list[str]:
-        """Labelling, step and pace, as far as they are known."""
+        """Labelling, step and speed, as far as they are known."""
         facts = []
         if self._labelled and self._labelled.done < self._labelled.total and not self.record.finished:
             facts.append(f"{self._labelled.done:,} of {self._labelled.total:,} questions labelled")

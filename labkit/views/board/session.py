@@ -1,7 +1,7 @@
-"""The pump: drains a run in one daemon thread and hands batches of events to whoever watches.
+"""Sessions: a daemon thread takes the events of a run, and gives them in batches to a board.
 
-A button's callback only sets a flag here; training, saving and sending all happen in the thread. Starting a session stops the
-one before it, so two runs never share the machine.
+A button's callback only sets a flag; training, saving and sending happen in the thread. Starting a session stops the previous one, so two
+runs never share the machine.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from labkit.records import events as ev
 if TYPE_CHECKING:
     from labkit.training.loop import Run
 
-HERTZ = 10  # batches a second at the most
+HERTZ = 10  # batches of events per second, at most
 SLOWER = {"full": 0.0, "half": 1.0, "slow": 4.0}  # waiting time as a multiple of working time
 
 _current: Session | None = None
@@ -24,11 +24,12 @@ _lock = threading.Lock()
 
 
 class Session:
-    """One run being watched.
+    """One run in a thread.
 
-    make: called in the thread to make the run, so that importing torch there does not hold up the notebook.
-    show: gets each batch of events, in the thread.  state: gets the session's state and a sentence, in the thread.
-    after: called in the thread once the run has ended in order; what it yields is shown too.
+    make: called in the thread to make the run, so that importing torch does not block the notebook.
+    show: called in the thread with each batch of events.
+    state: called with the session's state and a sentence.
+    after: called in the thread after a run that has finished; the events that it yields are shown too.
     """
 
     def __init__(
@@ -46,13 +47,13 @@ class Session:
         self._going.set()
         self._stopping = False
         self._before: Session | None = None
-        self._turned: dict[str, object] = {}  # before there was a run to turn
+        self._turned: dict[str, object] = {}  # knobs that were turned before the run was made
         self._thread = threading.Thread(target=self._work, name="labkit-run", daemon=True)
 
     # ---- from the notebook -------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin in the background; a session already under way is stopped first."""
+        """Start the thread. A session that is running is stopped first."""
         self._take_over()
         self._thread.start()
 
@@ -64,34 +65,37 @@ class Session:
             self._before.stop()
 
     def run_here(self) -> None:
-        """The same in the calling thread, for front ends that show nothing from a background one."""
+        """Run in the calling thread, for front ends that show nothing from a background thread."""
         self._take_over()
         self._work()
 
     def pause(self) -> None:
+        """Pause the run after the present step."""
         if self.state == "running":
             self._going.clear()
             self._set("paused")
 
     def resume(self) -> None:
+        """Go on after a pause."""
         if self.state == "paused":
             self._set("running")
             self._going.set()
 
     def stop(self) -> None:
-        """End in order after the present step: the student is kept and examined once more."""
+        """End the run after the present step; the student is kept and examined once more."""
         self._stopping = True
         if self.run:
             self.run.stop()
         self._going.set()
 
     def turn(self, **knobs: object) -> None:
+        """Change hot knobs, as `Run.turn`."""
         self._turned |= knobs
         if self.run:
             self.run.turn(**knobs)
 
     def breathe(self) -> None:
-        """Wait here while the session is paused."""
+        """Wait while the session is paused."""
         self._going.wait()
 
     @property
@@ -103,8 +107,12 @@ class Session:
         return self.state in ("finished", "stopped", "failed")
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait for the end. A paused run goes on, or the wait would have none; an interrupt stops it in order; an error of the
-        run is raised here."""
+        """Wait for the end of the thread. A paused run goes on; an interrupt stops the run after the present step.
+
+        timeout: seconds; no limit if not given.
+
+        Raises the error of the run, if it had one.
+        """
         self.resume()
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
@@ -139,25 +147,25 @@ class Session:
                     self._show([event])
             if not self.over:
                 self._set("stopped" if self._stopping else "finished")
-        except KeyboardInterrupt:  # of the cell that runs it
+        except KeyboardInterrupt:  # in the cell that runs it
             self._set("stopped", "Interrupted.")
         except BaseException as error:
             self.error = error
             self._set("failed", str(error))
 
     def wait_quietly(self) -> None:
-        """Wait for the thread's end, whatever became of it."""
+        """Wait for the end of the thread, without raising its error."""
         if self._thread.is_alive():
             self._thread.join()
 
     def _drain(self, run: Run) -> None:
         held: list[ev.Event] = []
-        heard = False
+        loaded = False
         shown = began = time.perf_counter()
         for event in run:
-            if not heard and self.state == "running":
-                self._set("running")  # what was loading is there
-            heard = True
+            if not loaded and self.state == "running":
+                self._set("running")  # takes off the sentence about loading
+            loaded = True
             held.append(event)
             now = time.perf_counter()
             if isinstance(event, ev.Failed):

@@ -1,7 +1,7 @@
-"""The live board as a notebook widget: `board.js` draws, this file only brings it events.
+"""The live board as a notebook widget: `board.js` draws, and this file sends it events.
 
-Every view asks for the story so far when it appears (a message "hello"), and gets it once, so a page reload or a second view is
-whole; after that only new events are sent. Events are numbered, so a view that missed some asks again.
+A new view asks for all events so far (a message "hello") and gets them once, so a page reload or a second view is complete. After that
+only new events are sent. Events are numbered: a view that missed some asks again.
 """
 
 from __future__ import annotations
@@ -51,18 +51,22 @@ export default { render };
 
 @functools.cache
 def script() -> str:
-    """The widget's module as a string (a path would keep every closed widget alive: manzt/anywidget issue 929)."""
+    """The JavaScript module of the widget as a string. (A path would keep every closed widget alive: manzt/anywidget issue 929.)"""
     return (_HERE / "board.js").read_text(encoding="utf-8") + _ADAPTER
 
 
 @functools.cache
 def style() -> str:
+    """The style sheet of the widget."""
     return (_HERE / "board.css").read_text(encoding="utf-8")
 
 
 class Board(anywidget.AnyWidget):
-    """`push(events)` draws them; the run before the present one stays as a ghost. Safe to call from any thread. unit: what is predicted of
-    a run; "acceptance" is drawn too, in place of the waterfall."""
+    """The live board. `push(events)` draws them; the previous run stays visible as a ghost. Any thread may call it.
+
+    title: of the board.
+    unit: the quantity that is predicted, "recovery" or "acceptance"; acceptance is drawn in place of the waterfall.
+    """
 
     _esm = traitlets.Unicode().tag(sync=True)
     _css = traitlets.Unicode().tag(sync=True)
@@ -83,6 +87,7 @@ class Board(anywidget.AnyWidget):
         return f"Board({self.title!r}, {self.state[0]})"
 
     def push(self, events: Sequence[ev.Event]) -> None:
+        """Send events to all views."""
         rows = [event.to_json() for event in events]
         with self._lock:
             start = self._first + len(self._story)
@@ -91,12 +96,13 @@ class Board(anywidget.AnyWidget):
             self.send({"type": "events", "from": start, "epoch": self._epoch, "events": rows})
 
     def reset(self) -> None:
-        """Forget everything, the ghost too."""
+        """Delete all events, also those of the ghost."""
         with self._lock:
             self._story, self._first, self._epoch = [], 0, self._epoch + 1
             self.send({"type": "events", "from": 0, "epoch": self._epoch, "events": []})
 
     def set_state(self, state: str, message: str = "") -> None:
+        """Show a state of the run and a sentence about it."""
         self.state = [state, message]
 
     def _answer(self, _: Any, message: Any, buffers: Any = None) -> None:
@@ -106,7 +112,7 @@ class Board(anywidget.AnyWidget):
                 self.send(held | {"to": message.get("view")})
 
     def _forget(self) -> None:
-        """Hold the present run and the one before it, no more."""
+        """Delete events of runs before the previous one."""
         starts = [i for i, row in enumerate(self._story) if row["event"] == "started"]
         if len(starts) > 2:
             cut = starts[-2]

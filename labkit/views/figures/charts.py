@@ -1,4 +1,4 @@
-"""Charts of plain numbers: bars, intervals, lines and a heat map, for what is measured beside a run.
+"""Charts of plain numbers: bars, intervals, lines and a heat map, for measurements beside a run.
 
 draw_bars(pen, "T = 2", "probability", [Bar("Peru", 0.7, "teacher"), ...])
 draw_heat(pen, "Recovery", "note", rows, columns, cells)      # cells[row][column] is a `Cell` or None: not measured
@@ -18,37 +18,40 @@ from labkit.views.figures.scales import apart, even_ticks, log_domain, number, s
 
 
 class Interval(NamedTuple):
-    """A named number with its band, if it has one; role: whose colour it wears."""
+    """A named number with its band, if it has one."""
 
     name: str
     middle: float
     low: float = math.nan
     high: float = math.nan
-    role: str = "student"
+    role: str = "student"  # its colour in `PALETTE`
     note: str = ""
 
 
 class Cell(NamedTuple):
-    """One cell of a heat map, its number and the half width of its band."""
+    """One cell of a heat map."""
 
     value: float
-    half: float = math.nan
+    half: float = math.nan  # half of the width of its band
 
 
 class Line(NamedTuple):
-    """The points of a line, and whose colour it wears; `dash` is "", "dash" or "dot"; `bands`: for each point the ends of its interval."""
+    """One line of a chart."""
 
     points: Sequence[tuple[float, float]]
-    role: str = "student"
-    dash: str = ""
-    bands: Sequence[tuple[float, float]] = ()
+    role: str = "student"  # its colour in `PALETTE`
+    dash: str = ""  # "", "dash" or "dot"
+    bands: Sequence[tuple[float, float]] = ()  # the ends of each point's band
 
 
-WIDTH = 7.4  # inches, of every one of these figures
+WIDTH = 7.4  # inches, of all these figures
 
 
 def draw_intervals(pen: Pen, title: str, note: str, rows: Sequence[Interval], zero: float | None = None) -> None:
-    """One row a number: a dot, its band as a line, and both in figures."""
+    """Draw one row for each number: a dot, its band as a line, and both as text.
+
+    Raises `LabError` for rows without a number, or an unknown role.
+    """
     if not rows:
         raise LabError("there is nothing to draw: give at least one row.")
     known = [v for row in rows for v in (row.middle, row.low, row.high) if math.isfinite(v)] + ([zero] if zero is not None else [])
@@ -58,7 +61,7 @@ def draw_intervals(pen: Pen, title: str, note: str, rows: Sequence[Interval], ze
     span = (high - low) or 1.0
     left, right = low - 0.06 * span, high + 0.06 * span
     wide = right - left
-    most, numbers = (34, 3.1) if any(row.note for row in rows) else (46, 2.0)  # letters of a name on one line; inches
+    most, numbers = (34, 3.1) if any(row.note for row in rows) else (46, 2.0)  # letters on one line of a name; inches for the numbers
     names = [textwrap.fill(row.name, most) for row in rows]
     room = 0.25 + 0.082 * max(len(part) for name in names for part in name.split("\n"))
     inch = wide / (WIDTH - room - numbers)
@@ -75,17 +78,18 @@ def draw_intervals(pen: Pen, title: str, note: str, rows: Sequence[Interval], ze
             pen.line([row.low, row.high], [y, y], colour, 3.0, alpha=0.45)
         pen.dots([row.middle], [y], colour, "o", 7, row.name)
         pen.text(left, y, names[i], INK, "right", 8 if "\n" in names[i] else 9, dx=-8)
-        band = f"  {_told(row.low)} to {_told(row.high)}" if math.isfinite(row.low) else ""
-        pen.text(right, y, f"{_told(row.middle)}{band}", colour, "left", 9, bold=True, dx=8)
+        band = f"  {_rounded(row.low)} to {_rounded(row.high)}" if math.isfinite(row.low) else ""
+        pen.text(right, y, f"{_rounded(row.middle)}{band}", colour, "left", 9, bold=True, dx=8)
         if row.note:
             pen.text(right, y, row.note, MUTED, "left", 8, dx=140)
 
 
-def _told(value: float) -> str:
-    return f"{round(value, 2) + 0.0:.2f}".replace("-", "\u2212")  # no minus nought
+def _rounded(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "\u2212")  # never -0.00
 
 
 def say_intervals(title: str, note: str, rows: Sequence[Interval]) -> str:
+    """The same in words."""
     parts = [f"{r.name} {r.middle:.2f}" + (f" ({r.low:.2f} to {r.high:.2f})" if math.isfinite(r.low) else "") for r in rows]
     return f"{title}, {note}: {'; '.join(parts)}."
 
@@ -101,7 +105,12 @@ def _check_bars(names: Sequence[str], groups: Mapping[str, Sequence[float]]) -> 
 
 
 def draw_bars(pen: Pen, title: str, note: str, names: Sequence[str], groups: Mapping[str, Sequence[float]]) -> None:
-    """Bars side by side, a row a name; `groups` are values by whose they are, in that role's colour."""
+    """Draw one row of bars for each name.
+
+    groups: values by role, which gives the colour.
+
+    Raises `LabError` for an unknown role, or unequal numbers of names and values.
+    """
     _check_bars(names, groups)
     longest = max([1e-9, *(v for values in groups.values() for v in values if math.isfinite(v))])
     pen.frame((-0.42 * longest, 1.22 * longest), (-len(names) + 0.3, 0.75))
@@ -117,13 +126,14 @@ def draw_bars(pen: Pen, title: str, note: str, names: Sequence[str], groups: Map
 
 
 def say_bars(title: str, note: str, names: Sequence[str], groups: Mapping[str, Sequence[float]]) -> str:
+    """The same in words."""
     _check_bars(names, groups)
     rows = [f"{name}: " + ", ".join(f"{role} {values[i]:.3f}" for role, values in groups.items()) for i, name in enumerate(names)]
     return f"{title}, {note}. {'; '.join(rows)}."
 
 
 def _seen(lines: Mapping[str, Line], log: bool) -> dict[str, list[tuple[float, float, tuple[float, ...]]]]:
-    """By line, the points that are drawn, and so also told: x, y, and the ends of the band, or () where no band is drawn."""
+    """The points that are drawn, by line: x, y, and the ends of the band, or () without a band."""
     kept, floor = {}, 0.0 if log else -math.inf
     for name, line in lines.items():
         if line.role not in PALETTE:
@@ -131,8 +141,8 @@ def _seen(lines: Mapping[str, Line], log: bool) -> dict[str, list[tuple[float, f
         bands: Sequence[tuple[float, ...]] = line.bands or [()] * len(line.points)
         if len(bands) != len(line.points):
             raise LabError(f"{name!r} has {len(bands)} bands for {len(line.points)} points: give one for each, or none.")
-        told = [(x, y, band if all(floor < v < math.inf for v in band) else ()) for (x, y), band in zip(line.points, bands, strict=True)]
-        kept[name] = [point for point in told if math.isfinite(point[0]) and floor < point[1] < math.inf]
+        drawn = [(x, y, band if all(floor < v < math.inf for v in band) else ()) for (x, y), band in zip(line.points, bands, strict=True)]
+        kept[name] = [point for point in drawn if math.isfinite(point[0]) and floor < point[1] < math.inf]
     return {name: points for name, points in kept.items() if points}
 
 
@@ -150,12 +160,19 @@ def draw_lines(
     log_across: bool = False,
     marks: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
-    """Named lines over one axis. `log`, `log_across`: a logarithmic axis upwards, or across; `marks`: named places on the axis across."""
+    """Draw named lines over one axis.
+
+    across: name of the horizontal axis.
+    log, log_across: whether the vertical, or the horizontal, axis is logarithmic.
+    marks: named places on the horizontal axis.
+
+    Raises `LabError` for lines without points, or values that an axis cannot show.
+    """
     points = [p for kept in _seen(lines, log).values() for p in kept]
     if not points:
         raise LabError("there is nothing to draw: give at least one point.")
     if log_across and min(p[0] for p in points) <= 0:
-        raise LabError(f"a logarithmic axis across cannot show {min(p[0] for p in points):g}: leave out what is not above 0.")
+        raise LabError(f"a logarithmic axis across cannot show {min(p[0] for p in points):g}: leave out values that are not above 0.")
     place = math.log if log_across else float
     numbers = sorted({p[0] for p in points})
     ys = [v for _, y, band in points for v in (y, *band)]
@@ -174,7 +191,7 @@ def draw_lines(
         pen.line([left, right], [tick, tick], HAIR, 0.8)
         pen.text(left, tick, number(tick), MUTED, "right", 8, dx=-6)
     clear = apart(numbers, [(place(x) - left) / wide for x in numbers])
-    each = len(clear) == len(numbers) <= 9 and max(len(number(x)) for x in numbers) <= 5  # the points' own numbers, where these can be read
+    each = len(clear) == len(numbers) <= 9 and max(len(number(x)) for x in numbers) <= 5  # ticks at the points, if there are few and short
     even = [tick for tick in even_ticks(numbers[0], numbers[-1]) if numbers[0] <= tick <= numbers[-1]]
     for x in clear if log_across else numbers if each else even:
         pen.text(place(x), level(-0.075), short(x) if log_across else number(x), MUTED, "center", 8)
@@ -187,8 +204,8 @@ def draw_lines(
         role, dash = lines[name].role, lines[name].dash
         for x, _, band in (p for p in kept if p[2]):
             pen.line([place(x), place(x)], list(band), PALETTE[role], 3.0, alpha=0.35)
-        said = [f"{across} {short(x)}: {_with_band(y, band)}" for x, y, band in kept]
-        pen.line([place(p[0]) for p in kept], [p[1] for p in kept], PALETTE[role], 2.0, dash, name=name, says=said)
+        labels = [f"{across} {short(x)}: {_with_band(y, band)}" for x, y, band in kept]
+        pen.line([place(p[0]) for p in kept], [p[1] for p in kept], PALETTE[role], 2.0, dash, name=name, says=labels)
         pen.dots([place(p[0]) for p in kept], [p[1] for p in kept], PALETTE[role], "o", 4)
         share = math.log(kept[-1][1] / low) / math.log(high / low) if log else (kept[-1][1] - low) / ((high - low) or 1.0)
         ends.append((share, name, role))
@@ -197,17 +214,17 @@ def draw_lines(
 
 
 def alt_lines(title: str, note: str, lines: Mapping[str, Line], across: str, log: bool = False) -> str:
-    """Two sentences: what is over what, and where every line begins, ends and is highest."""
-    told = []
+    """Two sentences: what the axes are, and where each line begins, ends and is highest."""
+    parts = []
     for name, points in _seen(lines, log).items():
         (left, first, _), (right, last, _), (top, most, _) = points[0], points[-1], max(points, key=lambda p: p[1])
         inside = f", at most {most:.3g} at {short(top)}" if most > max(first, last) else ""
-        told.append(f"{name} from {first:.3g} at {short(left)} to {last:.3g} at {short(right)}{inside}")
-    return f"{title}, {note}, over {across}. {'; '.join(told)}."
+        parts.append(f"{name} from {first:.3g} at {short(left)} to {last:.3g} at {short(right)}{inside}")
+    return f"{title}, {note}, over {across}. {'; '.join(parts)}."
 
 
 def say_lines(title: str, note: str, lines: Mapping[str, Line], across: str, log: bool = False) -> str:
-    """Every point that is drawn, with its band."""
+    """All points that are drawn, with their bands, in words."""
     rows = [f"{name}: " + ", ".join(f"{_with_band(y, b)} at {x:g}" for x, y, b in kept) for name, kept in _seen(lines, log).items()]
     return f"{title}, {note}, over {across}. {'; '.join(rows)}."
 
@@ -216,15 +233,21 @@ def _check_heat(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Seq
     if not rows or not columns:
         raise LabError("there is nothing to draw: give at least one row and one column.")
     if len(cells) != len(rows) or any(len(line) != len(columns) for line in cells):
-        raise LabError(f"a heat map of {len(rows)} rows and {len(columns)} columns needs as many lines of as many cells.")
+        raise LabError(f"the cells do not fit {len(rows)} rows and {len(columns)} columns: give one for each row and column.")
     if any(cell is not None and not math.isfinite(cell.value) for line in cells for cell in line):
-        raise LabError("a cell without a number is given as None, and is then shown as not measured.")
+        raise LabError("a cell has no finite number: give None for a cell that was not measured.")
 
 
 def draw_heat(
     pen: Pen, title: str, note: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]], left: str = ""
 ) -> None:
-    """A table in which more is darker; the best of every row is framed. A cell without a number says that it was not measured."""
+    """Draw a table where a larger value is darker, and the best cell of each row is framed.
+
+    cells: by row and column; None for one that was not measured.
+    left: name of the columns.
+
+    Raises `LabError` if the cells do not fit rows and columns.
+    """
     _check_heat(rows, columns, cells)
     values = [c.value for line in cells for c in line if c is not None]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
@@ -244,10 +267,10 @@ def draw_heat(
             share = (cell.value - low) / ((high - low) or 1.0)
             chosen = cell.value == best
             edge = INK if chosen else PAPER
-            said, band = _told(cell.value), f"\u00b1 {cell.half:.2f}" if math.isfinite(cell.half) else ""
+            value, band = _rounded(cell.value), f"\u00b1 {cell.half:.2f}" if math.isfinite(cell.half) else ""
             colour = tint(PALETTE["student"], 0.06 + 0.5 * share)
-            pen.bar(j + 0.03, j + 0.97, y, 0.92, colour, f"{name}, {columns[j]}", edge=edge, says=f"{said} {band}".strip())
-            pen.text(j + 0.5, y, said, INK, "center", 10.5, bold=chosen, dy=5)
+            pen.bar(j + 0.03, j + 0.97, y, 0.92, colour, f"{name}, {columns[j]}", edge=edge, says=f"{value} {band}".strip())
+            pen.text(j + 0.5, y, value, INK, "center", 10.5, bold=chosen, dy=5)
             if band:
                 pen.text(j + 0.5, y, band, INK, "center", 8, dy=-8)
 
@@ -259,7 +282,7 @@ def _say_cell(cell: Cell | None) -> str:
 
 
 def alt_heat(title: str, note: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> str:
-    """Two sentences: what the map is over, and where it is highest and lowest."""
+    """Two sentences: the rows and columns of the map, and where it is highest and lowest."""
     _check_heat(rows, columns, cells)
     known = [(cell, f"{name}, {column}") for name, line in zip(rows, cells) for column, cell in zip(columns, line) if cell is not None]
     head = (
@@ -272,7 +295,7 @@ def alt_heat(title: str, note: str, rows: Sequence[str], columns: Sequence[str],
 
 
 def say_heat(title: str, note: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> str:
-    """Every cell."""
+    """All cells in words."""
     lines = [
         f"{name}: " + ", ".join(f"{_say_cell(c)} at {column}" for c, column in zip(line, columns, strict=True))
         for name, line in zip(rows, cells, strict=True)

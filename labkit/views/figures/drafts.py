@@ -1,7 +1,7 @@
-"""Charts of drafts: how often their guesses are accepted as they train, and what that gains.
+"""Charts of drafts: acceptance during training, and the speed-up.
 
-draw_acceptance(pen, record)                # against step, at every exam
-draw_speedups(pen, alpha=0.8, cost=0.1)     # over tokens a round and the draft's cost, by the formula of `speculative.theory`
+draw_acceptance(pen, record)                # by step, at each exam
+draw_speedups(pen, alpha=0.8, cost=0.1)     # by tokens a round and cost of the draft, from `speculative.theory`
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ from labkit.views.figures.scales import spread, step_ticks
 
 Points = list[tuple[float, float]]
 
-GAMMAS = tuple(range(1, 13))  # what is shown
+GAMMAS = tuple(range(1, 13))  # tokens a round in the table
 COSTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)
 
 
 def exams(record: Record, name: str) -> Points:
-    """(step, value) at every exam that has it: "acceptance" of sampled guesses, "agreement" that of greedy ones."""
+    """(step, value) of each exam that has it.
+
+    name: "acceptance" of sampled tokens, or "agreement", the acceptance of greedy ones.
+    """
     return [(e.step, e.fidelity[name]) for e in record.evaluations if math.isfinite(e.fidelity.get(name, math.nan))]
 
 
 def draw_acceptance(pen: Pen, record: Record, previous: Record | None = None) -> None:
+    """Draw acceptance by step."""
     lines = [("previous run", exams(previous, "acceptance") if previous else [], "ghost", "")]
     lines += [("greedy", exams(record, "agreement"), "student", "dot"), ("sampled", exams(record, "acceptance"), "student", "")]
     total = record.started.steps if record.started else 0
@@ -51,6 +55,7 @@ def draw_acceptance(pen: Pen, record: Record, previous: Record | None = None) ->
 
 
 def say_acceptance(record: Record) -> str:
+    """The same in words."""
     taken, alike = exams(record, "acceptance"), exams(record, "agreement")
     if not taken:
         return "No exam has taken acceptance yet."
@@ -63,7 +68,7 @@ def say_acceptance(record: Record) -> str:
 
 
 def draw_speedups(pen: Pen, alpha: float, gamma: int = 0, cost: float = 0.0, verify: float = 0.0) -> None:
-    """A table of speed-ups, those below 1 in another colour; the best of every row is framed, the place asked about boxed."""
+    """Draw a table of speed-ups; those below 1 have another colour, the best of each row is framed, and `gamma` at `cost` is boxed."""
     costs = sorted({*COSTS, round(cost, 4)})
     extra = f"; each token judged costs {verify:g} more" if verify else ""
     pen.frame((-2.1, len(GAMMAS) + 0.15), (-len(costs) - 0.05, 1.4))
@@ -89,20 +94,20 @@ def draw_speedups(pen: Pen, alpha: float, gamma: int = 0, cost: float = 0.0, ver
 
 
 def alt_speedups(alpha: float, gamma: int = 0, cost: float = 0.0, verify: float = 0.0) -> str:
-    """What the table is over, where it is highest, from which cost on no draft pays, and the place asked about."""
+    """The axes of the table, its highest value, the cost from which no draft pays, and the value of `gamma` at `cost`."""
     head = (
         f"Times as fast as the target alone at acceptance {alpha:.2f}, over 1 to {GAMMAS[-1]} tokens a round and costs of 0 to 1 a token."
     )
     best, gain = best_gamma(alpha, COSTS[0], verify, most=GAMMAS[-1])
     dear = [f"{c:g}" for c in COSTS if not best_gamma(alpha, c, verify, most=GAMMAS[-1])[0]]
-    told = [f"The highest is {gain:.2f} with {best} at cost 0"] if best else []
-    told += [f"none pays from cost {dear[0]} on"] if dear else []
+    parts = [f"The highest is {gain:.2f} with {best} at cost 0"] if best else []
+    parts += [f"none pays from cost {dear[0]} on"] if dear else []
     here = f" With {gamma} at cost {cost:g}: {speedup(alpha, gamma, cost, verify):.2f}." if gamma and cost else ""
-    return f"{head} {'; '.join(told).capitalize()}.{here}"
+    return f"{head} {'; '.join(parts).capitalize()}.{here}"
 
 
 def say_speedups(alpha: float, gamma: int = 0, cost: float = 0.0, verify: float = 0.0) -> str:
-    """The best of every row, and the place asked about."""
+    """The best of each row, and the value of `gamma` at `cost`, in words."""
     rows = []
     for c in COSTS:
         best, gain = best_gamma(alpha, c, verify, most=GAMMAS[-1])
@@ -112,5 +117,5 @@ def say_speedups(alpha: float, gamma: int = 0, cost: float = 0.0, verify: float 
     )
     if not (gamma and cost):
         return head
-    told = f"{tokens_per_round(alpha, gamma):.2f} tokens a round, {speedup(alpha, gamma, cost, verify):.2f} times as fast"
-    return f"{head} With {gamma} at cost {cost:g}: {told}."
+    place = f"{tokens_per_round(alpha, gamma):.2f} tokens a round, {speedup(alpha, gamma, cost, verify):.2f} times as fast"
+    return f"{head} With {gamma} at cost {cost:g}: {place}."

@@ -1,8 +1,8 @@
-"""Two pens for the charts: the same few strokes (line, dots, bar, text), on a matplotlib axes or a plotly figure.
+"""Pens: the same few strokes (line, dots, bar, text) on a matplotlib axes or a plotly figure.
 
     pen = MatplotlibPen(MatplotlibPen.canvas(7, 3)); pen.frame((0, 1), (0, 1)); pen.text(0.5, 0.5, "hello"); pen.figure
 
-Ticks and labels are strokes too, so nothing depends on either library's defaults, and both draw the same picture.
+Ticks and labels are strokes too. So no figure depends on the defaults of a library, and both libraries draw the same picture.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-# One colour, one meaning, as in the light theme of views/board/board.css.
+# Each colour has one meaning, as in the light theme of views/board/board.css.
 PALETTE = {"teacher": "#6b3fa0", "student": "#0a66ad", "baseline": "#ad5200", "truth": "#00766a", "ghost": "#868f9a"}
 PAPER, INK, MUTED, HAIR, HATCH = "#ffffff", "#1b1f24", "#59626d", "#e3e6ea", "#c3c9d0"
-FONT = "DejaVu Sans"  # comes with matplotlib, so that a figure is the same everywhere
+FONT = "DejaVu Sans"  # comes with matplotlib, so a figure is the same everywhere
 
 
 def tint(colour: str, share: float) -> str:
-    """The colour mixed with paper: opaque, so that nothing shines through it."""
+    """The colour mixed with that of the paper: it is opaque, so nothing below it shows.
+
+    share: of the colour, 0 to 1.
+    """
     parts = [(int(colour[i : i + 2], 16), int(PAPER[i : i + 2], 16)) for i in (1, 3, 5)]
     return "#" + "".join(f"{round(share * c + (1 - share) * p):02x}" for c, p in parts)
 
@@ -30,8 +33,12 @@ Numbers = Sequence[float]
 
 
 class Pen(Protocol):
-    """Strokes in data coordinates; `dx`, `dy` move a text by points; `name` is what a stroke stands for, `says` what it tells under the
-    pointer (of a line: at each of its points)."""
+    """Strokes in data coordinates.
+
+    name: what a stroke stands for.
+    says: what it shows under the pointer; for a line, at each of its points.
+    dx, dy: move a text, in points.
+    """
 
     @property
     def figure(self) -> Any: ...
@@ -67,8 +74,11 @@ class Pen(Protocol):
 
 
 class MatplotlibPen:
-    """Draws on an axes of its own: `place` is left, bottom, width, height as shares of the figure, `head` the inches
-    kept free in it for the title."""
+    """Draws on a new axes of a matplotlib figure.
+
+    place: left, bottom, width and height, as shares of the figure.
+    head: inches of it that are kept free for the title.
+    """
 
     def __init__(self, figure: Any, place: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0), head: float = 0.62) -> None:
         self.figure = figure
@@ -130,8 +140,10 @@ class MatplotlibPen:
 
 
 class PlotlyPen:
-    """Draws on a plotly figure; what has a name says it, with its numbers, when the pointer is over it. Strokes are collected and checked
-    once, in `figure`: plotly's own `add_...` copies all earlier ones each time."""
+    """Draws on a plotly figure. A stroke with a name shows it, with its numbers, under the pointer.
+
+    Strokes are collected, and checked once in `figure`, because plotly's `add_...` copies all earlier ones each time.
+    """
 
     def __init__(self, width: float, height: float, alt: str = "") -> None:
         self._log, self._traces, self._rules, self._notes = False, [], [], []  # type: ignore[var-annotated]
@@ -146,8 +158,8 @@ class PlotlyPen:
     def figure(self) -> Any:
         from plotly.graph_objects import Figure
 
-        alike = {"layout": {"annotationdefaults": {"showarrow": False, "borderpad": 0}}}  # said once, and nothing of plotly's own look
-        return Figure(self._traces, {"template": alike, **self._layout, "shapes": self._rules, "annotations": self._notes})
+        template = {"layout": {"annotationdefaults": {"showarrow": False, "borderpad": 0}}}  # nothing of plotly's own style
+        return Figure(self._traces, {"template": template, **self._layout, "shapes": self._rules, "annotations": self._notes})
 
     def frame(self, xlim: Range, ylim: Range, log: bool = False) -> None:
         self._log = log
@@ -175,10 +187,10 @@ class PlotlyPen:
         self._points("markers", xs, ys, name, cliponaxis=False, marker=look)
 
     def _points(self, mode: str, xs: Numbers, ys: Numbers, name: str, says: Sequence[str] = (), **look: Any) -> None:
-        told = {"text": [html.escape(words) for words in says]} if says else {}
+        texts = {"text": [html.escape(words) for words in says]} if says else {}
         numbers = "%{text}" if says else "step %{x:,}: %{y:.3g}" if self._log else "%{x:.2f}"
         place = {"type": "scatter", "mode": mode, "x": list(xs), "y": list(ys)}
-        self._traces.append({**place, **told, **look, **self._hover(name, numbers)})
+        self._traces.append({**place, **texts, **look, **self._hover(name, numbers)})
 
     def bar(self, x0, x1, y, height, colour, name="", edge="", says=""):
         look = {"color": colour, "line": {"color": edge or colour, "width": 1.2 if edge else 0}}

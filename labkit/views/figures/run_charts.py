@@ -1,9 +1,9 @@
-"""The charts, each as strokes (`draw_...`) and as a sentence (`say_...`), from a `Record` alone.
+"""Charts of a run, each as strokes (`draw_...`) and as a sentence (`say_...`), from its `Record` alone.
 
-    draw_waterfall(pen, record)       # pen: one of the two in pen.py
+    draw_waterfall(pen, record)       # pen: one of those in pen.py
     say_waterfall(record)             # the alt text
 
-A chart says what was not measured, and shows no recovery without naming its baseline.
+A chart says what was not measured, and names the baseline of a recovery.
 """
 
 from __future__ import annotations
@@ -41,9 +41,12 @@ LABEL_BUDGET, SAME_QUESTIONS = "label budget", "same questions"
 
 
 def draw_headline(pen: Pen, record: Record) -> None:
-    """Over a page: who was run and what came of it, in one sentence; under it: the recipe and the machine."""
+    """Draw the title and the outcome over a page, and the recipe and the machine under it.
+
+    Raises `LabError` for an empty record.
+    """
     if record.started is None:
-        raise LabError("this record is empty, so there is nothing to draw: a record begins with its 'started' event.")
+        raise LabError("this record is empty, so there is nothing to draw: give one that begins with a 'started' event.")
     pen.frame((0, 1), (0, 1))
     pen.text(0.012, 0.968, shown(record.started.title, 110), size=15, bold=True)
     pen.text(0.012, 0.930, say_outcome(record), size=10.5)
@@ -51,7 +54,7 @@ def draw_headline(pen: Pen, record: Record) -> None:
 
 
 def say_outcome(record: Record) -> str:
-    """How far the run came, and how good the student is, in one or two sentences."""
+    """How far the run got, and how good the student is, in one or two sentences."""
     end, step = record.finished, record.steps[-1].step if record.steps else 0
     if isinstance(end, ev.Failed):
         lead = f"Failed at step {end.step:,}: {shown(end.message, 70)}"
@@ -71,6 +74,7 @@ def say_outcome(record: Record) -> str:
 
 
 def draw_waterfall(pen: Pen, record: Record) -> None:
+    """Draw the scores of the four arms, each with its difference from the one before."""
     pen.frame((-0.80, 1.24), (-3.95, 0.62))
     pen.title("From gold labels to the teacher", f"{measure(record)}, each step from the last measured arm above it")
     for tick in (0, 0.25, 0.5, 0.75, 1):
@@ -110,6 +114,7 @@ def _arm_names(record: Record) -> list[tuple[str, str]]:
 
 
 def say_waterfall(record: Record) -> str:
+    """The same in words."""
     parts, before = [], None
     for value, (name, note) in zip(record.waterfall().values(), _arm_names(record), strict=True):
         step = f", a step of {signed(value - before)}" if value is not None and before is not None else ""
@@ -123,6 +128,7 @@ def say_waterfall(record: Record) -> str:
 
 
 def draw_curves(pen: Pen, record: Record, previous: Record | None = None) -> None:
+    """Draw the KL to the teacher by step."""
     lines = _curve_lines(record, previous)
     exams = positive([(e.step, e.fidelity.get("kl")) for e in record.evaluations])
     total = record.started.steps if record.started else 0
@@ -163,7 +169,7 @@ def draw_curves(pen: Pen, record: Record, previous: Record | None = None) -> Non
 
 
 def _curve_lines(record: Record, previous: Record | None) -> list[tuple[str, list[float], list[float], str, float, str, float]]:
-    """Name, xs, ys, colour, width, dash, opacity; what was measured is faint, its running mean is strong and named."""
+    """Name, xs, ys, colour, width, dash, opacity of each line. Measured values are faint; their running mean is strong and has a name."""
     lines: list[tuple[str, list[float], list[float], str, float, str, float]] = []
 
     def add(name: str, points: list[tuple[float, float]], role: str, width: float, dash: str = "", alpha: float = 1.0) -> None:
@@ -182,6 +188,7 @@ def _curve_lines(record: Record, previous: Record | None) -> list[tuple[str, lis
 
 
 def say_curves(record: Record, previous: Record | None = None) -> str:
+    """The same in words."""
     points = positive(zip(*record.curve("kl"), strict=True))
     parts = []
     if points:
@@ -205,6 +212,7 @@ def say_curves(record: Record, previous: Record | None = None) -> str:
 
 
 def draw_recovery(pen: Pen, record: Record, baseline: str = LABEL_BUDGET) -> None:
+    """Draw scores and recovery by skill."""
     rows, note = recovery_rows(record, baseline)
     bottom = -(len(rows) + 0.75)
     pen.frame((-0.68, 1.76), (bottom - 0.8, 0.95))
@@ -253,15 +261,15 @@ Row = tuple[str, float | None, float | None, float | None, str]
 
 
 def recovery_rows(record: Record, baseline: str = LABEL_BUDGET) -> tuple[list[Row], str]:
-    """(skill, baseline, student, teacher, recovery in words), the mean first; and the line that names the baseline."""
+    """The rows (skill, baseline, student, teacher, recovery in words), the mean first; and a line that names the baseline."""
     reference, teacher = (r.skills if (r := record.references.get(n)) else None for n in (baseline, "teacher"))
     student = record.skills if record.evaluations else None
     missing = [name for name, scores in ((f"{baseline!r} baseline", reference), ("teacher", teacher)) if scores is None]
     shares: dict[str, float | None] = {}
     if not missing and student is not None:
-        found = record.recovery(baseline)
-        gap = mean(found.teacher) - mean(found.reference)  # a share of next to nothing would be noise, for the mean too
-        shares = {"mean": found.mean if gap >= NO_GAP else None, **found.per_skill}
+        result = record.recovery(baseline)
+        gap = mean(result.teacher) - mean(result.reference)  # a share of a tiny gap would be noise
+        shares = {"mean": result.mean if gap >= NO_GAP else None, **result.per_skill}
 
     def row(name: str, of: Sequence[str]) -> Row:
         low, middle, high = (mean(scores, of) if scores else None for scores in (reference, student, teacher))
@@ -274,7 +282,7 @@ def recovery_rows(record: Record, baseline: str = LABEL_BUDGET) -> tuple[list[Ro
             "no gap" if share is None else "" if math.isnan(share) else f"{100 * share:.0f}%".replace("-", "\u2212"),
         )
 
-    rows = [row("mean", CORE)]  # on data of one's own: its one score
+    rows = [row("mean", CORE)]  # on the user's own data: its only score
     if not own_score(record):
         rows += [row(skill, [skill]) for skill in (*CORE, *BESIDE)]
     if missing:
@@ -284,6 +292,7 @@ def recovery_rows(record: Record, baseline: str = LABEL_BUDGET) -> tuple[list[Ro
 
 
 def say_recovery(record: Record, baseline: str = LABEL_BUDGET) -> str:
+    """The same in words."""
     rows, note = recovery_rows(record, baseline)
 
     def tell(row: Row) -> str:
@@ -295,24 +304,26 @@ def say_recovery(record: Record, baseline: str = LABEL_BUDGET) -> str:
 
 
 def own_score(record: Record) -> str:
-    """The name of the score where a run is on data of one's own; "" in the small world, whose exams have skills."""
+    """The name of the score of a run on the user's own data; "" in the small world, whose exams have skills."""
     skills = record.started.skills if record.started else ()
     return shown(skills[0], 30) if skills and not set(skills) & set(SKILLS) else ""
 
 
 def measure(record: Record) -> str:
-    """What the one number of a run is."""
+    """The name of the headline score of a run."""
     return f"score ({name})" if (name := own_score(record)) else "mean core skill"
 
 
 def row_name(record: Record, name: str) -> str:
-    """What stands before a row of `recovery_rows`."""
+    """The label of a row of `recovery_rows`."""
     return skill_name(name) if name != "mean" else own_score(record) or "mean of core skills"
 
 
 def skill_name(skill: str) -> str:
+    """A skill as a chart names it."""
     return SKILL_WORDS.get(skill, shown(skill, 30).replace("_", " "))
 
 
 def seeds_of(reference: ev.Reference | None) -> str:
+    """A note on the seeds of a reference; "" for a single one."""
     return f", mean of {reference.seeds} seeds" if reference and reference.seeds > 1 else ""

@@ -1,4 +1,4 @@
-"""Numbers and words for charts: ticks, smoothing, labels that keep apart, text made safe to show. Pure functions."""
+"""Numbers and words for charts: ticks, smoothing, labels that do not overlap, text that is safe to show. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import Any
 
 
 def signed(value: float) -> str:
+    """A number with its sign and two decimals."""
     return f"{value:+.2f}".replace("-", "\u2212")
 
 
 def shown(text: object, most: int) -> str:
-    """Text of unknown origin, for display: control and text-direction characters out, length bounded."""
+    """Text of unknown origin, safe for display: without control and text-direction characters, cut to `most` characters."""
     clean = "".join(c if c.isprintable() else " " for c in str(text))
     return clean if len(clean) <= most else clean[: most - 1] + "\u2026"
 
 
 def positive(points: Any) -> list[tuple[float, float]]:
-    """The points a log axis can show."""
+    """The points that a logarithmic axis can show."""
     return [(x, y) for x, y in points if y is not None and math.isfinite(y) and y > 0]
 
 
 def smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The geometric mean of each point and its neighbours, a sixtieth of the run to either side: it does not lag."""
+    """The geometric mean of each point and its neighbours, a sixtieth of the run to each side, so it does not lag."""
     reach, sums = max(1, len(points) // 60), [0.0]
     for _, y in points:
         sums.append(sums[-1] + math.log(y))
@@ -32,32 +33,34 @@ def smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def log_domain(values: Sequence[float]) -> tuple[float, float]:
-    """From the 1-2-5 rung below to the one above, and always 0.1 to 1, so that axes of different runs are alike."""
+    """The ends of a logarithmic axis, of the form 1, 2 or 5 times 10^n. It always has 0.1 to 1, so axes of different runs are similar."""
     rungs = [m * 10.0**e for e in range(-8, 6) for m in (1, 2, 5)]
     low, high = max(min([0.1, *values]), 1e-6), min(max([1.0, *values]), 1e5)
     return max(r for r in rungs if r <= low * 1.0001), min(r for r in rungs if r >= high * 0.9999)
 
 
 def ticks(low: float, high: float) -> list[float]:
+    """The ticks of a logarithmic axis: 1, 2 and 5 times 10^n, or only 10^n if these are more than eight."""
     fine = [m * 10.0**e for e in range(-8, 6) for m in (1, 2, 5) if low <= m * 10.0**e * 1.0001 and m * 10.0**e <= high * 1.0001]
     return fine if len(fine) <= 8 else [t for t in fine if f"{t:e}"[0] == "1"]
 
 
 def even_ticks(low: float, high: float) -> list[float]:
-    """Round numbers, 1, 2 or 5 of some power of ten apart, from at or below the lowest to at or above the highest; at most seven."""
+    """The ticks of a linear axis: at most seven, 1, 2 or 5 times 10^n apart, from at most `low` to at least `high`."""
     wide = (high - low) or 1.0
     unit = next(m * 10.0**e for e in range(-12, 300) for m in (1, 2, 5) if wide <= 5 * m * 10.0**e)
     return [round(i * unit, 12) for i in range(math.floor(low / unit + 1e-9), math.ceil(high / unit - 1e-9) + 1)]
 
 
 def step_ticks(longest: float) -> list[float]:
+    """The ticks of an axis of steps, 0 to `longest`."""
     rungs = [m * 10.0**e for e in range(8) for m in (1, 2, 5)]
     unit = next((r for r in rungs if longest / r <= 5), longest)
     return [i * unit for i in range(int(longest / unit) + 1)]
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Sorted positions moved apart until neighbours are `gap` away, the last at `high` or below it."""
+    """Move sorted positions until neighbours are at least `gap` apart, the first at `low` or above, the last at `high` or below."""
     out: list[float] = []
     for position in positions:
         out.append(max(position, low, out[-1] + gap) if out else max(position, low))
@@ -67,11 +70,12 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
 
 
 def number(value: object) -> str:
+    """A value of a knob, in at most 12 characters if it is text."""
     return f"{value:g}" if isinstance(value, int | float) else shown(value, 12)
 
 
 def short(value: float) -> str:
-    """A number in three figures: 3.33k, 815k, 2.85m; 0.25 stays as it is."""
+    """A number with three digits: 3.33k, 815k, 2.85m, 0.25."""
     for unit, name in ((1e6, "m"), (1e3, "k")):
         if abs(value) >= unit:
             return f"{value / unit:.3g}{name}"
@@ -79,7 +83,11 @@ def short(value: float) -> str:
 
 
 def apart(numbers: Sequence[float], places: Sequence[float], gap: float = 0.08) -> list[float]:
-    """Those of the sorted numbers whose places on the axis (0 to 1) are `gap` or more from the last one kept; the first always is."""
+    """The numbers that can have a label: the first, and each that is at least `gap` from the last one kept.
+
+    numbers: sorted.
+    places: where each is on the axis, 0 to 1.
+    """
     kept: list[tuple[float, float]] = []
     for value, place in zip(numbers, places, strict=True):
         if not kept or place - kept[-1][1] >= gap:

@@ -1,7 +1,7 @@
-"""One text in two cuts, as a table: the teacher's tokens, the student's, the spans both share, and a number for each span.
+"""The token table: one text in the teacher's and in the student's tokens, the spans that both share, and a number for each span.
 
-A table and no picture, so that it can be read aloud, copied and enlarged; every mark of colour is a symbol too, and the colours are
-mixed with whatever the page has behind them.
+It is a table, not a picture, so it can be read aloud, copied and enlarged. Colours are never the only mark, and they are transparent, for
+light and dark pages.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from labkit.base.errors import LabError
 from labkit.base.html import Html, tag
 
-TALLEST = 36  # pixels, of the bar over the largest number
+TALLEST = 36  # pixels, of the bar of the largest number
 END_NAME = "end \u23ce"
 _EDGE = {"shared": "2px solid", "inner": "1px dotted"}
 _TINT = {"teacher": "rgba(107,63,160,.16)", "student": "rgba(10,102,173,.16)", "": "transparent"}
@@ -20,10 +20,10 @@ _TINT = {"teacher": "rgba(107,63,160,.16)", "student": "rgba(10,102,173,.16)", "
 
 @dataclasses.dataclass(frozen=True)
 class Cuts:
-    """A table of two cuts of one text: `alt` says the same in a sentence."""
+    """A table of two tokenizations of one text."""
 
-    page: str
-    alt: str
+    page: str  # HTML
+    alt: str  # the same in a sentence
 
     def __repr__(self) -> str:
         return f"Cuts({self.alt!r})"
@@ -33,7 +33,7 @@ class Cuts:
 
 
 def shown(token: bytes) -> str:
-    """A token as a reader sees it (not escaped): spaces marked, the end named, half a character by its bytes."""
+    """A token for display (not escaped): spaces are marked, the end token has a name, part of a character is shown by its bytes."""
     if not token:
         return END_NAME
     try:
@@ -46,14 +46,19 @@ def shown(token: bytes) -> str:
 def cuts(
     title: str, teacher: Sequence[bytes], student: Sequence[bytes], spans: Sequence[tuple[range, range]], values: Sequence[float], name: str
 ) -> Cuts:
-    """The table. `spans` are the numbers of each span's tokens on both sides, `values` one number each, and `name` what they are.
+    """Make the table.
 
-    Raises `LabError` unless there is one value a span, and the spans hold every token once.
+    teacher, student: the tokens of the text in both vocabularies, as bytes.
+    spans: for each span, the numbers of its tokens on both sides.
+    values: one number for each span.
+    name: what the values are.
+
+    Raises `LabError` unless there is one value for each span, and the spans have every token once.
     """
     held = [[i for span in spans for i in span[side]] for side in (0, 1)]
     if len(values) != len(spans) or held != [list(range(len(teacher))), list(range(len(student)))]:
-        told = f"{len(spans)} spans with {len(values)} values do not hold each token once"
-        raise LabError(f"{told}: take them from `labkit.losses.cross_tokenizer.spans.spans`.")
+        problem = f"{len(spans)} spans with {len(values)} values do not hold each token once"
+        raise LabError(f"{problem}: take them from `labkit.losses.cross_tokenizer.spans.spans`.")
     largest = max([*(abs(v) for v in values), 1e-9])
     widths = [sum(len(teacher[i]) or 1 for i in span[0]) for span in spans]
     rows = [
@@ -62,14 +67,14 @@ def cuts(
         _row("shared span", [[(f"{len(a)} : {len(b)}", width)] for (a, b), width in zip(spans, widths, strict=True)], ""),
         _row(name, [[(_bar(value, largest), width)] for value, width in zip(values, widths, strict=True)], ""),
     ]
-    alike = sum(len(a) == len(b) == 1 for a, b in spans)
-    told = "; ".join(
+    single = sum(len(a) == len(b) == 1 for a, b in spans)
+    parts = "; ".join(
         f"{' + '.join(shown(teacher[i]) for i in a)} against {' + '.join(shown(student[i]) for i in b)}: {value:.3f}"
         for (a, b), value in zip(spans, values, strict=True)
     )
     many = f"{len(teacher)} tokens against {len(student)}, {len(spans)} shared {'span' if len(spans) == 1 else 'spans'}"
-    many += f", {alike} of one token on either side"
-    alt = f"{title}: {many}. {name[0].upper()}{name[1:]}: {told}."
+    many += f", {single} of one token on either side"
+    alt = f"{title}: {many}. {name[0].upper()}{name[1:]}: {parts}."
     head = tag("div", tag("b", title), f" \u00a0 {many}", style="padding-bottom:6px")
     note = "solid line: both cut here; dotted: one side alone; 1 : 2, one token of the teacher's against two of the student's"
     look = "color:inherit;border-collapse:collapse;font-variant-numeric:tabular-nums;margin:0"
@@ -83,7 +88,7 @@ def _bar(value: float, largest: float) -> Html:
 
 
 def _row(name: str, groups: Sequence[Sequence[tuple[str, int]]], role: str) -> Html:
-    """One row of cells; each is as many columns wide as it has bytes, so that both cuts stand over each other."""
+    """One row of cells. Each is as many columns wide as it has bytes, so the tokens of both sides line up."""
     cells = []
     for group in groups:
         for place, (text, width) in enumerate(group):

@@ -1,11 +1,11 @@
-"""Lenses, with no training: what temperature does to real logits, what a loss makes of them, and what a draft of them gains.
+"""Lenses: interactive views, without training, of temperature, losses, alignments and speculative decoding.
 
-    labkit.lens("temperature")        # a question, T, and the teacher's first guesses
+    labkit.lens("temperature")        # a question, T, and the teacher's most likely first tokens
     labkit.lens("loss")               # a library's convention or a known bug, T, and the gradient token by token
     labkit.lens("alignment")          # an answer in two vocabularies, and the loss on every span they share
-    labkit.lens("speculation")        # what a draft gains: acceptance, its cost, and how many tokens it proposes
+    labkit.lens("speculation")        # the speed-up by a draft: acceptance, cost, and tokens a round
 
-Each is a box of labelled controls with a picture and the same in words; it redraws when a control moves.
+Each is a box of labelled controls with a picture and its content in words. It redraws when a control moves.
 """
 
 from __future__ import annotations
@@ -19,8 +19,13 @@ from labkit.base.errors import unknown
 
 
 def lens(kind: str, **given: Any) -> widgets.VBox:
-    """ "temperature", "loss", "alignment" (of a `student`, if one is given) or "speculation" (at an `alpha`, `gamma` and `cost`); the parts
-    are attributes of the box. Raises `LabError` for another."""
+    """Make a lens.
+
+    kind: "temperature", "loss", "alignment" or "speculation".
+    given: of "alignment": `student`; of "speculation": `alpha`, `gamma`, `cost` and `verify`, the first values of its controls.
+
+    Returns a box; its controls are its attributes. Raises `LabError` for another kind.
+    """
     from labkit.views.lenses.alignment import AlignmentLens
     from labkit.views.lenses.loss import LossLens
     from labkit.views.lenses.speculation import SpeculationLens

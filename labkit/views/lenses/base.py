@@ -1,4 +1,4 @@
-"""What all lenses are: controls above a picture, and the same in words."""
+"""The base of all lenses: controls above a picture, and its content in words."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WIDE = {"width": "min(640px, 100%)"}
 
 
 class Lens(widgets.VBox):
-    """Controls above a picture; `words` says what it shows, for whoever does not see it."""
+    """Controls above a picture; `words` says what it shows, also for people who do not see it."""
 
     def __init__(self, *controls: widgets.ValueWidget, picture: widgets.Widget | None = None) -> None:
         self.picture, self.words = picture or widgets.HTML(), widgets.HTML()
@@ -35,7 +35,7 @@ class Lens(widgets.VBox):
         self._redraw()
 
     def _redraw(self) -> None:
-        """Draw again, with any error told in the box: one in a callback would be seen by nobody."""
+        """Draw again. An error is shown in the box, because nobody sees errors of callbacks."""
         try:
             drawing, sentence = self.look()
             self._show(drawing)
@@ -47,11 +47,12 @@ class Lens(widgets.VBox):
         self.picture.value = drawing._repr_html_()
 
     def look(self) -> tuple[figures.Drawing | figures.Cuts, str]:
-        """The picture, and what there is to read off it (HTML)."""
+        """The picture, and a comment on it as HTML."""
         raise NotImplementedError
 
 
 def temperature_slider() -> widgets.SelectionSlider:
+    """A slider over `TEMPERATURES`."""
     return widgets.SelectionSlider(
         options=[(f"{t:g}", t) for t in TEMPERATURES],
         value=1.0,

@@ -1,4 +1,4 @@
-"""What a library's convention or a known bug makes of the same real logits."""
+"""The loss lens: what a library's convention or a known bug does with the same real logits."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from labkit.views.lenses.base import STYLE, WIDE, Lens, temperature_slider
 
 
 class LossLens(Lens):
-    """A teacher and a half-trained student on a few real rows, under one convention after the other."""
+    """Loss and gradient of a teacher and a half-trained student on a few real rows, under each convention."""
 
     def __init__(self) -> None:
         world = Atlas("half")
         questions = sorted(world.questions(6, 3, skills=("recall", "open", "two_hop_steps")), key=lambda q: len(q.text) + len(q.gold))
         prompts, answers = tokenizer().prompts([q.text for q in questions]), tokenizer().answers([q.gold for q in questions])
-        self._first, self._prompt = [*prompts[0], *answers[0]], len(prompts[0])  # the shortest row, so that padding follows it
+        self._first, self._prompt = [*prompts[0], *answers[0]], len(prompts[0])  # the shortest row, so padding follows it
         self.rows = pad(prompts, answers)
         with torch.no_grad():
             self.teacher_logits, self.student_logits = (
@@ -41,7 +41,7 @@ class LossLens(Lens):
         return self._known[key]
 
     def _name(self, place: int) -> str:
-        """The token of the first row that this position holds, and whether it is to be scored."""
+        """The token at this position of the first row, and whether it should be scored."""
         if place >= len(self._first):
             return "(padding)"
         token = tokenizer().token(self._first[place]).strip() or "\u2423"
@@ -49,19 +49,19 @@ class LossLens(Lens):
 
     def look(self) -> tuple[figures.Drawing, str]:
         T, entry = self.temperature.value, CONVENTIONS[self.convention.value]
-        found, right = self.loss_report(entry.name), self.loss_report(entry.against)
-        places = range(min(len(self._first), self.rows.tokens_B_T.shape[1]))  # to one position behind the answer's end
+        shown, right = self.loss_report(entry.name), self.loss_report(entry.against)
+        places = range(min(len(self._first), self.rows.tokens_B_T.shape[1]))  # to one position after the answer's end
         names = [self._name(i + 1) for i in places]
         drawing = figures.bars(
             f"{entry.name}, T = {T:g}",
             f"size of the gradient for each token of the first row: {entry.against} (green), {entry.name} (blue)",
             names,
-            {"truth": [float(right.per_token_B_T[0, i]) for i in places], "student": [float(found.per_token_B_T[0, i]) for i in places]},
+            {"truth": [float(right.per_token_B_T[0, i]) for i in places], "student": [float(shown.per_token_B_T[0, i]) for i in places]},
         )
         kind, used_by, source, symptom, against = map(html.escape, (entry.kind, entry.used_by, entry.source, entry.symptom, entry.against))
         sentence = (
             f"<b>{kind}</b>: {used_by} <small>({source})</small>. Look for: {symptom}.<br>"
-            f"Loss <b>{found.value:.4f}</b>; of a perfect student <b>{found.at_match:.4f}</b>; its gradient is "
-            f"<b>{found.gradient_ratio:.3g}</b> times as large as that of {against}, and the cosine between them <b>{found.cosine:.3f}</b>."
+            f"Loss <b>{shown.value:.4f}</b>; of a perfect student <b>{shown.at_match:.4f}</b>; its gradient is "
+            f"<b>{shown.gradient_ratio:.3g}</b> times as large as that of {against}, and the cosine between them <b>{shown.cosine:.3f}</b>."
         )
         return drawing, sentence

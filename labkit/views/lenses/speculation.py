@@ -1,4 +1,4 @@
-"""What a draft gains: acceptance, its cost, and how many tokens it proposes."""
+"""The speculation lens: the speed-up by a draft, from acceptance, cost and tokens a round."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from labkit.views.lenses.base import STYLE, WIDE, Lens
 
 
 class SpeculationLens(Lens):
-    """How often guesses are accepted, what they cost and how many are made: the speed-up, over tokens a round and over the cost."""
+    """Controls: acceptance, tokens a round and costs. Picture: the speed-up by tokens a round and cost."""
 
     def __init__(self, alpha: float = 0.8, gamma: int = 4, cost: float = 0.1, verify: float = 0.0) -> None:
         def slider(kind: Any, name: str, value: float, low: float, high: float, step: float, help: str) -> widgets.ValueWidget:
@@ -20,11 +20,11 @@ class SpeculationLens(Lens):
             return kind(value=min(high, max(low, value)), min=low, max=high, step=step, description=name, **looks)
 
         real, whole = widgets.FloatSlider, widgets.IntSlider
-        self.alpha = slider(real, "Acceptance", alpha, 0.0, 0.99, 0.01, "Chance that the target accepts a guess. Arrow keys move it.")
+        self.alpha = slider(real, "Acceptance", alpha, 0.0, 0.99, 0.01, "Probability that the target accepts a token. Arrow keys move it.")
         self.gamma = slider(whole, "Tokens a round", gamma, 1, figures.GAMMAS[-1], 1, "How many tokens the draft proposes a round.")
-        self.cost = slider(real, "Draft's cost", cost, 0.01, 1.0, 0.01, "What it takes to draft one, in passes of the target.")
-        self.verify = slider(real, "To verify", verify, 0.0, 0.2, 0.01, "What each token to be judged makes the target's pass dearer.")
-        room = widgets.Output(layout={"min_height": "470px"})  # held, or the page would jump at every move
+        self.cost = slider(real, "Draft's cost", cost, 0.01, 1.0, 0.01, "Cost of drafting one token, in passes of the target.")
+        self.verify = slider(real, "To verify", verify, 0.0, 0.2, 0.01, "Cost of judging one token, in passes of the target.")
+        room = widgets.Output(layout={"min_height": "470px"})  # fixed, so that the page does not move at every change
         super().__init__(self.alpha, self.gamma, self.cost, self.verify, picture=room)
 
     def _show(self, drawing: figures.Drawing) -> None:
@@ -35,10 +35,10 @@ class SpeculationLens(Lens):
         alpha, gamma, cost, verify = self.alpha.value, self.gamma.value, self.cost.value, self.verify.value
         best, most = best_gamma(alpha, cost, verify, most=figures.GAMMAS[-1])
         gain = speedup(alpha, gamma, cost, verify)
-        told = f"best: <b>\u03b3 = {best}</b>, {most:.2f} times." if best else "no number of them pays: leave the target alone."
+        advice = f"best: <b>\u03b3 = {best}</b>, {most:.2f} times." if best else "no number of tokens pays: use the target alone."
         sentence = (
             f"\u03b3 = {gamma}: {tokens_per_round(alpha, gamma):.2f} tokens a round that costs {1 + gamma * (cost + verify):.2f} passes, "
-            f"<b>{gain:.2f}</b> times as fast as the target alone; {told} Drafting pays as long as acceptance is above what a guess costs, "
-            f"{cost + verify:.2f}."
+            f"<b>{gain:.2f}</b> times as fast as the target alone; {advice} Drafting pays as long as acceptance is above the cost of a "
+            f"token, {cost + verify:.2f}."
         )
         return figures.speedups(alpha, gamma, cost, verify, backend="plotly"), sentence

@@ -1,4 +1,4 @@
-"""What temperature does to real logits, and to the size of the gradient."""
+"""The temperature lens: what temperature does to real logits, and to the size of the gradient."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from labkit.views.lenses.base import ASKED, STYLE, WIDE, Lens, temperature_slide
 
 
 class TemperatureLens(Lens):
-    """One question, the teacher's first token softened at T, and how large the gradient is beside T = 1 and beside 1/T squared."""
+    """Controls: question and T. Picture: the teacher's softened first token. Words: the gradient relative to T = 1, and 1/T squared."""
 
     def __init__(self) -> None:
         world = Atlas()
-        self._asked: dict[str, Question] = {text: found for text in ASKED if (found := world.find(text))}
+        self._asked: dict[str, Question] = {text: question for text in ASKED if (question := world.find(text))}
         self._logits: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.question = widgets.Dropdown(options=list(self._asked), description="Question", style=STYLE, layout=WIDE)
         self.temperature = temperature_slider()
@@ -27,13 +27,13 @@ class TemperatureLens(Lens):
 
     @torch.no_grad()
     def _of(self, text: str) -> tuple[Tensor, Tensor, Tensor]:
-        """First-token logits of the teacher, of a fresh student, and of one that has learned most of it."""
+        """First-token logits of the teacher, of an untrained student, and of a trained one."""
         if text not in self._logits:
             prompt = torch.tensor(tokenizer().prompts([text]))
-            seen = [
+            logits = [
                 m(prompt).logits[:, -1].float() for m in (models.teacher("atlas-3m"), models.student("200k"), models.teacher("atlas-200k"))
             ]
-            self._logits[text] = (seen[0], seen[1], seen[2])
+            self._logits[text] = (logits[0], logits[1], logits[2])
         return self._logits[text]
 
     def look(self) -> tuple[figures.Drawing, str]:
@@ -45,7 +45,7 @@ class TemperatureLens(Lens):
         names = [tokenizer().token(int(t)).strip() + (" \u2713" if int(t) in right else "") for t in top]
         drawing = figures.bars(
             f"{text}  T = {T:g}",
-            "first token of the teacher's answer: softened (violet), at T = 1 (grey); \u2713 begins an answer it was taught",
+            "first token of the teacher's answer: softened (violet), at T = 1 (grey); \u2713 begins an answer that it was taught",
             names,
             {"teacher": soft[top].tolist(), "ghost": plain[top].tolist()},
         )
@@ -56,9 +56,9 @@ class TemperatureLens(Lens):
         }
         most, share = float(torch.tensor(float(len(soft))).log()), valid / rest if rest > 0 else 0.0
         sentence = (
-            f"Entropy <b>{float(entropy(teacher, T)):.2f} nats</b> (of at most {most:.2f}). Beside the first guess lies {rest:.3f} of the "
-            f"mass; {share:.0%} of that begins another answer it was taught.<br>Gradient without the factor T\u00b2, beside that at T = 1: "
-            f"<b>{shrink['fresh']:.3f}</b> for a fresh student, <b>{shrink['trained']:.3f}</b> for a trained one; "
+            f"Entropy <b>{float(entropy(teacher, T)):.2f} nats</b> (of at most {most:.2f}). The mass that is not on the top token is "
+            f"{rest:.3f}; {share:.0%} of it begins another answer that it was taught.<br>Gradient without the factor T\u00b2, divided by "
+            f"that at T = 1: <b>{shrink['fresh']:.3f}</b> for an untrained student, <b>{shrink['trained']:.3f}</b> for a trained one; "
             f"1/T\u00b2 would be {1 / T**2:.3f}."
         )
         return drawing, sentence
