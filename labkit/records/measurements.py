@@ -28,7 +28,7 @@ def rows(name: str) -> list[dict[str, Any]]:
 
 
 def measured(name: str) -> pandas.DataFrame:
-    """A shipped measurement as a table (see `rows`)."""
+    """A shipped measurement as a table. name: of a file in `data/measurements`. Raises `LabError` for an unknown one, or damaged data."""
     import pandas
 
     return pandas.DataFrame(rows(name))

@@ -111,7 +111,7 @@ class Order:
 
 
 def gold_questions(experiment: Experiment, world: Atlas) -> list[Question]:
-    """The questions with a gold label: the store of facts, or `experiment.gold` questions."""
+    """The questions with a gold label: the store of facts, or as many as the recipe's `gold`."""
     return world.store(experiment.facts) if experiment.facts else world.questions(experiment.gold, GOLD_SEED)
 
 

@@ -320,7 +320,7 @@ def test_bad_input(teacher, draft):
     for ahead in (0, 1.5, True):
         with pytest.raises(LabError, match="ahead="):
             heads_io.make("medusa", teacher, ahead=ahead)
-    with pytest.raises(LabError, match="some of the target's tokens"):
+    with pytest.raises(LabError, match="numbers from 0 to"):
         heads_io.make("eagle", teacher, [1.5, 2.0])
     tree = Guesses(lambda text, gamma: Proposal([5, 6], [-1, -1]))
     with pytest.raises(LabError, match="checks a chain"):
@@ -344,7 +344,7 @@ def test_bad_input(teacher, draft):
     with pytest.raises(LabError, match="reads one token at a time"):
         speculate(recurrent, recurrent, QUESTIONS[0], candidates=8)
     for ids in ([], [5000]):
-        with pytest.raises(LabError, match="some of the target's tokens"):
+        with pytest.raises(LabError, match="numbers from 0 to"):
             heads_io.make("medusa", teacher, ids)
     with pytest.raises(LabError, match="take medusa"):
         heads_io.make("eagle", models.student("57k", 0, architecture="gpt2"))
