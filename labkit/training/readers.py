@@ -99,7 +99,7 @@ class Reader:
 
 
 class Chunked(Reader):
-    """For a large vocabulary: makes the logits a few tokens at a time if a micro-batch has more of them than `settings.logits`.
+    """For a large vocabulary: makes the logits a few tokens at a time if a micro-batch has more of them than the setting `logits`.
 
     Each piece is back-propagated to the student's final states only. A last scalar then back-propagates the collected gradients of these
     states through the student's body, once.
