@@ -27,7 +27,7 @@ from labkit.training.batches import Source, StepRows, split_by_length
 from labkit.training.faults import Faults
 from labkit.training.methods import Method
 
-THOUSAND = 1_024  # answer tokens; where so many have more logits than `settings.logits`, the reader is `Chunked`
+TYPICAL_BATCH = 1_024  # answer tokens; where so many have more logits than `settings.logits`, the reader is `Chunked`
 
 
 class Reader:
@@ -248,7 +248,7 @@ def reader_of(exp: Experiment, method: Method, student: Any, source: Source | No
         return CrossTokenizer(student, source, settings, live, bf16)
     if method.features and pool is not None:
         return Features(student, pool, settings, live, bf16, exp, method.features)
-    large = student.lm_head.weight.shape[0] * THOUSAND > settings.logits
+    large = student.lm_head.weight.shape[0] * TYPICAL_BATCH > settings.logits
     return (Chunked if large else Reader)(student, pool, settings, live, bf16)
 
 
