@@ -30,14 +30,18 @@ from typing import Any, NamedTuple
 
 BLOCK = re.compile(r"<!-- numbers\n(.*?)\n?-->", re.S)
 NO_PROSE = re.compile(
-    r"<!--.*?-->|```.*?```|``.*?``|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|\]\([^)]*\)|https?://\S+|<[a-zA-Z/][^>]*>"
-    r"|\"[^\"\n]*(?:\n[^\"\n]+)?\"|“[^”]*”|arXiv:? ?\d+\.\d+|\b(?:19|20)\d\d\b(?![,.]\d|%)"
+    r"<!--.*?-->|```.*?```|``.*?``|`[^`\n]*`|\$\$.*?\$\$|\$(?!\d+\.?\d*\s)[^$\n]*\$|\]\([^)]*\)|https?://\S+|<[a-zA-Z/][^>]*>"
+    r"|(?<![\d.])\"[^\"\n]*(?:\n[^\"\n]+)?\"|“[^”]*”|arXiv:? ?\d+\.\d+|\b(?:19|20)\d\d\b(?![,.]\d|%|\s+[a-z])"
     r"|\b95%(?=\s+(?:bands?|t-intervals?|intervals?)\b)|(?<![.,])\b0\d\b(?!\.)|\b[Ll]essons? \d+(?:(?:,| and| or) \d+)*"
-    r"|\[\d\d (?=[^\]]*\]\(notebooks/)|\bApache-2\.0|\b(?:CC BY|Attribution) \d\.\d|\bSHA-256|^ {4}\S[^\n]*$",
+    r"|\[\d\d (?=[^\]]*\]\(notebooks/)|\bApache-2\.0|\b(?:CC BY|Attribution) \d\.\d|\bSHA-256|^ {4}(?![-*+]|\d+\. )\S[^\n]*$",
     re.S | re.M,
 )
-NUMBER = re.compile(r"(?<![\w.,])(?:(?<![\w)])[−+-])?\d[\d,]*(?:\.\d+)?(?:%|(?=x\b)|(?!\w))")
-CITED = re.compile(r"arXiv|doi|https?://|\b(?:19|20)\d\d\b")
+UNITS = "ms|s|kB|MB|GB|KiB|MiB|GiB|x|×"  # may stand right behind a number; any other letter makes a name of it, such as 57k
+NUMBER = re.compile(
+    rf"(?<![^\W_])(?<![.\d])(?:(?<![\w)])[−+-])?(?>(?:\d{{1,3}}(?:,\d{{3}})+|\d+)?(?:(?:(?<=\d)|(?<![\w,]))\.\d+)?(?:(?<=\d)e[-−]?\d+)?)(?<=\d)"
+    rf"(?:%|(?=(?:{UNITS})(?![^\W_]))|(?![^\W_]))"
+)
+CITED = re.compile(r"arXiv|doi|https?://|\b(?:19|20)\d\d\b(?!\s+[a-z])")
 
 
 class Bound(NamedTuple):
@@ -105,7 +109,8 @@ def sentence(text: str, place: int) -> str:
 
 
 def rounds_to(printed: str, value: float) -> bool:
-    digits = len(printed.rstrip("%").partition(".")[2]) + 2 * printed.endswith("%")
+    digits = len(printed.rstrip("%").partition("e")[0].partition(".")[2]) + 2 * printed.endswith("%")
+    digits -= int(printed.replace("−", "-").partition("e")[2] or 0)
     return abs(_value(printed) - value) <= 0.5000001 * 10**-digits
 
 
@@ -131,7 +136,8 @@ def faults(part: Part, names: Mapping[str, Any]) -> Iterator[str]:
         if line.how == "chosen":
             for printed in line.printed:
                 plain = printed.lstrip("+−-").rstrip("%").replace(",", "")
-                if not re.search(rf"(?<![\d.]){re.escape(plain)}(?![\d]|\.\d)", part.code.replace("_", "").replace(",", "")):
+                code = re.sub(r"(?<=\d)[_,](?=\d{3}(?!\d))", "", part.code)
+                if not re.search(rf"(?<![\d.]){re.escape(plain)}(?![\d]|\.\d)", code):
                     yield f"{says} {printed} is chosen, but no code of this document has {plain}."
         elif line.how == "cited":
             if not CITED.search(line.what):
@@ -142,7 +148,7 @@ def faults(part: Part, names: Mapping[str, Any]) -> Iterator[str]:
 
 def _worked_out(line: Bound, says: str, names: Mapping[str, Any]) -> Iterator[str]:
     tree = ast.parse(line.what, mode="eval")
-    if not any(isinstance(node, ast.Call | ast.Subscript | ast.Attribute) for node in ast.walk(tree)):
+    if not any(isinstance(node, ast.Name) and node.id in names for node in ast.walk(tree)):
         yield f"{says} {line.printed} is {line.what}, which reads nothing that was measured."
         return
     values = list(_flat(eval(compile(tree, "<source>", "eval"), dict(names))))

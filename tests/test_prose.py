@@ -82,6 +82,27 @@ def test_what_is_a_number():
     assert [number for _, number in numbers(prose)] == ["0.7", "−0.20", "+0.05", "20,000", "30%", "1.5", "+12", "10", "12"]
 
 
+@pytest.mark.parametrize(
+    ("prose", "found"),
+    [
+        ("After 2000 steps (Hinton 2015) and 2048 tokens, in 2023.", ["2000", "2048"]),
+        ("0.7s, 300ms, 12.5GB, but 3.5M and 3.3k are names; 6e-3.", ["0.7", "300", "12.5", "6e-3"]),
+        ("It costs $12.50 and then $30 more; $T = 16$.", ["12.50", "30"]),
+        ("- a list\n    - of 0.55 inside", ["0.55"]),
+        ("Between them 0.55,0.62,0.71 and _0.71_ and .75 lie.", ["0.55", "0.62", "0.71", "0.71", ".75"]),
+    ],
+)
+def test_what_is_easily_missed(prose: str, found: list[str]):
+    assert [number for _, number in numbers(prose)] == found
+
+
+@pytest.mark.parametrize(
+    ("printed", "value", "right"), [("6e-3", 0.0062, True), ("6e-3", 0.0066, False), ("1.5e4", 15_400, True), (".75", 0.751, True)]
+)
+def test_a_number_agrees_as_it_is_printed(printed: str, value: float, right: bool):
+    assert rounds_to(printed, value) is right
+
+
 def test_bound_numbers_pass(tmp_path: Path):
     text = "`steps=300` is all. After 300 steps 0.70 is left (0.66 to 0.74), where 80% were told.\n\n<!-- numbers\n300 : chosen\n"
     text += '0.70 = at["middle"]\n0.66 0.74 = at["band"]\n80% : cited arXiv 1503.02531\n-->\n'
@@ -98,6 +119,8 @@ def test_bound_numbers_pass(tmp_path: Path):
         ("0.70 12 : chosen", "no code of this document has"),
         ("0.70 12 : cited somebody", "names no source"),
         ("0.70 = 0.7\n12 = 10 + 2", "reads nothing that was measured"),
+        ('0.70 = [0.7][0]\n12 = float("12")', "reads nothing that was measured"),
+        ("0.70 12 : cited 2048 tokens", "names no source"),
     ],
 )
 def test_a_fault_names_the_sentence_the_old_and_the_new(tmp_path: Path, block: str, fault: str):

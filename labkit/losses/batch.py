@@ -2,8 +2,9 @@
 
     loss, values = step_loss(student, rows, signal, knobs, objective)
 
-It reads nothing else and keeps no state, so a step can be differentiated, traced with `make_fx` and exported. The training loop calls it
-for each micro-batch (`training/readers.py`); an exported step computes the same formula.
+It keeps no state. It reads only its arguments, and the modules that its reader trains beside the student (projectors, a peer). So a step
+can be differentiated, traced with `make_fx` and exported. The readers (`training/readers.py`) call it for each micro-batch; those that have
+a batch without a forward pass of the whole student call its second half, `weigh`. Sampled tails are drawn anew in each call.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import torch
 
 import labkit
-from labkit import models
 from labkit.base.errors import LabError
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
@@ -79,7 +78,7 @@ class Trace:
             for shaped, group in itertools.groupby(calls, lambda call: full or bool(call.returned)):
                 some = list(group)
                 lines += [line for c in some for line in _lines(c, full)] if shaped else _filled("", [c.function for c in some])
-        lines += ["", f"gradient: of {len(self.gradient)} tensors of the student, {sum(self.gradient):,} numbers"]
+        lines += ["", f"gradient: of {len(self.gradient)} trained tensors, {sum(self.gradient):,} numbers"]
         lines += [f"{len(self.files)} files entered; {len(self.back)} calls back to the right:"]
         return "\n".join([*lines, *(f"     {caller} calls {called}" for caller, called in self.back)])
 
@@ -95,7 +94,7 @@ def trace(experiment: Experiment) -> Trace:
     """
     exp = experiment.but(steps=max(2, experiment.steps))
     refuse(exp)
-    run, watch = Run(exp, exams=0), _Watch()
+    run, watch, before = Run(exp, exams=0), _Watch(), sys.getprofile()
     try:
         for event in run:
             if isinstance(event, ev.Step) and event.step == 1:
@@ -103,23 +102,22 @@ def trace(experiment: Experiment) -> Trace:
             elif isinstance(event, ev.Step | ev.Failed):
                 break
     finally:
-        sys.setprofile(None)
+        sys.setprofile(before)
         run.close()
     if watch.step_rows is None:
         raise LabError(f"the run ended before its second step: {event}. Train one with `labkit run`, and trace it when it trains.")
     return Trace(
         exp.recipe,
         len(watch.step_rows.prompts),
-        list(_example(exp, watch.step_rows)),
+        list(_example(run.task.reads, watch.step_rows)),
         list(watch.calls.values()),
         list(watch.back),
         watch.gradient,
     )
 
 
-def _example(exp: Experiment, step_rows: StepRows) -> Iterator[str]:
+def _example(tokenizer: Any, step_rows: StepRows) -> Iterator[str]:
     """The first row, as text and as tokens."""
-    tokenizer = models.tokenizer(exp.vocabulary)
     for what, ids in (("question", step_rows.prompts[0]), ("answer", step_rows.answers[0])):
         yield f"     {what:8}  {tokenizer.text(ids)!r}  {ids}"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -40,6 +40,11 @@ class Position:
     knobs: Mapping[str, Any] = field(default_factory=dict)
     feed: Mapping[str, int] = field(default_factory=dict)  # `BatchSampler.position`
     own: Mapping[str, Any] = field(default_factory=dict)  # `OnPolicy.state()`
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> Position:
+        """A position from a checkpoint, without the fields that this version does not know."""
+        return cls(**{entry.name: kept[entry.name] for entry in fields(cls) if entry.name in kept})
 
 
 class Folder:

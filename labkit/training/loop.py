@@ -125,6 +125,8 @@ class Run(Iterator[ev.Event]):
         finally:
             if self.folder:
                 self.folder.close()
+            for name in ("parts", "at", "_good", "_exam"):  # the student stays; optimiser and signals would keep their memory
+                vars(self).pop(name, None)
 
     def _train(self) -> Iterator[ev.Event]:
         refuse(self.experiment)  # before anything is loaded
@@ -148,8 +150,7 @@ class Run(Iterator[ev.Event]):
             self.step = step
             yield from self._turned(step)
             step_rows = yield from self._draw(parts, feed, on_policy)
-            looks = task.checks_batches and (step == 1 or step in due)
-            yield from self._learn(parts, step_rows, looks)
+            yield from self._learn(parts, step_rows, check=task.checks_batches and (step == 1 or step in due))
             if self._failed:
                 return
             if step in due:
@@ -169,7 +170,7 @@ class Run(Iterator[ev.Event]):
         kept = self.folder.load(parts.learner, parts.optimiser) if self.folder else None
         self._logging, self._good = main, keep(parts.student)
         if kept and self.folder:
-            at = Position(**kept)
+            at = Position.of(kept)
             self._busy += at.seconds
             self.knobs = {**self.knobs, **at.knobs}
             self.step = at.step
@@ -235,14 +236,14 @@ class Run(Iterator[ev.Event]):
         late = self.step > round(exp.online_from * exp.steps)
         return on_policy.replace_answers(parts.student, step_rows, self.step, knobs["on_policy"] if late else 0.0)
 
-    def _learn(self, parts: Parts, step_rows: StepRows, looks: bool) -> Iterator[ev.Event]:
+    def _learn(self, parts: Parts, step_rows: StepRows, check: bool) -> Iterator[ev.Event]:
         """One update of the student from these rows, after a batch check if `looks`. Yields `Failed` instead if the loss has exploded."""
         exp, step, knobs, at = self.experiment, self.step, self.at.knobs, self.at
         faults, compare = Faults(knobs["faults"], exp.seed * 1_000_003 + step), comparison(exp, step, parts.divergence)
         rate = knobs["learning_rate"] * schedule(step, exp.steps)
         for group in parts.optimiser.param_groups:
             group["lr"] = rate
-        if looks:
+        if check:
             first, again = (Faults(knobs["faults"], seed) for seed in (exp.seed * 1_000_003 + step, -step))  # the same faults drawn twice
             yield ev.Inspected(step, check_batch(parts, compare, step_rows, knobs["temperature"], first, again))
         values = gradients(parts, compare, step_rows, knobs, faults)
@@ -314,8 +315,7 @@ class Run(Iterator[ev.Event]):
     def _finished(self, parts: Parts, on_policy: OnPolicy, text: TextPool | None) -> ev.Finished:
         at = self.at
         cost = {"student_tokens": at.tokens * (2 if parts.method.peer else 1), "questions": at.seen}
-        if text is not None:
-            cost["rows"] = len(text)
+        cost |= {"rows": len(text)} if text is not None else {}
         if parts.method.on_policy:
             cost["student_written_tokens"] = on_policy.generated
         if parts.pool is not None:

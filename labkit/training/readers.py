@@ -27,8 +27,6 @@ from labkit.training.batches import Source, StepRows, split_by_length
 from labkit.training.faults import Faults
 from labkit.training.methods import Method
 
-TYPICAL_BATCH = 1_024  # answer tokens; where so many have more logits than `settings.logits`, the reader is `Chunked`
-
 
 class Reader:
     """The student's logits, and the teacher's logits at the rows of its pool.
@@ -66,13 +64,13 @@ class Reader:
         """Some rows as the loss reads them, in one piece."""
         return self.read(self.student, *self.gather(step_rows, rows, faults))
 
-    def gather(self, step_rows: StepRows, rows: list[int], faults: Faults) -> tuple[MicroBatch, Signal]:
-        """Some rows as tensors on the student's device, and the teacher's signal at those of its pool."""
+    def gather(self, step_rows: StepRows, rows: list[int], faults: Faults, ask: bool = True) -> tuple[MicroBatch, Signal]:
+        """Some rows as tensors on the student's device, and, if `ask`, the teacher's signal at those of its pool."""
         padded = models.pad([step_rows.prompts[i] for i in rows], [step_rows.answers[i] for i in rows])
         at_N, labels_N = padded.at_N, padded.labels_N
         gold_N = torch.tensor([step_rows.is_gold(i) for i in rows for _ in step_rows.answers[i]])
         pool_rows, width = [i for i in rows if not step_rows.is_gold(i)], padded.tokens_B_T.shape[1]
-        signal = self.signal(step_rows, pool_rows, faults, width) if pool_rows else Signal()
+        signal = self.signal(step_rows, pool_rows, faults, width) if pool_rows and ask else Signal()
         if faults.endless:
             kept_N = labels_N != EOS
             signal = signal.only(kept_N[~gold_N])
@@ -99,7 +97,7 @@ class Reader:
 
 
 class Chunked(Reader):
-    """For a large vocabulary: makes the logits a few tokens at a time if a micro-batch has more of them than the setting `logits`.
+    """Logits alone: of all tokens in one piece, or a few tokens at a time if a micro-batch has more logits than the setting `logits`.
 
     Each piece is back-propagated to the student's final states only. A last scalar then back-propagates the collected gradients of these
     states through the student's body, once.
@@ -111,12 +109,12 @@ class Chunked(Reader):
         self, step_rows: StepRows, rows: list[int], faults: Faults, knobs: Knobs, objective: Objective
     ) -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
         size, most = self.student.lm_head.weight.shape[0], self.settings.logits
-        if sum(len(step_rows.answers[i]) for i in rows) * size <= most:
+        if faults or sum(len(step_rows.answers[i]) for i in rows) * size <= most:  # faults act on whole rows
             yield from super().losses(step_rows, rows, faults, knobs, objective)
             return
         pool_rows = [i for i in rows if not step_rows.is_gold(i)]
         told_M = _teacher_states(self.pool, step_rows, pool_rows, self.live) if self.pool is not None and pool_rows else None
-        batch, _ = Reader(self.student, None, self.settings).gather(step_rows, rows, faults)
+        batch, _ = self.gather(step_rows, rows, faults, ask=False)
         with self.cast():
             states_N_D = models.answer_states(self.student, batch, batch.attend_1_1_T_T)
         leaf_N_D = states_N_D.detach().requires_grad_()
@@ -248,8 +246,7 @@ def reader_of(exp: Experiment, method: Method, student: Any, source: Source | No
         return CrossTokenizer(student, source, settings, live, bf16)
     if method.features and pool is not None:
         return Features(student, pool, settings, live, bf16, exp, method.features)
-    large = student.lm_head.weight.shape[0] * TYPICAL_BATCH > settings.logits
-    return (Chunked if large else Reader)(student, pool, settings, live, bf16)
+    return Chunked(student, pool, settings, live, bf16)
 
 
 def _read(batch: MicroBatch, signal: Signal, logits_N_V: Tensor) -> Batch:

@@ -73,6 +73,11 @@ class AtlasTask:
         """The teacher; None for a run without one, and for a run that makes it (`MADE_TEACHERS`)."""
         return None if self.experiment.teacher in ("none", *MADE_TEACHERS) else models.teacher(self.experiment.teacher)
 
+    @property
+    def reads(self) -> Any:
+        """The student's tokenizer."""
+        return models.tokenizer(self.experiment.vocabulary)
+
     def student(self, seed: int, teacher: LanguageModel | None = None) -> Any:
         exp = self.experiment
         if exp.student in DRAFT_HEADS and teacher is not None:
@@ -88,12 +93,10 @@ class AtlasTask:
         return sequences_for(self.experiment, source, transfer_questions(self.experiment, self.world), self.world, self.settings.chunk)
 
     def text_pool(self, data: Sequences) -> TextPool:
-        return TextPool(data, models.tokenizer(self.experiment.vocabulary))
+        return TextPool(data, self.reads)
 
     def feed(self, rows: Source | None) -> BatchSampler:
-        return BatchSampler(
-            self.experiment, gold_questions(self.experiment, self.world), rows, models.tokenizer(self.experiment.vocabulary)
-        )
+        return BatchSampler(self.experiment, gold_questions(self.experiment, self.world), rows, self.reads)
 
     def exam(self, teacher: LanguageModel | None) -> Examiner:
         if self.experiment.student in DRAFT_HEADS and teacher is not None:

@@ -20,13 +20,14 @@ from labkit.training.faults import Faults, stray_loss
 from labkit.training.methods import weights
 from labkit.training.readers import Reader
 
-TOLD = ("loss", "kl", "ce", "hard", "crossed", "feature", "mutual", "peer")
+METRICS = ("loss", "kl", "ce", "hard", "crossed", "feature", "mutual", "peer")
 
 
 def gradients(parts: Parts, compare: Compare, step_rows: StepRows, knobs: Mapping[str, Any], faults: Faults) -> dict[str, float]:
     """Add d loss / d parameter of the whole batch to `.grad` of all trained parameters.
 
-    Each term is divided by the number of answer tokens of the whole batch, so the result does not depend on micro-batches or processes.
+    Each term is divided by the number of answer tokens of the whole batch, so the result does not depend on micro-batches or processes. The
+    exceptions are losses that compare tokens with one another, and what is random: sampled tails, and a teacher with dropout.
 
     Returns the loss and its terms, in nats per answer token.
     """
@@ -45,12 +46,12 @@ def gradients(parts: Parts, compare: Compare, step_rows: StepRows, knobs: Mappin
             yield from reader.losses(step_rows, [mine[i] for i in rows], faults, numbers, objective)
         yield from _of_strays(reader, [strays[i] for i in mine if i < len(strays)], numbers)
 
-    for loss, told in losses():
+    for loss, values in losses():
         accelerator.backward(loss)
-        sums |= {name: sums.get(name, 0.0) + value for name, value in told.items()}
+        sums |= {name: sums.get(name, 0.0) + value for name, value in values.items()}
     if accelerator.num_processes > 1:
         sums = _sum_of_processes(accelerator, parts.learner, sums)
-    return {name: float(sums[name]) for name in TOLD if name in sums}
+    return {name: float(sums[name]) for name in METRICS if name in sums}
 
 
 def _of_strays(reader: Reader, strays: Sequence[tuple[list[int], list[int]]], knobs: Knobs) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
@@ -73,6 +74,6 @@ def _sum_of_processes(accelerator: Accelerator, learner: nn.Module, sums: Mappin
     flat = accelerator.reduce(torch.cat([g.flatten() for g in own]), "sum")
     for p, g in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         p.grad = g.view_as(p).clone()
-    row = torch.tensor([float(sums.get(name, 0.0)) for name in TOLD], device=accelerator.device)
+    row = torch.tensor([float(sums.get(name, 0.0)) for name in METRICS], device=accelerator.device)
     reduced = accelerator.reduce(row, "sum")
-    return {name: value for name, value in zip(TOLD, reduced, strict=True) if name == "loss" or value}
+    return {name: value for name, value in zip(METRICS, reduced, strict=True) if name == "loss" or value}

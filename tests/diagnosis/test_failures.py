@@ -439,7 +439,7 @@ def test_pairs_go_together_or_say_why_not():
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (("shifted_labels", "shuffled_cache"), "no position left to be shifted"),
+        (("shifted_labels", "shuffled_cache"), "no right position to shift"),
         (("missing_t2", "wrong_temperature", "reverse_kl_collapse"), "contradict each other"),
         (("missing_t2", "no such"), "unknown failure"),
         (("swapped_roles", "missing_end", "teacher_dropout"), "teach nothing"),
@@ -515,7 +515,7 @@ def test_a_contradiction_is_explained_and_changes_nothing():
     bench.toggle("shuffled_cache").value = True
     assert not bench.toggle("shuffled_cache").value
     assert bench.controls.experiment == before
-    assert "no position left to be shifted from" in bench.note
+    assert "no right position to shift from" in bench.note
     bench.toggle("swapped_roles").value = True
     assert "teach nothing" in bench.note
     bench.toggle("shifted_labels").value = False

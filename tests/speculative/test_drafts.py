@@ -120,7 +120,7 @@ def test_the_speculation_lens_says_what_the_formulas_give():
         assert f"{theory.tokens_per_round(alpha, gamma):.2f} tokens a round" in said
         assert f"{theory.speedup(alpha, gamma, cost, verify):.2f} times as fast" in said
         best, _ = theory.best_gamma(alpha, cost, verify, most=12)
-        assert (f"best: \u03b3 = {best}" if best else "no number of them pays") in said
+        assert (f"best: \u03b3 = {best}" if best else "no number of tokens pays") in said
         assert f"at acceptance {alpha:.2f}" in view.picture.outputs[0]["data"]["text/plain"]
     assert all(control.description and control.tooltip for control in view.children[:4])
 

@@ -50,7 +50,7 @@ def test_every_fact_of_a_store_exists_and_no_more():
     count = sum(len(world.facts(r)) for r in FACTS)
     assert len(world.store(count)) == count
     for n in (0, count + 1):
-        with pytest.raises(LabError, match=f"{count} with one answer"):
+        with pytest.raises(LabError, match=f"{count} facts with one answer"):
             world.store(n)
 
 

@@ -240,6 +240,14 @@ def test_micro_batches_do_not_change_a_faulty_run(monkeypatch: pytest.MonkeyPatc
                 )
 
 
+@pytest.mark.parametrize("name", ["none", "missing_end", "shifted_labels", "shuffled_cache", "teacher_dropout", "overconfident_teacher"])
+def test_a_fault_is_the_same_however_many_logits_are_held(name: str, settings):
+    """Without a fault logits are made a few tokens at a time; faults act on whole rows."""
+    whole = losses(TINY.but(faults=name, mix=0.5, steps=2))
+    settings(logits=7 * 1024)
+    assert losses(TINY.but(faults=name, mix=0.5, steps=2)) == pytest.approx(whole, rel=1e-5)
+
+
 def test_pairs_of_faults_go_together_unless_they_are_refused():
     for pair in itertools.combinations(("missing_end", "prompt_loss", "teacher_dropout", "shuffled_cache"), 2):
         assert not TINY.but(faults="+".join(pair)).problems()

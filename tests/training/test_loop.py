@@ -211,6 +211,18 @@ def test_live_signals_are_the_cached_ones_in_full_precision():
 # ---- micro-batches -------------------------------------------------------------------------------------------------------------
 
 
+def test_a_run_that_is_over_holds_its_student_and_no_optimiser():
+    run = Run(TINY, exams=0)
+    list(run)
+    kept = [value for value in vars(run).values() if isinstance(value, torch.optim.Optimizer | Signals | assembly.Parts)]
+    assert run.student is not None
+    assert not kept
+
+
+def test_a_position_takes_what_it_knows():
+    assert checkpoint.Position.of({"step": 3, "of another version": 1}) == checkpoint.Position(step=3)
+
+
 @pytest.mark.parametrize(
     "exp", [TINY, TINY.but(mix=0.5, temperature=2.0), TINY.but(method="answers", mix=0.5), TINY.but(method="gold")], ids=str
 )

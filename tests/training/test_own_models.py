@@ -31,6 +31,7 @@ from labkit.records.recipe_text import given_in_words
 from labkit.records.record import Record
 from labkit.studies.distill import SETTLED, distill, recipe
 from labkit.studies.sweep import Sweep
+from labkit.studies.trace import trace
 from labkit.tasks.atlas.facts import Atlas
 from labkit.tasks.custom.content_hash import with_hashes
 from labkit.tasks.custom.exam import CustomExam
@@ -238,6 +239,12 @@ def test_a_few_tokens_at_a_time_give_the_same_student(own, changes, settings):
         assert all(a[name] == pytest.approx(b[name], rel=2e-4, abs=1e-6) for name in a)
     for p, q in zip(one.student.parameters(), other.student.parameters(), strict=True):
         assert torch.allclose(p, q, atol=2e-5)
+
+
+def test_a_trace_spells_a_row_as_the_student_reads_it(own):
+    found = trace(own)
+    assert any(question in found.example[0] for question, _ in PAIRS), found.example
+    assert "Chunked.losses" in str(found)
 
 
 def test_large_students_read_a_batch_in_passes(own, monkeypatch):
