@@ -139,7 +139,7 @@ def test_the_lens_follows_its_controls(anatomy):
     run_cell(anatomy, next(i for i, cell in enumerate(cells) if cell["id"] == "open-lens"))
     said = anatomy.locator("[role='status']", has_text="Look for")
     said.wait_for()
-    assert "the first answer token is never taught" in said.inner_text()
+    assert "the first answer token is never trained" in said.inner_text()
     anatomy.get_by_role("combobox", name="Convention").select_option("divided twice  (bug)")
     anatomy.locator("img[alt^='divided twice']").wait_for()
     assert "100 to 1,000 times smaller" in said.inner_text()
