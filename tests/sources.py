@@ -11,10 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import labkit
+from labkit.base.files import data_dir
 from labkit.base.settings import DEFAULT as SETTINGS  # noqa: F401
 from labkit.base.stats import Band, band
 from labkit.cli.fetch import CUTS  # noqa: F401
-from labkit.diagnosis.failures.trials import pair  # noqa: F401
+from labkit.diagnosis.failures import FAILURES
+from labkit.diagnosis.failures.trials import (
+    alarms,
+    pair,  # noqa: F401
+    sightings,
+)
 from labkit.diagnosis.incidents.probes import minutes  # noqa: F401
 from labkit.lessons.catalogue import LESSONS
 from labkit.lessons.exercises import lesson_11  # noqa: F401
@@ -24,6 +30,7 @@ from labkit.records.cost import cost
 from labkit.records.events import Labelled
 from labkit.records.names import CORE
 from labkit.records.record import Record, core, mean, paired  # noqa: F401
+from labkit.records.store import shipped
 from labkit.studies import scaling
 from labkit.studies.behaviour import lacks
 from labkit.studies.capacity import knee  # noqa: F401
@@ -31,10 +38,10 @@ from labkit.studies.claims import CLAIMS, ONE_ANSWER, imitation, runs_of
 from labkit.studies.claims.data import less, mean_of, seeds_of  # noqa: F401
 from labkit.studies.claims.mismatch import bits, of_task  # noqa: F401
 from labkit.studies.claims.online import OFFLINE, excess_error  # noqa: F401
-from labkit.studies.claims.speculation import rejections_saved  # noqa: F401
+from labkit.studies.claims.speculation import rejections_saved, saved  # noqa: F401
 from labkit.studies.inheritance import Facts  # noqa: F401
 from labkit.studies.sweep import sweep as _sweep
-from labkit.tasks.atlas.facts import Question
+from labkit.tasks.atlas.facts import Atlas, Question  # noqa: F401
 from labkit.tasks.custom.rows import Row, read_rows, split
 from labkit.tasks.metrics import Score, better, metric  # noqa: F401
 from labkit.teachers import filters, recorded_answers
@@ -294,6 +301,43 @@ def tickets(model: str) -> Score:
     rows = {row.line: row for row in read_rows("tickets")}
     found = [row for row in measurements.rows("tickets") if row["model"] == model and row["seed"] == 0]
     return metric("label_f1")([row["answer"] for row in found], [rows[row["line"]] for row in found])
+
+
+# ---- documents --------------------------------------------------------------------------------------------------------------------
+
+
+def stated(row: dict[str, Any]) -> list[float]:
+    """The numbers in the sentence of a row of the bench: how many tokens, steps, times."""
+    return [float(number.replace(",", "")) for number in re.findall(r"(?<![\w.])\d[\d,]*(?![\w.])", row["work"])]
+
+
+@functools.cache
+def failures() -> tuple[int, int, float, int]:
+    """Failures that are named in every unseen run, of how many; false alarms as a share of the healthy runs with looks, and how many."""
+    seen, (looked, _) = [sightings(name) for name in FAILURES], alarms()
+    return sum(found.right == found.runs for found in seen), len(seen), len(looked.false) / looked.runs, looked.runs
+
+
+@functools.cache
+def longest_live() -> float:
+    """Seconds of work of the longest recorded run that a lesson begins with."""
+    found = (shipped().find(lesson.experiment) for lesson in LESSONS.values())
+    return max(run.finished.seconds for run in found if run and run.finished)
+
+
+def minutes_on_record() -> float:
+    """Of training, summed over the runs that ship."""
+    return labkit.results()["run.seconds"].sum() / 60
+
+
+def rows(path: str) -> int:
+    """Of a table in `data`, without the head of a CSV."""
+    return len((data_dir() / path).read_text(encoding="utf-8").splitlines()) - path.endswith(".csv")
+
+
+def card(teacher: str, skill: str) -> float:
+    """A skill of a shipped teacher, as measured for its card."""
+    return json.loads((data_dir() / "teachers" / teacher / "manifest.json").read_text(encoding="utf-8"))["note"]["skills"][skill]
 
 
 NAMES = {name: value for name, value in globals().items() if not name.startswith("_") and name != "annotations"}

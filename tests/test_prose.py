@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import bench
-import documents
 import pytest
 import sources
 from conftest import REPOSITORY
@@ -36,7 +35,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_every_number_is_what_its_source_says(path: Path):
-    found = [fault for part in parts(path) for fault in faults(part, sources.NAMES | documents.NAMES)]
+    found = [fault for part in parts(path) for fault in faults(part, sources.NAMES)]
     assert not found, "\n".join(found)
 
 
@@ -55,11 +54,11 @@ def test_what_readme_says_in_words_and_code():
 def test_the_cards_are_what_their_folders_say():
     data = REPOSITORY / "data"
     (hours,) = re.findall(r"^\| `records` .* (\d+) hours, summed", (data / "README.md").read_text(encoding="utf-8"), re.M)
-    assert rounds_to(hours, documents.minutes_on_record() / 60)
+    assert rounds_to(hours, sources.minutes_on_record() / 60)
     told = re.findall(r"^\| (atlas-\S+) \| ([\d,]+) \| (.*) \|$", (data / "teachers" / "README.md").read_text(encoding="utf-8"), re.M)
     assert {name for name, *_ in told} == {path.name for path in (data / "teachers").glob("*/")}
     for name, _, cells in told:
-        skills = [documents.card(name, skill) for skill in SKILLS]
+        skills = [sources.card(name, skill) for skill in SKILLS]
         assert cells.split(" | ")[:-2] == [f"{skill:.3f}" for skill in skills], name
         assert float(cells.split(" | ")[-2]) == pytest.approx(sum(skills) / len(skills), abs=0.0011), name
 

@@ -237,7 +237,7 @@ class Run(Iterator[ev.Event]):
         return on_policy.replace_answers(parts.student, step_rows, self.step, knobs["on_policy"] if late else 0.0)
 
     def _learn(self, parts: Parts, step_rows: StepRows, check: bool) -> Iterator[ev.Event]:
-        """One update of the student from these rows, after a batch check if `looks`. Yields `Failed` instead if the loss has exploded."""
+        """One update of the student from these rows, after a batch check if `check`. Yields `Failed` instead if the loss has exploded."""
         exp, step, knobs, at = self.experiment, self.step, self.at.knobs, self.at
         faults, compare = Faults(knobs["faults"], exp.seed * 1_000_003 + step), comparison(exp, step, parts.divergence)
         rate = knobs["learning_rate"] * schedule(step, exp.steps)

@@ -113,7 +113,7 @@ class Chunked(Reader):
             yield from super().losses(step_rows, rows, faults, knobs, objective)
             return
         pool_rows = [i for i in rows if not step_rows.is_gold(i)]
-        told_M = _teacher_states(self.pool, step_rows, pool_rows, self.live) if self.pool is not None and pool_rows else None
+        teacher_M = _teacher_states(self.pool, step_rows, pool_rows, self.live) if self.pool is not None and pool_rows else None
         batch, _ = self.gather(step_rows, rows, faults, ask=False)
         with self.cast():
             states_N_D = models.answer_states(self.student, batch, batch.attend_1_1_T_T)
@@ -123,9 +123,9 @@ class Chunked(Reader):
         done = 0  # answer tokens of pool rows so far
         for part in torch.arange(len(leaf_N_D), device=leaf_N_D.device).split(max(1, most // size)):
             pool_M, gold_G = (~gold_N[part]).nonzero()[:, 0], gold_N[part].nonzero()[:, 0]
-            said = None if told_M is None or not len(pool_M) else told_M[done : done + len(pool_M)]
+            asked = self.pool is not None and teacher_M is not None and len(pool_M)
+            signal = Signal(self.pool.logits(teacher_M[done : done + len(pool_M)])) if asked else Signal()  # type: ignore[index, union-attr]
             done += len(pool_M)
-            signal = Signal() if said is None or self.pool is None else Signal(self.pool.logits(said))
             with self.cast():
                 logits_N_V = self.student.lm_head(leaf_N_D[part]).float()
             piece = batch._replace(labels_N=batch.labels_N[part], pool_M=pool_M, gold_G=gold_G)
@@ -216,13 +216,13 @@ class OfHeads(Reader):
     def batch(self, step_rows: StepRows, rows: list[int], faults: Faults) -> Batch:
         """The heads' predictions at some rows, pool rows first."""
         own, paid = [i for i in rows if not step_rows.is_gold(i)], [i for i in rows if step_rows.is_gold(i)]
-        found = [self._told(step_rows, own)] if own else []
+        found = [self._target_states(step_rows, own)] if own else []
         if paid:
             found.append(self.student.read_target([step_rows.prompts[i] for i in paid], [step_rows.answers[i] for i in paid]))
         with self.cast():
             return self.student.batch(TargetStates.of(found), [step_rows.is_gold(i) for i in (*own, *paid)])
 
-    def _told(self, step_rows: StepRows, rows: list[int]) -> TargetStates:
+    def _target_states(self, step_rows: StepRows, rows: list[int]) -> TargetStates:
         prompts, answers = [step_rows.prompts[i] for i in rows], [step_rows.answers[i] for i in rows]
         if self.live or self.pool is None:
             return self.student.read_target(prompts, answers)
