@@ -1,0 +1,42 @@
+"""Separates what a thinking model wrote for itself from its answer.
+
+split_thinking("<think>\\n2 and 2 are 4.\\n</think>\\n\\n4")       # Thought(reasoning="2 and 2 are 4.", answer="4", cut=False)
+split_thinking("<think>\\n2 and 2 are")                         # Thought(reasoning="2 and 2 are", answer="", cut=True)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MARKS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"), ("[THINK]", "[/THINK]"))
+
+
+class Thought(NamedTuple):
+    """The two parts of a model's text."""
+
+    reasoning: str
+    answer: str
+    cut: bool = False  # whether the text ended before the reasoning did, so that there is no answer
+
+
+def split_thinking(text: str) -> Thought:
+    """Split a text into reasoning and answer.
+
+    Reasoning stands between two marks at the beginning. The first mark may be missing, since some chat templates write it. Marks further
+    on in an answer are part of its text.
+    """
+    start = text.lstrip()
+    for opening, closing in MARKS:
+        begun = start.startswith(opening)
+        reasoning, found, answer = start.removeprefix(opening).partition(closing)
+        if found:
+            return Thought(reasoning.strip(), answer.strip())
+        if begun:
+            return Thought(reasoning.strip(), "", cut=True)
+    return Thought("", text)
+
+
+def join_thinking(reasoning: str, answer: str) -> str:
+    """The text of reasoning and answer, with the first marks of `MARKS`; the answer alone if there is no reasoning."""
+    opening, closing = MARKS[0]
+    return f"{opening}\n{reasoning}\n{closing}\n\n{answer}" if reasoning else answer
