@@ -121,7 +121,7 @@ def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experi
         knobs["learning_rate"] = RATES[kind]
     exp = plain.but(**{**USUAL, **knobs})
     subject = CustomTask(exp.but(method="sequence" if method(exp.method).needs_signal else exp.method))
-    if exp.teacher != "none" and "method" not in knobs and tokenizer_of(_teacher(subject)).fingerprint != subject.reads.fingerprint:
+    if exp.teacher != "none" and "method" not in knobs and tokenizer_of(_teacher(subject)).vocabulary != subject.reads.vocabulary:
         exp = exp.but(method="sequence")  # text works between any two tokenizers
     task = CustomTask(exp)
     task.teacher()
@@ -277,7 +277,7 @@ def _tell(subject: CustomTask, teacher: Any, say: Callable[[str], object]) -> No
     """Report the rows that were read, and a change of method for different tokenizers."""
     exp = subject.experiment
     say(subject.summary)
-    if teacher is not None and method(exp.method).text and tokenizer_of(teacher).fingerprint != subject.reads.fingerprint:
+    if teacher is not None and method(exp.method).text and tokenizer_of(teacher).vocabulary != subject.reads.vocabulary:
         pair = f"{without_hash(exp.teacher)} and {without_hash(exp.student)}"
         say(f"{pair} have different tokenizers: the student learns from the teacher's text (method={exp.method}).")
 

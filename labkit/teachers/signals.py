@@ -20,7 +20,7 @@ from labkit.base import tensors
 from labkit.base.errors import DataError
 from labkit.base.files import home_dir
 from labkit.base.settings import default
-from labkit.models import answer_states, draw, fingerprint, pad, tokenizer_of, write
+from labkit.models import answer_states, draw, fingerprint, logits_of, pad, tokenizer_of, write
 from labkit.tasks.types import Asked
 from labkit.teachers.topk_store import TopKStore, dense
 
@@ -122,7 +122,7 @@ class Signals:
     def logits(self, hidden: Tensor) -> Tensor:
         """The teacher's logits `(N, V)` from its states `(N, D)`."""
         with torch.no_grad():
-            return self.teacher.lm_head(hidden.to(self.teacher.device, self.teacher.lm_head.weight.dtype)).float()
+            return logits_of(self.teacher, hidden.to(self.teacher.device, self.teacher.dtype)).float()
 
     def _chunk(self, number: int) -> None:
         entries = range(number * self.chunk, min((number + 1) * self.chunk, self.total))
@@ -223,7 +223,7 @@ def sample_answers(
 
     Source: Leviathan et al. 2023, arXiv 2211.17192, with a point mass as the draft.
     """
-    end, longest = tokenizer_of(teacher).end, tokenizer_of(teacher).longest
+    ends, longest = tokenizer_of(teacher).ends, tokenizer_of(teacher).longest
     guesses = [guess[:longest] for guess in guesses]
     generator = torch.Generator().manual_seed(seed)
     answers: list[TeacherAnswer | None] = [None] * len(prompts)
@@ -231,7 +231,7 @@ def sample_answers(
     for start in range(0, len(order), PASS):
         rows = order[start : start + PASS]
         hidden = answer_states(teacher, pad([prompts[i] for i in rows], [guesses[i] for i in rows]))
-        logits = teacher.lm_head(hidden).float()
+        logits = logits_of(teacher, hidden).float()
         drawn = draw((logits / temperature).softmax(-1), generator) if temperature else logits.argmax(-1)
         scores = logits.log_softmax(-1).gather(1, drawn[:, None])[:, 0]
         lengths = [len(guesses[i]) for i in rows]
@@ -239,7 +239,7 @@ def sample_answers(
             ids = tokens.tolist()
             agreed = next((k for k, (a, b) in enumerate(zip(ids, guesses[i], strict=True)) if a != b), len(ids) - 1)
             answers[i] = TeacherAnswer(ids[: agreed + 1], states[: agreed + 1], float(logprobs[: agreed + 1].sum()))
-    going = [i for i, answer in enumerate(answers) if answer and answer.ids[-1] != end and len(answer.ids) < longest]
+    going = [i for i, answer in enumerate(answers) if answer and answer.ids[-1] not in ends and len(answer.ids) < longest]
     begun = [[*prompts[i], *answers[i].ids] for i in going]  # type: ignore[union-attr]
     rest = write(teacher, begun, temperature=temperature, seed=seed + 1, keep_hidden=True) if going else []
     for i, more in zip(going, rest, strict=True):

@@ -80,7 +80,7 @@ def _answer(model: Any, asked: dict[str, Any], seed: int) -> dict[str, Any]:
     prompt = tokens.prompts([str(asked["messages"][-1]["content"])])
     limit, temperature = int(asked.get("max_tokens") or tokens.longest), float(asked.get("temperature") or 0.0)
     ids = write(model, prompt, temperature=temperature, seed=seed, limit=limit)[0].ids
-    finish = "stop" if ids[-1] == tokens.end else "length"
+    finish = "stop" if ids[-1] in tokens.ends else "length"
     return {
         "choices": [{"index": 0, "message": {"role": "assistant", "content": tokens.text(ids)}, "finish_reason": finish}],
         "usage": {"prompt_tokens": len(prompt[0]), "completion_tokens": len(ids)},
