@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from labkit.base.chat import messages_of
 from labkit.base.errors import LabError
 from labkit.tasks.custom.rows import CustomRows, read_rows
 from labkit.tasks.custom.sources import Source
@@ -81,7 +82,8 @@ class LabelPlan(NamedTuple):
 
     def most(self, place: int, written: str | None = None) -> tuple[int, int]:
         """The most tokens in and out of one request, as a token has at least one byte. `written` is its answer, if that is known."""
-        read, limit = len(self.text_of(place).encode()) + len(self.settings.system.encode()) + 8 * TEMPLATE, self.settings.max_tokens
+        prompt, limit = self.text_of(place), self.settings.max_tokens
+        read = len(prompt.encode()) + len(self.settings.system.encode()) + 8 * TEMPLATE * len(messages_of(prompt))
         return read, limit if written is None else min(limit, len(written.encode()) + 1)  # 1 for the end token
 
     def looked_up(self) -> LabelPlan:
