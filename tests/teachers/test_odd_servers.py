@@ -205,6 +205,19 @@ def test_a_job_whose_thoughts_are_all_cut_stops_before_it_has_paid_for_all(answe
         assert len(label(server, answers.with_name("refused.jsonl"), asked).failed) == 100, "that is about the prompts"
 
 
+def test_a_higher_limit_asks_for_what_was_cut_and_keeps_what_is_whole(answers):
+    def behave(prompt, nth):
+        return reply(prompt, *(["length"] * (prompt in ASKED[:4] and server.asked[-1]["max_tokens"] < 50)), content="yes")
+
+    with Server(behave) as server:
+        for limit, times, cut in ((9, 12, 4), (50, 16, 0), (50, 16, 0), (20, 20, 4), (5, 32, 4)):
+            report = label(server, answers, [*ASKED, ASKED[0]], max_tokens=limit)
+            assert (sum(server.times.values()), report.written, report.cut) == (times, 13, cut + bool(cut)), limit
+            if limit == 50:
+                assert [row["provenance"]["max_tokens"] for row in rows(answers)] == [50] * 4 + [9] * 8 + [50]
+                assert report.total == 13 and not report.left
+
+
 def test_an_old_journal_s_thoughts_are_split_when_its_answers_are_written_again(answers):
     with Server(lambda prompt, nth: reply(prompt, content="plain")) as server:
         label(server, answers)

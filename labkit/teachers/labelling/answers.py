@@ -138,7 +138,7 @@ def _answer(plan: LabelPlan, prompt: Row, sample: int, row: Mapping[str, Any], p
         "served": row["served"],
         "endpoint": row["endpoint"],
         "temperature": row.get("temperature", settings.temperature),  # None if the server takes none
-        "max_tokens": settings.max_tokens,
+        "max_tokens": row.get("max_tokens", settings.max_tokens),
         **({"system": settings.system} if settings.system else {}),
         "sample": sample,
         "finish": row["finish"],

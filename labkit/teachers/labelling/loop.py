@@ -175,6 +175,7 @@ class Loop:
             "endpoint": endpoint.url,
             "at": moment(),
             "terms": READ,
+            "max_tokens": self.settings.max_tokens,
             **{name: value for name, value in more.items() if value},
             **({} if answer.with_temperature else {"temperature": None}),
         }

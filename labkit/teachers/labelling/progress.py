@@ -61,7 +61,9 @@ class Report(NamedTuple):
                 f"{self.cut:,} answers were cut off at max_tokens (their provenance has finish 'length'): raise it, or filter them."
             )
         if self.cut_thoughts:
-            lines.append(f"{self.cut_thoughts:,} thoughts were cut off at max_tokens, before an answer: raise it.")
+            lines.append(
+                f"{self.cut_thoughts:,} thoughts were cut off at max_tokens, before an answer: raise it; only they are asked again."
+            )
         if self.failed:
             lines.append(f"{len(self.failed):,} without an answer:")
             lines += [f"  line {line}{f', sample {sample}' if sample else ''}: {reason}" for line, sample, reason in self.failed[:20]]

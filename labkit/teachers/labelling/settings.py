@@ -22,7 +22,8 @@ SHORTEST = 12  # least length of a key that is hidden; shorter ones, as for loca
 class Settings:
     """The settings of one job.
 
-    Model, system, temperature, max_tokens and logprobs define a request. The others may change when a job is continued.
+    Model, system, temperature, max_tokens and logprobs define a request. The others may change when a job is continued. With a higher
+    max_tokens only the answers that were cut off are asked for again.
 
     Raises `LabError` for a value out of range.
     """
