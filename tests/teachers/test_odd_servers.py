@@ -157,6 +157,11 @@ def test_alternatives_that_are_parts_of_a_character_keep_their_bytes(answers):
         ({"content": "hmm\n</think>\n\nParis"}, "hmm", "Paris"),
         ({"content": "<think>\nhmm\n</think>\n\nParis", "reasoning_content": "its own"}, "its own", "Paris"),
         ({"content": "`</think>` ends a thought", "reasoning": "its own"}, "its own", "`</think>` ends a thought"),
+        (
+            {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hmm"}]}, {"type": "text", "text": "Paris"}]},
+            "hmm",
+            "Paris",
+        ),
         ({"content": "Paris"}, None, "Paris"),
     ],
 )

@@ -65,20 +65,20 @@ def read(content: bytes, kind: str, short: Callable[[object], str]) -> EndpointA
             return _foreign("an answer without choices, unlike those of OpenAI-compatible servers", content, short)
         choice = min(response["choices"], key=lambda choice: choice.get("index") or 0)
         message = choice["message"]
-        text = message.get("content")
-        if isinstance(text, list):  # some servers write text in parts
-            text = "".join(part["text"] for part in text if part.get("type") == "text")
+        text, reasoning = message.get("content"), message.get("reasoning_content") or message.get("reasoning")
+        if isinstance(text, list):  # some servers write text and thoughts in parts
+            thoughts = [inner["text"] for part in text if part.get("type") == "thinking" for inner in part["thinking"]]
+            text, reasoning = "".join(part["text"] for part in text if part.get("type") == "text"), reasoning or "".join(thoughts)
         if not isinstance(text, str | None):
             raise TypeError(text)
         logprobs = [_logprob(token) for token in (choice.get("logprobs") or {}).get("content") or []]
-        reasoning = _text(message.get("reasoning_content") or message.get("reasoning"))
         return EndpointAnswer(
             _text(text),
             str(choice.get("finish_reason") or "unknown"),
             _usage(response.get("usage"), bool(text or reasoning)),
             _text(str(response.get("model") or "")),
             logprobs or None,
-            reasoning,
+            _text(reasoning),
             _text(message.get("refusal")),
             str(response.get("id") or ""),
         )
