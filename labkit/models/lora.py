@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from labkit.base.errors import LabError
 from labkit.models.parts import body_of
@@ -44,32 +45,37 @@ def add(student: Any, rank: int, seed: int = 0) -> None:
     student.lora = config
 
 
-def targets_of(student: Any) -> list[str] | str:
-    """Names of the linear maps for peft: short names for a Llama, whose linear maps are `TARGETS`, a pattern of full names otherwise."""
-    from transformers.pytorch_utils import Conv1D
-
-    body = body_of(student)
-    head = student.get_output_embeddings()
+def maps_of(student: Any) -> dict[str, nn.Module]:
+    """The linear maps of a model's body by name. Raises `LabError` if it has none."""
+    body, head = body_of(student), student.get_output_embeddings()
     maps = {name: part for name, part in body.named_modules() if isinstance(part, nn.Linear | Conv1D) and part is not head}
     if not maps:
         raise LabError(f"{type(student).__name__} has no linear maps to adapt: train all weights, with adapter=0.")
+    return maps
+
+
+def targets_of(student: Any) -> list[str] | str:
+    """The maps as peft takes them: short names for a Llama, whose maps are `TARGETS`; otherwise a pattern of full names, because peft
+    replaces the short names of some families by others."""
+    maps, body = maps_of(student), body_of(student)
     if {name.rpartition(".")[2] for name in maps} == set(TARGETS):
         return list(TARGETS)
     prefix = next(name for name, part in student.named_modules() if part is body)
-    # A pattern, because peft replaces the names of some families' maps by others.
     return "|".join(sorted(re.escape(f"{prefix}.{name}") for name in maps))
 
 
+def weights_in(body: nn.Module) -> int:
+    """The number of weights in a body's matrices, without embeddings and adapters."""
+    embedded = {id(p) for part in body.modules() if isinstance(part, nn.Embedding) for p in part.parameters(recurse=False)}
+    return sum(p.numel() for name, p in body.named_parameters() if p.dim() > 1 and "lora_" not in name and id(p) not in embedded)
+
+
 def share(student: Any) -> float:
-    """The share of a body's weights, without embeddings, norms and biases, that have an adapter."""
+    """The share of the weights of an adapted student's layers that its adapter covers."""
     from peft.tuners.lora import LoraLayer
 
-    body = body_of(student)
-    embedded = {id(p) for part in body.modules() if isinstance(part, nn.Embedding) for p in part.parameters(recurse=False)}
-    every = sum(p.numel() for name, p in body.named_parameters() if p.dim() > 1 and "lora_" not in name and id(p) not in embedded)
-    layers: list[Any] = [part for part in body.modules() if isinstance(part, LoraLayer)]
-    adapted = sum(layer.get_base_layer().weight.numel() for layer in layers)
-    return adapted / max(1, every)
+    layers: list[Any] = [part for part in body_of(student).modules() if isinstance(part, LoraLayer)]
+    return sum(layer.get_base_layer().weight.numel() for layer in layers) / max(1, weights_in(body_of(student)))
 
 
 def has(student: Any) -> bool:

@@ -193,7 +193,8 @@ class CustomTask:
         model = pretrained.load(exp.student, torch.float32, exp.longest, exp.template_option)
         if model.chat.fingerprint != self.reads.fingerprint:
             model.chat, model.adopted = self.reads, model.chat.end_marks
-        return model.requires_grad_(True)
+        self.warnings = [*self.warnings, *pretrained.notes_of(model.requires_grad_(True))]
+        return model
 
     def pool(self, source: LanguageModel) -> Signals:
         exp, asked = self.experiment, self.train[: self.experiment.questions]
