@@ -18,7 +18,7 @@ TORCH = {"torch", "transformers", "accelerate", "safetensors", "tokenizers"}
 HEAVY = TORCH | {"matplotlib", "plotly", "pandas", "numpy", "scipy", "ipywidgets", "anywidget"}
 WITHOUT_TORCH = (
     *("base.errors", "base.files", "base.manifest", "base.stats", "records", "losses.divergences"),
-    *("tasks.types", "tasks.atlas.facts", "tasks.atlas.extraction", "tasks.custom.rows", "tasks.custom.sources"),
+    *("tasks.types", "tasks.atlas.facts", "tasks.atlas.extraction", "tasks.custom.rows", "tasks.custom.shapes", "tasks.custom.sources"),
     *("tasks.custom.content_hash", "tasks.metrics", "tasks.calibration"),
     *("teachers.recorded_answers", "teachers.filters", "teachers.labelling"),
     *("views.figures", "studies.sweep", "studies.claims", "diagnosis.evidence", "diagnosis.failures", "diagnosis.incidents", "cli"),

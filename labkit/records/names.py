@@ -71,6 +71,7 @@ ARCHITECTURES = ("llama", "gpt2", "recurrent")
 VOCABULARIES = ("atlas", "other", "small", "bytes")
 ALIGNMENTS = ("spans", "ids", "mapped", "uld", "chunks", "exact")
 WORLDS = ("whole", "half", *CONTINENTS)
+LEARN = ("answer", "reasoning", "both")  # what a student learns of a row with reasoning
 
 
 def named_model(name: str) -> bool:

@@ -235,6 +235,8 @@ RULES: tuple[Rule, ...] = (
     *_stay("own data", lambda e: e.data, "works only with the built-in Atlas task, and this run has your own data",
            dict(faults="none", facts=0, assistant="none", generations=1, architecture="llama", vocabulary="atlas", leaked=0.0,
                 left_out="nothing", gold_noise=0.0, falsehoods=0.0, favourite=0.0)),
+    Rule("own reasoning", lambda e: not e.data and e.learn != "answer",
+         "learn={e.learn!r} is for your own rows with reasoning, and this run asks Atlas", "set data='mine.jsonl', or learn='answer'"),
     Rule("own start", lambda e: e.data and e.start != "random",
          "start={e.start!r} is for the lab's students, and your own model keeps its weights", "leave out start"),
     Rule("own teacher", lambda e: e.data and (e.teacher in MADE_TEACHERS or e.method == "mutual"),

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit.base import tensors
+from labkit.base.chat import to_json
 from labkit.base.errors import DataError
 from labkit.base.files import home_dir
 from labkit.base.settings import default
@@ -57,7 +58,7 @@ class Signals:
         self._guesses = self.own.answers(guesses)
         self._prompts = self.own.prompts([text for text, _ in texts])
         source = f"{self.own.fingerprint}-{fingerprint(teacher)}{self._variant()}"
-        self._keys = [hashlib.blake2b(f"{source} {n} {text}".encode(), digest_size=16).digest() for text, n in texts]
+        self._keys = [hashlib.blake2b(f"{source} {n} {to_json(text)}".encode(), digest_size=16).digest() for text, n in texts]
         name = hashlib.blake2b(b"".join(self._keys), digest_size=8).hexdigest()
         self.folder = (folder or home_dir() / "signals") / f"{source}-{name}"
         self._answers: list[list[int] | None] = [None] * len(texts)

@@ -24,6 +24,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from labkit import models
+from labkit.base.chat import from_json, to_json
 from labkit.base.errors import DataError, LabError, unknown
 from labkit.base.files import made_here, write_whole
 from labkit.base.settings import default
@@ -62,7 +63,8 @@ class Sequences:
     def save(self, path: str | Path) -> Path:
         """Write JSON lines, the history first, gzipped if the name ends in .gz. The file is replaced as a whole. Returns the path."""
         path = Path(path)
-        lines = [{"history": list(self.history)}, *map(dataclasses.asdict, self.rows)]
+        rows = [dataclasses.asdict(row) | {"prompt": to_json(row.prompt)} for row in self.rows]
+        lines = [{"history": list(self.history)}, *rows]
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
         write_whole(path, lambda to: to.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text))
         return path
@@ -75,7 +77,8 @@ class Sequences:
             raw = path.read_bytes()
             text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
             first, *lines = text.removesuffix("\n").split("\n")  # a text may contain other line separators
-            return cls(tuple(TextRow(**json.loads(line)) for line in lines), tuple(json.loads(first)["history"]))
+            rows = [TextRow(**row | {"prompt": from_json(row["prompt"])}) for row in map(json.loads, lines)]
+            return cls(tuple(rows), tuple(json.loads(first)["history"]))
         except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
             raise DataError(f"{path} is not a data set of sequences ({error}). Write it again with `generate(...).save(path)`.") from None
 
@@ -160,7 +163,7 @@ def _kept(path: Path | None, asked: Sequence[str]) -> tuple[TextRow, ...] | None
         rows = Sequences.load(path).rows if path and path.exists() else ()
     except DataError:  # damaged: the chunk is written again
         return None
-    return rows if [row.prompt for row in rows] == list(asked) else None
+    return rows if [to_json(row.prompt) for row in rows] == [to_json(text) for text in asked] else None
 
 
 def _answer(
@@ -289,7 +292,7 @@ def sequences_for(
     Returns the filtered data set.
     """
     exp = experiment
-    digest = hashlib.blake2b("\n".join(q.text + q.gold for q in questions).encode(), digest_size=8).hexdigest()
+    digest = hashlib.blake2b("\n".join(f"{to_json(q.text)}{q.gold}" for q in questions).encode(), digest_size=8).hexdigest()
     tokens = tokenizer_of(teacher)
     name = f"{exp.decoding}-{exp.sampling_temperature:g}-{exp.samples}-{fingerprint(teacher)}-{tokens.fingerprint}-{digest}"
     name += f"-{tokens.longest}" if world is None else ""

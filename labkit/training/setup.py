@@ -51,8 +51,9 @@ class CustomPrompt(NamedTuple):
     line: int = 0  # of its file
 
     @classmethod
-    def of(cls, row: Row) -> CustomPrompt:
-        return cls(row.prompt, (row.response or "",), row.response or "", row.line)
+    def of(cls, row: Row, gold: str | None) -> CustomPrompt:
+        """gold: the text to learn, or for an exam the reference."""
+        return cls(row.prompt, (gold or "",), gold or "", row.line)
 
 
 class AtlasTask:
@@ -117,13 +118,15 @@ class CustomTask:
         self.settings = settings or default()
         exp = self.experiment = with_hashes(experiment)
         path = without_hash(exp.data)
-        rows = read_rows(path)
+        rows = read_rows(path, learn=exp.learn)
         self.fingerprint = rows.fingerprint
         rows = self._that_fit(rows)
         self.summary = rows.summary
         self.warnings = [f"{path}: {len(rows.problems):,} rows could not be used; {rows.problems[0]}."] if rows.problems else []
+        self.warnings += [f"{path}: {remark}" for remark in rows.remarks]
         train, held = split(rows)
-        self.train, self.held = [CustomPrompt.of(row) for row in train], [CustomPrompt.of(row) for row in held if row.response is not None]
+        self.train = [CustomPrompt.of(row, row.learned) for row in train]
+        self.held = [CustomPrompt.of(row, row.response) for row in held if row.response is not None]
         if not self.train or not self.held:
             raise LabError(
                 f"{path} has {len(train)} prompts to learn from and {len(self.held)} with a response for the exam. A fifth of the prompts "
@@ -145,11 +148,11 @@ class CustomTask:
         for name in filter(named_model, dict.fromkeys((exp.teacher, exp.student))):
             room = pretrained.context_of(name)
             # A token has at least one byte, so most rows are known to fit without tokenizing them.
-            long = [r for r in rows if len(r.prompt.encode()) + max(exp.longest, len((r.response or "").encode())) + TEMPLATE > room]
+            long = [r for r in rows if len(r.prompt.encode()) + max(exp.longest, len((r.learned or "").encode())) + TEMPLATE > room]
             if not long:
                 continue
             tokenizer = pretrained.chat_of(name, exp.longest, exp.template_option)
-            prompts, answers = tokenizer.prompts([row.prompt for row in long]), tokenizer.answers([row.response or "" for row in long])
+            prompts, answers = tokenizer.prompts([row.prompt for row in long]), tokenizer.answers([row.learned or "" for row in long])
             for row, prompt, answer in zip(long, prompts, answers, strict=True):
                 if (tokens := len(prompt) + max(exp.longest, len(answer)) - 1) > room:  # the last token is never read
                     why = f"it takes up to {tokens:,} tokens with its answer, and {without_hash(name)} has room for {room:,}: shorten it"

@@ -103,6 +103,7 @@ EXAMPLES = {  # a recipe that breaks each rule
             left_out="city", gold_noise=0.5, falsehoods=0.5, favourite=0.5,
         ).items()
     },
+    "own reasoning": dict(learn="both"),
     "own start": dict(data="mine.jsonl", start="warm"),
     "own teacher": dict(data="mine.jsonl", teacher="sibling"),
     "own decoding": dict(data="mine.jsonl", decoding="beam"),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import datetime
+import decimal
+import hashlib
 import json
+import math
 import runpy
 import sys
 import tempfile
@@ -14,7 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labkit.base.chat import messages_of, prompt_of
 from labkit.base.errors import LabError
+from labkit.records.names import LEARN
 from labkit.tasks.custom.rows import CustomRows, Row, read_rows, same, split, write_rows
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -102,6 +108,30 @@ def test_of_several_turns_the_last_is_the_answer(tmp_path):
     turns = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
     rows = read_rows(kept(tmp_path, json.dumps({"messages": [{"role": r, "content": c} for r, c in turns]})))
     assert pairs(rows) == [("User: a\n\nAssistant: b\n\nUser: c", "d")]
+    assert messages_of(rows[0].prompt) == [{"role": r, "content": c} for r, c in turns[:3]]
+    assert messages_of(read_rows(rows.prompts)[0].prompt) == messages_of(rows[0].prompt), "a list of prompts keeps them too"
+
+
+@pytest.mark.parametrize("name", ["ChatGPT", "bing", "Bard", "model", "assistant", "gpt", "ai"])
+def test_names_of_the_assistant(tmp_path, name):
+    rows = read_rows(kept(tmp_path, json.dumps({"conversations": [{"from": "Human", "value": "q"}, {"from": name, "value": "a"}]})))
+    assert pairs(rows) == [("q", "a")]
+
+
+def test_two_kinds_of_chat_in_one_table(tmp_path):
+    """As `datasets` unifies them: each message has all four fields, and those of the other kind are null."""
+    datasets = pytest.importorskip("datasets")
+    openai = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    sharegpt = {"messages": [{"from": "human", "value": "r"}, {"from": "gpt", "value": "b"}]}
+    table = datasets.Dataset.from_list([openai, sharegpt])
+    table.to_parquet(tmp_path / "a.parquet")
+    assert pairs(read_rows(tmp_path / "a.parquet")) == pairs(read_rows(table)) == [("q", "a"), ("r", "b")]
+
+
+def test_weights_of_earlier_turns_do_not_matter():
+    chat = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0}, {"role": "user", "content": "r"}]
+    rows = read_rows([{"messages": [*chat, {"role": "assistant", "content": "b", "weight": 1}]}, {"messages": chat[:2]}])
+    assert [row.response for row in rows] == ["b", None] and len(messages_of(rows[0].prompt)) == 3
 
 
 @pytest.mark.parametrize(
@@ -123,6 +153,8 @@ def test_chats_without_a_question_are_problems(tmp_path, messages):
 def test_columns_may_be_named(tmp_path):
     path = kept(tmp_path, json.dumps({"Body": "b", "Team": "t", "prompt": "no"}))
     assert pairs(read_rows(path, prompt_column="body", response_column="Team")) == [("b", "t")]
+    chat = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    assert pairs(read_rows([{"messages": chat, "verdict": "v"}], response_column="verdict")) == [("q", "v")]
     with pytest.raises(LabError, match="Did you mean 'body'"):
         read_rows(path, prompt_column="bodi")
 
@@ -156,6 +188,74 @@ def test_tables_tell_lines_and_keep_words_that_look_empty(tmp_path):
     assert list(rows) == [Row("two\r\nlines", "NA", 2), Row("last", "null", 6)]
     assert [problem.line for problem in rows.problems] == [4, 7]
     assert "3 cells" in rows.problems[0].reason and "never closed" in rows.problems[1].reason
+
+
+@pytest.mark.parametrize("word", ["NA", "None", "null", "nan", "NaN", "Infinity", "N/A", "1e400", "3.0", "007"])
+def test_words_that_look_empty_or_like_numbers_stay_texts(tmp_path, word):
+    wanted = [("p", word)]
+    assert pairs(read_rows(kept(tmp_path, f"prompt,response\np,{word}\n", "a.csv"))) == wanted
+    assert pairs(read_rows(kept(tmp_path, json.dumps({"prompt": "p", "response": word})))) == wanted
+    assert pairs(read_rows([{"prompt": "p", "response": word}])) == wanted
+
+
+def test_a_table_has_chats_as_json(tmp_path):
+    chat = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "messages"), (1, json.dumps(chat)), (2, repr(chat))])
+    rows = read_rows(tmp_path / "a.csv")
+    assert pairs(rows) == [("q", "a")] and "json.dumps" in rows.problems[0].reason
+    with (tmp_path / "b.csv").open("w", newline="") as file:
+        pair = (json.dumps(chat[:1]), json.dumps(chat[1:]))
+        csv.writer(file).writerows([("prompt", "completion"), pair, ("[{x}]", "[{1}]"), ('[{"a": 1}]', "[{}]")])
+    assert pairs(read_rows(tmp_path / "b.csv")) == [("q", "a"), ("[{x}]", "[{1}]"), ('[{"a": 1}]', "[{}]")]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (decimal.Decimal("12.50"), "12.50"),
+        (decimal.Decimal("1E+3"), "1000"),
+        (datetime.date(2024, 1, 5), "2024-01-05"),
+        (datetime.datetime(2024, 1, 5, 10, 30), "2024-01-05 10:30:00"),
+        (datetime.time(10, 30), "10:30:00"),
+        (3.0, "3"),
+        (-2.5, "-2.5"),
+        (decimal.Decimal(10**20), str(10**20)),
+        (1e300, "1e+300"),
+        ({"price": decimal.Decimal("2.5")}, '{"price": "2.5"}'),
+        (math.nan, None),
+    ],
+)
+def test_values_of_a_parquet_file_become_their_text(tmp_path, value, text):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"prompt": ["p"], "response": [value]}), tmp_path / "a.parquet")
+    assert pairs(read_rows(tmp_path / "a.parquet")) == [("p", text)]
+
+
+def test_values_of_numpy_and_pandas_become_their_text():
+    numpy, pandas = pytest.importorskip("numpy"), pytest.importorskip("pandas")
+    given = [numpy.int64(3), numpy.float32(0.5), numpy.str_("x"), numpy.bool_(True)]
+    assert [row.response for row in read_rows([{"prompt": "p", "response": value} for value in given])] == ["3", "0.5", "x", "true"]
+    table = pandas.DataFrame({"question": ["p", "q"], "choices": [numpy.array(["x", "y"])] * 2, "answer": [1, None]})
+    assert pairs(read_rows(table)) == [("p\n\nA. x\nB. y", "y"), ("q\n\nA. x\nB. y", None)]
+
+
+def test_one_object_is_no_list_of_rows():
+    with pytest.raises(LabError, match="list of rows"):
+        read_rows({"prompt": ["a"], "response": ["b"]})
+
+
+def test_an_index_that_counts_from_one_refuses_the_file():
+    """The other rows would get the wrong choice."""
+    rows = [{"question": "q", "choices": ["x", "y"], "answer": n} for n in (1, 2)]
+    with pytest.raises(LabError, match=r"the list, line 2: .* count from 0"):
+        read_rows(rows)
+    labelled = [{"question": "q", "choices": {"label": ["1", "2"], "text": ["x", "y"]}, "answerKey": n} for n in ("1", "2")]
+    assert [row.response for row in read_rows(labelled)] == ["x", "y"]
+    nobody_knows = [{"question": "q", "choices": ["x", "y"], "answer": n} for n in (-1, "", None)]
+    assert [row.response for row in read_rows(nobody_knows)] == [None] * 3
 
 
 def test_bytes_of_another_encoding_cost_their_row(tmp_path):
@@ -263,6 +363,36 @@ def test_repeats_are_counted():
     assert (rows.duplicates, rows.conflicts, rows.answered) == (2, 1, 4)
     assert "2 rows repeat an earlier prompt" in rows.summary
     assert rows.fingerprint == CustomRows("elsewhere", rows.rows).fingerprint != rows[:3].fingerprint
+
+
+def test_the_fingerprint_of_plain_prompts_is_what_it_was():
+    rows = CustomRows("made up", (Row("a", "x", 1), Row("é\n", None, 2)))
+    assert rows.fingerprint == hashlib.blake2b(b'["a", "x"]["\\u00e9\\n", null]', digest_size=8).hexdigest()
+
+
+def test_a_fingerprint_tells_turns_and_what_is_learned():
+    chat = prompt_of([("system", "a"), ("user", "b")])
+    assert len({CustomRows("", (Row(prompt, "x", 1),)).fingerprint for prompt in (chat, str(chat), f"{chat} ")}) == 3
+    given = [{"prompt": "p", "response": "r", "reasoning": "because"}, {"prompt": "q", "response": "s"}]
+    prints = [read_rows(given, learn=learn).fingerprint for learn in LEARN]
+    assert len(set(prints)) == 3
+    assert prints[0] == read_rows([row | {"reasoning": "other"} for row in given]).fingerprint, "what is not learned does not count"
+
+
+TEXT = FULL.map(str.strip)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), TEXT), max_size=4), TEXT, st.none() | TEXT, st.just("") | TEXT)
+def test_written_chats_are_read_again_with_their_turns(turns, last, response, reasoning):
+    row = Row(prompt_of([*turns, ("user", last)]), response, 1, {}, reasoning)
+    with tempfile.TemporaryDirectory() as folder:
+        (again,) = read_rows(write_rows(CustomRows("somewhere", (row,)), Path(folder) / "plain.jsonl"))
+    assert again == row and messages_of(again.prompt) == messages_of(row.prompt)
+
+
+def test_learn_is_a_name():
+    with pytest.raises(LabError, match="unknown learn 'thoughts'"):
+        read_rows(["p"], learn="thoughts")
 
 
 @given(st.lists(st.tuples(FULL, st.none() | FULL), min_size=1, max_size=5))

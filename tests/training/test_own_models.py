@@ -23,7 +23,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import labkit
 from labkit import models
+from labkit.base.chat import Chat, prompt_of
 from labkit.base.errors import LabError
+from labkit.base.files import made_here
 from labkit.cli.main import main
 from labkit.models import pretrained, tokenizer
 from labkit.records import events as ev
@@ -33,6 +35,7 @@ from labkit.records.record import Record
 from labkit.studies.distill import SETTLED, distill, recipe
 from labkit.studies.sweep import Sweep
 from labkit.studies.trace import trace
+from labkit.tasks.atlas.exam import Graded
 from labkit.tasks.atlas.facts import Atlas
 from labkit.tasks.custom.content_hash import with_hashes
 from labkit.tasks.custom.exam import CustomExam
@@ -41,6 +44,7 @@ from labkit.tasks.custom.sources import EXAMPLES
 from labkit.tasks.metrics import metric
 from labkit.teachers import signals
 from labkit.teachers.signals import Signals, TopKSignals
+from labkit.teachers.text_data import Sequences, TextRow, sequences_for
 from labkit.training import checkpoint
 from labkit.training.loop import Run
 from labkit.training.setup import CustomPrompt, CustomTask
@@ -477,6 +481,66 @@ def test_a_reference_that_cannot_be_scored_is_told_by_its_line_before_anyone_is_
     monkeypatch.setattr("labkit.tasks.custom.exam.write", lambda *_: pytest.fail("the teacher was asked"))
     with pytest.raises(LabError, match=f"the reference of line {last}, 'no JSON', is not JSON"):
         subject.exam(teacher)
+
+
+# ---- turns, and reasoning --------------------------------------------------------------------------------------------------------------
+
+
+def rewritten(data: str, change: Callable[[str, str], dict]) -> str:
+    """The file, with each pair as another row."""
+    Path(data).write_text("".join(json.dumps(change(*pair)) + "\n" for pair in PAIRS), encoding="utf-8")
+    return data
+
+
+@pytest.mark.parametrize("method", ["output", "sequence"])
+def test_a_chat_keeps_its_turns_up_to_the_tokenizer(pair, data, monkeypatch, method):
+    asked: list[str] = []
+    prompts = pretrained.ChatTokenizer.prompts
+    monkeypatch.setattr(pretrained.ChatTokenizer, "prompts", lambda self, texts: prompts(self, asked.extend(texts) or texts))
+    rewritten(data, lambda p, r: {"system": "Be brief.", "prompt": p, "response": r})
+    for _ in range(2):  # the second time from the cached text and signals
+        distill(*pair, data, steps=2, batch=4, longest=4, method=method, mix=0.5 * (method == "output"), say=lambda line: None)
+    assert len(asked) > 400 and {type(text) for text in asked} == {Chat}
+
+
+def test_what_a_teacher_gave_to_the_text_of_a_chat_is_not_what_it_gave_to_its_turns(pair, tmp_path):
+    teacher = pretrained.load(pair[0])
+    chat = prompt_of([("system", "Be brief."), ("user", "Say red 1.")])
+    both = [[CustomPrompt(text, ("",), "")] for text in (chat, str(chat))]
+    assert len({Signals(teacher, asked, tmp_path).folder for asked in both}) == 2
+    folder = made_here("sequences")
+    for number, asked in enumerate(both, 1):
+        work = sequences_for(Experiment(data="x"), teacher, asked, None)
+        list(work)
+        assert len(list(folder.glob("*.jsonl.gz"))) == number
+    kept = Sequences((TextRow(chat, "red", -1.0), TextRow(str(chat), "red", -1.0)), ())
+    assert [type(row.prompt) for row in Sequences.load(kept.save(tmp_path / "kept.jsonl")).rows] == [Chat, str]
+
+
+@pytest.mark.parametrize(
+    ("learn", "written"), [("answer", "RED"), ("reasoning", "It is red."), ("both", "<think>\nIt is red.\n</think>\n\nRED")]
+)
+def test_what_is_learned_is_not_what_the_exam_asks_for(own, data, learn, written):
+    rewritten(data, lambda p, r: {"prompt": p, "response": r, "reasoning": f"It is {r.lower()}."})
+    exp = own.but(method="gold", learn=learn)
+    task = CustomTask(exp)
+    sampler = task.feed(None)
+    learned = {tokenizer().text(answer) for answer in sampler.draw([], sampler.next_rows(task.answered, 1.0)[1]).answers}
+    assert learned == {written.replace("RED", r).replace("red", r.lower()) for r in ("RED", "GREEN", "BLUE")}
+    exam = task.exam(None)
+    assert {row.response for row in exam.rows} == {"RED", "GREEN", "BLUE"}
+    assert exam.scored([Graded(f"<think>\nhm\n</think>\n\n{row.response}", 1.0, True) for row in exam.rows]).mean == 1
+    assert exam.scored([Graded(f"<think>\n{row.response}", 1.0, True) for row in exam.rows]).mean == 0
+    assert task.experiment.baseline().learn == learn
+    assert any(f"learn={learn}" in warning or "learn=both" in warning for warning in task.warnings)
+    with pytest.raises(LabError, match="or learn has changed"):
+        with_hashes(task.experiment.but(learn="both" if learn != "both" else "reasoning"))
+
+
+def test_rows_without_reasoning_have_none_to_learn(own, data):
+    assert CustomTask(own.but(learn="both")).answered == CustomTask(own).answered > 60
+    with pytest.raises(LabError, match="has none: add them"):
+        CustomTask(own.but(learn="reasoning", method="gold"))
 
 
 # ---- distil ----------------------------------------------------------------------------------------------------------------------------

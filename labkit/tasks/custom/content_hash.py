@@ -41,13 +41,14 @@ def with_hashes(experiment: Experiment) -> Experiment:
                 continue
             now = _hash_of_files(_stamps([file]))
         elif field == "data" and (given or path not in EXAMPLES):
-            now = _hash_of_data(path)
+            now = _hash_of_data(path, experiment.learn)
         elif field != "data" and (given or (path not in FETCHABLE and named_model(path))):
             now = _hash_of_model(folder_of(path))
         else:
             continue
         if given and given != now:
-            raise LabError(f"{path} has changed since this recipe was written (its hash is now #{now}): use {path!r} without the hash.")
+            what = f"{path} or learn" if field == "data" and experiment.learn != "answer" else path
+            raise LabError(f"{what} has changed since this recipe was written (its hash is now #{now}): use {path!r} without the hash.")
         hashed[field] = f"{path}#{now}"
     return experiment.but(**hashed)
 
@@ -61,9 +62,9 @@ def function_file(score: str) -> Path | None:
 # ---- hashes, cached while the file does not change -------------------------------------------------------------------------------------
 
 
-def _hash_of_data(name: str) -> str:
+def _hash_of_data(name: str, learn: str) -> str:
     file = Path(name).expanduser()
-    return _hash_of_rows(name, _stamps([file]) if file.is_file() else ())
+    return _hash_of_rows(name, learn, _stamps([file]) if file.is_file() else ())
 
 
 def _hash_of_model(folder: Path) -> str:
@@ -78,8 +79,8 @@ def _stamps(files: Iterable[Path]) -> tuple[Stamp, ...]:
 
 
 @functools.lru_cache(maxsize=32)
-def _hash_of_rows(name: str, stamps: tuple[Stamp, ...]) -> str:
-    return read_rows(name).fingerprint
+def _hash_of_rows(name: str, learn: str, stamps: tuple[Stamp, ...]) -> str:
+    return read_rows(name, learn=learn).fingerprint
 
 
 @functools.lru_cache(maxsize=32)

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from labkit.base.thinking import split_thinking
 from labkit.models import Written, answer_states, logits_of, pad, tokenizer_of, write
 from labkit.models.architectures import LanguageModel
 from labkit.models.score_answers import of_like_length
@@ -81,7 +82,7 @@ class CustomExam:
 
     def scored(self, answers: Sequence[Graded]) -> Score:
         """The score of answers with its band; `metrics.better` compares two of them."""
-        return self.score([answer.text for answer in answers], self.rows)
+        return self._score([answer.text for answer in answers])
 
     def verdict(self, number: int, answer: Graded) -> str:
         return verdict(answer, self.teacher_answers[number] if self.teacher_answers else None)
@@ -124,9 +125,13 @@ class CustomExam:
             result |= zip(part, write(model, [prompts[i] for i in part]), strict=True)
         return [result[i] for i in range(len(prompts))]
 
+    def _score(self, texts: Sequence[str]) -> Score:
+        """The score of what follows a model's reasoning."""
+        return self.score([split_thinking(text).answer for text in texts], self.rows)
+
     def _mark(self, model: LanguageModel, written: Sequence[Written]) -> tuple[list[Graded], Score]:
         texts = [tokenizer_of(model).text(w.ids) for w in written]
-        score = self.score(texts, self.rows)
+        score = self._score(texts)
         return [
             Graded(text, math.exp(sum(w.logprobs)), bool(points >= HALF))
             for text, w, points in zip(texts, written, score.per_row, strict=True)

@@ -1,4 +1,4 @@
-"""Sources of custom data: JSON lines, tables, parquet files, and hub data sets. `rows.read_rows` interprets their cells.
+"""Sources of custom data: JSON lines, tables, parquet files, and hub data sets. `shapes.read` interprets their cells.
 
 Each source yields pairs (line, cells); cells is an `Unusable` if the line cannot be parsed.
 """
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from labkit.base.chat import to_json
 from labkit.base.errors import DataError, LabError, need, suggest, unknown
 from labkit.base.files import data_dir
 from labkit.base.manifest import checked
@@ -37,8 +38,12 @@ def cells_of(source: Source, part: str, network: bool) -> Iterator[tuple[int, An
 
     Raises `LabError` if the source does not exist or cannot be read.
     """
+    if isinstance(source, Mapping):
+        raise LabError(
+            f"data must be a list of rows, but is one object with {', '.join(map(repr, source)) or 'no fields'}: give [row, ...]."
+        )
     if not isinstance(source, str | Path):
-        return enumerate(({"prompt": row} if isinstance(row, str) else row for row in source), 1)
+        return enumerate(map(_plain, _records(source)), 1)
     name, path = str(source), Path(source).expanduser()
     if not name.strip():
         raise LabError(f"data is empty: give a file ({', '.join(SUFFIXES)}), as in data=mine.jsonl, or an example: {', '.join(EXAMPLES)}.")
@@ -49,6 +54,18 @@ def cells_of(source: Source, part: str, network: bool) -> Iterator[tuple[int, An
     if path.suffix.lower() not in SUFFIXES and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return _hub(name, part, network)
     raise _missing(path, name)
+
+
+def _records(table: Any) -> Iterable[Any]:
+    """The rows of a list, or of a data frame of pandas, whose empty cells become None."""
+    return table.astype(object).where(table.notna(), None).to_dict("records") if hasattr(table, "notna") else table
+
+
+def _plain(row: Any) -> Any:
+    """A row with its cells as Python's values, not numpy's. A text is a prompt."""
+    if isinstance(row, str):
+        return {"prompt": to_json(row)}
+    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in row.items()} if isinstance(row, Mapping) else row
 
 
 def _file(path: Path) -> Iterator[tuple[int, Any]]:
@@ -68,15 +85,11 @@ def _file(path: Path) -> Iterator[tuple[int, Any]]:
         return _table(text, suffix)
     if suffix == ".json":
         try:
-            whole = _json(text)
+            whole = json.loads(text)
             return iter(enumerate(whole if isinstance(whole, list) else [whole], 1))
         except (ValueError, RecursionError):
             pass  # JSON lines, or invalid; `_lines` finds out
     return _lines(text)
-
-
-def _json(text: str) -> Any:
-    return json.loads(text, parse_constant=lambda name: None)  # NaN: an empty cell of a table
 
 
 def _lines(text: str) -> Iterator[tuple[int, Any]]:
@@ -85,7 +98,7 @@ def _lines(text: str) -> Iterator[tuple[int, Any]]:
         if not line.strip():
             continue
         try:
-            yield number, _json(line)
+            yield number, json.loads(line)
         except json.JSONDecodeError as error:
             yield number, Unusable(f"not JSON: {error.msg} at character {error.pos + 1}")
         except (ValueError, RecursionError) as error:  # too many digits in a number, or too deep nesting
@@ -116,7 +129,19 @@ def _table(text: str, suffix: str) -> Iterator[tuple[int, Any]]:
         elif len(cells) != len(header):
             yield start, Unusable(f"{len(cells)} cells, but the header has {len(header)}: put a text with {separator!r} in quotes")
         else:
-            yield start, dict(zip(header, cells))
+            yield start, dict(zip(header, map(_cell, cells)))
+
+
+def _cell(text: str) -> Any:
+    """A cell of a table. The messages of a chat, written as JSON, become a list; any other cell is text."""
+    if text.startswith("[{") and text.endswith("}]"):
+        try:
+            messages = json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+        if all(isinstance(message, dict) and {"role", "from"} & message.keys() for message in messages):
+            return messages
+    return text
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
@@ -138,7 +163,8 @@ def _values(column: Any) -> list[Any]:
     values: list[Any] = []
     for cell in column:
         try:
-            values.append(cell.as_py())
+            value = cell.as_py()
+            values.append(None if value != value else value)  # NaN: an empty cell, as pandas writes it
         except Exception as error:  # of many types: years, time zones, missing packages
             values.append(Unusable(f"has a value that cannot be read: {str(error) or type(error).__name__}".split("\n")[0]))
     return values

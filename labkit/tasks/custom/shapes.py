@@ -1,0 +1,336 @@
+"""Shapes of rows: what a row asks, and its answer. docs/data.md has a table of them.
+
+    read({"question": "2 + 2?", "choices": ["3", "4"], "answer": 1}).prompt       # "2 + 2?\\n\\nA. 3\\nB. 4"; the response is "4"
+
+To accept another name for a column, add it to the tuple of its kind. A row that cannot be read with certainty is `Unusable`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import itertools
+import json
+import math
+import re
+import string
+import uuid
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from labkit.base.chat import prompt_of
+from labkit.base.errors import LabError, suggest
+from labkit.base.thinking import split_thinking
+from labkit.tasks.custom.sources import Unusable
+
+PROMPTS = ("prompt", "question", "instruction", "query", "input", "text")  # the first one that a row has is used
+RESPONSES = ("response", "completion", "answer", "output", "answers", "chosen", "label", "answerkey")
+CHATS = ("messages", "conversations", "conversation")
+JOINED = ("question", "instruction")  # prompts that are asked with the row's contexts and choices
+CONTEXTS = ("context", "passage", "article")
+CHOICES = ("choices", "options")
+SYSTEMS = ("system", "system_prompt")
+FREE = ("response", "completion", "output")  # answers that are no choice of a list
+ROLES = {  # other names for user, assistant and system
+    **dict.fromkeys(("human", "prompter"), "user"),
+    **dict.fromkeys(("gpt", "chatgpt", "bing", "bard", "model", "ai", "bot"), "assistant"),
+    "developer": "system",
+}
+TOOLS = ("tool", "function", "function_call", "tool_call", "observation", "tool_response", "ipython")  # roles in chats with tools
+# Columns that may be part of a question: the summary warns if they are not asked.
+MEANINGFUL = re.compile(
+    r"input|history|tools|functions|images?|audio|documents?|paragraphs?|story|background|evidence|premise|hypothesis|sentence\d?"
+    rf"|{'|'.join(CONTEXTS)}|contexts|passages|articles|{'|'.join((*CHOICES, *SYSTEMS))}|(choice|option|ending|sol|op)_?[\da-f]"
+)
+NOT_ASKED = "WARNING: {n} rows have the column %r, which may be part of the question but is not asked: put it into the prompt."
+PREFERRED = "{n} rows are preferences: the chosen answer is used, the rejected one is not."
+SEVERAL = "{n} rows have several right answers: the first one is used."
+UNWANTED = "{n} answers are marked as not wanted (weight 0, label false): their rows have no answer."
+CUT = "{n} thoughts were cut: raise --max-tokens."
+
+
+class Shaped(NamedTuple):
+    """A row as it is understood."""
+
+    prompt: str
+    response: str | None
+    reasoning: str
+    asked: tuple[str, ...]  # columns of the prompt
+    answered: tuple[str, ...]  # columns of the answer
+    remarks: tuple[str, ...]  # for the summary, with {n} in place of the number of rows
+
+
+class _Turn(NamedTuple):
+    """A message of a chat."""
+
+    role: str
+    text: str
+    reasoning: str = ""
+    wanted: bool = True
+
+
+def read(cells: Any, prompt_column: str | None = None, response_column: str | None = None) -> Shaped:
+    """Understand one row.
+
+    cells: its cells by the names of their columns, in lower case.
+    prompt_column, response_column: names of the columns, if they are not the usual ones.
+
+    Raises `Unusable` with the reason if it cannot be used, and `LabError` if its choices count from 1: then other rows would be wrong.
+    """
+    if isinstance(cells, Unusable):
+        raise cells
+    if not isinstance(cells, dict):
+        raise Unusable(f"a row must be an object with named fields, but this is {_kind(cells)}")
+    full = {name: value for name, value in cells.items() if not absent(value)}
+    answer = _column(response_column, cells) or _first(RESPONSES, full) or _first([n for n in RESPONSES if cells.get(n) is not None], cells)
+    after = cells[answer] if answer else None
+    wanted = _prompt_column(full, prompt_column, answer) or _column(prompt_column, cells) or _first(PROMPTS, full)
+    if wanted is None or wanted not in full:
+        names = ", ".join(map(repr, cells)) or "none"
+        raise Unusable(f"no prompt: its columns are {names}, but a prompt needs one of {', '.join((*PROMPTS, *CHATS))} that is not empty")
+
+    remarks: list[str] = [PREFERRED] if answer == "chosen" else []
+    turns, choices, asked = _asked(full, wanted, answer)
+    if turns and turns[-1].role == "assistant":
+        if response_column is not None:
+            turns.pop()  # the answer is in the column that is named
+        elif after is not None and wanted not in (*CHATS, "chosen"):
+            raise Unusable(f"{wanted!r} ends with the assistant's turn, and {answer!r} is an answer too: leave out one of them")
+        else:
+            after = None
+    elif isinstance(after, Mapping) and answer == "chosen":
+        turns, after = turns + _turns([after]), None
+    elif isinstance(after, list) and answer != "answers":
+        if not all(isinstance(message, Mapping) for message in after):
+            raise Unusable(f"{answer!r} must be a text, but is a list")
+        turns, after = turns + _turns(after), None
+
+    response, reasoning = None, full["reasoning"] if isinstance(full.get("reasoning"), str) else ""
+    unwanted = answer == "completion" and full.get("label") is False  # as TRL's KTO trainer reads it
+    if turns and turns[-1].role == "assistant":
+        last = turns.pop()
+        response, reasoning, unwanted = last.text, last.reasoning or reasoning, unwanted or not last.wanted
+    elif after is not None:
+        response = _answer(after, answer or "", choices, remarks)
+    thought = split_thinking(response or "")
+    remarks += [CUT] * thought.cut + [UNWANTED] * unwanted
+    none = thought.cut or unwanted
+    used = {*asked, answer}
+    remarks += [NOT_ASKED % name for name in full if MEANINGFUL.fullmatch(name) and name not in used and full[name] not in ("", [], {})]
+    return Shaped(
+        _prompt(turns),
+        None if none else thought.answer.strip() or None,
+        "" if none else _text(thought.reasoning or reasoning, "reasoning").strip(),
+        tuple(asked),
+        ("chosen", "rejected") if answer == "chosen" else (answer,) if answer else (),
+        tuple(remarks),
+    )
+
+
+def absent(value: Any) -> bool:
+    """Whether a cell is empty: null, or the NaN of a table."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+# ---- the prompt --------------------------------------------------------------------------------------------------------
+
+
+def _first(names: Any, cells: Mapping[str, Any]) -> str | None:
+    return next((name for name in names if name in cells), None)
+
+
+def _column(name: str | None, cells: Mapping[str, Any]) -> str | None:
+    if name is None:
+        return None
+    if name.strip().lower() not in cells:
+        raise Unusable(suggest("no column", name, cells))
+    return name.strip().lower()
+
+
+def _prompt_column(full: Mapping[str, Any], named: str | None, answer: str | None) -> str | None:
+    """The column that holds a whole chat, if the row has one and asks by it."""
+    chosen = full.get("chosen")
+    if answer == "chosen" and isinstance(chosen, list) and any(turn.role == "user" for turn in _turns(chosen)):
+        return "chosen"
+    chat = next((name for name in CHATS if full.get(name) and (isinstance(full[name], list) or str(full[name]).startswith("["))), None)
+    return chat if named is None and ("prompt" not in full or answer in (None, "chosen")) else None
+
+
+def _asked(full: Mapping[str, Any], wanted: str, answer: str | None) -> tuple[list[_Turn], dict[str, str], list[str]]:
+    """Returns the turns, the choices by their labels, and the columns that they are from."""
+    value, choices, asked = full[wanted], dict[str, str](), [wanted]
+    value = _parsed(value, wanted) if wanted in CHATS else value
+    rest = {name: cell for name, cell in full.items() if name != answer}
+    if isinstance(value, list):
+        turns = _turns(value)
+    else:
+        text, choices, asked = _question(rest, _text(value, wanted), wanted)
+        turns = [_Turn("user", text.strip())]
+    system = _first(SYSTEMS, rest)
+    if system and isinstance(rest[system], str) and all(turn.role != "system" for turn in turns):
+        opening = _text(rest[system], system).strip()
+        turns, asked = [*([_Turn("system", opening)] if opening else []), *turns], [*asked, system]
+    return turns, choices, asked
+
+
+def _question(rest: Mapping[str, Any], text: str, wanted: str) -> tuple[str, dict[str, str], list[str]]:
+    """A question with its contexts before it, or an instruction with them behind it, and then the choices, one a line."""
+    if wanted not in JOINED:
+        return text, {}, [wanted]
+    extra = ["input"] if wanted == "instruction" and "input" in rest else []
+    extra += [name for name in CONTEXTS if isinstance(rest.get(name), str)]
+    if wanted == "question" and not text.strip():
+        raise Unusable("the prompt is empty")
+    beside = [_text(rest[name], name) for name in extra]
+    texts = [*beside, text] if wanted == "question" else [text, *beside]
+    choices, columns = _choices(rest)
+    texts.append("\n".join(f"{label}. {choice}" for label, choice in choices.items()))
+    return "\n\n".join(part for part in texts if part.strip()), choices, [wanted, *extra, *columns]
+
+
+def _choices(rest: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """The choices by their labels, and their columns; none if the row has none, or in an unknown form."""
+    for name in CHOICES:
+        value = _parsed(rest.get(name), name)
+        labels: Any = string.ascii_uppercase[: len(value)] if isinstance(value, list) else ""
+        if isinstance(value, Mapping):
+            labels, value = (value["label"], value["text"]) if value.keys() == {"label", "text"} else (list(value), list(value.values()))
+        if isinstance(value, list) and isinstance(labels, str | list) and len(labels) == len(value):
+            pairs = [(str(label), text) for label, text in zip(labels, value) if text is not None]
+            if 1 < len(pairs) == len(dict(pairs)) and all(isinstance(text, str | int | float) for _, text in pairs):
+                return {label: _text(text, name).strip() for label, text in pairs}, [name]
+    letters = list(itertools.takewhile(rest.__contains__, "abcdefgh"))
+    return ({letter.upper(): _text(rest[letter], letter).strip() for letter in letters}, letters) if len(letters) > 1 else ({}, [])
+
+
+def _prompt(turns: list[_Turn]) -> str:
+    if not turns or turns[-1].role != "user":
+        raise Unusable("the chat must have a user's turn last, or last before the answer")
+    if not all(turn.text for turn in turns):
+        raise Unusable("the prompt is empty" if len(turns) == 1 else "a turn of the chat is empty")
+    return prompt_of([(turn.role, turn.text) for turn in turns])
+
+
+# ---- chats -------------------------------------------------------------------------------------------------------------
+
+
+def _turns(messages: list[Any]) -> list[_Turn]:
+    """The messages of a chat, in the form of OpenAI or of ShareGPT, without empty system messages."""
+    turns = []
+    for message in messages:
+        if not isinstance(message, Mapping):
+            raise Unusable(f"a message must be an object with role and content, but one is {_kind(message)}")
+        role = str(message.get("role") or message.get("from") or "").lower()
+        role = ROLES.get(role, role)
+        if role in TOOLS or message.get("tool_calls") or message.get("function_call"):
+            raise Unusable("the chat calls tools, which the lab does not teach")
+        if role not in ("system", "user", "assistant"):
+            raise Unusable(f"the role of a message must be system, user or assistant, but one is {role!r}")
+        if not {"content", "value"} & message.keys():
+            raise Unusable(f"a message must have a content, but one has only {', '.join(map(repr, message))}")
+        content = message.get("value") if absent(message.get("content")) else message["content"]
+        if isinstance(content, list):
+            content = "".join(_piece(piece) for piece in content)
+        text = _text(content, "content" if role == "assistant" else "text").strip()
+        reasoning = next((t for n in ("reasoning_content", "reasoning", "thinking") if isinstance(t := message.get(n), str)), "")
+        wanted = all(message.get(flag) != 0 for flag in ("weight", "train", "loss"))  # 0, 0.0 or false
+        if text or role != "system":
+            turns.append(_Turn(role, text, reasoning, wanted))
+    return turns
+
+
+def _piece(piece: Any) -> str:
+    """The text of a part of a message."""
+    if isinstance(piece, str):
+        return _text(piece, "content")
+    if not isinstance(piece, Mapping) or piece.get("type") not in (None, "text", "input_text", "output_text") or "text" not in piece:
+        raise Unusable("a message must have only text, but one has other content")
+    return _text(piece["text"], "text")
+
+
+# ---- the answer --------------------------------------------------------------------------------------------------------
+
+
+def _answer(value: Any, column: str, choices: Mapping[str, str], remarks: list[str]) -> str:
+    """The text of an answer; empty if there is none."""
+    if absent(value):
+        raise Unusable(f"{column!r} is NaN, which is no answer: leave it out, or write null, if there is none")
+    if column in ("answer", "answers"):
+        value = _parsed(value, column) if column == "answers" else value
+        if isinstance(value, Mapping) and isinstance(value.get("text"), list):  # SQuAD
+            value = value["text"]
+        elif isinstance(value, Mapping) and "aliases" in value:  # TriviaQA
+            value = [value.get("value"), *value["aliases"]]
+        elif column == "answers" and isinstance(value, Mapping):
+            raise Unusable(f"'answers' must be a list or have a list 'text', but its fields are {', '.join(map(repr, value))}")
+        if isinstance(value, list):
+            texts = list(dict.fromkeys(_text(text, "text") for text in value))
+            remarks += [SEVERAL] if len(texts) > 1 else []
+            value = texts[0] if texts else ""
+    return _choice(value, choices) if choices and column not in FREE else _text(value, column)
+
+
+def _choice(value: Any, choices: Mapping[str, str]) -> str:
+    """The choice that an index from 0, a label or the text of a choice means; empty for -1, which the hub writes for none."""
+    texts, text = list(choices.values()), _text(value, "answer").strip()
+    index = int(text) if re.fullmatch(r"-?\d{1,3}", text) and text not in choices else None
+    if index == -1 or not text:
+        return ""
+    if index == len(texts) and not (isinstance(value, str) and text in texts):
+        raise LabError(f"the answer {text} of {len(texts)} choices: an index must count from 0. Count from 0, or write letters: A, B, C.")
+    found = {choice for label, choice in choices.items() if label.casefold() == text.strip("().: ").casefold()}
+    if isinstance(value, str):
+        found |= {choice for choice in texts if choice.casefold() == text.casefold()}
+    if index is not None and 0 <= index < len(texts):
+        found.add(texts[index])
+    if len(found) != 1:
+        raise Unusable(f"the answer {text!r} is {'several' if found else 'none'} of the choices {', '.join(choices)}")
+    return found.pop()
+
+
+# ---- cells -------------------------------------------------------------------------------------------------------------
+
+
+def _parsed(value: Any, column: str) -> Any:
+    """A cell that holds a list or an object, which a table has as JSON text."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise Unusable(f"{column!r} must be JSON, but is not: write it with json.dumps") from None
+
+
+def _text(value: Any, column: str) -> str:
+    """A cell as text. An object becomes JSON, so that the reference of an extraction task may be an object."""
+    if isinstance(value, Unusable):
+        raise Unusable(f"{column!r} {value}")
+    if isinstance(value, float | decimal.Decimal) and not math.isfinite(value) and not absent(value):
+        raise Unusable(f"{column!r} is {value}, which is no finite number: write it as a text")
+    if isinstance(value, dict) and column not in PROMPTS:
+        try:
+            value = json.dumps(value, ensure_ascii=False, allow_nan=False, default=lambda inner: _text(inner, column))
+        except ValueError:
+            raise Unusable(f"{column!r} has NaN or Infinity in it, which JSON does not have: write null or a text") from None
+    elif isinstance(value, bool):
+        value = str(value).lower()
+    elif isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = str(int(value))  # tables make floats of whole numbers if one is missing
+    elif absent(value):
+        value = ""
+    elif isinstance(value, decimal.Decimal):
+        value = format(value, "f")
+    elif isinstance(value, int | float | datetime.date | datetime.time | datetime.timedelta | uuid.UUID):
+        value = str(value)
+    if not isinstance(value, str):
+        raise Unusable(f"{column!r} must be a text, but is {_kind(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Unusable(f"{column!r} has bytes that are not UTF-8: save the file as UTF-8") from None
+    return value
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null", bytes: "bytes"}
+    return kinds.get(type(value), "a number" if isinstance(value, int | float) else f"a {type(value).__name__}")
