@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from labkit.losses.divergences import forward_kl
 from labkit.models import Written, answer_states, pad, tokenizer_of, write
 from labkit.models.architectures import LanguageModel
 from labkit.models.score_answers import of_like_length
@@ -143,11 +144,11 @@ class CustomExam:
             teacher = self._teacher.lm_head(teacher_states).float().log_softmax(-1)
             totals += torch.stack(
                 [
-                    (teacher.exp() * (teacher - student)).sum(),
+                    forward_kl(teacher, student).sum(),
                     (teacher.argmax(-1) == student.argmax(-1)).sum(),
                     teacher.minimum(student).exp().sum(),
-                    -(student.exp() * student).sum(),
-                    -(teacher.exp() * teacher).sum(),
+                    torch.special.entr(student.exp()).sum(),
+                    torch.special.entr(teacher.exp()).sum(),
                 ]
             ).double()
             tokens += len(teacher)
