@@ -17,6 +17,7 @@ from torch import Tensor
 from labkit.losses.divergences import forward_kl
 from labkit.models import Written, answer_states, pad, tokenizer_of, write
 from labkit.models.architectures import LanguageModel
+from labkit.models.damage import refuse_damaged
 from labkit.models.score_answers import of_like_length
 from labkit.tasks.atlas.exam import Graded, Grades, calibration_error, first_token, shares, verdict
 from labkit.tasks.custom.rows import Row
@@ -55,6 +56,7 @@ class CustomExam:
         self.teacher_answers: Sequence[Graded] = ()
         if teacher is not None:
             written = self._write(teacher)
+            refuse_damaged(teacher, [sum(w.logprobs) for w in written])
             self.teacher_answers, _ = self._mark(teacher, written)
             self._teacher_ids = [w.ids for w in written]
             self._teacher_states = [states.clone() for states in self._states(teacher)]
