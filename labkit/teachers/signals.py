@@ -22,6 +22,7 @@ from labkit.base.errors import DataError
 from labkit.base.files import home_dir
 from labkit.base.settings import default
 from labkit.models import answer_states, draw, fingerprint, logits_of, pad, tokenizer_of, write
+from labkit.models.damage import not_finite, refuse_damaged
 from labkit.tasks.types import Asked
 from labkit.teachers.topk_store import TopKStore, dense
 
@@ -137,6 +138,8 @@ class Signals:
                 "ids": torch.tensor([token for answer in answers for token in answer.ids], dtype=torch.int32),
                 "hidden": torch.cat([answer.hidden for answer in answers]).half().cpu(),
             }
+            if not bool(kept["hidden"].isfinite().all()):
+                raise not_finite(self.teacher, "the teacher")
             tensors.save(path, kept)
         lengths = kept["lengths"].tolist()
         ids, hidden = kept["ids"].split(lengths), kept["hidden"].split(lengths)
@@ -154,10 +157,10 @@ class Signals:
         return answers
 
     def _read(self, path: Path, entries: range) -> dict[str, Tensor] | None:
-        """A chunk from disk. None, and an entry in `damaged`, if the file is broken or is for other questions."""
+        """A chunk from disk. None, and an entry in `damaged`, if the file is broken, not finite, or for other questions."""
         try:
             kept, _ = tensors.load(path)
-            if bytes(kept["keys"].tolist()) == b"".join(self._keys[e] for e in entries):
+            if bytes(kept["keys"].tolist()) == b"".join(self._keys[e] for e in entries) and bool(kept["hidden"].isfinite().all()):
                 return kept
         except (DataError, KeyError):
             pass
@@ -222,6 +225,8 @@ def sample_answers(
         all of these ends there. An answer that differs earlier may have `longest` more tokens.
     temperature: 0 is greedy.
 
+    Raises `LabError` for a teacher whose logits are not finite.
+
     Source: Leviathan et al. 2023, arXiv 2211.17192, with a point mass as the draft.
     """
     ends, longest = tokenizer_of(teacher).ends, tokenizer_of(teacher).longest
@@ -248,6 +253,7 @@ def sample_answers(
         assert first is not None
         assert more.hidden is not None
         answers[i] = TeacherAnswer(first.ids + more.ids, torch.cat([first.hidden, more.hidden]), first.logprob + sum(more.logprobs))
+    refuse_damaged(teacher, [answer.logprob for answer in answers if answer is not None])
     return [answer for answer in answers if answer is not None]
 
 

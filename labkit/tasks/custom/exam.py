@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from labkit.base.thinking import split_thinking
+from labkit.losses.divergences import forward_kl
 from labkit.models import Written, answer_states, logits_of, pad, tokenizer_of, write
 from labkit.models.architectures import LanguageModel
+from labkit.models.damage import refuse_damaged
 from labkit.models.score_answers import of_like_length
 from labkit.tasks.atlas.exam import Graded, Grades, calibration_error, first_token, shares, verdict
 from labkit.tasks.custom.rows import Row
@@ -55,6 +57,7 @@ class CustomExam:
         self.teacher_answers: Sequence[Graded] = ()
         if teacher is not None:
             written = self._write(teacher)
+            refuse_damaged(teacher, [sum(w.logprobs) for w in written])
             self.teacher_answers, _ = self._mark(teacher, written)
             self._teacher_ids = [w.ids for w in written]
             self._teacher_states = [states.clone() for states in self._states(teacher)]
@@ -148,11 +151,11 @@ class CustomExam:
             teacher = logits_of(self._teacher, teacher_states).float().log_softmax(-1)
             totals += torch.stack(
                 [
-                    (teacher.exp() * (teacher - student)).sum(),
+                    forward_kl(teacher, student).sum(),
                     (teacher.argmax(-1) == student.argmax(-1)).sum(),
                     teacher.minimum(student).exp().sum(),
-                    -(student.exp() * student).sum(),
-                    -(teacher.exp() * teacher).sum(),
+                    torch.special.entr(student.exp()).sum(),
+                    torch.special.entr(teacher.exp()).sum(),
                 ]
             ).double()
             tokens += len(teacher)
