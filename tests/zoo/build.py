@@ -43,9 +43,10 @@ SIZES = {
     **_each(16, "q_lora_rank kv_lora_rank index_head_dim"),
     **_each(4, "rotary_dim mamba_dt_rank time_step_rank num_experts num_local_experts n_routed_experts moe_num_experts index_topk"),
     **_each(2, "num_experts_per_tok num_experts_per_token moe_k moe_topk top_k_experts index_n_heads"),
+    **_each(1, "query_pre_attn_scalar mamba_n_groups n_groups mamba_ngroups"),
     **_each(
         1,
-        "query_pre_attn_scalar n_group topk_group num_expert_group first_k_dense_replace num_dense_layers mamba_n_groups n_groups mamba_ngroups",
+        "n_group topk_group num_expert_group first_k_dense_replace num_dense_layers",
     ),
     **_each(8, "mamba_d_state state_size ssm_state_size mamba_d_head mamba_head_dim mamba_n_heads mamba_num_heads n_mamba_heads"),
     **_each(16, "mamba_chunk_size chunk_size block_size"),
@@ -80,7 +81,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     **_each(
         LATENT, "axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 glm4_moe_lite glm_moe_dsa youtu"
     ),
-    **_each(LINEAR, "qwen3_next qwen3_5_text qwen3_5_moe_text qwen4_exp_text olmo_hybrid minimax"),
+    **_each(LINEAR, "qwen3_next qwen3_5_text qwen4_exp_text olmo_hybrid minimax"),
     **_each(SLIDING, "gemma3_text gemma4_text"),
     "dots1": {"n_shared_experts": 1},
     "inkling_text": {"logits_mup_width_multiplier": 0.25},
@@ -97,6 +98,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "rembert": {**DECODER, "input_embedding_size": 32, "output_embedding_size": 32},
     "roc_bert": {**DECODER, "enable_pronunciation": False, "enable_shape": False},
     "xmod": {**DECODER, "default_language": "en_XX"},
+    "qwen2": {"vocab_size": VOCABULARY + 16},  # `AutoTokenizer` gives this type a token more, and the next one too
+    "qwen3_5_moe_text": {**LINEAR, "vocab_size": VOCABULARY + 16},
     "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 16},
     "bailing_hybrid": {**LATENT, "layer_group_size": 2},
     "bamba": {"attn_layer_indices": [1, 3]},
@@ -109,7 +112,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 2, "layers_block_type": OWN},
-    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1, "use_mamba_kernels": False},
+    "jamba": {
+        "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1, "use_mamba_kernels": False,
+    },
     "lfm2": {"layer_types": ["conv", "full_attention"] * 2, "block_auto_adjust_ff_dim": False},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "llama4_text": {"attention_chunk_size": 16, "intermediate_size_mlp": 64, "interleave_moe_layer_step": 2},
@@ -188,6 +193,9 @@ VISION = {
 def make(kind: str, folder: Path) -> None:
     """Three models of one type: `target`; `draft`, which is the target with some noise; and `other`, of another seed."""
     chat = tokenizer()
+    with torch.device("meta"):
+        if (size := sum(p.numel() for p in AutoModelForCausalLM.from_config(config(kind)).parameters())) > LARGEST:
+            raise RuntimeError(f"{size:,} parameters are too many for a tiny model")
     target = _speaking(kind, chat, 0)
     _save(target, chat, folder / "target")
     _save(_speaking(kind, chat, 1), chat, folder / "other")
@@ -210,11 +218,12 @@ def _speaking(kind: str, chat: PreTrainedTokenizerFast, seed: int) -> PreTrained
             break
     assert best is not None
     if varied == 0:
-        raise RuntimeError(f"{kind}: no scale of the weights gives usable logits")
+        raise RuntimeError("no scale of the weights gives usable logits")
     last = next((token for i, token in enumerate(written) if i >= EARLY and token not in (*ids, *written[:i], *range(4))), None)
+    rows = best.get_input_embeddings().weight.shape[0]
     if last is not None:  # this token and the end mark change places
         for parameter in best.parameters():
-            if parameter.dim() and parameter.shape[0] == VOCABULARY:
+            if parameter.dim() and parameter.shape[0] == rows:
                 parameter[[END, last]] = parameter[[last, END]]
     return best
 
@@ -224,8 +233,6 @@ def _scaled(kind: str, seed: int, matrices: float, embeddings: float) -> PreTrai
     """A model from a seed. Its matrices have this standard deviation and its embeddings that one; all are exact in bf16."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config(kind), dtype=torch.float32).eval()
-    if (size := sum(p.numel() for p in model.parameters())) > LARGEST:
-        raise RuntimeError(f"{kind}: {size:,} parameters are too many")
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     if (head := model.get_output_embeddings()) is not None:
         tables.add(id(head.weight))
