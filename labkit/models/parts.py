@@ -30,6 +30,7 @@ class Traits:
     padded: bool = True  # whether a batch with padding on the left gives each row what it gives alone
     chunks: bool = True  # whether a text in the cache can be continued by several tokens in one pass
     positions: bool = True  # whether the body takes `position_ids`
+    cache_as: str = "past_key_values"  # the parameter of the body that takes the cache
 
     @property
     def words(self) -> str:
@@ -47,8 +48,8 @@ class Traits:
 
 def body_of(model: Any) -> Any:
     """The model without its head: it maps tokens to final states."""
-    inner = getattr(model, "body_inside", "")  # of decoders that come in a wrapper, as BART's
-    return model.base_model.get_submodule(inner) if inner else model.base_model
+    path = getattr(model, "body_path", "")  # where the check found it, if it is not where `transformers` says, as in BART's wrapper
+    return model.get_submodule(path) if path else model.base_model
 
 
 def config_of(model: Any) -> Any:
@@ -92,7 +93,8 @@ def logits_of(model: Any, states_N_D: Tensor) -> Tensor:
 def own_head(model: Any, states: Tensor) -> Tensor:
     """`logits_of` for a model whose head is more than a linear map: its own `forward`, with these states in place of its body's."""
     shell = copy.copy(model)
-    shell._modules = {**model._modules, model.base_model_prefix: _Given(body_of(model), states if states.dim() > 2 else states[None])}
+    name = getattr(model, "body_path", "") or model.base_model_prefix
+    shell._modules = {**model._modules, name: _Given(body_of(model), states if states.dim() > 2 else states[None])}
     tokens = torch.zeros(states.shape[:-1] if states.dim() > 2 else (1, len(states)), dtype=torch.long, device=states.device)
     logits = shell(tokens).logits
     return logits if states.dim() > 2 else logits[0]
@@ -144,5 +146,6 @@ def cached_pass(
     visible_B_C: 0 at padding before a row, 1 at all other tokens, also those in the cache; None without padding.
     position_B_T: the positions of the tokens.
     """
-    given = {"position_ids": position_B_T} if traits_of(model).positions and position_B_T is not None else {}
-    return body_of(model)(tokens_B_T, attention_mask=visible_B_C, past_key_values=cache, use_cache=True, **given).last_hidden_state
+    traits = traits_of(model)
+    given = {traits.cache_as: cache} | ({"position_ids": position_B_T} if traits.positions and position_B_T is not None else {})
+    return body_of(model)(tokens_B_T, attention_mask=visible_B_C, use_cache=True, **given).last_hidden_state

@@ -40,7 +40,7 @@ def examine(model: Any, tokens: Sequence[int] = ()) -> Traits:
         ids = [*tokens, *drawn][: LONG + SHORT]
         long, short = (torch.tensor([part], device=model.device) for part in (ids[:LONG], ids[LONG:]))
         states, head = _head(model, long)
-        _check_order(model, long, states)
+        _check_order(model, long, states, SHORT)
         return _cached(model, head, long, short)
     except LabError:
         raise
@@ -72,11 +72,10 @@ def training_noise(model: Any, tokens: Sequence[int]) -> float:
 def _head(model: Any, tokens: Tensor) -> tuple[Tensor, str]:
     """The final states of a row, and which head gives the model's logits from them."""
     caught: dict[str, Any] = {}
-    kind, base = type(model).__name__, model.base_model
-    if base is model:
-        raise LabError(f"{kind} is not a body with a head on it, which the lab needs: choose another causal language model.")
-    inside = {"": base} | {name: part for name, part in base.named_children() if hasattr(part, "embed_tokens")}
-    hooks = [part.register_forward_hook(lambda _, __, out, name=name: caught.update({name: out})) for name, part in inside.items()]
+    kind, base, prefix = type(model).__name__, model.base_model, model.base_model_prefix
+    bodies = {"": base} if base is not model else {}
+    bodies |= {name if base is model else f"{prefix}.{name}": part for name, part in base.named_children()}
+    hooks = [part.register_forward_hook(lambda _, __, out, name=name: caught.update({name: out})) for name, part in bodies.items()]
     try:
         logits = model(tokens, use_cache=False).logits if _takes(model, "use_cache") else model(tokens).logits
     finally:
@@ -85,30 +84,31 @@ def _head(model: Any, tokens: Tensor) -> tuple[Tensor, str]:
     found = {name: out.last_hidden_state for name, out in caught.items() if isinstance(getattr(out, "last_hidden_state", None), Tensor)}
     if not found:
         raise LabError(f"{kind} gives no final states beside its logits, which the lab needs: choose another causal language model.")
-    model.body_inside = min(found)  # the outermost part that is called
-    states = found[model.body_inside]
+    model.body_path = min(found)  # "" is where `transformers` says that it is
+    states = found[model.body_path]
     if not bool(torch.isfinite(logits).all()):
         raise not_finite(model, "the model")
     linear = model.get_output_embeddings()
-    for head, compute in (("linear", linear), ("own", None if model.body_inside else lambda x: own_head(model, x))):
+    for head, compute in (("linear", linear), ("own", None if "." in model.body_path else lambda x: own_head(model, x))):
         with contextlib.suppress(Exception):  # of code that was not written for this: then this is not the head
             if compute is not None and (made := compute(states)).shape == logits.shape and _same(model, made, logits):
                 return states, head
     raise LabError(f"the logits of {kind} do not follow from its final states, which the lab trains on: choose another model.")
 
 
-def _check_order(model: Any, tokens: Tensor, states: Tensor) -> None:
-    few = body_of(model)(tokens[:, :SHORT], use_cache=False).last_hidden_state
-    if not _same(model, few, states[:, :SHORT]):
+def _check_order(model: Any, tokens: Tensor, states_1_T_D: Tensor, stop: int) -> None:
+    few_1_S_D = body_of(model)(tokens[:, :stop], use_cache=False).last_hidden_state
+    if not _same(model, few_1_S_D, states_1_T_D[:, :stop]):
         raise LabError(
-            f"{type(model).__name__} sees the tokens after each token, so it is no causal language model as it is configured: set "
-            "is_decoder in its config.json, or choose another model."
+            f"in {type(model).__name__} the states of a token depend on those after it, so it is no causal language model as it is "
+            "configured: set is_decoder in its config.json, or choose another model."
         )
 
 
 def _cached(model: Any, head: str, long: Tensor, short: Tensor) -> Traits:
     """The best way to read with a cache: of those that give a text the numbers that it has without one, the one that allows most."""
     takes = _takes(body_of(model), "position_ids")
+    name = next((name for name in ("past_key_values", "cache_params") if _takes(body_of(model), name)), "past_key_values")
     wanted = [body_of(model)(row, use_cache=False).last_hidden_state[0] for row in (long, short)]
 
     def right(read: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> bool:
@@ -120,8 +120,8 @@ def _cached(model: Any, head: str, long: Tensor, short: Tensor) -> Traits:
     best = Traits(head, "none", False, False, takes)
     for cache in CACHES:
         for positions in (True, False) if takes else (False,):
-            model.traits = traits = Traits(head, cache, True, True, positions)
-            if right(lambda: _in_turn(model, (long, short), wanted, (4, 5, 6, SHORT, LONG - 1))):
+            model.traits = traits = Traits(head, cache, True, True, positions, name)
+            if right(lambda: _in_turn(model, (long, short), wanted, range(4, LONG))):
                 padded = right(lambda: _in_a_batch(model, long, short, wanted))
                 chunks = right(lambda: _in_turn(model, (long, short), wanted, (4, 6, SHORT)))
                 found = dataclasses.replace(traits, padded=padded, chunks=chunks)
@@ -129,6 +129,9 @@ def _cached(model: Any, head: str, long: Tensor, short: Tensor) -> Traits:
                     return found
                 if best.cache == "none" or (found.padded, found.chunks) > (best.padded, best.chunks):
                     best = found
+    if best.cache == "none":  # the whole text is then read for each token, so states must not change as it grows
+        for stop in range(4, LONG):
+            _check_order(model, long, wanted[0][None], stop)
     return best
 
 

@@ -286,9 +286,10 @@ class Run(Iterator[ev.Event]):
         exp, teacher, student = self.experiment, parts.teacher, parts.student
         kind = "" if exp.architecture == "llama" else f" {exp.architecture}"
         name, by = without_hash(exp.student), without_hash(exp.teacher)
+        checked = "; self-check passed" if any(hasattr(model, "folder") for model in (student, teacher)) else ""
         return ev.Started(
             exp.to_dict(),
-            f"{name}{kind} student, {by} teacher" if teacher is not None else f"{name}{kind} on gold labels",
+            (f"{name}{kind} student, {by} teacher" if teacher is not None else f"{name}{kind} on gold labels") + checked,
             models.parameters(teacher) if teacher is not None else 0,
             models.parameters(student),
             exp.steps,

@@ -197,7 +197,7 @@ class CustomTask:
         model = pretrained.load(exp.student, torch.float32, exp.longest, exp.template_option)
         if model.chat.fingerprint != self.reads.fingerprint:
             model.chat, model.adopted = self.reads, model.chat.end_marks
-        self.warnings = [*self.warnings, *pretrained.notes_of(model.requires_grad_(True))]
+        self.warnings = [*self.warnings, *pretrained.notes_of(model.requires_grad_(True))[1:]]  # without the verdict of its check
         return model
 
     def pool(self, source: LanguageModel) -> Signals:

@@ -347,7 +347,7 @@ def test_bad_input(teacher, draft):
         with pytest.raises(LabError, match="not a token of the target"):
             speculate(teacher, draft, ids)
     recurrent = models.student("57k", 0, architecture="recurrent").eval()
-    with pytest.raises(LabError, match="reads one token at a time"):
+    with pytest.raises(LabError, match="keeps a state"):
         speculate(recurrent, recurrent, QUESTIONS[0], candidates=8)
     for ids in ([], [5000]):
         with pytest.raises(LabError, match="numbers from 0 to"):

@@ -144,11 +144,11 @@ def test_a_model_that_is_not_here_says_how_to_get_it(name, words):
         pretrained.load(name)
 
 
-def test_a_softcap_is_applied_and_half_a_file_refused(tmp_path, pair):
+def test_a_setting_that_the_model_ignores_is_ignored_and_half_a_file_refused(tmp_path, pair):
     folder = made(tmp_path / "soft", 1, 1)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"final_logit_softcapping": 30.0}))
-    assert pretrained.load(str(folder)).traits.head == "own"
+    assert pretrained.load(str(folder)).traits.head == "linear"
     (folder / "model.safetensors").write_bytes(b"half a file")
     with pytest.raises(LabError, match="cannot be loaded"):
         pretrained.load(str(folder))
@@ -500,7 +500,7 @@ def test_a_chat_keeps_its_turns_up_to_the_tokenizer(pair, data, monkeypatch, met
     rewritten(data, lambda p, r: {"system": "Be brief.", "prompt": p, "response": r})
     for _ in range(2):  # the second time from the cached text and signals
         distill(*pair, data, steps=2, batch=4, longest=4, method=method, mix=0.5 * (method == "output"), say=lambda line: None)
-    assert len(asked) > 400 and {type(text) for text in asked} == {Chat}
+    assert len(asked) > 400 and {type(text) for text in asked if text != pretrained.PROBE} == {Chat}
 
 
 def test_what_a_teacher_gave_to_the_text_of_a_chat_is_not_what_it_gave_to_its_turns(pair, tmp_path):
@@ -652,7 +652,7 @@ def test_distil_tells_what_it_could_not_use_and_what_passes_between_tokenizers(p
         file.write("{broken\n" + json.dumps({"prompt": "Say 3", "response": "", "note": "x"}) + "\n")
     said: list[str] = []
     distill(pair[0], "22k", data, steps=2, batch=8, longest=4, baseline=False, score="regex:^[A-Z]$", say=said.append)
-    assert said[0] == read_rows(data).summary and len(said) == 3
+    assert said[0] == read_rows(data).summary and len(said) == 4 and said[3].startswith("teacher: Self-check passed")
     assert all(part in said[1] for part in (pair[0], "22k", "method=sequence"))
     assert "0.000" in said[2] and "regex:^[A-Z]$" in said[2]
 

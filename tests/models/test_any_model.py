@@ -1,0 +1,276 @@
+"""Models of other families than a Llama: their parts, caches, adapters and settings, on tiny ones made on the spot."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from zoo.build import make
+
+import labkit
+from labkit import models
+from labkit.base.errors import LabError
+from labkit.cli.main import main
+from labkit.models import lora, pretrained
+from labkit.models.parts import Traits, body_of, layers_of, logits_of
+from labkit.models.self_check import examine
+from labkit.speculative import trees
+from labkit.speculative.kv_cache import CachedModel
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory):
+    @functools.cache
+    def folder(kind: str) -> Path:
+        made = tmp_path_factory.mktemp(kind.replace(",", "").replace(" ", "_"))
+        make(kind, made)
+        return made / "target"
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(zoo):
+    return functools.cache(lambda kind: pretrained.load(str(zoo(kind)), torch.float32, 12))
+
+
+PAIRS = [(f"Say {word} {number}.", word) for word in ("red", "blue") for number in range(30)]
+TOKENS = torch.tensor([[5, 17, 99, 4, 250, 31, 7, 120, 64, 11, 300, 8]])
+
+# ---- head and body -------------------------------------------------------------------------------------------------------------------
+
+HEADS = {"llama": "linear", "gpt2": "linear", "bart": "linear", "gemma2": "own", "cohere": "own", "gemma4, cap": "own", "bert": "own"}
+
+
+@pytest.mark.parametrize("kind", [*HEADS, "falcon_h1, multiplier", "modernbert-decoder"])
+def test_logits_are_the_models_own(loaded, kind):
+    model = loaded(kind)
+    states = body_of(model)(TOKENS, use_cache=False).last_hidden_state
+    with torch.no_grad():
+        torch.testing.assert_close(logits_of(model, states[0]), model(TOKENS).logits[0], atol=1e-5, rtol=1e-5)
+    assert model.traits.head == HEADS.get(kind, "own")
+
+
+def test_gradients_pass_through_a_head_of_its_own(loaded):
+    """The loss of a student whose logits are capped is differentiated through the cap."""
+    model = copy.deepcopy(loaded("gemma2")).requires_grad_(True)
+    by_parts = logits_of(model, body_of(model)(TOKENS, use_cache=False).last_hidden_state[0]).logsumexp(-1).sum()
+    whole = model(TOKENS).logits[0].logsumexp(-1).sum()
+    wanted = torch.autograd.grad(whole, list(model.parameters()), allow_unused=True)
+    found = torch.autograd.grad(by_parts, list(model.parameters()), allow_unused=True)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+def test_a_model_that_sees_later_tokens_is_refused():
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50}
+    with pytest.raises(LabError, match=r"depend on those after it.*set is_decoder"):
+        examine(BertLMHeadModel(BertConfig(**small)))
+    assert examine(BertLMHeadModel(BertConfig(**small, is_decoder=True)).eval()).cache == "croppable"
+
+
+def test_weights_that_are_not_numbers_are_refused():
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=50))
+    model.transformer.h[1].mlp.c_fc.weight.data[0, 0] = math.nan
+    with pytest.raises(LabError, match=r"its weights are damaged, as transformer\.h\.1\.mlp.c_fc.weight"):
+        examine(model)
+
+
+def test_a_check_leaves_the_model_and_the_random_state_alone(loaded):
+    model = copy.deepcopy(loaded("llama")).train()
+    before, weights = torch.random.get_rng_state(), models.weights_hash(model)
+    examine(model)
+    assert model.training
+    assert models.weights_hash(model) == weights
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+# ---- caches --------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gpt2", "bart", "qwen3_next", "lfm2", "mamba", "recurrent_gemma", "jamba", "bloom"])
+def test_a_text_that_goes_back_and_on_has_its_own_states(loaded, kind):
+    """Whatever the cache is: after some tokens were dropped and others read, the states are those of the text read at once."""
+    model, cached = loaded(kind), CachedModel(loaded(kind))
+    ids = TOKENS[0].tolist()
+    cached.read(ids[:5])
+    cached.read([9, 9, 9])
+    cached.back(6)
+    found = cached.read(ids[5:9]).final_T_D
+    cached.back(7)
+    last = cached.read(ids[9:]).final_T_D
+    with torch.no_grad():
+        one = body_of(model)(torch.tensor([[*ids[:5], 9, *ids[5:9]]]), use_cache=False).last_hidden_state[0]
+        other = body_of(model)(torch.tensor([[*ids[:5], 9, ids[5], *ids[9:]]]), use_cache=False).last_hidden_state[0]
+    assert cached.length == 10
+    torch.testing.assert_close(found, one[-4:], atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(last, other[-3:], atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gemma3_text", "gpt_oss", "llama4_text", "qwen2, window"])
+def test_a_tree_under_a_window_is_read_as_its_paths(loaded, kind):
+    """The text is longer than the window, so a layer that saw all of it would give other states."""
+    model, cached = loaded(kind), CachedModel(loaded(kind))
+    ids, tree, parents = TOKENS[0].tolist() * 2, [40, 41, 42, 43], [-1, 0, 0, 2]
+    cached.read(ids)
+    found = cached.read(tree, parents).final_T_D
+    for node, path in enumerate(([40], [40, 41], [40, 42], [40, 42, 43])):
+        with torch.no_grad():
+            wanted = body_of(model)(torch.tensor([[*ids, *path]]), use_cache=False).last_hidden_state[0, -1]
+        torch.testing.assert_close(found[node], wanted, atol=5e-4, rtol=1e-3)
+
+
+def test_a_check_of_trees_leaves_the_window_as_it_was(loaded):
+    assert trees.reason(copy.deepcopy(loaded("mistral"))) == ""
+    assert loaded("mistral").config.sliding_window == 8
+
+
+@pytest.mark.parametrize(("kind", "why"), [("qwen3_next", "keeps a state"), ("bart", "counts positions itself")])
+def test_a_tree_is_refused_with_the_reason(loaded, kind, why):
+    with pytest.raises(LabError, match=f"{why}.*candidates=0"):
+        labkit.speculate(loaded(kind), loaded(kind), "Why?", candidates=4)
+
+
+# ---- what identifies a model -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_weights_with_another_window_are_another_model(zoo, tmp_path):
+    folder = zoo("mistral")
+    config = json.loads((folder / "config.json").read_text())
+    one = pretrained.load(str(folder), torch.float32)
+    other = copy.deepcopy(one)
+    other.config.sliding_window = 4
+    assert config["sliding_window"] == 8
+    assert models.weights_hash(one) == models.weights_hash(other)
+    assert models.fingerprint(one) != models.fingerprint(other)
+    other.config.sliding_window = 8
+    other.config._name_or_path = "elsewhere"
+    assert models.fingerprint(one) == models.fingerprint(other)
+
+
+def test_a_model_without_a_tokenizer_is_not_read_with_another(zoo):
+    raw = AutoModelForCausalLM.from_pretrained(zoo("llama"))
+    with pytest.raises(LabError, match=r"has 320 tokens and no tokenizer.*pretrained\.load"):
+        labkit.speculate(raw, raw, "What is it?")
+
+
+def test_a_raw_model_is_checked_before_it_decodes():
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 1024}
+    raw = LlamaForCausalLM(LlamaConfig(**shape)).eval()
+    labkit.speculate(raw, raw, "What is it?", limit=2)
+    assert raw.traits == Traits()
+
+
+# ---- adapters --------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["llama", "phi3", "gpt2", "mixtral", "qwen3_next", "deepseek_v3", "gemma3_text"])
+def test_an_adapter_has_the_rank_that_was_asked_for_and_peft_reads_it(loaded, kind, tmp_path):
+    student = copy.deepcopy(loaded(kind)).requires_grad_(True)
+    lora.add(student, 4)
+    for name, weight in student.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    lora.save(student, tmp_path / "adapter")
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["r"] == 4
+    with torch.no_grad():
+        wanted = student(TOKENS).logits
+        theirs = PeftModel.from_pretrained(copy.deepcopy(loaded(kind)), tmp_path / "adapter")(TOKENS).logits
+        merged = lora.merged(student)
+        again = lora.loaded(loaded(kind), tmp_path / "adapter")
+        for logits in (theirs, merged(TOKENS).logits, again(TOKENS).logits):
+            torch.testing.assert_close(logits, wanted, atol=2e-4, rtol=1e-3)
+    assert not lora.has(merged)
+
+
+@pytest.mark.parametrize("kind", ["llama", "phi", "phi3", "gpt2", "opt", "glm4", "starcoder2", "gemma3"])
+def test_an_adapter_covers_every_linear_map(loaded, kind):
+    student = copy.deepcopy(loaded(kind))
+    lora.add(student, 2)
+    maps = [part for part in layers_of(student).modules() if type(part).__name__ in ("Linear", "Conv1D") and "lora" not in repr(part)]
+    inside = {id(part.base_layer) for part in student.modules() if hasattr(part, "base_layer")}
+    assert maps and all(id(part) in inside for part in maps if min(part.weight.shape) > 2), "those of rank 2 are the adapter's own"
+
+
+def test_experts_in_one_tensor_are_told(loaded):
+    student = copy.deepcopy(loaded("mixtral")).requires_grad_(True)
+    lora.add(student, 2)
+    notes = " ".join(pretrained.notes_of(student))
+    assert 0 < lora.share(student) < 0.3
+    assert f"Its adapter covers {lora.share(student):.0%} of the weights" in notes
+
+
+def test_a_student_is_saved_twice_with_the_settings_that_it_came_with(zoo, tmp_path):
+    """With an adapter as well: its list of end marks and its sampling settings stay, byte for byte."""
+    student = pretrained.load(str(zoo("apertus")), torch.float32).requires_grad_(True)
+    lora.add(student, 2)
+    for name in ("one", "two"):
+        pretrained.save(student, tmp_path / name)
+        assert (tmp_path / name / "generation_config.json").read_bytes() == (zoo("apertus") / "generation_config.json").read_bytes()
+        assert AutoModelForCausalLM.from_pretrained(tmp_path / name).dtype == torch.bfloat16
+
+
+def test_router_noise_and_dropout_are_told(zoo, tmp_path):
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=320, n_positions=64))  # dropout is 0.1 by default
+    model.save_pretrained(tmp_path)
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (tmp_path / file).write_bytes((zoo("llama") / file).read_bytes())
+    student = pretrained.load(str(tmp_path), torch.float32).requires_grad_(True)
+    assert "In training mode its states differ" in " ".join(pretrained.notes_of(student))
+    assert "In training mode" not in " ".join(pretrained.notes_of(pretrained.load(str(zoo("llama"))).requires_grad_(True)))
+
+
+# ---- end marks -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_base_student_learns_its_teachers_format(zoo, tmp_path, capsys):
+    """The same tokens, but no template and another end mark: without the teacher's format it would never stop."""
+    base, teacher = tmp_path / "base", tmp_path / "teacher"
+    for folder, ends in ((base, 2), (teacher, [2, 3])):
+        shutil.copytree(zoo("llama"), folder)
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    (base / "chat_template.jinja").unlink()
+    data = tmp_path / "mine.jsonl"
+    data.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in PAIRS), encoding="utf-8")
+    words = ["--teacher", str(teacher), "--student", str(base), "--data", str(data), "--steps", "2", "--batch", "4", "--longest", "6"]
+    assert main(["distill", *words, "--out", str(tmp_path / "out"), "--no-baseline"]) == 0
+    said, card = capsys.readouterr().out, (tmp_path / "out" / "README.md").read_text()
+    for text in (said, card):
+        assert "is saved with, the teacher's: end marks '<end>' (2), '<turn>' (3)" in text
+    assert pretrained.chat_of(str(tmp_path / "out")).fingerprint == pretrained.chat_of(str(teacher)).fingerprint
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"] == [2, 3]
+
+
+# ---- inspect ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_one_screen_says_what_a_model_is(zoo, capsys):
+    assert main(["inspect", str(zoo("mixtral"))]) == 0
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) <= 24
+    for words in ("MixtralForCausalLM", "a linear head; a KV cache", "trees: yes", "'<end>' (2)", "256 tokens", "as a teacher", "prune"):
+        assert words in shown
+
+
+def test_a_model_that_cannot_be_used_is_told_with_the_reason(tmp_path, capsys):
+    torch.manual_seed(0)
+    model: Any = BertLMHeadModel(
+        BertConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, vocab_size=1024, initializer_range=0.5)
+    )
+    model.save_pretrained(tmp_path)
+    models.tokenizer().for_transformers().save_pretrained(tmp_path)
+    assert main(["inspect", str(tmp_path)]) == 1
+    assert "depend on those after it" in " ".join(capsys.readouterr().out.split())
