@@ -86,5 +86,5 @@ def _read_once(data: str, options: argparse.Namespace, runs: Sequence[Experiment
             yield str(path)
         except BaseException:
             if not any(map(has_checkpoint, runs)):
-                path.unlink() if before is None else write_whole(path, lambda to: to.write_bytes(before))
+                path.unlink(missing_ok=True) if before is None else write_whole(path, lambda to: to.write_bytes(before))
             raise

@@ -154,9 +154,10 @@ def read_rows(
 ) -> CustomRows:
     """Read prompts and answers. Invalid rows are reported and skipped.
 
-    source: a file, a shipped example ("tickets", "orders"), the name of a hub data set, or a list of prompts or objects.
-    prompt_column, response_column: names of the columns. By default the first of `PROMPTS` and of `RESPONSES` that a row has; see
-        `shapes`.
+    source: a file, a shipped example ("tickets", "orders"), the name of a hub data set, a list of prompts or objects, or a
+        data frame of pandas.
+    prompt_column, response_column: names of the columns. By default the first of `shapes.PROMPTS` and of `shapes.RESPONSES` that a row
+        has.
     network: whether a hub data set may be fetched.
     part: which part of a hub data set to read.
     learn: what a student learns of a row: "answer"; "reasoning", the column `reasoning` or the thought with which an answer begins; or
