@@ -21,6 +21,7 @@ __version__ = "0.2.0.dev0"
 _HOME = {
     "open": "lessons.catalogue",
     "lens": "views.lenses",
+    "inspect": "studies.inspection",
     "Experiment": "records.experiment",
     "run": "training.loop",
     "first_batch": "training.batches",
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from labkit.records.results import results
     from labkit.speculative.decode import speculate
     from labkit.studies.claims import claims
+    from labkit.studies.inspection import inspect
     from labkit.studies.run import compare, record, rerun
     from labkit.studies.sweep import sweep
     from labkit.tasks.atlas.exam import ask

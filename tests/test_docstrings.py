@@ -17,7 +17,7 @@ PARTS = (  # as they begin, in the order in which they stand
     ("raises", re.compile(r"(?:^|(?<=[.:)`] ))Raises\b", re.M)),
     ("source", re.compile(r"(?:^|(?<=[.:)`] ))Source: ", re.M)),
 )
-ERRORS = ("LabError", "DataError", "MissingPackage", "unknown", "unlike")
+ERRORS = ("LabError", "DataError", "MissingPackage", "unknown")
 Defined = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 

@@ -30,7 +30,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", default="", metavar="TEXT", help="a system message before every prompt")
     parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="of sampling (default: 0, the likeliest answer)")
     parser.add_argument("--samples", type=int, default=1, metavar="N", help="answers to each prompt (default: 1)")
-    parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="the most tokens of an answer (default: 256)")
+    parser.add_argument(
+        "--max-tokens", type=int, default=256, metavar="N", help="the most tokens of an answer, with its thinking (default: 256)"
+    )
     parser.add_argument("--logprobs", type=int, metavar="K", help="also ask for logprobs, with K alternatives per token, if offered")
     parser.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at a time at each endpoint (default: 8)")
     parser.add_argument("--per-minute", type=float, metavar="N", help="the most requests per minute at each endpoint")

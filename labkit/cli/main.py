@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 
 from labkit.base.errors import LabError, need
-from labkit.cli import build, check, claims, distill, export, fetch, lab, label, prune, replay, run, sweep, trace
+from labkit.cli import build, check, claims, distill, export, fetch, inspect, lab, label, prune, replay, run, sweep, trace
 
-COMMANDS = (lab, run, distill, sweep, replay, label, claims, fetch, build, prune, export, trace, check)
+COMMANDS = (lab, run, distill, sweep, replay, label, claims, fetch, inspect, build, prune, export, trace, check)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from labkit.losses.cross_tokenizer.losses import Aligned
+from labkit.losses.divergences import forward_kl
 
 Compare = Callable[[Tensor, Tensor, float], Tensor]  # from teacher logits, student logits and T to an unreduced loss
 GOLD_TERMS = ("ce", "gold", "mutual", "peer")  # means over the tokens with a gold label
@@ -127,7 +128,5 @@ def weigh(batch: Batch, knobs: Knobs, objective: Objective) -> tuple[Tensor, dic
 def _kl_at_one(batch: Batch) -> Tensor:
     """Summed KL to the teacher at temperature 1, in nats. The KL curve shows it, whatever the loss is."""
     assert batch.teacher_logits_M_V is not None
-    teacher = batch.teacher_logits_M_V.log_softmax(-1)
-    student = batch.pool(batch.student_logits_N_V).log_softmax(-1)
-    kl_M = (teacher.exp() * (teacher - student)).sum(-1)
+    kl_M = forward_kl(batch.teacher_logits_M_V.log_softmax(-1), batch.pool(batch.student_logits_N_V).log_softmax(-1))
     return (kl_M if batch.weights_N is None else kl_M * batch.pool(batch.weights_N)).sum()

@@ -1,5 +1,8 @@
 """How far a student's distribution is from the teacher's: pure functions on logits, unreduced, in nats.
 
+A column with logit -inf on both sides, such as padding of the vocabulary, changes nothing: 0 log 0 = 0. A token that one side alone gives
+probability 0 makes a divergence infinite where its formula says so.
+
     jsd = divergence("jsd", beta=0.1)
     loss_N = jsd(teacher_logits_N_V, student_logits_N_V, temperature=2.0) * 2.0**jsd.temperature_power
 
@@ -36,11 +39,7 @@ class Divergence(NamedTuple):
 
     def __call__(self, teacher_logits_N_V: Tensor, student_logits_N_V: Tensor, temperature: float = 1.0) -> Tensor:
         """Unreduced `(N,)` divergence in nats of the two distributions softened at `temperature`, without any power of T."""
-        if teacher_logits_N_V.shape != student_logits_N_V.shape:
-            raise unlike(tuple(teacher_logits_N_V.shape), tuple(student_logits_N_V.shape))
-        teacher = (teacher_logits_N_V.float() / temperature).log_softmax(-1)
-        student = (student_logits_N_V.float() / temperature).log_softmax(-1)
-        return self.of(teacher, student)
+        return self.of(*softened(teacher_logits_N_V, student_logits_N_V, temperature))
 
     def of(self, teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Tensor:
         """Unreduced `(N,)` divergence in nats of two distributions given as log-probabilities."""
@@ -49,6 +48,7 @@ class Divergence(NamedTuple):
 
 DIVERGENCES = Registry("divergence", Divergence, "per_token")
 register = DIVERGENCES.register
+MOST = 1e4  # nats; a probability below exp(-MOST) is 0 in every precision
 LEAST = 1e-7  # lower bound of the mass outside the top k, about the size of rounding errors
 
 
@@ -70,12 +70,15 @@ def divergence(name: str, **parameters: float) -> Divergence:
     return entry._replace(parameters={**entry.parameters, **parameters})
 
 
-def unlike(teacher: tuple[int, ...], student: tuple[int, ...]) -> LabError:
-    """The error for teacher and student logits of different shapes."""
-    return LabError(
-        f"teacher logits have shape {teacher} and student logits {student}: both must have the same rows and the same vocabulary. "
-        "Different tokenizers cannot be compared token by token."
-    )
+def softened(teacher_logits_N_V: Tensor, student_logits_N_V: Tensor, temperature: float) -> list[Tensor]:
+    """Log-probabilities of both sides at a temperature, in at least single precision. Raises `LabError` for logits of different shapes."""
+    if (teacher := tuple(teacher_logits_N_V.shape)) != (student := tuple(student_logits_N_V.shape)):
+        raise LabError(
+            f"teacher logits have shape {teacher} and student logits {student}: both must have the same rows and the same vocabulary. "
+            "Different tokenizers cannot be compared token by token."
+        )
+    both = teacher_logits_N_V, student_logits_N_V
+    return [((side.float() if side.dtype.itemsize < 4 else side) / temperature).log_softmax(-1) for side in both]
 
 
 def _entropy_of(beta: float) -> float:
@@ -90,7 +93,9 @@ def _entropy_of(beta: float) -> float:
     source="Hinton, Vinyals & Dean 2015, arXiv 1503.02531",
 )
 def forward_kl(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Tensor:
-    return (teacher_logprobs_N_V.exp() * (teacher_logprobs_N_V - student_logprobs_N_V)).sum(-1)
+    p, gap = teacher_logprobs_N_V.exp(), teacher_logprobs_N_V - student_logprobs_N_V
+    value = (p * gap).sum(-1)
+    return value if _settled(value) else (p * gap.where(p.bool(), 0.0)).sum(-1)
 
 
 @register(
@@ -177,7 +182,14 @@ def acceptance(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Te
     on_distributions=False,
 )
 def logit_mse(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor) -> Tensor:
-    return (student_logprobs_N_V - teacher_logprobs_N_V).var(-1, correction=0) / 2
+    gap = student_logprobs_N_V - teacher_logprobs_N_V
+    value = gap.var(-1, correction=0) / 2
+    if _settled(value):
+        return value
+    seen = teacher_logprobs_N_V.maximum(student_logprobs_N_V) > -math.inf  # by at least one side; the others are no part of the vocabulary
+    gap, columns = gap.where(seen, 0.0), seen.sum(-1, keepdim=True)
+    mean = gap.clamp(-MOST, MOST).sum(-1, keepdim=True) / columns  # finite, so that an infinite gap gives infinity and not NaN
+    return (gap - mean).where(seen, 0.0).square().sum(-1) / columns[:, 0] / 2
 
 
 def blend(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor, share: float) -> Tensor:
@@ -188,7 +200,18 @@ def blend(teacher_logprobs_N_V: Tensor, student_logprobs_N_V: Tensor, share: flo
     """
     if share in (0, 1):
         return teacher_logprobs_N_V if share else student_logprobs_N_V
-    return (teacher_logprobs_N_V + math.log(share)).logaddexp(student_logprobs_N_V + math.log(1 - share))
+    teacher = (teacher_logprobs_N_V + math.log(share)).clamp(min=-MOST)  # with -inf on both sides torch's gradient is NaN
+    return teacher.logaddexp(student_logprobs_N_V + math.log(1 - share))
+
+
+def _settled(value_N: Tensor) -> bool:
+    """Whether these values need no care for columns with logit -inf, where a term may be 0 times infinity instead of 0.
+
+    It looks only where that costs nothing: not on a GPU, which would have to wait, and not while the step is traced.
+    """
+    from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+    return value_N.is_cpu and not is_in_torch_dispatch_mode() and not bool(value_N.isnan().any())
 
 
 # ---- signals smaller than a vocabulary -----------------------------------------------------------------------------------
@@ -216,14 +239,11 @@ def top_k(
 
     Raises `LabError` for k outside 1 to V, an unknown rule, or a divergence that is not a function of distributions.
     """
-    if teacher_logits_N_V.shape != student_logits_N_V.shape:
-        raise unlike(tuple(teacher_logits_N_V.shape), tuple(student_logits_N_V.shape))
+    teacher, student = softened(teacher_logits_N_V, student_logits_N_V, temperature)
     if not 1 <= k <= teacher_logits_N_V.shape[-1]:
         raise LabError(f"k={k} is out of range: there are {teacher_logits_N_V.shape[-1]} tokens to choose from.")
     if not entry.on_distributions:
         raise LabError(f"{entry.label} needs the logits of the whole vocabulary, and k={k} keeps fewer: use forward_kl.")
-    teacher = (teacher_logits_N_V.float() / temperature).log_softmax(-1)
-    student = (student_logits_N_V.float() / temperature).log_softmax(-1)
     kept, ids_N_K = teacher.topk(k, dim=-1)
     value = entry.of(*TAILS[tail].reduce(kept, student.gather(-1, ids_N_K)))
     return value.clamp(min=0) if tail == "clamped" else value
@@ -244,10 +264,7 @@ def sampled_kl(
     """
     if draws < 1:
         raise LabError(f"draws={draws} must be at least 1.")
-    if teacher_logits_N_V.shape != student_logits_N_V.shape:
-        raise unlike(tuple(teacher_logits_N_V.shape), tuple(student_logits_N_V.shape))
-    teacher = (teacher_logits_N_V.float() / temperature).log_softmax(-1)
-    student = (student_logits_N_V.float() / temperature).log_softmax(-1)
+    teacher, student = softened(teacher_logits_N_V, student_logits_N_V, temperature)
     ids_N_K = teacher.exp().multinomial(draws, replacement=True, generator=generator)
     return (teacher.gather(-1, ids_N_K) - student.gather(-1, ids_N_K)).mean(-1)
 

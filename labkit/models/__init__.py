@@ -1,5 +1,6 @@
 """Models: sizes, tokenizers, loading, generation. Pretrained models, LoRA adapters, pruning and draft heads are in their own files."""
 
+from labkit.models.generate import Written, draw, write
 from labkit.models.load import (
     ADAPTED,
     CHAT,
@@ -8,11 +9,9 @@ from labkit.models.load import (
     LONGEST_ANSWER,
     AtlasTokenizer,
     Rows,
-    Written,
     answer_states,
     causal,
     config,
-    draw,
     fingerprint,
     pad,
     parameters,
@@ -21,5 +20,6 @@ from labkit.models.load import (
     teacher,
     tokenizer,
     tokenizer_of,
-    write,
+    weights_hash,
 )
+from labkit.models.parts import body_of, config_of, layers_of, logits_of, traits_of, vocabulary_of

@@ -1,10 +1,6 @@
 """The student's architectures: a small Llama, as its teacher, and two others. At each size all have about as many parameters.
 
-They read the same tokens and are used in the same way:
-
-    model.model(tokens_B_T, ...).last_hidden_state     # (B, T, D), causal
-    model.lm_head(hidden_N_D)                          # (N, V) logits; the head is the transposed embedding
-    cache_of(model)                                    # an empty KV cache or recurrent state, for generation
+They read the same tokens, and `labkit.models.parts` finds their parts. The head is the transposed embedding.
 
 gpt2: learned positions, LayerNorm, GELU (Radford et al. 2019). recurrent: gated recurrent units, with a state of fixed size instead of
 attention (Cho et al. 2014, arXiv 1406.1078).
@@ -19,20 +15,18 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from labkit.base.errors import LabError, unknown
+from labkit.models.parts import Traits, context_of
 
 POSITIONS = 128  # learned positions of a GPT-2 student; the longest row of Atlas has 48 tokens
 
 
 class GPT2Student(GPT2LMHeadModel):
-    """GPT-2 with the attribute names of a Llama."""
+    """A GPT-2."""
 
-    @property
-    def model(self) -> nn.Module:
-        """The model without its head."""
-        return self.transformer
+    traits = Traits()
 
 
 class State:
@@ -41,7 +35,7 @@ class State:
     def __init__(self) -> None:
         self.state_L_B_H: Tensor | None = None
 
-    def batch_select_indices(self, rows: Tensor) -> None:
+    def reorder_cache(self, rows: Tensor) -> None:
         """Keep only these rows, as `DynamicCache` does."""
         assert self.state_L_B_H is not None
         self.state_L_B_H = self.state_L_B_H[:, rows].contiguous()
@@ -93,7 +87,9 @@ class RecurrentBody(nn.Module):
 
 
 class RecurrentStudent(nn.Module):
-    """A recurrent language model with the attribute names of a Llama."""
+    """A recurrent language model, with the interface of `transformers`."""
+
+    traits = Traits(cache="state")
 
     def __init__(self, config: LlamaConfig, width: int) -> None:
         super().__init__()
@@ -106,6 +102,23 @@ class RecurrentStudent(nn.Module):
     def device(self) -> torch.device:
         return self.lm_head.weight.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.lm_head.weight.dtype
+
+    @property
+    def base_model(self) -> RecurrentBody:
+        return self.model
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.embed_tokens
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def new_cache(self) -> State:
+        return State()
+
     def forward(self, tokens_B_T: Tensor) -> SimpleNamespace:
         return SimpleNamespace(logits=self.lm_head(self.model(tokens_B_T).last_hidden_state))
 
@@ -113,14 +126,9 @@ class RecurrentStudent(nn.Module):
 LanguageModel: TypeAlias = LlamaForCausalLM | GPT2Student | RecurrentStudent
 
 
-def cache_of(model: LanguageModel) -> DynamicCache | State:
-    """An empty KV cache, or recurrent state, for generation with this model."""
-    return State() if isinstance(model, RecurrentStudent) else DynamicCache()
-
-
 def room_for(model: LanguageModel, tokens: int) -> None:
     """Raises `LabError` if a row of this many tokens is longer than the model's context."""
-    context = getattr(model.config, "max_position_embeddings", tokens)
+    context = context_of(model.config.to_dict())
     if hasattr(model, "chat") and tokens > context:
         raise LabError(f"this row has {tokens} tokens with its answer, and the model's context is {context}: shorten the prompt.")
     if isinstance(model, GPT2Student) and tokens > model.config.n_positions:
@@ -134,7 +142,9 @@ def room_for(model: LanguageModel, tokens: int) -> None:
 
 
 def _llama(like: LlamaConfig) -> LlamaForCausalLM:
-    return LlamaForCausalLM(like)
+    model = LlamaForCausalLM(like)
+    model.traits = Traits()
+    return model
 
 
 def _gpt2(like: LlamaConfig) -> GPT2Student:

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit.models.load import Placed, answer_states
+from labkit.models.parts import layers_of
 
 RELATION_HEADS = 2  # both models' widths are split into this many relation heads, whatever their attention heads (MiniLMv2)
 
@@ -34,15 +35,15 @@ def run_with_hooks(
     relations: collect the attention relations of the last layer.
     attend_1_1_T_T: see `answer_states`.
     """
-    inner, at_N = model.model, rows.at_N.to(model.device)
+    parts, at_N = layers_of(model), rows.at_N.to(model.device)
     hidden: dict[int, Tensor] = {}
     heads: list[Tensor] = []
     with contextlib.ExitStack() as stack:
         for layer in set(layers):
-            module = inner.layers[layer - 1] if layer else inner.embed_tokens
+            module = parts[layer - 1] if layer else model.get_input_embeddings()
             stack.callback(module.register_forward_hook(lambda _, __, out, layer=layer: hidden.update({layer: _at(out, at_N)})).remove)
         if relations:
-            attention = inner.layers[-1].self_attn
+            attention = parts[-1].self_attn
             for module in (attention.q_proj, attention.k_proj, attention.v_proj):
                 stack.callback(module.register_forward_hook(lambda _, __, out: heads.append(out)).remove)
         final_N_D = answer_states(model, rows, attend_1_1_T_T)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import transformers
@@ -25,6 +26,7 @@ from labkit.base.files import data_dir
 from labkit.base.manifest import checked, seal
 from labkit.models import architectures, lora
 from labkit.models.architectures import LanguageModel, RecurrentStudent
+from labkit.models.parts import body_of
 from labkit.records.names import FAULTY_TEACHERS, MADE_TEACHERS, SIZES, TEACHERS, VOCABULARIES
 
 transformers.utils.logging.disable_progress_bar()  # not useful for a file of 6 MB
@@ -33,6 +35,8 @@ EOS = 0
 LONGEST_ANSWER = 28  # tokens; the longest answer of Atlas has 24
 ADAPTED = "atlas-3m"  # the teacher that the shipped adapters belong to
 CHAT = "{% for m in messages %}{{ '<eos>' + m['content'] if m['role'] == 'user' else ' ' + m['content'] + '<eos>' }}{% endfor %}"
+# Fields of a configuration that do not change what the model computes.
+BESIDE = ("_name_or_path", "architectures", "transformers_version", "dtype", "torch_dtype", "use_cache", "id2label", "label2id")
 LONGER = {"small": 36, "bytes": 64}  # the same for vocabularies in which the longest answer has more tokens: 26 and 49
 
 
@@ -43,12 +47,12 @@ class AtlasTokenizer:
     def __init__(self, path: Path, name: str = "atlas") -> None:
         from tokenizers import Tokenizer
 
-        self.name, self.end = name, EOS
+        self.name, self.end, self.ends = name, EOS, frozenset([EOS])
         self._tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.encode_special_tokens = True  # a typed "<eos>" is five characters, not the end of the question
         self.size = self._tokenizer.get_vocab_size()
         self.longest = LONGER.get(name, LONGEST_ANSWER)
-        self.fingerprint = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+        self.fingerprint = self.vocabulary = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of questions, each with the begin mark."""
@@ -115,9 +119,20 @@ def tokenizer(vocabulary: str = "atlas") -> AtlasTokenizer:
     return AtlasTokenizer(checked(data_dir() / "vocabularies" / f"{vocabulary}.json"), vocabulary)
 
 
-def tokenizer_of(model: LlamaForCausalLM) -> AtlasTokenizer:
-    """The tokenizer of a model: one of the lab's, or that of a pretrained model."""
-    return getattr(model, "chat", None) or tokenizer(getattr(model.config, "vocabulary", "atlas"))
+def tokenizer_of(model: Any) -> Any:
+    """The tokenizer of a model: one of the lab's, or that of a pretrained model.
+
+    Raises `LabError` for a model without a tokenizer whose vocabulary is not one of the lab's.
+    """
+    if chat := getattr(model, "chat", None):
+        return chat
+    own, size = tokenizer(getattr(model.config, "vocabulary", "atlas")), getattr(model.config, "vocab_size", None)
+    if size != own.size:
+        raise LabError(
+            f"this {type(model).__name__} has {size} tokens and no tokenizer, and the lab's own has {own.size}: load it with its "
+            "tokenizer, as in labkit.models.pretrained.load(folder)."
+        )
+    return own
 
 
 def config(size: str, vocabulary: str = "atlas") -> LlamaConfig:
@@ -190,7 +205,16 @@ def teacher(name: str) -> LlamaForCausalLM:
 
 
 def fingerprint(model: LanguageModel) -> str:
-    """A hash of the weights. It identifies the model in caches and files that were computed from it."""
+    """A hash of weights and configuration. It identifies the model in caches that were computed from it: with another window or other
+    rotary positions, the same weights give other states."""
+    settings = {name: value for name, value in model.config.to_dict().items() if name not in BESIDE}
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=8)
+    digest.update(weights_hash(model).encode())
+    return digest.hexdigest()
+
+
+def weights_hash(model: LanguageModel) -> str:
+    """A hash of the weights alone, which shipped draft heads have of their target."""
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -201,85 +225,6 @@ def fingerprint(model: LanguageModel) -> str:
 def parameters(model: LanguageModel) -> int:
     """The number of parameters; shared ones count once."""
     return sum(p.numel() for p in model.parameters())
-
-
-class Written(NamedTuple):
-    """An answer that a model wrote."""
-
-    ids: list[int]  # its tokens, with the end mark if there is one within the limit
-    logprobs: list[float]  # the model's log-probability of each token, in nats
-    hidden: Tensor | None  # the final hidden states (len(ids), D) that predicted them, if requested
-
-
-@torch.no_grad()
-def write(
-    model: LanguageModel,
-    prompts: Sequence[Sequence[int]],
-    *,
-    temperature: float = 0.0,
-    seed: int = 0,
-    keep_hidden: bool = False,
-    limit: int | None = None,
-) -> list[Written]:
-    """Generate answers to prompts (token ids) in one batch, with a KV cache or recurrent state. Rows that have ended leave the batch.
-
-    temperature: 0 for greedy decoding, otherwise that of sampling (with `seed`).
-    limit: the most tokens of an answer; None for the longest that the model's tokenizer needs.
-
-    Returns one answer per prompt. Raises `LabError` for a prompt that is too long.
-    """
-    device = model.device
-    training = model.training
-    model.eval()
-    lengths = torch.tensor([len(p) for p in prompts])
-    width = int(lengths.max())
-    tokenizer = tokenizer_of(model)
-    limit = limit or tokenizer.longest
-    architectures.room_for(model, width + limit - 1)
-    tokens = torch.full((len(prompts), width), EOS)
-    visible = torch.zeros(len(prompts), width, dtype=torch.long)
-    for row, prompt in enumerate(prompts):  # padded on the left, so that each row's next token is in the last column
-        tokens[row, width - len(prompt) :] = torch.tensor(prompt)
-        visible[row, width - len(prompt) :] = 1
-    tokens, visible = tokens.to(device), visible.to(device)
-    position = (visible.cumsum(1) - 1).clamp(min=0)
-    generator = torch.Generator().manual_seed(seed)
-    cache = architectures.cache_of(model)
-    alive = list(range(len(prompts)))
-    written = [Written([], [], None) for _ in prompts]
-    states: list[list[Tensor]] = [[] for _ in prompts]
-    for _ in range(limit):
-        out = model.model(tokens, attention_mask=visible, position_ids=position, past_key_values=cache, use_cache=True)
-        hidden = out.last_hidden_state[:, -1]
-        logprobs = model.lm_head(hidden).float().log_softmax(-1)
-        chosen = draw((logprobs / temperature).softmax(-1), generator)[:, None] if temperature else logprobs.argmax(-1, keepdim=True)
-        scores = logprobs.gather(1, chosen)[:, 0].tolist()
-        for column, row in enumerate(alive):
-            written[row].ids.append(int(chosen[column]))
-            written[row].logprobs.append(scores[column])
-            if keep_hidden:
-                states[row].append(hidden[column])
-        going = (chosen[:, 0] != tokenizer.end).nonzero()[:, 0]
-        if not len(going):
-            break
-        if len(going) < len(alive):
-            alive = [alive[i] for i in going.tolist()]
-            cache.batch_select_indices(going)
-            visible, position, chosen = visible[going], position[going], chosen[going]
-        tokens = chosen
-        visible = torch.cat([visible, torch.ones_like(chosen)], 1)
-        position = position[:, -1:] + 1
-    model.train(training)
-    if keep_hidden:
-        return [Written(w.ids, w.logprobs, torch.stack(s)) for w, s in zip(written, states, strict=True)]
-    return written
-
-
-def draw(probabilities_N_V: Tensor, generator: torch.Generator) -> Tensor:
-    """Samples one token per row, `(N,)`, by the inverse of the cumulative distribution: ten times as fast here as `multinomial`."""
-    cumulative = probabilities_N_V.cumsum(-1)
-    where = torch.rand(len(cumulative), 1, generator=generator).to(cumulative.device) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, where, right=True)[:, 0].clamp(max=cumulative.shape[-1] - 1)
 
 
 class Rows(NamedTuple):
@@ -322,7 +267,7 @@ def answer_states(model: LanguageModel, rows: Placed, attend_1_1_T_T: Tensor | N
     attend_1_1_T_T: an explicit mask (see `causal`); without it the model makes its own, which cannot be traced.
     """
     mask = {} if attend_1_1_T_T is None else {"attention_mask": attend_1_1_T_T}
-    states_B_T_D = model.model(rows.tokens_B_T.to(model.device), **mask, use_cache=False).last_hidden_state
+    states_B_T_D = body_of(model)(rows.tokens_B_T.to(model.device), **mask, use_cache=False).last_hidden_state
     return states_B_T_D.flatten(0, 1).index_select(0, rows.at_N.to(model.device))
 
 

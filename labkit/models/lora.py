@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import LlamaForCausalLM
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from labkit.base.errors import LabError
+from labkit.models.parts import body_of
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-def add(student: LlamaForCausalLM, rank: int, seed: int = 0) -> None:
-    """Freeze a student and add an adapter to every linear map of its layers. A new adapter does not change the output.
+def add(student: Any, rank: int, seed: int = 0) -> None:
+    """Freeze a student and add an adapter to every linear map of its body. A new adapter does not change the output.
+
+    Weights of other kinds, as the experts of a mixture that are stored in one tensor, get none; `share` tells how much is covered.
 
     seed: determines the adapter's first weights.
 
@@ -30,22 +36,56 @@ def add(student: LlamaForCausalLM, rank: int, seed: int = 0) -> None:
 
     if has(student):
         raise LabError("this student has an adapter already: merge it first with labkit.models.lora.merged(student).")
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=list(TARGETS))
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets_of(student))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, student)
     for name, parameter in student.named_parameters():
         parameter.requires_grad_("lora_" in name)
+    student.lora = config
 
 
-def has(student: LlamaForCausalLM) -> bool:
+def maps_of(student: Any) -> dict[str, nn.Module]:
+    """The linear maps of a model's body by name. Raises `LabError` if it has none."""
+    body, head = body_of(student), student.get_output_embeddings()
+    maps = {name: part for name, part in body.named_modules() if isinstance(part, nn.Linear | Conv1D) and part is not head}
+    if not maps:
+        raise LabError(f"{type(student).__name__} has no linear maps to adapt: train all weights, with adapter=0.")
+    return maps
+
+
+def targets_of(student: Any) -> list[str] | str:
+    """The maps as peft takes them: short names for a Llama, whose maps are `TARGETS`; otherwise a pattern of full names, because peft
+    replaces the short names of some families by others."""
+    maps, body = maps_of(student), body_of(student)
+    if {name.rpartition(".")[2] for name in maps} == set(TARGETS):
+        return list(TARGETS)
+    prefix = next(name for name, part in student.named_modules() if part is body)
+    return "|".join(sorted(re.escape(f"{prefix}.{name}") for name in maps))
+
+
+def weights_in(body: nn.Module) -> int:
+    """The number of weights in a body's matrices, without embeddings and adapters."""
+    embedded = {id(p) for part in body.modules() if isinstance(part, nn.Embedding) for p in part.parameters(recurse=False)}
+    return sum(p.numel() for name, p in body.named_parameters() if p.dim() > 1 and "lora_" not in name and id(p) not in embedded)
+
+
+def share(student: Any) -> float:
+    """The share of the weights of an adapted student's layers that its adapter covers."""
+    from peft.tuners.lora import LoraLayer
+
+    layers: list[Any] = [part for part in body_of(student).modules() if isinstance(part, LoraLayer)]
+    return sum(layer.get_base_layer().weight.numel() for layer in layers) / max(1, weights_in(body_of(student)))
+
+
+def has(student: Any) -> bool:
     """Whether a model has a LoRA adapter."""
     return any("lora_" in name for name, _ in student.named_parameters())
 
 
-def save(student: LlamaForCausalLM, folder: str | Path, dtype: torch.dtype = torch.float32) -> Path:
+def save(student: Any, folder: str | Path, dtype: torch.dtype = torch.float32) -> Path:
     """Save the adapter alone, in the format of `peft.PeftModel.from_pretrained(base, folder)`. Returns the folder."""
-    from peft import LoraConfig, get_peft_model_state_dict
+    from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
     folder = Path(folder)
@@ -55,29 +95,29 @@ def save(student: LlamaForCausalLM, folder: str | Path, dtype: torch.dtype = tor
         {f"base_model.model.{name}": tensor.detach().cpu().to(dtype).contiguous() for name, tensor in state.items()},
         folder / "adapter_model.safetensors",
     )
-    rank = next(p.shape[0] for name, p in student.named_parameters() if "lora_A" in name)
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=list(TARGETS), task_type="CAUSAL_LM")
+    config = copy.deepcopy(student.lora)
+    config.task_type = "CAUSAL_LM"
     config.save_pretrained(str(folder))
     return folder
 
 
 @torch.no_grad()
-def merged(student: LlamaForCausalLM) -> LlamaForCausalLM:
+def merged(student: Any) -> Any:
     """A plain model with the adapter merged into the weights. The student does not change."""
     from peft.tuners.lora import LoraLayer
 
-    plain = type(student)(student.config)
-    both = copy.deepcopy(student)
-    for module in both.modules():
+    plain: Any = copy.deepcopy(student)
+    for name, module in list(plain.named_modules()):
         if isinstance(module, LoraLayer):
             module.merge()
-    state = {name.replace(".base_layer", ""): tensor for name, tensor in both.state_dict().items() if "lora_" not in name}
-    plain.load_state_dict(state)
-    return plain.train(student.training)
+            above, _, last = name.rpartition(".")
+            setattr(plain.get_submodule(above), last, module.get_base_layer())
+    vars(plain).pop("lora", None)
+    return plain.requires_grad_(True)
 
 
 @torch.no_grad()
-def loaded(base: LlamaForCausalLM, folder: str | Path) -> LlamaForCausalLM:
+def loaded(base: Any, folder: str | Path) -> Any:
     """A copy of `base` with a saved adapter merged in, in fp32. Raises `LabError` if the folder has no adapter for this model."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from labkit.models.architectures import LanguageModel
 from labkit.models.load import answer_states, pad
+from labkit.models.parts import logits_of, vocabulary_of
 
 ROWS = 200  # rows in a batch; all rows in one batch, padded to the longest, would take 200 MB more
 TOKENS = 4096  # tokens whose logits are in memory at a time, for a vocabulary of 1,024; fewer for a larger one
@@ -43,7 +44,7 @@ def score_answers(
         return []
     states_N_D = torch.cat(states_of(model, prompts, answers))
     labels_N = torch.tensor([token for answer in answers for token in answer], device=states_N_D.device)
-    few = max(1, TOKENS * 1024 // model.config.vocab_size)
+    few = max(1, TOKENS * 1024 // vocabulary_of(model))
     pairs = zip(states_N_D.split(few), labels_N.split(few), strict=True)
-    scores = [model.lm_head(states).to(dtype).log_softmax(-1).gather(1, labels[:, None])[:, 0] for states, labels in pairs]
+    scores = [logits_of(model, states).to(dtype).log_softmax(-1).gather(1, labels[:, None])[:, 0] for states, labels in pairs]
     return list(torch.cat(scores).split([len(answer) for answer in answers]))

@@ -141,6 +141,8 @@ class Experiment(_Keyed):
         help="The most tokens that an answer to your own data may have.")
     learn: str = knob("answer", "Learn", "data", choices=names.LEARN, advanced=True,
         help="What the student learns of your own rows with reasoning: the answer, the reasoning, or both. It is scored by its answer.")
+    template_option: str = knob("", "Template option", "data", pattern=r"(\w+=[^,\s]+(,\w+=[^,\s]+)*)?", advanced=True,
+        help="Switches of your models' chat template, as in enable_thinking=false; several are joined by commas.")
     ahead: int = knob(4, "Guesses ahead", "heads", unit="tokens", low=1, high=8, advanced=True,
         help="How many tokens after the teacher's next one the draft heads predict.")
     draft_vocabulary: int = knob(0, "Draft vocabulary", "heads", unit="tokens", low=0, high=1_000_000, advanced=True,
@@ -177,7 +179,7 @@ class Experiment(_Keyed):
         same = (
             *("student", "architecture", "start", "seed", "teacher", "scale", "steps", "batch"),
             *("gold_noise", "falsehoods", "favourite", "facts", "vocabulary"),
-            *(("data", "score", "longest", "learn", "adapter", "precision") if self.data else ()),
+            *(("data", "score", "longest", "learn", "template_option", "adapter", "precision") if self.data else ()),
             *(("ahead", "draft_vocabulary") if self.student in names.DRAFT_HEADS else ()),
         )
         rate = self.learning_rate if self.data else TUNED_RATE.get(self.student, self.learning_rate)

@@ -15,16 +15,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from labkit import models
 from labkit.base.errors import LabError, unknown
 from labkit.models import tokenizer_of
-from labkit.models.architectures import LanguageModel, cache_of
+from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads
 from labkit.models.heads.eagle import Eagle
 from labkit.models.heads.medusa import Medusa
-from labkit.speculative import accept
+from labkit.models.parts import context_of
+from labkit.speculative import accept, trees
 from labkit.speculative.drafters import Ask, Drafter, EagleDraft, MedusaDraft, ModelDraft, Proposal, branches
 from labkit.speculative.kv_cache import CachedModel, States
 from labkit.speculative.result import Round, Speculation
@@ -75,13 +75,13 @@ def speculate(
     most = ADAPTIVE if gamma == "adaptive" else _whole("gamma", gamma, 1)
     drafter = _drafter(draft)
     notes = [_fitting(target, draft, candidates), NOT_EXACT if rule == "typical" and temperature else ""]
-    for model in (target, *([draft] if hasattr(draft, "lm_head") else ())):
+    for model in (target, *([draft] if hasattr(draft, "get_output_embeddings") else ())):
         # An adaptive gamma, and one that is lowered below, cannot be too large.
         _room(model, len(ids), limit, 0 if gamma == "adaptive" or isinstance(drafter, MedusaDraft) else most)
     if most > drafter.most:
         notes.append(f"the draft proposes at most {drafter.most} tokens a round" if gamma != "adaptive" else "")
-        most = drafter.most
-    ask = Ask(most, SURE if gamma == "adaptive" else 0.0, temperature, candidates, generator, tokenizer_of(target).end)
+        most = int(drafter.most)
+    ask = Ask(most, SURE if gamma == "adaptive" else 0.0, temperature, candidates, generator, tokenizer_of(target).ends)
     return _write(target, drafter, prompt, ids, ask, limit, rule, "; ".join(filter(None, notes)))
 
 
@@ -108,14 +108,14 @@ def _write(
 ) -> Speculation:
     tokens = tokenizer_of(target)
     began = time.perf_counter()
-    cached = CachedModel(target, drafter.extra_layers if drafter else ())
+    cached = CachedModel(target, drafter.extra_layers if drafter else (), goes_back=drafter is not None)
     states = cached.read(ids)
     first = _accept(cached.logits(states.final_T_D[-1:]), Proposal.chain([]), ask, "exact").token
     text, rounds = [*ids, first], list[Round]()
     full = len(ids) + limit
     if drafter:
         drafter.settle(text, states)
-    while text[-1] != tokens.end and len(text) < full:
+    while text[-1] not in tokens.ends and len(text) < full:
         room = min(ask.gamma, full - len(text) - 1)
         proposal = drafter.propose(ask._replace(gamma=room)) if drafter and room else Proposal.chain([])
         proposed, parents = proposal.ids, proposal.parents
@@ -123,8 +123,8 @@ def _write(
         path, token = _accept(cached.logits(states.final_T_D), proposal, ask, rule)
         taken = [proposed[i] for i in path]
         bonus = not any(parent == (path[-1] if path else -1) for parent in parents)
-        if tokens.end in taken:  # accepted tokens after the end are dropped
-            path = path[: taken.index(tokens.end) + 1]
+        if ended := [i for i, token in enumerate(taken) if token in tokens.ends]:  # accepted tokens after the end are dropped
+            path = path[: ended[0] + 1]
             text += [proposed[i] for i in path]
             rounds.append(Round(proposed, parents, path, None, True))
             break
@@ -161,15 +161,15 @@ def _drafter(draft: Any) -> Drafter:
         return MedusaDraft(draft)
     if isinstance(draft, Eagle):
         return EagleDraft(draft)
-    if hasattr(draft, "lm_head"):
-        return ModelDraft(draft, draft.config.max_position_embeddings)
+    if hasattr(draft, "get_output_embeddings"):
+        return ModelDraft(draft, context_of(draft.config.to_dict()))
     if hasattr(draft, "propose"):
         return draft
     raise LabError(f"{draft!r} cannot draft: give a language model, as in labkit.teacher('atlas-200k'), or trained heads.")
 
 
 def _prompt(target: LanguageModel, prompt: str | Sequence[int]) -> list[int]:
-    if not hasattr(target, "lm_head"):
+    if not hasattr(target, "get_output_embeddings"):
         raise LabError(f"{target!r} is not a language model: give one, as in labkit.teacher('atlas-3m').")
     if not isinstance(prompt, str | list | tuple):
         raise LabError(f"the prompt is {prompt!r}: give a text, or a list of token numbers.")
@@ -177,7 +177,7 @@ def _prompt(target: LanguageModel, prompt: str | Sequence[int]) -> list[int]:
         raise LabError("the prompt is empty: ask something, as in 'What is the capital of Chad?'.")
     if isinstance(prompt, str):
         return tokenizer_of(target).prompts([prompt])[0]
-    size = target.lm_head.weight.shape[0]
+    size = models.vocabulary_of(target)
     if invalid := [x for x in prompt if not isinstance(x, int) or not 0 <= x < size]:
         raise LabError(f"{invalid[0]!r} in the prompt is not a token of the target: give numbers from 0 to {size - 1}, or a text.")
     return list(prompt)
@@ -208,8 +208,8 @@ def _generator(seed: Any) -> torch.Generator:
 
 def _room(model: LanguageModel, asked: int, limit: int, gamma: int) -> None:
     """Raises `LabError` if the text, or one proposal, does not fit into the model's context."""
-    context = getattr(model.config, "n_positions", None) or getattr(model.config, "max_position_embeddings", None)
-    if context and asked + max(limit, gamma) > context:
+    context = context_of(model.config.to_dict())
+    if asked + max(limit, gamma) > context:
         name, value = ("limit", limit) if limit >= gamma else ("gamma", gamma)
         raise LabError(f"a prompt of {asked} tokens and {name}={value} do not fit into {context} positions: shorten it, or lower {name}.")
 
@@ -217,19 +217,19 @@ def _room(model: LanguageModel, asked: int, limit: int, gamma: int) -> None:
 def _fitting(target: LanguageModel, draft: Any, candidates: int) -> str:
     """Check that a draft fits its target. Warns of a draft that is too large, and returns the warning.
 
-    Raises `LabError` for a draft with another tokenizer, heads of another model, or a tree for a recurrent target.
+    Raises `LabError` for a draft with another tokenizer, heads of another model, or a tree that the target cannot read.
     """
-    if candidates and not isinstance(cache_of(target), DynamicCache):
-        raise LabError(f"candidates={candidates} needs a tree, but a recurrent target reads one token at a time: use candidates=0.")
+    if candidates:
+        trees.check(target)
     if isinstance(draft, Heads):
         reads = getattr(draft, "trunk", draft.target)
         if target is not reads and models.fingerprint(target) != models.fingerprint(reads):
             fix = "heads.trunk, their own copy of it" if hasattr(draft, "trunk") else "the model that they were trained on"
             raise LabError(f"these heads read the states of another model than this target: use {fix}.")
-    if not hasattr(draft, "lm_head"):
+    if not hasattr(draft, "get_output_embeddings"):
         return ""
     draft_tokens, target_tokens = tokenizer_of(draft), tokenizer_of(target)
-    if draft_tokens.fingerprint != target_tokens.fingerprint:
+    if draft_tokens.vocabulary != target_tokens.vocabulary:
         raise LabError(
             f"the draft has the tokenizer {draft_tokens.name!r}, the target {target_tokens.name!r}: token numbers would mean different "
             "words. Distil a draft with the target's tokenizer (vocabulary='atlas', or `labkit prune` the target)."

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from labkit.models import draw
+from labkit.models import draw, vocabulary_of
 from labkit.models.architectures import LanguageModel
+from labkit.models.parts import context_of
 from labkit.speculative.kv_cache import CachedModel, States
 
 BRANCHES = 8  # likeliest tokens that are considered at each node
@@ -30,7 +31,7 @@ class Ask(NamedTuple):
     temperature: float
     candidates: int  # tokens in a tree; 0 for a chain
     generator: torch.Generator
-    end: int = -1  # the end token; nothing is proposed after it
+    ends: frozenset[int] = frozenset()  # the end tokens; nothing is proposed after one
 
 
 class Proposal(NamedTuple):
@@ -55,7 +56,7 @@ class Drafter(Protocol):
     """The interface of a drafter. One object serves one decoding."""
 
     extra_layers: tuple[int, ...]  # layers of the target whose output it reads
-    most: int  # most tokens that it can propose in a row
+    most: float  # most tokens that it can propose in a row
 
     def settle(self, text: Sequence[int], seen: States) -> None:
         """Take over the text so far after each round.
@@ -107,7 +108,7 @@ class Chain:
             ids.append(token)
             if ask.temperature:
                 drawn_from.append(q_V if names is None else _spread(q_V, names, self.width))
-            if token == ask.end:
+            if token in ask.ends:
                 break
         chain = Proposal.chain(ids, torch.stack(drawn_from) if drawn_from else None)
         best = heapq.nlargest(ask.candidates - len(ids), others)
@@ -119,7 +120,7 @@ class ModelDraft(Chain):
 
     extra_layers: tuple[int, ...] = ()
 
-    def __init__(self, model: LanguageModel, most: int) -> None:
+    def __init__(self, model: LanguageModel, most: float) -> None:
         self.cached, self.most = CachedModel(model), most
         self._text, self._read_ids = list[int](), list[int]()
 
@@ -145,8 +146,8 @@ class EagleDraft(Chain):
     """EAGLE's layer: it reads the target's states of the accepted text, and its own states after that."""
 
     def __init__(self, heads: Any) -> None:
-        self.heads, self.extra_layers, self.most = heads, heads.extra_layers, heads.config.max_position_embeddings
-        self.width = heads.target.lm_head.weight.shape[0]
+        self.heads, self.extra_layers, self.most = heads, heads.extra_layers, context_of(heads.config.to_dict())
+        self.width = vocabulary_of(heads.target)
         self._cache: Any = None
         self._settled = 0  # tokens in the cache that were read with the target's states
 
@@ -191,7 +192,8 @@ class EagleDraft(Chain):
             ids += tokens_W_R.flatten().tolist()
             parents += [end for end in ends for _ in range(ranks)]
             chances += joint_W_R.flatten().tolist()
-            open_N = joint_W_R.masked_fill(tokens_W_R == ask.end, 0.0).flatten()  # probabilities of the paths that have not ended
+            ended_W_R = torch.isin(tokens_W_R, torch.tensor(sorted(ask.ends), dtype=torch.long))
+            open_N = joint_W_R.masked_fill(ended_W_R, 0.0).flatten()  # probabilities of the paths that have not ended
             bar = heapq.nlargest(ask.candidates, chances)[-1] if len(ids) >= ask.candidates else 0.0
             if float(open_N.max()) <= bar:
                 break  # a path is never likelier than its beginning, so nothing deeper would be kept
@@ -217,7 +219,7 @@ class MedusaDraft:
 
     def __init__(self, heads: Any) -> None:
         self.heads, self.most = heads, heads.ahead
-        self.width = heads.target.lm_head.weight.shape[0]
+        self.width = vocabulary_of(heads.target)
 
     def settle(self, text: Sequence[int], seen: States) -> None:
         self._state_D = seen.final_T_D[-1]

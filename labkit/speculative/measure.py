@@ -49,7 +49,7 @@ def judged(target: LanguageModel, draft: LanguageModel, done: Sequence[Speculati
 
     Raises `LabError` for trees, which are not sampled, and for draft heads, which cannot read a text alone.
     """
-    if not hasattr(draft, "lm_head"):
+    if not hasattr(draft, "get_output_embeddings"):
         raise LabError("the draft must be a language model here; the acceptance of draft heads is in their exam (fidelity['acceptance']).")
     if any(branches(r.parents) for one in done for r in one.rounds):
         raise LabError("some of these were decoded with trees, whose tokens have no probability of their own: decode with candidates=0.")

@@ -41,7 +41,7 @@ def first_difference(target: LanguageModel, prompt: Sequence[int], alone: Sequen
     cached = CachedModel(target)
     logits_V = cached.logits(cached.read([*prompt, *alone[:position]]).final_T_D[-1:])[0]
     logit = logits_V[other[position]]
-    best, kind = logits_V.max(), target.lm_head.weight.dtype
+    best, kind = logits_V.max(), target.dtype
     step = torch.finfo(kind).eps * 2.0 ** float(best.abs().log2().floor())
     rivals = logits_V.clone()
     rivals[[alone[position], other[position]]] = -torch.inf

@@ -18,7 +18,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from labkit.base.errors import LabError
-from labkit.models import answer_states, pad, parameters, tokenizer_of
+from labkit.models import answer_states, logits_of, pad, parameters, tokenizer_of
 from labkit.tasks.atlas.facts import Atlas, Question
 
 ROWS = 512  # that the model reads at a time
@@ -50,7 +50,7 @@ def held(model: LlamaForCausalLM, world: Atlas, questions: Sequence[Question]) -
     for start in range(0, len(order), ROWS):
         part = order[start : start + ROWS]
         rows = pad([prompts[i] for i in part], [answers[i] for i in part])
-        logprobs_N_V = model.lm_head(answer_states(model, rows)).float().log_softmax(-1)
+        logprobs_N_V = logits_of(model, answer_states(model, rows)).float().log_softmax(-1)
         labels_N = rows.labels_N.to(logprobs_N_V.device)
         nats -= float(logprobs_N_V.gather(1, labels_N[:, None]).double().sum())
         hits = (logprobs_N_V.argmax(-1) == labels_N).split([len(answers[i]) for i in part])

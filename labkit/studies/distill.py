@@ -58,6 +58,7 @@ class Distilled(NamedTuple):
     grades: dict[str, Grades]  # of those of `ROWS` that were measured, on the same held-out prompts
     scores: dict[str, Score]  # the same scores, with bands
     out: Path | None  # the folder of the student
+    notes: dict[str, list[str]] = {}  # how the lab ran the teacher and the student, in sentences
 
     def table(self) -> pandas.DataFrame:
         """One row for each model: score, 95% band over held-out prompts, KL to the teacher, agreement on the most likely token."""
@@ -121,7 +122,7 @@ def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experi
         knobs["learning_rate"] = RATES[kind]
     exp = plain.but(**{**USUAL, **knobs})
     subject = CustomTask(exp.but(method="sequence" if method(exp.method).needs_signal else exp.method))
-    if exp.teacher != "none" and "method" not in knobs and tokenizer_of(_teacher(subject)).fingerprint != subject.reads.fingerprint:
+    if exp.teacher != "none" and "method" not in knobs and tokenizer_of(_teacher(subject)).vocabulary != subject.reads.vocabulary:
         exp = exp.but(method="sequence")  # text works between any two tokenizers
     task = CustomTask(exp)
     task.teacher()
@@ -174,6 +175,9 @@ def distill(
         by = without_hash(exp.score)
         say(f"The responses in the data score {exam.best:.3f} by {by} themselves: an answer equal to its response gets no more.")
     untouched = subject.student(exp.seed)
+    for who, model in (("teacher", teacher_model), ("student", untouched)):
+        for note in _notes(model):
+            say(f"{who}: {note}")
     _room(folder, untouched)
     grades: dict[str, Grades] = {"untouched": exam.grade(untouched)}
     del untouched
@@ -192,6 +196,7 @@ def distill(
         if row in grades and row != own and name not in record.references:
             record.add(ev.Reference(name, grades[row].skills))
     done = Distilled(exp, record, grades, {name: exam.scored(graded.answers) for name, graded in grades.items()}, folder)
+    done = done._replace(notes={"teacher": _notes(teacher_model), "student": _notes(made)})
     if folder:
         leave(done, made, folder, exam)
     for run in runs:  # only at the end: if anything fails before, no training is lost
@@ -234,6 +239,7 @@ def card(done: Distilled, exam: CustomExam) -> str:
     head = ["model", *table.columns]
     rows = [(name, *row) for name, row in zip(table.index, table.values.tolist(), strict=True)]
     lines = ["| " + " | ".join("-" if cell != cell else str(cell) for cell in row) + " |" for row in rows]
+    told = [f"- {who}: {note}" for who, notes in done.notes.items() for note in notes]
     wrong = [row for row in exam.sample(done.grades[done.own].answers, len(exam.rows)) if row["verdict"] != "right"][:5]
     shown = [f"- {row['question']!r}: {row['student']!r}; expected {row['truth']!r} ({row['verdict']})\n" for row in wrong]
     return "\n".join(
@@ -257,6 +263,7 @@ def card(done: Distilled, exam: CustomExam) -> str:
             "Some of its wrong answers:",
             "",
             "".join(shown) or "- none on the held-out prompts\n",
+            *(["How the lab ran the models:", "", *told, ""] if told else []),
             "To make it again:",
             "",
             f"    {shlex.join(command)}",
@@ -274,11 +281,16 @@ def _teacher(subject: CustomTask) -> Any:
     return model
 
 
+def _notes(model: Any) -> list[str]:
+    """What `pretrained.notes_of` says of a model; nothing for the lab's own."""
+    return pretrained.notes_of(model) if hasattr(model, "folder") else []
+
+
 def _tell(subject: CustomTask, teacher: Any, say: Callable[[str], object]) -> None:
     """Report the rows that were read, and a change of method for different tokenizers."""
     exp = subject.experiment
     say(subject.summary)
-    if teacher is not None and method(exp.method).text and tokenizer_of(teacher).fingerprint != subject.reads.fingerprint:
+    if teacher is not None and method(exp.method).text and tokenizer_of(teacher).vocabulary != subject.reads.vocabulary:
         pair = f"{without_hash(exp.teacher)} and {without_hash(exp.student)}"
         say(f"{pair} have different tokenizers: the student learns from the teacher's text (method={exp.method}).")
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from labkit.base.errors import LabError
-from labkit.models import answer_states, pad, tokenizer, tokenizer_of, write
+from labkit.models import answer_states, logits_of, pad, tokenizer, tokenizer_of, write
 from labkit.models.architectures import LanguageModel
 from labkit.tasks.atlas.exam import whole_world
 from labkit.tasks.atlas.facts import Question
@@ -57,7 +57,7 @@ def kl_along(
 ) -> list[Tensor]:
     """KL(teacher || student) of the next token at every position of each answer, in nats: one tensor `(len(answer),)` for each row."""
     rows = pad(prompts, answers)
-    teacher_N_V, student_N_V = (m.lm_head(answer_states(m, rows)).float().log_softmax(-1) for m in (teacher, student))
+    teacher_N_V, student_N_V = (logits_of(m, answer_states(m, rows)).float().log_softmax(-1) for m in (teacher, student))
     kl_N = (teacher_N_V.exp() * (teacher_N_V - student_N_V)).sum(-1)
     return list(kl_N.cpu().split([len(answer) for answer in answers]))
 

@@ -47,7 +47,7 @@ def beside(model: LanguageModel, said: Sequence[RecordedAnswer]) -> list[Likenes
         answers = write(model, prompts, limit=max(len(s.logprobs) for s in part))
         nats = surprise(model, prompts, tokenizer.answers([s.text for s in part]))
         for taught, written, surprised in zip(part, answers, nats, strict=True):
-            compared.append(likeness(taught, tokenizer.text(written.ids), surprised, cut=written.ids[-1] != tokenizer.end))
+            compared.append(likeness(taught, tokenizer.text(written.ids), surprised, cut=written.ids[-1] not in tokenizer.ends))
     return compared
 
 

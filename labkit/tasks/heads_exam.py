@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from labkit.models import Written, answer_states, pad, tokenizer_of, write
+from labkit.models import Written, answer_states, logits_of, pad, tokenizer_of, write
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads, TargetStates, places
 from labkit.models.heads.medusa import Medusa2
@@ -172,7 +172,7 @@ class HeadsExam:
             right.append(hits_N.cpu())
         first = guesses[0].logits_M_V.float().log_softmax(-1)
         next_M = places(states.lengths, 1).to(heads.device) + 1
-        target = self._teacher.lm_head(states.states_N_D[next_M].to(self._teacher.lm_head.weight.dtype)).float().log_softmax(-1)
+        target = logits_of(self._teacher, states.states_N_D[next_M].to(self._teacher.dtype)).float().log_softmax(-1)
         whole = torch.full_like(target, -torch.inf)
         whole[:, heads.ids_V] = first
         return Guessed(right, whole, target)
@@ -204,6 +204,6 @@ class HeadsExam:
         same = total = 0
         for rows in self._passes():
             answers = [self._answers[i] for i in rows]
-            ids = heads.trunk.lm_head(answer_states(heads.trunk, pad([self._prompts[i] for i in rows], answers))).argmax(-1).cpu()
+            ids = logits_of(heads.trunk, answer_states(heads.trunk, pad([self._prompts[i] for i in rows], answers))).argmax(-1).cpu()
             same, total = same + int((ids == torch.tensor([t for a in answers for t in a])).sum()), total + len(ids)
         return same / total

@@ -22,7 +22,8 @@ from labkit.base.files import write_whole
 from labkit.losses.cross_tokenizer import spans as alignment
 from labkit.losses.cross_tokenizer.losses import Aligned
 from labkit.losses.cross_tokenizer.spans import Ask, spans
-from labkit.models import EOS, AtlasTokenizer, tokenizer, tokenizer_of
+from labkit.models import EOS, AtlasTokenizer, logits_of, tokenizer, tokenizer_of
+from labkit.models.parts import cached_pass
 from labkit.models.score_answers import score_answers
 from labkit.teachers.signals import Signals
 
@@ -253,10 +254,10 @@ def _asking(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]]) -> Ask:
         if parents is None or tokens is None:
             read, position = first.to(device), (visible.cumsum(1) - 1).clamp(min=0)
         else:
-            cache.batch_select_indices(parents)
+            cache.reorder_cache(parents)
             visible = torch.cat([visible[parents], torch.ones_like(parents)[:, None]], 1)
             read, position = tokens[:, None], visible.sum(1, keepdim=True) - 1
-        out = teacher.model(read, attention_mask=visible, position_ids=position, past_key_values=cache, use_cache=True)
-        return teacher.lm_head(out.last_hidden_state[:, -1]).float().softmax(-1)
+        out = cached_pass(teacher, read, cache, visible, position)
+        return logits_of(teacher, out[:, -1]).float().softmax(-1)
 
     return ask

@@ -21,7 +21,8 @@ from labkit.base.chat import to_json
 from labkit.base.errors import DataError
 from labkit.base.files import home_dir
 from labkit.base.settings import default
-from labkit.models import answer_states, draw, fingerprint, pad, tokenizer_of, write
+from labkit.models import answer_states, draw, fingerprint, logits_of, pad, tokenizer_of, write
+from labkit.models.damage import not_finite, refuse_damaged
 from labkit.tasks.types import Asked
 from labkit.teachers.topk_store import TopKStore, dense
 
@@ -123,7 +124,7 @@ class Signals:
     def logits(self, hidden: Tensor) -> Tensor:
         """The teacher's logits `(N, V)` from its states `(N, D)`."""
         with torch.no_grad():
-            return self.teacher.lm_head(hidden.to(self.teacher.device, self.teacher.lm_head.weight.dtype)).float()
+            return logits_of(self.teacher, hidden.to(self.teacher.device, self.teacher.dtype)).float()
 
     def _chunk(self, number: int) -> None:
         entries = range(number * self.chunk, min((number + 1) * self.chunk, self.total))
@@ -137,6 +138,8 @@ class Signals:
                 "ids": torch.tensor([token for answer in answers for token in answer.ids], dtype=torch.int32),
                 "hidden": torch.cat([answer.hidden for answer in answers]).half().cpu(),
             }
+            if not bool(kept["hidden"].isfinite().all()):
+                raise not_finite(self.teacher, "the teacher")
             tensors.save(path, kept)
         lengths = kept["lengths"].tolist()
         ids, hidden = kept["ids"].split(lengths), kept["hidden"].split(lengths)
@@ -154,10 +157,10 @@ class Signals:
         return answers
 
     def _read(self, path: Path, entries: range) -> dict[str, Tensor] | None:
-        """A chunk from disk. None, and an entry in `damaged`, if the file is broken or is for other questions."""
+        """A chunk from disk. None, and an entry in `damaged`, if the file is broken, not finite, or for other questions."""
         try:
             kept, _ = tensors.load(path)
-            if bytes(kept["keys"].tolist()) == b"".join(self._keys[e] for e in entries):
+            if bytes(kept["keys"].tolist()) == b"".join(self._keys[e] for e in entries) and bool(kept["hidden"].isfinite().all()):
                 return kept
         except (DataError, KeyError):
             pass
@@ -222,9 +225,11 @@ def sample_answers(
         all of these ends there. An answer that differs earlier may have `longest` more tokens.
     temperature: 0 is greedy.
 
+    Raises `LabError` for a teacher whose logits are not finite.
+
     Source: Leviathan et al. 2023, arXiv 2211.17192, with a point mass as the draft.
     """
-    end, longest = tokenizer_of(teacher).end, tokenizer_of(teacher).longest
+    ends, longest = tokenizer_of(teacher).ends, tokenizer_of(teacher).longest
     guesses = [guess[:longest] for guess in guesses]
     generator = torch.Generator().manual_seed(seed)
     answers: list[TeacherAnswer | None] = [None] * len(prompts)
@@ -232,7 +237,7 @@ def sample_answers(
     for start in range(0, len(order), PASS):
         rows = order[start : start + PASS]
         hidden = answer_states(teacher, pad([prompts[i] for i in rows], [guesses[i] for i in rows]))
-        logits = teacher.lm_head(hidden).float()
+        logits = logits_of(teacher, hidden).float()
         drawn = draw((logits / temperature).softmax(-1), generator) if temperature else logits.argmax(-1)
         scores = logits.log_softmax(-1).gather(1, drawn[:, None])[:, 0]
         lengths = [len(guesses[i]) for i in rows]
@@ -240,7 +245,7 @@ def sample_answers(
             ids = tokens.tolist()
             agreed = next((k for k, (a, b) in enumerate(zip(ids, guesses[i], strict=True)) if a != b), len(ids) - 1)
             answers[i] = TeacherAnswer(ids[: agreed + 1], states[: agreed + 1], float(logprobs[: agreed + 1].sum()))
-    going = [i for i, answer in enumerate(answers) if answer and answer.ids[-1] != end and len(answer.ids) < longest]
+    going = [i for i, answer in enumerate(answers) if answer and answer.ids[-1] not in ends and len(answer.ids) < longest]
     begun = [[*prompts[i], *answers[i].ids] for i in going]  # type: ignore[union-attr]
     rest = write(teacher, begun, temperature=temperature, seed=seed + 1, keep_hidden=True) if going else []
     for i, more in zip(going, rest, strict=True):
@@ -248,6 +253,7 @@ def sample_answers(
         assert first is not None
         assert more.hidden is not None
         answers[i] = TeacherAnswer(first.ids + more.ids, torch.cat([first.hidden, more.hidden]), first.logprob + sum(more.logprobs))
+    refuse_damaged(teacher, [answer.logprob for answer in answers if answer is not None])
     return [answer for answer in answers if answer is not None]
 
 

@@ -29,6 +29,7 @@ from labkit.base.errors import DataError, LabError, unknown
 from labkit.base.files import made_here, write_whole
 from labkit.base.settings import default
 from labkit.models import EOS, AtlasTokenizer, fingerprint, tokenizer, tokenizer_of
+from labkit.models.damage import refuse_damaged
 from labkit.records.experiment import Experiment
 from labkit.records.names import DECODINGS
 from labkit.tasks.atlas.facts import Atlas, normalise
@@ -199,6 +200,7 @@ def _beams(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]]) -> list[
     )
     texts = [[*row[: row.index(EOS)], EOS] if EOS in row else row for row in out.sequences[:, width:].tolist()]
     scored = list(zip(texts, out.sequences_scores.tolist(), strict=True))
+    refuse_damaged(teacher, [logprob for _, logprob in scored])
     return [scored[i : i + BEAMS] for i in range(0, len(scored), BEAMS)]
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from labkit.losses.divergences import Divergence
-from labkit.models import lora
+from labkit.models import config_of, lora
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads
 from labkit.models.layers import copy_layers
@@ -108,4 +108,5 @@ def _students(task: Task, teacher: LlamaForCausalLM | None, device: torch.device
 
 
 def _size(model: LanguageModel) -> Size:
-    return Size(model.config.hidden_size, model.config.num_hidden_layers, model.config.num_attention_heads)
+    config = config_of(model)
+    return Size(config.hidden_size, config.num_hidden_layers, config.num_attention_heads)

@@ -28,6 +28,7 @@ from labkit.records.model_folders import without_hash
 from labkit.records.rules import refuse
 from labkit.tasks.atlas.exam import Examiner
 from labkit.teachers.text_data import TextPool
+from labkit.training import advice
 from labkit.training.assembly import PEER, Parts, assemble
 from labkit.training.batch_check import check_batch
 from labkit.training.batches import BatchSampler, StepRows
@@ -120,7 +121,7 @@ class Run(Iterator[ev.Event]):
                 yield event
         except Exception as error:
             what = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-            yield ev.Failed(self.step, what, _advice(error))
+            yield ev.Failed(self.step, what, advice.on_error(error))
             raise
         finally:
             if self.folder:
@@ -260,7 +261,7 @@ class Run(Iterator[ev.Event]):
             yield ev.Failed(
                 step,
                 f"the loss became {values['loss']:.4g} at step {step}, so the run was stopped",
-                "The last good student was kept. Lower the learning rate, or the temperature if the loss is far above 20.",
+                advice.on_loss(parts, compare, step_rows, knobs["temperature"]),
             )
             return
         parts.optimiser.step()
@@ -338,13 +339,3 @@ def run(experiment: Experiment | None = None, folder: Path | None = None, **chan
 def schedule(step: int, steps: int) -> float:
     """The factor on the learning rate at a step (the first is 1): linear warm-up, times a cosine from 1 down to a twentieth."""
     return min(1.0, step / WARMUP) * (0.05 + 0.475 * (1 + math.cos(math.pi * (step - 1) / steps)))
-
-
-def _advice(error: Exception) -> str:
-    if isinstance(error, LabError):
-        return "Nothing that was finished is lost. Mend what the message says and run again."
-    if isinstance(error, MemoryError) or "out of memory" in str(error):
-        return "The machine ran out of memory. Choose a smaller student, a smaller batch, or fewer questions."
-    if isinstance(error, OSError):
-        return "Writing or reading a file failed. Check the free space, and that you may write to the lab's home folder (LABKIT_HOME)."
-    return "This is a fault of the lab, not yours. The last checkpoint is kept; please report the message above."

@@ -48,7 +48,9 @@ class Reader:
 
     def passes(self, lengths: Sequence[tuple[int, int]]) -> list[list[int]]:
         """Row numbers by micro-batch. lengths: tokens of each row's prompt and answer."""
-        return split_by_length([sum(pair) for pair in lengths], models.parameters(self.student), self.student.config.num_hidden_layers)
+        return split_by_length(
+            [sum(pair) for pair in lengths], models.parameters(self.student), models.config_of(self.student).num_hidden_layers
+        )
 
     def tokens(self, step_rows: StepRows, faults: Faults) -> tuple[float, float]:
         """Scored answer tokens of the batch's pool rows and of its gold rows: the divisors of the means."""
@@ -89,7 +91,7 @@ class Reader:
     def read(self, student: LanguageModel, batch: MicroBatch, signal: Signal) -> Batch:
         """The student's forward pass: a pure function of its weights and these tensors."""
         with self.cast():
-            logits_N_V = student.lm_head(models.answer_states(student, batch, batch.attend_1_1_T_T)).float()
+            logits_N_V = models.logits_of(student, models.answer_states(student, batch, batch.attend_1_1_T_T)).float()
         return _read(batch, signal, logits_N_V)
 
     def cast(self) -> torch.autocast:
@@ -108,7 +110,7 @@ class Chunked(Reader):
     def losses(
         self, step_rows: StepRows, rows: list[int], faults: Faults, knobs: Knobs, objective: Objective
     ) -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
-        size, most = self.student.lm_head.weight.shape[0], self.settings.logits
+        size, most = models.vocabulary_of(self.student), self.settings.logits
         if faults or sum(len(step_rows.answers[i]) for i in rows) * size <= most:  # faults act on whole rows
             yield from super().losses(step_rows, rows, faults, knobs, objective)
             return
@@ -127,7 +129,7 @@ class Chunked(Reader):
             signal = Signal(self.pool.logits(teacher_M[done : done + len(pool_M)])) if asked else Signal()  # type: ignore[index, union-attr]
             done += len(pool_M)
             with self.cast():
-                logits_N_V = self.student.lm_head(leaf_N_D[part]).float()
+                logits_N_V = models.logits_of(self.student, leaf_N_D[part]).float()
             piece = batch._replace(labels_N=batch.labels_N[part], pool_M=pool_M, gold_G=gold_G)
             yield weigh(_read(piece, signal, logits_N_V), knobs, objective)
         if states_N_D.requires_grad and leaf_N_D.grad is not None:
@@ -167,7 +169,7 @@ class Features(Reader):
     def read(self, student: Any, batch: MicroBatch, signal: Signal) -> Batch:
         with self.cast():
             seen = run_with_hooks(student, batch, self.matcher.own_layers, self.matcher.relations, batch.attend_1_1_T_T)
-            logits_N_V = student.lm_head(seen.final_N_D).float()
+            logits_N_V = models.logits_of(student, seen.final_N_D).float()
         found = _read(batch, signal, logits_N_V)
         if signal.features_M is None:
             return found
@@ -188,7 +190,7 @@ class Peer(Reader):
         return {"peer": self.peer}
 
     def read(self, student: Any, batch: MicroBatch, signal: Signal) -> Batch:
-        peer_N_V = self.peer.lm_head(models.answer_states(self.peer, batch, batch.attend_1_1_T_T)).float()
+        peer_N_V = models.logits_of(self.peer, models.answer_states(self.peer, batch, batch.attend_1_1_T_T)).float()
         return super().read(student, batch, signal)._replace(peer_logits_N_V=peer_N_V)
 
 

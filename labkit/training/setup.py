@@ -151,7 +151,7 @@ class CustomTask:
             long = [r for r in rows if len(r.prompt.encode()) + max(exp.longest, len((r.learned or "").encode())) + TEMPLATE > room]
             if not long:
                 continue
-            tokenizer = pretrained.ChatTokenizer(pretrained.folder_of(name), name, exp.longest)
+            tokenizer = pretrained.chat_of(name, exp.longest, exp.template_option)
             prompts, answers = tokenizer.prompts([row.prompt for row in long]), tokenizer.answers([row.learned or "" for row in long])
             for row, prompt, answer in zip(long, prompts, answers, strict=True):
                 if (tokens := len(prompt) + max(exp.longest, len(answer)) - 1) > room:  # the last token is never read
@@ -167,18 +167,25 @@ class CustomTask:
         exp = self.experiment
         if exp.teacher == "none":
             return None
-        model = pretrained.kept(exp.teacher, exp.longest) if named_model(exp.teacher) else models.teacher(exp.teacher)
-        refuse(exp, same_tokens=models.tokenizer_of(model).fingerprint == self.reads.fingerprint)
+        model = pretrained.kept(exp.teacher, exp.longest, exp.template_option) if named_model(exp.teacher) else models.teacher(exp.teacher)
+        refuse(exp, same_tokens=models.tokenizer_of(model).vocabulary == self.reads.vocabulary)
         return model
 
     @functools.cached_property
     def reads(self) -> Any:
-        """The student's tokenizer; for heads, that of their target."""
+        """The student's tokenizer; for heads, that of their target.
+
+        If its teacher has the same tokens but another template or other end marks, it is the teacher's: the student learns its format.
+        """
         exp = self.experiment
         name = exp.teacher if exp.student in DRAFT_HEADS else exp.student
         if not named_model(name):
             return models.tokenizer(exp.vocabulary)
-        return pretrained.ChatTokenizer(pretrained.folder_of(name), name, exp.longest)
+        own = pretrained.chat_of(name, exp.longest, exp.template_option)
+        if exp.teacher == "none" or not named_model(exp.teacher):
+            return own
+        theirs = pretrained.chat_of(exp.teacher, exp.longest, exp.template_option)
+        return theirs if theirs.vocabulary == own.vocabulary else own
 
     def student(self, seed: int, teacher: LanguageModel | None = None) -> Any:
         exp = self.experiment
@@ -186,7 +193,11 @@ class CustomTask:
             return _heads(exp, teacher, seed, self.train, [row for row in self.train if row.gold])
         if exp.student in STUDENTS:
             return models.student(exp.student, seed)
-        return pretrained.load(exp.student, torch.float32, exp.longest).requires_grad_(True)
+        model = pretrained.load(exp.student, torch.float32, exp.longest, exp.template_option)
+        if model.chat.fingerprint != self.reads.fingerprint:
+            model.chat, model.adopted = self.reads, model.chat.end_marks
+        self.warnings = [*self.warnings, *pretrained.notes_of(model.requires_grad_(True))]
+        return model
 
     def pool(self, source: LanguageModel) -> Signals:
         exp, asked = self.experiment, self.train[: self.experiment.questions]

@@ -58,7 +58,7 @@ def _of_strays(reader: Reader, strays: Sequence[tuple[list[int], list[int]]], kn
     """The loss of the rows (prompt, labels) that a fault wrongly adds to the answers. Yields nothing if there are none."""
     if strays:
         stray = models.pad(*zip(*strays, strict=True))
-        logits_S_V = reader.student.lm_head(models.answer_states(reader.student, stray)).float()
+        logits_S_V = models.logits_of(reader.student, models.answer_states(reader.student, stray)).float()
         summed = stray_loss(logits_S_V, stray.labels_N.to(logits_S_V.device))
         loss = summed / ((knobs.pool_tokens + knobs.gold_tokens) * knobs.thinned)
         yield loss, {"loss": loss.detach()}

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from labkit.base.errors import LabError
 from labkit.losses import divergences as dv
@@ -30,7 +33,10 @@ def softmax(z: np.ndarray) -> np.ndarray:
 
 
 def kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    return np.array([math.fsum(a * (math.log(a) - math.log(b)) for a, b in zip(x, y, strict=True)) for x, y in zip(p, q, strict=True)])
+    def term(a: float, b: float) -> float:
+        return 0.0 if a == 0 else math.inf if b == 0 else a * (math.log(a) - math.log(b))
+
+    return np.array([math.fsum(map(term, x, y)) for x, y in zip(p, q, strict=True)])
 
 
 def jsd(p: np.ndarray, q: np.ndarray, beta: float = 0.5) -> np.ndarray:
@@ -136,6 +142,99 @@ def test_shapes_that_differ_are_refused_with_both(entry: dv.Divergence, shape: t
         entry(torch.zeros(N, V), torch.zeros(shape))
     assert str((N, V)) in str(caught.value)
     assert str(shape) in str(caught.value)
+
+
+# ---- columns with logit -inf ----------------------------------------------------------------------------------------------
+
+COMPARED = {  # every way to compare two rows of logits; k and draws are within the columns that are left below
+    **{name: divergence(name) for name in DIVERGENCES},
+    **{f"{name} at an end": divergence(name, **dict.fromkeys(DIVERGENCES[name].parameters, 1.0)) for name in ("jsd", "skew_reverse_kl")},
+    **{
+        f"{name}, top 2, {tail}": lambda teacher, student, T, name=name, tail=tail: dv.top_k(divergence(name), teacher, student, 2, tail, T)
+        for name in DIVERGENCES
+        if DIVERGENCES[name].on_distributions
+        for tail in dv.TAILS
+    },
+    "sampled": lambda teacher, student, T: dv.sampled_kl(teacher, student, 3, torch.Generator().manual_seed(0), T),
+}
+
+
+def value_and_gradients(compare, teacher: torch.Tensor, student: torch.Tensor, temperature: float) -> list[torch.Tensor]:
+    teacher, student = teacher.clone().requires_grad_(), student.clone().requires_grad_()
+    value = compare(teacher, student, temperature)
+    gradients = torch.autograd.grad(value.sum(), (teacher, student), materialize_grads=True)
+    return [value.detach(), *gradients]
+
+
+@pytest.mark.parametrize("way", COMPARED)
+@settings(max_examples=10)
+@given(
+    seed=st.integers(0, 99),
+    gone=st.sets(st.integers(0, V - 1), min_size=1, max_size=V - 3),
+    temperature=st.sampled_from([0.5, 1.0, 4.0]),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_columns_that_neither_side_has_are_as_if_dropped(way: str, seed: int, gone: set[int], temperature: float, dtype: torch.dtype):
+    teacher, student = logits(seed).to(dtype), logits(seed + 100).to(dtype)
+    kept = [column for column in range(V) if column not in gone]
+    wanted = value_and_gradients(COMPARED[way], teacher[:, kept], student[:, kept], temperature)
+    teacher[:, list(gone)] = student[:, list(gone)] = -math.inf
+    value, *gradients = value_and_gradients(COMPARED[way], teacher, student, temperature)
+    assert value.dtype == dtype
+    assert all((gradient[:, list(gone)] == 0).all() for gradient in gradients)
+    for found, right in zip([value, *(gradient[:, kept] for gradient in gradients)], wanted, strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-4 if dtype == torch.float32 else 1e-9, atol=2e-6)
+
+
+@pytest.mark.parametrize("tail", sorted(dv.TAILS))
+def test_a_k_above_the_teacher_s_tokens_keeps_them_all(tail: str):
+    teacher, student = logits(1), logits(2)
+    teacher[:, 4:] = student[:, 4:] = -math.inf
+    four, six = (dv.top_k(divergence("forward_kl"), teacher, student, k, tail) for k in (4, 6))
+    torch.testing.assert_close(four, six)
+
+
+@pytest.mark.parametrize("side", ["teacher", "student"])
+@pytest.mark.parametrize("name", sorted(DIVERGENCES))
+def test_a_token_that_one_side_lacks_is_infinite_where_the_formula_is(name: str, side: str):
+    teacher, student = logits(1), logits(2)
+    (teacher if side == "teacher" else student)[:, 0] = -math.inf
+    value, _, gradient = value_and_gradients(divergence(name), teacher, student, 1.0)
+    if name == "logit_mse" or name == {"teacher": "reverse_kl", "student": "forward_kl"}[side]:
+        assert (value == math.inf).all()
+    else:
+        np.testing.assert_allclose(value.numpy(), ORACLES[name](softmax(teacher.numpy()), softmax(student.numpy())), atol=1e-12)
+        assert gradient.isfinite().all()
+
+
+def test_what_is_not_a_number_stays_so(entry: dv.Divergence):
+    teacher, student = logits(1), logits(2)
+    teacher[0, 0] = math.nan
+    value = entry(teacher, student)
+    assert value[0].isnan()
+    assert value[1:].isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["forward_kl", "jsd", "skew_reverse_kl", "logit_mse"])
+def test_a_traced_divergence_takes_masked_columns_too(name: str):
+    teacher, student = logits(1), logits(2)
+    graph = make_fx(lambda a, b: divergence(name)(a, b))(teacher, student)
+    torch.testing.assert_close(graph(teacher, student), divergence(name)(teacher, student))
+    teacher[:, 3:5] = student[:, 3:5] = -math.inf
+    torch.testing.assert_close(graph(teacher, student), divergence(name)(teacher, student))
+
+
+def test_double_precision_is_kept(entry: dv.Divergence):
+    """Above 1e-7, the precision of floats: two logits differ by less than a float can hold."""
+    teacher = logits(1) + 1e4
+    student = teacher.clone()
+    student[:, 0] += 1e-5
+    wanted = ORACLES[entry.name](softmax(teacher.numpy()), softmax(student.numpy()))
+    found = entry(teacher, student)
+    assert found.dtype == torch.float64
+    np.testing.assert_allclose(found.numpy(), wanted, rtol=0.05)
+    if entry.on_distributions:
+        assert dv.top_k(entry, teacher, student, 3).dtype == dv.sampled_kl(teacher, student, 3).dtype == torch.float64
 
 
 # ---- forward KL: the identities of the lessons --------------------------------------------------------------------------

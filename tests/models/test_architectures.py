@@ -51,7 +51,7 @@ def test_a_seed_makes_one_student_and_leaves_the_global_state_alone(kind: str):
     first, again, other = (models.student("22k", seed, architecture=kind) for seed in (3, 3, 4))
     assert models.fingerprint(first) == models.fingerprint(again) != models.fingerprint(other)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert first.lm_head.weight is (first.model.wte if kind == "gpt2" else first.model.embed_tokens).weight
+    assert first.get_output_embeddings().weight is first.get_input_embeddings().weight
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,10 +61,12 @@ def test_the_future_does_not_change_the_past(kind: str):
     tokens = torch.randint(1, 1024, (2, 12), generator=torch.Generator().manual_seed(0))
     changed = tokens.clone()
     changed[:, 7:] = 5
-    one, other = (model.model(t, use_cache=False).last_hidden_state for t in (tokens, changed))
+    one, other = (model.base_model(t, use_cache=False).last_hidden_state for t in (tokens, changed))
     torch.testing.assert_close(one[:, :7], other[:, :7], rtol=0, atol=1e-6)
     assert (one[:, 7:] - other[:, 7:]).abs().max() > 1e-2
-    assert not torch.allclose(one[:, 6], model.model(tokens[:, 1:], use_cache=False).last_hidden_state[:, 5], atol=1e-3), "it reads all"
+    assert not torch.allclose(one[:, 6], model.base_model(tokens[:, 1:], use_cache=False).last_hidden_state[:, 5], atol=1e-3), (
+        "it reads all"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -80,7 +82,7 @@ def test_writing_is_what_a_plain_pass_says(kind: str, temperature: float):
     assert len({len(w.ids) for w in written}) > 1
     for prompt, (ids, logprobs, states) in zip(asked, written, strict=True):
         with torch.no_grad():
-            hidden = run.student.model(torch.tensor([[*prompt, *ids]]), use_cache=False).last_hidden_state[0, len(prompt) - 1 : -1]
+            hidden = run.student.base_model(torch.tensor([[*prompt, *ids]]), use_cache=False).last_hidden_state[0, len(prompt) - 1 : -1]
             wanted = run.student.lm_head(hidden).log_softmax(-1)
         if temperature == 0:
             best = wanted.topk(2).values

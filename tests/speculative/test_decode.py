@@ -46,7 +46,13 @@ def tiny(seed: int, words: int = 3) -> LlamaForCausalLM:
     ).eval()  # fmt: skip
     model.lm_head.weight.data *= 1.5  # so that some words are likelier than others
     model.chat = SimpleNamespace(
-        name="tiny", fingerprint="tiny", end=-1, longest=3, token=str, text=lambda ids: " ".join(map(str, ids)), prompts=lambda t: [[0, 1]]
+        name="tiny",
+        vocabulary="tiny",
+        ends={-1},
+        longest=3,
+        token=str,
+        text=lambda ids: " ".join(map(str, ids)),
+        prompts=lambda t: [[0, 1]],
     )
     return model
 
@@ -325,7 +331,7 @@ def test_bad_input(teacher, draft):
     tree = Guesses(lambda text, gamma: Proposal([5, 6], [-1, -1]))
     with pytest.raises(LabError, match="checks a chain"):
         speculate(teacher, tree, QUESTIONS[0], temperature=1.0)
-    with pytest.raises(LabError, match="propose a chain"):
+    with pytest.raises(LabError, match="Propose a chain"):
         speculate(models.student("57k", 0, architecture="recurrent").eval(), tree, QUESTIONS[0])
     with pytest.raises(LabError, match="candidates=0"):
         measure.judged(teacher, draft, [speculate(teacher, draft, QUESTIONS[0], 2, candidates=5)])

@@ -305,7 +305,7 @@ def test_no_server_is_said(answers):
         ({"samples": 3}, "3 times"),
         ({"concurrency": 0}, "from 1 to 512"),
         ({"temperature": 3}, "from 0"),
-        ({"logprobs": 99}, "from 0 to 20"),
+        ({"logprobs": 1001}, "from 0 to 1,000"),
         ({"timeout": 0}, "above 0"),
         ({"price_in": -1}, "not below 0"),
         ({"ceiling_money": 1}, "needs both prices"),
@@ -398,7 +398,7 @@ def test_a_ceiling_in_tokens_is_never_broken_and_holds_over_restarts(answers):
 
 
 def test_a_ceiling_in_money_counts_what_may_have_been_charged(answers):
-    with Server(lambda prompt, nth: "garbage") as server:
+    with Server(lambda prompt, nth: "cut") as server:
         report = label(server, answers, price_in=1.0, price_out=10.0, ceiling_money=0.02, tries=100, concurrency=2)
     assert "ceiling of 0.02 in money" in report.stopped and report.money <= 0.02 and report.written == 0
     assert len(server.asked) == 7, "256 tokens of 10 a million each"

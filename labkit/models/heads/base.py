@@ -19,6 +19,7 @@ from labkit.losses.batch import Batch
 from labkit.models.architectures import LanguageModel
 from labkit.models.hooks import run_with_hooks
 from labkit.models.load import answer_states, pad, tokenizer_of
+from labkit.models.parts import vocabulary_of
 
 DECAY = 0.8  # weight of a depth in the loss, relative to the depth before it (Cai et al. 2024, section 2.2; Li et al. 2025)
 
@@ -73,7 +74,8 @@ class Heads(nn.Module):
         super().__init__()
         object.__setattr__(self, "target", target)  # not through nn.Module, which would register it as a submodule
         self.ahead, self.trained = ahead, tuple(range(1, ahead + 1))
-        head_V_D, size = target.lm_head.weight.detach(), target.lm_head.weight.shape[0]
+        model: Any = target
+        head_V_D, size = model.get_output_embeddings().weight.detach(), vocabulary_of(target)
         chosen = torch.arange(size) if ids is None else torch.tensor(sorted(set(ids)))
         column_of = torch.full((size,), -1)
         column_of[chosen] = torch.arange(len(chosen))
@@ -196,7 +198,7 @@ def commonest(target: LanguageModel, size: int, texts: Iterable[Sequence[int]]) 
 
     Returns None if `size` is 0 or not less than the vocabulary: all tokens.
     """
-    every = target.lm_head.weight.shape[0]
+    every = vocabulary_of(target)
     if not size or size >= every:
         return None
     counts = Counter(token for text in texts for token in text)

@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import HeadOutput, Heads, TargetStates
+from labkit.models.parts import config_of
 
 THETA = 10_000.0
 
@@ -253,7 +254,7 @@ class Eagle3(Eagle):
     def __init__(self, target: LanguageModel, ids: Sequence[int] | None = None, ahead: int = 4, seed: int = 0) -> None:
         super().__init__(target, ids, ahead, seed)
         self.trained = tuple(range(1, ahead + 1))
-        layers = target.config.num_hidden_layers
+        layers = config_of(target).num_hidden_layers
         self.extra_layers = (max(1, round(layers / 6)), max(1, round(layers / 2)), layers)
 
     def _more(self, width: int) -> None:

@@ -21,7 +21,8 @@ from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads
 from labkit.models.heads.eagle import Eagle, Eagle3
 from labkit.models.heads.medusa import Medusa, Medusa2
-from labkit.models.load import fingerprint
+from labkit.models.load import weights_hash
+from labkit.models.parts import layers_of, traits_of, vocabulary_of
 
 KINDS: dict[str, type[Medusa] | type[Eagle]] = {kind.kind: kind for kind in (Medusa, Medusa2, Eagle, Eagle3)}
 
@@ -38,9 +39,12 @@ def make(kind: str, target: LanguageModel, ids: Sequence[int] | None = None, ahe
     """
     if kind not in KINDS:
         raise unknown("kind of heads", kind, KINDS)
-    if kind.startswith("eagle") and not hasattr(getattr(target, "model", None), "layers"):
-        raise LabError(f"{kind} needs a target with the layers of a Llama, and {type(target).__name__} has none: choose medusa.")
-    size = target.lm_head.weight.shape[0]
+    if kind.startswith("eagle") and not len(layers_of(target)):
+        raise LabError(f"{kind} needs a target with a list of layers, and {type(target).__name__} has none: choose medusa.")
+    head = target.get_output_embeddings()
+    if traits_of(target).head != "linear" or getattr(head, "bias", None) is not None:
+        raise LabError(f"draft heads copy their target's head, a linear map without bias, and {type(target).__name__} has another one.")
+    size = vocabulary_of(target)
     if isinstance(ahead, bool) or not isinstance(ahead, int) or ahead < 1:
         raise LabError(f"ahead={ahead!r} must be a whole number of tokens, 1 or more.")
     if ids is not None and (not len(ids) or not all(isinstance(i, int) and 0 <= i < size for i in ids)):
@@ -53,7 +57,7 @@ def save(heads: Heads, path: Path, note: Mapping[str, str] | None = None) -> Non
 
     note: further texts by name.
     """
-    settings = {"kind": heads.kind, "ahead": heads.ahead, "target": fingerprint(heads.target)}
+    settings = {"kind": heads.kind, "ahead": heads.ahead, "target": weights_hash(heads.target)}
     kept = {f"weight/{name}": parameter.half() for name, parameter in heads.named_parameters()}
     tensors.save(path, kept | {"ids": heads.ids_V.int()}, {**(note or {}), "heads": json.dumps(settings)})
 
@@ -65,17 +69,17 @@ def load(path: Path, target: LanguageModel) -> Medusa | Eagle:
         settings = json.loads(note["heads"])
     except (KeyError, ValueError):
         raise LabError(f"{path} holds no heads: give a file that `labkit.models.heads.io.save` has written.") from None
-    if settings["target"] != (weights := fingerprint(target)):
+    if settings["target"] != (weights := weights_hash(target)):
         raise LabError(
             f"{path} belongs to a target with weights #{settings['target']}, and this one's are #{weights}: heads work only with the "
             "target that they were trained on. Load that target, or train new heads."
         )
     ids = kept["ids"].tolist()
-    heads = make(settings["kind"], target, None if len(ids) == target.lm_head.weight.shape[0] else ids, settings["ahead"])
+    heads = make(settings["kind"], target, None if len(ids) == vocabulary_of(target) else ids, settings["ahead"])
     with torch.no_grad():
         for name, parameter in heads.named_parameters():
             parameter.copy_(kept[f"weight/{name}"])
-    return heads.to(target.lm_head.weight.dtype).eval().requires_grad_(False)
+    return heads.to(target.dtype).eval().requires_grad_(False)
 
 
 def shipped(name: str, target: LanguageModel) -> Medusa | Eagle:

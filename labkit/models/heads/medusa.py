@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import HeadOutput, Heads, TargetStates, places
 from labkit.models.load import answer_states, pad
+from labkit.models.parts import logits_of
 
 
 class MedusaHead(nn.Module):
@@ -77,4 +78,4 @@ class Medusa2(Medusa):
         return answer_states(self.trunk, pad(told.prompts, told.answers))
 
     def _own(self, states_N_D: Tensor) -> Tensor:
-        return self.trunk.lm_head(states_N_D)[:, self.ids_V]
+        return logits_of(self.trunk, states_N_D)[:, self.ids_V]

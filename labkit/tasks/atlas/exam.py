@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit.base.settings import Settings
-from labkit.models import EOS, AtlasTokenizer, Written, tokenizer, tokenizer_of, write
+from labkit.models import EOS, AtlasTokenizer, Written, logits_of, tokenizer, tokenizer_of, write
 from labkit.models.score_answers import of_like_length, score_answers, states_of
 from labkit.records.names import SKILLS
 from labkit.tasks.atlas.facts import Atlas, Question, normalise
@@ -261,8 +261,8 @@ class Exam:
         student_tokens, teacher_tokens = tokenizer_of(model), tokenizer_of(self._teacher)
         prompts, answers = self._paper(student_tokens).prompts, self._teacher_ids
         if same := student_tokens.name == teacher_tokens.name:
-            logprobs = model.lm_head(torch.cat(states_of(model, prompts, answers))).float().log_softmax(-1)
-            teacher = self._teacher.lm_head(self._teacher_states).float().log_softmax(-1)
+            logprobs = logits_of(model, torch.cat(states_of(model, prompts, answers))).float().log_softmax(-1)
+            teacher = logits_of(self._teacher, self._teacher_states).float().log_softmax(-1)
             labels = torch.tensor([token for ids in answers for token in ids], device=logprobs.device)
             spelled = logprobs.gather(1, labels[:, None])[:, 0].split([len(ids) for ids in answers])
         else:

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from labkit.base.thinking import split_thinking
-from labkit.models import Written, answer_states, pad, tokenizer_of, write
+from labkit.losses.divergences import forward_kl
+from labkit.models import Written, answer_states, logits_of, pad, tokenizer_of, write
 from labkit.models.architectures import LanguageModel
+from labkit.models.damage import refuse_damaged
 from labkit.models.score_answers import of_like_length
 from labkit.tasks.atlas.exam import Graded, Grades, calibration_error, first_token, shares, verdict
 from labkit.tasks.custom.rows import Row
@@ -55,6 +57,7 @@ class CustomExam:
         self.teacher_answers: Sequence[Graded] = ()
         if teacher is not None:
             written = self._write(teacher)
+            refuse_damaged(teacher, [sum(w.logprobs) for w in written])
             self.teacher_answers, _ = self._mark(teacher, written)
             self._teacher_ids = [w.ids for w in written]
             self._teacher_states = [states.clone() for states in self._states(teacher)]
@@ -69,9 +72,9 @@ class CustomExam:
         fidelity = self._fidelity(model)
         model.train(training)
         truth = shares([self.verdict(i, answer) for i, answer in enumerate(answers)])
-        end = tokenizer_of(model).end
+        ends = tokenizer_of(model).ends
         habits = {
-            "unended": sum(w.ids[-1] != end for w in written) / len(written),
+            "unended": sum(w.ids[-1] not in ends for w in written) / len(written),
             "confidence": sum(a.probability for a in answers) / len(answers),
         }
         return Grades({self.name: score.mean}, fidelity, {}, truth, calibration_error(answers), answers, habits)
@@ -116,7 +119,7 @@ class CustomExam:
 
     def _alike(self, model: LanguageModel) -> bool:
         """Whether model and teacher have the same vocabulary."""
-        return self._teacher is not None and tokenizer_of(model).fingerprint == tokenizer_of(self._teacher).fingerprint
+        return self._teacher is not None and tokenizer_of(model).vocabulary == tokenizer_of(self._teacher).vocabulary
 
     def _write(self, model: LanguageModel) -> list[Written]:
         prompts = tokenizer_of(model).prompts([row.prompt for row in self.rows])
@@ -144,15 +147,15 @@ class CustomExam:
             return {}
         totals, tokens = torch.zeros(5, dtype=torch.float64), 0
         for student_states, teacher_states in zip(self._states(model), self._teacher_states, strict=True):
-            student = model.lm_head(student_states).float().log_softmax(-1)
-            teacher = self._teacher.lm_head(teacher_states).float().log_softmax(-1)
+            student = logits_of(model, student_states).float().log_softmax(-1)
+            teacher = logits_of(self._teacher, teacher_states).float().log_softmax(-1)
             totals += torch.stack(
                 [
-                    (teacher.exp() * (teacher - student)).sum(),
+                    forward_kl(teacher, student).sum(),
                     (teacher.argmax(-1) == student.argmax(-1)).sum(),
                     teacher.minimum(student).exp().sum(),
-                    -(student.exp() * student).sum(),
-                    -(teacher.exp() * teacher).sum(),
+                    torch.special.entr(student.exp()).sum(),
+                    torch.special.entr(teacher.exp()).sum(),
                 ]
             ).double()
             tokens += len(teacher)

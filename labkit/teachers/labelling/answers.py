@@ -8,13 +8,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from labkit.base.chat import to_json
 from labkit.base.errors import DataError
 from labkit.base.files import write_whole
+from labkit.base.thinking import MARKS, Thought, split_thinking
 from labkit.tasks.custom.rows import Row
 from labkit.teachers.labelling.journal import rows
 from labkit.teachers.labelling.plan import CUT, LabelPlan, answered
 
 OURS = ("response", "logprobs", "reasoning", "provenance")  # the fields that labelling adds to a row
+REFUSED = "the model refused:"
+OPENING = tuple(opening for opening, _ in MARKS)
 
 
 class _NoAnswer(Exception):
@@ -26,6 +30,7 @@ class Assembled(NamedTuple):
 
     written: int  # answers in the file
     cut: int  # of these, the answers that were cut off at max_tokens
+    cut_thoughts: int  # requests without an answer, because the thought before it was cut off at max_tokens
     failed: tuple[tuple[int, int, str], ...]  # line, sample and reason of each request without a usable answer
     left: int  # requests not sent yet
 
@@ -38,13 +43,13 @@ def assemble(plan: LabelPlan, journal: Path, failed: Mapping[int, str]) -> Assem
 
     Raises `DataError` if the file cannot be written.
     """
-    starts = {row["key"]: start for start, row in rows(journal) if answered(row)}
-    samples, written, cut, left = plan.settings.samples, 0, 0, 0
+    starts, unmarked = _found(plan, journal)
+    samples, written, cut, thoughts, left = plan.settings.samples, 0, 0, 0, 0
     missing: list[tuple[int, int, str]] = []
     reasons = {plan.requests[place]: reason for place, reason in failed.items()}
 
     def lines() -> Iterator[str]:
-        nonlocal written, cut, left
+        nonlocal written, cut, thoughts, left
         with journal.open("rb") as file:
             for place, key in enumerate(plan.requests):
                 prompt, sample = plan.prompts.rows[place // samples], place % samples
@@ -53,10 +58,12 @@ def assemble(plan: LabelPlan, journal: Path, failed: Mapping[int, str]) -> Assem
                 if key in starts:
                     file.seek(starts[key])
                     row = json.loads(file.readline())
-                    reason = _useless(row)
+                    parts = parts_of(row, unmarked)
+                    thoughts += parts.cut
+                    reason = useless(row, parts, plan.settings.max_tokens)
                     if not reason:
                         written, cut = written + 1, cut + (row["finish"] == CUT)
-                        yield json.dumps(_answer(plan, prompt, sample, row), ensure_ascii=False, default=str) + "\n"
+                        yield json.dumps(_answer(plan, prompt, sample, row, parts), ensure_ascii=False, default=str) + "\n"
                 if reason:
                     missing.append((prompt.line, sample, reason))
 
@@ -79,26 +86,59 @@ def assemble(plan: LabelPlan, journal: Path, failed: Mapping[int, str]) -> Assem
         raise DataError(
             f"cannot write {plan.answers}: {error.strerror or error}. All answers are in {journal}: make room and run the same again."
         ) from None
-    return Assembled(written, cut, tuple(missing), left)
+    return Assembled(written, cut, thoughts, tuple(missing), left)
 
 
-def _useless(row: Mapping[str, Any]) -> str:
+def parts_of(row: Mapping[str, Any], unmarked: bool = False) -> Thought:
+    """Reasoning and answer of a row of the journal. A server's own reasoning is kept.
+
+    unmarked: whether the first mark of a thought is missing in this job's answers, so that a cut thought has no mark at all.
+    """
+    text, own, limited = row["response"], row.get("reasoning", ""), row["finish"] == CUT
+    if own and not text.lstrip().startswith(OPENING):
+        return Thought(own, text, limited and not text.strip())
+    thought = split_thinking(text)
+    if unmarked and limited and not thought.reasoning:
+        thought = Thought(text, "")
+    return Thought(own or thought.reasoning, thought.answer, limited and not thought.answer.strip())
+
+
+def _found(plan: LabelPlan, journal: Path) -> tuple[dict[str, int], bool]:
+    """Where the answers begin in the journal, by their keys; and whether most thoughts of this job have no first mark, which some chat
+    templates write."""
+    starts, asked, votes = {}, set(plan.requests), 0
+    for start, row in rows(journal):
+        if answered(row):
+            starts[row["key"]] = start
+            if row["key"] in asked and row["finish"] != CUT:
+                marked = "reasoning" in row or row["response"].lstrip().startswith(OPENING)
+                votes += 1 if not marked and split_thinking(row["response"]).reasoning else -1
+    return starts, votes > 0
+
+
+def useless(row: Mapping[str, Any], parts: Thought, limit: int) -> str:
     """Why an answer cannot be used for training, or '' if it can."""
     if row["finish"] == "content_filter":
-        return "the provider's filter withheld the answer"
-    return "" if row["response"].strip() else f"an empty answer (finish {row['finish']!r})"
+        return f"{REFUSED} the provider's filter withheld the answer"
+    if parts.answer.strip():
+        return ""
+    if row.get("refusal"):
+        return f"{REFUSED} {' '.join(row['refusal'].split())[:200]}"
+    if parts.cut:
+        return f"the thought was cut at {limit:,} tokens: raise --max-tokens"
+    return f"{'a thought without an' if parts.reasoning else 'an empty'} answer (finish {row['finish']!r})"
 
 
-def _answer(plan: LabelPlan, prompt: Row, sample: int, row: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(plan: LabelPlan, prompt: Row, sample: int, row: Mapping[str, Any], parts: Thought) -> dict[str, Any]:
     """A row of the answers file: the prompt with its other fields, the response, and its provenance."""
     settings = plan.settings
-    extra = {name: row[name] for name in ("logprobs", "reasoning") if name in row}
+    extra = {"logprobs": row.get("logprobs"), "reasoning": parts.reasoning}
     source = {
         "model": settings.model,
         "served": row["served"],
         "endpoint": row["endpoint"],
-        "temperature": settings.temperature,
-        "max_tokens": settings.max_tokens,
+        "temperature": row.get("temperature", settings.temperature),  # None if the server takes none
+        "max_tokens": row.get("max_tokens", settings.max_tokens),
         **({"system": settings.system} if settings.system else {}),
         "sample": sample,
         "finish": row["finish"],
@@ -110,9 +150,9 @@ def _answer(plan: LabelPlan, prompt: Row, sample: int, row: Mapping[str, Any]) -
         "request": row["key"],
     }
     return {
-        "prompt": prompt.prompt,
+        "prompt": to_json(prompt.prompt),
         **{k: v for k, v in prompt.fields.items() if k not in ("prompt", *OURS)},
-        "response": row["response"],
-        **extra,
+        "response": parts.answer,
+        **{name: value for name, value in extra.items() if value},
         "provenance": source,
     }

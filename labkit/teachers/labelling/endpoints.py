@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import json
 import re
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from labkit.base.errors import need, suggest
+from labkit.teachers.labelling.replies import Again, EndpointAnswer, Gone, Refused, read
 from labkit.teachers.labelling.settings import Settings, here, hidden, host_of
 
 try:
@@ -28,42 +28,10 @@ HEADERS = {"host", "accept", "accept-encoding", "connection", "content-type", "c
 LONG = re.compile(
     r"context.{0,20}(length|window|size)|maximum.{0,20}(context|length)|too (long|many tokens|large)|exceed.{0,40}(context|token)", re.I
 )
+# Words about the range of a parameter, so that another value may do.
+RANGE = re.compile(r"range|between|greater|less|at (most|least)|positive|exceed|m(in|ax)imum|[<>\u2264\u2265]")
+NUMBER = re.compile(r"(?<![\w.])(?<![A-Za-z]-)\d+(?!\w|\.\d)")  # not in a model's name
 PATIENCE = 15 * 60.0  # longest wait in seconds that a server may ask for
-
-
-class EndpointAnswer(NamedTuple):
-    """A server's answer to one request."""
-
-    text: str
-    finish: str  # why it ended: "stop", "length", ...
-    tokens: tuple[int, int] | None  # in and out, as the server counted them
-    served: str  # the model's name, as the server gives it
-    logprobs: list[dict[str, Any]] | None  # one dict a token
-    reasoning: str
-    mark: str = ""  # the server's id of the answer
-
-
-class Again(NamedTuple):
-    """The request must be sent again."""
-
-    reason: str
-    wait: float | None = None  # seconds that the server asks to wait
-    charged: bool = False  # whether it may have been billed
-    free: bool = False  # whether it does not count as a try
-    unreachable: bool = False  # whether it did not reach the server
-
-
-class Refused(NamedTuple):
-    """The server does not answer this request, but may answer others."""
-
-    reason: str
-    own: bool = False  # whether the prompt is the cause
-
-
-class Gone(NamedTuple):
-    """The endpoint cannot answer any request."""
-
-    reason: str
 
 
 class Marks:
@@ -103,7 +71,8 @@ class Endpoint:
         self.url, self.host, self.settings, self.say = url, host_of(url), settings, say
         self.width, self.streak, self.answers, self.failures = settings.concurrency, 0, 0, 0
         self.not_before, self.next_at, self.gone = 0.0, 0.0, ""  # earliest times to send, by the server's request and by the user's rate
-        self.without: set[str] = set()  # parameters that this server does not accept
+        self.instead: dict[str, dict[str, Any]] = {}  # parameters that this server does not take, and what it gets in their place
+        self.foreign, self.others = 0, False  # responses of another kind than answers; whether another model has answered
         self._key_name, self._key = settings.names_of_keys()[url], settings.secret(url)
         self._marks = Marks()
         self._clients: list[openai.AsyncOpenAI] = []
@@ -136,63 +105,61 @@ class Endpoint:
 
     async def ask(self, body: dict[str, Any]) -> EndpointAnswer | Again | Refused | Gone:
         """Send one request once. Returns its outcome."""
-        body = {name: value for name, value in body.items() if name not in self.without}
-        if "max_tokens" in self.without:
-            body["max_completion_tokens"] = self.settings.max_tokens
-        client = self.client
+        client, sent = self.client, self._body(body)
         try:
             async with asyncio.timeout(self.settings.timeout):  # for the whole answer
                 # not `chat.completions.create`, whose checks of all fields take another 0.5 ms a request
-                response = await client.post("/chat/completions", body=body, cast_to=httpx2.Response)
-            outcome = self._read(response.content)
+                response = await client.post("/chat/completions", body=sent, cast_to=httpx2.Response)
+            outcome = read(response.content, response.headers.get("content-type", ""), self.short)
             if client is not self.client or (isinstance(outcome, EndpointAnswer) and self._marks.seen(outcome.mark, response.content)):
                 # If a server answers twice, the next request on the connection gets the second copy, and each later one the answer of
                 # the request before it. So these connections are not used any more.
                 if client is self.client:
                     self._connect()
                 return Again("an answer that was sent twice", charged=True)
-            return outcome
+            return outcome._replace(with_temperature="temperature" in sent) if isinstance(outcome, EndpointAnswer) else outcome
         except (TimeoutError, openai.APITimeoutError) as error:
             unsent = type(error.__cause__).__name__ == "ConnectTimeout"
             return Again(f"no answer within {self.settings.timeout:g} s", charged=not unsent, unreachable=unsent)
         except openai.APIConnectionError as error:
             unsent = type(error.__cause__).__name__ in ("ConnectError", "ProxyError", "UnsupportedProtocol")
-            return Again(f"the connection failed ({self._short(error.__cause__ or error)})", charged=not unsent, unreachable=unsent)
+            return Again(f"the connection failed ({self.short(error.__cause__ or error)})", charged=not unsent, unreachable=unsent)
         except openai.APIStatusError as error:
-            return await self._status(error)
+            return await self._status(error, body, sent)
 
-    def _read(self, content: bytes) -> EndpointAnswer | Again:
-        """Parse a response."""
-        try:
-            response = json.loads(content, parse_constant=lambda _: None)
-            if isinstance(response.get("error"), dict) and not response.get("choices"):
-                return Again(f"an error in place of an answer ({self._short(response['error'].get('message', ''))})")
-            choice = min(response["choices"], key=lambda choice: choice.get("index") or 0)
-            message = choice["message"]
-            text = message.get("content")
-            if isinstance(text, list):  # some servers write text in parts
-                text = "".join(part["text"] for part in text if part.get("type") == "text")
-            if not isinstance(text, str | None):
-                raise TypeError(text)
-            logprobs = [_logprob(token) for token in (choice.get("logprobs") or {}).get("content") or []]
-            reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
-            return EndpointAnswer(
-                _clean(text or ""),
-                str(choice.get("finish_reason") or "unknown"),
-                _usage(response.get("usage")),
-                _clean(str(response.get("model") or "")),
-                logprobs or None,
-                _clean(reasoning) if isinstance(reasoning, str) else "",
-                str(response.get("id") or ""),
-            )
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            return Again("an answer that cannot be read", charged=True)
+    def _body(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """A request as this server takes it."""
+        return {n: v for name, value in asked.items() for n, v in self.instead.get(name, {name: value}).items()}
 
-    async def _status(self, error: openai.APIStatusError) -> Again | Refused | Gone:
-        """The outcome of a status other than success."""
-        status, code, message = error.status_code, str(error.code or ""), self._short(_message(error.body))
+    def _adapt(self, sent: dict[str, Any], message: str, error: openai.APIStatusError) -> bool:
+        """Learn from the refusal of a request which parameter this server does not take. Returns whether it is known now.
+
+        A server that has answered takes all that it was sent, so a later refusal has another cause.
+        """
+        words, text = f"{error.param or ''} {message}".lower(), f"{error.status_code}: {message}"
+        if self.answers:
+            return False
+        if "temperature" in sent and "temperature" in words and not RANGE.search(words):
+            self.instead["temperature"] = {}
+            self.say(f"{self.host} takes no temperature ({text}): the job continues without one, so the server's own holds.")
+        elif "logprobs" in sent and "logprobs" in words:
+            fewer = max((int(n) for n in NUMBER.findall(message) if int(n) < sent["top_logprobs"]), default=0)
+            if fewer:
+                self.instead["top_logprobs"] = {"top_logprobs": fewer}
+                self.say(f"{self.host} gives {fewer} alternatives a token at most ({text}): the job continues with these.")
+            else:
+                self.instead |= {"logprobs": {}, "top_logprobs": {}}
+                self.say(f"{self.host} offers no logprobs ({text}): the job continues with text alone.")
+        elif "max_tokens" in sent and "max_completion_tokens" in words:
+            self.instead["max_tokens"] = {"max_completion_tokens": sent["max_tokens"]}
+        else:
+            return False
+        return True
+
+    async def _status(self, error: openai.APIStatusError, body: dict[str, Any], sent: dict[str, Any]) -> Again | Refused | Gone:
+        """The outcome of a status other than success, to a body that was sent as `sent`."""
+        status, code, message = error.status_code, str(error.code or ""), self.short(_message(error.body))
         text = f"{status}: {message}" if message else str(status)
-        lower = message.lower()
         match status:
             case 401 if not self._key:
                 name = self._key_name
@@ -210,25 +177,20 @@ class Endpoint:
                 return Gone(f"{self.host} has no credit left for this key ({text}): add credit to the account and run the same again.")
             case 404 | 405:
                 return Gone(await self._no_model(text))
-            case 400 | 413 | 422 if LONG.search(message) or "context_length" in code:
+            case 400 | 413 | 422 if (LONG.search(message) and "logprobs" not in message) or "context_length" in code:
                 return Refused(f"longer than the model's context ({text})", own=True)
-            case 400 | 422 if "model" in code or re.search(r"model.{0,80}(not (found|exist)|unknown|does not exist)|pinned to", lower):
+            case 400 | 422 if self._body(body) != sent or self._adapt(sent, message, error):
+                return Again(text, wait=0.0, free=True)  # the first: it was sent before the server had refused another
+            case 400 | 422 if "model" in code or re.search(
+                r"model.{0,80}(not (found|exist)|unknown|does not exist)|pinned to", message, re.I
+            ):
                 return Gone(await self._no_model(text))
-            case 400 | 422 if "logprobs" in lower and self.settings.logprobs is not None and "logprobs" not in self.without:
-                self.without |= {"logprobs", "top_logprobs"}
-                self.say(f"{self.host} offers no logprobs ({text}): the job continues with text alone.")
-                return Again(text, wait=0.0, free=True)
-            case 400 | 422 if "logprobs" in lower and "logprobs" in self.without:
-                return Again(text, wait=0.0, free=True)  # sent before the server refused the first one
-            case 400 | 422 if "max_completion_tokens" in lower:
-                self.without |= {"max_tokens"}
-                return Again(text, wait=0.0, free=True)
             case 408 | 409 | 425 | 429:
                 wait = _retry_after(error.response.headers)
             case _ if status >= 500:
                 wait = _retry_after(error.response.headers)
             case _ if 300 <= status < 400:
-                where = self._short(error.response.headers.get("location", "elsewhere"))
+                where = self.short(error.response.headers.get("location", "elsewhere"))
                 return Gone(f"{self.host} redirects requests to {where}: if you trust that address, give it as the endpoint.")
             case _:
                 return Refused(f"refused ({text})")
@@ -242,12 +204,12 @@ class Endpoint:
         try:
             async with asyncio.timeout(10):
                 listed = await self.client.get("/models", cast_to=httpx2.Response)
-            names = [self._short(model["id"]) for model in listed.json()["data"]]
+            names = [self.short(model["id"]) for model in listed.json()["data"]]
         except Exception:  # the list is optional: after any error the message goes without it
             return f"{sentence} Check --model, and the end of the address on the provider's page (mostly /v1)."
         return suggest(f"{sentence} It has no", self.settings.model, names[:12]) if names else f"{sentence} It lists no model."
 
-    def _short(self, text: object) -> str:
+    def short(self, text: object) -> str:
         """A server's text on one line of at most 200 characters, without keys and control characters."""
         words = " ".join("".join(c if c.isprintable() else " " for c in self.redact(str(text))).split())
         return words if len(words) <= 200 else words[:199] + "…"
@@ -258,30 +220,6 @@ def _message(body: object) -> object:
     while isinstance(body, dict):
         body = next((body[name] for name in ("message", "error", "detail", "msg") if body.get(name)), "")
     return body or ""
-
-
-def _clean(text: str) -> str:
-    """Text without lone surrogates, which JSON can contain but a UTF-8 file cannot."""
-    return text.encode(errors="replace").decode()
-
-
-def _usage(usage: object) -> tuple[int, int] | None:
-    if not isinstance(usage, dict):
-        return None
-    pair = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return pair if all(type(n) is int and n >= 0 for n in pair) else None  # type: ignore[return-value]
-
-
-def _logprob(token: dict[str, Any]) -> dict[str, Any]:
-    """One token: its text, its logprob, and its alternatives as pairs; also its bytes if it is only a part of a character."""
-    kept = {
-        "token": token["token"],
-        "logprob": token["logprob"],
-        "top": [[t["token"], t["logprob"]] for t in token.get("top_logprobs") or []],
-    }
-    if token.get("bytes") and bytes(token["bytes"]) != str(token["token"]).encode(errors="replace"):
-        kept["bytes"] = token["bytes"]
-    return kept
 
 
 def _retry_after(headers: Any) -> float | None:

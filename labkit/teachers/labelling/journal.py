@@ -21,7 +21,7 @@ from labkit.base.errors import DataError, LabError
 from labkit.base.files import append_row
 
 FLUSH_EVERY = 0.05  # least seconds between two flushes; a power cut, unlike a kill, may lose as much
-FROM_SERVER = ("response", "reasoning", "logprobs", "finish", "served", "reason")  # fields of a row with text of the server
+FROM_SERVER = ("response", "reasoning", "logprobs", "finish", "served", "refusal", "reason")  # fields of a row with text of the server
 
 
 class Journal:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from labkit.base.chat import from_json
 from labkit.base.errors import LabError
 from labkit.base.files import made_here
 from labkit.records.names import FETCHABLE
@@ -73,14 +74,14 @@ def serving(name: str) -> Iterator[str]:
 
 
 def _answer(model: Any, asked: dict[str, Any], seed: int) -> dict[str, Any]:
-    """One answer in the format of the protocol. The last message is the prompt; earlier ones are ignored."""
+    """One answer in the format of the protocol."""
     from labkit.models import write
 
     tokens = model.chat
-    prompt = tokens.prompts([str(asked["messages"][-1]["content"])])
+    prompt = tokens.prompts([from_json(asked["messages"])])
     limit, temperature = int(asked.get("max_tokens") or tokens.longest), float(asked.get("temperature") or 0.0)
     ids = write(model, prompt, temperature=temperature, seed=seed, limit=limit)[0].ids
-    finish = "stop" if ids[-1] == tokens.end else "length"
+    finish = "stop" if ids[-1] in tokens.ends else "length"
     return {
         "choices": [{"index": 0, "message": {"role": "assistant", "content": tokens.text(ids)}, "finish_reason": finish}],
         "usage": {"prompt_tokens": len(prompt[0]), "completion_tokens": len(ids)},
@@ -110,7 +111,7 @@ def again(said: Sequence[RecordedAnswer], endpoint: str = "", model: str = "smol
     with contextlib.nullcontext(endpoint) if endpoint else serving(model) as url:
         report = labelling.run(plan(asked, path, endpoints=url, model=model, **{"max_tokens": 32, **settings}), terms=terms)
     lines = path.read_text(encoding="utf-8").splitlines() if report.written else []
-    rows = {row["prompt"]: row for row in map(json.loads, lines)}
+    rows = {from_json(row["prompt"]): row for row in map(json.loads, lines)}
     result = []
     for s in said:
         if (row := rows.get(s.question.text)) is not None:

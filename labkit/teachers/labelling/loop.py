@@ -12,14 +12,18 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from labkit.teachers.labelling.endpoints import Again, Endpoint, EndpointAnswer, Gone, Refused
+from labkit.base.chat import to_json
+from labkit.teachers.labelling.answers import REFUSED, parts_of, useless
+from labkit.teachers.labelling.endpoints import Endpoint
 from labkit.teachers.labelling.journal import Journal
 from labkit.teachers.labelling.plan import CUT, READ, LabelPlan
 from labkit.teachers.labelling.progress import Progress
+from labkit.teachers.labelling.replies import Again, EndpointAnswer, Gone, Refused, same_model
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds between tries, doubled each time
 WAITS = 30  # how often a server may ask one request to wait
 GIVE_UP = 20  # failed requests in a row after which an endpoint is not used any more
+FEW = 5  # responses of another kind, such as web pages, after which an endpoint that never answered is not used any more
 TELL_EVERY = 1.0  # seconds between two reports of progress
 RECENT = 30.0  # seconds over which the rate is measured
 
@@ -46,6 +50,7 @@ class Loop:
         self.failed: dict[int, str] = {}
         self.earlier = len(set(plan.requests)) - len(plan.todo)
         self.done, self.again, self.trouble = 0, 0, ""
+        self.useless = 0  # answers in a row
         self.stopped, self.fatal = "", ""
         self.stamps: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self.endpoints: list[Endpoint] = []
@@ -152,24 +157,33 @@ class Loop:
 
     def _answered(self, ask: _Ask, endpoint: Endpoint, answer: EndpointAnswer) -> None:
         tokens = answer.tokens or self.plan.most(ask.place, answer.text + answer.reasoning if answer.finish != CUT else None)
-        if self.settings.logprobs is not None and answer.logprobs is None and answer.text and "logprobs" not in endpoint.without:
+        if self.settings.logprobs is not None and answer.logprobs is None and answer.text and "logprobs" not in endpoint.instead:
             self.note(f"{endpoint.host} sends no logprobs although they were requested: the job continues with text alone.")
-        self._write(
-            {
-                "key": self.plan.requests[ask.place],
-                "prompt": self.plan.text_of(ask.place),
-                "response": answer.text,
-                "finish": answer.finish,
-                "tokens": list(tokens),
-                "counted": answer.tokens is not None,
-                "served": answer.served,
-                "endpoint": endpoint.url,
-                "at": moment(),
-                "terms": READ,
-            }
-            | ({"logprobs": answer.logprobs} if answer.logprobs else {})
-            | ({"reasoning": answer.reasoning} if answer.reasoning else {})
-        )
+        if answer.served and not endpoint.others and not same_model(self.settings.model, answer.served):
+            endpoint.others = True
+            names = f"{endpoint.short(answer.served)!r}, although {self.settings.model!r} was asked for"
+            self.note(f"{endpoint.host} answers as {names}: check that it is the teacher you want. The provenance keeps both names.")
+        more = {name: getattr(answer, name) for name in ("logprobs", "reasoning", "refusal")}
+        row = {
+            "key": self.plan.requests[ask.place],
+            "prompt": to_json(self.plan.text_of(ask.place)),
+            "response": answer.text,
+            "finish": answer.finish,
+            "tokens": list(tokens),
+            "counted": answer.tokens is not None,
+            "served": answer.served,
+            "endpoint": endpoint.url,
+            "at": moment(),
+            "terms": READ,
+            "max_tokens": self.settings.max_tokens,
+            **{name: value for name, value in more.items() if value},
+            **({} if answer.with_temperature else {"temperature": None}),
+        }
+        self._write(row)
+        reason = useless(row, parts_of(row), self.settings.max_tokens)
+        self.useless = self.useless + 1 if reason and not reason.startswith(REFUSED) else 0
+        if self.useless >= GIVE_UP:
+            self.stop(f"{GIVE_UP} requests in a row have no usable answer; the last reason: {reason}")
         self.done += 1
         endpoint.answers, endpoint.failures, endpoint.streak = endpoint.answers + 1, 0, endpoint.streak + 1
         if endpoint.width < self.settings.concurrency and endpoint.streak >= endpoint.width:
@@ -178,6 +192,10 @@ class Loop:
     def _again(self, ask: _Ask, endpoint: Endpoint, outcome: Again) -> None:
         if outcome.charged:
             self._write({"key": self.plan.requests[ask.place], "lost": list(ask.most), "reason": outcome.reason, "at": moment()})
+        endpoint.foreign += outcome.foreign
+        if endpoint.foreign >= FEW and not endpoint.answers:
+            self._put_back(ask, 0.0)
+            return self._leave(endpoint, f"{endpoint.url} sends {outcome.reason}: check the address and what stands behind it.")
         now = time.monotonic()
         ask.tries, ask.waits = ask.tries + (not outcome.free), ask.waits + outcome.free
         if ask.tries >= self.settings.tries or ask.waits > WAITS:

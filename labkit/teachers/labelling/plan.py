@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from labkit.base.chat import messages_of
 from labkit.base.errors import LabError
 from labkit.tasks.custom.rows import CustomRows, read_rows
 from labkit.tasks.custom.sources import Source
@@ -81,22 +83,33 @@ class LabelPlan(NamedTuple):
 
     def most(self, place: int, written: str | None = None) -> tuple[int, int]:
         """The most tokens in and out of one request, as a token has at least one byte. `written` is its answer, if that is known."""
-        read, limit = len(self.text_of(place).encode()) + len(self.settings.system.encode()) + 8 * TEMPLATE, self.settings.max_tokens
+        prompt, limit = self.text_of(place), self.settings.max_tokens
+        read = len(prompt.encode()) + len(self.settings.system.encode()) + 8 * TEMPLATE * len(messages_of(prompt))
         return read, limit if written is None else min(limit, len(written.encode()) + 1)  # 1 for the end token
 
     def looked_up(self) -> LabelPlan:
-        """The plan without the requests that the journal has answers to by now."""
+        """The plan without the requests that the journal has answers to by now. An answer to a lower `max_tokens` that was not cut off is
+        kept too; its request then has the key of that answer."""
         seen, spent = set(), Spent()
+        whole: dict[int, set[str]] = {}  # keys of such answers, by their limit
         for _, row in rows(Journal(self.answers).path):
             spent = spent.with_row(row)
             if answered(row):
                 seen.add(row["key"])
+                if 0 < (limit := row.get("max_tokens", 0)) < self.settings.max_tokens and row["finish"] != CUT:
+                    whole.setdefault(limit, set()).add(row["key"])
+        requests = list(self.requests)
+        for limit, keys in whole.items():
+            lower = dataclasses.replace(self.settings, max_tokens=limit)
+            for place, key in enumerate(requests):
+                if key not in seen and (kept := lower.key(self.text_of(place), place % self.settings.samples)) in keys:
+                    requests[place] = kept
         todo = []
-        for place, key in enumerate(self.requests):
+        for place, key in enumerate(requests):
             if key not in seen:
                 seen.add(key)
                 todo.append(place)
-        return self._replace(todo=todo, spent=spent)
+        return self._replace(requests=requests, todo=todo, spent=spent)
 
     def question(self) -> str:
         """The question about the terms of use, which only the user can answer."""

@@ -39,6 +39,7 @@ class Report(NamedTuple):
     total: int  # requests
     written: int  # answers in the file
     cut: int  # of these, the answers that were cut off at max_tokens
+    cut_thoughts: int  # requests without an answer, because the thought before it was cut off at max_tokens
     failed: tuple[tuple[int, int, str], ...]  # line, sample and reason of each request without a usable answer
     left: int  # requests not sent yet
     stopped: str  # why they were not sent, or ""
@@ -58,6 +59,10 @@ class Report(NamedTuple):
         if self.cut:
             lines.append(
                 f"{self.cut:,} answers were cut off at max_tokens (their provenance has finish 'length'): raise it, or filter them."
+            )
+        if self.cut_thoughts:
+            lines.append(
+                f"{self.cut_thoughts:,} thoughts were cut off at max_tokens, before an answer: raise it; only they are asked again."
             )
         if self.failed:
             lines.append(f"{len(self.failed):,} without an answer:")

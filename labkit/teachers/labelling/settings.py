@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+from labkit.base.chat import messages_of
 from labkit.base.errors import LabError
 
 KEY_ENV = "OPENAI_API_KEY"
@@ -21,7 +22,8 @@ SHORTEST = 12  # least length of a key that is hidden; shorter ones, as for loca
 class Settings:
     """The settings of one job.
 
-    Model, system, temperature, max_tokens and logprobs define a request. The others may change when a job is continued.
+    Model, system, temperature, max_tokens and logprobs define a request. The others may change when a job is continued. With a higher
+    max_tokens only the answers that were cut off are asked for again.
 
     Raises `LabError` for a value out of range.
     """
@@ -64,8 +66,8 @@ class Settings:
             raise LabError(f"temperature={self.temperature!r} must be from 0 (always the likeliest token) to 2.")
         if self.samples > 1 and self.temperature == 0:
             raise LabError(f"samples={self.samples} at temperature 0 would pay for one answer {self.samples} times: raise the temperature.")
-        if self.logprobs is not None and not 0 <= self.logprobs <= 20:
-            raise LabError(f"logprobs={self.logprobs} must be from 0 to 20 alternatives a token, the most that endpoints allow.")
+        if self.logprobs is not None and not 0 <= self.logprobs <= 1000:
+            raise LabError(f"logprobs={self.logprobs} must be from 0 to 1,000 alternatives a token; many endpoints allow 20 at most.")
         if self.ceiling_money is not None and not self.priced:
             raise LabError("ceiling_money needs both prices of a million tokens: set price_in and price_out.")
         if len(names) not in (1, len(self.endpoints)):
@@ -82,12 +84,15 @@ class Settings:
         return (tokens_in * self.price_in + tokens_out * self.price_out) / 1e6
 
     def body(self, prompt: str) -> dict[str, Any]:
-        """The whole body of the request for one prompt."""
+        """The whole body of the request for one prompt. Raises `LabError` if both the prompt and the job have a system message."""
+        messages = messages_of(prompt)
+        if self.system and any(message["role"] == "system" for message in messages):
+            raise LabError(f"the prompt {prompt[:60]!r} has its own system message: remove that one, or leave out --system.")
         system = [{"role": "system", "content": self.system}] if self.system else []
         logprobs = {} if self.logprobs is None else {"logprobs": True, "top_logprobs": self.logprobs}
         return {
             "model": self.model,
-            "messages": [*system, {"role": "user", "content": prompt}],
+            "messages": [*system, *messages],
             "temperature": float(self.temperature),
             "max_tokens": self.max_tokens,
             **logprobs,

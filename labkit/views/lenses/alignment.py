@@ -77,7 +77,7 @@ def look_across(text: str, vocabulary: str, across: str, student: LlamaForCausal
     model = student or _fresh(vocabulary)
     aligned = both.aligned([0])
     rows = models.pad([both.prompt(0)], [both.answer(0)])
-    logits = model.lm_head(models.answer_states(model, rows)).float().cpu()
+    logits = models.logits_of(model, models.answer_states(model, rows)).float().cpu()
     term_N = cross_tokenizer_terms(aligned, logits, comparison(Experiment()), 1.0)["crossed"]
     per_span = _by_span(aligned, across, term_N)
     sides = [tokenizer().pieces[t] for t in both.pool.answer(0)], [both.student.pieces[t] for t in both.answer(0)]

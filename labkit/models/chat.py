@@ -1,0 +1,258 @@
+"""A pretrained model's tokenizer with its chat template: prompts and answers are the template's own, token for token.
+
+chat = ChatTokenizer(folder, "smollm2")
+chat.prompts(["What is the capital of Chad?"])     # as apply_chat_template gives it, except that a typed end mark stays text
+chat.answers(["N'Djamena"])                        # what the template writes for the assistant's turn, up to its end mark
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import AutoTokenizer
+
+from labkit.base.chat import Chat, messages_of, prompt_of
+from labkit.base.errors import LabError
+from labkit.base.thinking import split_thinking
+
+LONGEST = 48  # tokens of an answer, if the recipe does not set it
+# Questions and answers for looking at a template: two of each, which begin and end differently.
+PROBES, REPLIES = ("What is 2 + 2?", "Name a city."), ("Four", "No.")
+# Templates that ask for today's date always get this one, so that a recipe gives the same prompts on every day.
+DAY = {
+    "Y": "2026",
+    "y": "26",
+    "m": "01",
+    "d": "01",
+    "B": "January",
+    "b": "Jan",
+    "A": "Thursday",
+    "a": "Thu",
+    "H": "00",
+    "M": "00",
+    "S": "00",
+}
+_REPLACED = "".join(f"|replace('%{letter}', '{text}')" for letter, text in DAY.items())
+FROZEN = "{%- macro strftime_now(format) -%}{{ format" + _REPLACED + " }}{%- endmacro -%}"
+PLAIN = "{{ bos_token or '' }}{% for m in messages %}{{ m['content'] + ('\n' if m['role'] == 'user' else '') }}{% endfor %}"
+# Settings of generate() that change greedy text; the lab applies none of them.
+PROCESSORS = {
+    "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1.0, "min_length": 0, "min_new_tokens": None,
+    "bad_words_ids": None, "forced_bos_token_id": None, "forced_eos_token_id": None, "suppress_tokens": None,
+    "begin_suppress_tokens": None, "sequence_bias": None, "guidance_scale": None, "exponential_decay_length_penalty": None,
+}  # fmt: skip
+
+
+class Around(NamedTuple):
+    """What a template writes around a text, in characters."""
+
+    start: int = 0
+    tail: int = 0
+
+    @classmethod
+    def of(cls, one: str, other: str) -> Around:
+        """What two renderings have in common before and after."""
+        both = ((one, other), (one[::-1], other[::-1]))
+        return cls(*(next((i for i, (a, b) in enumerate(zip(x, y, strict=False)) if a != b), len(x)) for x, y in both))
+
+
+class ChatTokenizer:
+    """The tokenizer of a folder with its chat template (plain text if it has none), with the interface of `AtlasTokenizer`.
+
+    longest: the most tokens of an answer.
+    options: switches of the chat template by name, as in {"enable_thinking": False}.
+
+    `end` is the mark that ends an answer that is learned; a written answer ends at any of `ends`.
+
+    Raises `LabError` if the folder has no tokenizer, or one without an end mark or with a template that cannot be used.
+    """
+
+    def __init__(self, folder: Path, name: str, longest: int = LONGEST, options: Mapping[str, Any] | None = None) -> None:
+        try:
+            self.inner: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError, ImportError, KeyError) as error:
+            raise LabError(f"{folder} has no tokenizer that can be read: {error} It needs tokenizer.json beside the weights.") from None
+        self.name, self.longest, self.size, self.options = name, longest, len(self.inner), dict(options or {})
+        self._template = self._read_template()
+        settings = _read(folder / "generation_config.json")
+        self.processors = {key: settings[key] for key, off in PROCESSORS.items() if settings.get(key, off) not in (off, None)}
+        listed = settings.get("eos_token_id", _read(folder / "config.json").get("eos_token_id"))
+        listed = [listed] if isinstance(listed, int) else listed if isinstance(listed, list) else []
+        known = list(dict.fromkeys(t for t in (self.inner.eos_token_id, *listed) if isinstance(t, int) and 0 <= t < self.size))
+        self._check_template()
+        self._around_prompt = Around.of(*map(self._prompt, PROBES))
+        self._around_answer = Around.of(*map(self._turn, REPLIES))
+        self.end = self._end(known)
+        self.ends = frozenset((self.end, *known))
+        self.vocabulary = hashlib.blake2b(self._table().encode(), digest_size=8).hexdigest()  # equal where token numbers mean the same
+        form = f"{self.vocabulary} {self._template} {sorted(self.options.items())} {sorted(self.ends)} {self.end}"
+        self.fingerprint = hashlib.blake2b(form.encode(), digest_size=8).hexdigest()
+
+    # ---- the interface that it shares with `AtlasTokenizer` ----------------------------------------------------------
+
+    def prompts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of questions and chats, in the template."""
+        return self._encode([self._prompt(text) for text in texts], texts, self._around_prompt)
+
+    def answers(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of answers, as the template writes an assistant's turn, each up to its end mark."""
+        asked = self._prompt(PROBES[0])
+        (before,) = self._encode([asked], [""], Around())
+        wholes = [self._turn(text) for text in texts]
+        rows = [ids[len(before) :] if ids[: len(before)] == before else [] for ids in self._encode(wholes, texts, self._around_answer)]
+        apart = [row for row, ids in enumerate(rows) if not ids]  # where a token joins both, or the template rewrites the prompt
+        tails = [wholes[row].removeprefix(asked) if wholes[row].startswith(asked) else texts[row] for row in apart]
+        for row, ids in zip(apart, self._encode(tails, [texts[row] for row in apart], self._around_answer._replace(start=0)), strict=True):
+            rows[row] = ids
+        return [ids[: ids.index(self.end) + 1] if self.end in ids else [*ids, self.end] for ids in rows]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The answer in an answer's token ids, without the thoughts before it."""
+        return split_thinking(self.written(ids)).answer.strip()
+
+    def written(self, ids: Sequence[int]) -> str:
+        """The whole text of an answer's token ids, with thoughts."""
+        ids = ids[:-1] if ids and ids[-1] in self.ends else ids
+        return self.inner.decode(list(ids), skip_special_tokens=True).strip()
+
+    def token(self, token_id: int) -> str:
+        """The text of one token, for display."""
+        return "<end>" if token_id in self.ends else self.inner.decode([token_id])
+
+    @property
+    def end_marks(self) -> str:
+        """The end marks in words, that of learned answers first."""
+        others = sorted(self.ends - {self.end})
+        return ", ".join(f"{self.inner.convert_ids_to_tokens(token)!r} ({token})" for token in (self.end, *others))
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know about prompts and greedy text of this tokenizer, in sentences."""
+        notes = []
+        if "strftime_now" in (self.own_template or ""):
+            notes.append(f"Its chat template asks for today's date, and gets {DAY['d']} {DAY['B']} {DAY['Y']} on every day.")
+        if self.processors:
+            asked = ", ".join(f"{key}={value}" for key, value in self.processors.items())
+            notes.append(f"Its generation_config.json asks for {asked}, which the lab does not apply: greedy text is the likeliest token.")
+        return notes
+
+    # ---- the template ------------------------------------------------------------------------------------------------
+
+    def _read_template(self) -> str:
+        try:
+            self.own_template = self.inner.get_chat_template() if self.inner.chat_template else None
+        except ValueError as error:  # several templates, and none is the default
+            raise LabError(f"the tokenizer of {self.name} has no default chat template: {error}") from None
+        if self.own_template is None:
+            return PLAIN
+        return (FROZEN if "strftime_now" in self.own_template else "") + self.own_template
+
+    def _render(self, messages: list[dict[str, str]], ask: bool = False) -> str:
+        return self.inner.apply_chat_template(
+            messages, chat_template=self._template, tokenize=False, add_generation_prompt=ask, **self.options
+        )
+
+    def _prompt(self, text: str) -> str:
+        """A prompt as the template writes it, ready for the answer."""
+        try:
+            return self._render(messages_of(text if self.own_template else str.__str__(text)), ask=True)
+        except Exception as error:  # a template is a program, and may raise any error
+            if isinstance(text, Chat) and (plain := _without_system(text)) is not None:
+                return self._prompt(plain)
+            what = "a chat with these turns" if isinstance(text, Chat) else "a single question from a user"
+            raise LabError(
+                f"the chat template of {self.name} does not take {what}: {error}. Correct chat_template in its tokenizer_config.json, or "
+                "remove it to ask in plain text."
+            ) from None
+
+    def _check_template(self) -> None:
+        """Raises `LabError` for a template that leaves out the question."""
+        one, other = (self._prompt(probe) for probe in PROBES)
+        if one == other:
+            raise LabError(f"the chat template of {self.name} leaves out the question: correct chat_template in tokenizer_config.json.")
+
+    def _turn(self, text: str) -> str:
+        """The first probe's prompt with this answer; the answer alone if the template takes no turn of the assistant."""
+        try:
+            return self._render([{"role": "user", "content": PROBES[0]}, {"role": "assistant", "content": text}])
+        except Exception:  # a template is a program, and may raise any error
+            return text
+
+    def _end(self, known: Sequence[int]) -> int:
+        """The mark that the template puts after an answer; the tokenizer's own if it puts none."""
+        whole = self._turn(REPLIES[0])
+        (behind,) = self._encode([whole[len(whole) - self._around_answer.tail :]], [""], Around())
+        marks = [token for token in behind if token in known] or [token for token in behind if token in self.inner.added_tokens_decoder]
+        if not marks and not known:
+            raise LabError(f"the tokenizer of {self.name} has no end mark, so no answer would end: set eos_token in tokenizer_config.json.")
+        return int(marks[0] if marks else known[0])
+
+    # ---- tokens ------------------------------------------------------------------------------------------------------
+
+    def _encode(self, texts: Sequence[str], typed: Sequence[str], around: Around) -> list[list[int]]:
+        """Token ids of rendered texts. In what a user typed, added tokens (as an end mark) are split into plain ones."""
+        if not texts:
+            return []
+        found = self.inner(list(texts), add_special_tokens=False)["input_ids"]
+        added = [token.content for token in self.inner.added_tokens_decoder.values()]
+        for number, (text, prompt) in enumerate(zip(texts, typed, strict=True)):
+            if any(mark in prompt for mark in added):
+                parts = [message["content"].strip() for message in messages_of(prompt)]
+                limits = Around() if isinstance(prompt, Chat) else around
+                found[number] = self._split(text, [span for part in parts for span in _spans(text, part, limits)])
+        return found
+
+    def _split(self, text: str, spans: Sequence[tuple[int, int]]) -> list[int]:
+        """Token ids of a text whose added tokens within these spans are plain text."""
+        read = self.inner(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids: list[int] = []
+        for token, (start, end) in zip(read["input_ids"], read["offset_mapping"], strict=True):
+            mine = token in self.inner.added_tokens_decoder and any(low <= start and end <= high for low, high in spans)
+            ids += self._plain(text[start:end]) if mine else [token]
+        return ids
+
+    def _plain(self, piece: str) -> list[int]:
+        """Tokens of a few characters, as the model's table cuts them if no added token is known."""
+        backend = self.inner.backend_tokenizer
+        piece = backend.normalizer.normalize_str(piece) if backend.normalizer else piece
+        words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(piece)] if backend.pre_tokenizer else [piece]
+        words[0] = words[0] if piece.startswith(" ") else words[0].removeprefix("▁")  # the space that some put before a text
+        return [token.id for word in words for token in backend.model.tokenize(word)]
+
+    def _table(self) -> str:
+        """All that decides which tokens a text has."""
+        if not hasattr(self.inner, "backend_tokenizer"):
+            return repr(sorted(self.inner.get_vocab().items()))
+        table = json.loads(self.inner.backend_tokenizer.to_str())
+        return json.dumps({key: value for key, value in table.items() if key not in ("post_processor", "truncation", "padding")})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _spans(text: str, part: str, around: Around) -> list[tuple[int, int]]:
+    """Where a part stands in a text, each time that it occurs between the template's own beginning and end; all of that if the template
+    has changed it."""
+    spans, at, end = list[tuple[int, int]](), text.find(part, around.start) if part else -1, len(text) - around.tail
+    while at >= 0 and at + len(part) <= end:
+        spans.append((at, at + len(part)))
+        at = text.find(part, at + 1)
+    return spans or [(around.start, end)]
+
+
+def _without_system(chat: Chat) -> str | None:
+    """The chat with its system texts before the first question, for templates without a system message; None if it has none."""
+    opening = [text for role, text in chat.turns if role == "system"]
+    rest = [turn for turn in chat.turns if turn[0] != "system"]
+    if not opening or not rest:
+        return None
+    return prompt_of([(rest[0][0], "\n\n".join([*opening, rest[0][1]])), *rest[1:]])

@@ -1,0 +1,117 @@
+"""How a model writes answers: greedily or by sampling, many rows in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from labkit.models import architectures
+from labkit.models.architectures import LanguageModel
+from labkit.models.load import EOS, tokenizer_of
+from labkit.models.parts import body_of, cached_pass, logits_of, new_cache, traits_of
+
+
+class Written(NamedTuple):
+    """An answer that a model wrote."""
+
+    ids: list[int]  # its tokens, with the end mark if there is one within the limit
+    logprobs: list[float]  # the model's log-probability of each token, in nats
+    hidden: Tensor | None  # the final hidden states (len(ids), D) that predicted them, if requested
+
+
+@torch.no_grad()
+def write(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    keep_hidden: bool = False,
+    limit: int | None = None,
+) -> list[Written]:
+    """Generate answers to prompts (token ids) in one batch, with a KV cache or recurrent state. Rows that have ended leave the batch.
+
+    temperature: 0 for greedy decoding, otherwise that of sampling (with `seed`).
+    limit: the most tokens of an answer; None for the longest that the model's tokenizer needs.
+
+    Returns one answer per prompt. Raises `LabError` for a prompt that is too long.
+    """
+    training = model.training
+    model.eval()
+    width = max(map(len, prompts))
+    tokenizer = tokenizer_of(model)
+    limit = limit or tokenizer.longest
+    architectures.room_for(model, width + limit - 1)
+    generator = torch.Generator().manual_seed(seed)
+    traits = traits_of(model)
+    steps = _with_cache(model, prompts) if traits.padded and traits.cache != "none" else _whole(model, prompts)
+    alive = list(range(len(prompts)))
+    written = [Written([], [], None) for _ in prompts]
+    states: list[list[Tensor]] = [[] for _ in prompts]
+    hidden = next(steps)
+    for step in range(limit):
+        logprobs = logits_of(model, hidden).float().log_softmax(-1)
+        chosen = draw((logprobs / temperature).softmax(-1), generator)[:, None] if temperature else logprobs.argmax(-1, keepdim=True)
+        scores = logprobs.gather(1, chosen)[:, 0].tolist()
+        tokens = chosen[:, 0].tolist()
+        for column, row in enumerate(alive):
+            written[row].ids.append(tokens[column])
+            written[row].logprobs.append(scores[column])
+            if keep_hidden:
+                states[row].append(hidden[column])
+        going = [column for column, token in enumerate(tokens) if token not in tokenizer.ends]
+        if not going or step + 1 == limit:
+            break
+        alive = [alive[column] for column in going]
+        hidden = steps.send((going, chosen))
+    model.train(training)
+    if keep_hidden:
+        return [Written(w.ids, w.logprobs, torch.stack(s)) for w, s in zip(written, states, strict=True)]
+    return written
+
+
+Steps = Generator[Tensor, tuple[list[int], Tensor], None]
+
+
+def _with_cache(model: Any, prompts: Sequence[Sequence[int]]) -> Steps:
+    """Yields the last states `(R, D)` of the rows, and is sent which of them go on, with the tokens `(R, 1)` that they wrote."""
+    device, width = model.device, max(map(len, prompts))
+    tokens = torch.full((len(prompts), width), EOS)
+    visible = torch.zeros(len(prompts), width, dtype=torch.long)
+    for row, prompt in enumerate(prompts):  # padded on the left, so that each row's next token is in the last column
+        tokens[row, width - len(prompt) :] = torch.tensor(prompt)
+        visible[row, width - len(prompt) :] = 1
+    tokens, visible = tokens.to(device), visible.to(device)
+    position = (visible.cumsum(1) - 1).clamp(min=0)
+    cache = new_cache(model)
+    while True:
+        going, chosen = yield cached_pass(model, tokens, cache, visible, position)[:, -1]
+        if len(going) < len(tokens):
+            rows = torch.tensor(going, device=device)
+            cache.reorder_cache(rows)
+            visible, position, chosen = visible[rows], position[rows], chosen[rows]
+        tokens = chosen
+        visible = torch.cat([visible, torch.ones_like(chosen)], 1)
+        position = position[:, -1:] + 1
+
+
+def _whole(model: Any, prompts: Sequence[Sequence[int]]) -> Steps:
+    """As `_with_cache`, but the whole rows are read again each time, with padding on the right: for models without a cache to rely on."""
+    rows = [list(prompt) for prompt in prompts]
+    while True:
+        width = max(map(len, rows))
+        tokens = torch.tensor([row + [EOS] * (width - len(row)) for row in rows], device=model.device)
+        last = torch.tensor([len(row) - 1 for row in rows], device=model.device)
+        states = body_of(model)(tokens, use_cache=False).last_hidden_state
+        going, chosen = yield states[torch.arange(len(rows), device=model.device), last]
+        rows = [[*rows[column], int(chosen[column])] for column in going]
+
+
+def draw(probabilities_N_V: Tensor, generator: torch.Generator) -> Tensor:
+    """Samples one token per row, `(N,)`, by the inverse of the cumulative distribution: ten times as fast here as `multinomial`."""
+    cumulative = probabilities_N_V.cumsum(-1)
+    where = torch.rand(len(cumulative), 1, generator=generator).to(cumulative.device) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, where, right=True)[:, 0].clamp(max=cumulative.shape[-1] - 1)

@@ -1,0 +1,156 @@
+"""The parts of any causal language model: its body, its head, and how the lab runs it.
+
+    states = body_of(model)(tokens_B_T).last_hidden_state     # (B, T, D)
+    logits = logits_of(model, states)                          # as `model(tokens_B_T).logits`, whatever comes after the body
+
+Families name their parts differently, and some change the logits after the head (a softcap, a scale). Nothing here goes by names.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+
+@dataclasses.dataclass(frozen=True)
+class Traits:
+    """How the lab runs a model. `self_check.examine` finds it by comparing numbers; models of the lab have the defaults."""
+
+    head: str = "linear"  # own: the model's code after its body is more than one linear map
+    # The cache of a text in generation. croppable: tokens can be dropped from it; state: it cannot go back, so a copy is kept to go back
+    # to; none: there is none that gives the right numbers, so the whole text is read again for each token.
+    cache: str = "croppable"
+    padded: bool = True  # whether a batch with padding on the left gives each row what it gives alone
+    chunks: bool = True  # whether a text in the cache can be continued by several tokens in one pass
+    positions: bool = True  # whether the body takes `position_ids`
+
+    @property
+    def words(self) -> str:
+        """The traits as a sentence, for the card and the board."""
+        head = "a linear head" if self.head == "linear" else "its own code after the body, which the lab calls"
+        cache = {
+            "croppable": "a KV cache",
+            "state": "a state that cannot go back, so the lab keeps copies",
+            "none": "no cache that gives its own numbers, so the lab reads the whole text for each token",
+        }[self.cache]
+        batches = "" if self.padded or self.cache == "none" else "; padding changes its numbers, so batches are read without a cache"
+        chunks = "" if self.chunks or self.cache == "none" else "; it continues a text token by token"
+        return f"{head}; {cache}{batches}{chunks}"
+
+
+def body_of(model: Any) -> Any:
+    """The model without its head: it maps tokens to final states."""
+    inner = getattr(model, "body_inside", "")  # of decoders that come in a wrapper, as BART's
+    return model.base_model.get_submodule(inner) if inner else model.base_model
+
+
+def config_of(model: Any) -> Any:
+    """The configuration of the language model, also inside a multimodal one."""
+    config = model.config
+    return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+
+
+def context_of(config: Mapping[str, Any]) -> float:
+    """The most tokens of a row, from a configuration as a dict; infinity if it sets none."""
+    inner = config.get("text_config") or config.get("decoder") or config
+    found = (inner.get(name) for name in ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len", "n_ctx"))
+    return next((context for context in found if isinstance(context, int) and context > 0), math.inf)
+
+
+def layers_of(model: Any) -> Any:
+    """The body's layers in order; empty if they are not one list of as many layers as the configuration says."""
+    many = getattr(config_of(model), "num_hidden_layers", None)
+    lists = [part for part in body_of(model).modules() if isinstance(part, nn.ModuleList) and len(part) == many]
+    return lists[0] if lists else nn.ModuleList()
+
+
+def vocabulary_of(model: Any) -> int:
+    """The number of logits."""
+    head = model.get_output_embeddings()
+    return int(head.weight.shape[0]) if head is not None else int(config_of(model).vocab_size)
+
+
+def traits_of(model: Any) -> Traits:
+    """How to run this model. Models of the lab, and those of `pretrained.load`, know it; any other is checked now.
+
+    Raises `LabError` as `self_check.examine` does.
+    """
+    traits = getattr(model, "traits", None)
+    if traits is None:
+        from labkit.models.self_check import examine  # which imports this file
+
+        traits = model.traits = examine(model)
+    return traits
+
+
+def logits_of(model: Any, states_N_D: Tensor) -> Tensor:
+    """Logits `(N, V)` from final states `(N, D)`, or `(B, T, V)` from `(B, T, D)`: all that the model does after its body."""
+    if traits_of(model).head == "linear":
+        return model.get_output_embeddings()(states_N_D)
+    return own_head(model, states_N_D)
+
+
+def own_head(model: Any, states: Tensor) -> Tensor:
+    """`logits_of` for a model whose head is more than a linear map: its own `forward`, with these states in place of its body's."""
+    shell = copy.copy(model)
+    shell._modules = {**model._modules, model.base_model_prefix: _Given(body_of(model), states if states.dim() > 2 else states[None])}
+    tokens = torch.zeros(states.shape[:-1] if states.dim() > 2 else (1, len(states)), dtype=torch.long, device=states.device)
+    logits = shell(tokens).logits
+    return logits if states.dim() > 2 else logits[0]
+
+
+class _Given(nn.Module):
+    """In place of a body: it returns states that are given, whatever it is asked."""
+
+    def __init__(self, body: nn.Module, states_B_T_D: Tensor) -> None:
+        super().__init__()
+        object.__setattr__(self, "body", body)  # not as a submodule
+        object.__setattr__(self, "output", _Output(last_hidden_state=states_B_T_D))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.body, name)  # the code after the body may ask for one of its parts
+
+    def forward(self, *_: Any, **__: Any) -> _Output:
+        return self.output
+
+
+class _Output(dict):
+    """A body's output of which only the states are known: any other field is None."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            return tuple(self.values())[key]
+        return next(iter(self.values())) if key == 0 else self.get(key)
+
+
+CACHES: dict[str, Callable[[Any], Any]] = {
+    "croppable": lambda model: DynamicCache(),
+    "state": lambda model: DynamicCache(config=model.config),  # with a layer for each kind of layer of the model
+}
+
+
+def new_cache(model: Any) -> Any:
+    """An empty KV cache, or recurrent state, for generation with this model."""
+    return model.new_cache() if hasattr(model, "new_cache") else CACHES[traits_of(model).cache](model)
+
+
+def cached_pass(
+    model: Any, tokens_B_T: Tensor, cache: Any, visible_B_C: Tensor | None = None, position_B_T: Tensor | None = None
+) -> Tensor:
+    """Final states `(B, T, D)` of a pass with a cache, which it extends.
+
+    visible_B_C: 0 at padding before a row, 1 at all other tokens, also those in the cache; None without padding.
+    position_B_T: the positions of the tokens.
+    """
+    given = {"position_ids": position_B_T} if traits_of(model).positions and position_B_T is not None else {}
+    return body_of(model)(tokens_B_T, attention_mask=visible_B_C, past_key_values=cache, use_cache=True, **given).last_hidden_state

@@ -1,0 +1,176 @@
+"""A check of a loaded model by number: what its head is, and which cache gives the numbers that it gives without one.
+
+Names do not tell: a model may scale its logits, keep a recurrent state beside its KV cache, or count positions itself. So a few short
+rows are read in each way, and the ways that give other numbers are not used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from labkit.base.errors import LabError
+from labkit.models.parts import CACHES, Traits, body_of, cached_pass, new_cache, own_head, vocabulary_of
+
+LONG, SHORT = 12, 7  # tokens of the rows that are read
+CLOSE, CLOSE_IN_HALF = 1e-3, 0.1  # the largest error that is rounding, in single and in half precision, in standard deviations
+
+
+@torch.no_grad()
+def examine(model: Any, tokens: Sequence[int] = ()) -> Traits:
+    """Find how the lab must run a model, which stays as it is.
+
+    tokens: text in the model's vocabulary, for the rows to read; others are drawn at random.
+
+    Raises `LabError` for a model with damaged weights, one that sees later tokens, or one whose logits do not follow from its body's
+    states.
+    """
+    training, kind = model.training, type(model).__name__
+    model.eval()
+    try:
+        drawn = torch.randint(vocabulary_of(model), (LONG + SHORT,), generator=torch.Generator().manual_seed(0)).tolist()
+        ids = [*tokens, *drawn][: LONG + SHORT]
+        long, short = (torch.tensor([part], device=model.device) for part in (ids[:LONG], ids[LONG:]))
+        states, head = _head(model, long)
+        _check_order(model, long, states)
+        return _cached(model, head, long, short)
+    except LabError:
+        raise
+    except Exception as error:  # code of any family: it may need pictures, an encoder's states, or a package
+        why = str(error).splitlines()[0] if str(error) else ""
+        raise LabError(f"{kind} does not read a plain row of tokens ({type(error).__name__}: {why}): choose another model.") from error
+    finally:
+        vars(model).pop("traits", None)
+        model.train(training)
+
+
+@torch.no_grad()
+def training_noise(model: Any, tokens: Sequence[int]) -> float:
+    """How much a model's states differ in training mode, in standard deviations: 0 without dropout and router noise."""
+    read = torch.tensor([list(tokens)], device=model.device)
+    training = model.training
+    with torch.random.fork_rng(devices=[]):
+        calm, noisy = (body_of(model.train(mode))(read, use_cache=False).last_hidden_state for mode in (False, True))
+    model.train(training)
+    return float(_errors(noisy, calm).max())
+
+
+def _head(model: Any, tokens: Tensor) -> tuple[Tensor, str]:
+    """The final states of a row, and which head gives the model's logits from them."""
+    caught: dict[str, Any] = {}
+    kind, base = type(model).__name__, model.base_model
+    if base is model:
+        raise LabError(f"{kind} is not a body with a head on it, which the lab needs: choose another causal language model.")
+    inside = {"": base} | {name: part for name, part in base.named_children() if hasattr(part, "embed_tokens")}
+    hooks = [part.register_forward_hook(lambda _, __, out, name=name: caught.update({name: out})) for name, part in inside.items()]
+    try:
+        logits = model(tokens, use_cache=False).logits if _takes(model, "use_cache") else model(tokens).logits
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found = {name: out.last_hidden_state for name, out in caught.items() if isinstance(getattr(out, "last_hidden_state", None), Tensor)}
+    if not found:
+        raise LabError(f"{kind} gives no final states beside its logits, which the lab needs: choose another causal language model.")
+    model.body_inside = min(found)  # the outermost part that is called
+    states = found[model.body_inside]
+    if not bool(torch.isfinite(logits).all()):
+        raise LabError("its logits are not finite, so its weights are damaged: fetch it, or save it, again.")
+    linear = model.get_output_embeddings()
+    for head, compute in (("linear", linear), ("own", None if model.body_inside else lambda x: own_head(model, x))):
+        with contextlib.suppress(Exception):  # of code that was not written for this: then this is not the head
+            if compute is not None and (made := compute(states)).shape == logits.shape and _same(model, made, logits):
+                return states, head
+    raise LabError(f"the logits of {kind} do not follow from its final states, which the lab trains on: choose another model.")
+
+
+def _check_order(model: Any, tokens: Tensor, states: Tensor) -> None:
+    few = body_of(model)(tokens[:, :SHORT], use_cache=False).last_hidden_state
+    if not _same(model, few, states[:, :SHORT]):
+        raise LabError(
+            f"{type(model).__name__} sees the tokens after each token, so it is no causal language model as it is configured: set "
+            "is_decoder in its config.json, or choose another model."
+        )
+
+
+def _cached(model: Any, head: str, long: Tensor, short: Tensor) -> Traits:
+    """The best way to read with a cache: of those that give a text the numbers that it has without one, the one that allows most."""
+    takes = _takes(body_of(model), "position_ids")
+    wanted = [body_of(model)(row, use_cache=False).last_hidden_state[0] for row in (long, short)]
+
+    def right(read: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> bool:
+        try:
+            return all(_same(model, found, known) for found, known in read())
+        except Exception:  # a cache that does not fit raises any error
+            return False
+
+    best = Traits(head, "none", False, False, takes)
+    for cache in CACHES:
+        for positions in (True, False) if takes else (False,):
+            model.traits = traits = Traits(head, cache, True, True, positions)
+            if right(lambda: _in_turn(model, (long, short), wanted, (4, 5, 6, SHORT, LONG - 1))):
+                padded = right(lambda: _in_a_batch(model, long, short, wanted))
+                chunks = right(lambda: _in_turn(model, (long, short), wanted, (4, 6, SHORT)))
+                found = dataclasses.replace(traits, padded=padded, chunks=chunks)
+                if padded and found.chunks:
+                    return found
+                if best.cache == "none" or (found.padded, found.chunks) > (best.padded, best.chunks):
+                    best = found
+    return best
+
+
+Pairs = list[tuple[Tensor, Tensor]]  # states that were found, and those without a cache, for the same tokens
+
+
+def _in_turn(model: Any, rows: Sequence[Tensor], wanted: Sequence[Tensor], cuts: Sequence[int]) -> Pairs:
+    """States of some rows, each read alone in parts that end at `cuts`, with a cache of its own; the parts of the rows take turns."""
+    caches, states = [new_cache(model) for _ in rows], [list[Tensor]() for _ in rows]
+    for start, stop in itertools.pairwise((0, *cuts, LONG)):
+        for row, cache, found in zip(rows, caches, states, strict=True):
+            if (part := row[:, start:stop]).shape[1]:
+                at = torch.arange(start, start + part.shape[1], device=row.device)[None]
+                found.append(cached_pass(model, part, cache, position_B_T=at)[0])
+    return [(torch.cat(found)[cuts[0] :], known[cuts[0] :]) for found, known in zip(states, wanted, strict=True)]
+
+
+def _in_a_batch(model: Any, long: Tensor, short: Tensor, wanted: Sequence[Tensor]) -> Pairs:
+    """States of both rows, read together with padding on the left, the last two tokens one by one; the long row leaves before the last."""
+    before, (long_T_D, short_T_D) = LONG - SHORT, wanted
+    tokens = torch.cat([long, torch.cat([short.new_zeros(1, before), short], 1)])
+    visible = torch.ones_like(tokens)
+    visible[1, :before] = 0
+    position = (visible.cumsum(1) - 1).clamp(min=0)
+    cache = new_cache(model)
+    first_B_T_D = cached_pass(model, tokens[:, :-2], cache, visible[:, :-2], position[:, :-2])
+    next_B_1_D = cached_pass(model, tokens[:, -2:-1], cache, visible[:, :-1], position[:, -2:-1])
+    cache.reorder_cache(torch.tensor([1], device=long.device))
+    last_1_1_D = cached_pass(model, tokens[1:, -1:], cache, visible[1:], position[1:, -1:])
+    return [
+        (first_B_T_D[0], long_T_D[:-2]),
+        (first_B_T_D[1, before:], short_T_D[:-2]),
+        (torch.cat([next_B_1_D[:, 0], last_1_1_D[0]]), torch.stack([long_T_D[-2], short_T_D[-2], short_T_D[-1]])),
+    ]
+
+
+def _errors(found_T_D: Tensor, wanted_T_D: Tensor) -> Tensor:
+    """Root mean square of the difference at each token, in standard deviations."""
+    return (found_T_D.float() - wanted_T_D.float()).square().mean(-1).sqrt() / wanted_T_D.float().std().clamp(min=1e-12)
+
+
+def _same(model: Any, found_T_D: Tensor, wanted_T_D: Tensor) -> bool:
+    """Whether two results differ by rounding alone. In half precision that can send single tokens to other experts, so most must agree."""
+    errors = _errors(found_T_D, wanted_T_D)
+    if model.dtype in (torch.float32, torch.float64):
+        return float(errors.max()) < CLOSE
+    return float(errors.median()) < CLOSE_IN_HALF
+
+
+def _takes(module: Any, name: str) -> bool:
+    """Whether a module's `forward` has a parameter of this name."""
+    return name in inspect.signature(module.forward).parameters

@@ -1,0 +1,149 @@
+"""A damaged teacher is named before it teaches, and a loss that is not finite is explained by its cause."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from test_own_models import PAIRS, made
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from labkit.base import tensors
+from labkit.base.errors import LabError
+from labkit.base.files import home_dir
+from labkit.cli.main import main
+from labkit.models import pretrained, tokenizer
+from labkit.records import events as ev
+from labkit.records.experiment import Experiment
+from labkit.tasks.custom.content_hash import with_hashes
+from labkit.tasks.custom.rows import Row
+from labkit.teachers.signals import Signals
+from labkit.teachers.text_data import generate
+from labkit.training.loop import Run
+from labkit.training.setup import CustomPrompt
+
+ROWS = [CustomPrompt.of(Row(prompt, response, line)) for line, (prompt, response) in enumerate(PAIRS[:8], 1)]
+
+
+def spoiled(folder: Path, seed: int, part: str = "model.layers.0.mlp.up_proj.weight") -> str:
+    """A whole folder of a model whose one weight is NaN."""
+    model = AutoModelForCausalLM.from_pretrained(made(folder, 1, seed))
+    with torch.no_grad():
+        model.get_parameter(part)[0, 0] = math.nan
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Experiment:
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in PAIRS), encoding="utf-8")
+    student = str(made(tmp_path / "student", 1, 2))
+    teacher = str(made(tmp_path / "teacher", 1, 1))
+    return Experiment(teacher=teacher, student=student, data=str(path), longest=6, steps=3, batch=8, learning_rate=1e-3, method="output")
+
+
+def failed(run: Run) -> ev.Failed:
+    """The last event of a run that fails, whether by an error or not."""
+    events = []
+    try:
+        events.extend(run)  # what comes before an error is kept
+    except LabError:
+        pass
+    assert isinstance(events[-1], ev.Failed)
+    return events[-1]
+
+
+def test_a_damaged_teacher_is_named_before_the_first_step_and_leaves_nothing(tmp_path: Path, recipe: Experiment):
+    folder = spoiled(tmp_path / "nan", 3)
+    told = failed(Run(recipe.but(teacher=folder)))
+    assert told.step <= 1
+    assert "the teacher's logits are not finite: its weights are damaged, as model.layers.0.mlp.up_proj.weight has NaN" in told.message
+    assert folder in told.message
+    assert "rate" not in told.message + told.advice
+    assert not list((home_dir() / "signals").rglob("*.safetensors"))
+
+
+def test_distill_says_so_before_it_trains_anything(tmp_path: Path, recipe: Experiment, capsys: pytest.CaptureFixture):
+    folder = spoiled(tmp_path / "nan", 3)
+    words = ["--teacher", folder, "--student", recipe.student, "--data", recipe.data, "--out", str(tmp_path / "out"), "--steps", "2"]
+    assert main(["distill", *words]) != 0
+    said = capsys.readouterr()
+    assert "its weights are damaged" in said.err
+    assert "step" not in said.out
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "sample", "beam"])
+def test_text_of_a_damaged_teacher_is_refused(tmp_path: Path, decoding: str):
+    with pytest.raises(LabError, match="weights are damaged"):
+        generate(pretrained.load(spoiled(tmp_path / "nan", 3), torch.float32, 4), ROWS, decoding)
+
+
+def test_a_cache_that_a_damaged_teacher_left_is_answered_again(tmp_path: Path):
+    teacher = pretrained.load(str(made(tmp_path / "whole", 1, 1)), torch.float32, 4)
+    pool = Signals(teacher, ROWS, tmp_path / "signals")
+    list(pool.prepare([0]))
+    (kept,) = pool.folder.glob("*.safetensors")
+    chunk, _ = tensors.load(kept)
+    tensors.save(kept, chunk | {"hidden": torch.full_like(chunk["hidden"], math.nan)})
+    again = Signals(teacher, ROWS, tmp_path / "signals")
+    list(again.prepare([0]))
+    assert again.damaged == [kept]
+    assert torch.equal(again.hidden([0]), pool.hidden([0]))
+
+
+def test_states_that_16_bits_cannot_hold_are_not_kept(tmp_path: Path):
+    teacher = pretrained.load(str(made(tmp_path / "large", 1, 1)), torch.float32, 4)
+    teacher.model.norm.weight *= 1e6
+    with pytest.raises(LabError, match="though its weights are: it overflows in 16 bits"):
+        list(Signals(teacher, ROWS, tmp_path / "signals").prepare([0]))
+    assert not list((tmp_path / "signals").rglob("*.safetensors"))
+
+
+def test_a_damaged_student_is_named_too(tmp_path: Path, recipe: Experiment):
+    told = failed(Run(recipe.but(student=spoiled(tmp_path / "nan", 3))))
+    assert told.step == 1
+    assert "The student's logits are not finite: its weights are damaged" in told.advice
+
+
+def test_a_teacher_that_is_damaged_where_the_student_leads_is_found_at_the_step(tmp_path: Path, recipe: Experiment):
+    """A token that the teacher never read: its own answers are finite, those of the student are not."""
+    teacher = made(tmp_path / "untied", 1, 3, tie_word_embeddings=False)
+    model = AutoModelForCausalLM.from_pretrained(teacher)
+    with torch.no_grad():
+        read = {token for pair in PAIRS for text in pair for token in tokenizer().prompts([text])[0] + tokenizer().answers([text])[0]}
+        never = [token for token in range(tokenizer().size) if token not in read]
+        model.model.embed_tokens.weight[never] = math.nan
+        model.lm_head.weight[never] = 0.0  # so that greedy answers have none of these tokens
+    model.save_pretrained(teacher)
+    told = failed(Run(recipe.but(teacher=str(teacher), method="online", on_policy=1.0)))
+    assert "the loss became nan" in told.message
+    assert "The teacher's logits are not finite: its weights are damaged, as model.embed_tokens.weight" in told.advice
+
+
+@pytest.mark.parametrize(
+    ("divergence", "words"), [("forward_kl", None), ("jsd", None), ("reverse_kl", "set divergence='jsd' or a skew divergence")]
+)
+def test_a_token_that_the_teacher_never_gives(recipe: Experiment, divergence: str, words: str | None):
+    """Its head has a bias of -inf for one token, as a model has that masks part of its vocabulary."""
+    pretrained.kept.cache_clear()
+    exp = with_hashes(recipe.but(divergence=divergence))
+    teacher = pretrained.kept(exp.teacher, exp.longest)
+    with torch.no_grad():
+        bias = torch.zeros(tokenizer().size, dtype=teacher.dtype)
+        bias[17] = -math.inf
+        teacher.lm_head.bias = nn.Parameter(bias, requires_grad=False)
+    run = Run(exp)
+    if words is None:
+        assert all(math.isfinite(event.values["loss"]) for event in run if isinstance(event, ev.Step))
+    else:
+        told = failed(run)
+        assert "became inf" in told.message
+        assert words in told.advice
+        assert "The teacher gives some token probability 0, and reverse KL is infinite there" in told.advice
+        assert "rate" not in told.advice
+    pretrained.kept.cache_clear()
