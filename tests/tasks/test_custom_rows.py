@@ -55,14 +55,15 @@ def test_broken_lines_cost_themselves_only(tmp_path):
         b'{"prompt": ["x"]}\r',
         b'{"prompt": "x", "response": ["y", "z"]}\r',
         b"[" * 100_000,
+        b'{"prompt": "x", "deep": ' + b"[" * 800 + b"]" * 800 + b"}",
         '{"prompt": "a\u2028b", "response": "émigré 日本"}'.encode(),
     ]
     rows = read_rows(kept(tmp_path, b"\n".join(lines)))
-    assert list(rows) == [Row("one", "1", 1), Row("a\u2028b", "émigré 日本", 12)]
-    assert [problem.line for problem in rows.problems] == [2, 4, 5, 6, 7, 8, 9, 10, 11]
-    says = ["not JSON", "empty", "a list", "UTF-8", "UTF-8", "no prompt", "a message must be", "is a list", "JSON"]
+    assert list(rows) == [Row("one", "1", 1), Row("a\u2028b", "émigré 日本", 13)]
+    assert [problem.line for problem in rows.problems] == [2, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+    says = ["not JSON", "empty", "a list", "UTF-8", "UTF-8", "no prompt", "a message must be", "is a list", "JSON", "recursion"]
     assert all(word in problem.reason for word, problem in zip(says, rows.problems, strict=True))
-    assert "line 2: not JSON" in rows.summary and "and 4 more" in rows.summary and "other" in rows.summary
+    assert "line 2: not JSON" in rows.summary and "and 5 more" in rows.summary and "other" in rows.summary
 
 
 def test_a_list_is_read_as_a_file_is():

@@ -176,17 +176,16 @@ def read_rows(
     for line, given in cells_of(source, part, network):
         cells = given
         if isinstance(given, Mapping):
-            cells = {str(key).strip().lower(): value for key, value in given.items() if key is not None}
+            cells = {str(key).strip().lower(): value for key, value in given.items()}
             seen.update(dict.fromkeys(cells))
         try:
             row = shapes.read(cells, prompt_column, response_column)
-        except Unusable as reason:
+            fields = {str(key): shapes.finite(value) for key, value in given.items() if str(key).strip().lower() not in row.asked}
+        except (Unusable, RecursionError) as reason:
             problems.append(Problem(line, str(reason)))
             continue
         except LabError as error:
             raise LabError(f"{name}, line {line}: {error}") from None
-        others = {str(key): value for key, value in given.items() if key is not None and str(key).strip().lower() not in row.asked}
-        fields = {key: None if shapes.absent(value) else value for key, value in others.items()}
         rows.append(Row(row.prompt, row.response, line, fields, row.reasoning, learn))
         used.update(row.asked, row.answered)
         remarks.update(row.remarks)

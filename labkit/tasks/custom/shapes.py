@@ -133,6 +133,15 @@ def absent(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
+def finite(value: Any) -> Any:
+    """A cell as JSON can hold it: NaN and infinity in it become None."""
+    if isinstance(value, dict):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 # ---- the prompt --------------------------------------------------------------------------------------------------------
 
 
