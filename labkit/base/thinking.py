@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MARKS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"), ("[THINK]", "[/THINK]"))
+OPENING = tuple(opening for opening, _ in MARKS)
 
 
 class Thought(NamedTuple):

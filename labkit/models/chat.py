@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from labkit.base.chat import Chat, messages_of, prompt_of
 from labkit.base.errors import LabError
-from labkit.base.thinking import split_thinking
+from labkit.base.thinking import OPENING, split_thinking
 
 LONGEST = 48  # tokens of an answer, if the recipe does not set it
 # Questions and answers for looking at a template: two of each, which begin and end differently.
@@ -60,6 +60,13 @@ class Around(NamedTuple):
         return cls(*(next((i for i, (a, b) in enumerate(zip(x, y, strict=False)) if a != b), len(x)) for x, y in both))
 
 
+class Typed(NamedTuple):
+    """What a user typed of a rendered text."""
+
+    parts: Sequence[str] = ()
+    around: Around = Around()
+
+
 class ChatTokenizer:
     """The tokenizer of a folder with its chat template (plain text if it has none), with the interface of `AtlasTokenizer`.
 
@@ -87,6 +94,8 @@ class ChatTokenizer:
         self._around_prompt = Around.of(*map(self._prompt, PROBES))
         self._around_answer = Around.of(*map(self._turn, REPLIES))
         self.end = self._end(known)
+        # The mark of a thought that the template opens itself, as for a teacher that always thinks.
+        self.opens = next((f"{mark}\n" for mark in OPENING if self._prompt(PROBES[0]).rstrip().endswith(mark)), "")
         self.ends = frozenset((self.end, *known))
         self.vocabulary = hashlib.blake2b(self._table().encode(), digest_size=8).hexdigest()  # equal where token numbers mean the same
         form = f"{self.vocabulary} {self._template} {sorted(self.options.items())} {sorted(self.ends)} {self.end}"
@@ -96,17 +105,26 @@ class ChatTokenizer:
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of questions and chats, in the template."""
-        return self._encode([self._prompt(text) for text in texts], texts, self._around_prompt)
+        typed = [
+            Typed([message["content"] for message in messages_of(text)], Around() if isinstance(text, Chat) else self._around_prompt)
+            for text in texts
+        ]
+        return self._encode([self._prompt(text) for text in texts], typed)
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of answers, as the template writes an assistant's turn, each up to its end mark."""
+        texts = [text.removeprefix(self.opens) for text in texts] if self.opens else texts
         asked = self._prompt(PROBES[0])
-        (before,) = self._encode([asked], [""], Around())
+        (before,) = self._encode([asked], [Typed()])
         wholes = [self._turn(text) for text in texts]
-        rows = [ids[len(before) :] if ids[: len(before)] == before else [] for ids in self._encode(wholes, texts, self._around_answer)]
-        apart = [row for row, ids in enumerate(rows) if not ids]  # where a token joins both, or the template rewrites the prompt
-        tails = [wholes[row].removeprefix(asked) if wholes[row].startswith(asked) else texts[row] for row in apart]
-        for row, ids in zip(apart, self._encode(tails, [texts[row] for row in apart], self._around_answer._replace(start=0)), strict=True):
+        typed = [Typed(_of_thought(text), self._around_answer) for text in texts]
+        rows = [ids[len(before) :] if ids[: len(before)] == before else [] for ids in self._encode(wholes, typed)]
+        # Where a token joins both, or the template rewrites the prompt, or drops a part of the answer (a thought), it is read alone.
+        fits = [whole.startswith(asked) and text.strip() in whole for whole, text in zip(wholes, texts, strict=True)]
+        apart = [row for row, ids in enumerate(rows) if not ids or not fits[row]]
+        tails = [wholes[row].removeprefix(asked) if fits[row] else texts[row] for row in apart]
+        alone = self._encode(tails, [Typed(typed[row].parts, Around(0, self._around_answer.tail if fits[row] else 0)) for row in apart])
+        for row, ids in zip(apart, alone, strict=True):
             rows[row] = ids
         return [ids[: ids.index(self.end) + 1] if self.end in ids else [*ids, self.end] for ids in rows]
 
@@ -117,7 +135,7 @@ class ChatTokenizer:
     def written(self, ids: Sequence[int]) -> str:
         """The whole text of an answer's token ids, with thoughts."""
         ids = ids[:-1] if ids and ids[-1] in self.ends else ids
-        return self.inner.decode(list(ids), skip_special_tokens=True).strip()
+        return self.opens + self.inner.decode(list(ids), skip_special_tokens=True).strip()
 
     def token(self, token_id: int) -> str:
         """The text of one token, for display."""
@@ -185,7 +203,7 @@ class ChatTokenizer:
     def _end(self, known: Sequence[int]) -> int:
         """The mark that the template puts after an answer; the tokenizer's own if it puts none."""
         whole = self._turn(REPLIES[0])
-        (behind,) = self._encode([whole[len(whole) - self._around_answer.tail :]], [""], Around())
+        (behind,) = self._encode([whole[len(whole) - self._around_answer.tail :]], [Typed()])
         marks = [token for token in behind if token in known] or [token for token in behind if token in self.inner.added_tokens_decoder]
         if not marks and not known:
             raise LabError(f"the tokenizer of {self.name} has no end mark, so no answer would end: set eos_token in tokenizer_config.json.")
@@ -193,17 +211,15 @@ class ChatTokenizer:
 
     # ---- tokens ------------------------------------------------------------------------------------------------------
 
-    def _encode(self, texts: Sequence[str], typed: Sequence[str], around: Around) -> list[list[int]]:
+    def _encode(self, texts: Sequence[str], typed: Sequence[Typed]) -> list[list[int]]:
         """Token ids of rendered texts. In what a user typed, added tokens (as an end mark) are split into plain ones."""
         if not texts:
             return []
         found = self.inner(list(texts), add_special_tokens=False)["input_ids"]
         added = [token.content for token in self.inner.added_tokens_decoder.values()]
-        for number, (text, prompt) in enumerate(zip(texts, typed, strict=True)):
-            if any(mark in prompt for mark in added):
-                parts = [message["content"].strip() for message in messages_of(prompt)]
-                limits = Around() if isinstance(prompt, Chat) else around
-                found[number] = self._split(text, [span for part in parts for span in _spans(text, part, limits)])
+        for number, (text, (parts, around)) in enumerate(zip(texts, typed, strict=True)):
+            if any(mark in part for part in parts for mark in added):
+                found[number] = self._split(text, [span for part in parts for span in _spans(text, part.strip(), around)])
         return found
 
     def _split(self, text: str, spans: Sequence[tuple[int, int]]) -> list[int]:
@@ -237,6 +253,12 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _of_thought(answer: str) -> list[str]:
+    """The parts of an answer that were typed: the marks around a thought at its beginning are the model's own tokens."""
+    thought = split_thinking(answer)
+    return [thought.reasoning, thought.answer] if answer.startswith(OPENING) else [answer]
 
 
 def _spans(text: str, part: str, around: Around) -> list[tuple[int, int]]:

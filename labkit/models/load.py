@@ -66,6 +66,8 @@ class AtlasTokenizer:
         """The text of an answer's token ids."""
         return self._tokenizer.decode(list(ids)).strip()
 
+    written = text  # Atlas has no thoughts
+
     def for_transformers(self) -> PreTrainedTokenizerFast:
         """This tokenizer as a class of `transformers`. Its chat template writes question and answer as the lab does."""
         made = PreTrainedTokenizerFast(tokenizer_object=self._tokenizer, bos_token="<eos>", eos_token="<eos>", pad_token="<eos>")

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from labkit.base.errors import LabError
+from labkit.models.damage import not_finite
 from labkit.models.parts import CACHES, Traits, body_of, cached_pass, new_cache, own_head, vocabulary_of
 
 LONG, SHORT = 12, 7  # tokens of the rows that are read
@@ -51,6 +52,12 @@ def examine(model: Any, tokens: Sequence[int] = ()) -> Traits:
         model.train(training)
 
 
+def ensure(model: Any) -> None:
+    """Check a model that was not loaded by `pretrained.load`, once. Raises `LabError` as `examine` does."""
+    if not hasattr(model, "traits"):
+        model.traits = examine(model)
+
+
 @torch.no_grad()
 def training_noise(model: Any, tokens: Sequence[int]) -> float:
     """How much a model's states differ in training mode, in standard deviations: 0 without dropout and router noise."""
@@ -81,7 +88,7 @@ def _head(model: Any, tokens: Tensor) -> tuple[Tensor, str]:
     model.body_inside = min(found)  # the outermost part that is called
     states = found[model.body_inside]
     if not bool(torch.isfinite(logits).all()):
-        raise LabError("its logits are not finite, so its weights are damaged: fetch it, or save it, again.")
+        raise not_finite(model, "the model")
     linear = model.get_output_embeddings()
     for head, compute in (("linear", linear), ("own", None if model.body_inside else lambda x: own_head(model, x))):
         with contextlib.suppress(Exception):  # of code that was not written for this: then this is not the head

@@ -24,6 +24,7 @@ from labkit.models.heads.base import Heads
 from labkit.models.heads.eagle import Eagle
 from labkit.models.heads.medusa import Medusa
 from labkit.models.parts import context_of
+from labkit.models.self_check import ensure
 from labkit.speculative import accept, trees
 from labkit.speculative.drafters import Ask, Drafter, EagleDraft, MedusaDraft, ModelDraft, Proposal, branches
 from labkit.speculative.kv_cache import CachedModel, States
@@ -162,6 +163,7 @@ def _drafter(draft: Any) -> Drafter:
     if isinstance(draft, Eagle):
         return EagleDraft(draft)
     if hasattr(draft, "get_output_embeddings"):
+        ensure(draft)
         return ModelDraft(draft, context_of(draft.config.to_dict()))
     if hasattr(draft, "propose"):
         return draft
@@ -171,6 +173,7 @@ def _drafter(draft: Any) -> Drafter:
 def _prompt(target: LanguageModel, prompt: str | Sequence[int]) -> list[int]:
     if not hasattr(target, "get_output_embeddings"):
         raise LabError(f"{target!r} is not a language model: give one, as in labkit.teacher('atlas-3m').")
+    ensure(target)
     if not isinstance(prompt, str | list | tuple):
         raise LabError(f"the prompt is {prompt!r}: give a text, or a list of token numbers.")
     if not len(prompt.strip() if isinstance(prompt, str) else prompt):

@@ -58,7 +58,7 @@ class Distilled(NamedTuple):
     grades: dict[str, Grades]  # of those of `ROWS` that were measured, on the same held-out prompts
     scores: dict[str, Score]  # the same scores, with bands
     out: Path | None  # the folder of the student
-    notes: dict[str, list[str]] = {}  # how the lab ran the teacher and the student, in sentences
+    notes: dict[str, list[str]]  # how the lab ran the teacher and the student, in sentences
 
     def table(self) -> pandas.DataFrame:
         """One row for each model: score, 95% band over held-out prompts, KL to the teacher, agreement on the most likely token."""
@@ -174,6 +174,12 @@ def distill(
     if exam.best < 1:
         by = without_hash(exp.score)
         say(f"The responses in the data score {exam.best:.3f} by {by} themselves: an answer equal to its response gets no more.")
+    if exam.thoughts:
+        say(
+            f"teacher: {exam.thoughts} of {len(exam.rows)} answers begin with a thought, and {exam.cut_thoughts} were cut before the "
+            f"answer, at {exp.longest} tokens: raise longest, or switch thinking off with template_option=enable_thinking=false, if its "
+            "chat template has that switch."
+        )
     untouched = subject.student(exp.seed)
     for who, model in (("teacher", teacher_model), ("student", untouched)):
         for note in _notes(model):
@@ -195,8 +201,8 @@ def distill(
     for name, row in (("untouched", "untouched"), ("label budget", "gold labels")):
         if row in grades and row != own and name not in record.references:
             record.add(ev.Reference(name, grades[row].skills))
-    done = Distilled(exp, record, grades, {name: exam.scored(graded.answers) for name, graded in grades.items()}, folder)
-    done = done._replace(notes={"teacher": _notes(teacher_model), "student": _notes(made)})
+    scores = {name: exam.scored(graded.answers) for name, graded in grades.items()}
+    done = Distilled(exp, record, grades, scores, folder, {"teacher": _notes(teacher_model), "student": _notes(made)})
     if folder:
         leave(done, made, folder, exam)
     for run in runs:  # only at the end: if anything fails before, no training is lost

@@ -9,6 +9,7 @@ Only text goes from teacher to student, so the two may have any tokenizers (Kim 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import hashlib
@@ -16,19 +17,19 @@ import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaForCausalLM
+from transformers import GenerationConfig, LlamaForCausalLM
 
 from labkit import models
 from labkit.base.chat import from_json, to_json
 from labkit.base.errors import DataError, LabError, unknown
 from labkit.base.files import made_here, write_whole
 from labkit.base.settings import default
-from labkit.models import EOS, AtlasTokenizer, fingerprint, tokenizer, tokenizer_of
+from labkit.models import EOS, fingerprint, tokenizer_of
 from labkit.models.damage import refuse_damaged
 from labkit.records.experiment import Experiment
 from labkit.records.names import DECODINGS
@@ -174,11 +175,12 @@ def _answer(
     prompts = tokens.prompts(texts)
     if decoding in ("beam", "interpolated"):
         wanted = labels if decoding == "interpolated" else [None] * len(labels)
-        chosen = [_choose(beams, gold) for beams, gold in zip(_beams(teacher, prompts), wanted, strict=True)]
+        golds = [None if gold is None else tokens.answers([gold])[0] for gold in wanted]
+        chosen = [_choose(beams, gold) for beams, gold in zip(_beams(teacher, prompts), golds, strict=True)]
     else:
         answers = sample_answers(teacher, prompts, tokens.answers(labels), seed, temperature if decoding == "sample" else 0.0)
         chosen = [(answer.ids, answer.logprob) for answer in answers]
-    return [TextRow(text, tokens.text(ids), logprob) for text, (ids, logprob) in zip(texts, chosen, strict=True)]
+    return [TextRow(text, tokens.written(ids), logprob) for text, (ids, logprob) in zip(texts, chosen, strict=True)]
 
 
 @torch.no_grad()
@@ -187,29 +189,45 @@ def _beams(teacher: LlamaForCausalLM, prompts: Sequence[Sequence[int]]) -> list[
     width = max(map(len, prompts))
     tokens = torch.tensor([[EOS] * (width - len(p)) + list(p) for p in prompts])
     visible = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    out = teacher.generate(
-        tokens.to(teacher.device),
-        attention_mask=visible.to(teacher.device),
-        num_beams=BEAMS,
-        num_return_sequences=BEAMS,
-        length_penalty=0.0,  # scores are then log-probabilities
-        max_new_tokens=tokenizer_of(teacher).longest,
-        do_sample=False,
-        return_dict_in_generate=True,
-        output_scores=True,
-    )
-    texts = [[*row[: row.index(EOS)], EOS] if EOS in row else row for row in out.sequences[:, width:].tolist()]
+    ends = tokenizer_of(teacher).ends
+    with _own_text(teacher, GenerationConfig(eos_token_id=sorted(ends), pad_token_id=EOS)):
+        out = teacher.generate(
+            tokens.to(teacher.device),
+            attention_mask=visible.to(teacher.device),
+            num_beams=BEAMS,
+            num_return_sequences=BEAMS,
+            length_penalty=0.0,  # scores are then log-probabilities
+            max_new_tokens=tokenizer_of(teacher).longest,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+    texts = [_ended(row, ends) for row in out.sequences[:, width:].tolist()]
     scored = list(zip(texts, out.sequences_scores.tolist(), strict=True))
     refuse_damaged(teacher, [logprob for _, logprob in scored])
     return [scored[i : i + BEAMS] for i in range(0, len(scored), BEAMS)]
 
 
-def _choose(beams: Sequence[tuple[list[int], float]], gold: str | None) -> tuple[list[int], float]:
+@contextlib.contextmanager
+def _own_text(teacher: Any, settings: GenerationConfig) -> Iterator[None]:
+    """The teacher without its own settings of `generate`, such as a repetition penalty, which would fill in what a call leaves open."""
+    before, teacher.generation_config = teacher.generation_config, settings
+    try:
+        yield
+    finally:
+        teacher.generation_config = before
+
+
+def _ended(ids: list[int], ends: Collection[int]) -> list[int]:
+    """Tokens up to the first end mark, with it."""
+    return ids[: next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))]
+
+
+def _choose(beams: Sequence[tuple[list[int], float]], gold: Sequence[int] | None) -> tuple[list[int], float]:
     """The likeliest beam, or the one with the fewest token edits to the gold label, and of these the likeliest."""
     if gold is None:
         return max(beams, key=lambda beam: beam[1])
-    wanted = tokenizer().answers([gold])[0]
-    return min(beams, key=lambda beam: (edits(beam[0], wanted), -beam[1]))
+    return min(beams, key=lambda beam: (edits(beam[0], gold), -beam[1]))
 
 
 def edits(one: Sequence[int], other: Sequence[int]) -> int:
@@ -310,36 +328,3 @@ def sequences_for(
     for voter in VOTERS if exp.keep == "vote" else ():
         others.append((yield from sequences_for(exp.but(teacher=voter, keep="all"), models.teacher(voter), questions, world, chunk)))
     return data if exp.keep == "all" else keep(data, exp.keep, world, others)
-
-
-# ---- as a pool to train on ---------------------------------------------------------------------------------------------------------
-
-
-class TextPool:
-    """The rows of a data set in the student's tokens.
-
-    own: the student's tokenizer; by default that of Atlas.
-
-    Raises `LabError` if all responses are empty, or if all rows are equal.
-    """
-
-    growing = False  # all rows are known at the start
-
-    def __init__(self, data: Sequences, own: AtlasTokenizer | None = None) -> None:
-        if not any(row.response.strip() for row in data.rows):
-            raise LabError(f"all {len(data)} responses are empty: the teacher ended at once. Use another teacher or another decoding.")
-        if len(data) > 1 and len({(row.prompt, row.response) for row in data.rows}) == 1:
-            raise LabError(f"the {len(data)} rows are all the same ({data.rows[0].prompt!r}): use different questions.")
-        self.data = data
-        own = own or tokenizer()
-        self._prompts = own.prompts([row.prompt for row in data.rows])
-        self._answers = own.answers([row.response for row in data.rows])
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def prompt(self, row: int) -> list[int]:
-        return self._prompts[row]
-
-    def answer(self, row: int) -> list[int]:
-        return self._answers[row]

@@ -27,7 +27,7 @@ from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.model_folders import without_hash
 from labkit.records.rules import refuse
 from labkit.tasks.atlas.exam import Examiner
-from labkit.teachers.text_data import TextPool
+from labkit.teachers.text_pool import TextPool
 from labkit.training import advice
 from labkit.training.assembly import PEER, Parts, assemble
 from labkit.training.batch_check import check_batch

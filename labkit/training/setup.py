@@ -34,7 +34,8 @@ from labkit.tasks.custom.rows import CustomRows, Problem, Row, read_rows, split
 from labkit.tasks.heads_exam import HeadsExam, ahead_skills
 from labkit.tasks.types import Asked
 from labkit.teachers.signals import Signals, TopKSignals
-from labkit.teachers.text_data import Sequences, TextPool, sequences_for
+from labkit.teachers.text_data import Sequences, sequences_for
+from labkit.teachers.text_pool import TextPool
 from labkit.training.batches import BatchSampler, Source, gold_questions, transfer_questions
 
 LOOKED = 120  # held-out prompts that heads are examined on: some thousand tokens
@@ -209,7 +210,7 @@ class CustomTask:
         return sequences_for(self.experiment, source, self.train[: self.experiment.questions], None, self.settings.chunk)
 
     def text_pool(self, data: Sequences) -> TextPool:
-        return TextPool(data, self.reads)
+        return TextPool(data, self.reads, self.experiment.learn)
 
     def feed(self, rows: Source | None) -> BatchSampler:
         return BatchSampler(self.experiment, self.gold, rows, self.reads)

@@ -19,7 +19,8 @@ from labkit.records.experiment import Experiment
 from labkit.records.names import DECODINGS, KEEP
 from labkit.tasks.atlas.facts import Atlas
 from labkit.teachers import text_data
-from labkit.teachers.text_data import Sequences, TextPool, TextRow, edits, generate, keep
+from labkit.teachers.text_data import Sequences, TextRow, edits, generate, keep
+from labkit.teachers.text_pool import TextPool
 from labkit.training.loop import Run
 
 TINY = Experiment(student="22k", teacher=TEACHER, questions=128, gold=40, batch=8, steps=8, method="sequence")

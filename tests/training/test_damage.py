@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -26,7 +27,7 @@ from labkit.teachers.text_data import generate
 from labkit.training.loop import Run
 from labkit.training.setup import CustomPrompt
 
-ROWS = [CustomPrompt.of(Row(prompt, response, line)) for line, (prompt, response) in enumerate(PAIRS[:8], 1)]
+ROWS = [CustomPrompt.of(Row(prompt, response, line), response) for line, (prompt, response) in enumerate(PAIRS[:8], 1)]
 
 
 def spoiled(folder: Path, seed: int, part: str = "model.layers.0.mlp.up_proj.weight") -> str:
@@ -50,10 +51,8 @@ def recipe(tmp_path: Path) -> Experiment:
 def failed(run: Run) -> ev.Failed:
     """The last event of a run that fails, whether by an error or not."""
     events = []
-    try:
+    with contextlib.suppress(LabError):
         events.extend(run)  # what comes before an error is kept
-    except LabError:
-        pass
     assert isinstance(events[-1], ev.Failed)
     return events[-1]
 
@@ -61,8 +60,8 @@ def failed(run: Run) -> ev.Failed:
 def test_a_damaged_teacher_is_named_before_the_first_step_and_leaves_nothing(tmp_path: Path, recipe: Experiment):
     folder = spoiled(tmp_path / "nan", 3)
     told = failed(Run(recipe.but(teacher=folder)))
-    assert told.step <= 1
-    assert "the teacher's logits are not finite: its weights are damaged, as model.layers.0.mlp.up_proj.weight has NaN" in told.message
+    assert told.step == 0
+    assert "the model's logits are not finite: its weights are damaged, as model.layers.0.mlp.up_proj.weight has NaN" in told.message
     assert folder in told.message
     assert "rate" not in told.message + told.advice
     assert not list((home_dir() / "signals").rglob("*.safetensors"))
@@ -106,8 +105,9 @@ def test_states_that_16_bits_cannot_hold_are_not_kept(tmp_path: Path):
 
 def test_a_damaged_student_is_named_too(tmp_path: Path, recipe: Experiment):
     told = failed(Run(recipe.but(student=spoiled(tmp_path / "nan", 3))))
-    assert told.step == 1
-    assert "The student's logits are not finite: its weights are damaged" in told.advice
+    assert told.step == 0
+    assert told.message.startswith(str(tmp_path / "nan"))
+    assert "its weights are damaged, as model.layers.0.mlp.up_proj.weight has NaN" in told.message
 
 
 def test_a_teacher_that_is_damaged_where_the_student_leads_is_found_at_the_step(tmp_path: Path, recipe: Experiment):
@@ -115,7 +115,12 @@ def test_a_teacher_that_is_damaged_where_the_student_leads_is_found_at_the_step(
     teacher = made(tmp_path / "untied", 1, 3, tie_word_embeddings=False)
     model = AutoModelForCausalLM.from_pretrained(teacher)
     with torch.no_grad():
-        read = {token for pair in PAIRS for text in pair for token in tokenizer().prompts([text])[0] + tokenizer().answers([text])[0]}
+        read = {
+            token
+            for pair in (*PAIRS, (pretrained.PROBE, ""))
+            for text in pair
+            for token in tokenizer().prompts([text])[0] + tokenizer().answers([text])[0]
+        }
         never = [token for token in range(tokenizer().size) if token not in read]
         model.model.embed_tokens.weight[never] = math.nan
         model.lm_head.weight[never] = 0.0  # so that greedy answers have none of these tokens
@@ -132,7 +137,7 @@ def test_a_token_that_the_teacher_never_gives(recipe: Experiment, divergence: st
     """Its head has a bias of -inf for one token, as a model has that masks part of its vocabulary."""
     pretrained.kept.cache_clear()
     exp = with_hashes(recipe.but(divergence=divergence))
-    teacher = pretrained.kept(exp.teacher, exp.longest)
+    teacher = pretrained.kept(exp.teacher, exp.longest, exp.template_option)
     with torch.no_grad():
         bias = torch.zeros(tokenizer().size, dtype=teacher.dtype)
         bias[17] = -math.inf

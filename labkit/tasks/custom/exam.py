@@ -55,11 +55,15 @@ class CustomExam:
         self.best = self.score.check(self.rows).mean
         self._teacher = teacher
         self.teacher_answers: Sequence[Graded] = ()
+        self.thoughts = self.cut_thoughts = 0
         if teacher is not None:
             written = self._write(teacher)
             refuse_damaged(teacher, [sum(w.logprobs) for w in written])
             self.teacher_answers, _ = self._mark(teacher, written)
             self._teacher_ids = [w.ids for w in written]
+            thoughts = [split_thinking(tokenizer_of(teacher).written(w.ids)) for w in written]
+            self.thoughts = sum(bool(thought.reasoning) for thought in thoughts)  # answers of the teacher that begin with a thought
+            self.cut_thoughts = sum(thought.cut for thought in thoughts)  # of these, those that ended before the answer
             self._teacher_states = [states.clone() for states in self._states(teacher)]
             self.teacher_grades = self.grade(teacher, written)
 
