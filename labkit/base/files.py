@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -9,7 +10,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,18 @@ def fill_whole(folder: Path, write: Callable[[Path], object]) -> None:
             os.replace(part / name, folder / name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def no_empty_folder(folder: Path) -> Iterator[None]:
+    """Remove the folder and those above it that are made meanwhile, if they are empty at the end. Folders that were there before stay."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    finally:
+        for place in made:
+            with contextlib.suppress(OSError):  # not empty, or not made
+                place.rmdir()
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labkit.base.errors import LabError
+from labkit.base.files import no_empty_folder, write_whole
 from labkit.cli import knobs
 from labkit.cli.output import tell
 from labkit.records import events as ev
@@ -34,31 +37,41 @@ def run(options: argparse.Namespace) -> int:
 
     given, last = knobs.given(options), ""
     asked = Experiment().but(**given)
-    models = (asked.teacher, asked.student, asked.data)
-    if options.prompt_column or options.response_column or options.network:
-        models = (asked.teacher, asked.student, _read_once(asked.data, options))
     others = {name: value for name, value in given.items() if name not in ("teacher", "student", "data")}
+    runs: list[Experiment] = []
 
     def watch(what: str, event: ev.Event) -> None:
         nonlocal last
         if what != last:
             print(f"-- {what}", flush=True)
             last = what
+        if isinstance(event, ev.Started):
+            runs.append(Experiment.from_dict(dict(event.experiment)))
         tell(event, every=10)
 
-    done = distill(*models, options.out, baseline=not options.no_baseline, watch=watch, **others)
+    with _read_once(asked.data, options, runs) as data:
+        done = distill(asked.teacher, asked.student, data, options.out, baseline=not options.no_baseline, watch=watch, **others)
     print(done)
     print(f"\nsaved to {options.out}: the student with its card (README.md), record.jsonl.gz and report.html")
     return 0
 
 
-def _read_once(data: str, options: argparse.Namespace) -> str:
-    """Read data that needs the flags on columns or network, and write it beside the result as a file that a recipe can name.
+@contextlib.contextmanager
+def _read_once(data: str, options: argparse.Namespace, runs: Sequence[Experiment]) -> Iterator[str]:
+    """Data that needs the flags on columns or network is read, and written beside the result as a file that a recipe can name.
 
-    Returns its path. Raises `LabError` if the path would contain a space.
+    If the command fails, and no run has a checkpoint to go on from, the file is as it was before.
+
+    runs: the runs that have begun by then.
+
+    Yields the path of the data. Raises `LabError` if it would contain a space.
     """
+    from labkit.studies.run import has_checkpoint
     from labkit.tasks.custom.rows import read_rows, write_rows
 
+    if not (options.prompt_column or options.response_column or options.network):
+        yield data
+        return
     path = options.out.with_name(f"{options.out.name}-data.jsonl")
     if any(letter.isspace() for letter in str(path)):
         raise LabError(
@@ -66,5 +79,12 @@ def _read_once(data: str, options: argparse.Namespace) -> str:
         )
     rows = read_rows(data, prompt_column=options.prompt_column, response_column=options.response_column, network=options.network)
     print(rows.summary)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return str(write_rows(rows, path))
+    before = path.read_bytes() if path.exists() else None
+    with no_empty_folder(path.parent):
+        write_rows(rows, path)
+        try:
+            yield str(path)
+        except BaseException:
+            if not any(map(has_checkpoint, runs)):
+                path.unlink(missing_ok=True) if before is None else write_whole(path, lambda to: to.write_bytes(before))
+            raise

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from safetensors import SafetensorError
 
 from labkit.base.errors import LabError
-from labkit.base.files import fill_whole
+from labkit.base.files import fill_whole, no_empty_folder
 from labkit.base.stats import Band
 from labkit.models import parameters, pretrained, tokenizer_of
 from labkit.records import events as ev
@@ -228,7 +228,8 @@ def leave(done: Distilled, student: Any, folder: Path, exam: CustomExam) -> None
         (to / "README.md").write_text(card(done, exam), encoding="utf-8")
 
     try:
-        fill_whole(folder, write)
+        with no_empty_folder(folder):
+            fill_whole(folder, write)
     except (OSError, SafetensorError) as error:
         raise LabError(
             f"the student is trained, but cannot be saved in {folder}: {error}. Fix that, or choose another --out, and run the same "
@@ -301,7 +302,10 @@ def _tell(subject: CustomTask, teacher: Any, say: Callable[[str], object]) -> No
 
 
 def _free(folder: Path | None, exp: Experiment) -> None:
-    """Check the folder before anything is trained. Raises `LabError` if it cannot be written to, or has other files in it."""
+    """Check the folder before anything is trained, and leave nothing there.
+
+    Raises `LabError` if it cannot be written to, or has other files in it.
+    """
     if folder is None:
         return
     for what in ("student", "teacher"):
@@ -313,9 +317,10 @@ def _free(folder: Path | None, exp: Experiment) -> None:
     ):
         raise LabError(f"{folder} exists, and is not the result of an earlier distillation: choose another --out.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
+        with no_empty_folder(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / ".writable").touch()
+            (folder / ".writable").unlink()
     except OSError as error:
         raise LabError(f"cannot write to {folder}: {error}. Choose another --out.") from None
 
@@ -325,7 +330,8 @@ def _room(folder: Path | None, student: Any) -> None:
     if folder is None:
         return
     size = 2 if hasattr(student, "chat") else 4  # bytes a weight: see `leave`
-    needed, free = size * parameters(student) + BESIDE, shutil.disk_usage(folder).free
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    needed, free = size * parameters(student) + BESIDE, shutil.disk_usage(there).free
     if free < needed:
         raise LabError(
             f"{folder} has {free / 1e6:.1f} MB free, and the result takes about {needed / 1e6:.1f} MB: free some space, or choose another "

@@ -32,6 +32,11 @@ def folder_of(experiment: Experiment) -> Path:
     return made_here("runs") / experiment.key
 
 
+def has_checkpoint(experiment: Experiment) -> bool:
+    """Whether a run of this recipe was cut off, and can go on."""
+    return Folder(folder_of(experiment), experiment).checkpoint.exists()
+
+
 def begin(experiment: Experiment, exams: int | None = None) -> Run:
     """Start a run in the folder of its recipe. It goes on from the checkpoint of an earlier run that was killed.
 

@@ -15,13 +15,14 @@ import types
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.base.chat import messages_of, prompt_of
 from labkit.base.errors import LabError
 from labkit.records.names import LEARN
 from labkit.tasks.custom.rows import CustomRows, Row, read_rows, same, split, write_rows
+from labkit.tasks.custom.shapes import CHATS, CHOICES, CONTEXTS, PROMPTS, RESPONSES, SYSTEMS
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -54,14 +55,15 @@ def test_broken_lines_cost_themselves_only(tmp_path):
         b'{"prompt": ["x"]}\r',
         b'{"prompt": "x", "response": ["y", "z"]}\r',
         b"[" * 100_000,
+        b'{"prompt": "x", "deep": ' + b"[" * 800 + b"]" * 800 + b"}",
         '{"prompt": "a\u2028b", "response": "émigré 日本"}'.encode(),
     ]
     rows = read_rows(kept(tmp_path, b"\n".join(lines)))
-    assert list(rows) == [Row("one", "1", 1), Row("a\u2028b", "émigré 日本", 12)]
-    assert [problem.line for problem in rows.problems] == [2, 4, 5, 6, 7, 8, 9, 10, 11]
-    says = ["not JSON", "empty", "a list", "UTF-8", "UTF-8", "no prompt", "a message must be", "is a list", "JSON"]
+    assert list(rows) == [Row("one", "1", 1), Row("a\u2028b", "émigré 日本", 13)]
+    assert [problem.line for problem in rows.problems] == [2, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+    says = ["not JSON", "empty", "a list", "UTF-8", "UTF-8", "no prompt", "a message must be", "is a list", "JSON", "recursion"]
     assert all(word in problem.reason for word, problem in zip(says, rows.problems, strict=True))
-    assert "line 2: not JSON" in rows.summary and "and 4 more" in rows.summary and "other" in rows.summary
+    assert "line 2: not JSON" in rows.summary and "and 5 more" in rows.summary and "other" in rows.summary
 
 
 def test_a_list_is_read_as_a_file_is():
@@ -254,6 +256,8 @@ def test_an_index_that_counts_from_one_refuses_the_file():
         read_rows(rows)
     labelled = [{"question": "q", "choices": {"label": ["1", "2"], "text": ["x", "y"]}, "answerKey": n} for n in ("1", "2")]
     assert [row.response for row in read_rows(labelled)] == ["x", "y"]
+    numbers = [{"question": "q", "choices": [3, 4, 1], "answer": n} for n in (0, 1, 3)]
+    assert [row.response for row in read_rows(numbers)] == ["3", "3"], "1 may be a choice, or an index"
     nobody_knows = [{"question": "q", "choices": ["x", "y"], "answer": n} for n in (-1, "", None)]
     assert [row.response for row in read_rows(nobody_knows)] == [None] * 3
 
@@ -432,3 +436,37 @@ def test_an_exam_of_the_faq_asks_in_other_words_and_one_of_the_facts_does_not():
         world, (train, held) = Atlas("whole"), split(read_rows(name))
         taught = {world.find(row.prompt).fact.key for row in train}
         assert low <= sum(world.find(row.prompt).fact.key in taught for row in held) / len(held) <= high, name
+
+
+# ---- any row -----------------------------------------------------------------------------------------------------------
+
+WORDS = st.sampled_from(
+    ["", "a", "b", "A", "1", "q", "[", "{}", "[1]", "user", "assistant", "system", "human", "text", "<think>x", "x</think>y"]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 5) | st.floats() | WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "from", "value", "text", "label", "type", "weight", "aliases", "A", "B"]), inner
+        )
+        | st.lists(st.fixed_dictionaries({"role": WORDS, "content": inner}), max_size=3)
+    ),
+    max_leaves=8,
+)
+COLUMNS = st.sampled_from(
+    [*PROMPTS, *RESPONSES, *CHATS, *CONTEXTS, *CHOICES, *SYSTEMS, "reasoning", "rejected", "a", "b", "tools", "image"]
+)
+
+
+@settings(max_examples=1000)
+@given(row=st.dictionaries(COLUMNS, VALUES, max_size=5), learn=st.sampled_from(LEARN))
+def test_any_row_is_read_or_refused_in_a_sentence(row, learn):
+    try:
+        rows = read_rows([row], learn=learn)
+    except LabError:
+        return
+    (only,) = rows
+    assert only.prompt == only.prompt.strip() != "" and only.response != "" and only.learned != ""
+    assert messages_of(only.prompt)[-1]["role"] == "user"
+    assert rows.summary and rows.fingerprint

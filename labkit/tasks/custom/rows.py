@@ -154,9 +154,10 @@ def read_rows(
 ) -> CustomRows:
     """Read prompts and answers. Invalid rows are reported and skipped.
 
-    source: a file, a shipped example ("tickets", "orders"), the name of a hub data set, or a list of prompts or objects.
-    prompt_column, response_column: names of the columns. By default the first of `PROMPTS` and of `RESPONSES` that a row has; see
-        `shapes`.
+    source: a file, a shipped example ("tickets", "orders"), the name of a hub data set, a list of prompts or objects, or a
+        data frame of pandas.
+    prompt_column, response_column: names of the columns. By default the first of `shapes.PROMPTS` and of `shapes.RESPONSES` that a row
+        has.
     network: whether a hub data set may be fetched.
     part: which part of a hub data set to read.
     learn: what a student learns of a row: "answer"; "reasoning", the column `reasoning` or the thought with which an answer begins; or
@@ -175,17 +176,16 @@ def read_rows(
     for line, given in cells_of(source, part, network):
         cells = given
         if isinstance(given, Mapping):
-            cells = {str(key).strip().lower(): value for key, value in given.items() if key is not None}
+            cells = {str(key).strip().lower(): value for key, value in given.items()}
             seen.update(dict.fromkeys(cells))
         try:
             row = shapes.read(cells, prompt_column, response_column)
-        except Unusable as reason:
+            fields = {str(key): shapes.finite(value) for key, value in given.items() if str(key).strip().lower() not in row.asked}
+        except (Unusable, RecursionError) as reason:
             problems.append(Problem(line, str(reason)))
             continue
         except LabError as error:
             raise LabError(f"{name}, line {line}: {error}") from None
-        others = {str(key): value for key, value in given.items() if key is not None and str(key).strip().lower() not in row.asked}
-        fields = {key: None if shapes.absent(value) else value for key, value in others.items()}
         rows.append(Row(row.prompt, row.response, line, fields, row.reasoning, learn))
         used.update(row.asked, row.answered)
         remarks.update(row.remarks)

@@ -82,7 +82,8 @@ def read(cells: Any, prompt_column: str | None = None, response_column: str | No
     if not isinstance(cells, dict):
         raise Unusable(f"a row must be an object with named fields, but this is {_kind(cells)}")
     full = {name: value for name, value in cells.items() if not absent(value)}
-    answer = _column(response_column, cells) or _first(RESPONSES, full) or _first([n for n in RESPONSES if cells.get(n) is not None], cells)
+    given = {name: value for name, value in cells.items() if value is not None}  # NaN too
+    answer = _column(response_column, cells) or _first(RESPONSES, full) or _first(RESPONSES, given)
     after = cells[answer] if answer else None
     wanted = _prompt_column(full, prompt_column, answer) or _column(prompt_column, cells) or _first(PROMPTS, full)
     if wanted is None or wanted not in full:
@@ -97,7 +98,7 @@ def read(cells: Any, prompt_column: str | None = None, response_column: str | No
         elif after is not None and wanted not in (*CHATS, "chosen"):
             raise Unusable(f"{wanted!r} ends with the assistant's turn, and {answer!r} is an answer too: leave out one of them")
         else:
-            after = None
+            answer, after = (wanted if wanted == "chosen" else None), None
     elif isinstance(after, Mapping) and answer == "chosen":
         turns, after = turns + _turns([after]), None
     elif isinstance(after, list) and answer != "answers":
@@ -132,10 +133,19 @@ def absent(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
+def finite(value: Any) -> Any:
+    """A cell as JSON can hold it: NaN and infinity in it become None."""
+    if isinstance(value, dict):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 # ---- the prompt --------------------------------------------------------------------------------------------------------
 
 
-def _first(names: Any, cells: Mapping[str, Any]) -> str | None:
+def _first(names: tuple[str, ...], cells: Mapping[str, Any]) -> str | None:
     return next((name for name in names if name in cells), None)
 
 
@@ -156,9 +166,9 @@ def _prompt_column(full: Mapping[str, Any], named: str | None, answer: str | Non
     return chat if named is None and ("prompt" not in full or answer in (None, "chosen")) else None
 
 
-def _asked(full: Mapping[str, Any], wanted: str, answer: str | None) -> tuple[list[_Turn], dict[str, str], list[str]]:
+def _asked(full: Mapping[str, Any], wanted: str, answer: str | None) -> tuple[list[_Turn], dict[str, Any], list[str]]:
     """Returns the turns, the choices by their labels, and the columns that they are from."""
-    value, choices, asked = full[wanted], dict[str, str](), [wanted]
+    value, choices, asked = full[wanted], dict[str, Any](), [wanted]
     value = _parsed(value, wanted) if wanted in CHATS else value
     rest = {name: cell for name, cell in full.items() if name != answer}
     if isinstance(value, list):
@@ -173,7 +183,7 @@ def _asked(full: Mapping[str, Any], wanted: str, answer: str | None) -> tuple[li
     return turns, choices, asked
 
 
-def _question(rest: Mapping[str, Any], text: str, wanted: str) -> tuple[str, dict[str, str], list[str]]:
+def _question(rest: Mapping[str, Any], text: str, wanted: str) -> tuple[str, dict[str, Any], list[str]]:
     """A question with its contexts before it, or an instruction with them behind it, and then the choices, one a line."""
     if wanted not in JOINED:
         return text, {}, [wanted]
@@ -184,11 +194,11 @@ def _question(rest: Mapping[str, Any], text: str, wanted: str) -> tuple[str, dic
     beside = [_text(rest[name], name) for name in extra]
     texts = [*beside, text] if wanted == "question" else [text, *beside]
     choices, columns = _choices(rest)
-    texts.append("\n".join(f"{label}. {choice}" for label, choice in choices.items()))
+    texts.append("\n".join(f"{label}. {_text(choice, 'choices').strip()}" for label, choice in choices.items()))
     return "\n\n".join(part for part in texts if part.strip()), choices, [wanted, *extra, *columns]
 
 
-def _choices(rest: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+def _choices(rest: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The choices by their labels, and their columns; none if the row has none, or in an unknown form."""
     for name in CHOICES:
         value = _parsed(rest.get(name), name)
@@ -198,9 +208,9 @@ def _choices(rest: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
         if isinstance(value, list) and isinstance(labels, str | list) and len(labels) == len(value):
             pairs = [(str(label), text) for label, text in zip(labels, value) if text is not None]
             if 1 < len(pairs) == len(dict(pairs)) and all(isinstance(text, str | int | float) for _, text in pairs):
-                return {label: _text(text, name).strip() for label, text in pairs}, [name]
+                return dict(pairs), [name]
     letters = list(itertools.takewhile(rest.__contains__, "abcdefgh"))
-    return ({letter.upper(): _text(rest[letter], letter).strip() for letter in letters}, letters) if len(letters) > 1 else ({}, [])
+    return ({letter.upper(): rest[letter] for letter in letters}, letters) if len(letters) > 1 else ({}, [])
 
 
 def _prompt(turns: list[_Turn]) -> str:
@@ -251,7 +261,7 @@ def _piece(piece: Any) -> str:
 # ---- the answer --------------------------------------------------------------------------------------------------------
 
 
-def _answer(value: Any, column: str, choices: Mapping[str, str], remarks: list[str]) -> str:
+def _answer(value: Any, column: str, choices: Mapping[str, Any], remarks: list[str]) -> str:
     """The text of an answer; empty if there is none."""
     if absent(value):
         raise Unusable(f"{column!r} is NaN, which is no answer: leave it out, or write null, if there is none")
@@ -259,7 +269,7 @@ def _answer(value: Any, column: str, choices: Mapping[str, str], remarks: list[s
         value = _parsed(value, column) if column == "answers" else value
         if isinstance(value, Mapping) and isinstance(value.get("text"), list):  # SQuAD
             value = value["text"]
-        elif isinstance(value, Mapping) and "aliases" in value:  # TriviaQA
+        elif isinstance(value, Mapping) and isinstance(value.get("aliases"), list):  # TriviaQA
             value = [value.get("value"), *value["aliases"]]
         elif column == "answers" and isinstance(value, Mapping):
             raise Unusable(f"'answers' must be a list or have a list 'text', but its fields are {', '.join(map(repr, value))}")
@@ -270,17 +280,18 @@ def _answer(value: Any, column: str, choices: Mapping[str, str], remarks: list[s
     return _choice(value, choices) if choices and column not in FREE else _text(value, column)
 
 
-def _choice(value: Any, choices: Mapping[str, str]) -> str:
+def _choice(value: Any, choices: Mapping[str, Any]) -> str:
     """The choice that an index from 0, a label or the text of a choice means; empty for -1, which the hub writes for none."""
-    texts, text = list(choices.values()), _text(value, "answer").strip()
+    texts, text = [_text(choice, "choices").strip() for choice in choices.values()], _text(value, "answer").strip()
     index = int(text) if re.fullmatch(r"-?\d{1,3}", text) and text not in choices else None
     if index == -1 or not text:
         return ""
-    if index == len(texts) and not (isinstance(value, str) and text in texts):
+    found = {choice for label, choice in zip(choices, texts) if label.casefold() == text.strip("().: ").casefold()}
+    for raw, choice in zip(choices.values(), texts):
+        if choice.casefold() == text.casefold() and (isinstance(value, str) or not isinstance(raw, str)):  # 1 means "1" only as a text
+            found.add(choice)
+    if index == len(texts) and not found:
         raise LabError(f"the answer {text} of {len(texts)} choices: an index must count from 0. Count from 0, or write letters: A, B, C.")
-    found = {choice for label, choice in choices.items() if label.casefold() == text.strip("().: ").casefold()}
-    if isinstance(value, str):
-        found |= {choice for choice in texts if choice.casefold() == text.casefold()}
     if index is not None and 0 <= index < len(texts):
         found.add(texts[index])
     if len(found) != 1:
@@ -310,8 +321,8 @@ def _text(value: Any, column: str) -> str:
     if isinstance(value, dict) and column not in PROMPTS:
         try:
             value = json.dumps(value, ensure_ascii=False, allow_nan=False, default=lambda inner: _text(inner, column))
-        except ValueError:
-            raise Unusable(f"{column!r} has NaN or Infinity in it, which JSON does not have: write null or a text") from None
+        except (ValueError, TypeError, RecursionError) as error:
+            raise Unusable(f"{column!r} cannot be written as JSON: {error}") from None
     elif isinstance(value, bool):
         value = str(value).lower()
     elif isinstance(value, float) and value.is_integer() and abs(value) < 2**53:

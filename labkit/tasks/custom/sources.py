@@ -32,7 +32,7 @@ class Unusable(Exception):
 def cells_of(source: Source, part: str, network: bool) -> Iterator[tuple[int, Any]]:
     """Rows of a source as pairs (line where the row begins, cells).
 
-    source: a file, a shipped example, the name of a hub data set, or a list.
+    source: a file, a shipped example, the name of a hub data set, a list, or a data frame of pandas.
     part: part of a hub data set.
     network: whether a hub data set may be fetched.
 
