@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import TEACHER
 from helpers import made
 from torch import nn
 from transformers import AutoModelForCausalLM
@@ -165,3 +166,32 @@ def test_a_token_that_the_teacher_never_gives(recipe: Experiment, divergence: st
         assert "The teacher gives some token probability 0, and reverse KL is infinite there" in told.advice
         assert "rate" not in told.advice
     pretrained.kept.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "output"},
+        {"method": "hidden"},
+        {"method": "similarity"},
+        {"method": "relations"},
+        {"method": "online", "on_policy": 0.5},
+        {"method": "output", "vocabulary": "bytes"},
+        {"method": "answers", "top_k": 0, "gold": 40, "mix": 0.5},
+        {"method": "mutual", "teacher": "none", "gold": 40},
+        {"student": "medusa"},
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("quick", "tiny_teacher")
+def test_every_kind_of_run_says_that_the_learning_rate_is_to_blame_where_it_is(changes: dict):
+    run = Run(Experiment(student="22k", teacher=TEACHER, questions=128, batch=8, steps=8).but(**changes))
+    while not isinstance(next(run), ev.Step):
+        pass
+    with torch.no_grad():
+        for weight in run.student.parameters():
+            weight[...] = math.nan
+    told = failed(run)
+    assert told.step == 2
+    assert told.advice.startswith("The last good student was kept. Lower the learning rate")
+    assert all(bool(weight.isfinite().all()) for weight in run.student.parameters())
