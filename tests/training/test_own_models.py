@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import toml
+from helpers import made, toml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import answer_logprobs
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 import labkit
 from labkit import models
@@ -50,17 +50,6 @@ from labkit.training.loop import Run
 from labkit.training.setup import CustomPrompt, CustomTask
 
 PAIRS = [(f"Say {word} {number}.", word.upper()) for word in ("red", "green", "blue") for number in range(30)]
-CONFIG = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32, "tie_word_embeddings": True}
-
-
-def made(folder: Path, layers: int, seed: int, rows: int = 0, **config) -> Path:
-    """A random Llama with the Atlas tokenizer as `transformers` knows it, chat template and all."""
-    torch.manual_seed(seed)
-    size = tokenizer().size + rows
-    shape = CONFIG | {"hidden_size": 16, "num_hidden_layers": layers, "vocab_size": size, "eos_token_id": 0, "bos_token_id": 0}
-    LlamaForCausalLM(LlamaConfig(**(shape | config))).save_pretrained(folder)
-    tokenizer().for_transformers().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@
     labkit.lens("loss")               # a library's convention or a known bug, T, and the gradient token by token
     labkit.lens("alignment")          # an answer in two vocabularies, and the loss on every span they share
     labkit.lens("speculation")        # the speed-up by a draft: acceptance, cost, and tokens a round
+    labkit.lens("text", teacher, student, "a text of your own")    # what both models say of each token
 
 Each is a box of labelled controls with a picture and its content in words. It redraws when a control moves.
 """
@@ -18,25 +19,28 @@ import ipywidgets as widgets
 from labkit.base.errors import unknown
 
 
-def lens(kind: str, **given: Any) -> widgets.VBox:
+def lens(kind: str, *given: Any, **named: Any) -> widgets.VBox:
     """Make a lens.
 
-    kind: "temperature", "loss", "alignment" or "speculation".
-    given: of "alignment": `student`; of "speculation": `alpha`, `gamma`, `cost` and `verify`, the first values of its controls.
+    kind: "temperature", "loss", "alignment", "speculation" or "text".
+    given, named: of "alignment": `student`; of "speculation": `alpha`, `gamma`, `cost` and `verify`, the first values of its controls; of
+        "text": `teacher`, `student` and `text`, as in `reading.read_text`.
 
-    Returns a box; its controls are its attributes. Raises `LabError` for another kind.
+    Returns a box; its controls are its attributes. Raises `LabError` for another kind, or for what the lens cannot show.
     """
     from labkit.views.lenses.alignment import AlignmentLens
     from labkit.views.lenses.loss import LossLens
     from labkit.views.lenses.speculation import SpeculationLens
     from labkit.views.lenses.temperature import TemperatureLens
+    from labkit.views.lenses.text import TextLens
 
     kinds: dict[str, Callable[..., widgets.VBox]] = {
         "temperature": TemperatureLens,
         "loss": LossLens,
         "alignment": AlignmentLens,
         "speculation": SpeculationLens,
+        "text": TextLens,
     }
     if kind not in kinds:
         raise unknown("lens", kind, kinds)
-    return kinds[kind](**given)
+    return kinds[kind](*given, **named)
