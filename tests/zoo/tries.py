@@ -39,7 +39,7 @@ QUESTIONS = (QUESTION, "Why?", LONG, "How many rooms are there?")
 CLOSE = 2e-3  # largest difference of log-probabilities in single precision
 TEXTS, SHORT = 20, 8  # sampled texts, and their tokens
 UNLIKELY = 1e-6  # below this p-value samples are not the target's
-ROWS, BATCH = 40, 32  # rows of data, of which a fifth is held out, and rows in the first step
+ROWS, BATCH, ANSWER = 40, 32, 6  # rows of data, of which a fifth is held out; rows of the first step; tokens of an answer
 ROUGH = 0.05  # relative difference of a KL: the lab's teacher is in bf16, so a few near-ties go the other way
 ROUGHER = 0.15  # the same over the few held-out rows, with the student rounded to bf16 as well
 
@@ -193,7 +193,7 @@ def distil(one: Specimen, adapter: int = 0) -> str:
 
     done = distill(
         *(str(teacher), str(start), data, out),
-        **{"method": "output", "steps": 3, "batch": BATCH, "longest": LIMIT, "learning_rate": 0.1, "adapter": adapter},
+        **{"method": "output", "steps": 3, "batch": BATCH, "longest": ANSWER, "learning_rate": 0.1, "adapter": adapter},
         **{"baseline": False, "watch": watch, "say": lambda line: None},
     )
     if not losses or not all(map(math.isfinite, losses)):
@@ -206,7 +206,7 @@ def distil(one: Specimen, adapter: int = 0) -> str:
     saved, told = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, output_loading_info=True)
     _as_saved(one, saved.eval(), told, out)
     prompts = [one.ids(row.prompt) for row in held]
-    exam = list(zip(prompts, one.greedy(raw, prompts), strict=True))
+    exam = list(zip(prompts, one.greedy(raw, prompts, ANSWER), strict=True))
     close("the saved student's KL", done.grades["distilled"].fidelity["kl"], _kl(one, raw, saved, exam), ROUGHER)
     share = _changed(one.raw, saved)
     if not share:
@@ -219,12 +219,12 @@ def adapter(one: Specimen) -> str:
 
 
 def _signals(one: Specimen, teacher: Any, rows: Sequence[Any]) -> Iterator[tuple[list[int], list[int]]]:
-    """Prompts and the teacher's answers. An answer has `LIMIT` tokens after the first that is not the response's (`sample_answers`)."""
+    """Prompts and the teacher's answers. An answer has `ANSWER` tokens after the first that is not the response's (`sample_answers`)."""
     prompts = [one.ids(row.prompt) for row in rows]
-    for row, prompt, answer in zip(rows, prompts, one.greedy(teacher, prompts, LIMIT + 4), strict=True):
+    for row, prompt, answer in zip(rows, prompts, one.greedy(teacher, prompts, ANSWER + 4), strict=True):
         response = [*one.chat.encode(row.response, add_special_tokens=False), END]
         agreed = next((i for i, (a, b) in enumerate(zip(answer, response)) if a != b), len(response) - 1)
-        yield prompt, answer[: agreed + 1 + LIMIT]
+        yield prompt, answer[: agreed + 1 + ANSWER]
 
 
 def _kl(one: Specimen, teacher: Any, student: Any, answered: Sequence[tuple[list[int], list[int]]]) -> float:
