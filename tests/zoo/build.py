@@ -44,10 +44,7 @@ SIZES = {
     **_each(4, "rotary_dim mamba_dt_rank time_step_rank num_experts num_local_experts n_routed_experts moe_num_experts index_topk"),
     **_each(2, "num_experts_per_tok num_experts_per_token moe_k moe_topk top_k_experts index_n_heads"),
     **_each(1, "query_pre_attn_scalar mamba_n_groups n_groups mamba_ngroups"),
-    **_each(
-        1,
-        "n_group topk_group num_expert_group first_k_dense_replace num_dense_layers",
-    ),
+    **_each(1, "n_group topk_group num_expert_group first_k_dense_replace num_dense_layers"),
     **_each(8, "mamba_d_state state_size ssm_state_size mamba_d_head mamba_head_dim mamba_n_heads mamba_num_heads n_mamba_heads"),
     **_each(16, "mamba_chunk_size chunk_size block_size"),
     **_each(64, "mamba_d_ssm"),
@@ -67,6 +64,7 @@ SIZES = {
 }
 PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers", "layers_block_type")  # lists that the default configuration has made
 
+CAP = 5.0  # on logits; the usual 30 changes small models too little to be noticed
 OWN = object()  # leave the configuration its own value
 DECODER = {"is_decoder": True}
 LATENT = {"num_key_value_heads": 4, "head_dim": OWN}  # multi-head latent attention
@@ -78,53 +76,53 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "bert bert-generation camembert data2vec-text electra ernie megatron-bert roberta roberta-prelayernorm roformer "
         "xlm-roberta xlm-roberta-xl",
     ),
-    **_each(
-        LATENT, "axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 glm4_moe_lite glm_moe_dsa youtu"
-    ),
+    **_each(LATENT, "axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 glm4_moe_lite glm_moe_dsa youtu"),
     **_each(LINEAR, "qwen3_next qwen3_5_text qwen4_exp_text olmo_hybrid minimax"),
     **_each(SLIDING, "gemma3_text gemma4_text"),
-    "dots1": {"n_shared_experts": 1},
-    "inkling_text": {"logits_mup_width_multiplier": 0.25},
-    "kimi_linear": {**LATENT, "linear_head_dim": 8, "linear_num_heads": 4},
-    "longcat_flash": {**LATENT, "head_dim": 8, "num_layers": 2, "zero_expert_num": 1, "expert_ffn_hidden_size": 32, "ffn_hidden_size": 64},
-    "mamba2": {"num_heads": 8},
-    "minicpm3": {**LATENT, "dim_model_base": 32},
-    "prophetnet": {"num_encoder_layers": 2, "num_decoder_layers": DEEP, "num_encoder_attention_heads": 4, "num_decoder_attention_heads": 4},
-    "qwen4_exp_text": {
-        **LINEAR, "hc_count": 2, "hc_lowrank": 4, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 16,
-        "indexer_compress_ratio": 4,
-    },
-    "reformer": {**DECODER, "axial_pos_embds_dim": [8, 24], "axial_pos_shape": [16, 16]},
-    "rembert": {**DECODER, "input_embedding_size": 32, "output_embedding_size": 32},
-    "roc_bert": {**DECODER, "enable_pronunciation": False, "enable_shape": False},
-    "xmod": {**DECODER, "default_language": "en_XX"},
-    "qwen2": {"vocab_size": VOCABULARY + 16},  # `AutoTokenizer` gives this type a token more, and the next one too
-    "qwen3_5_moe_text": {**LINEAR, "vocab_size": VOCABULARY + 16},
-    "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 16},
     "bailing_hybrid": {**LATENT, "layer_group_size": 2},
     "bamba": {"attn_layer_indices": [1, 3]},
     "big_bird": {**DECODER, "attention_type": "original_full"},
     "bigbird_pegasus": {"attention_type": "original_full"},
+    "dots1": {"n_shared_experts": 1},
     "falcon": {"new_decoder_architecture": True, "head_dim": OWN},
+    "gemma2": {"attn_logit_softcapping": CAP, "final_logit_softcapping": CAP},
     "gemma3n_text": {
         **SLIDING, "laurel_rank": 4, "hidden_size_per_layer_input": 8, "altup_num_inputs": 2, "intermediate_size": [64] * DEEP,
         "activation_sparsity_pattern": [0.0] * DEEP,
     },
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 2, "layers_block_type": OWN},
+    "inkling_text": {"logits_mup_width_multiplier": 0.25},
     "jamba": {
         "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1, "use_mamba_kernels": False,
     },
+    "kimi_linear": {**LATENT, "linear_head_dim": 8, "linear_num_heads": 4},
     "lfm2": {"layer_types": ["conv", "full_attention"] * 2, "block_auto_adjust_ff_dim": False},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "llama4_text": {"attention_chunk_size": 16, "intermediate_size_mlp": 64, "interleave_moe_layer_step": 2},
+    "longcat_flash": {**LATENT, "head_dim": 8, "num_layers": 2, "zero_expert_num": 1, "expert_ffn_hidden_size": 32, "ffn_hidden_size": 64},
+    "mamba2": {"num_heads": 8},
+    "minicpm3": {**LATENT, "dim_model_base": 32},
     "nemotron_h": {"hybrid_override_pattern": "M*M-", "layers_block_type": OWN},
-    "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
+    "prophetnet": {"num_encoder_layers": 2, "num_decoder_layers": DEEP, "num_encoder_attention_heads": 4, "num_decoder_attention_heads": 4},
+    "qwen2": {"vocab_size": VOCABULARY + 16},  # `AutoTokenizer` gives this type and the next one a token more
+    "qwen3_5_moe_text": {**LINEAR, "vocab_size": VOCABULARY + 16},
+    "qwen4_exp_text": {
+        **LINEAR, "hc_count": 2, "hc_lowrank": 4, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 16,
+        "indexer_compress_ratio": 4,
+    },
+    "recurrent_gemma": {"block_types": ["recurrent", "attention"], "logits_soft_cap": CAP},
+    "reformer": {**DECODER, "axial_pos_embds_dim": [8, 24], "axial_pos_shape": [16, 16]},
+    "rembert": {**DECODER, "input_embedding_size": 32, "output_embedding_size": 32},
+    "roc_bert": {**DECODER, "enable_pronunciation": False, "enable_shape": False},
     "smollm3": {"no_rope_layer_interval": 2, "use_sliding_window": False},
+    "vaultgemma": {"final_logit_softcapping": CAP},
+    "xmod": {**DECODER, "default_language": "en_XX"},
     "zamba2": {
         "layers_block_type": ["mamba", "hybrid"] * 2, "hybrid_layer_ids": [1, 3], "num_mem_blocks": 1, "adapter_rank": 4,
         "attention_hidden_size": OWN, "attention_head_dim": 16, "use_mamba_kernels": False,
     },
+    "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 16},
 }  # fmt: skip
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # rows of the table beside the types
     "falcon, ALiBi": (
@@ -132,7 +130,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # rows of the table beside 
         {"alibi": True, "new_decoder_architecture": False, "multi_query": True, "num_kv_heads": 1, "head_dim": OWN},
     ),
     "falcon_h1, multiplier": ("falcon_h1", {"lm_head_multiplier": 0.25}),
-    "gemma4, cap": ("gemma4", {"final_logit_softcapping": 30.0}),
+    "gemma4, cap": ("gemma4", {"final_logit_softcapping": CAP}),
+    "granite, scaled": ("granite", {"logits_scaling": 2.0}),
     "llama, tied": ("llama", {"tie_word_embeddings": True}),
     "mistral, no window": ("mistral", {"sliding_window": None}),
     "qwen2, window": ("qwen2", {"use_sliding_window": True, "max_window_layers": 2}),

@@ -4,7 +4,7 @@
     PYTHONPATH=tests python -m zoo.run --again                    # everything
     PYTHONPATH=tests python -m zoo.run --types llama gpt2 --tries load chain --jobs 2
 
-Results are kept by the version of `transformers`, in benchmarks/zoo.json; docs/models.md is the table. Any interpreter that has what the
+Results are kept by the version of `transformers`, in tests/zoo/results.json; docs/models.md is the table. Any interpreter that has what the
 lab needs can run it. A type that its release of `transformers` lacks is left out.
 """
 
