@@ -153,22 +153,19 @@ def _reasons(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
 
 
 def _other_versions(found: Mapping[str, Any], shown: str) -> list[str]:
-    rows = [
-        [
-            version,
-            found[version]["date"],
-            str(len(found[version]["kinds"])),
-            *(str(c["exact"]) for c in _counts(found[version]["kinds"]).values()),
-        ]
-        for version in _newest_first(found)
-        if version != shown
-    ]
+    rows = []
+    for version in _newest_first(found):
+        own = found[version]
+        if version != shown:
+            counts = _counts(own["kinds"]).values()
+            cells = [f"{count['exact']} of {count.total()}" if count else "" for count in counts]
+            rows.append([version, own["date"], *cells])
     if not rows:
         return []
     return [
         "## Other versions of transformers\n",
-        "How many of the models are exact.\n",
-        *_table(["version", "date", "models", *COLUMNS], rows),
+        "How many models are exact, of those that were tried.\n",
+        *_table(["version", "date", *COLUMNS], rows),
     ]
 
 

@@ -192,9 +192,19 @@ def distil(one: Specimen, adapter: int = 0) -> str:
             losses.append(event.values["loss"])
 
     done = distill(
-        *(str(teacher), str(start), data, out),
-        **{"method": "output", "steps": 3, "batch": BATCH, "longest": ANSWER, "learning_rate": 0.1, "adapter": adapter},
-        **{"baseline": False, "watch": watch, "say": lambda line: None},
+        str(teacher),
+        str(start),
+        data,
+        out,
+        baseline=False,
+        watch=watch,
+        say=lambda line: None,
+        method="output",
+        steps=3,
+        batch=BATCH,
+        longest=ANSWER,
+        learning_rate=0.1,  # a thirtieth of it at the first step
+        adapter=adapter,
     )
     if not losses or not all(map(math.isfinite, losses)):
         raise Wrong(f"losses are {losses}")
@@ -241,7 +251,11 @@ def _as_saved(one: Specimen, saved: Any, told: dict[str, Any], out: Path) -> Non
     """Raises `Wrong` for a saved student that lacks weights, or is not otherwise as it began."""
     if told["missing_keys"]:
         raise Wrong(f"the saved student lacks {', '.join(sorted(told['missing_keys'])[:2])}")
-    tied = [m.get_output_embeddings().weight is m.get_input_embeddings().weight for m in (one.raw, saved) if m.get_output_embeddings()]
+    tied = [
+        m.get_output_embeddings().weight is m.get_input_embeddings().weight
+        for m in (one.raw, saved)
+        if m.get_output_embeddings() is not None
+    ]
     if len(set(tied)) > 1:
         raise Wrong(f"the head was {'' if tied[0] else 'not '}tied to the embedding, and is {'' if tied[1] else 'not '}now")
     name = "generation_config.json"
