@@ -9,6 +9,7 @@ settings that are worth a row of their own. A type without settings is built fro
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 VOCABULARY = 320
-PAD, BEGIN, END, TURN = range(4)  # the special tokens; a text ends with END or TURN
+PAD, BEGIN, END, STOP, TURN = range(5)  # the special tokens; END is the tokenizer's, and generation_config.json has STOP too
 WIDTH, DEEP, WINDOW, CONTEXT = 32, 4, 8, 256
 LARGEST = 4_000_000  # parameters; a type with more has a size that is not in `SIZES`
 
@@ -204,27 +205,38 @@ def make(kind: str, folder: Path) -> None:
 
 @torch.no_grad()
 def _speaking(kind: str, chat: PreTrainedTokenizerFast, seed: int) -> PreTrainedModel:
-    """A model whose greedy texts vary, and one of whose texts ends early: the first of a few scales of the weights that gives such."""
-    ids = chat.apply_chat_template([{"role": "user", "content": QUESTION}], add_generation_prompt=True, return_dict=False)
-    best, varied, written = None, -1, []
+    """A model whose greedy texts vary: the first of a few scales of the weights that gives such. Two of its texts end early."""
+    ids, *others, stopped = (encoded(chat, question) for question in (*QUESTIONS, STOPPED))
+    best, varied = None, 0
     for again, (matrices, embeddings) in itertools.product(range(TRIES), SCALES):
         model = _scaled(kind, seed + 100 * again, matrices, embeddings)
-        text, spread = _greedy(model, ids)
-        found = len(set(text)) if LEAST_SPREAD < spread < MOST_SPREAD else 0  # 0 for NaN too
+        spread = float(model(torch.tensor([ids]), use_cache=False).logits[0, -1].std())
+        found = len(set(_greedy(model, ids))) if LEAST_SPREAD < spread < MOST_SPREAD else 0  # 0 for NaN too
         if found > varied:
-            best, varied, written = model, found, text
+            best, varied = model, found
         if found >= VARIED:
             break
-    assert best is not None
-    if varied == 0:
+    if best is None:
         raise RuntimeError("no scale of the weights gives usable logits")
-    last = next((token for i, token in enumerate(written) if i >= EARLY and token not in (*ids, *written[:i], *range(4))), None)
-    rows = best.get_input_embeddings().weight.shape[0]
-    if last is not None:  # this token and the end mark change places
-        for parameter in best.parameters():
-            if parameter.dim() and parameter.shape[0] == rows:
-                parameter[[END, last]] = parameter[[last, END]]
+    _end(best, ids, END, ())
+    _end(best, stopped, STOP, {token for other in (ids, *others) for token in (*other, *_greedy(best, other))})
     return best
+
+
+def encoded(chat: PreTrainedTokenizerFast, question: str) -> list[int]:
+    """The token ids of a question in the chat template."""
+    return chat.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True, return_dict=False)
+
+
+@torch.no_grad()
+def _end(model: PreTrainedModel, ids: list[int], mark: int, used: Collection[int]) -> None:
+    """Let a text end early, if it has a token that can change places with the mark: one that is not in use elsewhere."""
+    text, rows = _greedy(model, ids), model.get_input_embeddings().weight.shape[0]
+    free = (token for i, token in enumerate(text) if i >= EARLY and token not in {*ids, *text[:i], *range(TURN + 1), *used})
+    if (last := next(free, None)) is not None:
+        for parameter in model.parameters():
+            if parameter.dim() and parameter.shape[0] == rows:
+                parameter[[mark, last]] = parameter[[last, mark]]
 
 
 @torch.no_grad()
@@ -248,13 +260,12 @@ def _scaled(kind: str, seed: int, matrices: float, embeddings: float) -> PreTrai
 
 
 @torch.no_grad()
-def _greedy(model: PreTrainedModel, ids: list[int]) -> tuple[list[int], float]:
-    """A text without a cache, and the standard deviation of the first logits."""
+def _greedy(model: PreTrainedModel, ids: list[int]) -> list[int]:
+    """A text without a cache."""
     text = list(ids)
-    spread = float(model(torch.tensor([text]), use_cache=False).logits[0, -1].std())
     for _ in range(LENGTH):
         text.append(int(model(torch.tensor([text]), use_cache=False).logits[0, -1].argmax()))
-    return text[len(ids) :], spread
+    return text[len(ids) :]
 
 
 @torch.no_grad()
@@ -269,17 +280,23 @@ def _with_noise(model: PreTrainedModel, share: float) -> None:
 
 def _save(model: PreTrainedModel, chat: PreTrainedTokenizerFast, folder: Path) -> None:
     model.generation_config = GenerationConfig(
-        bos_token_id=BEGIN, eos_token_id=[END, TURN], pad_token_id=PAD, do_sample=True, temperature=0.7, top_p=0.9
+        bos_token_id=BEGIN, eos_token_id=[END, STOP], pad_token_id=PAD, do_sample=True, temperature=0.7, top_p=0.9
     )
     model.save_pretrained(folder)
     chat.save_pretrained(folder)
 
 
-QUESTION = "What is the capital of Chad?"
+QUESTIONS = (  # of different lengths; the answer to the first ends with END
+    "What is the capital of Chad?",
+    "Why?",
+    "The capital of Chad is what? How many of the rooms in the house are larger than this one, and what is the sum of seven and eight?",
+    "How many rooms are there?",
+)
+STOPPED = "What is seven and eight?"  # its answer ends with STOP
 SCALES = ((0.25, 0.4), (1.0, 0.2), (0.6, 0.15), (1.0, 1.0), (0.3, 3.0))  # standard deviations of matrices and of embeddings
 TRIES = 3
 LEAST_SPREAD, MOST_SPREAD = 0.8, 8.0  # standard deviation of the logits
-LENGTH, VARIED, EARLY = 12, 7, 3  # tokens of a text, of them different, and before the end mark
+LENGTH, VARIED, EARLY = 12, 7, 2  # tokens of a text, of them different, and before the end mark
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -289,7 +306,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=["<pad>", "<begin>", "<end>", "<turn>"],
+        special_tokens=["<pad>", "<begin>", "<end>", "<stop>", "<turn>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

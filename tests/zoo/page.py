@@ -19,6 +19,7 @@ COLUMNS = {
     "load": "`pretrained.load` gives the model's own logits and the template's own prompts",
     "write": "`models.write` writes the greedy text of each of four prompts, with its log-probabilities",
     "padding": "it does so for the four together, in one batch",
+    "ends": "`models.write` and `speculate` stop at every end mark of generation_config.json, not only at the tokenizer's",
     "chain": "`speculate` writes the target's greedy text, with chains of one and of three tokens; so does `plain`",
     "tree": "it does so with trees",
     "sampled": "at temperature 1 the samples have the target's distribution",

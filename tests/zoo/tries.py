@@ -21,7 +21,7 @@ import torch
 from scipy.stats import kstest
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from zoo.build import DEEP, END, QUESTION, TURN, make
+from zoo.build import DEEP, END, QUESTIONS, STOP, STOPPED, encoded, make
 
 from labkit import models
 from labkit.base.errors import LabError
@@ -34,8 +34,6 @@ from labkit.tasks.custom.rows import read_rows, split
 from labkit.training.batches import Order
 
 LIMIT = 12  # tokens of an answer
-LONG = "The capital of Chad is what? How many of the rooms in the house are larger than this one, and what is the sum of seven and eight?"
-QUESTIONS = (QUESTION, "Why?", LONG, "How many rooms are there?")
 CLOSE = 2e-3  # largest difference of log-probabilities in single precision
 TEXTS, SHORT = 20, 8  # sampled texts, and their tokens
 UNLIKELY = 1e-6  # below this p-value samples are not the target's
@@ -56,7 +54,7 @@ class Specimen:
 
     def ids(self, question: str) -> list[int]:
         """The token ids of a question in the chat template."""
-        return self.chat.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True, return_dict=False)
+        return encoded(self.chat, question)
 
     @functools.cached_property
     def raw(self) -> Any:
@@ -86,7 +84,7 @@ class Specimen:
                 rows = [i for i in going if len(texts[i]) == length]
                 for i, row in zip(rows, self.logits(model, [texts[i] for i in rows]), strict=True):
                     texts[i].append(int(row[-1].argmax()))
-            going = {i: None for i in going if texts[i][-1] not in (END, TURN)}
+            going = {i: None for i in going if texts[i][-1] not in (END, STOP)}
         return [text[len(prompt) :] for text, prompt in zip(texts, prompts, strict=True)]
 
     @functools.cached_property
@@ -147,6 +145,13 @@ def write(one: Specimen) -> None:
 
 def padding(one: Specimen) -> None:
     _as_alone(one, models.write(one.target, one.prompts, limit=LIMIT, keep_hidden=True))
+
+
+def ends(one: Specimen) -> None:
+    prompt = one.ids(STOPPED)
+    (text,) = one.greedy(one.raw, [prompt])
+    same("the text", text, models.write(one.target, [prompt], limit=LIMIT)[0].ids)
+    same("the text with a draft", text, speculate(one.target, one.draft, prompt, 3, limit=LIMIT).ids)
 
 
 # ---- speculative decoding --------------------------------------------------------------------------------------------------------------
@@ -306,7 +311,7 @@ def _without(one: Specimen, kept: Sequence[int]) -> Tensor:
 # ---- all of them -----------------------------------------------------------------------------------------------------------------------
 
 TRIES: dict[str, Callable[[Specimen], str | None]] = {
-    try_.__name__: try_ for try_ in (load, write, padding, chain, tree, sampled, distil, adapter, prune)
+    try_.__name__: try_ for try_ in (load, write, padding, ends, chain, tree, sampled, distil, adapter, prune)
 }
 
 
