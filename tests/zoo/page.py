@@ -143,6 +143,8 @@ def _reasons(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
         found = {words: of for words, of in said.items() if outcome(words) == word}
         if found:
             lines += [f"## What is {word}\n"]
+            if word == "refused":
+                lines += ["FOLDER, MODEL and TYPE stand for the model's own names.\n"]
             for words, of in sorted(found.items(), key=lambda item: -len(item[1])):
                 together: dict[str, list[str]] = {}
                 for kind, names in of.items():
