@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: lab test check unit arithmetics notebook browser notebooks bench clean
+.PHONY: lab test check unit arithmetics notebook browser notebooks bench zoo clean
 
 lab: $(VENV)/lab.done
 	$(BIN)/python -m labkit lab
@@ -65,6 +65,10 @@ browser: $(VENV)/dev.done
 # Every notebook in full, as a learner runs it.
 notebooks: $(VENV)/dev.done
 	$(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+# Tries the lab on every causal language model of transformers that has no result yet; docs/models.md is the table.
+zoo: $(VENV)/dev.done
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m zoo.run
 
 bench: $(VENV)/dev.done
 	$(BIN)/python benchmarks/bench.py

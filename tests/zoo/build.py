@@ -9,6 +9,7 @@ settings that are worth a row of their own. A type without settings is built fro
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 VOCABULARY = 320
-PAD, BEGIN, END, TURN = range(4)  # the special tokens; a text ends with END or TURN
+PAD, BEGIN, END, STOP, TURN = range(5)  # the special tokens; END is the tokenizer's, and generation_config.json has STOP too
 WIDTH, DEEP, WINDOW, CONTEXT = 32, 4, 8, 256
 LARGEST = 4_000_000  # parameters; a type with more has a size that is not in `SIZES`
 
@@ -44,10 +45,7 @@ SIZES = {
     **_each(4, "rotary_dim mamba_dt_rank time_step_rank num_experts num_local_experts n_routed_experts moe_num_experts index_topk"),
     **_each(2, "num_experts_per_tok num_experts_per_token moe_k moe_topk top_k_experts index_n_heads"),
     **_each(1, "query_pre_attn_scalar mamba_n_groups n_groups mamba_ngroups"),
-    **_each(
-        1,
-        "n_group topk_group num_expert_group first_k_dense_replace num_dense_layers",
-    ),
+    **_each(1, "n_group topk_group num_expert_group first_k_dense_replace num_dense_layers"),
     **_each(8, "mamba_d_state state_size ssm_state_size mamba_d_head mamba_head_dim mamba_n_heads mamba_num_heads n_mamba_heads"),
     **_each(16, "mamba_chunk_size chunk_size block_size"),
     **_each(64, "mamba_d_ssm"),
@@ -67,6 +65,7 @@ SIZES = {
 }
 PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers", "layers_block_type")  # lists that the default configuration has made
 
+CAP = 5.0  # on logits; the usual 30 changes small models too little to be noticed
 OWN = object()  # leave the configuration its own value
 DECODER = {"is_decoder": True}
 LATENT = {"num_key_value_heads": 4, "head_dim": OWN}  # multi-head latent attention
@@ -78,53 +77,54 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "bert bert-generation camembert data2vec-text electra ernie megatron-bert roberta roberta-prelayernorm roformer "
         "xlm-roberta xlm-roberta-xl",
     ),
-    **_each(
-        LATENT, "axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 glm4_moe_lite glm_moe_dsa youtu"
-    ),
+    **_each(LATENT, "axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 glm4_moe_lite glm_moe_dsa youtu"),
     **_each(LINEAR, "qwen3_next qwen3_5_text qwen4_exp_text olmo_hybrid minimax"),
     **_each(SLIDING, "gemma3_text gemma4_text"),
-    "dots1": {"n_shared_experts": 1},
-    "inkling_text": {"logits_mup_width_multiplier": 0.25},
-    "kimi_linear": {**LATENT, "linear_head_dim": 8, "linear_num_heads": 4},
-    "longcat_flash": {**LATENT, "head_dim": 8, "num_layers": 2, "zero_expert_num": 1, "expert_ffn_hidden_size": 32, "ffn_hidden_size": 64},
-    "mamba2": {"num_heads": 8},
-    "minicpm3": {**LATENT, "dim_model_base": 32},
-    "prophetnet": {"num_encoder_layers": 2, "num_decoder_layers": DEEP, "num_encoder_attention_heads": 4, "num_decoder_attention_heads": 4},
-    "qwen4_exp_text": {
-        **LINEAR, "hc_count": 2, "hc_lowrank": 4, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 16,
-        "indexer_compress_ratio": 4,
-    },
-    "reformer": {**DECODER, "axial_pos_embds_dim": [8, 24], "axial_pos_shape": [16, 16]},
-    "rembert": {**DECODER, "input_embedding_size": 32, "output_embedding_size": 32},
-    "roc_bert": {**DECODER, "enable_pronunciation": False, "enable_shape": False},
-    "xmod": {**DECODER, "default_language": "en_XX"},
-    "qwen2": {"vocab_size": VOCABULARY + 16},  # `AutoTokenizer` gives this type a token more, and the next one too
-    "qwen3_5_moe_text": {**LINEAR, "vocab_size": VOCABULARY + 16},
-    "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 16},
     "bailing_hybrid": {**LATENT, "layer_group_size": 2},
     "bamba": {"attn_layer_indices": [1, 3]},
     "big_bird": {**DECODER, "attention_type": "original_full"},
     "bigbird_pegasus": {"attention_type": "original_full"},
+    "cohere_compass_text": {**SLIDING, "rope_parameters": _each({"rope_type": "default", "rope_theta": 1e4}, "full_attention sliding_attention")},
+    "dots1": {"n_shared_experts": 1},
     "falcon": {"new_decoder_architecture": True, "head_dim": OWN},
+    "gemma2": {"attn_logit_softcapping": CAP, "final_logit_softcapping": CAP},
     "gemma3n_text": {
         **SLIDING, "laurel_rank": 4, "hidden_size_per_layer_input": 8, "altup_num_inputs": 2, "intermediate_size": [64] * DEEP,
         "activation_sparsity_pattern": [0.0] * DEEP,
     },
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 2, "layers_block_type": OWN},
+    "inkling_text": {"logits_mup_width_multiplier": 0.25},
     "jamba": {
         "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1, "use_mamba_kernels": False,
     },
+    "kimi_linear": {**LATENT, "linear_head_dim": 8, "linear_num_heads": 4},
     "lfm2": {"layer_types": ["conv", "full_attention"] * 2, "block_auto_adjust_ff_dim": False},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "llama4_text": {"attention_chunk_size": 16, "intermediate_size_mlp": 64, "interleave_moe_layer_step": 2},
+    "longcat_flash": {**LATENT, "head_dim": 8, "num_layers": 2, "zero_expert_num": 1, "expert_ffn_hidden_size": 32, "ffn_hidden_size": 64},
+    "mamba2": {"num_heads": 8},
+    "minicpm3": {**LATENT, "dim_model_base": 32},
     "nemotron_h": {"hybrid_override_pattern": "M*M-", "layers_block_type": OWN},
-    "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
+    "prophetnet": {"num_encoder_layers": 2, "num_decoder_layers": DEEP, "num_encoder_attention_heads": 4, "num_decoder_attention_heads": 4},
+    "qwen2": {"vocab_size": VOCABULARY + 16},  # `AutoTokenizer` gives this type and the next one a token more
+    "qwen3_5_moe_text": {**LINEAR, "vocab_size": VOCABULARY + 16},
+    "qwen4_exp_text": {
+        **LINEAR, "hc_count": 2, "hc_lowrank": 4, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 16,
+        "indexer_compress_ratio": 4,
+    },
+    "recurrent_gemma": {"block_types": ["recurrent", "attention"], "logits_soft_cap": CAP},
+    "reformer": {**DECODER, "axial_pos_embds_dim": [8, 24], "axial_pos_shape": [16, 16]},
+    "rembert": {**DECODER, "input_embedding_size": 32, "output_embedding_size": 32},
+    "roc_bert": {**DECODER, "pronunciation_vocab_size": 8, "shape_vocab_size": 8, "pronunciation_embed_dim": 8, "shape_embed_dim": 8},
     "smollm3": {"no_rope_layer_interval": 2, "use_sliding_window": False},
+    "vaultgemma": {"final_logit_softcapping": CAP},
+    "xmod": {**DECODER, "default_language": "en_XX"},
     "zamba2": {
         "layers_block_type": ["mamba", "hybrid"] * 2, "hybrid_layer_ids": [1, 3], "num_mem_blocks": 1, "adapter_rank": 4,
         "attention_hidden_size": OWN, "attention_head_dim": 16, "use_mamba_kernels": False,
     },
+    "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 16},
 }  # fmt: skip
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # rows of the table beside the types
     "falcon, ALiBi": (
@@ -132,7 +132,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # rows of the table beside 
         {"alibi": True, "new_decoder_architecture": False, "multi_query": True, "num_kv_heads": 1, "head_dim": OWN},
     ),
     "falcon_h1, multiplier": ("falcon_h1", {"lm_head_multiplier": 0.25}),
-    "gemma4, cap": ("gemma4", {"final_logit_softcapping": 30.0}),
+    "gemma4, cap": ("gemma4", {"final_logit_softcapping": CAP}),
+    "granite, scaled": ("granite", {"logits_scaling": 2.0}),
     "llama, tied": ("llama", {"tie_word_embeddings": True}),
     "mistral, no window": ("mistral", {"sliding_window": None}),
     "qwen2, window": ("qwen2", {"use_sliding_window": True, "max_window_layers": 2}),
@@ -205,27 +206,38 @@ def make(kind: str, folder: Path) -> None:
 
 @torch.no_grad()
 def _speaking(kind: str, chat: PreTrainedTokenizerFast, seed: int) -> PreTrainedModel:
-    """A model whose greedy texts vary, and one of whose texts ends early: the first of a few scales of the weights that gives such."""
-    ids = chat.apply_chat_template([{"role": "user", "content": QUESTION}], add_generation_prompt=True, return_dict=False)
-    best, varied, written = None, -1, []
+    """A model whose greedy texts vary: the first of a few scales of the weights that gives such. Two of its texts end early."""
+    ids, *others, stopped = (encoded(chat, question) for question in (*QUESTIONS, STOPPED))
+    best, varied = None, 0
     for again, (matrices, embeddings) in itertools.product(range(TRIES), SCALES):
         model = _scaled(kind, seed + 100 * again, matrices, embeddings)
-        text, spread = _greedy(model, ids)
-        found = len(set(text)) if LEAST_SPREAD < spread < MOST_SPREAD else 0  # 0 for NaN too
+        spread = float(model(torch.tensor([ids]), use_cache=False).logits[0, -1].std())
+        found = len(set(_greedy(model, ids))) if LEAST_SPREAD < spread < MOST_SPREAD else 0  # 0 for NaN too
         if found > varied:
-            best, varied, written = model, found, text
+            best, varied = model, found
         if found >= VARIED:
             break
-    assert best is not None
-    if varied == 0:
+    if best is None:
         raise RuntimeError("no scale of the weights gives usable logits")
-    last = next((token for i, token in enumerate(written) if i >= EARLY and token not in (*ids, *written[:i], *range(4))), None)
-    rows = best.get_input_embeddings().weight.shape[0]
-    if last is not None:  # this token and the end mark change places
-        for parameter in best.parameters():
-            if parameter.dim() and parameter.shape[0] == rows:
-                parameter[[END, last]] = parameter[[last, END]]
+    _end(best, ids, END, ())
+    _end(best, stopped, STOP, {token for other in (ids, *others) for token in (*other, *_greedy(best, other))})
     return best
+
+
+def encoded(chat: PreTrainedTokenizerFast, question: str) -> list[int]:
+    """The token ids of a question in the chat template."""
+    return chat.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True, return_dict=False)
+
+
+@torch.no_grad()
+def _end(model: PreTrainedModel, ids: list[int], mark: int, used: Collection[int]) -> None:
+    """Let a text end early, if it has a token that can change places with the mark: one that is not in use elsewhere."""
+    text, rows = _greedy(model, ids), model.get_input_embeddings().weight.shape[0]
+    free = (token for i, token in enumerate(text) if i >= EARLY and token not in {*ids, *text[:i], *range(TURN + 1), *used})
+    if (last := next(free, None)) is not None:
+        for parameter in model.parameters():
+            if parameter.dim() and parameter.shape[0] == rows:
+                parameter[[mark, last]] = parameter[[last, mark]]
 
 
 @torch.no_grad()
@@ -249,13 +261,12 @@ def _scaled(kind: str, seed: int, matrices: float, embeddings: float) -> PreTrai
 
 
 @torch.no_grad()
-def _greedy(model: PreTrainedModel, ids: list[int]) -> tuple[list[int], float]:
-    """A text without a cache, and the standard deviation of the first logits."""
+def _greedy(model: PreTrainedModel, ids: list[int]) -> list[int]:
+    """A text without a cache."""
     text = list(ids)
-    spread = float(model(torch.tensor([text]), use_cache=False).logits[0, -1].std())
     for _ in range(LENGTH):
         text.append(int(model(torch.tensor([text]), use_cache=False).logits[0, -1].argmax()))
-    return text[len(ids) :], spread
+    return text[len(ids) :]
 
 
 @torch.no_grad()
@@ -270,17 +281,23 @@ def _with_noise(model: PreTrainedModel, share: float) -> None:
 
 def _save(model: PreTrainedModel, chat: PreTrainedTokenizerFast, folder: Path) -> None:
     model.generation_config = GenerationConfig(
-        bos_token_id=BEGIN, eos_token_id=[END, TURN], pad_token_id=PAD, do_sample=True, temperature=0.7, top_p=0.9
+        bos_token_id=BEGIN, eos_token_id=[END, STOP], pad_token_id=PAD, do_sample=True, temperature=0.7, top_p=0.9
     )
     model.save_pretrained(folder)
     chat.save_pretrained(folder)
 
 
-QUESTION = "What is the capital of Chad?"
+QUESTIONS = (  # of different lengths; the answer to the first ends with END
+    "What is the capital of Chad?",
+    "Why?",
+    "The capital of Chad is what? How many of the rooms in the house are larger than this one, and what is the sum of seven and eight?",
+    "How many rooms are there?",
+)
+STOPPED = "What is seven and eight?"  # its answer ends with STOP
 SCALES = ((0.25, 0.4), (1.0, 0.2), (0.6, 0.15), (1.0, 1.0), (0.3, 3.0))  # standard deviations of matrices and of embeddings
 TRIES = 3
 LEAST_SPREAD, MOST_SPREAD = 0.8, 8.0  # standard deviation of the logits
-LENGTH, VARIED, EARLY = 12, 7, 3  # tokens of a text, of them different, and before the end mark
+LENGTH, VARIED, EARLY = 12, 7, 2  # tokens of a text, of them different, and before the end mark
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -290,7 +307,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=["<pad>", "<begin>", "<end>", "<turn>"],
+        special_tokens=["<pad>", "<begin>", "<end>", "<stop>", "<turn>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

@@ -1,4 +1,4 @@
-"""The table of the zoo, docs/models.md, made of the results in benchmarks/zoo.json.
+"""The table of the zoo, docs/models.md, made of the results in tests/zoo/results.json.
 
 PYTHONPATH=tests python -m zoo.page       # makes it again, without trying anything
 """
@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-RESULTS, PAGE = ROOT / "benchmarks" / "zoo.json", ROOT / "docs" / "models.md"
+RESULTS, PAGE = Path(__file__).resolve().parent / "results.json", ROOT / "docs" / "models.md"
 OUTCOMES = ("exact", "refused", "WRONG", "bare")
 COLUMNS = {
     "load": "`pretrained.load` gives the model's own logits and the template's own prompts",
     "write": "`models.write` writes the greedy text of each of four prompts, with its log-probabilities",
     "padding": "it does so for the four together, in one batch",
+    "ends": "`models.write` and `speculate` stop at every end mark of generation_config.json, not only at the tokenizer's",
     "chain": "`speculate` writes the target's greedy text, with chains of one and of three tokens; so does `plain`",
     "tree": "it does so with trees",
     "sampled": "at temperature 1 the samples have the target's distribution",
@@ -29,7 +30,7 @@ COLUMNS = {
 HEAD = """# Models
 
 Which causal language models of `transformers` the lab works with. Every type that can be built tiny is built with random weights, and the
-lab is tried on it. Made by `make zoo`; a test compares the page with `benchmarks/zoo.json`.
+lab is tried on it. Made by `make zoo`; a test compares the page with `tests/zoo/results.json`.
 
 ## How to read this page
 
@@ -82,10 +83,11 @@ def _newest_first(found: Iterable[str]) -> list[str]:
 
 def _counts(kinds: Mapping[str, Mapping[str, str]]) -> dict[str, Counter[str]]:
     """How often each outcome occurs in each column."""
-    return {name: Counter(_outcome(tried[name]) for tried in kinds.values() if name in tried) for name in COLUMNS}
+    return {name: Counter(outcome(tried[name]) for tried in kinds.values() if name in tried) for name in COLUMNS}
 
 
-def _outcome(said: str) -> str:
+def outcome(said: str) -> str:
+    """One of `OUTCOMES`, without what more was said."""
     return said.partition(":")[0]
 
 
@@ -102,7 +104,7 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 def _sentences(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Which models work, in words."""
-    outcomes = {kind: {name: _outcome(said) for name, said in tried.items()} for kind, tried in kinds.items()}
+    outcomes = {kind: {name: outcome(said) for name, said in tried.items()} for kind, tried in kinds.items()}
     everything = [kind for kind, tried in outcomes.items() if set(tried.values()) == {"exact"}]
     but_pruned = [k for k, tried in outcomes.items() if set(tried.values()) == {"exact", "refused"} and _refused(tried) == ["prune"]]
     partly = [k for k, tried in outcomes.items() if set(tried.values()) == {"exact", "refused"} and k not in but_pruned]
@@ -134,13 +136,15 @@ def _reasons(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
     said: dict[str, dict[str, list[str]]] = {}
     for kind, tried in kinds.items():
         for name, words in tried.items():
-            if _outcome(words) != "exact":
+            if outcome(words) != "exact":
                 said.setdefault(words, {}).setdefault(kind, []).append(name)
     lines = list[str]()
     for word in ("WRONG", "bare", "refused"):
-        found = {words: of for words, of in said.items() if _outcome(words) == word}
+        found = {words: of for words, of in said.items() if outcome(words) == word}
         if found:
             lines += [f"## What is {word}\n"]
+            if word == "refused":
+                lines += ["FOLDER, MODEL and TYPE stand for the model's own names.\n"]
             for words, of in sorted(found.items(), key=lambda item: -len(item[1])):
                 together: dict[str, list[str]] = {}
                 for kind, names in of.items():
@@ -152,22 +156,19 @@ def _reasons(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
 
 
 def _other_versions(found: Mapping[str, Any], shown: str) -> list[str]:
-    rows = [
-        [
-            version,
-            found[version]["date"],
-            str(len(found[version]["kinds"])),
-            *(str(c["exact"]) for c in _counts(found[version]["kinds"]).values()),
-        ]
-        for version in _newest_first(found)
-        if version != shown
-    ]
+    rows = []
+    for version in _newest_first(found):
+        own = found[version]
+        if version != shown:
+            counts = _counts(own["kinds"]).values()
+            cells = [f"{count['exact']} of {count.total()}" if count else "" for count in counts]
+            rows.append([version, own["date"], *cells])
     if not rows:
         return []
     return [
         "## Other versions of transformers\n",
-        "How many of the models are exact.\n",
-        *_table(["version", "date", "models", *COLUMNS], rows),
+        "How many models are exact, of those that were tried.\n",
+        *_table(["version", "date", *COLUMNS], rows),
     ]
 
 

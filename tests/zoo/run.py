@@ -4,7 +4,7 @@
     PYTHONPATH=tests python -m zoo.run --again                    # everything
     PYTHONPATH=tests python -m zoo.run --types llama gpt2 --tries load chain --jobs 2
 
-Results are kept by the version of `transformers`, in benchmarks/zoo.json; docs/models.md is the table. Any interpreter that has what the
+Results are kept by the version of `transformers`, in tests/zoo/results.json; docs/models.md is the table. Any interpreter that has what the
 lab needs can run it. A type that its release of `transformers` lacks is left out.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import gc
 import importlib
 import importlib.metadata
 import json
@@ -54,6 +55,7 @@ def main() -> None:
     logging.disable_progress_bar()
     for name in WARM:
         importlib.import_module(name)
+    gc.freeze()  # so that children share what is imported
     results = page.results() if page.RESULTS.exists() else {}
     own = results.setdefault(importlib.metadata.version("transformers"), {"kinds": {}, "unbuilt": {}})
     own["date"], own["machine"] = str(datetime.date.today()), f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"

@@ -21,7 +21,7 @@ import torch
 from scipy.stats import kstest
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from zoo.build import DEEP, END, QUESTION, TURN, make
+from zoo.build import DEEP, END, QUESTIONS, STOP, STOPPED, encoded, make
 
 from labkit import models
 from labkit.base.errors import LabError
@@ -34,12 +34,10 @@ from labkit.tasks.custom.rows import read_rows, split
 from labkit.training.batches import Order
 
 LIMIT = 12  # tokens of an answer
-LONG = "The capital of Chad is what? How many of the rooms in the house are larger than this one, and what is the sum of seven and eight?"
-QUESTIONS = (QUESTION, "Why?", LONG, "How many rooms are there?")
 CLOSE = 2e-3  # largest difference of log-probabilities in single precision
 TEXTS, SHORT = 20, 8  # sampled texts, and their tokens
 UNLIKELY = 1e-6  # below this p-value samples are not the target's
-ROWS, BATCH = 40, 32  # rows of data, of which a fifth is held out, and rows in the first step
+ROWS, BATCH, ANSWER = 40, 32, 6  # rows of data, of which a fifth is held out; rows of the first step; tokens of an answer
 ROUGH = 0.05  # relative difference of a KL: the lab's teacher is in bf16, so a few near-ties go the other way
 ROUGHER = 0.15  # the same over the few held-out rows, with the student rounded to bf16 as well
 
@@ -56,7 +54,7 @@ class Specimen:
 
     def ids(self, question: str) -> list[int]:
         """The token ids of a question in the chat template."""
-        return self.chat.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True, return_dict=False)
+        return encoded(self.chat, question)
 
     @functools.cached_property
     def raw(self) -> Any:
@@ -86,7 +84,7 @@ class Specimen:
                 rows = [i for i in going if len(texts[i]) == length]
                 for i, row in zip(rows, self.logits(model, [texts[i] for i in rows]), strict=True):
                     texts[i].append(int(row[-1].argmax()))
-            going = {i: None for i in going if texts[i][-1] not in (END, TURN)}
+            going = {i: None for i in going if texts[i][-1] not in (END, STOP)}
         return [text[len(prompt) :] for text, prompt in zip(texts, prompts, strict=True)]
 
     @functools.cached_property
@@ -149,6 +147,13 @@ def padding(one: Specimen) -> None:
     _as_alone(one, models.write(one.target, one.prompts, limit=LIMIT, keep_hidden=True))
 
 
+def ends(one: Specimen) -> None:
+    prompt = one.ids(STOPPED)
+    (text,) = one.greedy(one.raw, [prompt])
+    same("the text", text, models.write(one.target, [prompt], limit=LIMIT)[0].ids)
+    same("the text with a draft", text, speculate(one.target, one.draft, prompt, 3, limit=LIMIT).ids)
+
+
 # ---- speculative decoding --------------------------------------------------------------------------------------------------------------
 
 
@@ -192,9 +197,19 @@ def distil(one: Specimen, adapter: int = 0) -> str:
             losses.append(event.values["loss"])
 
     done = distill(
-        *(str(teacher), str(start), data, out),
-        **{"method": "output", "steps": 3, "batch": BATCH, "longest": LIMIT, "learning_rate": 0.1, "adapter": adapter},
-        **{"baseline": False, "watch": watch, "say": lambda line: None},
+        str(teacher),
+        str(start),
+        data,
+        out,
+        baseline=False,
+        watch=watch,
+        say=lambda line: None,
+        method="output",
+        steps=3,
+        batch=BATCH,
+        longest=ANSWER,
+        learning_rate=0.1,  # a thirtieth of it at the first step
+        adapter=adapter,
     )
     if not losses or not all(map(math.isfinite, losses)):
         raise Wrong(f"losses are {losses}")
@@ -206,7 +221,7 @@ def distil(one: Specimen, adapter: int = 0) -> str:
     saved, told = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, output_loading_info=True)
     _as_saved(one, saved.eval(), told, out)
     prompts = [one.ids(row.prompt) for row in held]
-    exam = list(zip(prompts, one.greedy(raw, prompts), strict=True))
+    exam = list(zip(prompts, one.greedy(raw, prompts, ANSWER), strict=True))
     close("the saved student's KL", done.grades["distilled"].fidelity["kl"], _kl(one, raw, saved, exam), ROUGHER)
     share = _changed(one.raw, saved)
     if not share:
@@ -219,12 +234,12 @@ def adapter(one: Specimen) -> str:
 
 
 def _signals(one: Specimen, teacher: Any, rows: Sequence[Any]) -> Iterator[tuple[list[int], list[int]]]:
-    """Prompts and the teacher's answers. An answer has `LIMIT` tokens after the first that is not the response's (`sample_answers`)."""
+    """Prompts and the teacher's answers. An answer has `ANSWER` tokens after the first that is not the response's (`sample_answers`)."""
     prompts = [one.ids(row.prompt) for row in rows]
-    for row, prompt, answer in zip(rows, prompts, one.greedy(teacher, prompts, LIMIT + 4), strict=True):
+    for row, prompt, answer in zip(rows, prompts, one.greedy(teacher, prompts, ANSWER + 4), strict=True):
         response = [*one.chat.encode(row.response, add_special_tokens=False), END]
         agreed = next((i for i, (a, b) in enumerate(zip(answer, response)) if a != b), len(response) - 1)
-        yield prompt, answer[: agreed + 1 + LIMIT]
+        yield prompt, answer[: agreed + 1 + ANSWER]
 
 
 def _kl(one: Specimen, teacher: Any, student: Any, answered: Sequence[tuple[list[int], list[int]]]) -> float:
@@ -241,7 +256,11 @@ def _as_saved(one: Specimen, saved: Any, told: dict[str, Any], out: Path) -> Non
     """Raises `Wrong` for a saved student that lacks weights, or is not otherwise as it began."""
     if told["missing_keys"]:
         raise Wrong(f"the saved student lacks {', '.join(sorted(told['missing_keys'])[:2])}")
-    tied = [m.get_output_embeddings().weight is m.get_input_embeddings().weight for m in (one.raw, saved) if m.get_output_embeddings()]
+    tied = [
+        m.get_output_embeddings().weight is m.get_input_embeddings().weight
+        for m in (one.raw, saved)
+        if m.get_output_embeddings() is not None
+    ]
     if len(set(tied)) > 1:
         raise Wrong(f"the head was {'' if tied[0] else 'not '}tied to the embedding, and is {'' if tied[1] else 'not '}now")
     name = "generation_config.json"
@@ -292,7 +311,7 @@ def _without(one: Specimen, kept: Sequence[int]) -> Tensor:
 # ---- all of them -----------------------------------------------------------------------------------------------------------------------
 
 TRIES: dict[str, Callable[[Specimen], str | None]] = {
-    try_.__name__: try_ for try_ in (load, write, padding, chain, tree, sampled, distil, adapter, prune)
+    try_.__name__: try_ for try_ in (load, write, padding, ends, chain, tree, sampled, distil, adapter, prune)
 }
 
 
