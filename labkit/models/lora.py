@@ -75,7 +75,8 @@ def share(student: Any) -> float:
     from peft.tuners.lora import LoraLayer
 
     layers: list[Any] = [part for part in body_of(student).modules() if isinstance(part, LoraLayer)]
-    return sum(layer.get_base_layer().weight.numel() for layer in layers) / max(1, weights_in(body_of(student)))
+    named = [(layer.get_base_layer(), getattr(layer, "parameter_name", "weight")) for layer in layers]  # experts: of one tensor each
+    return sum(getattr(base, name).numel() for base, name in named) / max(1, weights_in(body_of(student)))
 
 
 def has(student: Any) -> bool:
@@ -107,11 +108,13 @@ def merged(student: Any) -> Any:
     from peft.tuners.lora import LoraLayer
 
     plain: Any = copy.deepcopy(student)
-    for name, module in list(plain.named_modules()):
-        if isinstance(module, LoraLayer):
-            module.merge()
-            above, _, last = name.rpartition(".")
-            setattr(plain.get_submodule(above), last, module.get_base_layer())
+    adapted: list[tuple[str, Any]] = [(name, part) for name, part in plain.named_modules() if isinstance(part, LoraLayer)]
+    for _, layer in adapted:
+        layer.merge()
+    for name, layer in adapted:
+        above, _, last = name.rpartition(".")
+        if last != "base_layer":  # the tensors of one module are wrapped one in another
+            setattr(plain.get_submodule(above), last, layer.get_base_layer())
     vars(plain).pop("lora", None)
     return plain.requires_grad_(True)
 

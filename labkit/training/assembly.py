@@ -109,4 +109,4 @@ def _students(task: Task, teacher: LlamaForCausalLM | None, device: torch.device
 
 def _size(model: LanguageModel) -> Size:
     config = config_of(model)
-    return Size(config.hidden_size, config.num_hidden_layers, config.num_attention_heads)
+    return Size(config.hidden_size, config.num_hidden_layers, getattr(config, "num_attention_heads", 0))

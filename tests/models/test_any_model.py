@@ -189,6 +189,7 @@ def test_an_adapter_has_the_rank_that_was_asked_for_and_peft_reads_it(loaded, ki
         wanted = student(TOKENS).logits
         theirs = PeftModel.from_pretrained(copy.deepcopy(loaded(kind)), tmp_path / "adapter")(TOKENS).logits
         merged = lora.merged(student)
+        assert set(merged.state_dict()) == set(loaded(kind).state_dict())
         again = lora.loaded(loaded(kind), tmp_path / "adapter")
         for logits in (theirs, merged(TOKENS).logits, again(TOKENS).logits):
             torch.testing.assert_close(logits, wanted, atol=2e-4, rtol=1e-3)

@@ -43,7 +43,8 @@ SIZES = {
     **_each(32, "moe_intermediate_size shared_expert_intermediate_size expert_intermediate_size"),
     **_each(16, "q_lora_rank kv_lora_rank index_head_dim"),
     **_each(4, "rotary_dim mamba_dt_rank time_step_rank num_experts num_local_experts n_routed_experts moe_num_experts index_topk"),
-    **_each(2, "num_experts_per_tok num_experts_per_token moe_k moe_topk top_k_experts index_n_heads"),
+    **_each(2, "num_experts_per_tok num_experts_per_token moe_k moe_topk top_k_experts"),
+    **_each(8, "index_n_heads"),  # with fewer, scores tie at 0, and which token an indexer takes depends on what follows
     **_each(1, "query_pre_attn_scalar mamba_n_groups n_groups mamba_ngroups"),
     **_each(1, "n_group topk_group num_expert_group first_k_dense_replace num_dense_layers"),
     **_each(8, "mamba_d_state state_size ssm_state_size mamba_d_head mamba_head_dim mamba_n_heads mamba_num_heads n_mamba_heads"),
@@ -84,7 +85,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1, 3]},
     "big_bird": {**DECODER, "attention_type": "original_full"},
     "bigbird_pegasus": {"attention_type": "original_full"},
-    "cohere_compass_text": {**SLIDING, "rope_parameters": _each({"rope_type": "default", "rope_theta": 1e4}, "full_attention sliding_attention")},
+    "cohere_compass_text": {
+        **SLIDING,
+        "rope_parameters": _each({"rope_type": "default", "rope_theta": 1e4}, "full_attention sliding_attention"),
+    },
     "dots1": {"n_shared_experts": 1},
     "falcon": {"new_decoder_architecture": True, "head_dim": OWN},
     "gemma2": {"attn_logit_softcapping": CAP, "final_logit_softcapping": CAP},
