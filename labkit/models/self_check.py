@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from labkit.base.errors import LabError
-from labkit.models.damage import not_finite
+from labkit.models.damage import not_finite, usable
 from labkit.models.parts import CACHES, Traits, body_of, cached_pass, new_cache, own_head, vocabulary_of
 
 LONG, SHORT = 12, 7  # tokens of the rows that are read
@@ -86,12 +86,17 @@ def _head(model: Any, tokens: Tensor) -> tuple[Tensor, str]:
         raise LabError(f"{kind} gives no final states beside its logits, which the lab needs: choose another causal language model.")
     model.body_path = min(found)  # "" is where `transformers` says that it is
     states = found[model.body_path]
-    if not bool(torch.isfinite(logits).all()):
+    if not usable(logits):
         raise not_finite(model, "the model")
+    given = logits.isfinite().all(0).all(0)  # some models mask a part of their vocabulary with -inf
     linear = model.get_output_embeddings()
     for head, compute in (("linear", linear), ("own", None if "." in model.body_path else lambda x: own_head(model, x))):
         with contextlib.suppress(Exception):  # of code that was not written for this: then this is not the head
-            if compute is not None and (made := compute(states)).shape == logits.shape and _same(model, made, logits):
+            if (
+                compute is not None
+                and (made := compute(states)).shape == logits.shape
+                and _same(model, made[..., given], logits[..., given])
+            ):
                 return states, head
     raise LabError(f"the logits of {kind} do not follow from its final states, which the lab trains on: choose another model.")
 

@@ -250,7 +250,7 @@ def test_a_base_student_learns_its_teachers_format(zoo, tmp_path, capsys):
     assert main(["distill", *words, "--out", str(tmp_path / "out"), "--no-baseline"]) == 0
     said, card = capsys.readouterr().out, (tmp_path / "out" / "README.md").read_text()
     for text in (said, card):
-        assert "is saved with, the teacher's: end marks '<end>' (2), '<turn>' (3)" in text
+        assert "is saved with, the teacher's: end marks '<end>' (2), '<stop>' (3)" in text
     assert pretrained.chat_of(str(tmp_path / "out")).fingerprint == pretrained.chat_of(str(teacher)).fingerprint
     assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"] == [2, 3]
 

@@ -353,7 +353,7 @@ def test_bad_input(teacher, draft):
         with pytest.raises(LabError, match="numbers from 0 to"):
             heads_io.make("medusa", teacher, ids)
     with pytest.raises(LabError, match="medusa"):
-        heads_io.make("eagle", models.student("57k", 0, architecture="gpt2"))
+        heads_io.make("eagle", models.student("57k", 0, architecture="recurrent"))
     with pytest.raises(LabError, match="do not fit"):
         speculate(teacher, draft, QUESTIONS[0], 10_000)
     for empty in ("", "  ", []):

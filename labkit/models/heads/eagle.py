@@ -96,7 +96,7 @@ class Eagle(Heads):
     def __init__(self, target: LanguageModel, ids: Sequence[int] | None = None, ahead: int = 4, seed: int = 0) -> None:
         super().__init__(target, ids, ahead)
         self.trained = (1,)
-        like = target.config
+        like = config_of(target)
         width, heads = like.hidden_size, like.num_attention_heads
         head_width = getattr(like, "head_dim", None) or width // heads
         inner = getattr(like, "intermediate_size", None) or int(8 * width / 3) // 8 * 8
