@@ -97,6 +97,7 @@ class ChatTokenizer:
         # The mark of a thought that the template opens itself, as for a teacher that always thinks.
         self.opens = next((f"{mark}\n" for mark in OPENING if self._prompt(PROBES[0]).rstrip().endswith(mark)), "")
         self.ends = frozenset((self.end, *known))
+        self._check_prompts()
         self.vocabulary = hashlib.blake2b(self._table().encode(), digest_size=8).hexdigest()  # equal where token numbers mean the same
         form = f"{self.vocabulary} {self._template} {sorted(self.options.items())} {sorted(self.ends)} {self.end}"
         self.fingerprint = hashlib.blake2b(form.encode(), digest_size=8).hexdigest()
@@ -199,6 +200,15 @@ class ChatTokenizer:
             return self._render([{"role": "user", "content": PROBES[0]}, {"role": "assistant", "content": text}])
         except Exception:  # a template is a program, and may raise any error
             return text
+
+    def _check_prompts(self) -> None:
+        """Raises `LabError` if a prompt is not what the template gives by itself. A frozen date is another matter."""
+        if not self.own_template or "strftime_now" in self.own_template:
+            return
+        asked = [{"role": "user", "content": PROBES[0]}]
+        own = self.inner.apply_chat_template(asked, add_generation_prompt=True, return_dict=False, **self.options)
+        if self.prompts([PROBES[0]]) != [own]:
+            raise LabError(f"the prompts of {self.name} are not those of its chat template by itself: use another tokenizer class for it.")
 
     def _end(self, known: Sequence[int]) -> int:
         """The mark that the template puts after an answer; the tokenizer's own if it puts none."""

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from safetensors import SafetensorError
-
 from labkit.base.errors import LabError
 from labkit.base.files import fill_whole, no_empty_folder
 from labkit.base.stats import Band
@@ -230,7 +228,7 @@ def leave(done: Distilled, student: Any, folder: Path, exam: CustomExam) -> None
     try:
         with no_empty_folder(folder):
             fill_whole(folder, write)
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # a full disk, or the code of some family that refuses to be saved
         raise LabError(
             f"the student is trained, but cannot be saved in {folder}: {error}. Fix that, or choose another --out, and run the same "
             "command again: it goes on from here, and trains nothing twice."

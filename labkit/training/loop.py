@@ -204,7 +204,11 @@ class Run(Iterator[ev.Event]):
             try:
                 done, total = next(work)
             except StopIteration as written:
-                return self.task.text_pool(written.value)
+                pool = self.task.text_pool(written.value)
+                if pool.cut:
+                    fix = "raise longest, or switch thinking off (template_option)"
+                    yield ev.Warned(0, f"{pool.cut:,} of the teacher's answers are thoughts that were cut, and are left out: {fix}.")
+                return pool
             yield ev.Labelled(done, total, self.seconds)
 
     def _exam_steps(self) -> set[int]:

@@ -44,7 +44,8 @@ from labkit.tasks.custom.sources import EXAMPLES
 from labkit.tasks.metrics import metric
 from labkit.teachers import signals
 from labkit.teachers.signals import Signals, TopKSignals
-from labkit.teachers.text_data import Sequences, TextRow, sequences_for
+from labkit.teachers.text_data import Sequences, TextRow, generate, sequences_for
+from labkit.teachers.text_pool import TextPool
 from labkit.training import checkpoint
 from labkit.training.loop import Run
 from labkit.training.setup import CustomPrompt, CustomTask
@@ -816,3 +817,30 @@ def test_the_last_good_weights_come_back(pair, monkeypatch, large):
         checkpoint.give_back(student, good)
         assert all(torch.allclose(p, wanted[name], rtol=1e-2 if large == 1 else 0.0) for name, p in student.named_parameters())
         checkpoint.keep(student, good)
+
+
+def test_the_thoughts_of_a_teacher_are_told_apart_and_cut_ones_left_out():
+    rows = [("a", "<think>\nx\n</think>\n\nA"), ("b", "<think>\nnever"), ("c", "C")]
+    data = Sequences(tuple(TextRow(prompt, text, -1.0) for prompt, text in rows), ())
+    learned = {
+        learn: [tokenizer().text(pool.answer(row)) for row in range(len(pool))]
+        for learn in ("answer", "reasoning", "both")
+        if (pool := TextPool(data, tokenizer(), learn)) and pool.cut == 1
+    }
+    assert learned == {"answer": ["A", "C"], "reasoning": ["x", "C"], "both": ["<think>\nx\n</think>\n\nA", "C"]}
+    with pytest.raises(LabError, match="all 1 answers of the teacher are thoughts that were cut: raise longest"):
+        TextPool(Sequences((TextRow("b", "<think>\nnever", -1.0),), ()))
+
+
+def test_beams_are_those_without_the_teachers_own_settings(pair, tmp_path):
+    """A repetition penalty in generation_config.json would change text and log-probabilities; the lab's other decodings have none."""
+    folder = tmp_path / "penalty"
+    shutil.copytree(pair[0], folder)
+    (folder / "generation_config.json").write_text(json.dumps({"repetition_penalty": 5.0, "eos_token_id": [0, 14]}))
+    plain, other = (pretrained.load(str(name), torch.float32, 6) for name in (pair[0], folder))
+    asked = [CustomPrompt("Say red 1.", ("",), ""), CustomPrompt("Say blue 2.", ("",), "")]
+    one, two = (generate(model, asked, "beam") for model in (plain, other))
+    assert other.generation_config.repetition_penalty == 5.0, "it is as it was"
+    for row, alone in zip(two.rows, one.rows, strict=True):
+        (ids,) = other.chat.answers([row.response])
+        assert row.response == alone.response or 14 in ids or row.logprob >= alone.logprob - 1e-4
