@@ -84,7 +84,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1, 3]},
     "big_bird": {**DECODER, "attention_type": "original_full"},
     "bigbird_pegasus": {"attention_type": "original_full"},
-    "cohere_compass_text": {**SLIDING, "rope_parameters": _each({"rope_type": "default", "rope_theta": 1e4}, "full_attention sliding_attention")},
+    "cohere_compass_text": {
+        **SLIDING, "rope_parameters": _each({"rope_type": "default", "rope_theta": 1e4}, "full_attention sliding_attention"),
+    },
     "dots1": {"n_shared_experts": 1},
     "falcon": {"new_decoder_architecture": True, "head_dim": OWN},
     "gemma2": {"attn_logit_softcapping": CAP, "final_logit_softcapping": CAP},
