@@ -105,6 +105,9 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
 def _sentences(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Which models work, in words."""
     outcomes = {kind: {name: outcome(said) for name, said in tried.items()} for kind, tried in kinds.items()}
+    unfinished = [kind for kind, tried in outcomes.items() if not {"WRONG", "bare"} & set(tried.values()) and COLUMNS.keys() - tried.keys()]
+    for kind in unfinished:
+        del outcomes[kind]
     everything = [kind for kind, tried in outcomes.items() if set(tried.values()) == {"exact"}]
     but_pruned = [k for k, tried in outcomes.items() if set(tried.values()) == {"exact", "refused"} and _refused(tried) == ["prune"]]
     partly = [k for k, tried in outcomes.items() if set(tried.values()) == {"exact", "refused"} and k not in but_pruned]
@@ -120,6 +123,8 @@ def _sentences(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
     if partly:
         lines[2] += ". Refused are: " + "; ".join(f"{kind} ({', '.join(_refused(outcomes[kind]))})" for kind in partly)
     lines[2] += "."
+    if unfinished:
+        lines.append(f"- Not everything has been tried yet with {_named(unfinished)}.")
     return [*lines, ""]
 
 
