@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from labkit.base.errors import LabError
 from labkit.models.load import Placed, answer_states
 from labkit.models.parts import layers_of
 
@@ -34,18 +35,27 @@ def run_with_hooks(
     layers: collect the residual stream after these layers; 0 is the embedding.
     relations: collect the attention relations of the last layer.
     attend_1_1_T_T: see `answer_states`.
+
+    Raises `LabError` for a model without the layers, or without the separate maps of attention, that are asked for.
     """
     parts, at_N = layers_of(model), rows.at_N.to(model.device)
+    kind = type(model).__name__
+    if max(layers, default=0) > len(parts):
+        raise LabError(f"{kind} has no list of layers that the lab finds, so its hidden states cannot be compared: use method=output.")
+    last = getattr(parts[-1], "self_attn", None) if len(parts) else None
+    maps: list[Any] = [getattr(last, name, None) for name in ("q_proj", "k_proj", "v_proj")] if relations else []
+    if None in maps:
+        raise LabError(
+            f"the last layer of {kind} has no q_proj, k_proj and v_proj, so its relations cannot be compared: use method=hidden."
+        )
     hidden: dict[int, Tensor] = {}
     heads: list[Tensor] = []
     with contextlib.ExitStack() as stack:
         for layer in set(layers):
             module = parts[layer - 1] if layer else model.get_input_embeddings()
             stack.callback(module.register_forward_hook(lambda _, __, out, layer=layer: hidden.update({layer: _at(out, at_N)})).remove)
-        if relations:
-            attention = parts[-1].self_attn
-            for module in (attention.q_proj, attention.k_proj, attention.v_proj):
-                stack.callback(module.register_forward_hook(lambda _, __, out: heads.append(out)).remove)
+        for module in maps:
+            stack.callback(module.register_forward_hook(lambda _, __, out: heads.append(out)).remove)
         final_N_D = answer_states(model, rows, attend_1_1_T_T)
     return Activations(
         final_N_D,
@@ -54,8 +64,13 @@ def run_with_hooks(
     )
 
 
-def _at(of_B_T_D: Tensor, at_N: Tensor) -> Tensor:
-    return of_B_T_D.flatten(0, 1).index_select(0, at_N)
+def output_of(out: Any) -> Tensor:
+    """The states in the output of a layer, which is a tensor or a tuple that begins with it."""
+    return out if isinstance(out, Tensor) else out[0]
+
+
+def _at(out: Any, at_N: Tensor) -> Tensor:
+    return output_of(out).flatten(0, 1).index_select(0, at_N)
 
 
 def _relations(parts_B_T_D: Sequence[Tensor], at_N: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from labkit.models.architectures import LanguageModel
+from labkit.models.hooks import output_of
 from labkit.models.parts import body_of, cached_pass, layers_of, logits_of, new_cache, traits_of
 from labkit.speculative import trees
 
@@ -73,7 +74,10 @@ class CachedModel:
             self._copies.append((self.length, copy.deepcopy(self.cache)))
         layers: dict[int, Tensor] = {}
         parts = layers_of(self.model) if self.extra_layers else ()
-        hooks = [parts[n - 1].register_forward_hook(lambda _, __, out, n=n: layers.update({n: out[0]})) for n in set(self.extra_layers)]
+        hooks = [
+            parts[n - 1].register_forward_hook(lambda _, __, out, n=n: layers.update({n: output_of(out)[0]}))
+            for n in set(self.extra_layers)
+        ]
         try:
             final_T_D = self._pass(list(ids), *masked)
         finally:

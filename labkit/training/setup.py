@@ -196,7 +196,7 @@ class CustomTask:
             return models.student(exp.student, seed)
         model = pretrained.load(exp.student, torch.float32, exp.longest, exp.template_option)
         if model.chat.fingerprint != self.reads.fingerprint:
-            model.chat, model.adopted = self.reads, model.chat.end_marks
+            model.chat, model.adopted = self.reads, self.reads.end_marks
         self.warnings = [*self.warnings, *pretrained.notes_of(model.requires_grad_(True))[1:]]  # without the verdict of its check
         return model
 

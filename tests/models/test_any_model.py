@@ -21,6 +21,7 @@ from labkit import models
 from labkit.base.errors import LabError
 from labkit.cli.main import main
 from labkit.models import lora, pretrained
+from labkit.models.hooks import run_with_hooks
 from labkit.models.parts import Traits, body_of, layers_of, logits_of
 from labkit.models.self_check import examine
 from labkit.speculative import trees
@@ -94,6 +95,22 @@ def test_a_check_leaves_the_model_and_the_random_state_alone(loaded):
     assert model.training
     assert models.weights_hash(model) == weights
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "mixtral", "bart", "gemma3", "qwen3_next"])
+def test_hidden_states_are_those_of_the_layers(loaded, kind):
+    model, rows = loaded(kind), models.pad([TOKENS[0, :4].tolist()], [TOKENS[0, 4:].tolist()])
+    found = run_with_hooks(model, rows, (0, 2)).hidden_N_L_D
+    with torch.no_grad():
+        theirs = body_of(model)(rows.tokens_B_T, output_hidden_states=True, use_cache=False).hidden_states
+    torch.testing.assert_close(found[:, 1], theirs[2][0, 3:], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "phi3"])
+def test_relations_need_separate_maps(loaded, kind):
+    rows = models.pad([TOKENS[0, :4].tolist()], [TOKENS[0, 4:].tolist()])
+    with pytest.raises(LabError, match="so its relations cannot be compared"):
+        run_with_hooks(loaded(kind), rows, relations=True)
 
 
 # ---- caches --------------------------------------------------------------------------------------------------------------------------
