@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,8 @@ from labkit.models.damage import not_finite, usable
 from labkit.models.parts import CACHES, Traits, body_of, cached_pass, new_cache, own_head, vocabulary_of
 
 LONG, SHORT = 12, 7  # tokens of the rows that are read
-CLOSE, CLOSE_IN_HALF = 1e-3, 0.1  # the largest error that is rounding, in single and in half precision, in standard deviations
+CLOSE, CLOSE_IN_HALF = 1e-3, 0.05  # the largest error that is rounding, in single and in half precision, in standard deviations
+LARGEST = 2_000_000_000  # parameters; models up to this size are checked in single precision, which takes as many bytes again
 
 
 @torch.no_grad()
@@ -36,12 +37,8 @@ def examine(model: Any, tokens: Sequence[int] = ()) -> Traits:
     training, kind = model.training, type(model).__name__
     model.eval()
     try:
-        drawn = torch.randint(vocabulary_of(model), (LONG + SHORT,), generator=torch.Generator().manual_seed(0)).tolist()
-        ids = [*tokens, *drawn][: LONG + SHORT]
-        long, short = (torch.tensor([part], device=model.device) for part in (ids[:LONG], ids[LONG:]))
-        states, head = _head(model, long)
-        _check_order(model, long, states, SHORT)
-        return _cached(model, head, long, short)
+        with _in_single(model):
+            return _examine(model, tokens)
     except LabError:
         raise
     except Exception as error:  # code of any family: it may need pictures, an encoder's states, or a package
@@ -50,6 +47,31 @@ def examine(model: Any, tokens: Sequence[int] = ()) -> Traits:
     finally:
         vars(model).pop("traits", None)
         model.train(training)
+
+
+def _examine(model: Any, tokens: Sequence[int]) -> Traits:
+    drawn = torch.randint(vocabulary_of(model), (LONG + SHORT,), generator=torch.Generator().manual_seed(0)).tolist()
+    ids = [*tokens, *drawn][: LONG + SHORT]
+    long, short = (torch.tensor([part], device=model.device) for part in (ids[:LONG], ids[LONG:]))
+    states, head = _head(model, long)
+    _check_order(model, long, states, SHORT)
+    return _cached(model, head, long, short)
+
+
+@contextlib.contextmanager
+def _in_single(model: Any) -> Iterator[None]:
+    """Hold a model's weights in single precision for a while, since rounding to half precision could hide a small fault."""
+    weights = [t for t in itertools.chain(model.parameters(), model.buffers()) if t.dtype in (torch.bfloat16, torch.float16)]
+    if sum(t.numel() for t in weights) > LARGEST:
+        weights = []
+    kinds = [t.dtype for t in weights]
+    for weight in weights:
+        weight.data = weight.data.float()
+    try:
+        yield
+    finally:
+        for weight, kind in zip(weights, kinds, strict=True):
+            weight.data = weight.data.to(kind)  # without loss: it came from there
 
 
 def ensure(model: Any) -> None:

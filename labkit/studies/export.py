@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ def export(experiment: Experiment, out: str | Path) -> Path:
         place = "student"
         student.save_pretrained(folder / place)
         models.tokenizer(exp.vocabulary).for_transformers().save_pretrained(folder / place)
-    text = _script(exp, folder.name, place, _teacher(exp, teacher, folder), models.tokenizer_of(student).longest)
+    maps = lora.targets_of(student) if exp.adapter else []
+    text = _script(exp, folder.name, place, _teacher(exp, teacher, folder), models.tokenizer_of(student).longest, maps)
     write_whole(out, lambda to: to.write_text(text, encoding="utf-8"))
     return out
 
@@ -118,12 +119,17 @@ def _teacher(exp: Experiment, teacher: Any, folder: Path) -> str:
 # ---- the script ------------------------------------------------------------------------------------------------------------------
 
 
-def _script(exp: Experiment, name: str, student: str, teacher: str, longest: int) -> str:
-    """Fill in the template `trl.py.tmpl`. name: of the folder. student, teacher: where their weights are, in the folder or elsewhere."""
+def _script(exp: Experiment, name: str, student: str, teacher: str, longest: int, maps: Sequence[str] | str) -> str:
+    """Fill in the template `trl.py.tmpl`.
+
+    name: of the folder.
+    student, teacher: where their weights are, in the folder or elsewhere.
+    maps: the linear maps that get an adapter, as peft takes them.
+    """
     from jinja2 import Environment, StrictUndefined
 
     page = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
-    page.filters |= {"quoted": json.dumps, "inside": lambda text: json.dumps(text, ensure_ascii=False)[1:-1]}
+    page.filters |= {"quoted": json.dumps, "repr": repr, "inside": lambda text: json.dumps(text, ensure_ascii=False)[1:-1]}
     soft, half = exp.method not in HARD, named_model(exp.teacher)
     return page.from_string(Path(__file__).with_name("trl.py.tmpl").read_text(encoding="utf-8")).render(
         exp=exp,
@@ -136,7 +142,7 @@ def _script(exp: Experiment, name: str, student: str, teacher: str, longest: int
         online=exp.method == "online",
         compared=soft and (exp.temperature != 1 or half),
         beta=exp.beta if exp.divergence == "jsd" else BETA.get(exp.divergence, 0.0),
-        maps=list(lora.TARGETS),
+        maps=maps,
         trl=TRL,
         warmup=WARMUP,
     )

@@ -38,7 +38,7 @@ CLOSE = 2e-3  # largest difference of log-probabilities in single precision
 TEXTS, SHORT = 20, 8  # sampled texts, and their tokens
 UNLIKELY = 1e-6  # below this p-value samples are not the target's
 ROWS, BATCH, ANSWER = 40, 32, 6  # rows of data, of which a fifth is held out; rows of the first step; tokens of an answer
-ROUGH = 0.05  # relative difference of a KL: the lab's teacher is in bf16, so a few near-ties go the other way
+ROUGH = 0.05  # relative difference of a KL: the teacher is in bf16, so a few near-ties go the other way in a batch
 ROUGHER = 0.15  # the same over the few held-out rows, with the student rounded to bf16 as well
 
 
@@ -97,9 +97,9 @@ class Specimen:
         return self.logits(model, [[*prompt, *answer]])[0, len(prompt) - 1 : -1].log_softmax(-1)
 
 
-def read(folder: Path) -> Any:
-    """A model, in single precision and eval mode, without the lab."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+def read(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """A model, in eval mode, without the lab."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
 
 class Wrong(Exception):
@@ -217,7 +217,8 @@ def distil(one: Specimen, adapter: int = 0) -> str:
     learnt, held = split(read_rows(data))
     rows = [learnt[i] for i in Order(len(learnt), done.experiment.seed, growing=True).take(0, BATCH)]
     if not adapter:  # a new adapter changes nothing
-        close("the first loss", _kl(one, raw, one.raw, list(_signals(one, raw, rows))), losses[0], ROUGH)
+        half = read(teacher, torch.bfloat16)  # as the lab reads its teacher
+        close("the first loss", _kl(one, half, one.raw, list(_signals(one, half, rows))), losses[0], ROUGH)
     saved, told = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, output_loading_info=True)
     _as_saved(one, saved.eval(), told, out)
     prompts = [one.ids(row.prompt) for row in held]
