@@ -49,7 +49,7 @@ def maps_of(student: Any) -> dict[str, nn.Module]:
     """The linear maps of a model's body by name. Raises `LabError` if it has none."""
     body, head = body_of(student), student.get_output_embeddings()
     maps = {name: part for name, part in body.named_modules() if isinstance(part, nn.Linear | Conv1D) and part is not head}
-    if not maps:
+    if not maps or any(isinstance(part, nn.RNNBase) for part in body.modules()):
         raise LabError(f"{type(student).__name__} has no linear maps to adapt: train all weights, with adapter=0.")
     return maps
 

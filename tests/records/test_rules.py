@@ -53,7 +53,7 @@ EXAMPLES = {  # a recipe that breaks each rule
     "relay's architecture": dict(generations=3, architecture="gpt2"),
     "features": dict(method="relations", architecture="recurrent"),
     "layers to copy": dict(start="copied", architecture="gpt2"),
-    "layers to adapt": dict(adapter=4, architecture="gpt2"),
+    "maps to adapt": dict(adapter=4, architecture="recurrent"),
     "room in gpt2": dict(architecture="gpt2", student="12k"),
     "nobody to copy": dict(start="copied", teacher="none", method="gold"),
     "copied tokens": dict(start="copied", vocabulary="bytes"),
@@ -104,6 +104,7 @@ EXAMPLES = {  # a recipe that breaks each rule
         ).items()
     },
     "own reasoning": dict(learn="both"),
+    "own template": dict(template_option="enable_thinking=false"),
     "own start": dict(data="mine.jsonl", start="warm"),
     "own teacher": dict(data="mine.jsonl", teacher="sibling"),
     "own decoding": dict(data="mine.jsonl", decoding="beam"),
@@ -207,6 +208,7 @@ FEW: dict[str, tuple] = {  # values of knobs that are no choice of a few: small 
     "facts": (0, 5, 926, 927),
     "adapter": (0, 1, 3, 64), "layers": ("uniform", "last", "0:0", "2:3", "9:1", "1:9"), "data": ("",), "score": ("exact",),
     "faults": ("none", "missing_t2", "wrong_ids", "prompt_loss", "shifted_labels+shuffled_cache", "missing_end+swapped_roles"),
+    "template_option": ("", "enable_thinking=false"),
     "ahead": (1, 4), "draft_vocabulary": (0, 50), "longest": (1, 48), "top_k": (0, 5, 257, 260, 375, 500, 1_024),
 }  # fmt: skip
 
@@ -276,7 +278,7 @@ def test_as_many_tokens_are_kept_as_there_are_and_no_more(vocabulary, how, monke
 
 
 CANNOT = {  # rules without which the run would fail; without the others it would train, and something in it would mean nothing
-    *("teacher", "whole vocabulary", "features", "layers to copy", "layers to adapt", "room in gpt2", "copied tokens", "token by token"),
+    *("teacher", "whole vocabulary", "features", "layers to copy", "maps to adapt", "room in gpt2", "copied tokens", "token by token"),
     *("top k across", "a target to read", "heads: adapter", "heads: generations", "store's world", "samples", "agreement"),
     *("questions for the teacher", "questions for the student"),
 }

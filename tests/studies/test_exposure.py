@@ -28,8 +28,7 @@ class Table(nn.Module):
     def __init__(self, seed: int, size: int = 3) -> None:
         super().__init__()
         self.seed, self.size, self.device = seed, size, torch.device("cpu")
-        self.lm_head = nn.Identity()
-        self.model = self.read
+        self.base_model, self.get_output_embeddings = self.read, nn.Identity
 
     def logits(self, prefix: tuple[int, ...]) -> torch.Tensor:
         seed = hash((self.seed, prefix)) % 2**31
