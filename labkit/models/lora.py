@@ -18,8 +18,9 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from labkit.base.errors import LabError
-from labkit.models.parts import body_of
+from labkit.models.parts import body_of, config_of
 
+REFUSED = dict.fromkeys(("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"), "out_proj")  # maps that peft does not take
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -46,9 +47,17 @@ def add(student: Any, rank: int, seed: int = 0) -> None:
 
 
 def maps_of(student: Any) -> dict[str, nn.Module]:
-    """The linear maps of a model's body by name. Raises `LabError` if it has none."""
+    """The linear maps of a model's body by name. Raises `LabError` if it has none.
+
+    A subclass of a linear map may compute something else, which an adapter beside it would not follow; so it is none.
+    """
     body, head = body_of(student), student.get_output_embeddings()
-    maps = {name: part for name, part in body.named_modules() if isinstance(part, nn.Linear | Conv1D) and part is not head}
+    refused = REFUSED.get(config_of(student).model_type, "")
+    maps = {
+        name: part
+        for name, part in body.named_modules()
+        if type(part) in (nn.Linear, Conv1D) and part is not head and name.rpartition(".")[2] != refused
+    }
     if not maps or any(isinstance(part, nn.RNNBase) for part in body.modules()):
         raise LabError(f"{type(student).__name__} has no linear maps to adapt: train all weights, with adapter=0.")
     return maps

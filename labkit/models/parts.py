@@ -86,7 +86,8 @@ def traits_of(model: Any) -> Traits:
 def logits_of(model: Any, states_N_D: Tensor) -> Tensor:
     """Logits `(N, V)` from final states `(N, D)`, or `(B, T, V)` from `(B, T, D)`: all that the model does after its body."""
     if traits_of(model).head == "linear":
-        return model.get_output_embeddings()(states_N_D)
+        head = model.get_output_embeddings()
+        return head(states_N_D.to(head.weight.dtype))  # some bodies end in single precision
     return own_head(model, states_N_D)
 
 
