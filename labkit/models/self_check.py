@@ -42,8 +42,7 @@ def examine(model: Any, tokens: Sequence[int] = ()) -> Traits:
         long, short = (torch.tensor([part], device=model.device) for part in (ids[:LONG], ids[LONG:]))
         with _in_single(model):
             states, head = _head(model, long)
-            _check_order(model, long, states, SHORT)
-            traits = _cached(model, head, long, short)
+            traits = _cached(model, head, long, short, states[0])
         return traits if _runs(model, traits, long) else dataclasses.replace(traits, cache="none", padded=False, chunks=False)
     except LabError:
         raise
@@ -60,7 +59,7 @@ def _runs(model: Any, traits: Traits, row: Tensor) -> bool:
     model.traits = traits
     states = body_of(model)(row, use_cache=False).last_hidden_state[0]
     try:
-        _in_turn(model, [row], [states], range(4, LONG))
+        _in_turn(model, [row], [states], 1)
     except Exception:  # code of any family
         return False
     return True
@@ -140,11 +139,14 @@ def _check_order(model: Any, tokens: Tensor, states_1_T_D: Tensor, stop: int) ->
         )
 
 
-def _cached(model: Any, head: str, long: Tensor, short: Tensor) -> Traits:
-    """The best way to read with a cache: of those that give a text the numbers that it has without one, the one that allows most."""
+def _cached(model: Any, head: str, long: Tensor, short: Tensor, long_T_D: Tensor) -> Traits:
+    """The best way to read with a cache: of those that give a text the numbers that it has without one, the one that allows most.
+
+    A model that sees later tokens fits none of them.
+    """
     takes = _takes(body_of(model), "position_ids")
     name = next((name for name in ("past_key_values", "cache_params") if _takes(body_of(model), name)), "past_key_values")
-    wanted = [body_of(model)(row, use_cache=False).last_hidden_state[0] for row in (long, short)]
+    wanted = [long_T_D, body_of(model)(short, use_cache=False).last_hidden_state[0]]
 
     def right(read: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> bool:
         try:
@@ -156,9 +158,9 @@ def _cached(model: Any, head: str, long: Tensor, short: Tensor) -> Traits:
     for cache in CACHES:
         for positions in (True, False) if takes else (False,):
             model.traits = traits = Traits(head, cache, True, True, positions, name)
-            if right(lambda: _in_turn(model, (long, short), wanted, range(4, LONG))):
+            if right(lambda: _in_turn(model, (long, short), wanted, 1)):
                 padded = right(lambda: _in_a_batch(model, long, short, wanted))
-                chunks = right(lambda: _in_turn(model, (long, short), wanted, (4, 6, SHORT)))
+                chunks = right(lambda: _in_turn(model, [long], wanted[:1], 3))
                 found = dataclasses.replace(traits, padded=padded, chunks=chunks)
                 if padded and found.chunks:
                     return found
@@ -166,22 +168,30 @@ def _cached(model: Any, head: str, long: Tensor, short: Tensor) -> Traits:
                     best = found
     if best.cache == "none":  # the whole text is then read for each token, so states must not change as it grows
         for stop in range(4, LONG):
-            _check_order(model, long, wanted[0][None], stop)
+            _check_order(model, long, long_T_D[None], stop)
     return best
 
 
 Pairs = list[tuple[Tensor, Tensor]]  # states that were found, and those without a cache, for the same tokens
 
 
-def _in_turn(model: Any, rows: Sequence[Tensor], wanted: Sequence[Tensor], cuts: Sequence[int]) -> Pairs:
-    """States of some rows, each read alone in parts that end at `cuts`, with a cache of its own; the parts of the rows take turns."""
+def _in_turn(model: Any, rows: Sequence[Tensor], wanted: Sequence[Tensor], size: int) -> Pairs:
+    """States of some rows, each read alone with a cache of its own: all but its last tokens, then these, `size` in a pass, twice. The rows
+    take turns."""
     caches, states = [new_cache(model) for _ in rows], [list[Tensor]() for _ in rows]
-    for start, stop in itertools.pairwise((0, *cuts, LONG)):
+    for step in range(3):
         for row, cache, found in zip(rows, caches, states, strict=True):
-            if (part := row[:, start:stop]).shape[1]:
-                at = torch.arange(start, start + part.shape[1], device=row.device)[None]
-                found.append(cached_pass(model, part, cache, position_B_T=at)[0])
-    return [(torch.cat(found)[cuts[0] :], known[cuts[0] :]) for found, known in zip(states, wanted, strict=True)]
+            start = 0 if not step else row.shape[1] - (3 - step) * size
+            part = row[:, start : row.shape[1] - (2 - step) * size]
+            at = torch.arange(start, start + part.shape[1], device=row.device)[None]
+            found.append(cached_pass(model, part, cache, position_B_T=at)[0])
+    return [pair for found, known in zip(states, wanted, strict=True) for pair in _halves(found, known)]
+
+
+def _halves(found: Sequence[Tensor], known_T_D: Tensor) -> Pairs:
+    """The first pass and the later ones apart, since most tokens are in the first."""
+    first = len(found[0])
+    return [(found[0], known_T_D[:first]), (torch.cat(list(found[1:])), known_T_D[first:])]
 
 
 def _in_a_batch(model: Any, long: Tensor, short: Tensor, wanted: Sequence[Tensor]) -> Pairs:
