@@ -4,17 +4,11 @@ from labkit.models.generate import Written, draw, write
 from labkit.models.load import (
     ADAPTED,
     CHAT,
-    EOS,
     LONGER,
     LONGEST_ANSWER,
     AtlasTokenizer,
-    Rows,
-    answer_states,
-    causal,
     config,
     fingerprint,
-    pad,
-    parameters,
     save,
     student,
     teacher,
@@ -22,4 +16,17 @@ from labkit.models.load import (
     tokenizer_of,
     weights_hash,
 )
-from labkit.models.parts import body_of, config_of, layers_of, logits_of, traits_of, vocabulary_of
+from labkit.models.parts import (
+    EOS,
+    Rows,
+    answer_states,
+    body_of,
+    causal,
+    config_of,
+    layers_of,
+    logits_of,
+    pad,
+    parameters,
+    traits_of,
+    vocabulary_of,
+)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from labkit.models import architectures
 from labkit.models.architectures import LanguageModel
-from labkit.models.load import EOS, tokenizer_of
-from labkit.models.parts import body_of, cached_pass, logits_of, new_cache, traits_of
+from labkit.models.load import tokenizer_of
+from labkit.models.parts import EOS, body_of, cached_pass, logits_of, new_cache, traits_of
 
 
 class Written(NamedTuple):

@@ -12,8 +12,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit.base.errors import LabError
-from labkit.models.load import Placed, answer_states
-from labkit.models.parts import layers_of
+from labkit.models.parts import Placed, answer_states, layers_of
 
 RELATION_HEADS = 2  # both models' widths are split into this many relation heads, whatever their attention heads (MiniLMv2)
 

@@ -1,4 +1,4 @@
-"""Teachers and students: small Llama models in `transformers`, their tokenizers, and how they write an answer.
+"""The lab's teachers and students, small Llama models in `transformers`, and their tokenizers.
 
 A row is `<eos> question answer <eos>`. Token 0 begins a row, ends an answer and pads a batch. Padding comes after the answer, so with
 causal attention it does not affect any scored token.
@@ -13,25 +13,23 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from labkit.base.errors import LabError, unknown
 from labkit.base.files import data_dir
 from labkit.base.manifest import checked, seal
 from labkit.models import architectures, lora
-from labkit.models.architectures import LanguageModel, RecurrentStudent
-from labkit.models.parts import body_of
+from labkit.models.architectures import LanguageModel
+from labkit.models.parts import EOS
 from labkit.records.names import FAULTY_TEACHERS, MADE_TEACHERS, SIZES, TEACHERS, VOCABULARIES
 
 transformers.utils.logging.disable_progress_bar()  # not useful for a file of 6 MB
 
-EOS = 0
 LONGEST_ANSWER = 28  # tokens; the longest answer of Atlas has 24
 ADAPTED = "atlas-3m"  # the teacher that the shipped adapters belong to
 CHAT = "{% for m in messages %}{{ '<eos>' + m['content'] if m['role'] == 'user' else ' ' + m['content'] + '<eos>' }}{% endfor %}"
@@ -222,63 +220,6 @@ def weights_hash(model: LanguageModel) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def parameters(model: LanguageModel) -> int:
-    """The number of parameters; shared ones count once."""
-    return sum(p.numel() for p in model.parameters())
-
-
-class Rows(NamedTuple):
-    """A padded batch."""
-
-    tokens_B_T: Tensor
-    mask_B_T: Tensor  # True at the positions whose next token belongs to the answer
-    labels_N: Tensor  # those next tokens
-
-    @property
-    def at_N(self) -> Tensor:
-        """The marked positions in the flattened batch, `b T + t`."""
-        return self.mask_B_T.flatten().nonzero()[:, 0]
-
-
-class Placed(Protocol):
-    """Rows with the positions `at_N` whose states are needed: `Rows`, or a step's `MicroBatch`."""
-
-    @property
-    def tokens_B_T(self) -> Tensor: ...
-    @property
-    def at_N(self) -> Tensor: ...
-
-
-def pad(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Rows:
-    """Prompts and answers as a padded batch. The last token of an answer is predicted but not read, so it is not in the input."""
-    full = [[*p, *a] for p, a in zip(prompts, answers, strict=True)]
-    width = max(map(len, full)) - 1
-    tokens = torch.tensor([row[:-1] + [EOS] * (width - len(row) + 1) for row in full])
-    starts = torch.tensor([len(p) - 1 for p in prompts])[:, None]
-    ends = torch.tensor([len(row) - 1 for row in full])[:, None]
-    column = torch.arange(width)[None]
-    mask = (column >= starts) & (column < ends)
-    return Rows(tokens, mask, torch.tensor([t for a in answers for t in a]))
-
-
-def answer_states(model: LanguageModel, rows: Placed, attend_1_1_T_T: Tensor | None = None) -> Tensor:
-    """Final hidden states `(N, D)` at the answer positions only, since the head is the most expensive layer of a small model.
-
-    attend_1_1_T_T: an explicit mask (see `causal`); without it the model makes its own, which cannot be traced.
-    """
-    mask = {} if attend_1_1_T_T is None else {"attention_mask": attend_1_1_T_T}
-    states_B_T_D = body_of(model)(rows.tokens_B_T.to(model.device), **mask, use_cache=False).last_hidden_state
-    return states_B_T_D.flatten(0, 1).index_select(0, rows.at_N.to(model.device))
-
-
-def causal(model: LanguageModel, width: int) -> Tensor | None:
-    """The causal mask `(1, 1, T, T)` for `width` positions: True where a position may attend. Returns None for models that take no mask
-    (recurrent ones) or may have another one (pretrained ones with a sliding window)."""
-    if isinstance(model, RecurrentStudent) or hasattr(model, "chat"):
-        return None
-    return torch.ones(width, width, dtype=torch.bool, device=model.device).tril()[None, None]
 
 
 def save(model: LlamaForCausalLM, folder: Path, note: dict[str, object], rebuild: str = "labkit build teachers") -> None:

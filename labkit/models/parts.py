@@ -1,4 +1,4 @@
-"""The parts of any causal language model: its body, its head, and how the lab runs it.
+"""The parts of any causal language model: its body, its head, and how the lab runs it; and the padded rows that it reads.
 
     states = body_of(model)(tokens_B_T).last_hidden_state     # (B, T, D)
     logits = logits_of(model, states)                          # as `model(tokens_B_T).logits`, whatever comes after the body
@@ -11,12 +11,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
+
+EOS = 0  # the end mark of Atlas; what pads a batch may be any token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,3 +152,63 @@ def cached_pass(
     traits = traits_of(model)
     given = {traits.cache_as: cache} | ({"position_ids": position_B_T} if traits.positions and position_B_T is not None else {})
     return body_of(model)(tokens_B_T, attention_mask=visible_B_C, use_cache=True, **given).last_hidden_state
+
+
+def parameters(model: nn.Module) -> int:
+    """The number of parameters; shared ones count once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+# ---- rows -------------------------------------------------------------------------------------------------------------------------
+
+
+class Rows(NamedTuple):
+    """A padded batch."""
+
+    tokens_B_T: Tensor
+    mask_B_T: Tensor  # True at the positions whose next token belongs to the answer
+    labels_N: Tensor  # those next tokens
+
+    @property
+    def at_N(self) -> Tensor:
+        """The marked positions in the flattened batch, `b T + t`."""
+        return self.mask_B_T.flatten().nonzero()[:, 0]
+
+
+class Placed(Protocol):
+    """Rows with the positions `at_N` whose states are needed: `Rows`, or a step's `MicroBatch`."""
+
+    @property
+    def tokens_B_T(self) -> Tensor: ...
+    @property
+    def at_N(self) -> Tensor: ...
+
+
+def pad(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Rows:
+    """Prompts and answers as a padded batch. The last token of an answer is predicted but not read, so it is not in the input."""
+    full = [[*p, *a] for p, a in zip(prompts, answers, strict=True)]
+    width = max(map(len, full)) - 1
+    tokens = torch.tensor([row[:-1] + [EOS] * (width - len(row) + 1) for row in full])
+    starts = torch.tensor([len(p) - 1 for p in prompts])[:, None]
+    ends = torch.tensor([len(row) - 1 for row in full])[:, None]
+    column = torch.arange(width)[None]
+    mask = (column >= starts) & (column < ends)
+    return Rows(tokens, mask, torch.tensor([t for a in answers for t in a]))
+
+
+def answer_states(model: Any, rows: Placed, attend_1_1_T_T: Tensor | None = None) -> Tensor:
+    """Final hidden states `(N, D)` at the answer positions only, since the head is the most expensive layer of a small model.
+
+    attend_1_1_T_T: an explicit mask (see `causal`); without it the model makes its own, which cannot be traced.
+    """
+    mask = {} if attend_1_1_T_T is None else {"attention_mask": attend_1_1_T_T}
+    states_B_T_D = body_of(model)(rows.tokens_B_T.to(model.device), **mask, use_cache=False).last_hidden_state
+    return states_B_T_D.flatten(0, 1).index_select(0, rows.at_N.to(model.device))
+
+
+def causal(model: Any, width: int) -> Tensor | None:
+    """The causal mask `(1, 1, T, T)` for `width` positions: True where a position may attend. Returns None for models that take no mask
+    (recurrent ones) or may have another one (pretrained ones with a sliding window)."""
+    if traits_of(model).cache != "croppable" or hasattr(model, "chat"):
+        return None
+    return torch.ones(width, width, dtype=torch.bool, device=model.device).tril()[None, None]

@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from labkit.base.errors import LabError
 from labkit.models import load, pretrained
-from labkit.models.load import parameters
+from labkit.models.parts import parameters
 from labkit.models.prune_scores import LayerActivity, Rows, down, importance, layers_to_keep, out, own_words, said
 from labkit.records.names import named_model
 

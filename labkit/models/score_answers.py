@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from labkit.models.architectures import LanguageModel
-from labkit.models.load import answer_states, pad
-from labkit.models.parts import logits_of, vocabulary_of
+from labkit.models.parts import answer_states, logits_of, pad, vocabulary_of
 
 ROWS = 200  # rows in a batch; all rows in one batch, padded to the longest, would take 200 MB more
 TOKENS = 4096  # tokens whose logits are in memory at a time, for a vocabulary of 1,024; fewer for a larger one

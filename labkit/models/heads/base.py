@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from labkit.losses.batch import Batch
 from labkit.models.architectures import LanguageModel
 from labkit.models.hooks import run_with_hooks
-from labkit.models.load import answer_states, pad, tokenizer_of
-from labkit.models.parts import vocabulary_of
+from labkit.models.load import tokenizer_of
+from labkit.models.parts import answer_states, pad, vocabulary_of
 
 DECAY = 0.8  # weight of a depth in the loss, relative to the depth before it (Cai et al. 2024, section 2.2; Li et al. 2025)
 

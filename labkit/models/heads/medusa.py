@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import HeadOutput, Heads, TargetStates, places
-from labkit.models.load import answer_states, pad
-from labkit.models.parts import logits_of
+from labkit.models.parts import answer_states, logits_of, pad
 
 
 class MedusaHead(nn.Module):
