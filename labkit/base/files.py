@@ -80,6 +80,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         Path(name).unlink(missing_ok=True)
 
 
+OF_A_MODEL = ("*.safetensors", "*.safetensors.index.json", "chat_template*", "additional_chat_templates", "special_tokens_map.json")
+
+
 def fill_whole(folder: Path, write: Callable[[Path], object]) -> None:
     """Put files into a folder, all of them or, if writing fails, none. Other files stay, except old weights when new ones are written.
 
@@ -90,13 +93,18 @@ def fill_whole(folder: Path, write: Callable[[Path], object]) -> None:
     part.mkdir(parents=True)
     try:
         write(part)
-        made = {file.name for file in part.iterdir()}
-        for old in (
-            [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")] if any("safetensors" in n for n in made) else ()
-        ):
-            old.unlink()
-        for name in made:
-            os.replace(part / name, folder / name)
+        made = sorted(part.iterdir(), key=lambda file: "safetensors" in file.name)  # weights last: they are what counts
+        if any("safetensors" in file.name for file in made):
+            written = {file.name for file in made}
+            stale = [file for pattern in OF_A_MODEL for file in folder.glob(pattern) if file.name not in written]
+        else:
+            stale = []
+        for file in made:
+            if (folder / file.name).is_dir():
+                shutil.rmtree(folder / file.name)
+            os.replace(file, folder / file.name)
+        for old in stale:  # of an earlier model, which would be read beside the new one
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -200,4 +200,6 @@ def build(name: str, like: LlamaConfig) -> LanguageModel:
     """
     if name not in ARCHITECTURES:
         raise unknown("architecture", name, ARCHITECTURES)
-    return ARCHITECTURES[name](like)
+    model: Any = ARCHITECTURES[name](like)
+    model.made_here = True  # its configuration follows from the recipe
+    return model

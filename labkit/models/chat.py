@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from labkit.base.chat import Chat, messages_of, prompt_of
 from labkit.base.errors import LabError
-from labkit.base.thinking import OPENING, split_thinking
+from labkit.base.thinking import MARKS, OPENING, split_thinking
 
 LONGEST = 48  # tokens of an answer, if the recipe does not set it
 # Questions and answers for looking at a template: two of each, which begin and end differently.
@@ -81,10 +81,21 @@ class ChatTokenizer:
     def __init__(self, folder: Path, name: str, longest: int = LONGEST, options: Mapping[str, Any] | None = None) -> None:
         try:
             self.inner: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, ImportError, KeyError) as error:
-            raise LabError(f"{folder} has no tokenizer that can be read: {error} It needs tokenizer.json beside the weights.") from None
-        self.name, self.longest, self.size, self.options = name, longest, len(self.inner), dict(options or {})
+        except Exception as error:  # whatever a broken file makes the tokenizer's code raise
+            why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise LabError(f"{folder} has no tokenizer that can be read: {why}. It needs tokenizer.json beside the weights.") from None
+        self.name, self.longest, self.options = name, longest, dict(options or {})
+        self.size = max(len(self.inner), max(self.inner.get_vocab().values(), default=0) + 1)  # numbers may have gaps
         self._template = self._read_template()
+        # Added tokens that a typed text must not become: special ones, and those that look like a mark. Words and runs of spaces that were
+        # added to a vocabulary are ordinary text.
+        self._marks = {
+            number: token
+            for number, token in self.inner.added_tokens_decoder.items()
+            if token.special or (token.content.startswith("<") and token.content.endswith(">"))
+        }
+        thought = {mark for pair in MARKS for mark in pair}
+        self._hidden = {number for number in self.inner.all_special_ids if self.inner.convert_ids_to_tokens(number) not in thought}
         settings = _read(folder / "generation_config.json")
         self.processors = {key: settings[key] for key, off in PROCESSORS.items() if settings.get(key, off) not in (off, None)}
         listed = settings.get("eos_token_id", _read(folder / "config.json").get("eos_token_id"))
@@ -95,7 +106,8 @@ class ChatTokenizer:
         self._around_answer = Around.of(*map(self._turn, REPLIES))
         self.end = self._end(known)
         # The mark of a thought that the template opens itself, as for a teacher that always thinks.
-        self.opens = next((f"{mark}\n" for mark in OPENING if self._prompt(PROBES[0]).rstrip().endswith(mark)), "")
+        opened = [pair for pair in MARKS if self._prompt(PROBES[0]).rstrip().endswith(pair[0])]
+        self.opens, self.closes = (f"{opened[0][0]}\n", f"{opened[0][1]}\n\n") if opened else ("", "")
         self.ends = frozenset((self.end, *known))
         self._check_prompts()
         self.vocabulary = hashlib.blake2b(self._table().encode(), digest_size=8).hexdigest()  # equal where token numbers mean the same
@@ -114,7 +126,8 @@ class ChatTokenizer:
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of answers, as the template writes an assistant's turn, each up to its end mark."""
-        texts = [text.removeprefix(self.opens) for text in texts] if self.opens else texts
+        if self.opens:  # the template has begun a thought: an answer without one closes it first
+            texts = [text.removeprefix(self.opens) if text.startswith(self.opens) else self.closes + text for text in texts]
         asked = self._prompt(PROBES[0])
         (before,) = self._encode([asked], [Typed()])
         wholes = [self._turn(text) for text in texts]
@@ -136,7 +149,8 @@ class ChatTokenizer:
     def written(self, ids: Sequence[int]) -> str:
         """The whole text of an answer's token ids, with thoughts."""
         ids = ids[:-1] if ids and ids[-1] in self.ends else ids
-        return self.opens + self.inner.decode(list(ids), skip_special_tokens=True).strip()
+        kept = [token for token in ids if token not in self._hidden]
+        return self.opens + self.inner.decode(kept, skip_special_tokens=False).strip()
 
     def token(self, token_id: int) -> str:
         """The text of one token, for display."""
@@ -214,6 +228,8 @@ class ChatTokenizer:
         """The mark that the template puts after an answer; the tokenizer's own if it puts none."""
         whole = self._turn(REPLIES[0])
         (behind,) = self._encode([whole[len(whole) - self._around_answer.tail :]], [Typed()])
+        if whole == self._turn(REPLIES[1]):
+            behind = []  # the template writes no turn of the assistant
         marks = [token for token in behind if token in known] or [token for token in behind if token in self.inner.added_tokens_decoder]
         if not marks and not known:
             raise LabError(f"the tokenizer of {self.name} has no end mark, so no answer would end: set eos_token in tokenizer_config.json.")
@@ -226,7 +242,7 @@ class ChatTokenizer:
         if not texts:
             return []
         found = self.inner(list(texts), add_special_tokens=False)["input_ids"]
-        added = [token.content for token in self.inner.added_tokens_decoder.values()]
+        added = [token.content for token in self._marks.values()]
         for number, (text, (parts, around)) in enumerate(zip(texts, typed, strict=True)):
             if any(mark in part for part in parts for mark in added):
                 found[number] = self._split(text, [span for part in parts for span in _spans(text, part.strip(), around)])
@@ -237,7 +253,7 @@ class ChatTokenizer:
         read = self.inner(text, add_special_tokens=False, return_offsets_mapping=True)
         ids: list[int] = []
         for token, (start, end) in zip(read["input_ids"], read["offset_mapping"], strict=True):
-            mine = token in self.inner.added_tokens_decoder and any(low <= start and end <= high for low, high in spans)
+            mine = token in self._marks and any(low <= start and end <= high for low, high in spans)
             ids += self._plain(text[start:end]) if mine else [token]
         return ids
 
@@ -246,6 +262,8 @@ class ChatTokenizer:
         backend = self.inner.backend_tokenizer
         piece = backend.normalizer.normalize_str(piece) if backend.normalizer else piece
         words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(piece)] if backend.pre_tokenizer else [piece]
+        if not words:
+            return []
         words[0] = words[0] if piece.startswith(" ") else words[0].removeprefix("▁")  # the space that some put before a text
         return [token.id for word in words for token in backend.model.tokenize(word)]
 
@@ -268,7 +286,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _of_thought(answer: str) -> list[str]:
     """The parts of an answer that were typed: the marks around a thought at its beginning are the model's own tokens."""
     thought = split_thinking(answer)
-    return [thought.reasoning, thought.answer] if answer.startswith(OPENING) else [answer]
+    closed = any(answer.startswith(closing) for _, closing in MARKS)
+    return [thought.reasoning, thought.answer] if answer.startswith(OPENING) or closed else [answer]
 
 
 def _spans(text: str, part: str, around: Around) -> list[tuple[int, int]]:

@@ -39,6 +39,8 @@ def write(
 
     Returns one answer per prompt. Raises `LabError` for a prompt that is too long.
     """
+    if not prompts:
+        return []
     training = model.training
     model.eval()
     width = max(map(len, prompts))

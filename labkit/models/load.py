@@ -201,12 +201,18 @@ def teacher(name: str) -> LlamaForCausalLM:
         raise LabError(f"{folder} lacks the weights {', '.join(absent[:3])}; they would be random. Save the whole model again.")
     if model.config.vocab_size != tokenizer().size:
         raise LabError(f"{folder} has {model.config.vocab_size} tokens: a teacher must have the Atlas tokenizer ({tokenizer().size}).")
+    model.made_here = name in TEACHERS
     return model.eval().requires_grad_(False)
 
 
 def fingerprint(model: LanguageModel) -> str:
     """A hash of weights and configuration. It identifies the model in caches that were computed from it: with another window or other
-    rotary positions, the same weights give other states."""
+    rotary positions, the same weights give other states.
+
+    Of the lab's own models it is of the weights alone: the seeds of recorded runs follow from it.
+    """
+    if getattr(model, "made_here", False):
+        return weights_hash(model)
     settings = {name: value for name, value in model.config.to_dict().items() if name not in BESIDE}
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=8)
     digest.update(weights_hash(model).encode())

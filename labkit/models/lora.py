@@ -136,7 +136,11 @@ def loaded(base: Any, folder: str | Path) -> Any:
 
     both = copy.deepcopy(base)
     try:
-        rank = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))["r"]
+        settings = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
+        rank = settings["r"]
+        others = [key for key in ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "fan_in_fan_out") if settings.get(key)]
+        if others or settings.get("lora_alpha") != 2 * rank:
+            raise ValueError(f"it has {others[0] if others else 'a lora_alpha'} other than the lab's, which is twice the rank")
         state = load_file(Path(folder) / "adapter_model.safetensors")
         add(both, rank)
         for name, parameter in both.named_parameters():

@@ -63,6 +63,11 @@ def config_of(model: Any) -> Any:
 def context_of(config: Mapping[str, Any]) -> float:
     """The most tokens of a row, from a configuration as a dict; infinity if it sets none."""
     inner = config.get("text_config") or config.get("decoder") or config
+    rope = inner.get("rope_parameters") or inner.get("rope_scaling") or {}
+    if isinstance(rope, Mapping) and "longrope" in (rope.get("rope_type"), rope.get("type")):  # beyond it, all positions turn otherwise
+        original = rope.get("original_max_position_embeddings") or inner.get("original_max_position_embeddings")
+        if isinstance(original, int) and original > 0:
+            return original
     found = (inner.get(name) for name in ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len", "n_ctx"))
     return next((context for context in found if isinstance(context, int) and context > 0), math.inf)
 

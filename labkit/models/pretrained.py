@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from labkit.base.errors import LabError
@@ -30,6 +29,10 @@ from labkit.models.self_check import CLOSE, examine, training_noise
 from labkit.records.model_folders import folder_of
 
 transformers.utils.logging.disable_progress_bar()  # not useful in a notebook
+RESERVED = (  # arguments of `apply_chat_template`
+    *("conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"),
+    *("padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
+)
 PROBE = "What is the capital of Chad, and what is 12 + 30? Answer in one sentence."  # read in the check
 
 
@@ -64,9 +67,10 @@ def load(name: str, dtype: torch.dtype = torch.bfloat16, longest: int = LONGEST,
         model, info = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=dtype, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, ImportError) as error:
-        raise LabError(f"{folder} cannot be loaded: {str(error).splitlines()[0]} It needs config.json and whole safetensors.") from None
-    if absent := sorted(set(info["missing_keys"]) - {"lm_head.weight"}):
+    except Exception as error:  # whatever a broken config.json makes the code of a family raise
+        why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise LabError(f"{folder} cannot be loaded: {why}. It needs config.json and whole safetensors.") from None
+    if absent := sorted(name for name in info["missing_keys"] if not _shared(model, name)):
         raise LabError(f"{folder} lacks the weights {', '.join(absent[:3])}; they would be random. Save the whole model again.")
     model.chat, model.folder = ChatTokenizer(folder, name, longest, given_options(options)), folder
     model.rows = rows = model.get_input_embeddings().weight.shape[0]  # before any are cut off
@@ -76,12 +80,21 @@ def load(name: str, dtype: torch.dtype = torch.bfloat16, longest: int = LONGEST,
             "it was made with, or save it again after model.resize_token_embeddings(len(tokenizer))."
         )
     if rows > model.chat.size:  # padding rows, which differ between sizes of one family
+        if not _shared(model):  # the file may have a head of its own though its config says otherwise, and the cut would tie it again
+            parts.config_of(model).tie_word_embeddings = model.config.tie_word_embeddings = False
         model.resize_token_embeddings(model.chat.size, mean_resizing=False)
     try:
         model.traits = examine(model, model.chat.prompts([PROBE])[0])
     except LabError as error:
         raise LabError(f"{name}: {error}") from error.__cause__
     return model.eval().requires_grad_(False)
+
+
+def _shared(model: Any, name: str = "") -> bool:
+    """Whether the head is the embedding; with a name, whether that weight is the head's and so need not be in the file."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    tied = head is not None and getattr(head, "weight", None) is getattr(embedding, "weight", embedding)
+    return tied and (not name or any(part is head.weight for key, part in model.named_parameters(remove_duplicate=False) if key == name))
 
 
 def notes_of(model: Any) -> list[str]:
@@ -108,6 +121,8 @@ def given_options(text: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         name, given, value = part.partition("=")
+        if name in RESERVED:
+            raise LabError(f"{name} is set by the lab: give a switch of the template itself, as in enable_thinking=false.")
         if not given or not name.isidentifier():
             raise LabError(f"{part!r} is no option of a chat template: write name=value, as in enable_thinking=false.")
         try:

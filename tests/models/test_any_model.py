@@ -14,16 +14,18 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from zoo.build import make
 
 import labkit
 from labkit import models
 from labkit.base.errors import LabError
+from labkit.base.files import fill_whole
 from labkit.cli.main import main
 from labkit.models import lora, pretrained
 from labkit.models.hooks import run_with_hooks
-from labkit.models.parts import Traits, body_of, layers_of, logits_of
+from labkit.models.parts import Traits, body_of, context_of, layers_of, logits_of
 from labkit.models.self_check import examine
 from labkit.speculative import trees
 from labkit.speculative.kv_cache import CachedModel
@@ -305,3 +307,86 @@ def test_a_model_that_cannot_be_used_is_told_with_the_reason(tmp_path, capsys):
     models.tokenizer().for_transformers().save_pretrained(tmp_path)
     assert main(["inspect", str(tmp_path)]) == 1
     assert "depend on those after it" in " ".join(capsys.readouterr().out.split())
+
+
+# ---- what a folder lacks ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_head_that_is_not_in_the_file_is_refused_unless_it_is_the_embedding(zoo, tmp_path):
+    folder = tmp_path / "headless"
+    shutil.copytree(zoo("mistral"), folder)
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("lm_head.weight")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LabError, match=r"lacks the weights lm_head\.weight"):
+        pretrained.load(str(folder))
+
+
+def test_a_head_of_its_own_survives_the_cut_of_padding_rows(zoo, tmp_path):
+    """Its config says that the head is the embedding, and its file has another one, which transformers keeps."""
+    model = AutoModelForCausalLM.from_pretrained(zoo("llama, tied"))
+    model.resize_token_embeddings(384, mean_resizing=False)
+    model.save_pretrained(tmp_path)
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (tmp_path / file).write_bytes((zoo("llama, tied") / file).read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["lm_head.weight"] = torch.randn_like(weights["model.embed_tokens.weight"])
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    ours = pretrained.load(str(tmp_path), torch.float32)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(TOKENS).logits, theirs(TOKENS).logits[..., : ours.chat.size])
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", {"hidden_size": "abc"}),
+        ("config.json", {"model_type": ["llama"]}),
+        ("tokenizer.json", []),
+        ("tokenizer_config.json", []),
+    ],
+)
+def test_a_broken_file_is_refused_in_a_sentence(zoo, tmp_path, file, content):
+    folder = tmp_path / "broken"
+    shutil.copytree(zoo("llama"), folder)
+    before = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(before | content if content else content))
+    with pytest.raises(LabError, match=r"cannot be loaded|no tokenizer that can be read"):
+        pretrained.load(str(folder))
+
+
+def test_switches_that_the_lab_sets_are_refused():
+    with pytest.raises(LabError, match="tokenize is set by the lab"):
+        pretrained.given_options("enable_thinking=false,tokenize=true")
+    assert pretrained.given_options("enable_thinking=false,effort=low") == {"enable_thinking": False, "effort": "low"}
+
+
+def test_positions_that_turn_otherwise_beyond_a_length_are_not_reached():
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "original_max_position_embeddings": 40}
+    assert context_of({"max_position_embeddings": 128, "rope_parameters": rope}) == 40
+    assert context_of({"max_position_embeddings": 128, "rope_parameters": {"rope_type": "default"}}) == 128
+
+
+def test_an_adapter_of_another_scale_is_refused(loaded, tmp_path):
+    student = copy.deepcopy(loaded("llama"))
+    lora.add(student, 4)
+    lora.save(student, tmp_path)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {"lora_alpha": 4}))
+    with pytest.raises(LabError, match="lora_alpha other than the lab's"):
+        lora.loaded(loaded("llama"), tmp_path)
+
+
+def test_a_later_student_leaves_nothing_of_an_earlier_one(tmp_path):
+    """Folders are replaced, the weights come last, and no template stays that the new student was not trained with."""
+    for number, names in enumerate((("chat_template.jinja", "config.json"), ("config.json",))):
+
+        def write(part: Path, names=names, number=number) -> None:
+            (part / "additional_chat_templates").mkdir()
+            for name in (*names, "model.safetensors", f"additional_chat_templates/{number}.jinja"):
+                (part / name).write_text(str(number))
+
+        fill_whole(tmp_path, write)
+    found = {str(file.relative_to(tmp_path)): file.read_text() for file in tmp_path.rglob("*") if file.is_file()}
+    assert found == {"config.json": "1", "model.safetensors": "1", "additional_chat_templates/1.jinja": "1"}

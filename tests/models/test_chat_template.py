@@ -204,3 +204,62 @@ def test_a_learned_thought_has_the_models_own_marks(chats):
     assert [token for token in learned if token in (opening, closing)] == [opening, closing]
     (typed,), (asked,) = chat.answers(["a </think> b"]), chat.prompts(["a </think> b"])
     assert closing not in [*typed, *asked]
+
+
+def test_a_template_that_opens_a_thought_gets_it_closed_before_an_answer(tmp_path):
+    """As R1's: its prompt ends with the opening mark, and it drops thoughts from past turns."""
+    template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}{{ '<im_start>' + m['content'] + '<im_end>' }}"
+        "{% else %}{{ m['content'].split('</think>')[-1] + '</s>' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<think>\n' }}{% endif %}"
+    )
+    chat = ChatTokenizer(folder_with(tmp_path, "bytes", template), "r1")
+    closing = chat.inner.convert_tokens_to_ids("</think>")
+    for learned in ("4", "<think>\n2 and 2\n</think>\n\n4"):
+        (ids,) = chat.answers([learned])
+        assert ids.count(closing) == 1 and chat.text(ids) == "4"
+    (cut,) = chat.inner(["2 and 2"], add_special_tokens=False)["input_ids"]
+    assert chat.text(cut) == ""
+
+
+def test_words_that_were_added_to_a_vocabulary_stay_whole(tmp_path):
+    folder = folder_with(tmp_path, "bytes", CHATML)
+    inner = PreTrainedTokenizerFast.from_pretrained(folder)
+    inner.add_tokens(["PROT", "    "])
+    inner.save_pretrained(folder)
+    chat = ChatTokenizer(folder, "words")
+    text = "What is PROT and    x?"
+    own = chat.inner.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False)
+    assert chat.prompts([text]) == [own]
+
+
+def test_special_marks_of_a_thought_are_seen(tmp_path):
+    folder = folder_with(tmp_path, "bytes", CHATML)
+    inner = PreTrainedTokenizerFast.from_pretrained(folder)
+    inner.add_tokens(["[THINK]", "[/THINK]"], special_tokens=True)
+    inner.save_pretrained(folder)
+    chat = ChatTokenizer(folder, "special")
+    ids = chat.inner("[THINK]\n2 and 2\n[/THINK]\n\n4<im_end>", add_special_tokens=False)["input_ids"]
+    assert chat.text(ids) == "4"
+    assert chat.text(chat.inner("[THINK]\n2 and", add_special_tokens=False)["input_ids"]) == ""
+
+
+def test_a_template_without_a_turn_of_the_assistant_ends_with_the_tokenizers_mark(tmp_path):
+    template = (
+        "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ 'Q ' + m['content'] + '<turn>' }}{% endif %}{% endfor %}A "
+    )
+    chat = ChatTokenizer(folder_with(tmp_path, "bytes", template), "mute")
+    assert chat.end == 2
+    assert chat.inner.decode(chat.answers(["4"])[0]) == "4</s>"
+
+
+def test_numbers_of_tokens_may_have_gaps(tmp_path):
+    folder = folder_with(tmp_path, "bytes", CHATML)
+    table = json.loads((folder / "tokenizer.json").read_text())
+    last = max(table["model"]["vocab"].values())
+    for token in table["added_tokens"]:
+        if token["content"] == "</think>":
+            token["id"] = last + 20
+    (folder / "tokenizer.json").write_text(json.dumps(table))
+    chat = ChatTokenizer(folder, "gaps")
+    assert chat.size > max(chat.inner.get_vocab().values()) >= len(chat.inner)

@@ -208,7 +208,7 @@ def test_eagles_tree_is_of_the_likeliest_paths_as_each_is_when_rolled_alone(tiny
         monkeypatch.setattr(drafters, "ABREAST", abreast)
         best = reference(abreast, gamma, sure, end)
         for size in {*range(1, 13), *range(13, len(best), 9), len(best)}:
-            said = draft.propose(drafters.Ask(gamma, sure, temperature, size, torch.Generator(), end))
+            said = draft.propose(drafters.Ask(gamma, sure, temperature, size, torch.Generator(), frozenset([end])))
             heads.crop(draft._cache, read)
             paths: dict[int, tuple[int, ...]] = {-1: ()}
             for i, (token, parent) in enumerate(zip(said.ids, said.parents, strict=True)):

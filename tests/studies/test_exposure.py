@@ -28,7 +28,9 @@ class Table(nn.Module):
     def __init__(self, seed: int, size: int = 3) -> None:
         super().__init__()
         self.seed, self.size, self.device = seed, size, torch.device("cpu")
-        self.base_model, self.get_output_embeddings = self.read, nn.Identity
+        head = nn.Identity()
+        head.weight = torch.zeros(1)
+        self.base_model, self.get_output_embeddings = self.read, lambda: head
 
     def logits(self, prefix: tuple[int, ...]) -> torch.Tensor:
         seed = hash((self.seed, prefix)) % 2**31
