@@ -126,12 +126,13 @@ class ChatTokenizer:
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of answers, as the template writes an assistant's turn, each up to its end mark."""
+        parts = [_of_thought(text) for text in texts]
         if self.opens:  # the template has begun a thought: an answer without one closes it first
             texts = [text.removeprefix(self.opens) if text.startswith(self.opens) else self.closes + text for text in texts]
         asked = self._prompt(PROBES[0])
         (before,) = self._encode([asked], [Typed()])
         wholes = [self._turn(text) for text in texts]
-        typed = [Typed(_of_thought(text), self._around_answer) for text in texts]
+        typed = [Typed(part, self._around_answer) for part in parts]
         rows = [ids[len(before) :] if ids[: len(before)] == before else [] for ids in self._encode(wholes, typed)]
         # Where a token joins both, or the template rewrites the prompt, or drops a part of the answer (a thought), it is read alone.
         fits = [whole.startswith(asked) and text.strip() in whole for whole, text in zip(wholes, texts, strict=True)]
@@ -286,8 +287,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _of_thought(answer: str) -> list[str]:
     """The parts of an answer that were typed: the marks around a thought at its beginning are the model's own tokens."""
     thought = split_thinking(answer)
-    closed = any(answer.startswith(closing) for _, closing in MARKS)
-    return [thought.reasoning, thought.answer] if answer.startswith(OPENING) or closed else [answer]
+    return [thought.reasoning, thought.answer] if answer.startswith(OPENING) else [answer]
 
 
 def _spans(text: str, part: str, around: Around) -> list[tuple[int, int]]:
