@@ -138,11 +138,12 @@ def loaded(base: Any, folder: str | Path) -> Any:
     try:
         settings = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
         rank = settings["r"]
-        others = [key for key in ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "fan_in_fan_out") if settings.get(key)]
-        if others or settings.get("lora_alpha") != 2 * rank:
-            raise ValueError(f"it has {others[0] if others else 'a lora_alpha'} other than the lab's, which is twice the rank")
         state = load_file(Path(folder) / "adapter_model.safetensors")
         add(both, rank)
+        own = both.lora.to_dict()
+        for key in ("lora_alpha", "use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "fan_in_fan_out"):
+            if settings.get(key) != own[key]:
+                raise ValueError(f"its {key} is {settings.get(key)}, and the lab's {own[key]}")
         for name, parameter in both.named_parameters():
             if "lora_" in name:
                 parameter.copy_(state.pop(f"base_model.model.{name.replace('.default', '')}"))

@@ -374,7 +374,7 @@ def test_an_adapter_of_another_scale_is_refused(loaded, tmp_path):
     lora.save(student, tmp_path)
     settings = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {"lora_alpha": 4}))
-    with pytest.raises(LabError, match="lora_alpha other than the lab's"):
+    with pytest.raises(LabError, match="its lora_alpha is 4, and the lab's 8"):
         lora.loaded(loaded("llama"), tmp_path)
 
 

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import labkit  # noqa: F401 # isort: skip - before torch, as everywhere
 import torch
 from transformers.utils import logging
-from zoo import build, page, tries
+from zoo import build, models_page, tries
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers")
 WARM = ("pandas", "peft", "matplotlib.pyplot", "labkit.views.report", "labkit.training.loop")  # imported once, before the forks
@@ -56,7 +56,7 @@ def main() -> None:
     for name in WARM:
         importlib.import_module(name)
     gc.freeze()  # so that children share what is imported
-    results = page.results() if page.RESULTS.exists() else {}
+    results = models_page.results() if models_page.RESULTS.exists() else {}
     own = results.setdefault(importlib.metadata.version("transformers"), {"kinds": {}, "unbuilt": {}})
     own["date"], own["machine"] = str(datetime.date.today()), f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
     own["versions"] = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
@@ -72,7 +72,7 @@ def main() -> None:
                 own["kinds"].pop(kind, None)
             else:
                 own["kinds"][kind] = own["kinds"].get(kind, {}) | found
-            page.write(results)
+            models_page.write(results)
             print(f"{time.time() - began:6.0f} s  {kind}: " + ", ".join(f"{name} {said[:60]}" for name, said in found.items()), flush=True)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from zoo import build, page, tries
+from zoo import build, models_page, tries
 
 KINDS = (
     "llama, tied",  # dense
@@ -28,7 +28,7 @@ KINDS = (
 def test_what_is_not_refused_is_exact(kind: str, tmp_path: Path):
     torch.set_num_threads(1)
     found = dict(tries.outcomes(tries.Specimen(kind, tmp_path / "zoo")))
-    faults = [f"{kind}, {name}: {said}" for name, said in found.items() if page.outcome(said) not in ("exact", "refused")]
+    faults = [f"{kind}, {name}: {said}" for name, said in found.items() if models_page.outcome(said) not in ("exact", "refused")]
     if faults:
         pytest.fail("\n".join(faults), pytrace=False)
 
@@ -54,7 +54,7 @@ def specimen(tmp_path_factory: pytest.TempPathFactory) -> tries.Specimen:
 
 
 def test_the_page_is_what_was_measured():
-    found = page.results()
-    assert page.PAGE.read_text(encoding="utf-8") == page.page(found)
+    found = models_page.results()
+    assert models_page.PAGE.read_text(encoding="utf-8") == models_page.page(found)
     for own in found.values():
-        assert all(page.outcome(said) in page.OUTCOMES for tried in own["kinds"].values() for said in tried.values())
+        assert all(models_page.outcome(said) in models_page.OUTCOMES for tried in own["kinds"].values() for said in tried.values())

@@ -1,6 +1,6 @@
 """The table of the zoo, docs/models.md, made of the results in tests/zoo/results.json.
 
-PYTHONPATH=tests python -m zoo.page       # makes it again, without trying anything
+PYTHONPATH=tests python -m zoo.models_page     # makes it again, without trying anything
 """
 
 from __future__ import annotations
