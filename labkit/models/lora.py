@@ -142,7 +142,7 @@ def loaded(base: Any, folder: str | Path) -> Any:
         add(both, rank)
         own = both.lora.to_dict()
         for key in ("lora_alpha", "use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "fan_in_fan_out"):
-            if settings.get(key) != own[key]:
+            if (settings.get(key) or None) != (own[key] or None):  # older files lack some
                 raise ValueError(f"its {key} is {settings.get(key)}, and the lab's {own[key]}")
         for name, parameter in both.named_parameters():
             if "lora_" in name:
