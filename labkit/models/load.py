@@ -25,7 +25,7 @@ from labkit.base.files import data_dir
 from labkit.base.manifest import checked, seal
 from labkit.models import architectures, lora
 from labkit.models.architectures import LanguageModel
-from labkit.models.parts import EOS
+from labkit.models.parts import EOS, shares_head
 from labkit.records.names import FAULTY_TEACHERS, MADE_TEACHERS, SIZES, TEACHERS, VOCABULARIES
 
 transformers.utils.logging.disable_progress_bar()  # not useful for a file of 6 MB
@@ -197,7 +197,7 @@ def teacher(name: str) -> LlamaForCausalLM:
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise LabError(f"{folder} is not a whole Llama model: {error} It needs config.json and model.safetensors.") from None
-    if absent := sorted(set(info["missing_keys"]) - {"lm_head.weight"}):
+    if absent := sorted(name for name in info["missing_keys"] if not shares_head(model, name)):
         raise LabError(f"{folder} lacks the weights {', '.join(absent[:3])}; they would be random. Save the whole model again.")
     if model.config.vocab_size != tokenizer().size:
         raise LabError(f"{folder} has {model.config.vocab_size} tokens: a teacher must have the Atlas tokenizer ({tokenizer().size}).")

@@ -48,6 +48,9 @@ class Traits:
         return f"{head}; {cache}{batches}{chunks}"
 
 
+USUAL = Traits()  # of the lab's own models
+
+
 def body_of(model: Any) -> Any:
     """The model without its head: it maps tokens to final states."""
     path = getattr(model, "body_path", "")  # where the check found it, if it is not where `transformers` says, as in BART's wrapper
@@ -85,9 +88,16 @@ def vocabulary_of(model: Any) -> int:
     return int(head.weight.shape[0]) if head is not None else int(config_of(model).vocab_size)
 
 
+def shares_head(model: Any, name: str = "") -> bool:
+    """Whether the head is the embedding; with a name, whether that weight is the head's and so need not be in the file."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    tied = head is not None and getattr(head, "weight", None) is getattr(embedding, "weight", embedding)
+    return tied and (not name or any(part is head.weight for key, part in model.named_parameters(remove_duplicate=False) if key == name))
+
+
 def traits_of(model: Any) -> Traits:
     """How to run this model: as `pretrained.load` found out, or as the lab's own models are run."""
-    return getattr(model, "traits", Traits())
+    return getattr(model, "traits", USUAL)
 
 
 def logits_of(model: Any, states_N_D: Tensor) -> Tensor:
@@ -100,12 +110,12 @@ def logits_of(model: Any, states_N_D: Tensor) -> Tensor:
 
 def own_head(model: Any, states: Tensor) -> Tensor:
     """`logits_of` for a model whose head is more than a linear map: its own `forward`, with these states in place of its body's."""
+    if states.dim() == 2:
+        return own_head(model, states[None])[0]
     shell = copy.copy(model)
     name = getattr(model, "body_path", "") or model.base_model_prefix
-    shell._modules = {**model._modules, name: _Given(body_of(model), states if states.dim() > 2 else states[None])}
-    tokens = torch.zeros(states.shape[:-1] if states.dim() > 2 else (1, len(states)), dtype=torch.long, device=states.device)
-    logits = shell(tokens).logits
-    return logits if states.dim() > 2 else logits[0]
+    shell._modules = {**model._modules, name: _Given(body_of(model), states)}
+    return shell(torch.zeros(states.shape[:-1], dtype=torch.long, device=states.device)).logits
 
 
 class _Given(nn.Module):

@@ -70,7 +70,7 @@ def load(name: str, dtype: torch.dtype = torch.bfloat16, longest: int = LONGEST,
     except Exception as error:  # whatever a broken config.json makes the code of a family raise
         why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise LabError(f"{folder} cannot be loaded: {why}. It needs config.json and whole safetensors.") from None
-    if absent := sorted(name for name in info["missing_keys"] if not _shared(model, name)):
+    if absent := sorted(name for name in info["missing_keys"] if not parts.shares_head(model, name)):
         raise LabError(f"{folder} lacks the weights {', '.join(absent[:3])}; they would be random. Save the whole model again.")
     model.chat, model.folder = ChatTokenizer(folder, name, longest, given_options(options)), folder
     model.rows = rows = model.get_input_embeddings().weight.shape[0]  # before any are cut off
@@ -80,7 +80,9 @@ def load(name: str, dtype: torch.dtype = torch.bfloat16, longest: int = LONGEST,
             "it was made with, or save it again after model.resize_token_embeddings(len(tokenizer))."
         )
     if rows > model.chat.size:  # padding rows, which differ between sizes of one family
-        if not _shared(model):  # the file may have a head of its own though its config says otherwise, and the cut would tie it again
+        if not parts.shares_head(
+            model
+        ):  # the file may have a head of its own though its config says otherwise, and the cut would tie it again
             parts.config_of(model).tie_word_embeddings = model.config.tie_word_embeddings = False
         model.resize_token_embeddings(model.chat.size, mean_resizing=False)
     try:
@@ -88,13 +90,6 @@ def load(name: str, dtype: torch.dtype = torch.bfloat16, longest: int = LONGEST,
     except LabError as error:
         raise LabError(f"{name}: {error}") from error.__cause__
     return model.eval().requires_grad_(False)
-
-
-def _shared(model: Any, name: str = "") -> bool:
-    """Whether the head is the embedding; with a name, whether that weight is the head's and so need not be in the file."""
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    tied = head is not None and getattr(head, "weight", None) is getattr(embedding, "weight", embedding)
-    return tied and (not name or any(part is head.weight for key, part in model.named_parameters(remove_duplicate=False) if key == name))
 
 
 def notes_of(model: Any) -> list[str]:

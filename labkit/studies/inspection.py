@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from labkit.base.errors import LabError
 from labkit.models import lora, parameters, pretrained
-from labkit.models.parts import body_of, config_of, context_of, layers_of, vocabulary_of
+from labkit.models.parts import body_of, config_of, context_of, layers_of, shares_head, vocabulary_of
 from labkit.models.prune import family
 from labkit.records.model_folders import folder_of
 from labkit.speculative import trees
@@ -64,7 +64,7 @@ def inspect(name: str, options: str = "") -> Inspection:
         "end of a turn": chat.end_marks,
         "template": ("its own: " if chat.own_template else "none, so prompts are plain text: ") + repr(chat.inner.decode(prompt)),
         "vocabulary": f"{chat.size:,} tokens" + (f", and {model.rows - chat.size:,} unused rows" if model.rows > chat.size else ""),
-        "head": "tied to the embedding" if _tied(model) else "its own weights",
+        "head": "tied to the embedding" if shares_head(model) else "its own weights",
         "context": f"{context:,} tokens" if isinstance(context := context_of(model.config.to_dict()), int) else "not limited by its config",
         "memory": _memory(model),
     }
@@ -85,11 +85,6 @@ def _reason(attempt: Any) -> str:
 
 def _linear(model: Any) -> bool:
     return model.traits.head == "linear" and getattr(model.get_output_embeddings(), "bias", None) is None and len(layers_of(model)) > 0
-
-
-def _tied(model: Any) -> bool:
-    head = model.get_output_embeddings()
-    return head is not None and head.weight is model.get_input_embeddings().weight
 
 
 def _adapting(model: Any) -> str:
