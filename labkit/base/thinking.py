@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-MARKS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"), ("[THINK]", "[/THINK]"))
+CHANNELS = ("<|channel|>", "<|message|>", "<|end|>", "<|start|>")  # of gpt-oss, whose turn has a part for thoughts and one for the answer
+FINAL = "<|channel|>final<|message|>"  # begins the answer
+MARKS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|channel|>analysis<|message|>", f"<|end|><|start|>assistant{FINAL}"),
+)
 OPENING = tuple(opening for opening, _ in MARKS)
 
 
@@ -23,17 +31,19 @@ class Thought(NamedTuple):
 def split_thinking(text: str) -> Thought:
     """Split a text into reasoning and answer.
 
-    Reasoning stands between two marks at the beginning. The first mark may be missing, since some chat templates write it. Marks further
-    on in an answer are part of its text.
+    Reasoning stands between two marks at the beginning. The first mark may be missing, since some chat templates write it: then the second
+    must end a line. Other marks in an answer are part of its text.
     """
     start = text.lstrip()
+    if start.startswith(FINAL):
+        return Thought("", start.removeprefix(FINAL).strip())
     for opening, closing in MARKS:
         begun = start.startswith(opening)
         reasoning, found, answer = start.removeprefix(opening).partition(closing)
-        if found:
-            return Thought(reasoning.strip(), answer.strip())
         if begun:
-            return Thought(reasoning.strip(), "", cut=True)
+            return Thought(reasoning.strip(), answer.strip(), cut=not found)
+        if found and not answer.partition("\n")[0].strip():
+            return Thought(reasoning.strip(), answer.strip())
     return Thought("", text)
 
 

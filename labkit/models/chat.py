@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from labkit.base.chat import Chat, messages_of, prompt_of
 from labkit.base.errors import LabError
-from labkit.base.thinking import MARKS, OPENING, split_thinking
+from labkit.base.thinking import CHANNELS, MARKS, OPENING, split_thinking
 
 LONGEST = 48  # tokens of an answer, if the recipe does not set it
 # Questions and answers for looking at a template: two of each, which begin and end differently.
@@ -61,9 +61,9 @@ class Around(NamedTuple):
 
 
 class Typed(NamedTuple):
-    """What a user typed of a rendered text."""
+    """What a user typed in a rendered text."""
 
-    parts: Sequence[str] = ()
+    part: str
     around: Around = Around()
 
 
@@ -94,7 +94,7 @@ class ChatTokenizer:
             for number, token in self.inner.added_tokens_decoder.items()
             if token.special or (token.content.startswith("<") and token.content.endswith(">"))
         }
-        thought = {mark for pair in MARKS for mark in pair}
+        thought = {mark for pair in MARKS for mark in pair} | set(CHANNELS if CHANNELS[0] in self.inner.get_vocab() else ())
         self._hidden = {number for number in self.inner.all_special_ids if self.inner.convert_ids_to_tokens(number) not in thought}
         settings = _read(folder / "generation_config.json")
         self.processors = {key: settings[key] for key, off in PROCESSORS.items() if settings.get(key, off) not in (off, None)}
@@ -118,11 +118,7 @@ class ChatTokenizer:
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of questions and chats, in the template."""
-        typed = [
-            Typed([message["content"] for message in messages_of(text)], Around() if isinstance(text, Chat) else self._around_prompt)
-            for text in texts
-        ]
-        return self._encode([self._prompt(text) for text in texts], typed)
+        return self._encode([self._prompt(text) for text in texts], [self._typed(text) for text in texts])
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of answers, as the template writes an assistant's turn, each up to its end mark."""
@@ -130,15 +126,18 @@ class ChatTokenizer:
         if self.opens:  # the template has begun a thought: an answer without one closes it first
             texts = [text.removeprefix(self.opens) if text.startswith(self.opens) else self.closes + text for text in texts]
         asked = self._prompt(PROBES[0])
-        (before,) = self._encode([asked], [Typed()])
+        (before,) = self._encode([asked], [()])
         wholes = [self._turn(text) for text in texts]
-        typed = [Typed(part, self._around_answer) for part in parts]
+        typed = [[Typed(part, self._around_answer) for part in row] for row in parts]
         rows = [ids[len(before) :] if ids[: len(before)] == before else [] for ids in self._encode(wholes, typed)]
         # Where a token joins both, or the template rewrites the prompt, or drops a part of the answer (a thought), it is read alone.
         fits = [whole.startswith(asked) and text.strip() in whole for whole, text in zip(wholes, texts, strict=True)]
         apart = [row for row, ids in enumerate(rows) if not ids or not fits[row]]
         tails = [wholes[row].removeprefix(asked) if fits[row] else texts[row] for row in apart]
-        alone = self._encode(tails, [Typed(typed[row].parts, Around(0, self._around_answer.tail if fits[row] else 0)) for row in apart])
+        behind = [self._around_answer.tail if fits[row] else 0 for row in apart]
+        alone = self._encode(
+            tails, [[Typed(part, Around(0, tail)) for part in parts[row]] for row, tail in zip(apart, behind, strict=True)]
+        )
         for row, ids in zip(apart, alone, strict=True):
             rows[row] = ids
         return [ids[: ids.index(self.end) + 1] if self.end in ids else [*ids, self.end] for ids in rows]
@@ -203,6 +202,17 @@ class ChatTokenizer:
                 "remove it to ask in plain text."
             ) from None
 
+    def _typed(self, text: str) -> list[Typed]:
+        """The messages of a question or chat that could become marks, each with what the template writes around it."""
+        if not isinstance(text, Chat):
+            return [Typed(text, self._around_prompt)]
+        typed = []
+        for number, (role, said) in enumerate(text.turns):
+            if self._marked(said):
+                others = (prompt_of([*text.turns[:number], (role, probe), *text.turns[number + 1 :]]) for probe in PROBES)
+                typed.append(Typed(said, Around.of(*map(self._prompt, others))))
+        return typed
+
     def _check_template(self) -> None:
         """Raises `LabError` for a template that leaves out the question."""
         one, other = (self._prompt(probe) for probe in PROBES)
@@ -228,7 +238,7 @@ class ChatTokenizer:
     def _end(self, known: Sequence[int]) -> int:
         """The mark that the template puts after an answer; the tokenizer's own if it puts none."""
         whole = self._turn(REPLIES[0])
-        (behind,) = self._encode([whole[len(whole) - self._around_answer.tail :]], [Typed()])
+        (behind,) = self._encode([whole[len(whole) - self._around_answer.tail :]], [()])
         if whole == self._turn(REPLIES[1]):
             behind = []  # the template writes no turn of the assistant
         marks = [token for token in behind if token in known] or [token for token in behind if token in self.inner.added_tokens_decoder]
@@ -238,15 +248,17 @@ class ChatTokenizer:
 
     # ---- tokens ------------------------------------------------------------------------------------------------------
 
-    def _encode(self, texts: Sequence[str], typed: Sequence[Typed]) -> list[list[int]]:
+    def _marked(self, text: str) -> bool:
+        return any(token.content in text for token in self._marks.values())
+
+    def _encode(self, texts: Sequence[str], typed: Sequence[Sequence[Typed]]) -> list[list[int]]:
         """Token ids of rendered texts. In what a user typed, added tokens (as an end mark) are split into plain ones."""
         if not texts:
             return []
         found = self.inner(list(texts), add_special_tokens=False)["input_ids"]
-        added = [token.content for token in self._marks.values()]
-        for number, (text, (parts, around)) in enumerate(zip(texts, typed, strict=True)):
-            if any(mark in part for part in parts for mark in added):
-                found[number] = self._split(text, [span for part in parts for span in _spans(text, part.strip(), around)])
+        for number, (text, parts) in enumerate(zip(texts, typed, strict=True)):
+            if any(self._marked(part) for part, _ in parts):
+                found[number] = self._split(text, [span for part, around in parts for span in _spans(text, part.strip(), around)])
         return found
 
     def _split(self, text: str, spans: Sequence[tuple[int, int]]) -> list[int]:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from labkit.base.errors import LabError
 from labkit.models import architectures
 from labkit.models.architectures import LanguageModel
 from labkit.models.load import tokenizer_of
-from labkit.models.parts import EOS, body_of, cached_pass, logits_of, new_cache, traits_of
+from labkit.models.parts import EOS, body_of, cached_pass, logits_of, new_cache, traits_of, vocabulary_of
 
 
 class Written(NamedTuple):
@@ -30,23 +31,23 @@ def write(
     temperature: float = 0.0,
     seed: int = 0,
     keep_hidden: bool = False,
-    limit: int | None = None,
+    limit: int | Sequence[int] | None = None,
 ) -> list[Written]:
     """Generate answers to prompts (token ids) in one batch, with a KV cache or recurrent state. Rows that have ended leave the batch.
 
     temperature: 0 for greedy decoding, otherwise that of sampling (with `seed`).
-    limit: the most tokens of an answer; None for the longest that the model's tokenizer needs.
+    limit: the most tokens of an answer, at least 1, for all prompts or for each; None for the longest that the model's tokenizer needs.
 
-    Returns one answer per prompt. Raises `LabError` for a prompt that is too long.
+    Returns one answer per prompt. Raises `LabError` for a prompt that is empty or too long, or has numbers that are no tokens of the model.
     """
     if not prompts:
         return []
     training = model.training
     model.eval()
-    width = max(map(len, prompts))
     tokenizer = tokenizer_of(model)
-    limit = limit or tokenizer.longest
-    architectures.room_for(model, width + limit - 1)
+    limit = tokenizer.longest if limit is None else limit
+    limits = [limit] * len(prompts) if isinstance(limit, int) else limit
+    _check(model, prompts, limits)
     generator = torch.Generator().manual_seed(seed)
     traits = traits_of(model)
     steps = _with_cache(model, prompts) if traits.padded and traits.cache != "none" else _whole(model, prompts)
@@ -54,7 +55,7 @@ def write(
     written = [Written([], [], None) for _ in prompts]
     states: list[list[Tensor]] = [[] for _ in prompts]
     hidden = next(steps)
-    for step in range(limit):
+    while True:
         logprobs = logits_of(model, hidden).float().log_softmax(-1)
         chosen = draw((logprobs / temperature).softmax(-1), generator)[:, None] if temperature else logprobs.argmax(-1, keepdim=True)
         scores = logprobs.gather(1, chosen)[:, 0].tolist()
@@ -64,8 +65,8 @@ def write(
             written[row].logprobs.append(scores[column])
             if keep_hidden:
                 states[row].append(hidden[column])
-        going = [column for column, token in enumerate(tokens) if token not in tokenizer.ends]
-        if not going or step + 1 == limit:
+        going = [c for c, row in enumerate(alive) if tokens[c] not in tokenizer.ends and len(written[row].ids) < limits[row]]
+        if not going:
             break
         alive = [alive[column] for column in going]
         hidden = steps.send((going, chosen))
@@ -73,6 +74,19 @@ def write(
     if keep_hidden:
         return [Written(w.ids, w.logprobs, torch.stack(s)) for w, s in zip(written, states, strict=True)]
     return written
+
+
+def _check(model: LanguageModel, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> None:
+    """Raises `LabError` for prompts and limits that cannot be written from."""
+    architectures.room_for(model, max(len(prompt) + limit - 1 for prompt, limit in zip(prompts, limits, strict=True)))
+    if min(limits) < 1:
+        raise LabError(f"an answer cannot have {min(limits)} tokens: set limit to 1 or more.")
+    tokens = vocabulary_of(model)
+    for number, prompt in enumerate(prompts, 1):
+        if not len(prompt):
+            raise LabError(f"prompt {number} of {len(prompts)} has no tokens: a model needs at least one to write from.")
+        if low := next((token for token in prompt if not 0 <= token < tokens), None):
+            raise LabError(f"prompt {number} has the token {low}, and the model's tokens are 0 to {tokens - 1:,}: use its own tokenizer.")
 
 
 Steps = Generator[Tensor, tuple[list[int], Tensor], None]

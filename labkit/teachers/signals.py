@@ -222,7 +222,7 @@ def sample_answers(
     exactly the distribution of answers without a guess.
 
     guesses: an answer that is likely, as token ids. At most the tokenizer's `longest` tokens of it are read, and an answer that equals
-        all of these ends there. An answer that differs earlier may have `longest` more tokens.
+        all of these ends there. An answer that differs earlier may have `longest` tokens in all; of an Atlas teacher, so many more.
     temperature: 0 is greedy.
 
     Raises `LabError` for a teacher whose logits are not finite.
@@ -247,12 +247,14 @@ def sample_answers(
             answers[i] = TeacherAnswer(ids[: agreed + 1], states[: agreed + 1], float(logprobs[: agreed + 1].sum()))
     going = [i for i, answer in enumerate(answers) if answer and answer.ids[-1] not in ends and len(answer.ids) < longest]
     begun = [[*prompts[i], *answers[i].ids] for i in going]  # type: ignore[union-attr]
-    rest = write(teacher, begun, temperature=temperature, seed=seed + 1, keep_hidden=True) if going else []
-    for i, more in zip(going, rest, strict=True):
+    # Recorded runs of Atlas have answers with up to `longest` more tokens. A pretrained model's rows may fill its context, so not there.
+    more = [longest - len(answers[i].ids) if hasattr(teacher, "chat") else longest for i in going]  # type: ignore[union-attr]
+    rest = write(teacher, begun, temperature=temperature, seed=seed + 1, keep_hidden=True, limit=more) if going else []
+    for i, then in zip(going, rest, strict=True):
         first = answers[i]
         assert first is not None
-        assert more.hidden is not None
-        answers[i] = TeacherAnswer(first.ids + more.ids, torch.cat([first.hidden, more.hidden]), first.logprob + sum(more.logprobs))
+        assert then.hidden is not None
+        answers[i] = TeacherAnswer(first.ids + then.ids, torch.cat([first.hidden, then.hidden]), first.logprob + sum(then.logprobs))
     refuse_damaged(teacher, [answer.logprob for answer in answers if answer is not None])
     return [answer for answer in answers if answer is not None]
 

@@ -45,6 +45,10 @@ def test_turns_survive_files_copies_and_pickles(turns):
         ("[THINK]a[/THINK]4", Thought("a", "4")),
         ("4", Thought("", "4")),
         ("Write <think> first.", Thought("", "Write <think> first.")),
+        ("Close it with </think> at the end.", Thought("", "Close it with </think> at the end.")),
+        ("<|channel|>analysis<|message|>a b<|end|><|start|>assistant<|channel|>final<|message|>4", Thought("a b", "4")),
+        ("<|channel|>analysis<|message|>a b", Thought("a b", "", cut=True)),
+        ("<|channel|>final<|message|>4", Thought("", "4")),
     ],
 )
 def test_thinking_is_apart_from_the_answer(text, parts):

@@ -29,6 +29,7 @@ from labkit.models.parts import Traits, body_of, context_of, layers_of, logits_o
 from labkit.models.self_check import examine
 from labkit.speculative import trees
 from labkit.speculative.kv_cache import CachedModel
+from labkit.teachers.signals import sample_answers
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +204,39 @@ def test_a_raw_model_is_checked_before_it_decodes():
     raw = LlamaForCausalLM(LlamaConfig(**shape)).eval()
     labkit.speculate(raw, raw, "What is it?", limit=2)
     assert raw.traits == Traits()
+
+
+@pytest.mark.parametrize(
+    ("prompts", "limit", "why"),
+    [
+        ([[5], []], 3, "prompt 2 of 2 has no tokens"),
+        ([[5, 10**6]], 3, "prompt 1 has the token 1000000, and the model's tokens are 0 to"),
+        ([[5, -1]], 3, "prompt 1 has the token -1"),
+        ([[5]], 0, "an answer cannot have 0 tokens: set limit to 1 or more"),
+    ],
+)
+def test_prompts_that_cannot_be_written_from(loaded, prompts, limit, why):
+    with pytest.raises(LabError, match=why):
+        models.write(loaded("llama"), prompts, limit=limit)
+
+
+def test_answers_have_limits_of_their_own(loaded):
+    model, prompts = loaded("llama"), [[5, 9, 11], [5, 9, 12, 7], [6, 20]]
+    alone = [models.write(model, [prompt], limit=limit)[0].ids for prompt, limit in zip(prompts, (1, 6, 3), strict=True)]
+    assert [written.ids for written in models.write(model, prompts, limit=(1, 6, 3))] == alone
+
+
+def test_a_prompt_that_just_fits_with_its_answer_is_answered(zoo, tmp_path):
+    """Also where a part of the answer equals the response, after which the teacher goes on by itself."""
+    folder = shutil.copytree(zoo("llama"), tmp_path / "short")
+    model = pretrained.load(str(folder), torch.float32, 6)
+    (prompt,) = model.chat.prompts(["What is 2 and 3?"])
+    first = models.write(model, [prompt], limit=6)[0].ids
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": len(prompt) + 5}))
+    model = pretrained.load(str(folder), torch.float32, 6)
+    (answer,) = sample_answers(model, [prompt], [[*first[:3], first[3] + 1]], 0, 0.0)
+    assert len(first) == 6 and answer.ids == first
 
 
 # ---- adapters --------------------------------------------------------------------------------------------------------------------------

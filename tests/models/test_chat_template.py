@@ -126,6 +126,20 @@ def test_typed_added_tokens_stay_text(chats, kind, template, text):
     assert squeezed in "".join(chat.inner.decode(answer).split())
 
 
+@pytest.mark.parametrize("template", ["chatml", "gemma", "llama2", "plain"])
+@settings(max_examples=25)
+@given(said=st.lists(st.sampled_from(["<im_end>", "</s>", "a", "<end_of_turn>", "b</s>", "[INST]"]), min_size=3, max_size=3))
+def test_typed_added_tokens_stay_text_in_chats(chats, template, said):
+    """Also where a whole message is a mark that the template itself writes."""
+    chat, roles = chats("bytes", template), ("user", "assistant", "user")
+    added = set(chat.inner.added_tokens_decoder)
+    plain, asked = chat.prompts([prompt_of(list(zip(roles, texts, strict=True))) for texts in (("x", "y", "z"), said)])
+    assert [token for token in asked if token in added] == [token for token in plain if token in added]
+    assert chat.inner.decode(asked).replace(" ", "") == chat.inner.decode(plain).translate(dict(zip(map(ord, "xyz"), said))).replace(
+        " ", ""
+    )
+
+
 def test_the_end_of_a_turn_is_the_templates(tmp_path):
     """Gemma's end of turn is not the tokenizer's, and generation_config.json may list more."""
     chat = ChatTokenizer(folder_with(tmp_path / "gemma", "bytes", GEMMA, generation={"eos_token_id": [2, 6]}), "gemma")
@@ -242,6 +256,17 @@ def test_special_marks_of_a_thought_are_seen(tmp_path):
     ids = chat.inner("[THINK]\n2 and 2\n[/THINK]\n\n4<im_end>", add_special_tokens=False)["input_ids"]
     assert chat.text(ids) == "4"
     assert chat.text(chat.inner("[THINK]\n2 and", add_special_tokens=False)["input_ids"]) == ""
+
+
+def test_the_channels_of_gpt_oss_are_thought_and_answer(tmp_path):
+    folder = folder_with(tmp_path, "bytes", CHATML)
+    inner = PreTrainedTokenizerFast.from_pretrained(folder)
+    inner.add_tokens(["<|channel|>", "<|message|>", "<|start|>", "<|end|>"], special_tokens=True)
+    inner.save_pretrained(folder)
+    chat = ChatTokenizer(folder, "channels")
+    text = "<|channel|>analysis<|message|>2 and 2<|end|><|start|>assistant<|channel|>final<|message|>4"
+    assert chat.text(chat.inner(f"{text}<im_end>", add_special_tokens=False)["input_ids"]) == "4"
+    assert chat.text(chat.inner(text[:40], add_special_tokens=False)["input_ids"]) == ""
 
 
 def test_a_template_without_a_turn_of_the_assistant_ends_with_the_tokenizers_mark(tmp_path):

@@ -145,6 +145,14 @@ def test_a_recorded_token_s_entropy_and_first_choices(own):
     assert token.kl is None
 
 
+def test_recorded_parts_of_characters_are_told_apart_by_their_bytes():
+    tops = [{"token": "\ufffd", "bytes": [part], "logprob": math.log(chance)} for part, chance in ((240, 0.5), (159, 0.3))]
+    row = {"prompt": "", "response": "a", "logprobs": [_logprob({**tops[1], "top_logprobs": tops})]}
+    (seen,) = read_text(row).tokens[0].sides
+    assert seen.first == (("bytes f0", pytest.approx(0.5)), ("bytes 9f", pytest.approx(0.3)))
+    assert (seen.rank, seen.probability) == (2, pytest.approx(0.3))
+
+
 def test_a_recorded_row_of_the_student_itself_differs_nowhere(own):
     row, *_ = recorded(own[1], 5)
     assert max(abs(token.kl) for token in read_text(row, own[1]).tokens) < 1e-5

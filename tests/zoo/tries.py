@@ -235,12 +235,9 @@ def adapter(one: Specimen) -> str:
 
 
 def _signals(one: Specimen, teacher: Any, rows: Sequence[Any]) -> Iterator[tuple[list[int], list[int]]]:
-    """Prompts and the teacher's answers. An answer has `ANSWER` tokens after the first that is not the response's (`sample_answers`)."""
+    """Prompts and the teacher's answers."""
     prompts = [one.ids(row.prompt) for row in rows]
-    for row, prompt, answer in zip(rows, prompts, one.greedy(teacher, prompts, ANSWER + 4), strict=True):
-        response = [*one.chat.encode(row.response, add_special_tokens=False), END]
-        agreed = next((i for i, (a, b) in enumerate(zip(answer, response)) if a != b), len(response) - 1)
-        yield prompt, answer[: agreed + 1 + ANSWER]
+    yield from zip(prompts, one.greedy(teacher, prompts, ANSWER), strict=True)
 
 
 def _kl(one: Specimen, teacher: Any, student: Any, answered: Sequence[tuple[list[int], list[int]]]) -> float:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from labkit.base.chat import prompt_of
 from labkit.base.errors import LabError, suggest
-from labkit.base.thinking import split_thinking
+from labkit.base.thinking import OPENING, split_thinking
 from labkit.tasks.custom.sources import Unusable
 
 PROMPTS = ("prompt", "question", "instruction", "query", "input", "text")  # the first one that a row has is used
@@ -47,6 +47,7 @@ PREFERRED = "{n} rows are preferences: the chosen answer is used, the rejected o
 SEVERAL = "{n} rows have several right answers: the first one is used."
 UNWANTED = "{n} answers are marked as not wanted (weight 0, label false): their rows have no answer."
 CUT = "{n} thoughts were cut: raise --max-tokens."
+HALF = "{n} answers have the closing mark of a thought at the end of a line: what stands before it was read as a thought."
 
 
 class Shaped(NamedTuple):
@@ -114,7 +115,8 @@ def read(cells: Any, prompt_column: str | None = None, response_column: str | No
     elif after is not None:
         response = _answer(after, answer or "", choices, remarks)
     thought = split_thinking(response or "")
-    remarks += [CUT] * thought.cut + [UNWANTED] * unwanted
+    half = bool(thought.reasoning) and not (response or "").lstrip().startswith(OPENING)
+    remarks += [CUT] * thought.cut + [UNWANTED] * unwanted + [HALF] * half
     none = thought.cut or unwanted
     used = {*asked, answer}
     remarks += [NOT_ASKED % name for name in full if MEANINGFUL.fullmatch(name) and name not in used and full[name] not in ("", [], {})]

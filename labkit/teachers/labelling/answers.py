@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 from labkit.base.chat import to_json
 from labkit.base.errors import DataError
 from labkit.base.files import write_whole
-from labkit.base.thinking import MARKS, Thought, split_thinking
+from labkit.base.thinking import OPENING, Thought, split_thinking
 from labkit.tasks.custom.rows import Row
 from labkit.teachers.labelling.journal import rows
 from labkit.teachers.labelling.plan import CUT, LabelPlan, answered
 
 OURS = ("response", "logprobs", "reasoning", "provenance")  # the fields that labelling adds to a row
 REFUSED = "the model refused:"
-OPENING = tuple(opening for opening, _ in MARKS)
 
 
 class _NoAnswer(Exception):

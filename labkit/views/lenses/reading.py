@@ -159,27 +159,37 @@ def _name(tokens: Any, token: int) -> str:
 def _recorded(row: Mapping[str, Any], student: Any) -> Reading:
     """A recorded answer, and a student on the same tokens. The KL is over the recorded tokens, and all others as one."""
     said, prompt = _checked(row), from_json(row.get("prompt") or "")
-    sides = [[_seen_recorded(token, kept) for token, kept in said]]
+    sides = [[_seen_recorded(token) for token in said]]
     kl: list[float | None] = [None] * len(said)
     if student is not None:
         tokens = tokenizer_of(student)
-        before, answer = tokens.prompts([prompt])[0], _same_tokens(tokens, [token["token"] for token, _ in said])
+        before, answer = tokens.prompts([prompt])[0], _same_tokens(tokens, [token.text for token in said])
         logprobs_N_V = _logprobs(student, before, answer, STUDENT)
         sides.append(_seen(logprobs_N_V, answer, tokens))
         known = _by_text(tokens)
-        kl = [_bucketed(kept, known, own, i, token["token"]) for (token, kept), own, i in zip(said, logprobs_N_V, answer, strict=True)]
-    most = max(len(token["top"]) for token, _ in said)
+        kl = [_bucketed(token, known, own, i) for token, own, i in zip(said, logprobs_N_V, answer, strict=True)]
+    most = max(token.alternatives for token in said)
     note = f"The recorded teacher has at most {most} tokens at each place, and the others as one"
     note += ": its entropy and the KL are lower bounds." if student is not None else ": its entropy is a lower bound."
-    read = [ReadToken(token["token"], seen, value) for (token, _), seen, value in zip(said, zip(*sides, strict=True), kl, strict=True)]
+    read = [ReadToken(token.text, seen, value) for token, seen, value in zip(said, zip(*sides, strict=True), kl, strict=True)]
     return Reading(prompt, read, (RECORDED, STUDENT)[: len(sides)], note)
 
 
-def _checked(row: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], dict[str, float]]]:
-    """Each recorded token, and the log-probabilities that were recorded at its place."""
+class Kept(NamedTuple):
+    """A recorded token. Names are texts, or the bytes of tokens that are a part of a character: their texts are all the same."""
+
+    text: str
+    name: str
+    ranked: bool  # whether it is among the alternatives
+    alternatives: int
+    logprobs: dict[str, float]  # at its place, by name
+
+
+def _checked(row: Mapping[str, Any]) -> list[Kept]:
+    """Each recorded token with the log-probabilities at its place."""
     try:
-        said = [(token, _kept(token)) for token in row["logprobs"]]
-        fine = bool(said) and all(x <= 0 for _, kept in said for x in kept.values())  # NaN is not
+        said = [_kept(token) for token in row["logprobs"]]
+        fine = bool(said) and all(x <= 0 for token in said for x in token.logprobs.values())  # NaN is not
     except (KeyError, TypeError, ValueError):
         fine = False
     if not fine:
@@ -188,17 +198,22 @@ def _checked(row: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], dict[str, 
     return said
 
 
-def _kept(token: Mapping[str, Any]) -> dict[str, float]:
-    return {**{str(text): float(x) for text, x in token["top"]}, token["token"]: float(token["logprob"])}
+def _kept(token: Mapping[str, Any]) -> Kept:
+    def name(text: str, part: Sequence[int] | None) -> str:
+        return f"bytes {bytes(part).hex(' ')}" if part else str(text)
+
+    own, top = name(token["token"], token.get("bytes")), token["top"]
+    alternatives = {name(text, part): float(x) for (text, x), part in zip(top, token.get("top_bytes") or [None] * len(top), strict=True)}
+    return Kept(token["token"], own, own in alternatives, len(top), {**alternatives, own: float(token["logprob"])})
 
 
-def _seen_recorded(token: Mapping[str, Any], kept: Mapping[str, float]) -> Seen:
-    chances = sorted(((text, math.exp(x)) for text, x in kept.items()), key=lambda pair: -pair[1])
+def _seen_recorded(token: Kept) -> Seen:
+    chances = sorted(((name, math.exp(x)) for name, x in token.logprobs.items()), key=lambda pair: -pair[1])
     rest = max(0.0, 1 - sum(chance for _, chance in chances))
     entropy = -sum(chance * math.log(chance) for chance in [*(chance for _, chance in chances), rest] if chance > 0)
-    text = token["token"]
-    rank = 1 + sum(x > kept[text] for x in kept.values()) if text in {t for t, _ in token["top"]} else None
-    return Seen(entropy, rank, math.exp(kept[text]), tuple(chances[:FIRST]))
+    own = token.logprobs[token.name]
+    rank = 1 + sum(x > own for x in token.logprobs.values()) if token.ranked else None
+    return Seen(entropy, rank, math.exp(own), tuple(chances[:FIRST]))
 
 
 def _same_tokens(tokens: Any, said: Sequence[str]) -> list[int]:
@@ -226,8 +241,8 @@ def _raw(tokens: Any, token: int) -> str:
     return tokens.inner.decode([token]) if hasattr(tokens, "inner") else "<eos>"
 
 
-def _bucketed(kept: Mapping[str, float], known: Mapping[str, int], own_V: Tensor, token: int, text: str) -> float:
-    """KL over the recorded tokens that the student has, and all others as one."""
-    ids = {known[t]: x for t, x in kept.items() if t in known} | {token: kept[text]}
+def _bucketed(kept: Kept, known: Mapping[str, int], own_V: Tensor, token: int) -> float:
+    """KL over the recorded tokens that the student has, and all others as one. `token` is the student's id of the recorded one."""
+    ids = {known[name]: x for name, x in kept.logprobs.items() if name in known} | {token: kept.logprobs[kept.name]}
     sides = torch.tensor([list(ids.values())]), own_V[list(ids)][None]
     return float(forward_kl(*TAILS["bucket"].reduce(*sides)))
