@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 from labkit.base.chat import Chat, messages_of, prompt_of
 from labkit.base.errors import LabError
 from labkit.base.thinking import MARKS, OPENING, split_thinking
+from labkit.models.damage import no_tokenizer, settings_in
 
 LONGEST = 48  # tokens of an answer, if the recipe does not set it
 # Questions and answers for looking at a template: two of each, which begin and end differently.
@@ -82,8 +83,7 @@ class ChatTokenizer:
         try:
             self.inner: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # whatever a broken file makes the tokenizer's code raise
-            why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise LabError(f"{folder} has no tokenizer that can be read: {why}. It needs tokenizer.json beside the weights.") from None
+            raise no_tokenizer(folder, error) from None
         self.name, self.longest, self.options = name, longest, dict(options or {})
         self.size = max(len(self.inner), max(self.inner.get_vocab().values(), default=0) + 1)  # numbers may have gaps
         self._template = self._read_template()
@@ -96,11 +96,10 @@ class ChatTokenizer:
         }
         thought = {mark for pair in MARKS for mark in pair}
         self._hidden = {number for number in self.inner.all_special_ids if self.inner.convert_ids_to_tokens(number) not in thought}
-        settings = _read(folder / "generation_config.json")
+        settings = settings_in(folder / "generation_config.json")
         self.processors = {key: settings[key] for key, off in PROCESSORS.items() if settings.get(key, off) not in (off, None)}
-        listed = settings.get("eos_token_id", _read(folder / "config.json").get("eos_token_id"))
-        listed = [listed] if isinstance(listed, int) else listed if isinstance(listed, list) else []
-        known = list(dict.fromkeys(t for t in (self.inner.eos_token_id, *listed) if isinstance(t, int) and 0 <= t < self.size))
+        source = "generation_config.json" if "eos_token_id" in settings else "config.json"
+        known = self._known(source, settings_in(folder / source).get("eos_token_id"))
         self._check_template()
         self._around_prompt = Around.of(*map(self._prompt, PROBES))
         self._around_answer = Around.of(*map(self._turn, REPLIES))
@@ -166,7 +165,7 @@ class ChatTokenizer:
     @property
     def notes(self) -> list[str]:
         """What a user should know about prompts and greedy text of this tokenizer, in sentences."""
-        notes = []
+        notes = list(self._odd_marks)
         if "strftime_now" in (self.own_template or ""):
             notes.append(f"Its chat template asks for today's date, and gets {DAY['d']} {DAY['B']} {DAY['Y']} on every day.")
         if self.processors:
@@ -225,6 +224,22 @@ class ChatTokenizer:
         if self.prompts([PROBES[0]]) != [own]:
             raise LabError(f"the prompts of {self.name} are not those of its chat template by itself: use another tokenizer class for it.")
 
+    def _known(self, source: str, listed: Any) -> list[int]:
+        """The tokenizer's end mark, and those that a file lists. One that is written as text is read if it is a number or a token."""
+        known, self._odd_marks = [self.inner.eos_token_id], list[str]()
+        for entry in listed if isinstance(listed, list) else [] if listed is None else [listed]:
+            token: Any = entry
+            if isinstance(entry, str):
+                token = int(entry) if entry.isdecimal() else self.inner.get_vocab().get(entry)
+            fits = isinstance(token, int) and not isinstance(token, bool) and 0 <= token < self.size
+            known += [token] * fits
+            if isinstance(entry, str) and fits:
+                why = f"is text: it is read as token {token}, and other programs need that number there"
+                self._odd_marks.append(f"The eos_token_id {entry!r} in its {source} {why}.")
+            elif not fits:
+                self._odd_marks.append(f"The eos_token_id {entry!r} in its {source} is no token of its tokenizer, so no answer ends there.")
+        return list(dict.fromkeys(token for token in known if isinstance(token, int)))
+
     def _end(self, known: Sequence[int]) -> int:
         """The mark that the template puts after an answer; the tokenizer's own if it puts none."""
         whole = self._turn(REPLIES[0])
@@ -274,14 +289,6 @@ class ChatTokenizer:
             return repr(sorted(self.inner.get_vocab().items()))
         table = json.loads(self.inner.backend_tokenizer.to_str())
         return json.dumps({key: value for key, value in table.items() if key not in ("post_processor", "truncation", "padding")})
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _of_thought(answer: str) -> list[str]:

@@ -25,6 +25,7 @@ from labkit.base.errors import LabError
 from labkit.base.files import fill_whole
 from labkit.models import lora, parts
 from labkit.models.chat import LONGEST, ChatTokenizer
+from labkit.models.damage import read_model
 from labkit.models.self_check import CLOSE, examine, training_noise
 from labkit.records.model_folders import folder_of
 
@@ -61,17 +62,11 @@ def load(name: str, dtype: torch.dtype = torch.bfloat16, longest: int = LONGEST,
     Raises `LabError` for a model that is not on this machine, is damaged, has no safetensors, needs code of its own, or fails the check.
     """
     folder = folder_of(name)
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+    if (folder / "adapter_config.json").is_file():
+        if (folder / "config.json").is_file():
+            raise LabError(f"{folder} has an adapter beside a model: merge it, or remove adapter_config.json if it is merged already.")
         raise LabError(f"{folder} is an adapter, not a model: merge it into its base model first, and give the folder of the result.")
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=dtype, output_loading_info=True
-        )
-    except Exception as error:  # whatever a broken config.json makes the code of a family raise
-        why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise LabError(f"{folder} cannot be loaded: {why}. It needs config.json and whole safetensors.") from None
-    if absent := sorted(name for name in info["missing_keys"] if not parts.shares_head(model, name)):
-        raise LabError(f"{folder} lacks the weights {', '.join(absent[:3])}; they would be random. Save the whole model again.")
+    model = read_model(AutoModelForCausalLM, folder, dtype)
     model.chat, model.folder = ChatTokenizer(folder, name, longest, given_options(options)), folder
     model.rows = rows = model.get_input_embeddings().weight.shape[0]  # before any are cut off
     if rows < model.chat.size:
@@ -99,6 +94,9 @@ def notes_of(model: Any) -> list[str]:
         notes.append(f"Its vocabulary had {model.rows:,} rows and its tokenizer has {model.chat.size:,} tokens: the others were removed.")
     if adopted := getattr(model, "adopted", ""):
         notes.append(f"It has its teacher's tokens in another format, so it learns, and is saved with, the teacher's: end marks {adopted}.")
+    if unread := getattr(model, "unread", []):
+        what = f"{len(unread):,} weights of its files, as {unread[0]}, are no part of"
+        notes.append(f"{what} the model that transformers builds from its config.json: they are neither read nor saved.")
     if any(p.requires_grad for p in model.parameters()):
         if loss := getattr(parts.config_of(model), "router_aux_loss_coef", 0):
             notes.append(f"Its router loss (weight {loss:g} in its config.json) is not part of the training.")

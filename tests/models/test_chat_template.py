@@ -135,6 +135,23 @@ def test_the_end_of_a_turn_is_the_templates(tmp_path):
     assert chat.end_marks == "'<end_of_turn>' (4), '</s>' (2), '<im_end>' (6)"
 
 
+@pytest.mark.parametrize(
+    ("listed", "ends", "said"),
+    [
+        ("4", {2, 4}, "'4' in its generation_config.json is text: it is read as token 4"),
+        (["<end_of_turn>", 6], {2, 4, 6}, "'<end_of_turn>' in its generation_config.json is text: it is read as token 4"),
+        ([2, 99_999], {2}, "99999 in its generation_config.json is no token"),
+        ("stop here", {2}, "'stop here' in its generation_config.json is no token"),
+        (True, {2}, "True in its generation_config.json is no token"),
+        (None, {2}, ""),
+    ],
+)
+def test_end_marks_in_another_form_are_read_or_told(tmp_path, listed, ends, said):
+    chat = ChatTokenizer(folder_with(tmp_path, "bytes", None, generation={"eos_token_id": listed}), "odd")
+    assert chat.ends == ends
+    assert said in " ".join(chat.notes) and len(chat.notes) == bool(said)
+
+
 def test_without_a_template_the_tokenizers_mark_ends_a_turn(chats):
     chat = chats("bytes", "plain")
     assert chat.end == 2
