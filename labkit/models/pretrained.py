@@ -104,7 +104,7 @@ def notes_of(model: Any) -> list[str]:
             notes.append(f"In training mode its states differ by {noise:.2g} standard deviations: it has dropout or router noise.")
     if lora.has(model) and (share := lora.share(model)) < 1:
         notes.append(
-            f"Its adapter covers {share:.0%} of the weights of its layers; the others are stored in another form than a linear map."
+            f"Its adapter covers {share:.0%} of the weights of its layers; the others are stored or read in another form than a linear map."
         )
     return notes
 

@@ -94,7 +94,7 @@ def _adapting(model: Any) -> str:
     except LabError as error:
         return f"no: {error}"
     share = sum(part.weight.numel() for part in maps.values()) / max(1, lora.weights_in(body_of(model)))
-    return f"yes, on {share:.0%} of the weights of its layers" + ("" if share > 0.995 else "; the rest is stored in another form")
+    return f"yes, on {share:.0%} of the weights of its layers" + ("" if share > 0.995 else "; the rest is stored or read in another form")
 
 
 def _memory(model: Any) -> str:

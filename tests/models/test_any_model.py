@@ -140,6 +140,12 @@ def test_relations_need_separate_maps(loaded, kind):
         run_with_hooks(loaded(kind), rows, relations=True)
 
 
+def test_queries_that_are_stored_with_a_gate_have_no_relations(loaded):
+    model, rows = loaded("qwen3_next"), models.pad([TOKENS[0, :4].tolist()], [TOKENS[0, 4:].tolist()])
+    with pytest.raises(LabError, match=r"q_proj of .* gives 64 numbers, and its queries are 32.*use method=hidden"):
+        run_with_hooks(model, rows, relations=True)
+
+
 # ---- caches --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +261,30 @@ def test_experts_in_one_tensor_are_told(loaded):
     notes = " ".join(pretrained.notes_of(student))
     assert 0 < lora.share(student) < 0.3
     assert f"Its adapter covers {lora.share(student):.0%} of the weights" in notes
+
+
+@pytest.mark.parametrize("kind", ["mamba", "jamba"])
+def test_a_map_that_is_not_called_gets_no_adapter(loaded, kind):
+    """Mamba multiplies by the weight of `dt_proj` itself, so an adapter beside it would never be read."""
+    student = copy.deepcopy(loaded(kind)).requires_grad_(True)
+    lora.add(student, 2)
+    assert not any("dt_proj.lora_" in name for name, _ in student.named_parameters())
+    assert lora.share(student) < 1
+    student(TOKENS).logits.square().sum().backward()
+    idle = [name for name, weight in student.named_parameters() if "lora_B" in name and not weight.grad.abs().sum() > 0]
+    assert not idle and not student.training
+
+
+def test_looking_for_maps_leaves_a_model_as_it_was(loaded):
+    model = copy.deepcopy(loaded("mamba"))
+    asked = ["dt_proj" in name for name, _ in model.named_parameters()]
+    for weight, train in zip(model.parameters(), asked, strict=True):
+        weight.requires_grad_(train)
+    before = torch.random.get_rng_state()
+    lora.maps_of(model)
+    assert [weight.requires_grad for weight in model.parameters()] == asked
+    assert all(weight.grad is None for weight in model.parameters())
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_a_student_is_saved_twice_with_the_settings_that_it_came_with(zoo, tmp_path):
