@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jinja2 import TemplateError
+from jinja2.meta import find_undeclared_variables
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import AutoTokenizer
 
 from labkit.base.chat import Chat, messages_of, prompt_of
@@ -39,6 +43,11 @@ DAY = {
 }
 _REPLACED = "".join(f"|replace('%{letter}', '{text}')" for letter, text in DAY.items())
 FROZEN = "{%- macro strftime_now(format) -%}{{ format" + _REPLACED + " }}{%- endmacro -%}"
+RESERVED = (  # arguments of `apply_chat_template`, which are no switches
+    *("conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"),
+    *("padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
+)
+FUNCTIONS = ("raise_exception", "strftime_now")  # that `transformers` gives to a template
 PLAIN = "{{ bos_token or '' }}{% for m in messages %}{{ m['content'] + ('\n' if m['role'] == 'user' else '') }}{% endfor %}"
 # Settings of generate() that change greedy text; the lab applies none of them.
 PROCESSORS = {
@@ -72,7 +81,7 @@ class ChatTokenizer:
     """The tokenizer of a folder with its chat template (plain text if it has none), with the interface of `AtlasTokenizer`.
 
     longest: the most tokens of an answer.
-    options: switches of the chat template by name, as in {"enable_thinking": False}.
+    options: switches of the chat template by name, as in {"enable_thinking": False}. Those that it does not read are in `unread`.
 
     `end` is the mark that ends an answer that is learned; a written answer ends at any of `ends`.
 
@@ -84,9 +93,12 @@ class ChatTokenizer:
             self.inner: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # whatever a broken file makes the tokenizer's code raise
             raise no_tokenizer(folder, error) from None
-        self.name, self.longest, self.options = name, longest, dict(options or {})
+        self.name, self.longest = name, longest
         self.size = max(len(self.inner), max(self.inner.get_vocab().values(), default=0) + 1)  # numbers may have gaps
         self._template = self._read_template()
+        self.switches = self._read_switches()
+        self.options = {key: value for key, value in (options or {}).items() if key in self.switches}
+        self.unread = sorted((options or {}).keys() - self.options.keys())
         # Added tokens that a typed text must not become: special ones, and those that look like a mark. Words and runs of spaces that were
         # added to a vocabulary are ordinary text.
         self._marks = {
@@ -168,6 +180,8 @@ class ChatTokenizer:
         notes = list(self._odd_marks)
         if "strftime_now" in (self.own_template or ""):
             notes.append(f"Its chat template asks for today's date, and gets {DAY['d']} {DAY['B']} {DAY['Y']} on every day.")
+        if self.unread:
+            notes.append(f"Its chat template does not read {', '.join(self.unread)}, so that changes nothing for it.")
         if self.processors:
             asked = ", ".join(f"{key}={value}" for key, value in self.processors.items())
             notes.append(f"Its generation_config.json asks for {asked}, which the lab does not apply: greedy text is the likeliest token.")
@@ -183,6 +197,16 @@ class ChatTokenizer:
         if self.own_template is None:
             return PLAIN
         return (FROZEN if "strftime_now" in self.own_template else "") + self.own_template
+
+    def _read_switches(self) -> frozenset[str]:
+        """The names that the template reads and nobody sets: its options."""
+        page = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
+        plain = re.sub(r"{%[-+]?\s*(?:end)?generation\s*[-+]?%}", "", self.own_template or "")  # a tag of `transformers` alone
+        try:
+            read = find_undeclared_variables(page.parse(plain))
+        except TemplateError:  # `_check_template` will say so
+            return frozenset()
+        return frozenset(read - {*page.globals, *RESERVED, *FUNCTIONS, *self.inner.SPECIAL_TOKENS_ATTRIBUTES})
 
     def _render(self, messages: list[dict[str, str]], ask: bool = False) -> str:
         return self.inner.apply_chat_template(

@@ -80,7 +80,7 @@ def _read_aside(student: Any, maps: Mapping[str, nn.Module]) -> set[str]:
             if not idle:
                 return set()
             student.requires_grad_(False)
-            weights = [part.weight.requires_grad_(True) for part in idle.values()]
+            weights: list[Any] = [part.weight.requires_grad_(True) for part in idle.values()]
             with torch.enable_grad():
                 states = body(tokens, use_cache=False).last_hidden_state
             used = torch.autograd.grad(states.sum(), weights, allow_unused=True) if states.requires_grad else [None] * len(weights)

@@ -13,7 +13,9 @@ import copy
 import functools
 import json
 import math
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,12 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from labkit.base.errors import LabError
 from labkit.base.files import fill_whole
 from labkit.models import lora, parts
-from labkit.models.chat import LONGEST, ChatTokenizer
+from labkit.models.chat import LONGEST, RESERVED, ChatTokenizer
 from labkit.models.damage import read_model
 from labkit.models.self_check import CLOSE, examine, training_noise
 from labkit.records.model_folders import folder_of
 
 transformers.utils.logging.disable_progress_bar()  # not useful in a notebook
-RESERVED = (  # arguments of `apply_chat_template`
-    *("conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"),
-    *("padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
-)
 PROBE = "What is the capital of Chad, and what is 12 + 30? Answer in one sentence."  # read in the check
 
 
@@ -110,9 +108,12 @@ def notes_of(model: Any) -> list[str]:
 
 
 def given_options(text: str) -> dict[str, Any]:
-    """Switches of a chat template from text, as in "enable_thinking=false,effort=low". Raises `LabError` for a part without a value."""
+    """Switches of a chat template from text, as in "enable_thinking=false,levels=[1,2]": a comma ends a value if a name and "=" follow.
+
+    Raises `LabError` for a part without a value, a name that the lab sets itself, or a value that is neither JSON nor a plain word.
+    """
     options: dict[str, Any] = {}
-    for part in filter(None, text.split(",")):
+    for part in filter(None, re.split(r",(?=\w*=)|,$", text)):
         name, given, value = part.partition("=")
         if name in RESERVED:
             raise LabError(f"{name} is set by the lab: give a switch of the template itself, as in enable_thinking=false.")
@@ -121,8 +122,22 @@ def given_options(text: str) -> dict[str, Any]:
         try:
             options[name] = json.loads(value)
         except ValueError:
+            if value.startswith(("[", "{", '"')) or "," in value:
+                raise LabError(f"{part!r} has neither JSON nor one word as its value: write {name}=[1,2] or {name}=low.") from None
             options[name] = {"True": True, "False": False, "None": None}.get(value, value)
     return options
+
+
+def refuse_unread(options: str, chats: Sequence[ChatTokenizer]) -> None:
+    """Check that each switch has an effect: the models of a run share them, so one of their templates must read it.
+
+    Raises `LabError` for a switch that none reads, with those that they read.
+    """
+    known = sorted({name for chat in chats for name in chat.switches})
+    if wrong := [name for name in given_options(options) if name not in known]:
+        whose = " or ".join(dict.fromkeys(chat.name for chat in chats)) or "these models"
+        fix = f"choose among {', '.join(known)}" if known else "leave it out, since it reads none"
+        raise LabError(f"{wrong[0]} in template_option={options} is not read by the chat template of {whose}: {fix}.")
 
 
 @functools.lru_cache(maxsize=1)

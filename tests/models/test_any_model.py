@@ -7,6 +7,7 @@ import functools
 import itertools
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -39,8 +40,11 @@ from labkit.models import lora, pretrained
 from labkit.models.hooks import run_with_hooks
 from labkit.models.parts import Traits, body_of, context_of, layers_of, logits_of
 from labkit.models.self_check import examine
+from labkit.records.experiment import Experiment
 from labkit.speculative import trees
 from labkit.speculative.kv_cache import CachedModel
+from labkit.studies.inspection import inspect
+from labkit.training.setup import CustomTask
 
 
 @pytest.fixture(scope="module")
@@ -495,6 +499,41 @@ def test_switches_that_the_lab_sets_are_refused():
     with pytest.raises(LabError, match="tokenize is set by the lab"):
         pretrained.given_options("enable_thinking=false,tokenize=true")
     assert pretrained.given_options("enable_thinking=false,effort=low") == {"enable_thinking": False, "effort": "low"}
+
+
+def test_a_switch_in_json_may_hold_commas():
+    wanted = {"levels": [1, 2], "style": {"a": 1, "b": 2}, "effort": "low"}
+    text = 'levels=[1,2],style={"a":1,"b":2},effort=low'
+    assert pretrained.given_options(text) == wanted
+    assert Experiment(template_option=text).template_option == text
+    for wrong in ("levels=[1,2", "enable_thinking=false,effort", "effort"):
+        with pytest.raises(LabError, match=f"{re.escape(repr(wrong))} (has neither|is no option)"):
+            pretrained.given_options(wrong)
+
+
+def test_a_switch_that_no_template_reads_is_refused(zoo, tmp_path):
+    """The two models share their switches, so one that either reads will do."""
+    thinks, plain = tmp_path / "thinks", zoo("llama")
+    shutil.copytree(plain, thinks)
+    template = (thinks / "chat_template.jinja").read_text()
+    (thinks / "chat_template.jinja").write_text(
+        template + "{% if enable_thinking is defined and not enable_thinking %}{{ 'no' }}{% endif %}"
+    )
+    data = tmp_path / "mine.jsonl"
+    data.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in PAIRS), encoding="utf-8")
+
+    def task(option: str, teacher: Path, student: Path) -> CustomTask:
+        return CustomTask(Experiment(teacher=str(teacher), student=str(student), data=str(data), template_option=option, method="sequence"))
+
+    for teacher, student in ((thinks, plain), (plain, thinks)):
+        task("enable_thinking=false", teacher, student)
+        with pytest.raises(LabError, match=r"enable_thinkin in template_option=.* is not read by .*: choose among enable_thinking"):
+            task("enable_thinkin=false", teacher, student)
+    with pytest.raises(LabError, match="leave it out, since it reads none"):
+        task("enable_thinking=false", plain, plain)
+    assert "for enable_thinking" in inspect(str(thinks)).facts["template options"]
+    with pytest.raises(LabError, match="bos_token in template_option"):
+        inspect(str(thinks), "bos_token=x")
 
 
 def test_positions_that_turn_otherwise_beyond_a_length_are_not_reached():

@@ -201,6 +201,19 @@ def test_thinking_is_switched_off_by_an_option(tmp_path):
     assert plain.fingerprint != off.fingerprint, "other prompts, so other signals"
 
 
+def test_the_switches_of_a_template_are_the_names_that_it_reads(tmp_path):
+    template = (
+        "{% set effort = effort | default('low') %}{% macro written(x) %}{{ x.content + effort }}{% endmacro %}"
+        "{% set ns = namespace(n=0) %}{{ bos_token }}{% for m in messages %}{% generation %}{{ written(m) }}{% endgeneration %}{% endfor %}"
+        "{% if add_generation_prompt and think is defined and tools is not defined %}{{ range(2) | list }}{% endif %}"
+    )
+    chat = ChatTokenizer(folder_with(tmp_path, "bytes", template), "a", options={"think": True, "thinks": True})
+    assert chat.switches == {"effort", "think"}
+    assert chat.options == {"think": True} and chat.unread == ["thinks"]
+    assert "does not read thinks" in " ".join(chat.notes)
+    assert chat.fingerprint == ChatTokenizer(tmp_path, "a", options={"think": True}).fingerprint, "a switch without effect changes nothing"
+
+
 def test_thoughts_are_not_part_of_an_answer(chats):
     chat = chats("bytes", "chatml")
     ids = chat.inner.encode("<think>\n2 and 2\n</think>\n\n4", add_special_tokens=False)
