@@ -169,10 +169,14 @@ class ChatTokenizer:
         return "<end>" if token_id in self.ends else self.inner.decode([token_id])
 
     @property
+    def end_list(self) -> list[int]:
+        """The end marks, that of learned answers first."""
+        return [self.end, *sorted(self.ends - {self.end})]
+
+    @property
     def end_marks(self) -> str:
-        """The end marks in words, that of learned answers first."""
-        others = sorted(self.ends - {self.end})
-        return ", ".join(f"{self.inner.convert_ids_to_tokens(token)!r} ({token})" for token in (self.end, *others))
+        """`end_list` in words."""
+        return ", ".join(f"{self.inner.convert_ids_to_tokens(token)!r} ({token})" for token in self.end_list)
 
     @property
     def notes(self) -> list[str]:

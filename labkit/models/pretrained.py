@@ -92,10 +92,12 @@ def notes_of(model: Any) -> list[str]:
         notes.append(f"Its vocabulary had {model.rows:,} rows and its tokenizer has {model.chat.size:,} tokens: the others were removed.")
     if adopted := getattr(model, "adopted", ""):
         notes.append(f"It has its teacher's tokens in another format, so it learns, and is saved with, the teacher's: end marks {adopted}.")
+        notes.append("As it came, it is scored in that format too, which it had not seen: a part of its gain may be the format.")
     if unread := getattr(model, "unread", []):
         what = f"{len(unread):,} weights of its files, as {unread[0]}, are no part of"
         notes.append(f"{what} the model that transformers builds from its config.json: they are neither read nor saved.")
     if any(p.requires_grad for p in model.parameters()):
+        notes += _served(model.chat)
         if loss := getattr(parts.config_of(model), "router_aux_loss_coef", 0):
             notes.append(f"Its router loss (weight {loss:g} in its config.json) is not part of the training.")
         if (noise := training_noise(model, model.chat.prompts([PROBE])[0])) > CLOSE:
@@ -104,6 +106,18 @@ def notes_of(model: Any) -> list[str]:
         notes.append(
             f"Its adapter covers {share:.0%} of the weights of its layers; the others are stored or read in another form than a linear map."
         )
+    return notes
+
+
+def _served(chat: ChatTokenizer) -> list[str]:
+    """What whoever serves a trained student must know about its prompts, which its files do not say."""
+    notes = []
+    if chat.options:
+        given = ", ".join(f"{key}={json.dumps(value)}" for key, value in chat.options.items())
+        notes.append(f"It learns prompts made with {given}: pass chat_template_kwargs={json.dumps(chat.options)} when you serve it.")
+    if not chat.own_template:
+        form = repr(chat.inner.decode(chat.prompts(["QUESTION"])[0]))
+        notes.append(f"It is saved without a chat template, and learns prompts in plain text: send it each question as {form}.")
     return notes
 
 
@@ -163,7 +177,7 @@ def save(model: Any, folder: Path) -> None:
             shutil.copyfile(source, settings)
         if getattr(model, "adopted", False):
             given = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-            ends = [model.chat.end, *sorted(model.chat.ends - {model.chat.end})]
+            ends = model.chat.end_list
             settings.write_text(json.dumps(given | {"eos_token_id": ends if len(ends) > 1 else ends[0]}, indent=2) + "\n", encoding="utf-8")
 
     fill_whole(folder, write)

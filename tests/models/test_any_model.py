@@ -43,6 +43,7 @@ from labkit.models.self_check import examine
 from labkit.records.experiment import Experiment
 from labkit.speculative import trees
 from labkit.speculative.kv_cache import CachedModel
+from labkit.studies.distill import distill
 from labkit.studies.inspection import inspect
 from labkit.training.setup import CustomTask
 
@@ -329,8 +330,32 @@ def test_a_base_student_learns_its_teachers_format(zoo, tmp_path, capsys):
     said, card = capsys.readouterr().out, (tmp_path / "out" / "README.md").read_text()
     for text in (said, card):
         assert "is saved with, the teacher's: end marks '<end>' (2), '<stop>' (3)" in text
+        assert "As it came, it is scored in that format too" in text
+        assert "without a chat template" not in text
     assert pretrained.chat_of(str(tmp_path / "out")).fingerprint == pretrained.chat_of(str(teacher)).fingerprint
     assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"] == [2, 3]
+
+
+def test_the_card_says_how_prompts_must_be_made(zoo, tmp_path):
+    """What a student has learned, and its files do not say: the switches of its template, or that it has none."""
+    thinks, plain = tmp_path / "thinks", tmp_path / "plain"
+    for folder in (thinks, plain):
+        shutil.copytree(zoo("llama"), folder)
+    with (thinks / "chat_template.jinja").open("a") as file:
+        file.write("{% if enable_thinking is defined and not enable_thinking %}no{% endif %}")
+    (plain / "chat_template.jinja").unlink()
+    data = tmp_path / "mine.jsonl"
+    data.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in PAIRS), encoding="utf-8")
+    for teacher, student, more, said in (
+        (thinks, thinks, {"template_option": "enable_thinking=false"}, 'pass chat_template_kwargs={"enable_thinking": false} when you'),
+        (plain, plain, {}, r"plain text: send it each question as '<begin>QUESTION\n'"),
+        (plain, thinks, {}, r"plain text: send it each question as '<begin>QUESTION\n'"),
+    ):
+        out, lines = tmp_path / f"{teacher.name}-{student.name}", list[str]()
+        distill(str(teacher), str(student), data, out, baseline=False, say=lines.append, steps=1, batch=2, longest=3, method="gold", **more)
+        told = [line for line in (out / "README.md").read_text().splitlines() if said in line]
+        assert told and all(line.startswith("- student: ") for line in told)
+        assert any(said in line for line in lines)
 
 
 # ---- inspect ---------------------------------------------------------------------------------------------------------------------------
