@@ -94,7 +94,7 @@ def notes_of(model: Any) -> list[str]:
         notes.append(f"It has its teacher's tokens in another format, so it learns, and is saved with, the teacher's: end marks {adopted}.")
         notes.append("As it came, it is scored in that format too, which it had not seen: a part of its gain may be the format.")
     if unread := getattr(model, "unread", []):
-        what = f"{len(unread):,} weights of its files, as {unread[0]}, are no part of"
+        what = f"Weights of its files, as {unread[0]} ({len(unread):,} in all), are no part of"
         notes.append(f"{what} the model that transformers builds from its config.json: they are neither read nor saved.")
     if any(p.requires_grad for p in model.parameters()):
         notes += _served(model.chat)

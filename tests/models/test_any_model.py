@@ -492,7 +492,9 @@ def test_weights_that_a_model_has_no_place_for_are_told_or_refused(zoo, tmp_path
     save_file(
         weights | {"tower.weight": torch.ones(2), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}, file, {"format": "pt"}
     )
-    assert "1 weights of its files, as tower.weight, are no part" in " ".join(pretrained.notes_of(pretrained.load(str(tmp_path / "one"))))
+    assert "Weights of its files, as tower.weight (1 in all), are no part" in " ".join(
+        pretrained.notes_of(pretrained.load(str(tmp_path / "one")))
+    )
     save_file(weights | {"model.layers.0.self_attn.q_proj.bias": torch.ones(32)}, file, {"format": "pt"})
     with pytest.raises(LabError, match=r"a weight, model\.layers\.0\.self_attn\.q_proj\.bias, beyond the model"):
         pretrained.load(str(tmp_path / "one"))
