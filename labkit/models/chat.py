@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jinja2 import TemplateError
+from jinja2.meta import find_undeclared_variables
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import AutoTokenizer
 
 from labkit.base.chat import Chat, messages_of, prompt_of
 from labkit.base.errors import LabError
 from labkit.base.thinking import CHANNELS, MARKS, OPENING, split_thinking
+from labkit.models.damage import no_tokenizer, settings_in
 
 LONGEST = 48  # tokens of an answer, if the recipe does not set it
 # Questions and answers for looking at a template: two of each, which begin and end differently.
@@ -38,6 +43,11 @@ DAY = {
 }
 _REPLACED = "".join(f"|replace('%{letter}', '{text}')" for letter, text in DAY.items())
 FROZEN = "{%- macro strftime_now(format) -%}{{ format" + _REPLACED + " }}{%- endmacro -%}"
+RESERVED = (  # arguments of `apply_chat_template`, which are no switches
+    *("conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"),
+    *("padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
+)
+FUNCTIONS = ("raise_exception", "strftime_now")  # that `transformers` gives to a template
 PLAIN = "{{ bos_token or '' }}{% for m in messages %}{{ m['content'] + ('\n' if m['role'] == 'user' else '') }}{% endfor %}"
 # Settings of generate() that change greedy text; the lab applies none of them.
 PROCESSORS = {
@@ -71,7 +81,7 @@ class ChatTokenizer:
     """The tokenizer of a folder with its chat template (plain text if it has none), with the interface of `AtlasTokenizer`.
 
     longest: the most tokens of an answer.
-    options: switches of the chat template by name, as in {"enable_thinking": False}.
+    options: switches of the chat template by name, as in {"enable_thinking": False}. Those that it does not read are in `unread`.
 
     `end` is the mark that ends an answer that is learned; a written answer ends at any of `ends`.
 
@@ -82,11 +92,13 @@ class ChatTokenizer:
         try:
             self.inner: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # whatever a broken file makes the tokenizer's code raise
-            why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise LabError(f"{folder} has no tokenizer that can be read: {why}. It needs tokenizer.json beside the weights.") from None
-        self.name, self.longest, self.options = name, longest, dict(options or {})
+            raise no_tokenizer(folder, error) from None
+        self.name, self.longest = name, longest
         self.size = max(len(self.inner), max(self.inner.get_vocab().values(), default=0) + 1)  # numbers may have gaps
         self._template = self._read_template()
+        self.switches = self._read_switches()
+        self.options = {key: value for key, value in (options or {}).items() if key in self.switches}
+        self.unread = sorted((options or {}).keys() - self.options.keys())
         # Added tokens that a typed text must not become: special ones, and those that look like a mark. Words and runs of spaces that were
         # added to a vocabulary are ordinary text.
         self._marks = {
@@ -96,11 +108,10 @@ class ChatTokenizer:
         }
         thought = {mark for pair in MARKS for mark in pair} | set(CHANNELS if CHANNELS[0] in self.inner.get_vocab() else ())
         self._hidden = {number for number in self.inner.all_special_ids if self.inner.convert_ids_to_tokens(number) not in thought}
-        settings = _read(folder / "generation_config.json")
+        settings = settings_in(folder / "generation_config.json")
         self.processors = {key: settings[key] for key, off in PROCESSORS.items() if settings.get(key, off) not in (off, None)}
-        listed = settings.get("eos_token_id", _read(folder / "config.json").get("eos_token_id"))
-        listed = [listed] if isinstance(listed, int) else listed if isinstance(listed, list) else []
-        known = list(dict.fromkeys(t for t in (self.inner.eos_token_id, *listed) if isinstance(t, int) and 0 <= t < self.size))
+        source = "generation_config.json" if "eos_token_id" in settings else "config.json"
+        known = self._known(source, settings_in(folder / source).get("eos_token_id"))
         self._check_template()
         self._around_prompt = Around.of(*map(self._prompt, PROBES))
         self._around_answer = Around.of(*map(self._turn, REPLIES))
@@ -157,17 +168,23 @@ class ChatTokenizer:
         return "<end>" if token_id in self.ends else self.inner.decode([token_id])
 
     @property
+    def end_list(self) -> list[int]:
+        """The end marks, that of learned answers first."""
+        return [self.end, *sorted(self.ends - {self.end})]
+
+    @property
     def end_marks(self) -> str:
-        """The end marks in words, that of learned answers first."""
-        others = sorted(self.ends - {self.end})
-        return ", ".join(f"{self.inner.convert_ids_to_tokens(token)!r} ({token})" for token in (self.end, *others))
+        """`end_list` in words."""
+        return ", ".join(f"{self.inner.convert_ids_to_tokens(token)!r} ({token})" for token in self.end_list)
 
     @property
     def notes(self) -> list[str]:
         """What a user should know about prompts and greedy text of this tokenizer, in sentences."""
-        notes = []
+        notes = list(self._odd_marks)
         if "strftime_now" in (self.own_template or ""):
             notes.append(f"Its chat template asks for today's date, and gets {DAY['d']} {DAY['B']} {DAY['Y']} on every day.")
+        if self.unread:
+            notes.append(f"Its chat template does not read {', '.join(self.unread)}, so that changes nothing for it.")
         if self.processors:
             asked = ", ".join(f"{key}={value}" for key, value in self.processors.items())
             notes.append(f"Its generation_config.json asks for {asked}, which the lab does not apply: greedy text is the likeliest token.")
@@ -183,6 +200,16 @@ class ChatTokenizer:
         if self.own_template is None:
             return PLAIN
         return (FROZEN if "strftime_now" in self.own_template else "") + self.own_template
+
+    def _read_switches(self) -> frozenset[str]:
+        """The names that the template reads and nobody sets: its options."""
+        page = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
+        plain = re.sub(r"{%[-+]?\s*(?:end)?generation\s*[-+]?%}", "", self.own_template or "")  # a tag of `transformers` alone
+        try:
+            read = find_undeclared_variables(page.parse(plain))
+        except TemplateError:  # `_check_template` will say so
+            return frozenset()
+        return frozenset(read - {*page.globals, *RESERVED, *FUNCTIONS, *self.inner.SPECIAL_TOKENS_ATTRIBUTES})
 
     def _render(self, messages: list[dict[str, str]], ask: bool = False) -> str:
         return self.inner.apply_chat_template(
@@ -235,6 +262,22 @@ class ChatTokenizer:
         if self.prompts([PROBES[0]]) != [own]:
             raise LabError(f"the prompts of {self.name} are not those of its chat template by itself: use another tokenizer class for it.")
 
+    def _known(self, source: str, listed: Any) -> list[int]:
+        """The tokenizer's end mark, and those that a file lists. One that is written as text is read if it is a number or a token."""
+        known, self._odd_marks = [self.inner.eos_token_id], list[str]()
+        for entry in listed if isinstance(listed, list) else [] if listed is None else [listed]:
+            token: Any = entry
+            if isinstance(entry, str):
+                token = int(entry) if entry.isdecimal() else self.inner.get_vocab().get(entry)
+            fits = isinstance(token, int) and not isinstance(token, bool) and 0 <= token < self.size
+            known += [token] * fits
+            if isinstance(entry, str) and fits:
+                why = f"is text: it is read as token {token}, and other programs need that number there"
+                self._odd_marks.append(f"The eos_token_id {entry!r} in its {source} {why}.")
+            elif not fits:
+                self._odd_marks.append(f"The eos_token_id {entry!r} in its {source} is no token of its tokenizer, so no answer ends there.")
+        return list(dict.fromkeys(token for token in known if isinstance(token, int)))
+
     def _end(self, known: Sequence[int]) -> int:
         """The mark that the template puts after an answer; the tokenizer's own if it puts none."""
         whole = self._turn(REPLIES[0])
@@ -286,14 +329,6 @@ class ChatTokenizer:
             return repr(sorted(self.inner.get_vocab().items()))
         table = json.loads(self.inner.backend_tokenizer.to_str())
         return json.dumps({key: value for key, value in table.items() if key not in ("post_processor", "truncation", "padding")})
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _of_thought(answer: str) -> list[str]:

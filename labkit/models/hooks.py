@@ -47,6 +47,12 @@ def run_with_hooks(
         raise LabError(
             f"the last layer of {kind} has no q_proj, k_proj and v_proj, so its relations cannot be compared: use method=hidden."
         )
+    groups = getattr(last, "num_key_value_groups", None)
+    if maps and isinstance(groups, int) and (queries := maps[1].out_features * groups) != maps[0].out_features:
+        raise LabError(
+            f"q_proj of {kind} gives {maps[0].out_features} numbers, and its queries are {queries} of them (the others are a gate), so its "
+            "relations cannot be compared: use method=hidden."
+        )
     hidden: dict[int, Tensor] = {}
     heads: list[Tensor] = []
     with contextlib.ExitStack() as stack:

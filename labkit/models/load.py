@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from labkit.base.errors import LabError, unknown
@@ -25,7 +24,8 @@ from labkit.base.files import data_dir
 from labkit.base.manifest import checked, seal
 from labkit.models import architectures, lora
 from labkit.models.architectures import LanguageModel
-from labkit.models.parts import EOS, shares_head
+from labkit.models.damage import read_model
+from labkit.models.parts import EOS
 from labkit.records.names import FAULTY_TEACHERS, MADE_TEACHERS, SIZES, TEACHERS, VOCABULARIES
 
 transformers.utils.logging.disable_progress_bar()  # not useful for a file of 6 MB
@@ -191,14 +191,7 @@ def teacher(name: str) -> LlamaForCausalLM:
         folder = path
     else:
         raise unknown("teacher", name, [t for t in TEACHERS if t not in (*MADE_TEACHERS, "none")])
-    try:
-        model, info = LlamaForCausalLM.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise LabError(f"{folder} is not a whole Llama model: {error} It needs config.json and model.safetensors.") from None
-    if absent := sorted(name for name in info["missing_keys"] if not shares_head(model, name)):
-        raise LabError(f"{folder} lacks the weights {', '.join(absent[:3])}; they would be random. Save the whole model again.")
+    model = read_model(LlamaForCausalLM, folder, torch.float32)
     if model.config.vocab_size != tokenizer().size:
         raise LabError(f"{folder} has {model.config.vocab_size} tokens: a teacher must have the Atlas tokenizer ({tokenizer().size}).")
     model.made_here = name in TEACHERS

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from labkit.base.errors import LabError
-from labkit.models.parts import body_of, config_of
+from labkit.models.parts import body_of, config_of, vocabulary_of
 
 REFUSED = dict.fromkeys(("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"), "out_proj")  # maps that peft does not take
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -49,7 +50,8 @@ def add(student: Any, rank: int, seed: int = 0) -> None:
 def maps_of(student: Any) -> dict[str, nn.Module]:
     """The linear maps of a model's body by name. Raises `LabError` if it has none.
 
-    A subclass of a linear map may compute something else, which an adapter beside it would not follow; so it is none.
+    A subclass of a linear map may compute something else, which an adapter beside it would not follow; so it is none. Nor is a map whose
+    weight the model's code reads without calling the map, as Mamba's `dt_proj`: an adapter beside it would do nothing.
     """
     body, head = body_of(student), student.get_output_embeddings()
     refused = REFUSED.get(config_of(student).model_type, "")
@@ -60,7 +62,39 @@ def maps_of(student: Any) -> dict[str, nn.Module]:
     }
     if not maps or any(isinstance(part, nn.RNNBase) for part in body.modules()):
         raise LabError(f"{type(student).__name__} has no linear maps to adapt: train all weights, with adapter=0.")
-    return maps
+    aside = _read_aside(student, maps)
+    return {name: part for name, part in maps.items() if name not in aside}
+
+
+def _read_aside(student: Any, maps: Mapping[str, nn.Module]) -> set[str]:
+    """Those of some maps that are not called in a pass over a few tokens, though their weights take part in it. (A map that is not called
+    may also be of an expert that was not chosen.)"""
+    body, idle, training = body_of(student), dict(maps), student.training
+    tokens = torch.arange(1, 5, device=student.device)[None] % vocabulary_of(student)
+    hooks = [part.register_forward_hook(lambda *_, name=name: _drop(idle, name)) for name, part in maps.items()]
+    asked = {name: parameter.requires_grad for name, parameter in student.named_parameters()}
+    try:
+        with torch.random.fork_rng(devices=[]):  # for dropout
+            with torch.no_grad():
+                body.train()(tokens, use_cache=False)
+            if not idle:
+                return set()
+            student.requires_grad_(False)
+            weights: list[Any] = [part.weight.requires_grad_(True) for part in idle.values()]
+            with torch.enable_grad():
+                states = body(tokens, use_cache=False).last_hidden_state
+            used = torch.autograd.grad(states.sum(), weights, allow_unused=True) if states.requires_grad else [None] * len(weights)
+            return {name for name, gradient in zip(idle, used, strict=True) if gradient is not None}
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for name, parameter in student.named_parameters():
+            parameter.requires_grad_(asked[name])
+        student.train(training)
+
+
+def _drop(idle: dict[str, nn.Module], name: str) -> None:
+    idle.pop(name, None)
 
 
 def targets_of(student: Any) -> list[str] | str:

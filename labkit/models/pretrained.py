@@ -13,7 +13,9 @@ import copy
 import functools
 import json
 import math
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,12 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from labkit.base.errors import LabError
 from labkit.base.files import fill_whole
 from labkit.models import lora, parts
-from labkit.models.chat import LONGEST, ChatTokenizer
+from labkit.models.chat import LONGEST, RESERVED, ChatTokenizer
+from labkit.models.damage import read_model
 from labkit.models.self_check import CLOSE, examine, training_noise
 from labkit.records.model_folders import folder_of
 
 transformers.utils.logging.disable_progress_bar()  # not useful in a notebook
-RESERVED = (  # arguments of `apply_chat_template`
-    *("conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"),
-    *("padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
-)
 PROBE = "What is the capital of Chad, and what is 12 + 30? Answer in one sentence."  # read in the check
 
 
@@ -61,17 +60,11 @@ def load(name: str, dtype: torch.dtype = torch.bfloat16, longest: int = LONGEST,
     Raises `LabError` for a model that is not on this machine, is damaged, has no safetensors, needs code of its own, or fails the check.
     """
     folder = folder_of(name)
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+    if (folder / "adapter_config.json").is_file():
+        if (folder / "config.json").is_file():
+            raise LabError(f"{folder} has an adapter beside a model: merge it, or remove adapter_config.json if it is merged already.")
         raise LabError(f"{folder} is an adapter, not a model: merge it into its base model first, and give the folder of the result.")
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=dtype, output_loading_info=True
-        )
-    except Exception as error:  # whatever a broken config.json makes the code of a family raise
-        why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise LabError(f"{folder} cannot be loaded: {why}. It needs config.json and whole safetensors.") from None
-    if absent := sorted(name for name in info["missing_keys"] if not parts.shares_head(model, name)):
-        raise LabError(f"{folder} lacks the weights {', '.join(absent[:3])}; they would be random. Save the whole model again.")
+    model = read_model(AutoModelForCausalLM, folder, dtype)
     model.chat, model.folder = ChatTokenizer(folder, name, longest, given_options(options)), folder
     model.rows = rows = model.get_input_embeddings().weight.shape[0]  # before any are cut off
     if rows < model.chat.size:
@@ -99,22 +92,42 @@ def notes_of(model: Any) -> list[str]:
         notes.append(f"Its vocabulary had {model.rows:,} rows and its tokenizer has {model.chat.size:,} tokens: the others were removed.")
     if adopted := getattr(model, "adopted", ""):
         notes.append(f"It has its teacher's tokens in another format, so it learns, and is saved with, the teacher's: end marks {adopted}.")
+        notes.append("As it came, it is scored in that format too, which it had not seen: a part of its gain may be the format.")
+    if unread := getattr(model, "unread", []):
+        what = f"Weights of its files, as {unread[0]} ({len(unread):,} in all), are no part of"
+        notes.append(f"{what} the model that transformers builds from its config.json: they are neither read nor saved.")
     if any(p.requires_grad for p in model.parameters()):
+        notes += _served(model.chat)
         if loss := getattr(parts.config_of(model), "router_aux_loss_coef", 0):
             notes.append(f"Its router loss (weight {loss:g} in its config.json) is not part of the training.")
         if (noise := training_noise(model, model.chat.prompts([PROBE])[0])) > CLOSE:
             notes.append(f"In training mode its states differ by {noise:.2g} standard deviations: it has dropout or router noise.")
     if lora.has(model) and (share := lora.share(model)) < 1:
         notes.append(
-            f"Its adapter covers {share:.0%} of the weights of its layers; the others are stored in another form than a linear map."
+            f"Its adapter covers {share:.0%} of the weights of its layers; the others are stored or read in another form than a linear map."
         )
     return notes
 
 
+def _served(chat: ChatTokenizer) -> list[str]:
+    """What whoever serves a trained student must know about its prompts, which its files do not say."""
+    notes = []
+    if chat.options:
+        given = ", ".join(f"{key}={json.dumps(value)}" for key, value in chat.options.items())
+        notes.append(f"It learns prompts made with {given}: pass chat_template_kwargs={json.dumps(chat.options)} when you serve it.")
+    if not chat.own_template:
+        form = repr(chat.inner.decode(chat.prompts(["QUESTION"])[0]))
+        notes.append(f"It is saved without a chat template, and learns prompts in plain text: send it each question as {form}.")
+    return notes
+
+
 def given_options(text: str) -> dict[str, Any]:
-    """Switches of a chat template from text, as in "enable_thinking=false,effort=low". Raises `LabError` for a part without a value."""
+    """Switches of a chat template from text, as in "enable_thinking=false,levels=[1,2]": a comma ends a value if a name and "=" follow.
+
+    Raises `LabError` for a part without a value, a name that the lab sets itself, or a value that is neither JSON nor a plain word.
+    """
     options: dict[str, Any] = {}
-    for part in filter(None, text.split(",")):
+    for part in filter(None, re.split(r",(?=\w*=)|,$", text)):
         name, given, value = part.partition("=")
         if name in RESERVED:
             raise LabError(f"{name} is set by the lab: give a switch of the template itself, as in enable_thinking=false.")
@@ -123,8 +136,22 @@ def given_options(text: str) -> dict[str, Any]:
         try:
             options[name] = json.loads(value)
         except ValueError:
+            if value.startswith(("[", "{", '"')) or "," in value:
+                raise LabError(f"{part!r} has neither JSON nor one word as its value: write {name}=[1,2] or {name}=low.") from None
             options[name] = {"True": True, "False": False, "None": None}.get(value, value)
     return options
+
+
+def refuse_unread(options: str, chats: Sequence[ChatTokenizer]) -> None:
+    """Check that each switch has an effect: the models of a run share them, so one of their templates must read it.
+
+    Raises `LabError` for a switch that none reads, with those that they read.
+    """
+    known = sorted({name for chat in chats for name in chat.switches})
+    if wrong := [name for name in given_options(options) if name not in known]:
+        whose = " or ".join(dict.fromkeys(chat.name for chat in chats)) or "these models"
+        fix = f"choose among {', '.join(known)}" if known else "leave it out, since it reads none"
+        raise LabError(f"{wrong[0]} in template_option={options} is not read by the chat template of {whose}: {fix}.")
 
 
 @functools.lru_cache(maxsize=1)
@@ -150,7 +177,7 @@ def save(model: Any, folder: Path) -> None:
             shutil.copyfile(source, settings)
         if getattr(model, "adopted", False):
             given = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-            ends = [model.chat.end, *sorted(model.chat.ends - {model.chat.end})]
+            ends = model.chat.end_list
             settings.write_text(json.dumps(given | {"eos_token_id": ends if len(ends) > 1 else ends[0]}, indent=2) + "\n", encoding="utf-8")
 
     fill_whole(folder, write)

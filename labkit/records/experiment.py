@@ -141,7 +141,7 @@ class Experiment(_Keyed):
         help="The most tokens that an answer to your own data may have.")
     learn: str = knob("answer", "Learn", "data", choices=names.LEARN, advanced=True,
         help="What the student learns of your own rows with reasoning: the answer, the reasoning, or both. It is scored by its answer.")
-    template_option: str = knob("", "Template option", "data", pattern=r"(\w+=[^,\s]+(,\w+=[^,\s]+)*)?", advanced=True,
+    template_option: str = knob("", "Template option", "data", pattern=r"(\w+=\S+)?", advanced=True,
         help="Switches of your models' chat template, as in enable_thinking=false; several are joined by commas.")
     ahead: int = knob(4, "Guesses ahead", "heads", unit="tokens", low=1, high=8, advanced=True,
         help="How many tokens after the teacher's next one the draft heads predict.")

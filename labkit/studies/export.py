@@ -56,7 +56,7 @@ def export(experiment: Experiment, out: str | Path) -> Path:
         student.save_pretrained(folder / place)
         models.tokenizer(exp.vocabulary).for_transformers().save_pretrained(folder / place)
     maps = lora.targets_of(student) if exp.adapter else []
-    text = _script(exp, folder.name, place, _teacher(exp, teacher, folder), models.tokenizer_of(student).longest, maps)
+    text = _script(exp, folder.name, place, _teacher(exp, teacher, folder), student, maps)
     write_whole(out, lambda to: to.write_text(text, encoding="utf-8"))
     return out
 
@@ -119,24 +119,28 @@ def _teacher(exp: Experiment, teacher: Any, folder: Path) -> str:
 # ---- the script ------------------------------------------------------------------------------------------------------------------
 
 
-def _script(exp: Experiment, name: str, student: str, teacher: str, longest: int, maps: Sequence[str] | str) -> str:
+def _script(exp: Experiment, name: str, place: str, teacher: str, student: Any, maps: Sequence[str] | str) -> str:
     """Fill in the template `trl.py.tmpl`.
 
     name: of the folder.
-    student, teacher: where their weights are, in the folder or elsewhere.
+    place, teacher: where the weights of student and teacher are, in the folder or elsewhere.
+    student: the student itself. If it learns its teacher's format, the tokenizer is read from the teacher's folder.
     maps: the linear maps that get an adapter, as peft takes them.
     """
     from jinja2 import Environment, StrictUndefined
 
     page = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
     page.filters |= {"quoted": json.dumps, "repr": repr, "inside": lambda text: json.dumps(text, ensure_ascii=False)[1:-1]}
+    adopted = bool(getattr(student, "adopted", ""))
     soft, half = exp.method not in HARD, named_model(exp.teacher)
     return page.from_string(Path(__file__).with_name("trl.py.tmpl").read_text(encoding="utf-8")).render(
         exp=exp,
         name=name,
-        student=student,
+        student=place,
+        tokenizer=str(pretrained.folder_of(exp.teacher).resolve()) if adopted else place,
+        ends=student.chat.end_list if adopted else [],
         teacher=teacher,
-        longest=longest,
+        longest=models.tokenizer_of(student).longest,
         soft=soft,
         half=half,
         online=exp.method == "online",

@@ -42,13 +42,15 @@ def inspect(name: str, options: str = "") -> Inspection:
     name: a fetched model, a folder or a hub id.
     options: switches of its chat template, as in "enable_thinking=false".
 
-    Raises `LabError` if there is no such folder; a model that the lab cannot use is told in the result.
+    Raises `LabError` if there is no such folder, or for an option that its template does not read; a model that the lab cannot use is
+    told in the result.
     """
     folder = folder_of(name)
     try:
         model: Any = pretrained.load(name, options=options)
     except LabError as error:
         return Inspection(name, False, {"folder": str(folder), "usable": f"no: {error}"})
+    pretrained.refuse_unread(options, [model.chat])
     config, chat = config_of(model), model.chat
     (prompt,) = chat.prompts(["Hello"])
     tree = trees.reason(model)
@@ -68,8 +70,8 @@ def inspect(name: str, options: str = "") -> Inspection:
         "context": f"{context:,} tokens" if isinstance(context := context_of(model.config.to_dict()), int) else "not limited by its config",
         "memory": _memory(model),
     }
-    if chat.own_template and "enable_thinking" in chat.own_template:
-        facts["thinking"] = "can be switched: --template-option enable_thinking=false"
+    if chat.switches:
+        facts["template options"] = f"--template-option NAME=VALUE, for {', '.join(sorted(chat.switches))}"
     for number, note in enumerate(chat.notes, 1):
         facts[f"note {number}"] = note
     return Inspection(name, True, facts)
@@ -94,7 +96,7 @@ def _adapting(model: Any) -> str:
     except LabError as error:
         return f"no: {error}"
     share = sum(part.weight.numel() for part in maps.values()) / max(1, lora.weights_in(body_of(model)))
-    return f"yes, on {share:.0%} of the weights of its layers" + ("" if share > 0.995 else "; the rest is stored in another form")
+    return f"yes, on {share:.0%} of the weights of its layers" + ("" if share > 0.995 else "; the rest is stored or read in another form")
 
 
 def _memory(model: Any) -> str:

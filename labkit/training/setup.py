@@ -121,6 +121,9 @@ class CustomTask:
         path = without_hash(exp.data)
         rows = read_rows(path, learn=exp.learn)
         self.fingerprint = rows.fingerprint
+        if exp.template_option:
+            both = [name for name in dict.fromkeys((exp.teacher, exp.student)) if named_model(name)]
+            pretrained.refuse_unread(exp.template_option, [pretrained.chat_of(name, options=exp.template_option) for name in both])
         rows = self._that_fit(rows)
         self.summary = rows.summary
         self.warnings = [f"{path}: {len(rows.problems):,} rows could not be used; {rows.problems[0]}."] if rows.problems else []

@@ -7,7 +7,9 @@ import functools
 import itertools
 import json
 import math
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,18 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertLMHeadModel,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 from zoo.build import make
 
 import labkit
@@ -27,9 +40,13 @@ from labkit.models import lora, pretrained
 from labkit.models.hooks import run_with_hooks
 from labkit.models.parts import Traits, body_of, context_of, layers_of, logits_of
 from labkit.models.self_check import examine
+from labkit.records.experiment import Experiment
 from labkit.speculative import trees
 from labkit.speculative.kv_cache import CachedModel
+from labkit.studies.distill import distill
+from labkit.studies.inspection import inspect
 from labkit.teachers.signals import sample_answers
+from labkit.training.setup import CustomTask
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +144,12 @@ def test_relations_need_separate_maps(loaded, kind):
     rows = models.pad([TOKENS[0, :4].tolist()], [TOKENS[0, 4:].tolist()])
     with pytest.raises(LabError, match="so its relations cannot be compared"):
         run_with_hooks(loaded(kind), rows, relations=True)
+
+
+def test_queries_that_are_stored_with_a_gate_have_no_relations(loaded):
+    model, rows = loaded("qwen3_next"), models.pad([TOKENS[0, :4].tolist()], [TOKENS[0, 4:].tolist()])
+    with pytest.raises(LabError, match=r"q_proj of .* gives 64 numbers, and its queries are 32.*use method=hidden"):
+        run_with_hooks(model, rows, relations=True)
 
 
 # ---- caches --------------------------------------------------------------------------------------------------------------------------
@@ -279,6 +302,30 @@ def test_experts_in_one_tensor_are_told(loaded):
     assert f"Its adapter covers {lora.share(student):.0%} of the weights" in notes
 
 
+@pytest.mark.parametrize("kind", ["mamba", "jamba"])
+def test_a_map_that_is_not_called_gets_no_adapter(loaded, kind):
+    """Mamba multiplies by the weight of `dt_proj` itself, so an adapter beside it would never be read."""
+    student = copy.deepcopy(loaded(kind)).requires_grad_(True)
+    lora.add(student, 2)
+    assert not any("dt_proj.lora_" in name for name, _ in student.named_parameters())
+    assert lora.share(student) < 1
+    student(TOKENS).logits.square().sum().backward()
+    idle = [name for name, weight in student.named_parameters() if "lora_B" in name and not weight.grad.abs().sum() > 0]
+    assert not idle and not student.training
+
+
+def test_looking_for_maps_leaves_a_model_as_it_was(loaded):
+    model = copy.deepcopy(loaded("mamba"))
+    asked = ["dt_proj" in name for name, _ in model.named_parameters()]
+    for weight, train in zip(model.parameters(), asked, strict=True):
+        weight.requires_grad_(train)
+    before = torch.random.get_rng_state()
+    lora.maps_of(model)
+    assert [weight.requires_grad for weight in model.parameters()] == asked
+    assert all(weight.grad is None for weight in model.parameters())
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_a_student_is_saved_twice_with_the_settings_that_it_came_with(zoo, tmp_path):
     """With an adapter as well: its list of end marks and its sampling settings stay, byte for byte."""
     student = pretrained.load(str(zoo("apertus")), torch.float32).requires_grad_(True)
@@ -317,8 +364,32 @@ def test_a_base_student_learns_its_teachers_format(zoo, tmp_path, capsys):
     said, card = capsys.readouterr().out, (tmp_path / "out" / "README.md").read_text()
     for text in (said, card):
         assert "is saved with, the teacher's: end marks '<end>' (2), '<stop>' (3)" in text
+        assert "As it came, it is scored in that format too" in text
+        assert "without a chat template" not in text
     assert pretrained.chat_of(str(tmp_path / "out")).fingerprint == pretrained.chat_of(str(teacher)).fingerprint
     assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"] == [2, 3]
+
+
+def test_the_card_says_how_prompts_must_be_made(zoo, tmp_path):
+    """What a student has learned, and its files do not say: the switches of its template, or that it has none."""
+    thinks, plain = tmp_path / "thinks", tmp_path / "plain"
+    for folder in (thinks, plain):
+        shutil.copytree(zoo("llama"), folder)
+    with (thinks / "chat_template.jinja").open("a") as file:
+        file.write("{% if enable_thinking is defined and not enable_thinking %}no{% endif %}")
+    (plain / "chat_template.jinja").unlink()
+    data = tmp_path / "mine.jsonl"
+    data.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in PAIRS), encoding="utf-8")
+    for teacher, student, more, said in (
+        (thinks, thinks, {"template_option": "enable_thinking=false"}, 'pass chat_template_kwargs={"enable_thinking": false} when you'),
+        (plain, plain, {}, r"plain text: send it each question as '<begin>QUESTION\n'"),
+        (plain, thinks, {}, r"plain text: send it each question as '<begin>QUESTION\n'"),
+    ):
+        out, lines = tmp_path / f"{teacher.name}-{student.name}", list[str]()
+        distill(str(teacher), str(student), data, out, baseline=False, say=lines.append, steps=1, batch=2, longest=3, method="gold", **more)
+        told = [line for line in (out / "README.md").read_text().splitlines() if said in line]
+        assert told and all(line.startswith("- student: ") for line in told)
+        assert any(said in line for line in lines)
 
 
 # ---- inspect ---------------------------------------------------------------------------------------------------------------------------
@@ -372,28 +443,158 @@ def test_a_head_of_its_own_survives_the_cut_of_padding_rows(zoo, tmp_path):
         torch.testing.assert_close(ours(TOKENS).logits, theirs(TOKENS).logits[..., : ours.chat.size])
 
 
-@pytest.mark.parametrize(
-    ("file", "content"),
-    [
-        ("config.json", {"hidden_size": "abc"}),
-        ("config.json", {"model_type": ["llama"]}),
-        ("tokenizer.json", []),
-        ("tokenizer_config.json", []),
-    ],
-)
-def test_a_broken_file_is_refused_in_a_sentence(zoo, tmp_path, file, content):
-    folder = tmp_path / "broken"
+def _cut(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _in_bin(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def _in_shards(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors"}}))
+
+
+def _adapted(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "elsewhere/model", "peft_type": "LORA"}))
+
+
+def _edited(file: str = "config.json", **changes: Any) -> Callable[[Path], None]:
+    return lambda folder: (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | changes)) and None
+
+
+def _written(file: str, text: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / file).write_text(text) and None
+
+
+BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no config": (lambda folder: (folder / "config.json").unlink(), r"has no config\.json, which says what its weights are: copy it"),
+    "no JSON": (_written("config.json", '{"a": '), r"config\.json cannot be read as JSON \(Expecting value.*\): copy it again"),
+    "a list": (_written("config.json", "[1]"), r"config\.json holds a list, and must hold a JSON object"),
+    "no type": (_edited(model_type=None), r"has model_type None in its config\.json, and it must name a family"),
+    "a list of types": (_edited(model_type=["llama"]), r"has model_type \['llama'\] in its config\.json"),
+    "an unknown type": (_edited(model_type="llama9"), r"'llama9' in its config\.json, which transformers .* does not know: correct it, or"),
+    "own code": (_edited(model_type="mine", auto_map={}), r"needs Python code of its own for model_type 'mine'.*choose a causal"),
+    "t5": (_edited(model_type="t5"), r"is a 't5', which .* has no causal language model for .*choose a causal language model"),
+    "a wrong value": (_edited(hidden_size="abc"), r"'hidden_size' expected int, got str \(value: 'abc'\)\. Correct it, or copy both again"),
+    "other shapes": (_edited(intermediate_size=96), r"asks for \(32, 96\) numbers in .*down_proj\.weight, and its weights have \(32, 64\)"),
+    "cut": (_cut, r"has a damaged model\.safetensors \([\d,]+ bytes, not all that its header lists\): copy it again"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), r"lacks model\.safetensors, in which its weights should be"),
+    "a shard less": (_in_shards, r"lacks model-00002-of-00002\.safetensors, in which some of its weights should be"),
+    "bin": (_in_bin, r"has its weights in pytorch_model\.bin, and the lab reads safetensors alone"),
+    "quantised": (
+        _edited(quantization_config={"quant_method": "gptq", "bits": 4}),
+        r"quantised by 'gptq', which cannot be read here: give",
+    ),
+    "fewer layers": (_edited(num_hidden_layers=3), r"have \d+ weights, as model\.layers\.3\..*, beyond the model that its config\.json"),
+    "more layers": (_edited(num_hidden_layers=5), r"lacks the weights model\.layers\.4\..*they would be random\. Correct config\.json, or"),
+    "an adapter beside it": (_adapted, r"has an adapter beside a model: merge it, or remove adapter_config\.json"),
+    "broken settings": (_written("generation_config.json", '{"eos'), r"generation_config\.json cannot be read as JSON"),
+    "a list of settings": (_written("generation_config.json", "[1]"), r"generation_config\.json holds a list"),
+    "no tokenizer": (
+        lambda folder: (folder / "tokenizer.json").unlink(),
+        r"has no tokenizer\.json, so its tokenizer cannot be read: copy it",
+    ),
+    "a broken tokenizer": (_written("tokenizer.json", "[]"), r"tokenizer\.json holds a list"),
+    "its broken settings": (_written("tokenizer_config.json", "[]"), r"tokenizer_config\.json holds a list"),
+    "its own code": (
+        _edited("tokenizer_config.json", tokenizer_class="Mine", auto_map={"AutoTokenizer": ["mine.Mine", None]}),
+        "own.*auto_map",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_folder_is_refused_in_a_sentence_that_names_what_is_wrong(zoo, tmp_path, capfd, how):
+    folder, (damage, said) = tmp_path / "broken", BROKEN[how]
     shutil.copytree(zoo("llama"), folder)
-    before = json.loads((folder / file).read_text())
-    (folder / file).write_text(json.dumps(before | content if content else content))
-    with pytest.raises(LabError, match=r"cannot be loaded|no tokenizer that can be read"):
+    damage(folder)
+    with pytest.raises(LabError, match=said) as caught:
         pretrained.load(str(folder))
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value) and "huggingface" not in str(caught.value) and len(str(caught.value)) < 500
+    assert "REPORT" not in capfd.readouterr().err
+
+
+def test_weights_that_a_model_has_no_place_for_are_told_or_refused(zoo, tmp_path):
+    """A bias of one of its maps makes another model; a part that it does not have at all may be a vision tower."""
+    shutil.copytree(zoo("llama"), tmp_path / "one")
+    file = tmp_path / "one" / "model.safetensors"
+    weights = load_file(file)
+    save_file(
+        weights | {"tower.weight": torch.ones(2), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}, file, {"format": "pt"}
+    )
+    assert "Weights of its files, as tower.weight (1 in all), are no part" in " ".join(
+        pretrained.notes_of(pretrained.load(str(tmp_path / "one")))
+    )
+    save_file(weights | {"model.layers.0.self_attn.q_proj.bias": torch.ones(32)}, file, {"format": "pt"})
+    with pytest.raises(LabError, match=r"a weight, model\.layers\.0\.self_attn\.q_proj\.bias, beyond the model"):
+        pretrained.load(str(tmp_path / "one"))
+
+
+def test_layers_that_predict_further_tokens_may_be_left_unread(zoo, tmp_path):
+    shutil.copytree(zoo("deepseek_v3"), tmp_path / "one")
+    config = json.loads((tmp_path / "one" / "config.json").read_text())
+    edit = _edited(num_hidden_layers=3, mlp_layer_types=(config.get("mlp_layer_types") or [])[:3] or None, num_nextn_predict_layers=1)
+    edit(tmp_path / "one")
+    assert "are no part of the model" in " ".join(pretrained.notes_of(pretrained.load(str(tmp_path / "one"))))
+    _edited(num_nextn_predict_layers=0)(tmp_path / "one")
+    with pytest.raises(LabError, match="beyond the model"):
+        pretrained.load(str(tmp_path / "one"))
+
+
+@pytest.mark.parametrize("kind", [BartForConditionalGeneration, BertModel])
+def test_what_was_saved_as_another_kind_of_model_is_refused(zoo, tmp_path, kind):
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 320}
+    layers = {f"{part}_{name}": 2 for part in ("encoder", "decoder") for name in ("layers", "attention_heads", "ffn_dim")}
+    made = {BartForConditionalGeneration: BartConfig(d_model=16, vocab_size=320, **layers), BertModel: BertConfig(**shape)}[kind]
+    shutil.copytree(zoo("llama"), tmp_path / "one")
+    kind(made).save_pretrained(tmp_path / "one")
+    with pytest.raises(LabError, match=r"holds an encoder with a decoder|It was saved as BertModel: save it as BertLMHeadModel"):
+        pretrained.load(str(tmp_path / "one"))
 
 
 def test_switches_that_the_lab_sets_are_refused():
     with pytest.raises(LabError, match="tokenize is set by the lab"):
         pretrained.given_options("enable_thinking=false,tokenize=true")
     assert pretrained.given_options("enable_thinking=false,effort=low") == {"enable_thinking": False, "effort": "low"}
+
+
+def test_a_switch_in_json_may_hold_commas():
+    wanted = {"levels": [1, 2], "style": {"a": 1, "b": 2}, "effort": "low"}
+    text = 'levels=[1,2],style={"a":1,"b":2},effort=low'
+    assert pretrained.given_options(text) == wanted
+    assert Experiment(template_option=text).template_option == text
+    for wrong in ("levels=[1,2", "enable_thinking=false,effort", "effort"):
+        with pytest.raises(LabError, match=f"{re.escape(repr(wrong))} (has neither|is no option)"):
+            pretrained.given_options(wrong)
+
+
+def test_a_switch_that_no_template_reads_is_refused(zoo, tmp_path):
+    """The two models share their switches, so one that either reads will do."""
+    thinks, plain = tmp_path / "thinks", zoo("llama")
+    shutil.copytree(plain, thinks)
+    template = (thinks / "chat_template.jinja").read_text()
+    (thinks / "chat_template.jinja").write_text(
+        template + "{% if enable_thinking is defined and not enable_thinking %}{{ 'no' }}{% endif %}"
+    )
+    data = tmp_path / "mine.jsonl"
+    data.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in PAIRS), encoding="utf-8")
+
+    def task(option: str, teacher: Path, student: Path) -> CustomTask:
+        return CustomTask(Experiment(teacher=str(teacher), student=str(student), data=str(data), template_option=option, method="sequence"))
+
+    for teacher, student in ((thinks, plain), (plain, thinks)):
+        task("enable_thinking=false", teacher, student)
+        with pytest.raises(LabError, match=r"enable_thinkin in template_option=.* is not read by .*: choose among enable_thinking"):
+            task("enable_thinkin=false", teacher, student)
+    with pytest.raises(LabError, match="leave it out, since it reads none"):
+        task("enable_thinking=false", plain, plain)
+    assert "for enable_thinking" in inspect(str(thinks)).facts["template options"]
+    with pytest.raises(LabError, match="bos_token in template_option"):
+        inspect(str(thinks), "bos_token=x")
 
 
 def test_positions_that_turn_otherwise_beyond_a_length_are_not_reached():

@@ -149,6 +149,23 @@ def test_the_end_of_a_turn_is_the_templates(tmp_path):
     assert chat.end_marks == "'<end_of_turn>' (4), '</s>' (2), '<im_end>' (6)"
 
 
+@pytest.mark.parametrize(
+    ("listed", "ends", "said"),
+    [
+        ("4", {2, 4}, "'4' in its generation_config.json is text: it is read as token 4"),
+        (["<end_of_turn>", 6], {2, 4, 6}, "'<end_of_turn>' in its generation_config.json is text: it is read as token 4"),
+        ([2, 99_999], {2}, "99999 in its generation_config.json is no token"),
+        ("stop here", {2}, "'stop here' in its generation_config.json is no token"),
+        (True, {2}, "True in its generation_config.json is no token"),
+        (None, {2}, ""),
+    ],
+)
+def test_end_marks_in_another_form_are_read_or_told(tmp_path, listed, ends, said):
+    chat = ChatTokenizer(folder_with(tmp_path, "bytes", None, generation={"eos_token_id": listed}), "odd")
+    assert chat.ends == ends
+    assert said in " ".join(chat.notes) and len(chat.notes) == bool(said)
+
+
 def test_without_a_template_the_tokenizers_mark_ends_a_turn(chats):
     chat = chats("bytes", "plain")
     assert chat.end == 2
@@ -196,6 +213,19 @@ def test_thinking_is_switched_off_by_an_option(tmp_path):
     plain, off = ChatTokenizer(folder, "a"), ChatTokenizer(folder, "a", options={"enable_thinking": False})
     assert off.inner.decode(off.prompts(["Why?"])[0]) == plain.inner.decode(plain.prompts(["Why?"])[0]) + "<think>\n\n</think>\n\n"
     assert plain.fingerprint != off.fingerprint, "other prompts, so other signals"
+
+
+def test_the_switches_of_a_template_are_the_names_that_it_reads(tmp_path):
+    template = (
+        "{% set effort = effort | default('low') %}{% macro written(x) %}{{ x.content + effort }}{% endmacro %}"
+        "{% set ns = namespace(n=0) %}{{ bos_token }}{% for m in messages %}{% generation %}{{ written(m) }}{% endgeneration %}{% endfor %}"
+        "{% if add_generation_prompt and think is defined and tools is not defined %}{{ range(2) | list }}{% endif %}"
+    )
+    chat = ChatTokenizer(folder_with(tmp_path, "bytes", template), "a", options={"think": True, "thinks": True})
+    assert chat.switches == {"effort", "think"}
+    assert chat.options == {"think": True} and chat.unread == ["thinks"]
+    assert "does not read thinks" in " ".join(chat.notes)
+    assert chat.fingerprint == ChatTokenizer(tmp_path, "a", options={"think": True}).fingerprint, "a switch without effect changes nothing"
 
 
 def test_thoughts_are_not_part_of_an_answer(chats):

@@ -14,6 +14,7 @@ from conftest import TEACHER
 from labkit import models
 from labkit.base.errors import LabError
 from labkit.cli.main import main
+from labkit.models import pretrained
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.studies.export import export
@@ -71,6 +72,24 @@ def test_models_and_data_of_one_s_own(method, near, quick, tmp_path):
     exp = Experiment(data=str(tmp_path / "mine.jsonl"), teacher=str(tmp_path / "teacher"), student=str(tmp_path / "student"), method=method)
     exp = exp.but(batch=8, steps=1, questions=128, longest=4, signals="live")
     assert theirs(exp, tmp_path) == pytest.approx(ours(exp), abs=near)
+
+
+def test_a_student_that_learns_its_teachers_format_gets_the_teachers_tokenizer(quick, tmp_path):
+    for name, layers in (("teacher", 3), ("student", 1)):
+        assert main(["prune", TEACHER, str(tmp_path / name), "--layers", str(layers)]) == 0
+    (tmp_path / "student" / "chat_template.jinja").unlink()
+    (tmp_path / "teacher" / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 5]}))
+    rows = [{"prompt": f"What is {i} + {j}?", "response": f"{i + j}"} for i in range(8) for j in range(8)]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    exp = Experiment(data=str(tmp_path / "mine.jsonl"), teacher=str(tmp_path / "teacher"), student=str(tmp_path / "student"))
+    spec = importlib.util.spec_from_file_location(
+        "adopting", export(exp.but(batch=8, steps=1, longest=4, signals="live"), tmp_path / "a.py")
+    )
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.TOKENIZER.chat_template == pretrained.chat_of(str(tmp_path / "teacher")).own_template
+    assert script.build().model.generation_config.eos_token_id == [0, 5]
+    assert "end marks are the teacher's" in " ".join(script.__doc__.split())
 
 
 @pytest.mark.parametrize("score", [r"regex:\x+", 'regex:"""', "regex:\\"])
