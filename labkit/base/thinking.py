@@ -14,6 +14,10 @@ MARKS = (
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("◁think▷", "◁/think▷"),
     ("[THINK]", "[/THINK]"),
     ("<|channel|>analysis<|message|>", f"<|end|><|start|>assistant{FINAL}"),
 )
@@ -31,8 +35,8 @@ class Thought(NamedTuple):
 def split_thinking(text: str) -> Thought:
     """Split a text into reasoning and answer.
 
-    Reasoning stands between two marks at the beginning. The first mark may be missing, since some chat templates write it: then the second
-    must end a line. Other marks in an answer are part of its text.
+    Reasoning stands between two marks at the beginning, also several times. The first mark may be missing, since some chat templates write
+    it: then the second must end a line. Other marks in an answer are part of its text.
     """
     start = text.lstrip()
     if start.startswith(FINAL):
@@ -40,6 +44,9 @@ def split_thinking(text: str) -> Thought:
     for opening, closing in MARKS:
         begun = start.startswith(opening)
         reasoning, found, answer = start.removeprefix(opening).partition(closing)
+        if begun and answer.lstrip().startswith(OPENING):
+            more = split_thinking(answer)
+            return Thought(f"{reasoning.strip()}\n{more.reasoning}".strip(), more.answer, more.cut)
         if begun:
             return Thought(reasoning.strip(), answer.strip(), cut=not found)
         if found and not answer.partition("\n")[0].strip():

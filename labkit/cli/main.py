@@ -7,6 +7,7 @@ code 2.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -40,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"labkit: {need(error.name or 'a package', f'labkit {options.command}')}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # as after `labkit inspect MODEL | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush does not fail as well
+        return 1
     except Exception as error:
         if not (text := _of_files(error)):
             raise
@@ -52,8 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _of_files(error: Exception) -> str:
     """The message for a file that could not be read or written; "" for any other error, which is a bug of the lab."""
-    disk = isinstance(error, OSError) and not isinstance(error, BrokenPipeError)
-    if not disk and type(error).__name__ != "SafetensorError":  # by name, since its package may not be installed
+    if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":  # by name, since its package may not be installed
         return ""
     why = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else f"{error}".split("\n")[0]
     return f"a file cannot be read or written ({why}). Check path, permissions and free space, there and in LABKIT_HOME."

@@ -7,6 +7,8 @@ chat.answers(["N'Djamena"])                        # what the template writes fo
 
 from __future__ import annotations
 
+import datetime
+import functools
 import hashlib
 import json
 import re
@@ -28,20 +30,10 @@ LONGEST = 48  # tokens of an answer, if the recipe does not set it
 # Questions and answers for looking at a template: two of each, which begin and end differently.
 PROBES, REPLIES = ("What is 2 + 2?", "Name a city."), ("Four", "No.")
 # Templates that ask for today's date always get this one, so that a recipe gives the same prompts on every day.
-DAY = {
-    "Y": "2026",
-    "y": "26",
-    "m": "01",
-    "d": "01",
-    "B": "January",
-    "b": "Jan",
-    "A": "Thursday",
-    "a": "Thu",
-    "H": "00",
-    "M": "00",
-    "S": "00",
-}
-_REPLACED = "".join(f"|replace('%{letter}', '{text}')" for letter, text in DAY.items())
+DAY = datetime.datetime(2026, 1, 1)
+_CODES = {f"-{code}": str(int(DAY.strftime(f"%{code}"))) for code in "dmyHIMSj"}
+_CODES |= {code: DAY.strftime(f"%{code}") for code in "aAbBcdDeFhHIjmMpRSTuUVwWxXyYzZ"}
+_REPLACED = "".join(f"|replace('%{code}', '{text}')" for code, text in _CODES.items())
 FROZEN = "{%- macro strftime_now(format) -%}{{ format" + _REPLACED + " }}{%- endmacro -%}"
 RESERVED = (  # arguments of `apply_chat_template`, which are no switches
     *("conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"),
@@ -104,18 +96,20 @@ class ChatTokenizer:
         self._marks = {
             number: token
             for number, token in self.inner.added_tokens_decoder.items()
-            if token.special or (token.content.startswith("<") and token.content.endswith(">"))
+            if token.special or (token.content[:1] + token.content[-1:]) in ("<>", "[]")
         }
         thought = {mark for pair in MARKS for mark in pair} | set(CHANNELS if CHANNELS[0] in self.inner.get_vocab() else ())
         self._hidden = {number for number in self.inner.all_special_ids if self.inner.convert_ids_to_tokens(number) not in thought}
         settings = settings_in(folder / "generation_config.json")
         self.processors = {key: settings[key] for key, off in PROCESSORS.items() if settings.get(key, off) not in (off, None)}
         source = "generation_config.json" if "eos_token_id" in settings else "config.json"
-        known = self._known(source, settings_in(folder / source).get("eos_token_id"))
+        listed = settings_in(folder / source).get("eos_token_id")
+        known = self._known(source, listed)
         self._check_template()
         self._around_prompt = Around.of(*map(self._prompt, PROBES))
         self._around_answer = Around.of(*map(self._turn, REPLIES))
         self.end = self._end(known)
+        self.end_is_listed = self.end in (listed if isinstance(listed, list) else [listed])  # where `generate` looks for it
         # The mark of a thought that the template opens itself, as for a teacher that always thinks.
         opened = [pair for pair in MARKS if self._prompt(PROBES[0]).rstrip().endswith(pair[0])]
         self.opens, self.closes = (f"{opened[0][0]}\n", f"{opened[0][1]}\n\n") if opened else ("", "")
@@ -182,7 +176,7 @@ class ChatTokenizer:
         """What a user should know about prompts and greedy text of this tokenizer, in sentences."""
         notes = list(self._odd_marks)
         if "strftime_now" in (self.own_template or ""):
-            notes.append(f"Its chat template asks for today's date, and gets {DAY['d']} {DAY['B']} {DAY['Y']} on every day.")
+            notes.append(f"Its chat template asks for today's date, and gets {DAY:%d %B %Y} on every day.")
         if self.unread:
             notes.append(f"Its chat template does not read {', '.join(self.unread)}, so that changes nothing for it.")
         if self.processors:
@@ -218,7 +212,10 @@ class ChatTokenizer:
 
     def _prompt(self, text: str) -> str:
         """A prompt as the template writes it, ready for the answer."""
+        chat = isinstance(text, Chat) and self.own_template is not None
         try:
+            if chat and self._left_out & {role for role, _ in text.turns}:
+                raise ValueError("it leaves out their text")
             return self._render(messages_of(text if self.own_template else str.__str__(text)), ask=True)
         except Exception as error:  # a template is a program, and may raise any error
             if isinstance(text, Chat) and (plain := _without_system(text)) is not None:
@@ -228,6 +225,20 @@ class ChatTokenizer:
                 f"the chat template of {self.name} does not take {what}: {error}. Correct chat_template in its tokenizer_config.json, or "
                 "remove it to ask in plain text."
             ) from None
+
+    @functools.cached_property
+    def _left_out(self) -> set[str]:
+        """The roles of which the template drops what they said before the last question."""
+        turns, dropped = [("user", PROBES[0]), ("assistant", REPLIES[0]), ("user", PROBES[0])], set[str]()
+        for said in ([("system", PROBES[0]), *turns], turns):
+            for number, (role, text) in enumerate(said[:-1]):
+                other = [*said[:number], (role, f"{text} {PROBES[1]}"), *said[number + 1 :]]
+                try:
+                    one, changed = (self._render(messages_of(Chat(chat)), ask=True) for chat in (said, other))
+                except Exception:  # it does not take such a chat, and will say so of others
+                    break
+                dropped |= {role} if one == changed else set()
+        return dropped
 
     def _typed(self, text: str) -> list[Typed]:
         """The messages of a question or chat that could become marks, each with what the template writes around it."""
@@ -309,7 +320,8 @@ class ChatTokenizer:
         read = self.inner(text, add_special_tokens=False, return_offsets_mapping=True)
         ids: list[int] = []
         for token, (start, end) in zip(read["input_ids"], read["offset_mapping"], strict=True):
-            mine = token in self._marks and any(low <= start and end <= high for low, high in spans)
+            first = start + len(text[start:end]) - len(text[start:end].lstrip())  # some added tokens take the spaces before them
+            mine = token in self._marks and any(low <= first and end <= high for low, high in spans)
             ids += self._plain(text[start:end]) if mine else [token]
         return ids
 

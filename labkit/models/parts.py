@@ -108,6 +108,12 @@ def logits_of(model: Any, states_N_D: Tensor) -> Tensor:
     return own_head(model, states_N_D)
 
 
+def row_logits(model: Any, ids: Sequence[int]) -> Tensor:
+    """Logits `(T, V)` of one row of token ids, in single precision, read at once without a cache."""
+    tokens_1_T = torch.tensor([list(ids)], device=model.device)
+    return logits_of(model, body_of(model)(tokens_1_T, use_cache=False).last_hidden_state[0]).float()
+
+
 def own_head(model: Any, states: Tensor) -> Tensor:
     """`logits_of` for a model whose head is more than a linear map: its own `forward`, with these states in place of its body's."""
     if states.dim() == 2:

@@ -28,7 +28,7 @@ from labkit.base.files import fill_whole
 from labkit.models import lora, parts
 from labkit.models.chat import LONGEST, RESERVED, ChatTokenizer
 from labkit.models.damage import read_model
-from labkit.models.self_check import CLOSE, examine, training_noise
+from labkit.models.self_check import CLOSE, computes, examine, training_noise
 from labkit.records.model_folders import folder_of
 
 transformers.utils.logging.disable_progress_bar()  # not useful in a notebook
@@ -73,13 +73,21 @@ def load(name: str, dtype: torch.dtype = torch.bfloat16, longest: int = LONGEST,
             "it was made with, or save it again after model.resize_token_embeddings(len(tokenizer))."
         )
     if rows > model.chat.size:  # padding rows, which differ between sizes of one family
+        if (heads := parts.vocabulary_of(model)) != rows:
+            raise LabError(
+                f"{folder} reads {rows:,} tokens and writes {heads:,}: the lab could not save it again, so choose another model."
+            )
         if not parts.shares_head(
             model
         ):  # the file may have a head of its own though its config says otherwise, and the cut would tie it again
             parts.config_of(model).tie_word_embeddings = model.config.tie_word_embeddings = False
         model.resize_token_embeddings(model.chat.size, mean_resizing=False)
+    probe = model.chat.prompts([PROBE])[0]
+    model.widened = dtype != torch.float32 and not computes(model, probe)
+    if model.widened:
+        model.float()
     try:
-        model.traits = examine(model, model.chat.prompts([PROBE])[0])
+        model.traits = examine(model, probe)
     except LabError as error:
         raise LabError(f"{name}: {error}") from error.__cause__
     return model.eval().requires_grad_(False)
@@ -90,6 +98,8 @@ def notes_of(model: Any) -> list[str]:
     notes = [f"Self-check passed: {model.traits.words}.", *model.chat.notes]
     if model.rows > model.chat.size:
         notes.append(f"Its vocabulary had {model.rows:,} rows and its tokenizer has {model.chat.size:,} tokens: the others were removed.")
+    if model.widened:
+        notes.append("Its code does not run in half precision here, so it is held in single precision, in twice the memory.")
     if adopted := getattr(model, "adopted", ""):
         notes.append(f"It has its teacher's tokens in another format, so it learns, and is saved with, the teacher's: end marks {adopted}.")
         notes.append("As it came, it is scored in that format too, which it had not seen: a part of its gain may be the format.")
@@ -98,6 +108,9 @@ def notes_of(model: Any) -> list[str]:
         notes.append(f"{what} the model that transformers builds from its config.json: they are neither read nor saved.")
     if any(p.requires_grad for p in model.parameters()):
         notes += _served(model.chat)
+        if not model.chat.end_is_listed and not adopted:
+            mark = model.chat.inner.convert_ids_to_tokens(model.chat.end)
+            notes.append(f"Its template ends a turn with {mark!r}, which its files do not list as an end mark: the saved student's do.")
         if loss := getattr(parts.config_of(model), "router_aux_loss_coef", 0):
             notes.append(f"Its router loss (weight {loss:g} in its config.json) is not part of the training.")
         if (noise := training_noise(model, model.chat.prompts([PROBE])[0])) > CLOSE:
@@ -163,8 +176,8 @@ def kept(name: str, longest: int, options: str = "") -> PreTrainedModel:
 def save(model: Any, folder: Path) -> None:
     """Save a model as a Hugging Face folder with its tokenizer, in bf16, all files or none. An adapter is merged in.
 
-    Its generation_config.json is the one that it came with, byte for byte; but if it has learned its teacher's format (`adopted`), the
-    teacher's end marks are listed in it.
+    Its generation_config.json is the one that it came with, byte for byte. But the end marks are written into it if it has learned its
+    teacher's format (`adopted`), or ends its answers with a mark that is not listed there, at which `generate` would not stop.
     """
 
     def write(part: Path) -> None:
@@ -175,7 +188,7 @@ def save(model: Any, folder: Path) -> None:
         settings, source = part / "generation_config.json", getattr(model, "folder", folder) / "generation_config.json"
         if source.is_file() and source != settings:
             shutil.copyfile(source, settings)
-        if getattr(model, "adopted", False):
+        if getattr(model, "adopted", False) or not model.chat.end_is_listed:
             given = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
             ends = model.chat.end_list
             settings.write_text(json.dumps(given | {"eos_token_id": ends if len(ends) > 1 else ends[0]}, indent=2) + "\n", encoding="utf-8")

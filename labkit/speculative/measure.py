@@ -16,6 +16,7 @@ import torch
 from labkit.base.errors import LabError
 from labkit.models import tokenizer_of
 from labkit.models.architectures import LanguageModel
+from labkit.models.parts import row_logits
 from labkit.speculative.decode import plain
 from labkit.speculative.drafters import branches
 from labkit.speculative.result import Speculation
@@ -56,8 +57,7 @@ def judged(target: LanguageModel, draft: LanguageModel, done: Sequence[Speculati
     rows = []
     for one in done:
         (prompt,) = tokenizer_of(target).prompts([one.prompt])
-        text = torch.tensor([[*prompt, *one.ids]])
-        p_T_V, q_T_V = (m(text.to(m.device)).logits[0, len(prompt) - 1 : -1].float().cpu() for m in (target, draft))
+        p_T_V, q_T_V = (row_logits(model, [*prompt, *one.ids])[len(prompt) - 1 : -1].cpu() for model in (target, draft))
         chance_T = overlap(p_T_V, q_T_V, temperature).tolist()
         at = 1  # the first token came with the prompt
         for done_round in one.rounds:

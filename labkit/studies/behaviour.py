@@ -20,6 +20,7 @@ from labkit.base.errors import LabError, unknown
 from labkit.losses.temperature import soften
 from labkit.models import tokenizer_of, write
 from labkit.models.architectures import LanguageModel
+from labkit.models.parts import row_logits
 from labkit.models.score_answers import score_answers
 from labkit.records.names import CONTINENTS, CORE, FORMATS, SKILLS
 from labkit.tasks.atlas.exam import PER_SKILL, whole_world
@@ -67,7 +68,7 @@ def beside_the_top(model: LlamaForCausalLM, questions: Sequence[Question], tempe
     shares = []
     tokenizer = tokenizer_of(model)
     for question, prompt in zip(questions, tokenizer.prompts([q.text for q in questions]), strict=True):
-        soft = soften(model(torch.tensor([prompt], device=model.device)).logits[0, -1].float(), temperature)
+        soft = soften(row_logits(model, prompt)[-1], temperature)
         top = int(soft.argmax())
         valid = {ids[0] for ids in tokenizer.answers(question.answers)} - {top}
         rest = 1 - float(soft[top])

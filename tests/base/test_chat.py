@@ -49,6 +49,10 @@ def test_turns_survive_files_copies_and_pickles(turns):
         ("<|channel|>analysis<|message|>a b<|end|><|start|>assistant<|channel|>final<|message|>4", Thought("a b", "4")),
         ("<|channel|>analysis<|message|>a b", Thought("a b", "", cut=True)),
         ("<|channel|>final<|message|>4", Thought("", "4")),
+        ("<think>a</think>\n<think>b</think>\n4", Thought("a\nb", "4")),
+        ("<think>a</think><think>b", Thought("a\nb", "", cut=True)),
+        ("<seed:think>a</seed:think>4", Thought("a", "4")),
+        ("◁think▷a◁/think▷4", Thought("a", "4")),
     ],
 )
 def test_thinking_is_apart_from_the_answer(text, parts):

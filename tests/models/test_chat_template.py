@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import json
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from labkit.base.chat import prompt_of
@@ -206,6 +207,51 @@ def test_todays_date_is_the_same_on_every_day(tmp_path):
     chat = ChatTokenizer(folder_with(tmp_path, "bytes", DATED), "dated")
     assert chat.inner.decode(chat.prompts(["Why?"])[0]) == "It is 01 January 2026, 00:00:00. Why?<im_end>"
     assert "asks for today's date, and gets 01 January 2026" in chat.notes[0]
+
+
+@pytest.mark.parametrize("form", ["%I:%M %p %F", "%-d. %B, day %j", "%T %D", "%d %b %Y", "%A"])
+def test_every_form_of_a_date_is_that_day(tmp_path, form):
+    template = "{{ strftime_now('" + form + "') + '|' }}{% for m in messages %}{{ m['content'] + '<im_end>' }}{% endfor %}"
+    chat = ChatTokenizer(folder_with(tmp_path, "bytes", template), "dated")
+    assert chat.inner.decode(chat.prompts(["Why?"])[0]) == f"{datetime.datetime(2026, 1, 1).strftime(form)}|Why?<im_end>"
+
+
+@pytest.mark.parametrize(
+    ("template", "turns", "found"),
+    [
+        ("{% for m in messages %}{% if m['role'] != 'system' %}{{ m['content'] + '<im_end>' }}{% endif %}{% endfor %}", "su", "s\n\nu"),
+        (
+            "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['content'] + '<im_end>' }}{% endif %}{% endfor %}",
+            "uau",
+            "u<im_end>a",
+        ),
+        ("{{ messages[-1]['content'] }}", "uau", None),
+        ("{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}", "uau", None),
+    ],
+)
+def test_no_turn_of_a_chat_is_left_out(tmp_path, template, turns, found):
+    """A system message that the template leaves out is put before the question; other turns are needed."""
+    chat = ChatTokenizer(folder_with(tmp_path, "bytes", template), "forgetful")
+    prompt = prompt_of([({"s": "system", "u": "user", "a": "assistant"}[turn], turn) for turn in turns])
+    if found is None:
+        with pytest.raises(LabError, match="does not take a chat with these turns: it leaves out their text"):
+            chat.prompts([prompt])
+    else:
+        assert chat.inner.decode(chat.prompts([prompt])[0]).startswith(found)
+
+
+def test_typed_marks_that_are_not_special_stay_text(tmp_path):
+    folder = folder_with(tmp_path, "bytes", CHATML)
+    inner = PreTrainedTokenizerFast.from_pretrained(folder)
+    inner.add_tokens(["[TOOL]", AddedToken("<call>", lstrip=True, rstrip=True, special=True)])
+    inner.save_pretrained(folder)
+    chat = ChatTokenizer(folder, "marks")
+    added = set(chat.inner.added_tokens_decoder)
+    (plain,) = chat.prompts(["x"])
+    for text in ("[TOOL] a", "<call> a", "a <call>", "<call>"):
+        (asked,) = chat.prompts([text])
+        assert [token for token in asked if token in added] == [token for token in plain if token in added], text
+        assert text in chat.inner.decode(asked)
 
 
 def test_thinking_is_switched_off_by_an_option(tmp_path):

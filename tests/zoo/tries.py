@@ -8,6 +8,7 @@ bare: another error than the lab's own.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -217,8 +218,7 @@ def distil(one: Specimen, adapter: int = 0) -> str:
     learnt, held = split(read_rows(data))
     rows = [learnt[i] for i in Order(len(learnt), done.experiment.seed, growing=True).take(0, BATCH)]
     if not adapter:  # a new adapter changes nothing
-        half = read(teacher, torch.bfloat16)  # as the lab reads its teacher
-        close("the first loss", _kl(one, half, one.raw, list(_signals(one, half, rows))), losses[0], ROUGH)
+        close("the first loss", _first_loss(one, teacher, rows), losses[0], ROUGH)
     saved, told = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, output_loading_info=True)
     _as_saved(one, saved.eval(), told, out)
     prompts = [one.ids(row.prompt) for row in held]
@@ -232,6 +232,15 @@ def distil(one: Specimen, adapter: int = 0) -> str:
 
 def adapter(one: Specimen) -> str:
     return distil(one, 4)
+
+
+def _first_loss(one: Specimen, teacher: Path, rows: Sequence[Any]) -> float:
+    """The loss of the first step. The lab reads its teacher in half precision, or in single precision if its code does not run there."""
+    for dtype in (torch.bfloat16, torch.float32):
+        model = read(teacher, dtype)
+        with contextlib.suppress(RuntimeError):
+            return _kl(one, model, one.raw, list(_signals(one, model, rows)))
+    raise Wrong("the teacher cannot be read in any precision")
 
 
 def _signals(one: Specimen, teacher: Any, rows: Sequence[Any]) -> Iterator[tuple[list[int], list[int]]]:

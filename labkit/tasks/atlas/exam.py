@@ -19,6 +19,7 @@ from transformers import LlamaForCausalLM
 
 from labkit.base.settings import Settings
 from labkit.models import EOS, AtlasTokenizer, Written, logits_of, tokenizer, tokenizer_of, write
+from labkit.models.parts import row_logits
 from labkit.models.score_answers import of_like_length, score_answers, states_of
 from labkit.records.names import SKILLS
 from labkit.tasks.atlas.facts import Atlas, Question, normalise
@@ -310,7 +311,7 @@ def listed(answers: Sequence[str], most: int = 3) -> str:
 @torch.no_grad()
 def first_token(model: LlamaForCausalLM, prompt: list[int]) -> Tensor:
     """Probabilities `(V,)` of the first token of an answer to `prompt`."""
-    return model(torch.tensor([prompt], device=model.device)).logits[0, -1].float().softmax(-1).cpu()
+    return row_logits(model, prompt)[-1].softmax(-1).cpu()
 
 
 @functools.cache

@@ -23,6 +23,7 @@ from labkit.losses.divergences import TAILS, forward_kl
 from labkit.models import pretrained, tokenizer_of
 from labkit.models.architectures import room_for
 from labkit.models.damage import not_finite, usable
+from labkit.models.parts import row_logits
 from labkit.records.names import STUDENTS, named_model
 from labkit.tasks.custom.rows import Row
 from labkit.views.figures.token_table import END_NAME
@@ -120,7 +121,7 @@ def _logprobs(model: Any, before: Sequence[int], answer: Sequence[int], role: st
     room_for(model, len(ids))
     training = model.training
     model.eval()
-    logits = model(torch.tensor([ids], device=model.device)).logits[0, len(before) - 1 : -1].float().cpu()
+    logits = row_logits(model, ids)[len(before) - 1 : -1].cpu()
     model.train(training)
     if not usable(logits):
         raise not_finite(model, f"the {role}")
