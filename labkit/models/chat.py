@@ -212,9 +212,9 @@ class ChatTokenizer:
 
     def _prompt(self, text: str) -> str:
         """A prompt as the template writes it, ready for the answer."""
-        chat = isinstance(text, Chat) and self.own_template is not None
+        roles = {role for role, _ in text.turns} if isinstance(text, Chat) and self.own_template else set()
         try:
-            if chat and self._left_out & {role for role, _ in text.turns}:
+            if roles & self._left_out:
                 raise ValueError("it leaves out their text")
             return self._render(messages_of(text if self.own_template else str.__str__(text)), ask=True)
         except Exception as error:  # a template is a program, and may raise any error

@@ -43,6 +43,8 @@ def examine(model: Any, tokens: Sequence[int] = ()) -> Traits:
         drawn = torch.randint(vocabulary_of(model), (LONG + SHORT,), generator=torch.Generator().manual_seed(0)).tolist()
         ids = [*tokens, *drawn][: LONG + SHORT]
         long, short = (torch.tensor([part], device=model.device) for part in (ids[:LONG], ids[LONG:]))
+        if not bool(model.get_input_embeddings().weight.isfinite().all()):  # also in rows of tokens that few texts have
+            raise not_finite(model, "the model")
         with _in_single(model):
             states, head = _head(model, long)
             traits = _cached(model, head, long, short, states[0])

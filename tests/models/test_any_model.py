@@ -417,6 +417,59 @@ def test_a_model_that_cannot_be_used_is_told_with_the_reason(tmp_path, capsys):
 # ---- what a folder lacks ---------------------------------------------------------------------------------------------------------------
 
 
+def test_a_student_whose_end_mark_its_files_do_not_list_is_saved_so_that_generate_stops(zoo, tmp_path):
+    """As Qwen2.5's base models: the template ends a turn with <im_end>, and generation_config.json lists <endoftext> alone."""
+    folder = shutil.copytree(zoo("llama"), tmp_path / "base")
+    listed = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
+    student = pretrained.load(str(folder), torch.float32)
+    assert student.chat.end_is_listed
+    (folder / "generation_config.json").write_text(json.dumps({"temperature": 0.6, "do_sample": True, "eos_token_id": 5}))
+    student = pretrained.load(str(folder), torch.float32).requires_grad_(True)
+    assert "which its files do not list as an end mark" in " ".join(pretrained.notes_of(student))
+    pretrained.save(student, tmp_path / "out")
+    saved = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert saved == {"temperature": 0.6, "do_sample": True, "eos_token_id": student.chat.end_list}
+    assert student.chat.end in saved["eos_token_id"] and student.chat.end in (listed if isinstance(listed, list) else [listed])
+
+
+def test_code_that_mixes_precisions_runs_in_single_precision(zoo):
+    """In half precision xLSTM's code fails, and only for rows longer than a chunk."""
+    teacher = pretrained.load(str(zoo("xlstm")))
+    assert teacher.dtype == torch.float32 and "held in single precision" in " ".join(pretrained.notes_of(teacher))
+    assert models.write(teacher, [[5, 9, 11] * 30], limit=2)
+    assert pretrained.load(str(zoo("llama"))).dtype == torch.bfloat16
+
+
+def test_a_cache_that_rounds_is_not_used(loaded):
+    """Zamba2's step of one token leaves out a limit that its pass over several has; the error grows with the text."""
+    assert loaded("zamba2").traits.cache == "none"
+    assert loaded("bamba").traits.cache == "state"
+
+
+def test_a_softcap_is_seen_where_logits_are_small(zoo, tmp_path):
+    folder = shutil.copytree(zoo("gemma2"), tmp_path / "wide")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"final_logit_softcapping": 500.0}))
+    model = pretrained.load(str(folder), torch.float32)
+    with torch.no_grad():
+        assert float(model(TOKENS).logits.abs().max()) < 500 / 50, "where the cap is straight to a thousandth"
+    assert model.traits.head == "own"
+
+
+def test_a_model_that_reads_more_tokens_than_it_writes_is_refused(zoo):
+    with pytest.raises(LabError, match="reads 321 tokens and writes 320: the lab could not save it again"):
+        pretrained.load(str(zoo("moshi")))
+
+
+def test_a_damaged_row_of_the_embedding_is_refused(zoo, tmp_path):
+    folder = shutil.copytree(zoo("llama"), tmp_path / "damaged")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"][300, 3] = math.nan
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(LabError, match=r"model\.embed_tokens\.weight has NaN or infinity"):
+        pretrained.load(str(folder))
+
+
 def test_a_head_that_is_not_in_the_file_is_refused_unless_it_is_the_embedding(zoo, tmp_path):
     folder = tmp_path / "headless"
     shutil.copytree(zoo("mistral"), folder)
