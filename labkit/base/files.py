@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from labkit.base.errors import DataError
+from labkit.base.errors import UNREADABLE, DataError, reading
 from labkit.base.manifest import entries
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -140,6 +140,23 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
             os.close(handle)
 
 
+def json_object(path: Path, mend: str) -> dict[str, Any]:
+    """The JSON object in a file; {} if there is no such file.
+
+    mend: what to do if it is damaged, in sentences.
+
+    Raises `DataError` if the file holds anything else.
+    """
+    with reading(path, mend):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}, and must hold a JSON object")
+    return found
+
+
 def rows_of(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Returns the JSON objects in a file, one a line, and the number of lines that are not one (cut short by a kill, or damaged)."""
     try:
@@ -154,7 +171,7 @@ def rows_of(path: Path) -> tuple[list[dict[str, Any]], int]:
     for line in filter(str.strip, lines):
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError):
+        except UNREADABLE:
             row = None
         if isinstance(row, dict):
             rows.append(row)

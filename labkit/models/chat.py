@@ -23,6 +23,7 @@ from transformers import AutoTokenizer
 
 from labkit.base.chat import Chat, messages_of, prompt_of
 from labkit.base.errors import LabError
+from labkit.base.manifest import refuse_changed
 from labkit.base.thinking import CHANNELS, MARKS, OPENING, split_thinking
 from labkit.models.damage import no_tokenizer, settings_in
 
@@ -77,10 +78,12 @@ class ChatTokenizer:
 
     `end` is the mark that ends an answer that is learned; a written answer ends at any of `ends`.
 
-    Raises `LabError` if the folder has no tokenizer, or one without an end mark or with a template that cannot be used.
+    Raises `LabError` if the folder has no tokenizer, or one without an end mark or with a template that cannot be used, or
+    whose files have changed since its manifest was written.
     """
 
     def __init__(self, folder: Path, name: str, longest: int = LONGEST, options: Mapping[str, Any] | None = None) -> None:
+        refuse_changed(folder, weights=False)
         try:
             self.inner: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # whatever a broken file makes the tokenizer's code raise

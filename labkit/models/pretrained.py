@@ -25,6 +25,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from labkit.base.errors import LabError
 from labkit.base.files import fill_whole
+from labkit.base.manifest import seal_model
 from labkit.models import lora, parts
 from labkit.models.chat import LONGEST, RESERVED, ChatTokenizer
 from labkit.models.damage import read_model
@@ -174,7 +175,8 @@ def kept(name: str, longest: int, options: str = "") -> PreTrainedModel:
 
 
 def save(model: Any, folder: Path) -> None:
-    """Save a model as a Hugging Face folder with its tokenizer, in bf16, all files or none. An adapter is merged in.
+    """Save a model as a Hugging Face folder with its tokenizer and a manifest, in bf16, all files or none. An adapter is
+    merged in.
 
     Its generation_config.json is the one that it came with, byte for byte. But the end marks are written into it if it has learned its
     teacher's format (`adopted`), or ends its answers with a mark that is not listed there, at which `generate` would not stop.
@@ -192,5 +194,6 @@ def save(model: Any, folder: Path) -> None:
             given = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
             ends = model.chat.end_list
             settings.write_text(json.dumps(given | {"eos_token_id": ends if len(ends) > 1 else ends[0]}, indent=2) + "\n", encoding="utf-8")
+        seal_model(part)
 
     fill_whole(folder, write)
