@@ -29,11 +29,12 @@ _PLACE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryEr
 
 
 @contextlib.contextmanager
-def reading(what: object, mend: str) -> Iterator[None]:
+def reading(what: object, mend: str, wrong: str = "is damaged") -> Iterator[None]:
     """Read a file: whatever damaged or foreign content makes the code inside raise becomes a `DataError`.
 
     what: the file's path, or words for it.
     mend: what to do, in sentences.
+    wrong: what is wrong with it, before the reason.
 
     Raises `DataError` with the file, the reason and the mend. One that is raised inside is passed on, since it has all three.
     """
@@ -46,7 +47,7 @@ def reading(what: object, mend: str) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, UNREADABLE) and type(error).__name__ != "SafetensorError":
             raise
-        raise DataError(f"{what} is damaged ({reason(error)}). {mend}") from None
+        raise DataError(f"{what} {wrong} ({reason(error)}). {mend}") from None
 
 
 def reason(error: BaseException) -> str:

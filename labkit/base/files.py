@@ -65,7 +65,7 @@ def _version(data: Path) -> str:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file atomically: after a kill at any moment, either the old or the new file is there, never a part of one.
+    """Write a file atomically: after a kill or a power cut, either the old or the new file is there, never a part of one.
 
     write: writes the new content to the path that it is given.
     """
@@ -74,6 +74,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     os.close(handle)
     try:
         write(Path(name))
+        with open(name, "r+b") as written:
+            os.fsync(written.fileno())  # else a power cut may leave the new name with no content
         os.chmod(name, 0o644)  # the temporary file was private
         os.replace(name, path)
     finally:

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from labkit.base.errors import LabError
+from labkit.base import tensors
+from labkit.base.errors import LabError, reading
 from labkit.base.files import json_object
 from labkit.base.manifest import refuse_changed, seal
 from labkit.models.parts import body_of, config_of, vocabulary_of
@@ -170,14 +171,15 @@ def loaded(base: Any, folder: str | Path) -> Any:
 
     Raises `LabError` if the folder has no adapter for this model, or it has changed since it was saved.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     refuse_changed(Path(folder))
     both = copy.deepcopy(base)
-    try:
+    with reading(folder, "Give a folder that `labkit.models.lora.save` wrote.", "is no adapter for this model"):
         settings = json_object(Path(folder) / "adapter_config.json", "Save the adapter again.")
         rank = settings["r"]
+        if not isinstance(rank, int) or not 0 < rank <= 10_000:
+            raise ValueError(f"its rank r is {rank!r}")
         state = load_file(Path(folder) / "adapter_model.safetensors")
         add(both, rank)
         own = both.lora.to_dict()
@@ -186,10 +188,9 @@ def loaded(base: Any, folder: str | Path) -> Any:
                 raise ValueError(f"its {key} is {settings.get(key)}, and the lab's {own[key]}")
         for name, parameter in both.named_parameters():
             if "lora_" in name:
-                parameter.copy_(state.pop(f"base_model.model.{name.replace('.default', '')}"))
+                saved = f"base_model.model.{name.replace('.default', '')}"
+                tensors.fill(parameter, state, saved)
+                del state[saved]
         if state:
             raise ValueError(f"it also has {next(iter(state))}")
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise LabError(f"{folder} is no adapter for this model ({why}). Give a folder that `labkit.models.lora.save` wrote.") from None
     return merged(both)
