@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,43 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write JSON objects, one a line, atomically: gzipped if the name ends in .gz, else with their checksum in the first object, as `seal`.
+
+    lines: the objects as JSON.
+    """
+    text = "".join(f"{line}\n" for line in lines).encode()
+    if path.suffix == ".gz":
+        data = gzip.compress(text, mtime=0)  # it has a checksum of its own
+    else:
+        first, end, rest = text.partition(b"\n")
+        data = first.removesuffix(b"}") + b',"seal":"' + _seal(text) + b'"}' + end + rest if first else text
+    write_whole(path, lambda to: to.write_bytes(data))
+
+
+def read_lines(path: Path, mend: str) -> list[bytes]:
+    """The lines of a file, as `write_lines` writes it; or of one without a checksum, which is taken as it is.
+
+    mend: what to do if it is damaged, in sentences.
+
+    Raises `DataError` if it cannot be read or does not match its checksum.
+    """
+    with reading(path, mend):
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            return gzip.decompress(data).split(b"\n")
+        first, end, rest = data.partition(b"\n")
+        if found := re.search(rb',"seal":"([0-9a-f]{32})"}$', first):
+            data = first[: found.start()] + b"}" + end + rest
+            if _seal(data) != found[1]:
+                raise ValueError("its content does not match its checksum")
+        return data.split(b"\n")
+
+
+def _seal(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=16).hexdigest().encode()
 
 
 OF_A_MODEL = ("*.safetensors", "*.safetensors.index.json", "chat_template*", "additional_chat_templates", "special_tokens_map.json")
