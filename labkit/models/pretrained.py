@@ -9,6 +9,7 @@ removed.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import json
@@ -23,12 +24,12 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from labkit.base.errors import LabError
+from labkit.base.errors import LabError, reading
 from labkit.base.files import fill_whole
 from labkit.base.manifest import seal_model
 from labkit.models import lora, parts
 from labkit.models.chat import LONGEST, RESERVED, ChatTokenizer
-from labkit.models.damage import read_model
+from labkit.models.damage import read_model, settings_in
 from labkit.models.self_check import CLOSE, computes, examine, training_noise
 from labkit.records.model_folders import folder_of
 
@@ -38,10 +39,9 @@ PROBE = "What is the capital of Chad, and what is 12 + 30? Answer in one sentenc
 
 def context_of(name: str) -> float:
     """The context length of a model in tokens, from its config.json; infinity if it has none or the model is not on this machine."""
-    try:
-        return parts.context_of(json.loads((folder_of(name) / "config.json").read_text(encoding="utf-8")))
-    except (LabError, OSError, ValueError, AttributeError):
-        return math.inf  # `load` will report the problem
+    with contextlib.suppress(LabError), reading(name, ""):
+        return parts.context_of(settings_in(folder_of(name) / "config.json"))
+    return math.inf  # `load` will report the problem
 
 
 def chat_of(name: str, longest: int = LONGEST, options: str = "") -> ChatTokenizer:

@@ -180,7 +180,7 @@ def from_json(row: Mapping[str, Any]) -> Event:
     cls = KINDS.get(str(row.get("event", "")))
     if cls is None:
         raise LabError(f"unknown event {row.get('event')!r}: this lab knows {', '.join(KINDS)}.")
-    tests = _tests(cls)
+    tests = _tests(cls.kind)
     given = {name: _frozen(value) for name, value in row.items() if name in tests}
     if wrong := [name for name, value in given.items() if not tests[name](value)]:
         raise LabError(f"the {cls.kind!r} event has {wrong[0]}={str(row[wrong[0]])[:50]!r}, which is of another type than it must be.")
@@ -194,8 +194,9 @@ Test = Callable[[Any], bool]
 
 
 @functools.cache
-def _tests(cls: type[Event]) -> dict[str, Test]:
+def _tests(kind: str) -> dict[str, Test]:
     """For each field of an event, whether a value read from JSON is of its type. A number may be null, which is what NaN becomes."""
+    cls = KINDS[kind]
     kinds = typing.get_type_hints(cls)
     tests = {f.name: _test(kinds[f.name]) for f in dataclasses.fields(cls)}
     if cls in (Reference, Evaluated):  # a score is never NaN
