@@ -86,6 +86,7 @@ class ChatTokenizer:
         refuse_changed(folder, weights=False)
         try:
             self.inner: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            self.inner.encode("a")  # settings of another type fall only here
         except Exception as error:  # whatever a broken file makes the tokenizer's code raise
             raise no_tokenizer(folder, error) from None
         self.name, self.longest = name, longest

@@ -199,16 +199,22 @@ def _tests(kind: str) -> dict[str, Test]:
     cls = KINDS[kind]
     kinds = typing.get_type_hints(cls)
     tests = {f.name: _test(kinds[f.name]) for f in dataclasses.fields(cls)}
-    if cls in (Reference, Evaluated):  # a score is never NaN
-        tests["skills"] = lambda value: isinstance(value, dict) and all(type(score) in (float, int) for score in value.values())
+    if "seconds" in tests:  # times and scores are never NaN
+        tests["seconds"] = _number
+    if cls in (Reference, Evaluated):
+        tests["skills"] = lambda value: isinstance(value, dict) and all(map(_number, value.values()))
     return tests
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (float, int)
 
 
 def _test(kind: Any) -> Test:
     if kind is Any:
         return lambda value: True
     if kind is float:
-        return lambda value: value is None or type(value) in (float, int)
+        return lambda value: value is None or _number(value)
     if isinstance(kind, types.UnionType):
         any_of = [_test(part) for part in typing.get_args(kind)]
         return lambda value: any(test(value) for test in any_of)
