@@ -48,6 +48,7 @@ A folder of `00000.safetensors`, `00001.safetensors`, ... and an `index.json`, f
 | --- | --- |
 | `who`, `vocabulary`, `k` | what the rows depend on (teacher, tokenizer, prompts, sampling), tokens in the vocabulary, tokens kept |
 | `shards` | for each: `file`, `sha256`, `bytes`, `tokens`, and `rows`: single ones, or ranges with both ends, as in `[3, [7, 9]]` |
+| `seal` | a hash of the rest; an index without one, as other programs write it, is taken as it is |
 
 | in a shard | shape | |
 | --- | --- | --- |

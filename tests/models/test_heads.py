@@ -416,6 +416,17 @@ def test_heads_come_back_as_they_were_kept(tiny_teacher, tmp_path: Path, kind: s
     tensors.save(tmp_path / "other.safetensors", {"a": torch.zeros(1)})
     with pytest.raises(LabError, match="holds no heads"):
         heads_io.load(tmp_path / "other.safetensors", tiny_teacher)
+    kept, note = tensors.load(tmp_path / "heads.safetensors")
+    weight = next(name for name, tensor in kept.items() if name.startswith("weight/") and len(tensor) > 1)
+    odd = [(kept, {"heads": text}) for text in ("[]", "null", "{}", "[" * 100_000)]
+    odd += [
+        ({name: tensor for name, tensor in kept.items() if name not in ("ids", weight)}, note),
+        (kept | {weight: kept[weight][:1]}, note),
+    ]
+    for content in odd:
+        tensors.save(tmp_path / "odd.safetensors", *content)
+        with pytest.raises(LabError, match=r"odd\.safetensors (holds no heads|is damaged)"):
+            heads_io.load(tmp_path / "odd.safetensors", tiny_teacher)
 
 
 def test_a_recipe_keeps_its_key_and_a_baseline_its_heads():

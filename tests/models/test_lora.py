@@ -73,6 +73,18 @@ def test_a_flipped_bit_in_a_saved_adapter_is_refused(student, tmp_path, name):
         adapters.loaded(base, folder)
 
 
+def test_a_tensor_of_another_shape_is_not_repeated_to_fit(student, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    file = adapters.save(student, tmp_path / "adapter") / "adapter_model.safetensors"
+    kept = load_file(file)
+    name = next(name for name in kept if "lora_B" in name)
+    save_file(kept | {name: kept[name][:1].contiguous()}, file)
+    (file.parent / "manifest.json").unlink()
+    with pytest.raises(LabError, match=r"no adapter for this model \(.*lora_B.* has the shape \(1, 4\), and must have"):
+        adapters.loaded(models.student("57k", 1), file.parent)
+
+
 def test_a_second_adapter_is_refused():
     model = models.student("57k", 1)
     adapters.add(model, 4)

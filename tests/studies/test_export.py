@@ -77,6 +77,7 @@ def test_models_and_data_of_one_s_own(method, near, quick, tmp_path):
 def test_a_student_that_learns_its_teachers_format_gets_the_teachers_tokenizer(quick, tmp_path):
     for name, layers in (("teacher", 3), ("student", 1)):
         assert main(["prune", TEACHER, str(tmp_path / name), "--layers", str(layers)]) == 0
+        (tmp_path / name / "manifest.json").unlink()  # they are changed on purpose
     (tmp_path / "student" / "chat_template.jinja").unlink()
     (tmp_path / "teacher" / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 5]}))
     rows = [{"prompt": f"What is {i} + {j}?", "response": f"{i + j}"} for i in range(8) for j in range(8)]
