@@ -17,7 +17,7 @@ from labkit.base.errors import UNREADABLE, DataError, reading
 
 NAME = "manifest.json"
 WEIGHTS = ".safetensors"
-OF_A_MODEL = (WEIGHTS, ".json", ".jinja", ".model", ".txt")  # endings of the files that say what a model computes
+COMPUTING = (WEIGHTS, ".json", ".jinja", ".model", ".txt")  # endings of the files that say what a model computes
 SETTLED = 2_000_000_000  # nanoseconds; a file that is younger may be written again without a new time, so its checksum is not kept
 
 _sums: dict[tuple[Path, int, int, int], str] = {}  # checksums by file, inode, size and time
@@ -69,7 +69,7 @@ def seal_model(folder: Path, rebuild: str = "") -> None:
 
     rebuild: as for `seal`.
     """
-    seal(folder, rebuild, {file.name: {} for file in sorted(folder.iterdir()) if file.suffix in OF_A_MODEL and file.name != NAME})
+    seal(folder, rebuild, {file.name: {} for file in sorted(folder.iterdir()) if file.suffix in COMPUTING and file.name != NAME})
 
 
 def refuse_changed(folder: Path, weights: bool = True) -> None:
@@ -85,24 +85,25 @@ def refuse_changed(folder: Path, weights: bool = True) -> None:
     with reading(manifest, "Fetch or save the model again."):
         json.loads(manifest.read_text(encoding="utf-8"))  # `entries` is silent about it
     listed = entries(folder)
+    commands = {str(entry.get("rebuild")) for name, entry in listed.items() if name.endswith(COMPUTING)}
+    command = next((command for command in commands if command.startswith("labkit fetch ")), "")
+    how = f"Fetch it again with `python -m {command}`" if command else "Save the model again"
+    purpose = f"copy the folder without its {NAME}, and give the path of the copy" if command else f"delete {NAME} beside it"
     for name, entry in listed.items():
         file = folder / name
-        if file.suffix not in OF_A_MODEL or (file.suffix == WEIGHTS and not weights):
+        if file.suffix not in COMPUTING or (file.suffix == WEIGHTS and not weights):
             continue
-        fetched = str(entry.get("rebuild", "")).startswith("labkit fetch ")
-        how = f"Fetch it again with `python -m {entry['rebuild']}`" if fetched else "Save the model again"
-        purpose = f"copy the folder without its {NAME}, and give the path of the copy" if fetched else f"delete {NAME} beside it"
         with reading(file, f"{how}."):
             if not file.is_file():
                 raise DataError(f"{file} is missing, and {NAME} beside it lists it. {how}.")
             if sum_of(file) != entry["sha256"]:
                 raise DataError(
-                    f"{file} is damaged or edited: it differs from what was {'fetched' if fetched else 'saved'}. {how}; or, if you changed "
+                    f"{file} is damaged or edited: it differs from what was {'fetched' if command else 'saved'}. {how}; or, if you changed "
                     f"it on purpose, {purpose}."
                 )
-            added = sorted(other.name for other in folder.iterdir() if other.suffix in OF_A_MODEL and other.name not in {*listed, NAME})
-            if fetched and added:
-                raise DataError(f"{folder / added[0]} was not fetched with the model: remove it, or {purpose}.")
+    others = sorted(file.name for file in folder.iterdir() if file.suffix in COMPUTING and file.name not in {*listed, NAME})
+    if command and others:  # a fetched model has no hash in a recipe, so nothing would tell it from what was fetched
+        raise DataError(f"{folder / others[0]} was not fetched with the model: remove it, or {purpose}.")
 
 
 def checked(path: Path) -> Path:
