@@ -268,33 +268,6 @@ def test_bytes_of_another_encoding_cost_their_row(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "bad", "says"),
-    [
-        ("rows.jsonl", '{"prompt": "p", "response": "a", "response": "b"}', "the key 'response' is there twice"),
-        ("rows.json", '{"prompt": "p", "response": "a", "response": "b"}', "the key 'response' is there twice"),
-        ("rows.jsonl", '{"prompt": [{"role": "user", "role": "system", "content": "p"}]}', "the key 'role' is there twice"),
-        ("rows.jsonl", '{"prompt": "p", "Prompt": "q"}', "differ only in capitals or spaces: rename one of 'prompt', 'Prompt'"),
-    ],
-)
-def test_a_row_with_two_values_of_one_name_is_left_out(tmp_path, name, bad, says):
-    good = '{"prompt": "fine"}'
-    rows = read_rows(kept(tmp_path, f"[{good}, {bad}]" if name == "rows.json" else f"{good}\n{bad}\n", name))
-    assert pairs(rows) == [("fine", None)]
-    assert says in rows.problems[0].reason
-
-
-def test_a_table_with_a_column_twice_is_refused(tmp_path):
-    with pytest.raises(LabError, match="line 1: the header has the column 'response' twice: rename one"):
-        read_rows(kept(tmp_path, "prompt,response,response\np,a,b\n", "rows.csv"))
-    assert pairs(read_rows(kept(tmp_path, "prompt,response,,\np,a,,\n", "rows.csv"))) == [("p", "a")]
-
-
-def test_the_name_of_a_column_is_a_text():
-    with pytest.raises(LabError, match="must be a text, but is 5"):
-        read_rows([{"prompt": "p"}], prompt_column=5)
-
-
-@pytest.mark.parametrize(
     ("name", "data", "says"),
     [
         ("rows.jsonl", '{"prompt": "p"}'.encode("utf-16"), "UTF-16"),

@@ -167,9 +167,6 @@ def read_rows(
     """
     if learn not in LEARN:
         raise unknown("learn", learn, LEARN)
-    for column in (prompt_column, response_column):
-        if not isinstance(column, str | None):
-            raise LabError(f"the name of a column must be a text, but is {column!r}: write it in quotes.")
     name = str(source) if isinstance(source, str | Path) else "the list"
     rows: list[Row] = []
     problems: list[Problem] = []
@@ -181,8 +178,6 @@ def read_rows(
         if isinstance(given, Mapping):
             cells = {str(key).strip().lower(): value for key, value in given.items()}
             seen.update(dict.fromkeys(cells))
-            if len(cells) < len(given):  # "Prompt" beside "prompt"
-                cells = Unusable(f"two of its columns differ only in capitals or spaces: rename one of {', '.join(map(repr, given))}")
         try:
             row = shapes.read(cells, prompt_column, response_column)
             fields = {str(key): shapes.finite(value) for key, value in given.items() if str(key).strip().lower() not in row.asked}

@@ -5,7 +5,6 @@ Each source yields pairs (line, cells); cells is an `Unusable` if the line canno
 
 from __future__ import annotations
 
-import collections
 import csv
 import io
 import json
@@ -27,7 +26,7 @@ Source = str | Path | Iterable[str | Mapping[str, Any]]  # name of a file, an ex
 
 
 class Unusable(Exception):
-    """Why a row, or an object in it, cannot be used."""
+    """Why a row cannot be used."""
 
 
 def cells_of(source: Source, part: str, network: bool) -> Iterator[tuple[int, Any]]:
@@ -86,7 +85,7 @@ def _file(path: Path) -> Iterator[tuple[int, Any]]:
         return _table(text, suffix)
     if suffix == ".json":
         try:
-            whole = json.loads(text, object_pairs_hook=_once)
+            whole = json.loads(text)
             return iter(enumerate(whole if isinstance(whole, list) else [whole], 1))
         except (ValueError, RecursionError):
             pass  # JSON lines, or invalid; `_lines` finds out
@@ -99,26 +98,11 @@ def _lines(text: str) -> Iterator[tuple[int, Any]]:
         if not line.strip():
             continue
         try:
-            yield number, json.loads(line, object_pairs_hook=_once)
+            yield number, json.loads(line)
         except json.JSONDecodeError as error:
             yield number, Unusable(f"not JSON: {error.msg} at character {error.pos + 1}")
         except (ValueError, RecursionError) as error:  # too many digits in a number, or too deep nesting
             yield number, Unusable(f"JSON that cannot be read: {error}")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> Any:
-    """A JSON object, or `Unusable` if it or an object in it has a key twice: nobody knows which of the values is meant."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        return Unusable(f"the key {_twice(name for name, _ in pairs)!r} is there twice: leave one out")
-    parts = (part for value in found.values() for part in (value if isinstance(value, list) else (value,)))
-    return next((part for part in parts if isinstance(part, Unusable)), found)
-
-
-def _twice(names: Iterable[str]) -> str:
-    """The first name that is there twice; "" if there is none."""
-    counted = collections.Counter(names)
-    return next((name for name, times in counted.items() if times > 1), "")
 
 
 def _table(text: str, suffix: str) -> Iterator[tuple[int, Any]]:
@@ -142,9 +126,6 @@ def _table(text: str, suffix: str) -> Iterator[tuple[int, Any]]:
             continue
         if header is None:
             header = cells
-            if name := _twice(filter(None, header)):
-                yield start, Unusable(f"the header has the column {name!r} twice: rename one")
-                return
         elif len(cells) != len(header):
             yield start, Unusable(f"{len(cells)} cells, but the header has {len(header)}: put a text with {separator!r} in quotes")
         else:
