@@ -12,7 +12,6 @@ import re
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,20 +39,15 @@ def data_dir() -> Path:
 def home_dir() -> Path:
     """The folder for what this machine makes (runs, cached teacher signals, predictions): `$LABKIT_HOME` or a cache folder.
 
-    It is created when something is written (`make_folder`), so that what only reads needs no right to write.
+    Raises `DataError` if it cannot be created.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("LABKIT_HOME") or cache / "labkit")
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and those above it. Raises `DataError` if one in the lab's home cannot be created, `OSError` if any other cannot."""
+    folder = Path(os.environ.get("LABKIT_HOME") or cache / "labkit")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if home_dir() not in (folder, *folder.parents):
-            raise
         raise DataError(f"{folder} cannot be created: {error}. Set LABKIT_HOME to a folder that you may write to.") from None
+    return folder
 
 
 def made_here(kind: str) -> Path:
@@ -77,9 +71,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
     write: writes the new content to the path that it is given.
     """
-    make_folder(path.parent)
-    if home_dir() in path.parents:
-        _clear(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
@@ -90,14 +82,6 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
-
-
-def _clear(folder: Path) -> None:
-    """Delete temporary files of `write_whole` that a kill has left in a folder: those that nobody has written to for an hour."""
-    for left in folder.glob(".*.????????"):
-        with contextlib.suppress(OSError):  # another process was faster
-            if left.is_file() and time.time() - left.stat().st_mtime > 3600:
-                left.unlink()
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
@@ -184,7 +168,6 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
     If the file's last line has no end, the end is written first. Raises `OSError` if the disk takes only a part.
     """
     data = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
     with _appending:
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:

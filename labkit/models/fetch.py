@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.base.errors import DataError, LabError, need, reading
-from labkit.base.files import home_dir, json_object, make_folder
+from labkit.base.files import home_dir, json_object
 from labkit.base.manifest import NAME, entries, refuse_changed, seal, sha256
 
 SMOLLM2 = "smollm2"
@@ -264,7 +264,7 @@ def _locked(folder: Path) -> Iterator[None]:
     """A lock, so that there is one fetch of a model at a time."""
     from filelock import FileLock
 
-    make_folder(folder.parent)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         yield
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from labkit.base import tensors
 from labkit.base.errors import DataError, LabError, reading
-from labkit.base.files import make_folder, write_whole
+from labkit.base.files import write_whole
 from labkit.base.manifest import sha256
 from labkit.losses.divergences import LEAST
 
@@ -90,7 +90,7 @@ class TopKStore:
         self._open: dict[str, _Open] = {}  # by checksum
         self._bad: set[str] = set()  # checksums
         self._lock = FileLock(self.folder / "lock")
-        make_folder(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
         with self._lock:
             self._shards = self._indexed()
             self._take_in()

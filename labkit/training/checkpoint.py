@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from labkit import models
 from labkit.base import tensors
 from labkit.base.errors import UNREADABLE, DataError, reading
-from labkit.base.files import make_folder, write_whole
+from labkit.base.files import write_whole
 from labkit.models.architectures import LanguageModel
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
@@ -63,7 +63,7 @@ class Folder:
 
     def claim(self) -> bool:
         """Lock the folder. Returns whether that worked: False if another run has it."""
-        make_folder(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(blocking=False)
         except Timeout:

@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import json
 import math
-import os
 import runpy
 import subprocess
 import sys
@@ -454,33 +453,7 @@ def test_a_home_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "file" / "home"))
     with pytest.raises(DataError, match="LABKIT_HOME"):
-        Store().add(Record(story()))
-
-
-def test_what_only_reads_makes_no_home(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    ship(shipped, Record(story()))
-    (tmp_path / "file").write_text("")
-    for home in (tmp_path / "none", tmp_path / "file" / "home"):
-        monkeypatch.setenv("LABKIT_HOME", str(home))
-        assert Store().judged(EXP).experiment == EXP
-        assert Store().find(EXP)
-    assert not (tmp_path / "none").exists()
-
-
-def test_what_a_kill_left_of_a_record_is_cleared_by_a_later_one(tmp_path: Path):
-    path = Store().add(Record(story()))
-    left, fresh, other = (path.parent / name for name in (f".{path.name}.a1b2c3d4", ".other.jsonl.gz.a1b2c3d4", ".kept"))
-    for file in (left, fresh, other):
-        file.write_bytes(b"half")
-    for file in (left, other):
-        os.utime(file, (0, 0))
-    Store().add(Record(story()))
-    assert {file.name for file in path.parent.iterdir()} == {path.name, fresh.name, other.name}
-    mine = tmp_path / ".mine.a1b2c3d4"
-    mine.write_bytes(b"")
-    os.utime(mine, (0, 0))
-    Record(story()).save(tmp_path / "run.jsonl")
-    assert mine.exists(), "a folder that is not the lab's"
+        paths.home_dir()
 
 
 def test_a_run_that_was_meddled_with_is_kept_but_not_found(shipped: Path):
