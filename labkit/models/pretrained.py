@@ -26,7 +26,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from labkit.base.errors import LabError
 from labkit.base.files import fill_whole
 from labkit.models import lora, parts
-from labkit.models.chat import LONGEST, RESERVED, ChatTokenizer
+from labkit.models.chat import LONGEST, ChatTokenizer
+from labkit.models.chat_template import RESERVED
 from labkit.models.damage import read_model
 from labkit.models.self_check import CLOSE, computes, examine, training_noise
 from labkit.records.model_folders import folder_of
@@ -125,10 +126,12 @@ def notes_of(model: Any) -> list[str]:
 def _served(chat: ChatTokenizer) -> list[str]:
     """What whoever serves a trained student must know about its prompts, which its files do not say."""
     notes = []
-    if chat.options:
-        given = ", ".join(f"{key}={json.dumps(value)}" for key, value in chat.options.items())
-        notes.append(f"It learns prompts made with {given}: pass chat_template_kwargs={json.dumps(chat.options)} when you serve it.")
-    if not chat.own_template:
+    if chat.template.options:
+        given = ", ".join(f"{key}={json.dumps(value)}" for key, value in chat.template.options.items())
+        notes.append(
+            f"It learns prompts made with {given}: pass chat_template_kwargs={json.dumps(chat.template.options)} when you serve it."
+        )
+    if not chat.template.own:
         form = repr(chat.inner.decode(chat.prompts(["QUESTION"])[0]))
         notes.append(f"It is saved without a chat template, and learns prompts in plain text: send it each question as {form}.")
     return notes
@@ -160,7 +163,7 @@ def refuse_unread(options: str, chats: Sequence[ChatTokenizer]) -> None:
 
     Raises `LabError` for a switch that none reads, with those that they read.
     """
-    known = sorted({name for chat in chats for name in chat.switches})
+    known = sorted({name for chat in chats for name in chat.template.switches})
     if wrong := [name for name in given_options(options) if name not in known]:
         whose = " or ".join(dict.fromkeys(chat.name for chat in chats)) or "these models"
         fix = f"choose among {', '.join(known)}" if known else "leave it out, since it reads none"

@@ -226,6 +226,7 @@ def test_every_form_of_a_date_is_that_day(tmp_path, form):
             "u<im_end>a",
         ),
         ("{{ messages[-1]['content'] }}", "uau", None),
+        ("{{ messages[-1]['content'] }}", "su", "s\n\nu"),
         ("{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}", "uau", None),
     ],
 )
@@ -268,8 +269,8 @@ def test_the_switches_of_a_template_are_the_names_that_it_reads(tmp_path):
         "{% if add_generation_prompt and think is defined and tools is not defined %}{{ range(2) | list }}{% endif %}"
     )
     chat = ChatTokenizer(folder_with(tmp_path, "bytes", template), "a", options={"think": True, "thinks": True})
-    assert chat.switches == {"effort", "think"}
-    assert chat.options == {"think": True} and chat.unread == ["thinks"]
+    assert chat.template.switches == {"effort", "think"}
+    assert chat.template.options == {"think": True} and chat.template.unread == ["thinks"]
     assert "does not read thinks" in " ".join(chat.notes)
     assert chat.fingerprint == ChatTokenizer(tmp_path, "a", options={"think": True}).fingerprint, "a switch without effect changes nothing"
 
