@@ -15,6 +15,7 @@ from labkit.base.thinking import OPENING, Thought, split_thinking
 from labkit.tasks.custom.rows import Row
 from labkit.teachers.labelling.journal import rows
 from labkit.teachers.labelling.plan import CUT, LabelPlan, answered
+from labkit.teachers.labelling.replies import CALLS
 
 OURS = ("response", "logprobs", "reasoning", "provenance")  # the fields that labelling adds to a row
 REFUSED = "the model refused:"
@@ -119,10 +120,12 @@ def useless(row: Mapping[str, Any], parts: Thought, limit: int) -> str:
     """Why an answer cannot be used for training, or '' if it can."""
     if row["finish"] == "content_filter":
         return f"{REFUSED} the provider's filter withheld the answer"
-    if parts.answer.strip():
-        return ""
     if row.get("refusal"):
         return f"{REFUSED} {' '.join(row['refusal'].split())[:200]}"
+    if row["finish"] in (CALLS, "function_call"):
+        return "a call of a tool in place of an answer"
+    if parts.answer.strip():
+        return ""
     if parts.cut:
         return f"the thought was cut at {limit:,} tokens: raise --max-tokens"
     return f"{'a thought without an' if parts.reasoning else 'an empty'} answer (finish {row['finish']!r})"

@@ -54,7 +54,7 @@ class Report(NamedTuple):
         lines = [(f"{self.written:,} of {self.total:,} answers are in {self.answers}." if self.written else none) + stopped]
         money = "" if self.money is None else f", {self.money:,.4f} in money"
         lost = self.spent.lost_in + self.spent.lost_out
-        at_risk = f", up to {lost:,} of them for failed requests that may have been billed" if lost else ""
+        at_risk = f", up to {lost:,} of them for requests without an answer that may have been billed" if lost else ""
         lines.append(f"Used in all: {self.spent.tokens:,} tokens{at_risk}{money}. Sent again: {self.again:,}.")
         if self.cut:
             lines.append(
