@@ -262,6 +262,18 @@ def test_answers_of_no_use_are_left_out_and_cut_ones_counted(answers):
     assert sum(server.times.values()) == 12, "they were paid for, so they are not asked again"
 
 
+def test_empty_answers_are_asked_again_on_request(answers):
+    kinds = {"question 1": "empty", "question 2": "length", "question 3": "content_filter"}
+    with Server(lambda prompt, nth: kinds.get(prompt, "ok") if nth == 1 else "ok") as server:
+        report = label(server, answers)
+        assert report.empty == 1 and "1 answers are empty: --ask-again empty" in str(report)
+        report = label(server, answers, ask_again="empty")
+        assert not report.empty and "are empty" not in str(report) and report.written == 11
+        label(server, answers, ask_again="empty")
+        label(server, answers)
+    assert server.times == dict.fromkeys(ASKED, 1) | {"question 1": 2} and right(answers, [p for p in ASKED if p != "question 3"])
+
+
 def test_a_server_that_answers_nothing_is_given_up(answers):
     with Server(lambda prompt, nth: (400, {"error": {"message": "temperature must be 1"}})) as server, pytest.raises(LabError) as error:
         label(server, answers, [f"q {n}" for n in range(500)])
@@ -348,6 +360,7 @@ def test_no_server_is_said(answers):
         ({"price_in": -1}, "not below 0"),
         ({"ceiling_money": 1}, "needs both prices"),
         ({"key_env": ("A", "B")}, "one each"),
+        ({"ask_again": "all"}, "unknown ask_again 'all'.* Choose from: empty"),
     ],
 )
 def test_settings_that_cannot_be_are_said(settings, said):
@@ -684,8 +697,9 @@ def test_both_questions_must_be_answered(words, monkeypatch, typed, code):
 
 
 def test_a_script_labels_and_its_exit_code_says_whether_all_was_answered(words, capsys):
-    with Server(lambda prompt, nth: "empty" if prompt.endswith("4") else "ok") as server:
+    with Server(lambda prompt, nth: "empty" if prompt.endswith("4") and nth < 3 else "ok") as server:
         assert main(words(server, "--terms", "read", "--yes")) == 1
+        assert main(words(server, "--terms", "read", "--yes", "--ask-again", "empty")) == 1
     said = capsys.readouterr().out
     assert "11 of 12 answers are in" in said and "line 5: an empty answer" in said and "12/12 answered" in said
 

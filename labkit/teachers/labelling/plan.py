@@ -10,15 +10,18 @@ from typing import Any, NamedTuple
 
 from labkit.base.chat import messages_of
 from labkit.base.errors import LabError
+from labkit.base.thinking import split_thinking
 from labkit.tasks.custom.rows import CustomRows, read_rows
 from labkit.tasks.custom.sources import Source
 from labkit.teachers.labelling.journal import Journal, rows
+from labkit.teachers.labelling.replies import CALLS
 from labkit.teachers.labelling.settings import Settings, here, host_of
 
 BYTES_A_TOKEN = 4  # about, for English; other scripts need more tokens
 TEMPLATE = 8  # tokens that a chat template adds to a message, about
 READ = "read"
 CUT = "length"  # finish reason of an answer that was cut off at max_tokens
+FILTERED = "content_filter"  # of one that the provider withheld
 ANSWER = {
     "key",
     "response",
@@ -103,6 +106,9 @@ class LabelPlan(NamedTuple):
             if _pair(row.get("sent")):
                 flying[key] = tuple(row["sent"])
             if answered(row):
+                seen.discard(row["key"])
+                if self.settings.ask_again and empty(row):
+                    continue
                 seen.add(row["key"])
                 if 0 < (limit := row.get("max_tokens", 0)) < self.settings.max_tokens and row["finish"] != CUT:
                     whole.setdefault(limit, set()).add(row["key"])
@@ -211,6 +217,12 @@ def plan(
 def answered(row: Mapping[str, Any]) -> bool:
     """Whether a row of the journal is an answer to the request of its `key`."""
     return row.keys() >= ANSWER and isinstance(row["response"], str)
+
+
+def empty(row: Mapping[str, Any]) -> bool:
+    """Whether the model ended the answer of a journal row without a text, so that another try may give one."""
+    ended = row["finish"] not in (CUT, CALLS, FILTERED) and not row.get("refusal")
+    return ended and not split_thinking(row["response"]).answer.strip()
 
 
 def about(text: str) -> int:

@@ -40,6 +40,7 @@ class Report(NamedTuple):
     written: int  # answers in the file
     cut: int  # of these, the answers that were cut off at max_tokens
     cut_thoughts: int  # requests without an answer, because the thought before it was cut off at max_tokens
+    empty: int  # requests without an answer, because the model ended it before it had a text
     failed: tuple[tuple[int, int, str], ...]  # line, sample and reason of each request without a usable answer
     left: int  # requests not sent yet
     stopped: str  # why they were not sent, or ""
@@ -64,6 +65,8 @@ class Report(NamedTuple):
             lines.append(
                 f"{self.cut_thoughts:,} thoughts were cut off at max_tokens, before an answer: raise it; only they are asked again."
             )
+        if self.empty:
+            lines.append(f"{self.empty:,} answers are empty: --ask-again empty (ask_again='empty') asks for them again, and pays again.")
         if self.failed:
             lines.append(f"{len(self.failed):,} without an answer:")
             lines += [f"  line {line}{f', sample {sample}' if sample else ''}: {reason}" for line, sample, reason in self.failed[:20]]

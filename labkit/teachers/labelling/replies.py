@@ -73,7 +73,7 @@ def read(content: bytes, kind: str, short: Callable[[object], str]) -> EndpointA
         calls = message.get("tool_calls") or message.get("function_call")
         return EndpointAnswer(
             said.text,
-            CALLS if calls else str(choice.get("finish_reason") or "unknown"),
+            CALLS if calls or choice.get("finish_reason") == "function_call" else str(choice.get("finish_reason") or "unknown"),
             _usage(response.get("usage"), bool(said.text or said.reasoning)),
             _text(str(response.get("model") or "")),
             _logprobs(choice.get("logprobs")),
