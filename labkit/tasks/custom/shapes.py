@@ -7,6 +7,7 @@ To accept another name for a column, add it to the tuple of its kind. A row that
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
 import itertools
@@ -42,11 +43,13 @@ MEANINGFUL = re.compile(
     r"input|history|tools|functions|images?|audio|documents?|paragraphs?|story|background|evidence|premise|hypothesis|sentence\d?"
     rf"|{'|'.join(CONTEXTS)}|contexts|passages|articles|{'|'.join((*CHOICES, *SYSTEMS))}|(choice|option|ending|sol|op)_?[\da-f]"
 )
+OFF = re.compile(r"-?0+(\.0*)?|false", re.IGNORECASE)  # a weight or mark of a turn that is not learned, also as a text
 NOT_ASKED = "WARNING: {n} rows have the column %r, which may be part of the question but is not asked: put it into the prompt."
 PREFERRED = "{n} rows are preferences: the chosen answer is used, the rejected one is not."
 SEVERAL = "{n} rows have several right answers: the first one is used."
 UNWANTED = "{n} answers are marked as not wanted (weight 0, label false): their rows have no answer."
 CUT = "{n} thoughts were cut: raise --max-tokens."
+SEVERAL_COLUMNS = "WARNING: {n} rows have several columns %r: the last one is used."
 HALF = "{n} answers have the closing mark of a thought at the end of a line: what stands before it was read as a thought."
 
 
@@ -164,14 +167,15 @@ def _prompt_column(full: Mapping[str, Any], named: str | None, answer: str | Non
     chosen = full.get("chosen")
     if answer == "chosen" and isinstance(chosen, list) and any(turn.role == "user" for turn in _turns(chosen)):
         return "chosen"
-    chat = next((name for name in CHATS if full.get(name) and (isinstance(full[name], list) or str(full[name]).startswith("["))), None)
-    return chat if named is None and ("prompt" not in full or answer in (None, "chosen")) else None
+    if named is not None or ("prompt" in full and answer not in (None, "chosen")):
+        return None
+    return next((name for name in CHATS if full.get(name) and isinstance(_messages(full[name], name), list)), None)
 
 
 def _asked(full: Mapping[str, Any], wanted: str, answer: str | None) -> tuple[list[_Turn], dict[str, Any], list[str]]:
     """Returns the turns, the choices by their labels, and the columns that they are from."""
     value, choices, asked = full[wanted], dict[str, Any](), [wanted]
-    value = _parsed(value, wanted) if wanted in CHATS else value
+    value = _messages(value, wanted) if wanted in CHATS else value
     rest = {name: cell for name, cell in full.items() if name != answer}
     if isinstance(value, list):
         turns = _turns(value)
@@ -226,6 +230,22 @@ def _prompt(turns: list[_Turn]) -> str:
 # ---- chats -------------------------------------------------------------------------------------------------------------
 
 
+def _messages(value: Any, column: str) -> Any:
+    """The messages of a chat: a list, or an object with the list, or an object of columns, as Arrow makes it; each also as JSON text.
+    Anything else stays as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] == "{":
+        with contextlib.suppress(ValueError, RecursionError):  # else it is no chat
+            value = json.loads(value)
+    value = _parsed(value, column) if isinstance(value, str) and value.lstrip()[:1] == "[" else value
+    if isinstance(value, Mapping) and (name := _first(CHATS, value)):
+        value = value[name]
+    if isinstance(value, Mapping) and {"content", "value"} & value.keys():
+        columns = list(value.values())
+        if all(isinstance(cells, list) and len(cells) == len(columns[0]) for cells in columns):
+            return [dict(zip(value, cells)) for cells in zip(*columns)]
+    return value
+
+
 def _turns(messages: list[Any]) -> list[_Turn]:
     """The messages of a chat, in the form of OpenAI or of ShareGPT, without empty system messages."""
     turns = []
@@ -240,12 +260,13 @@ def _turns(messages: list[Any]) -> list[_Turn]:
             raise Unusable(f"the role of a message must be system, user or assistant, but one is {role!r}")
         if not {"content", "value"} & message.keys():
             raise Unusable(f"a message must have a content, but one has only {', '.join(map(repr, message))}")
-        content = message.get("value") if absent(message.get("content")) else message["content"]
+        content = message.get("content")
+        content = message.get("value", content) if absent(content) or content == "" else content
         if isinstance(content, list):
             content = "".join(_piece(piece) for piece in content)
         text = _text(content, "content" if role == "assistant" else "text").strip()
         reasoning = next((t for n in ("reasoning_content", "reasoning", "thinking") if isinstance(t := message.get(n), str)), "")
-        wanted = all(message.get(flag) != 0 for flag in ("weight", "train", "loss"))  # 0, 0.0 or false
+        wanted = not any(OFF.fullmatch(str(message.get(flag)).strip()) for flag in ("weight", "train", "training", "loss"))
         if text or role != "system":
             turns.append(_Turn(role, text, reasoning, wanted))
     return turns
@@ -346,4 +367,5 @@ def _text(value: Any, column: str) -> str:
 
 def _kind(value: Any) -> str:
     kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null", bytes: "bytes"}
-    return kinds.get(type(value), "a number" if isinstance(value, int | float) else f"a {type(value).__name__}")
+    known = (kinds[kind] for kind in type(value).__mro__ if kind in kinds)
+    return next(known, "a number" if isinstance(value, int | float) else f"a {type(value).__name__}")
