@@ -24,6 +24,7 @@ from labkit.base.files import write_whole
 from labkit.base.thinking import join_thinking
 from labkit.records.names import LEARN
 from labkit.tasks.custom import shapes
+from labkit.tasks.custom.cells import finite
 from labkit.tasks.custom.sources import Repeating, Source, Unusable, cells_of
 
 LEARNED = {  # for the summary, by what is learned
@@ -180,7 +181,7 @@ def read_rows(
             seen.update(dict.fromkeys(cells))
         try:
             row = shapes.read(cells, prompt_column, response_column)
-            fields = {str(key): shapes.finite(value) for key, value in given.items() if str(key).strip().lower() not in row.asked}
+            fields = {str(key): finite(value) for key, value in given.items() if str(key).strip().lower() not in row.asked}
         except (Unusable, RecursionError) as reason:
             problems.append(Problem(line, str(reason)))
             continue
