@@ -67,7 +67,7 @@ def bill(found: dict[str, Any]) -> dict[str, Any]:
 
 def page(made: dict[str, Any]) -> str:
     """The table of licences."""
-    return HEAD + "".join(f"| {part['name']} | {part['version']} | {licence_of(part)} |\n" for part in made["components"])
+    return HEAD + "".join(f"| {part['name']} | `{part['version']}` | {licence_of(part)} |\n" for part in made["components"])
 
 
 def main() -> None:
