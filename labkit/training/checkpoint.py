@@ -36,6 +36,7 @@ class Position:
     tokens: int = 0  # that the student has read, prompts included
     teacher_tokens: int = 0
     seconds: float = 0.0
+    threads: int = 0  # with which it gives these bits; 0 in checkpoints of older versions
     referenced: bool = False  # whether the scores of teacher and baselines have been reported
     knobs: Mapping[str, Any] = field(default_factory=dict)
     feed: Mapping[str, int] = field(default_factory=dict)  # `BatchSampler.position`

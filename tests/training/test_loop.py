@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -344,7 +345,7 @@ def test_pauses_are_not_counted(monkeypatch: pytest.MonkeyPatch):
         clock.now += 0.001
         return clock.now
 
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=tick))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=tick, process_time=tick))
     run = Run(TINY)
     for _ in until(run, 3):
         clock.now += 1_000.0  # no one is asking for the next event
@@ -533,6 +534,34 @@ def test_killed_twice(tmp_path: Path):
     events = list(again)
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)
     assert told_alike(events) == told_alike(wanted)
+
+
+def test_a_killed_run_goes_on_with_the_threads_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Other threads add in another order, and so give other last bits."""
+    before = torch.get_num_threads()
+    given, seen, step = iter((before + 1, before)), list[int](), loop.gradients
+    monkeypatch.setattr(loop, "threads_of_a_run", lambda most: contextlib.nullcontext(next(given)))
+    killed(Run(TINY, tmp_path, EVERY), 5)
+    monkeypatch.setattr(loop, "gradients", lambda *args, **given: seen.append(torch.get_num_threads()) or step(*args, **given))
+    list(Run(TINY, tmp_path, EVERY))
+    assert set(seen) == {before + 1} and torch.get_num_threads() == before
+
+
+def test_a_run_leaves_the_threads_as_they_were(monkeypatch: pytest.MonkeyPatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(loop, "threads_of_a_run", lambda most: contextlib.nullcontext(most + 1))
+    (started,) = of(ev.Started, list(Run(TINY.but(steps=1))))
+    assert f"{before + 1} threads" in started.machine
+    assert torch.get_num_threads() == before
+
+
+def test_a_starved_run_says_so_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(loop.Watch, "AFTER", 0.0)
+    monkeypatch.setattr(loop.Watch, "STARVED", 1000.0)
+    (warned,) = of(ev.Warned, list(Run(TINY)))
+    assert warned.message.startswith("Other programs take the processors: this run had ")
+    monkeypatch.setattr(loop.Watch, "STARVED", 0.0)
+    assert not of(ev.Warned, list(Run(TINY)))
 
 
 def test_killed_before_its_first_checkpoint_a_run_begins_again_with_a_clean_log(tmp_path: Path):
