@@ -71,7 +71,8 @@ class ChatTokenizer:
         listed = settings_in(folder / source).get("eos_token_id")
         known = self._known(source, listed)
         self.end = self._end(known)
-        self.end_is_listed = self.end in (listed if isinstance(listed, list) else [listed])  # where `generate` looks for it
+        own = settings.get("eos_token_id") if settings else listed  # `generate` looks into config.json if there is no other file
+        self.end_is_listed = self.end in (own if isinstance(own, list) else [own])
         # The mark of a thought that the template opens itself, as for a teacher that always thinks.
         opened = [pair for pair in MARKS if self.template.prompt(PROBES[0]).rstrip().endswith(pair[0])]
         self.opens, self.closes = (f"{opened[0][0]}\n", f"{opened[0][1]}\n\n") if opened else ("", "")
@@ -156,7 +157,8 @@ class ChatTokenizer:
         for number, (role, said) in enumerate(text.turns):
             if self._marked(said):
                 others = (prompt_of([*text.turns[:number], (role, probe), *text.turns[number + 1 :]]) for probe in PROBES)
-                typed.append(Typed(said, Around.of(*map(self.template.prompt, others))))
+                around = Around.of(*map(self.template.prompt, others))
+                typed += [Typed(part, around) for part in (_of_thought(said) if role == "assistant" else [said])]
         return typed
 
     def _check_prompts(self) -> None:

@@ -8,12 +8,11 @@ template.turn("Four")                 # with an assistant's turn
 from __future__ import annotations
 
 import datetime
-import functools
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, nodes
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -25,9 +24,9 @@ PROBES, REPLIES = ("What is 2 + 2?", "Name a city."), ("Four", "No.")
 # Templates that ask for today's date always get this one, so that a recipe gives the same prompts on every day.
 DAY = datetime.datetime(2026, 1, 1)
 _CODES = {f"-{code}": str(int(DAY.strftime(f"%{code}"))) for code in "dmyHIMSj"}
-_CODES |= {code: DAY.strftime(f"%{code}") for code in "aAbBcdDeFhHIjmMpRSTuUVwWxXyYzZ"}
+_CODES |= {code: DAY.strftime(f"%{code}") for code in "aAbBcCdDefFgGhHIjmMpRSTuUVwWxXyYzZ"} | {"%": "%"}
 _REPLACED = "".join(f"|replace('%{code}', '{text}')" for code, text in _CODES.items())
-FROZEN = "{%- macro strftime_now(format) -%}{{ format" + _REPLACED + " }}{%- endmacro -%}"
+FROZEN = "{%- macro strftime_now(format) -%}{{ format" + _REPLACED + " }}{%- endmacro %}{{ '' }}"
 RESERVED = (  # arguments of `apply_chat_template`, which are no switches
     *("conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"),
     *("padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
@@ -59,7 +58,7 @@ class ChatTemplate:
 
     def __init__(self, inner: Any, name: str, options: Mapping[str, Any]) -> None:
         self.inner, self.name = inner, name
-        self.text = self._read()
+        self.text, self._known = self._read(), dict[tuple[str, ...], set[str]]()
         self.switches = self._read_switches()
         self.options = {key: value for key, value in options.items() if key in self.switches}
         self.unread = sorted(options.keys() - self.options.keys())
@@ -86,20 +85,25 @@ class ChatTemplate:
         page = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
         plain = re.sub(r"{%[-+]?\s*(?:end)?generation\s*[-+]?%}", "", self.own or "")  # a tag of `transformers` alone
         try:
-            read = find_undeclared_variables(page.parse(plain))
+            tree = page.parse(plain)
         except TemplateError:  # `_refuse_without_question` will say so
             return frozenset()
-        return frozenset(read - {*page.globals, *RESERVED, *FUNCTIONS, *self.inner.SPECIAL_TOKENS_ATTRIBUTES})
+        own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+        asked: list[Any] = [test.node for test in tree.find_all(nodes.Test) if test.name in ("defined", "undefined", "none")]
+        asked += [chain.node for chain in tree.find_all(nodes.Filter) if chain.name in ("default", "d")]
+        own -= {node.name for node in asked if isinstance(node, nodes.Name)}  # set by the template only if nobody else did
+        return frozenset(
+            find_undeclared_variables(tree) - {*page.globals, *own, *RESERVED, *FUNCTIONS, *self.inner.SPECIAL_TOKENS_ATTRIBUTES}
+        )
 
     def _render(self, messages: list[dict[str, str]], ask: bool = False) -> str:
         return self.inner.apply_chat_template(messages, chat_template=self.text, tokenize=False, add_generation_prompt=ask, **self.options)
 
     def prompt(self, text: str) -> str:
         """A prompt as the template writes it, ready for the answer."""
-        roles = {role for role, _ in text.turns[:-1]} if isinstance(text, Chat) and self.own else set()
         try:
-            if roles & self.left_out:
-                raise ValueError("it leaves out their text")
+            if isinstance(text, Chat) and self.own and (lost := self._left_out(tuple(role for role, _ in text.turns))):
+                raise ValueError(f"it leaves out what the {' and the '.join(sorted(lost))} said")
             return self._render(messages_of(text if self.own else str.__str__(text)), ask=True)
         except Exception as error:  # a template is a program, and may raise any error
             if isinstance(text, Chat) and (plain := _without_system(text)) is not None:
@@ -110,19 +114,14 @@ class ChatTemplate:
                 "remove it to ask in plain text."
             ) from None
 
-    @functools.cached_property
-    def left_out(self) -> set[str]:
-        """The roles of which the template drops what they said before the last question."""
-        turns, dropped = [("user", PROBES[0]), ("assistant", REPLIES[0]), ("user", PROBES[0])], set[str]()
-        for said in ([("system", PROBES[0]), *turns], turns):
-            for number, (role, text) in enumerate(said[:-1]):
-                other = [*said[:number], (role, f"{text} {PROBES[1]}"), *said[number + 1 :]]
-                try:
-                    one, changed = (self._render(messages_of(Chat(chat)), ask=True) for chat in (said, other))
-                except Exception:  # it does not take such a chat, and will say so of others
-                    break
-                dropped |= {role} if one == changed else set()
-        return dropped
+    def _left_out(self, roles: tuple[str, ...]) -> set[str]:
+        """Those of the roles of which the template drops a turn, in a chat of this form."""
+        if roles not in self._known:
+            said = [(role, f"{PROBES[0]} {number}") for number, role in enumerate(roles)]
+            whole = self._render(messages_of(Chat(said)), ask=True)
+            others = [[*said[:at], (role, PROBES[1]), *said[at + 1 :]] for at, role in enumerate(roles)]
+            self._known[roles] = {role for role, other in zip(roles, others) if self._render(messages_of(Chat(other)), ask=True) == whole}
+        return self._known[roles]
 
     def _refuse_without_question(self) -> None:
         """Raises `LabError` for a template that leaves out the question."""

@@ -24,7 +24,12 @@ AGAIN = "copy it again from where the model comes from."
 ANOTHER = "choose a causal language model, as a llama or a qwen3."
 INDEX = "model.safetensors.index.json"
 OTHER = ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack")  # weights that are not safetensors
-AHEAD = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers")  # layers of which `transformers` makes no part of a model
+AHEAD = (
+    "num_nextn_predict_layers",
+    "num_mtp_layers",
+    "mtp_num_hidden_layers",
+    "num_mtp_modules",
+)  # layers of which `transformers` makes no part of a model
 
 
 def usable(logits_N_V: Tensor) -> bool:
@@ -163,6 +168,10 @@ def _line(error: Exception) -> str:
 def no_tokenizer(folder: Path, error: Exception) -> LabError:
     """The error for a folder whose tokenizer does not load."""
     given = settings_in(folder / "tokenizer_config.json")
+    if not (folder / "tokenizer.json").is_file() and (folder / "tokenizer.model").is_file():
+        return LabError(
+            f"{folder} has its tokenizer in tokenizer.model alone: install sentencepiece, load it, and save it as tokenizer.json."
+        )
     if not settings_in(folder / "tokenizer.json") and not isinstance(error, ImportError):
         return LabError(f"{folder} has no tokenizer.json, so its tokenizer cannot be read: {AGAIN}")
     if "auto_map" in given:
@@ -219,4 +228,4 @@ def _lost(model: Any, unread: Collection[str]) -> list[str]:
         above, _, last = name.rpartition(".")
         return last == "bias" and isinstance(getattr(parts.get(above), "weight", None), nn.Parameter)
 
-    return sorted(filter(lost, unread))
+    return sorted(name for name in unread if lost(name) or lost(f"{model.base_model_prefix}.{name}"))  # some files leave out the prefix

@@ -111,7 +111,9 @@ def notes_of(model: Any) -> list[str]:
         notes += _served(model.chat)
         if not model.chat.end_is_listed and not adopted:
             mark = model.chat.inner.convert_ids_to_tokens(model.chat.end)
-            notes.append(f"Its template ends a turn with {mark!r}, which its files do not list as an end mark: the saved student's do.")
+            notes.append(
+                f"Its template ends a turn with {mark!r}, which its generation_config.json does not list: the saved student's does."
+            )
         if loss := getattr(parts.config_of(model), "router_aux_loss_coef", 0):
             notes.append(f"Its router loss (weight {loss:g} in its config.json) is not part of the training.")
         if (noise := training_noise(model, model.chat.prompts([PROBE])[0])) > CLOSE:

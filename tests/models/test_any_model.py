@@ -18,6 +18,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     BartConfig,
     BartForConditionalGeneration,
@@ -249,6 +250,13 @@ def test_answers_have_limits_of_their_own(loaded):
     assert [written.ids for written in models.write(model, prompts, limit=(1, 6, 3))] == alone
 
 
+def test_rows_that_fit_alone_and_not_padded_together_are_written_alone(loaded):
+    """A long prompt with a small limit beside a short one with a large limit, in a family whose mask has the size of its context."""
+    model, long, short = loaded("gpt_neo"), list(range(5, 250)), [7, 8, 9]
+    alone = [models.write(model, [prompt], limit=limit)[0].ids for prompt, limit in ((long, 8), (short, 240))]
+    assert [written.ids for written in models.write(model, [long, short], limit=[8, 240])] == alone
+
+
 def test_a_prompt_that_just_fits_with_its_answer_is_answered(zoo, tmp_path):
     """Also where a part of the answer equals the response, after which the teacher goes on by itself."""
     folder = shutil.copytree(zoo("llama"), tmp_path / "short")
@@ -425,7 +433,11 @@ def test_a_student_whose_end_mark_its_files_do_not_list_is_saved_so_that_generat
     assert student.chat.end_is_listed
     (folder / "generation_config.json").write_text(json.dumps({"temperature": 0.6, "do_sample": True, "eos_token_id": 5}))
     student = pretrained.load(str(folder), torch.float32).requires_grad_(True)
-    assert "which its files do not list as an end mark" in " ".join(pretrained.notes_of(student))
+    for listed_elsewhere in ({"eos_token_id": 5}, {"temperature": 0.6}):  # where that file is, `generate` does not look into config.json
+        (folder / "generation_config.json").write_text(json.dumps(listed_elsewhere))
+        assert not pretrained.chat_of(str(folder)).end_is_listed
+    (folder / "generation_config.json").write_text(json.dumps({"temperature": 0.6, "do_sample": True, "eos_token_id": 5}))
+    assert "which its generation_config.json does not list" in " ".join(pretrained.notes_of(student))
     pretrained.save(student, tmp_path / "out")
     saved = json.loads((tmp_path / "out" / "generation_config.json").read_text())
     assert saved == {"temperature": 0.6, "do_sample": True, "eos_token_id": student.chat.end_list}
@@ -444,6 +456,26 @@ def test_a_cache_that_rounds_is_not_used(loaded):
     """Zamba2's step of one token leaves out a limit that its pass over several has; the error grows with the text."""
     assert loaded("zamba2").traits.cache == "none"
     assert loaded("bamba").traits.cache == "state"
+
+
+def test_a_model_that_rounds_much_keeps_its_cache():
+    """A deep hybrid, whose row read beside another differs by as much as with a cache."""
+    torch.manual_seed(0)
+    shape = {
+        "hidden_size": 128,
+        "intermediate_size": 128,
+        "moe_intermediate_size": 64,
+        "shared_expert_intermediate_size": 64,
+        "head_dim": 32,
+    }
+    kind = {"num_hidden_layers": 16, "num_attention_heads": 4, "num_key_value_heads": 2, "num_experts": 8, "num_experts_per_tok": 2}
+    linear = {
+        f"linear_{name}": size
+        for name, size in (("num_key_heads", 2), ("num_value_heads", 4), ("key_head_dim", 16), ("value_head_dim", 16))
+    }
+    config = AutoConfig.for_model("qwen3_next", vocab_size=320, initializer_range=2 / 128**0.5, **shape, **kind, **linear)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    assert examine(model).cache == "state"
 
 
 def test_a_softcap_is_seen_where_logits_are_small(zoo, tmp_path):
@@ -467,6 +499,20 @@ def test_a_damaged_row_of_the_embedding_is_refused(zoo, tmp_path):
     weights["model.embed_tokens.weight"][300, 3] = math.nan
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(LabError, match=r"model\.embed_tokens\.weight has NaN or infinity"):
+        pretrained.load(str(folder))
+
+
+def test_layers_beyond_the_config_are_seen_without_the_prefix(zoo, tmp_path):
+    """As in the hub's GPT-2, whose file says h.2 and not transformer.h.2."""
+    folder = shutil.copytree(zoo("gpt2"), tmp_path / "short")
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {name.removeprefix("transformer."): weight for name, weight in weights.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
+    assert pretrained.load(str(folder)).config.n_layer > 1
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"n_layer": 1}))
+    with pytest.raises(LabError, match=r"beyond the model that its config\.json describes"):
         pretrained.load(str(folder))
 
 

@@ -256,9 +256,7 @@ def test_a_thought_alone_is_no_answer(answers, message, finish, reason, cut):
 def test_a_cut_thought_without_a_first_mark_is_known_by_the_other_answers(answers):
     """Some templates write the first mark, so an answer that was cut has none at all."""
     with Server(
-        lambda prompt, nth: reply(
-            prompt, *(["length"] * (prompt in ASKED[:2])), content="hmm" + "\n</think>\n\nyes" * (prompt not in ASKED[:2])
-        )
+        lambda prompt, nth: reply(prompt, *(["length"] * (prompt in ASKED[:2])), content="hmm" + "</think>yes" * (prompt not in ASKED[:2]))
     ) as server:
         report = label(server, answers)
     assert (report.written, report.cut_thoughts, report.cut) == (10, 2, 0) and {row["response"] for row in rows(answers)} == {"yes"}
