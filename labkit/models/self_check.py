@@ -25,7 +25,7 @@ LONG, SHORT, WIDE = 12, 7, 96  # tokens of the rows that are read
 STEEP = 100  # times the states of a row, for heads that bend
 CLOSE, CLOSE_IN_HALF = 1e-3, 0.05  # the largest error that is rounding, in single and in half precision, in standard deviations
 # The same of what is read with a cache; more if the model's own rounding is large. A cache that leaves something out differs by more.
-CACHED, ABOVE = 5e-5, 3
+CACHED, ABOVE = 5e-5, 8
 LARGEST = 2_000_000_000  # parameters; models up to this size are checked in single precision, which takes as many bytes again
 
 
