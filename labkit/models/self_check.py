@@ -113,12 +113,20 @@ def ensure(model: Any) -> None:
 
 @torch.no_grad()
 def training_noise(model: Any, tokens: Sequence[int]) -> float:
-    """How much a model's states differ in training mode, in standard deviations: 0 without dropout and router noise."""
+    """How much a model's states differ in training mode, in standard deviations: 0 without dropout and router noise.
+
+    Raises `LabError` for a model that does not read such a row in training mode.
+    """
     read = torch.tensor([list(tokens)], device=model.device)
     training = model.training
-    with torch.random.fork_rng(devices=[]):
-        calm, noisy = (body_of(model.train(mode))(read, use_cache=False).last_hidden_state for mode in (False, True))
-    model.train(training)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            calm, noisy = (body_of(model.train(mode))(read, use_cache=False).last_hidden_state for mode in (False, True))
+    except Exception as error:  # code of any family
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LabError(f"{type(model).__name__} cannot be trained on rows of any length ({why}): choose another student.") from error
+    finally:
+        model.train(training)
     return float(_errors(noisy, calm).max())
 
 
