@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 
 _TRAINING = ("torch", "transformers", "accelerate", "tokenizers", "safetensors")
 
@@ -18,6 +20,47 @@ class DataError(LabError):
 
 class MissingPackage(LabError, ImportError):
     """An optional package is not installed. The message says what works without it."""
+
+
+# What the code that reads a file raises if the file holds something else than it should. `reading` also knows SafetensorError, by name:
+# its package may not be installed.
+UNREADABLE = (OSError, EOFError, zlib.error, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+_PLACE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # the path is wrong, not the content
+
+
+@contextlib.contextmanager
+def reading(what: object, mend: str, wrong: str = "is damaged") -> Iterator[None]:
+    """Read a file: whatever damaged or foreign content makes the code inside raise becomes a `DataError`.
+
+    what: the file's path, or words for it.
+    mend: what to do, in sentences.
+    wrong: what is wrong with it, before the reason.
+
+    Raises `DataError` with the file, the reason and the mend. One that is raised inside is passed on, since it has all three.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except _PLACE as error:
+        raise DataError(f"{what} cannot be read ({error.strerror or error}): check the path and its permissions.") from None
+    except Exception as error:
+        if not isinstance(error, UNREADABLE) and type(error).__name__ != "SafetensorError":
+            raise
+        raise DataError(f"{what} {wrong} ({reason(error)}). {mend}") from None
+
+
+def reason(error: BaseException) -> str:
+    """Why some content cannot be read, in one line, from the error that it made."""
+    text = " ".join(str(error).split())[:200].rstrip(".")
+    match error:
+        case RecursionError():
+            return "it is nested too deeply"
+        case KeyError():
+            return f"it lacks {text}"
+        case TypeError() | AttributeError():
+            return f"its content is of another kind: {text}"
+    return text or type(error).__name__
 
 
 def unknown(what: str, name: object, choices: Iterable[object]) -> LabError:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from labkit.base.errors import DataError
+from labkit.base.errors import UNREADABLE, DataError, reading
 from labkit.base.manifest import entries
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -65,7 +67,7 @@ def _version(data: Path) -> str:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file atomically: after a kill at any moment, either the old or the new file is there, never a part of one.
+    """Write a file atomically: after a kill or a power cut, either the old or the new file is there, never a part of one.
 
     write: writes the new content to the path that it is given.
     """
@@ -74,10 +76,49 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     os.close(handle)
     try:
         write(Path(name))
+        with open(name, "r+b") as written:
+            os.fsync(written.fileno())  # else a power cut may leave the new name with no content
         os.chmod(name, 0o644)  # the temporary file was private
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write JSON objects, one a line, atomically: gzipped if the name ends in .gz, else with their checksum in the first object, as `seal`.
+
+    lines: the objects as JSON.
+    """
+    text = "".join(f"{line}\n" for line in lines).encode()
+    if path.suffix == ".gz":
+        data = gzip.compress(text, mtime=0)  # it has a checksum of its own
+    else:
+        first, end, rest = text.partition(b"\n")
+        data = first.removesuffix(b"}") + b',"seal":"' + _seal(text) + b'"}' + end + rest if first else text
+    write_whole(path, lambda to: to.write_bytes(data))
+
+
+def read_lines(path: Path, mend: str) -> list[bytes]:
+    """The lines of a file, as `write_lines` writes it; or of one without a checksum, which is taken as it is.
+
+    mend: what to do if it is damaged, in sentences.
+
+    Raises `DataError` if it cannot be read or does not match its checksum.
+    """
+    with reading(path, mend):
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            return gzip.decompress(data).split(b"\n")
+        first, end, rest = data.partition(b"\n")
+        if found := re.search(rb',"seal":"([0-9a-f]{32})"}$', first):
+            data = first[: found.start()] + b"}" + end + rest
+            if _seal(data) != found[1]:
+                raise ValueError("its content does not match its checksum")
+        return data.split(b"\n")
+
+
+def _seal(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=16).hexdigest().encode()
 
 
 OF_A_MODEL = ("*.safetensors", "*.safetensors.index.json", "chat_template*", "additional_chat_templates", "special_tokens_map.json")
@@ -140,6 +181,23 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
             os.close(handle)
 
 
+def json_object(path: Path, mend: str) -> dict[str, Any]:
+    """The JSON object in a file; {} if there is no such file.
+
+    mend: what to do if it is damaged, in sentences.
+
+    Raises `DataError` if the file holds anything else.
+    """
+    with reading(path, mend):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}, and must hold a JSON object")
+    return found
+
+
 def rows_of(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Returns the JSON objects in a file, one a line, and the number of lines that are not one (cut short by a kill, or damaged)."""
     try:
@@ -154,7 +212,7 @@ def rows_of(path: Path) -> tuple[list[dict[str, Any]], int]:
     for line in filter(str.strip, lines):
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError):
+        except UNREADABLE:
             row = None
         if isinstance(row, dict):
             rows.append(row)

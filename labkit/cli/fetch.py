@@ -6,6 +6,7 @@ import argparse
 import shutil
 
 from labkit.base.files import home_dir
+from labkit.base.manifest import seal_model
 
 HELP = "download a model to this machine, once"
 CUTS = {"smollm2-15": ("smollm2", 15, "spread"), "smollm2-half": ("smollm2", 15, "influence")}  # students pruned from a fetched model
@@ -33,5 +34,6 @@ def run(options: argparse.Namespace) -> int:
         if options.again or not (out / "README.md").exists():  # the last file that is written
             shutil.rmtree(out, ignore_errors=True)
             print("\n".join(prune_folder(base, out, layers, 1.0, None, by, ()).lines()))
+            seal_model(out, f"labkit fetch {options.name} --again")
         print(f"{options.name} is in {out}")
     return 0

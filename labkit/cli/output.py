@@ -7,17 +7,15 @@ import os
 import tempfile
 from pathlib import Path
 
-from labkit.base.errors import LabError
+from labkit.base.errors import LabError, reading
 from labkit.records import events as ev
 from labkit.records.record import Record
 
 
 def read(path: Path) -> str:
     """The text of a file. Raises `LabError` if it cannot be read."""
-    try:
+    with reading(path, "Give a text file in UTF-8.", "cannot be read"):
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabError(f"cannot read {path}: {error}. Give a text file in UTF-8.") from None
 
 
 def writable(out: Path | None) -> None:

@@ -15,7 +15,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from labkit.base.errors import LabError
+from labkit.base.errors import UNREADABLE, LabError
 from labkit.base.files import append_row, home_dir, rows_of
 
 FEW = 10  # with fewer scored predictions than this, a hit rate says little
@@ -165,7 +165,7 @@ def _entries() -> tuple[dict[str, _Entry], int]:
             if entry.truth is None:  # a prediction made after the truth was known stays in the file, but does not count
                 entry.prediction, entry.truth = made or entry.prediction, truth
             entries[row["question_id"]] = entry
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except UNREADABLE:
             unreadable += 1
     return entries, unreadable
 

@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 
 from labkit.base.chat import Chat, prompt_of
 from labkit.base.errors import LabError
+from labkit.base.manifest import refuse_changed
 from labkit.base.thinking import CHANNELS, MARKS, OPENING, split_thinking
 from labkit.models.chat_template import DAY, PROBES, REPLIES, Around, ChatTemplate
 from labkit.models.damage import no_tokenizer, settings_in
@@ -45,12 +46,15 @@ class ChatTokenizer:
 
     `end` is the mark that ends an answer that is learned; a written answer ends at any of `ends`.
 
-    Raises `LabError` if the folder has no tokenizer, or one without an end mark or with a template that cannot be used.
+    Raises `LabError` if the folder has no tokenizer, or one without an end mark or with a template that cannot be used, or
+    whose files have changed since its manifest was written.
     """
 
     def __init__(self, folder: Path, name: str, longest: int = LONGEST, options: Mapping[str, Any] | None = None) -> None:
+        refuse_changed(folder, weights=False)
         try:
             self.inner: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            self.inner.encode("a")  # settings of another type fall only here
         except Exception as error:  # whatever a broken file makes the tokenizer's code raise
             raise no_tokenizer(folder, error) from None
         self.name, self.longest = name, longest

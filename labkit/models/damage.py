@@ -3,7 +3,6 @@ finite. Each is an error in a sentence or two that names the file or weight."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Collection, Iterable
@@ -12,12 +11,14 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from labkit.base.errors import LabError
+from labkit.base.errors import DataError, LabError, reading
+from labkit.base.files import json_object
+from labkit.base.manifest import refuse_changed
 from labkit.models.parts import config_of, shares_head
 
 AGAIN = "copy it again from where the model comes from."
@@ -66,16 +67,8 @@ def not_finite(model: Any, role: str) -> LabError:
 
 
 def settings_in(file: Path) -> dict[str, Any]:
-    """The JSON object in a file of a model's folder; {} if there is no such file. Raises `LabError` if it holds anything else."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise LabError(f"{file} cannot be read as JSON ({_line(error)}): {AGAIN}") from None
-    if not isinstance(found, dict):
-        raise LabError(f"{file} holds a {type(found).__name__}, and must hold a JSON object: {AGAIN}")
-    return found
+    """The JSON object in a file of a model's folder; {} if there is no such file. Raises `DataError` if it holds anything else."""
+    return json_object(file, f"{AGAIN[0].upper()}{AGAIN[1:]}")
 
 
 def read_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
@@ -83,8 +76,10 @@ def read_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
 
     kind: the class of `transformers` to read it with.
 
-    Raises `LabError` for a folder that does not load, lacks weights, or holds another model than its config.json describes.
+    Raises `LabError` for a folder that does not load, lacks weights, holds another model than its config.json describes, or has changed
+    since its manifest was written.
     """
+    refuse_changed(folder)
     level = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity_error()  # its report of weights is many lines; `_refuse_misfit` tells what matters
     try:
@@ -137,9 +132,9 @@ def _of_weights(folder: Path) -> str:
         return f"lacks {', '.join(absent[:3])}, in which {'some of ' * bool(listed)}its weights should be: {AGAIN}"
     for file in files:
         try:
-            with safe_open(file, "pt"):
+            with reading(file, AGAIN), safe_open(file, "pt"):
                 pass
-        except (OSError, SafetensorError):
+        except DataError:
             return f"has a damaged {file.name} ({file.stat().st_size:,} bytes, not all that its header lists): copy it again."
     if quantised := settings_in(folder / "config.json").get("quantization_config"):
         how = quantised.get("quant_method") if isinstance(quantised, dict) else quantised

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -25,9 +24,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from labkit.base.errors import DataError, LabError, need
-from labkit.base.files import home_dir
-from labkit.base.manifest import entries, seal, sha256
+from labkit.base.errors import DataError, LabError, need, reading
+from labkit.base.files import home_dir, json_object
+from labkit.base.manifest import NAME, entries, refuse_changed, seal, sha256
 
 SMOLLM2 = "smollm2"
 HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -87,6 +86,7 @@ def fetch(name: str, source: str | Path | None = None, *, again: bool = False, s
             return folder
         with _scratch(folder) as made:
             origin = _fill(name, source, made, say)
+            _must_be_whole(made)
             seal(made, f"labkit fetch {name} --again", {path.name: {} for path in made.iterdir() if path.is_file()}, {"source": origin})
             if folder.exists():
                 folder.rename(made.with_suffix(".old"))
@@ -97,11 +97,9 @@ def fetch(name: str, source: str | Path | None = None, *, again: bool = False, s
 
 def verify(folder: Path, name: str) -> None:
     """Raises `DataError` if a file of a fetched model is missing or does not match its manifest."""
-    listed = entries(folder)
-    bad = [file for file, entry in listed.items() if not (folder / file).is_file() or sha256(folder / file) != entry["sha256"]]
-    if bad or not listed:
-        first = bad[0] if bad else "manifest.json"
-        raise DataError(f"{first} in {folder} is missing or damaged. Fetch the model again: `python -m labkit fetch {name} --again`.")
+    if not entries(folder):
+        raise DataError(f"{folder / NAME} is missing or damaged. Fetch the model again: `python -m labkit fetch {name} --again`.")
+    refuse_changed(folder)
 
 
 # ---- sources ---------------------------------------------------------------------------------------------------------------------------
@@ -241,12 +239,19 @@ def _must_be_safe(model: str, names: list[str], config: Path | None = None) -> N
         )
     if config is None:
         return
-    try:
-        needs_code = "auto_map" in json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise DataError(f"the config.json of {model} cannot be read: fetch or copy the model again.") from None
-    if needs_code:
+    if "auto_map" in json_object(config, "Fetch or copy the model again."):
         raise LabError(f"{model} needs Python code of its own (auto_map in its config.json), which is not run. Choose another model.")
+
+
+def _must_be_whole(made: Path) -> None:
+    """Raises `LabError` unless the weights' headers can be read, so that no rubbish is sealed, and there is a tokenizer."""
+    from safetensors import safe_open
+
+    for file in sorted(made.glob("*.safetensors")):
+        with reading(file.name, "Fetch or copy the model again."), safe_open(file, "np"):
+            pass
+    if not any((made / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise LabError("the model has no tokenizer (tokenizer.json): copy it into the model's folder, or choose another model.")
 
 
 def _must_have_room(folder: Path, wanted: int) -> None:

@@ -8,7 +8,6 @@ loaded(base, "adapter")                    # a copy of the base with a saved ada
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,10 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from labkit.base.errors import LabError
+from labkit.base import tensors
+from labkit.base.errors import LabError, reading
+from labkit.base.files import json_object
+from labkit.base.manifest import refuse_changed, seal
 from labkit.models.parts import body_of, config_of, vocabulary_of
 
 REFUSED = dict.fromkeys(("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"), "out_proj")  # maps that peft does not take
@@ -130,7 +132,7 @@ def has(student: Any) -> bool:
 
 
 def save(student: Any, folder: str | Path, dtype: torch.dtype = torch.float32) -> Path:
-    """Save the adapter alone, in the format of `peft.PeftModel.from_pretrained(base, folder)`. Returns the folder."""
+    """Save the adapter alone, in the format of `peft.PeftModel.from_pretrained(base, folder)`, with a manifest. Returns the folder."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -144,6 +146,7 @@ def save(student: Any, folder: str | Path, dtype: torch.dtype = torch.float32) -
     config = copy.deepcopy(student.lora)
     config.task_type = "CAUSAL_LM"
     config.save_pretrained(str(folder))
+    seal(folder, "", {"adapter_config.json": {}, "adapter_model.safetensors": {}})
     return folder
 
 
@@ -166,14 +169,19 @@ def merged(student: Any) -> Any:
 
 @torch.no_grad()
 def loaded(base: Any, folder: str | Path) -> Any:
-    """A copy of `base` with a saved adapter merged in, in fp32. Raises `LabError` if the folder has no adapter for this model."""
-    from safetensors import SafetensorError
+    """A copy of `base` with a saved adapter merged in, in fp32.
+
+    Raises `LabError` if the folder has no adapter for this model, or it has changed since it was saved.
+    """
     from safetensors.torch import load_file
 
+    refuse_changed(Path(folder))
     both = copy.deepcopy(base)
-    try:
-        settings = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
+    with reading(folder, "Give a folder that `labkit.models.lora.save` wrote.", "is no adapter for this model"):
+        settings = json_object(Path(folder) / "adapter_config.json", "Save the adapter again.")
         rank = settings["r"]
+        if not isinstance(rank, int) or not 0 < rank <= 10_000:
+            raise ValueError(f"its rank r is {rank!r}")
         state = load_file(Path(folder) / "adapter_model.safetensors")
         add(both, rank)
         own = both.lora.to_dict()
@@ -182,10 +190,9 @@ def loaded(base: Any, folder: str | Path) -> Any:
                 raise ValueError(f"its {key} is {settings.get(key)}, and the lab's {own[key]}")
         for name, parameter in both.named_parameters():
             if "lora_" in name:
-                parameter.copy_(state.pop(f"base_model.model.{name.replace('.default', '')}"))
+                saved = f"base_model.model.{name.replace('.default', '')}"
+                tensors.fill(parameter, state, saved)
+                del state[saved]
         if state:
             raise ValueError(f"it also has {next(iter(state))}")
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise LabError(f"{folder} is no adapter for this model ({why}). Give a folder that `labkit.models.lora.save` wrote.") from None
     return merged(both)

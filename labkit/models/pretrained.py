@@ -9,6 +9,7 @@ removed.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import json
@@ -23,12 +24,13 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from labkit.base.errors import LabError
+from labkit.base.errors import LabError, reading
 from labkit.base.files import fill_whole
+from labkit.base.manifest import seal_model
 from labkit.models import lora, parts
 from labkit.models.chat import LONGEST, ChatTokenizer
 from labkit.models.chat_template import RESERVED
-from labkit.models.damage import read_model
+from labkit.models.damage import read_model, settings_in
 from labkit.models.self_check import CLOSE, computes, examine, training_noise
 from labkit.records.model_folders import folder_of
 
@@ -38,10 +40,9 @@ PROBE = "What is the capital of Chad, and what is 12 + 30? Answer in one sentenc
 
 def context_of(name: str) -> float:
     """The context length of a model in tokens, from its config.json; infinity if it has none or the model is not on this machine."""
-    try:
-        return parts.context_of(json.loads((folder_of(name) / "config.json").read_text(encoding="utf-8")))
-    except (LabError, OSError, ValueError, AttributeError):
-        return math.inf  # `load` will report the problem
+    with contextlib.suppress(LabError), reading(name, ""):
+        return parts.context_of(settings_in(folder_of(name) / "config.json"))
+    return math.inf  # `load` will report the problem
 
 
 def chat_of(name: str, longest: int = LONGEST, options: str = "") -> ChatTokenizer:
@@ -179,7 +180,8 @@ def kept(name: str, longest: int, options: str = "") -> PreTrainedModel:
 
 
 def save(model: Any, folder: Path) -> None:
-    """Save a model as a Hugging Face folder with its tokenizer, in bf16, all files or none. An adapter is merged in.
+    """Save a model as a Hugging Face folder with its tokenizer and a manifest, in bf16, all files or none. An adapter is
+    merged in.
 
     Its generation_config.json is the one that it came with, byte for byte. But the end marks are written into it if it has learned its
     teacher's format (`adopted`), or ends its answers with a mark that is not listed there, at which `generate` would not stop.
@@ -197,5 +199,6 @@ def save(model: Any, folder: Path) -> None:
             given = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
             ends = model.chat.end_list
             settings.write_text(json.dumps(given | {"eos_token_id": ends if len(ends) > 1 else ends[0]}, indent=2) + "\n", encoding="utf-8")
+        seal_model(part)
 
     fill_whole(folder, write)

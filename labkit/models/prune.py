@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from labkit.base.errors import LabError
+from labkit.base.manifest import seal_model
 from labkit.models import load, pretrained
 from labkit.models.parts import parameters
 from labkit.models.prune_scores import LayerActivity, Rows, down, importance, layers_to_keep, out, own_words, said
@@ -207,6 +208,7 @@ def save(student: PreTrainedModel, cut: PruneCut, folder: str | Path, tokenizer:
         student.save_pretrained(folder)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
+        seal_model(folder)
         (folder / "README.md").write_text(_card(cut, teacher), encoding="utf-8")
     except (OSError, SafetensorError) as error:
         shutil.rmtree(folder, ignore_errors=True)

@@ -7,9 +7,12 @@ and a live one. On disk and over the network an event is one JSON object: its fi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
-from collections.abc import Mapping
+import types
+import typing
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from labkit.base.errors import LabError
@@ -173,15 +176,59 @@ KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in Event.__subclasses__()
 
 
 def from_json(row: Mapping[str, Any]) -> Event:
-    """The event of a JSON object. Raises `LabError` for an unknown kind or missing fields."""
+    """The event of a JSON object. Raises `LabError` for an unknown kind, missing fields, or one of another type."""
     cls = KINDS.get(str(row.get("event", "")))
     if cls is None:
         raise LabError(f"unknown event {row.get('event')!r}: this lab knows {', '.join(KINDS)}.")
-    names = {f.name for f in dataclasses.fields(cls)}
+    tests = _tests(cls.kind)
+    given = {name: _frozen(value) for name, value in row.items() if name in tests}
+    if wrong := [name for name, value in given.items() if not tests[name](value)]:
+        raise LabError(f"the {cls.kind!r} event has {wrong[0]}={str(row[wrong[0]])[:50]!r}, which is of another type than it must be.")
     try:
-        return cls(**{k: _frozen(v) for k, v in row.items() if k in names})
+        return cls(**given)
     except TypeError as error:
         raise LabError(f"the {cls.kind!r} event is incomplete: {error}.") from None
+
+
+Test = Callable[[Any], bool]
+
+
+@functools.cache
+def _tests(kind: str) -> dict[str, Test]:
+    """For each field of an event, whether a value read from JSON is of its type. A number may be null, which is what NaN becomes."""
+    cls = KINDS[kind]
+    kinds = typing.get_type_hints(cls)
+    tests = {f.name: _test(kinds[f.name]) for f in dataclasses.fields(cls)}
+    if "seconds" in tests:  # times and scores are never NaN
+        tests["seconds"] = _number
+    if cls in (Reference, Evaluated):
+        tests["skills"] = lambda value: isinstance(value, dict) and all(map(_number, value.values()))
+    return tests
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (float, int)
+
+
+def _test(kind: Any) -> Test:
+    if kind is Any:
+        return lambda value: True
+    if kind is float:
+        return lambda value: value is None or _number(value)
+    if isinstance(kind, types.UnionType):
+        any_of = [_test(part) for part in typing.get_args(kind)]
+        return lambda value: any(test(value) for test in any_of)
+    whole, parts = typing.get_origin(kind), typing.get_args(kind)
+    if whole is None:
+        return lambda value: type(value) is kind
+    tests = [_test(part) for part in parts if part is not ...]
+    if whole is not tuple:  # a mapping from texts
+        return lambda value: isinstance(value, dict) and all(map(tests[1], value.values()))
+    if ... in parts:
+        return lambda value: isinstance(value, tuple) and all(map(tests[0], value))
+    return lambda value: (
+        isinstance(value, tuple) and len(value) == len(tests) and all(test(v) for test, v in zip(tests, value, strict=True))
+    )
 
 
 def dumps(event: Event) -> str:

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from labkit.base.errors import LabError, unknown
+from labkit.base.errors import LabError, reading, unknown
 from labkit.records.names import named_model
 
 GROUPS = ("student", "teacher", "signal", "text", "optimiser", "data", "planted", "heads")
@@ -97,10 +97,8 @@ def given_in_words(words: Iterable[str], knobs: Mapping[str, Entry]) -> dict[str
 
 def given_in_toml(text: str) -> dict[str, Any]:
     """Returns the fields in the [experiment] table of a TOML text. Raises `LabError` if it cannot be read."""
-    try:
+    with reading("the TOML recipe", "It needs an [experiment] table.", "cannot be read"):
         return dict(tomllib.loads(text)["experiment"])
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
-        raise LabError(f"cannot read the TOML recipe: {error}. It needs an [experiment] table.") from None
 
 
 def parse(name: str, text: str, default: Any) -> Any:

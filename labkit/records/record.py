@@ -8,16 +8,14 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.base.errors import DataError, LabError
-from labkit.base.files import write_whole
+from labkit.base.errors import DataError, LabError, reading
+from labkit.base.files import read_lines, write_lines
 from labkit.base.stats import Band, band
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
@@ -31,6 +29,7 @@ GROUPS = (
     *("parameters", "run", "skills", "teacher", *BASELINES, "exam", "fidelity", "open", "truth", "habits"),
     *("cost", "look", "training", "first"),
 )
+MEND = "Delete it and run its recipe again."
 NO_GAP = 0.05  # a teacher less than this above the baseline leaves nothing to recover
 
 
@@ -206,10 +205,9 @@ class Record:
     # ---- keeping -----------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
-        """Write the events as JSON lines (gzipped if the name ends in .gz), atomically. Returns the path."""
+        """Write the events as JSON lines with a checksum (gzipped if the name ends in .gz), atomically. Returns the path."""
         path = Path(path)
-        text = "".join(ev.dumps(event) + "\n" for event in self.events).encode()
-        write_whole(path, lambda to: to.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text))
+        write_lines(path, map(ev.dumps, self.events))
         return path
 
 
@@ -233,14 +231,9 @@ def replay(record: Record) -> Iterator[ev.Event]:
 
 def read_events(path: Path) -> Iterator[ev.Event]:
     """The events of a file, one a line. A last line that a kill cut short is left out. Raises `DataError` for any other damage."""
-    try:
-        raw = path.read_bytes()
-        lines = (gzip.decompress(raw) if path.suffix == ".gz" else raw).split(b"\n")
-    except FileNotFoundError:
-        raise DataError(f"no record at {path}. Records are written by `rec.save(path)`.") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"the record {path} is damaged: {error}. Delete it and run its recipe again.") from None
-    yield from events_of(lines, path)
+    if not path.exists():
+        raise DataError(f"no record at {path}. Records are written by `rec.save(path)`.")
+    yield from events_of(read_lines(path, MEND), path)
 
 
 def events_of(lines: Sequence[bytes], path: Path) -> Iterator[ev.Event]:
@@ -253,12 +246,15 @@ def events_of(lines: Sequence[bytes], path: Path) -> Iterator[ev.Event]:
     for number, line in enumerate(lines, 1):
         if not line:
             continue
-        try:
-            yield ev.from_json(json.loads(line))
-        except (ValueError, AttributeError) as error:
-            if number == len(lines) and not isinstance(error, LabError):
-                return
-            raise DataError(f"the record {path} is damaged at line {number}: {error} Delete it and run its recipe again.") from None
+        with reading(f"the record {path}", MEND, f"is damaged at line {number}"):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                if number == len(lines):
+                    return
+                raise
+            event = ev.from_json(row)
+        yield event
 
 
 def average(values: Iterable[float | None]) -> float:

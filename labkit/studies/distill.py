@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.base.errors import LabError
 from labkit.base.files import fill_whole, no_empty_folder
+from labkit.base.manifest import seal_model
 from labkit.base.stats import Band
 from labkit.models import parameters, pretrained, tokenizer_of
 from labkit.records import events as ev
@@ -221,6 +222,7 @@ def leave(done: Distilled, student: Any, folder: Path, exam: CustomExam) -> None
         else:
             student.save_pretrained(to, safe_serialization=True)
             tokenizer_of(student).for_transformers().save_pretrained(to)
+            seal_model(to)
         done.record.save(to / "record.jsonl.gz")
         report(done.record, to / "report.html")
         (to / "README.md").write_text(card(done, exam), encoding="utf-8")

@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.base.errors import LabError, need, unknown
+from labkit.base.errors import LabError, need, reading, unknown
 from labkit.base.files import data_dir, home_dir
 from labkit.records.comparison import summary
 from labkit.records.experiment import KNOBS, Experiment
@@ -68,10 +68,8 @@ class Sweep(NamedTuple):
 
         Raises `LabError` for text that cannot be read, an unknown field, a value out of range, or a recipe that breaks a rule.
         """
-        try:
+        with reading("the sweep", "Correct it there.", "cannot be read"):
             fields = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise LabError(f"cannot read the sweep: {error}.") from None
         for section in fields:
             if section not in SECTIONS:
                 raise unknown("section", section, SECTIONS)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, LlamaForCausalLM
 
-from labkit.base.errors import LabError
+from labkit.base.errors import DataError, LabError, reading
 from labkit.base.files import write_whole
 from labkit.losses.cross_tokenizer import spans as alignment
 from labkit.losses.cross_tokenizer.losses import Aligned
@@ -207,9 +207,10 @@ class Answers:
 def _read(path: Path, count: int) -> list[dict[bytes, float]] | None:
     """A chunk of listed answers from disk; None if it is missing or damaged."""
     try:
-        kept = json.loads(gzip.decompress(path.read_bytes()))
-        chunk = [{text.encode("latin-1"): float(p) for text, p in texts.items()} for texts in kept]
-    except (OSError, EOFError, ValueError, AttributeError):
+        with reading(path, ""):
+            kept = json.loads(gzip.decompress(path.read_bytes()))
+            chunk = [{text.encode("latin-1"): float(p) for text, p in texts.items()} for texts in kept]
+    except DataError:
         return None
     return chunk if len(chunk) == count else None
 

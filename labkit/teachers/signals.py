@@ -7,6 +7,7 @@ when questions are shuffled.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from transformers import LlamaForCausalLM
 
 from labkit.base import tensors
 from labkit.base.chat import to_json
-from labkit.base.errors import DataError
+from labkit.base.errors import DataError, reading
 from labkit.base.files import home_dir
 from labkit.base.settings import default
 from labkit.models import answer_states, draw, fingerprint, logits_of, pad, tokenizer_of, write
@@ -158,12 +159,10 @@ class Signals:
 
     def _read(self, path: Path, entries: range) -> dict[str, Tensor] | None:
         """A chunk from disk. None, and an entry in `damaged`, if the file is broken, not finite, or for other questions."""
-        try:
+        with contextlib.suppress(DataError), reading(path, ""):
             kept, _ = tensors.load(path)
             if bytes(kept["keys"].tolist()) == b"".join(self._keys[e] for e in entries) and bool(kept["hidden"].isfinite().all()):
                 return kept
-        except (DataError, KeyError):
-            pass
         self.damaged.append(path)
         return None
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gzip
 import hashlib
 import json
 import math
@@ -26,8 +25,8 @@ from transformers import GenerationConfig, LlamaForCausalLM
 
 from labkit import models
 from labkit.base.chat import from_json, to_json
-from labkit.base.errors import DataError, LabError, unknown
-from labkit.base.files import made_here, write_whole
+from labkit.base.errors import DataError, LabError, reading, unknown
+from labkit.base.files import made_here, read_lines, write_lines
 from labkit.base.settings import default
 from labkit.models import EOS, fingerprint, tokenizer_of
 from labkit.models.damage import refuse_damaged
@@ -63,26 +62,23 @@ class Sequences:
         return len(self.rows)
 
     def save(self, path: str | Path) -> Path:
-        """Write JSON lines, the history first, gzipped if the name ends in .gz. The file is replaced as a whole. Returns the path."""
+        """Write JSON lines with a checksum, the history first, gzipped if the name ends in .gz; atomically. Returns the path."""
         path = Path(path)
         rows = [dataclasses.asdict(row) | {"prompt": to_json(row.prompt)} for row in self.rows]
-        lines = [{"history": list(self.history)}, *rows]
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
-        write_whole(path, lambda to: to.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text))
+        write_lines(path, (json.dumps(line, ensure_ascii=False) for line in [{"history": list(self.history)}, *rows]))
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> Sequences:
         """Read a data set that `save` wrote. Raises `DataError` if the file cannot be read."""
         path = Path(path)
-        try:
-            raw = path.read_bytes()
-            text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
-            first, *lines = text.removesuffix("\n").split("\n")  # a text may contain other line separators
-            rows = [TextRow(**row | {"prompt": from_json(row["prompt"])}) for row in map(json.loads, lines)]
-            return cls(tuple(rows), tuple(json.loads(first)["history"]))
-        except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
-            raise DataError(f"{path} is not a data set of sequences ({error}). Write it again with `generate(...).save(path)`.") from None
+        mend = "Write it again with `generate(...).save(path)`."
+        with reading(path, mend, "is not a data set of sequences"):
+            first, *lines = read_lines(path, mend)
+            rows = [TextRow(**row | {"prompt": from_json(row["prompt"])}) for row in map(json.loads, filter(None, lines))]
+            if not all(isinstance(row.response, str) and isinstance(row.logprob, float | int) for row in rows):
+                raise TypeError("a response must be a text, and its logprob a number")
+            return cls(tuple(rows), tuple(map(dict, json.loads(first)["history"])))
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------------------

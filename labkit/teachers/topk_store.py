@@ -12,6 +12,7 @@ written as a whole, and then entered in the index, which is replaced as a whole.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from labkit.base import tensors
-from labkit.base.errors import DataError, LabError
+from labkit.base.errors import DataError, LabError, reading
 from labkit.base.files import write_whole
 from labkit.base.manifest import sha256
 from labkit.losses.divergences import LEAST
@@ -214,12 +215,13 @@ class TopKStore:
         if entry is None:
             return None
         if entry.sha256 not in self._open:
+            path = self.folder / entry.file
             try:
-                path = self.folder / entry.file
-                if sha256(path) != entry.sha256:
-                    raise DataError(f"{path} is damaged.")
-                self._open[entry.sha256] = _Open.of(path)
-            except (DataError, SafetensorError, OSError, KeyError):
+                with reading(path, ""):
+                    if sha256(path) != entry.sha256:
+                        raise ValueError("its content does not match its checksum")
+                    self._open[entry.sha256] = _Open.of(path)
+            except DataError:
                 self._forget(entry)
                 return None
         return self._open[entry.sha256]
@@ -235,13 +237,16 @@ class TopKStore:
     def _indexed(self) -> dict[str, Shard]:
         """The shards in the index on disk; none if there is no index. A damaged index is put into `damaged`."""
         path = self.folder / "index.json"
-        try:
-            index = json.loads(path.read_text(encoding="utf-8"))
-            shards = {entry["file"]: Shard(**entry) for entry in index["shards"]}
-            note = {name: str(index[name]) for name in self._note}
-        except FileNotFoundError:
+        if not path.exists():
             return {}
-        except (OSError, ValueError, KeyError, TypeError):
+        try:
+            with reading(path, ""):
+                index = json.loads(path.read_text(encoding="utf-8"))
+                if index.pop("seal", seal := _seal(index)) != seal:
+                    raise ValueError("its content does not match its checksum")
+                shards = {entry["file"]: Shard(**entry) for entry in index["shards"]}
+                note = {name: str(index[name]) for name in self._note}
+        except DataError:
             self.damaged.append(path)
             return {}
         self._refuse_other(note)
@@ -277,7 +282,8 @@ class TopKStore:
     def _write_index(self) -> None:
         index: dict[str, Any] = {"format": "labkit top-k 1", "who": self.who, "vocabulary": self.vocabulary, "k": self.k}
         index["shards"] = [shard._asdict() for _, shard in sorted(self._shards.items())]
-        write_whole(self.folder / "index.json", lambda to: to.write_text(json.dumps(index, separators=(",", ":")) + "\n", encoding="utf-8"))
+        text = json.dumps(index | {"seal": _seal(index)}, separators=(",", ":")) + "\n"
+        write_whole(self.folder / "index.json", lambda to: to.write_text(text, encoding="utf-8"))
 
     def _packed(self) -> dict[str, Tensor]:
         """The new rows as a shard's tensors. An answer's token is kept as its place among the k, in one byte. k means that it is not among
@@ -295,6 +301,12 @@ class TopKStore:
             "places": places_N.to(self._place_type),
             "outside": torch.stack([outside, answers_N[outside]], -1).to(torch.int32),
         }
+
+
+def _seal(index: dict[str, Any]) -> str:
+    """A hash of an index without its own seal."""
+    plain = {name: value for name, value in index.items() if name != "seal"}
+    return hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 class _Open(NamedTuple):

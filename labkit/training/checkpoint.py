@@ -6,11 +6,14 @@ A lock keeps the folder to one run at a time.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import torch
 from filelock import FileLock, Timeout
@@ -18,12 +21,12 @@ from torch import Tensor, nn
 
 from labkit import models
 from labkit.base import tensors
-from labkit.base.errors import DataError
+from labkit.base.errors import UNREADABLE, DataError, reading
 from labkit.base.files import write_whole
 from labkit.models.architectures import LanguageModel
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
-from labkit.records.record import read_events
+from labkit.records.record import events_of
 from labkit.training.batches import LARGE
 
 
@@ -45,16 +48,18 @@ class Position:
     @classmethod
     def of(cls, kept: Mapping[str, Any]) -> Position:
         """A position from a checkpoint, without the fields that this version does not know."""
-        return cls(**{entry.name: kept[entry.name] for entry in fields(cls) if entry.name in kept})
+        return cls(**{entry.name: kept[entry.name] for entry in fields(cls) if entry.name in kept.keys()})  # noqa: SIM118 - not of a list
 
 
 class Folder:
-    """The log and the checkpoint of one run."""
+    """The log and the checkpoint of one run. The checkpoint has length and hash of the log at that moment, so that both belong together."""
 
     def __init__(self, path: Path, experiment: Experiment) -> None:
         self.path, self.experiment = path, experiment
         self.checkpoint, self.log = path / "checkpoint.safetensors", path / "events.jsonl"
-        self._open: TextIO | None = None
+        self._open: BinaryIO | None = None
+        self._written, self._digest = 0, hashlib.blake2b(digest_size=16)  # of the log: bytes, and the hash of them
+        self.torn = ""  # why `load` began anew
         self._lock = FileLock(path / "lock")
 
     def claim(self) -> bool:
@@ -69,9 +74,12 @@ class Folder:
     def write_down(self, event: ev.Event) -> None:
         """Append an event to the log. Without a checkpoint to go on from, the log starts empty."""
         if self._open is None:
-            self._open = self.log.open("a" if self.checkpoint.exists() else "w", encoding="utf-8")
-        self._open.write(ev.dumps(event) + "\n")
+            self._open = self.log.open("ab" if self.checkpoint.exists() else "wb")
+        line = (ev.dumps(event) + "\n").encode()
+        self._open.write(line)
         self._open.flush()
+        self._written += len(line)
+        self._digest.update(line)
 
     def close(self) -> None:
         if self._open:
@@ -79,27 +87,34 @@ class Folder:
             self._open = None
         self._lock.release()
 
-    def told(self, step: int) -> Sequence[ev.Event]:
-        """The logged events up to the checkpoint at `step`, without the end that the run may have had there. Cuts the log to them."""
-        events: list[ev.Event] = []
-        for event in read_events(self.log) if self.log.exists() else ():
-            ended = isinstance(event, ev.Finished | ev.Failed) or (
-                isinstance(event, ev.Evaluated) and event.final and step < self.experiment.steps
-            )
-            if ended or getattr(event, "step", 0) > step:
-                break
-            events.append(event)
-        text = "".join(ev.dumps(event) + "\n" for event in events)
-        write_whole(self.log, lambda to: to.write_text(text, encoding="utf-8"))
-        return events
+    def told(self) -> Sequence[ev.Event]:
+        """The events that were logged before the checkpoint. Cuts the log to them."""
+        log = self._log_of_checkpoint()
+        assert log is not None, "`load` has checked it"
+        self._written, self._digest = len(log), hashlib.blake2b(log, digest_size=16)
+        if self._lock.is_locked:  # one of several processes writes it
+            write_whole(self.log, lambda to: to.write_bytes(log))
+        return list(events_of(log.split(b"\n"), self.log))
+
+    def _log_of_checkpoint(self) -> bytes | None:
+        """The log as it was when the checkpoint was written; None if it has lost something since, or was changed."""
+        with contextlib.suppress(*UNREADABLE):
+            length, digest = json.loads(tensors.note(self.checkpoint)["log"])
+            log = self.log.read_bytes()[:length] if length else b""
+            if len(log) == length and hashlib.blake2b(log, digest_size=16).hexdigest() == digest:
+                return log
+        return None
 
     def turned(self) -> bool:
         """Whether knobs were turned in the run that left the checkpoint. Going on from it would not give the result of the recipe."""
+        if not self.checkpoint.exists():
+            return False
         try:
-            knobs = json.loads(tensors.note(self.checkpoint)["position"])["knobs"] if self.checkpoint.exists() else {}
-        except (DataError, KeyError, ValueError):
+            with reading(self.checkpoint, ""):
+                knobs = json.loads(tensors.note(self.checkpoint)["position"])["knobs"]
+                return any(KNOBS[name].knob.identity and value != getattr(self.experiment, name) for name, value in knobs.items())
+        except DataError:
             return False  # `load` reports what is wrong with it
-        return any(KNOBS[name].knob.identity and value != getattr(self.experiment, name) for name, value in knobs.items())
 
     def forget(self) -> None:
         """Delete the checkpoint, so that the next run starts from the beginning."""
@@ -111,28 +126,35 @@ class Folder:
         for name, parameter in learner.named_parameters():
             kept[f"weight/{name}"] = parameter
             kept |= {f"{key}/{name}": value for key, value in optimiser.state.get(parameter, {}).items()}
+        if self._open:
+            os.fsync(self._open.fileno())  # before the checkpoint, so that no power cut leaves a checkpoint that is ahead of its log
         note = {"experiment": json.dumps(self.experiment.to_dict()), "position": json.dumps(position)}
+        note["log"] = json.dumps([self._written, self._digest.hexdigest()])
         tensors.save(self.checkpoint, kept, note)
 
-    def load(self, learner: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any] | None:
+    def load(self, learner: nn.Module, optimiser: torch.optim.Optimizer) -> Position | None:
         """Load the checkpoint into learner and optimiser.
 
-        Returns its position; None if there is no checkpoint. Raises `DataError` if it is damaged or belongs to another recipe.
+        Returns its position; None if there is no checkpoint, or if the log has lost something that it had when the checkpoint was written
+        (`torn` then says so): going on would make a record with a hole. Raises `DataError` if it is damaged or belongs to another recipe.
         """
         if not self.checkpoint.exists():
             return None
         fix = f"Delete {self.path} and run again from the start."
-        try:
-            kept, note = tensors.load(self.checkpoint)
-            position: dict[str, Any] = json.loads(note["position"])
+        with reading(self.checkpoint, fix):
+            kept, note = tensors.load(self.checkpoint, fix)
+            position = Position.of(json.loads(note["position"]))
             owner = Experiment.from_dict(json.loads(note["experiment"]))
-        except (DataError, KeyError, ValueError) as error:
-            raise DataError(f"the checkpoint {self.checkpoint} cannot be used: {error} {fix}") from None
         if owner.key != self.experiment.key:
             raise DataError(f"{self.checkpoint} belongs to another recipe ({owner.recipe}). Use another folder, or delete this one.")
-        with torch.no_grad():
+        if self._log_of_checkpoint() is None:
+            self.torn = f"{self.log} has lost or changed lines since the checkpoint at step {position.step}: the run begins anew."
+            if self._lock.is_locked:
+                self.forget()
+            return None
+        with reading(self.checkpoint, fix):
             for name, parameter in learner.named_parameters():
-                parameter.copy_(kept[f"weight/{name}"])
+                tensors.fill(parameter, kept, f"weight/{name}")
                 if not parameter.requires_grad:
                     continue
                 state = {key: kept[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}

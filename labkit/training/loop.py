@@ -178,23 +178,21 @@ class Run(Iterator[ev.Event]):
         kept = self.folder.load(parts.learner, parts.optimiser) if self.folder else None
         self._logging, self._good = main, keep(parts.student)
         if kept and self.folder:
-            at = Position.of(kept)
+            at = kept
             self._threads = at.threads = at.threads or self._threads
             torch.set_num_threads(self._threads)
             self._busy += at.seconds
             self._watch.begin(self.seconds)
             self.knobs, self.step = {**self.knobs, **at.knobs}, at.step
-            told = self.folder.told(at.step)
             self._logging = False
-            yield from told
+            yield from self.folder.told()
             self._logging = main
-            if not told:  # the log is gone: report the start again
-                at.referenced = False
-                yield self._started(parts)
             yield ev.Warned(at.step, f"This run was cut off; it goes on from step {at.step}.")
             return at
         yield self._started(parts)
         yield from (ev.Warned(0, warning) for warning in task.warnings)
+        if self.folder and self.folder.torn:
+            yield ev.Warned(0, self.folder.torn)
         if not alone:
             yield ev.Warned(0, "The same recipe is being run elsewhere at this moment, so this run keeps no checkpoint.")
         if exp.start == "warm":

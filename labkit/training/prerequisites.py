@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM
 
 from labkit import models
 from labkit.base import tensors
-from labkit.base.errors import DataError, LabError
+from labkit.base.errors import LabError, reading
 from labkit.base.files import data_dir, made_here
 from labkit.base.settings import Settings, default
 from labkit.models import lora
@@ -38,11 +38,12 @@ class Prerequisites(NamedTuple):
         """
         recipe = warm_recipe(experiment, seed, self.settings)
         shipped, own = (folder / f"{recipe.key}.safetensors" for folder in (data_dir() / "starts", made_here("starts")))
-        kept = yield from self.trained(recipe, shipped if shipped.exists() else own, "warm start")
-        with torch.no_grad():
+        path = shipped if shipped.exists() else own
+        kept = yield from self.trained(recipe, path, "warm start")
+        with reading(path, "Delete it: the next run makes the warm start again."):
             for name, parameter in student.named_parameters():
                 if "lora_" not in name:  # an adapter starts at zero effect
-                    parameter.copy_(kept[name.replace(".base_layer", "")])
+                    tensors.fill(parameter, kept, name.replace(".base_layer", ""))
 
     def successor(self, experiment: Experiment, before: Sequence[Experiment], device: torch.device) -> LlamaForCausalLM:
         """The model that answers the questions in place of the teacher: the student of the last recipe.
@@ -66,7 +67,9 @@ class Prerequisites(NamedTuple):
         if recipe.adapter:
             lora.add(model, recipe.adapter, recipe.seed)
         assert weights is not None
-        model.load_state_dict(weights, strict=False)  # the head is the embedding
+        with reading(path, f"Delete it: the next run makes the {what} again."):
+            for name, parameter in model.named_parameters():
+                tensors.fill(parameter, weights, name)
         return model.to(device).eval().requires_grad_(False)
 
     def trained(self, recipe: Experiment, path: Path, what: str) -> Generator[ev.Event, None, dict[str, Tensor]]:
@@ -89,10 +92,7 @@ class Prerequisites(NamedTuple):
             if self.stopping():
                 return dict(before.student.named_parameters())
             tensors.save(path, dict(before.student.named_parameters()))
-        try:
-            return tensors.load(path)[0]
-        except DataError as error:
-            raise DataError(f"the {what} cannot be used: {error} Delete the file; the next run makes it again.") from None
+        return tensors.load(path, f"Delete it: the next run makes the {what} again.")[0]
 
 
 def warm_recipe(experiment: Experiment, seed: int, settings: Settings | None = None) -> Experiment:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
 
-from labkit.base import files
+from labkit.base import files, manifest
 from labkit.base.errors import DataError
-from labkit.base.manifest import checked, entries, seal
+from labkit.base.manifest import checked, entries, refuse_changed, seal, seal_model
 from labkit.cli import build
 from labkit.cli.main import main
 from labkit.records import measurements
@@ -57,6 +59,69 @@ def test_a_damaged_manifest_is_named(sealed: Path, text: str | None):
     (sealed / "manifest.json").unlink() if text is None else (sealed / "manifest.json").write_text(text)
     with pytest.raises(DataError, match=r"manifest\.json is missing or damaged.*git checkout -- data"):
         checked(sealed / "a.json")
+
+
+def test_a_file_is_read_once_unless_it_changes(sealed: Path, monkeypatch):
+    old = time.time() - 60
+    os.utime(sealed / "a.json", (old, old))  # a file this young is read each time: it may change again within one tick of the clock
+    read, known = [], manifest.sha256
+    monkeypatch.setattr(manifest, "sha256", lambda path: read.append(path.name) or known(path))
+    for _ in range(3):
+        checked(sealed / "a.json")
+    assert read == ["a.json"]
+    (sealed / "a.json").write_text("[3]")
+    for _ in range(2):
+        with pytest.raises(DataError, match="damaged"):
+            checked(sealed / "a.json")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    for name in ("model.safetensors", "config.json", "chat_template.jinja", "README.md"):
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("rebuild", "words"),
+    [
+        (
+            "labkit fetch smollm2 --again",
+            r"from what was fetched\. Fetch it again .*labkit fetch smollm2 --again`.* copy the folder without",
+        ),
+        ("", r"from what was saved\. Save the model again; .* delete manifest\.json"),
+    ],
+)
+def test_a_changed_model_is_refused_with_both_ways_out(model: Path, rebuild: str, words: str):
+    refuse_changed(model)  # no manifest: taken as it is
+    seal(model, rebuild, {path.name: {} for path in model.iterdir()})
+    (model / "README.md").write_text("words compute nothing")
+    refuse_changed(model)
+    for name in ("model.safetensors", "config.json", "chat_template.jinja"):
+        (model / name).write_text("changed")
+        with pytest.raises(DataError, match=rf"{name} is damaged or edited: it differs {words}"):
+            refuse_changed(model)
+        (model / name).unlink()
+        with pytest.raises(DataError, match=rf"{name} is missing"):
+            refuse_changed(model)
+        (model / name).write_text(name)
+    refuse_changed(model)
+    (model / "manifest.json").write_text("{")
+    with pytest.raises(DataError, match=r"manifest\.json is damaged"):
+        refuse_changed(model)
+    (model / "manifest.json").write_text('{"name": "an app of another program"}')
+    refuse_changed(model)
+
+
+def test_what_was_added_to_a_fetched_model_is_refused(model: Path):
+    (model / "chat_template.jinja").unlink()
+    seal(model, "labkit fetch smollm2 --again", {path.name: {} for path in model.iterdir()})
+    (model / "chat_template.jinja").write_text("")
+    with pytest.raises(DataError, match=r"chat_template\.jinja was not fetched"):
+        refuse_changed(model)
+    seal_model(model)
+    (model / "more.json").write_text("")
+    refuse_changed(model.rename(model.with_name("renamed")))
 
 
 # ---- the shipped ones ------------------------------------------------------------------------------------------------------------------

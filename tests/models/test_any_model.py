@@ -570,8 +570,8 @@ def _written(file: str, text: str) -> Callable[[Path], None]:
 
 BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "no config": (lambda folder: (folder / "config.json").unlink(), r"has no config\.json, which says what its weights are: copy it"),
-    "no JSON": (_written("config.json", '{"a": '), r"config\.json cannot be read as JSON \(Expecting value.*\): copy it again"),
-    "a list": (_written("config.json", "[1]"), r"config\.json holds a list, and must hold a JSON object"),
+    "no JSON": (_written("config.json", '{"a": '), r"config\.json is damaged \(Expecting value.*\)\. Copy it again"),
+    "a list": (_written("config.json", "[1]"), r"config\.json is damaged \(it holds a list, and must hold a JSON object"),
     "no type": (_edited(model_type=None), r"has model_type None in its config\.json, and it must name a family"),
     "a list of types": (_edited(model_type=["llama"]), r"has model_type \['llama'\] in its config\.json"),
     "an unknown type": (_edited(model_type="llama9"), r"'llama9' in its config\.json, which transformers .* does not know: correct it, or"),
@@ -590,14 +590,14 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "fewer layers": (_edited(num_hidden_layers=3), r"have \d+ weights, as model\.layers\.3\..*, beyond the model that its config\.json"),
     "more layers": (_edited(num_hidden_layers=5), r"lacks the weights model\.layers\.4\..*they would be random\. Correct config\.json, or"),
     "an adapter beside it": (_adapted, r"has an adapter beside a model: merge it, or remove adapter_config\.json"),
-    "broken settings": (_written("generation_config.json", '{"eos'), r"generation_config\.json cannot be read as JSON"),
-    "a list of settings": (_written("generation_config.json", "[1]"), r"generation_config\.json holds a list"),
+    "broken settings": (_written("generation_config.json", '{"eos'), r"generation_config\.json is damaged \("),
+    "a list of settings": (_written("generation_config.json", "[1]"), r"generation_config\.json is damaged \(it holds a list"),
     "no tokenizer": (
         lambda folder: (folder / "tokenizer.json").unlink(),
         r"has no tokenizer\.json, so its tokenizer cannot be read: copy it",
     ),
-    "a broken tokenizer": (_written("tokenizer.json", "[]"), r"tokenizer\.json holds a list"),
-    "its broken settings": (_written("tokenizer_config.json", "[]"), r"tokenizer_config\.json holds a list"),
+    "a broken tokenizer": (_written("tokenizer.json", "[]"), r"tokenizer\.json is damaged \(it holds a list"),
+    "its broken settings": (_written("tokenizer_config.json", "[]"), r"tokenizer_config\.json is damaged \(it holds a list"),
     "its own code": (
         _edited("tokenizer_config.json", tokenizer_class="Mine", auto_map={"AutoTokenizer": ["mine.Mine", None]}),
         "own.*auto_map",

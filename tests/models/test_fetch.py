@@ -12,7 +12,9 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from labkit.base.errors import DataError, LabError
 from labkit.base.manifest import sha256
@@ -32,14 +34,21 @@ def nothing_left(home: Path) -> bool:
     return not [path for path in (home / "models").iterdir() if path.suffix != ".lock"]
 
 
+def weights(folder: Path, value: float = 1.0) -> bytes:
+    """Write one weight as safetensors into a folder. Returns the file's content."""
+    save_file({"weight": np.full(3, value, np.float32)}, folder / "model.safetensors")
+    return (folder / "model.safetensors").read_bytes()
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A model as others keep it: safetensors, and a pickle and a script that must not be taken."""
     made = tmp_path / "theirs"
     made.mkdir()
     (made / "config.json").write_text('{"model_type": "llama"}')
-    for name in ("model.safetensors", "tokenizer.json", "pytorch_model.bin", "modeling_own.py"):
+    for name in ("tokenizer.json", "pytorch_model.bin", "modeling_own.py"):
         (made / name).write_bytes(name.encode())
+    weights(made)
     return made
 
 
@@ -95,12 +104,12 @@ def test_a_folder_is_copied_without_what_can_run_and_a_second_fetch_finds_it(fol
     made = fetch("smollm2", folder, say=said.append)
     assert made == home / "models" / "smollm2" == place("smollm2")
     assert sorted(path.name for path in made.iterdir()) == ["config.json", "manifest.json", "model.safetensors", "tokenizer.json"]
-    (folder / "model.safetensors").write_bytes(b"newer")
+    first, newer = (made / "model.safetensors").read_bytes(), weights(folder, 2.0)
     assert fetch("smollm2", folder, say=said.append) == made
     assert "is here already" in said[-1] and "--again" in said[-1]
-    assert (made / "model.safetensors").read_bytes() == b"model.safetensors"
+    assert (made / "model.safetensors").read_bytes() == first
     fetch("smollm2", folder, again=True, say=quiet)
-    assert (made / "model.safetensors").read_bytes() == b"newer"
+    assert (made / "model.safetensors").read_bytes() == newer
     assert [path.name for path in made.parent.iterdir() if path.suffix != ".lock"] == ["smollm2"]
 
 
@@ -227,11 +236,28 @@ def test_a_file_that_cannot_be_read_is_named(folder, home, monkeypatch):
 def test_damage_after_the_fetch_is_noticed(folder):
     made = fetch("smollm2", folder, say=quiet)
     (made / "tokenizer.json").write_text("{}")
-    with pytest.raises(DataError, match=r"tokenizer.json in .* --again"):
+    with pytest.raises(DataError, match=r"tokenizer.json is damaged or edited.* --again"):
         fetch("smollm2", folder, say=quiet)
     (made / "manifest.json").unlink()
     with pytest.raises(DataError, match="missing or damaged"):
         fetch("smollm2", folder, say=quiet)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("config.json", b"[]", r"config.json is damaged \(it holds a list"),
+        ("config.json", b"[" * 100_000, "nested too deeply"),
+        ("model.safetensors", b"x", r"model.safetensors is damaged"),
+        ("tokenizer.json", None, "has no tokenizer"),
+    ],
+)
+def test_rubbish_is_not_sealed(folder, hub, home, name, content, words):
+    (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+    for source in (folder, "hub"):
+        with pytest.raises(LabError, match=words):
+            fetch("someone/model", source, say=quiet)
+    assert nothing_left(home)
 
 
 # ---- the real one --------------------------------------------------------------------------------------------------------------------

@@ -62,6 +62,17 @@ def test_a_saved_adapter_is_peft_s_own(student, tmp_path):
     assert (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size < 60_000
 
 
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+def test_a_flipped_bit_in_a_saved_adapter_is_refused(student, tmp_path, name):
+    folder, base = adapters.save(student, tmp_path / "adapter"), models.student("57k", 1)
+    adapters.loaded(base, folder)
+    data = bytearray((folder / name).read_bytes())
+    data[-20] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(LabError, match=rf"{name} is damaged or edited: it differs from what was saved"):
+        adapters.loaded(base, folder)
+
+
 def test_a_second_adapter_is_refused():
     model = models.student("57k", 1)
     adapters.add(model, 4)

@@ -62,7 +62,9 @@ def test_what_json_cannot_say_becomes_null(bad: float):
     row = json.loads(ev.dumps(step))
     assert row["seconds"] is None
     assert row["values"] == {"loss": None, "lr": 0.5}
-    assert ev.from_json(row).values["loss"] is None
+    assert ev.from_json(row | {"seconds": 1.0}).values["loss"] is None
+    with pytest.raises(LabError, match="seconds"):
+        ev.from_json(row)  # a time is never NaN
     probe = json.loads(ev.dumps(ev.Probe(1, "?", ("a",), (bad,), (0.5,))))
     assert probe["teacher"] == [None]
     assert probe["student"] == [0.5]

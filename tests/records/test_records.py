@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import math
@@ -165,6 +166,51 @@ def test_every_flipped_byte_of_an_archive_is_seen(tmp_path: Path):
         except DataError:
             seen += 1
     assert seen > 0.95 * len(range(10, len(raw), 7))
+
+
+@pytest.mark.parametrize("bit", [0, 1, 4])
+def test_every_flipped_byte_of_a_plain_record_is_seen(tmp_path: Path, bit: int):
+    path = Record(story()).save(tmp_path / "run.jsonl")
+    raw, whole = path.read_bytes(), load(path).events
+    for place in range(bit, len(raw), 5):
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ 1 << bit]) + raw[place + 1 :])
+        with contextlib.suppress(DataError):
+            assert load(path).events == whole, f"only the seal itself, {raw[place - 10 : place + 10]!r}"
+    path.write_bytes(raw.replace(b',"seal":', b',"note":', 1))
+    assert load(path).events == whole, "a field that is not the lab's"
+    path.write_bytes(b"".join(raw.splitlines(keepends=True)[:-1]))
+    with pytest.raises(DataError, match=r"run\.jsonl is damaged \(its content does not match"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("event", "change"),
+    [
+        ("started", {"experiment": []}),
+        ("started", {"steps": "8"}),
+        ("started", {"skills": "capital"}),
+        ("step", {"values": 3}),
+        ("step", {"values": {"loss": "low"}}),
+        ("step", {"step": 1.5}),
+        ("step", {"step": True}),
+        ("evaluated", {"fidelity": "good"}),
+        ("evaluated", {"skills": {"capital": None}}),
+        ("evaluated", {"final": 1}),
+        ("reference", {"skills": None}),
+        ("reference", {"curve": [[1]]}),
+        ("sampled", {"rows": [3]}),
+        ("probe", {"tokens": [None]}),
+        ("finished", {"cost": []}),
+    ],
+)
+def test_a_field_of_another_type_is_named_by_line(tmp_path: Path, event: str, change: dict):
+    events = [*story(references={"teacher": 1.0}), ev.Sampled(4, ()), ev.Probe(4, "?", (), (), ())]
+    rows = [e.to_json() | (change if e.kind == event else {}) for e in events]
+    (number, *_) = [n for n, row in enumerate(rows, 1) if row["event"] == event]
+    path = tmp_path / "run.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=rf"run\.jsonl is damaged at line {number} .*{next(iter(change))}=.* another type"):
+        load(path)
 
 
 def test_missing_and_headless_records(tmp_path: Path):

@@ -197,7 +197,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(quick):
         ("temperature = [1.0, 2.0]", "temperature = [99.0]", "temperature goes from"),
         ("temperature = [1.0, 2.0]", "seed = [1]", "unknown field 'seed'"),
         ("seeds = 2", "seeds = 0", "at least 1"),
-        ("[grid]", "[grid", "cannot read the sweep"),
+        ("[grid]", "[grid", "the sweep cannot be read"),
         ("[grid]", "[[grid]]", "must be one table"),
         ("seeds = 2", "seed = 2", "Did you mean 'seeds'"),
         ("seeds = 2", "seeds = true", "at least 1"),

@@ -159,6 +159,17 @@ def test_a_student_that_is_cut_out_is_cut_again_with_its_teacher(home, monkeypat
     assert torch.equal(found[2], pretrained.load("smollm2").lm_head.weight)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_saved_model_that_was_changed_is_refused(tmp_path, pair, name):
+    pretrained.save(pretrained.load(pair[0]), tmp_path / "kept")
+    file = tmp_path / "kept" / name
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(LabError, match=rf"{name} is damaged or edited"):
+        pretrained.load(str(tmp_path / "kept"))
+
+
 def test_a_saved_model_is_the_same_model(tmp_path, pair):
     model = pretrained.load(pair[0], torch.float32)
     pretrained.save(model, tmp_path / "kept")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labkit.base.errors import UNREADABLE
 from labkit.base.files import append_row, home_dir, rows_of
 from labkit.base.html import Html, listed, table, tag
 from labkit.diagnosis.failures import FAILURES
@@ -65,7 +66,7 @@ def answers() -> tuple[list[IncidentAnswer], int]:
             if not 0 <= answer.cured <= answer.cures <= 2 or not 0 <= answer.minutes <= 1_000:
                 raise ValueError("numbers out of range")
             first.setdefault(answer.case, answer)
-        except (TypeError, KeyError, ValueError, OverflowError):
+        except UNREADABLE:
             unreadable += 1
     return list(first.values()), unreadable
 

@@ -11,10 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from labkit.base import tensors
-from labkit.base.errors import LabError, unknown
+from labkit.base.errors import LabError, reading, unknown
 from labkit.base.files import data_dir
 from labkit.base.manifest import checked
 from labkit.models.architectures import LanguageModel
@@ -64,21 +62,20 @@ def save(heads: Heads, path: Path, note: Mapping[str, str] | None = None) -> Non
 
 def load(path: Path, target: LanguageModel) -> Medusa | Eagle:
     """Heads from disk, frozen, in eval mode and in their target's precision. Raises `LabError` for another file, or another target's."""
-    kept, note = tensors.load(path)
-    try:
+    mend = "Give a file that `labkit.models.heads.io.save` has written."
+    kept, note = tensors.load(path, mend)
+    with reading(path, mend, "holds no heads"):
         settings = json.loads(note["heads"])
-    except (KeyError, ValueError):
-        raise LabError(f"{path} holds no heads: give a file that `labkit.models.heads.io.save` has written.") from None
-    if settings["target"] != (weights := weights_hash(target)):
+        ids, known = kept["ids"].tolist(), [settings[name] for name in ("kind", "ahead", "target")]
+    if known[2] != (weights := weights_hash(target)):
         raise LabError(
-            f"{path} belongs to a target with weights #{settings['target']}, and this one's are #{weights}: heads work only with the "
+            f"{path} belongs to a target with weights #{known[2]}, and this one's are #{weights}: heads work only with the "
             "target that they were trained on. Load that target, or train new heads."
         )
-    ids = kept["ids"].tolist()
-    heads = make(settings["kind"], target, None if len(ids) == vocabulary_of(target) else ids, settings["ahead"])
-    with torch.no_grad():
+    with reading(path, mend):
+        heads = make(known[0], target, None if len(ids) == vocabulary_of(target) else ids, known[1])
         for name, parameter in heads.named_parameters():
-            parameter.copy_(kept[f"weight/{name}"])
+            tensors.fill(parameter, kept, f"weight/{name}")
     return heads.to(target.dtype).eval().requires_grad_(False)
 
 

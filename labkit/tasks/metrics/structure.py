@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit.base.errors import LabError, need
+from labkit.base.errors import LabError, need, reading
 from labkit.tasks.custom.rows import Row
 from labkit.tasks.metrics.registry import Look, columns, register
 from labkit.tasks.metrics.text import f1, plain
@@ -42,10 +42,8 @@ def _schema(path: str) -> Any:
         from jsonschema_specifications import REGISTRY
     except ModuleNotFoundError:
         raise need("jsonschema", "scoring answers against a JSON schema") from None
-    try:
+    with reading(f"the schema {path}", "Give the path of a JSON Schema file.", "cannot be read as JSON"):
         schema = json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise LabError(f"the schema {path} cannot be read as JSON: {error}. Give the path of a JSON Schema file.") from None
     if not isinstance(schema, dict):
         raise LabError(f'{path} is not a JSON Schema: its top level must be an object, such as {{"type": "object"}}.')
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
