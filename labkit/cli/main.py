@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from labkit.base.errors import LabError, need
+from labkit.base.errors import LabError, need, outside
 from labkit.cli import build, check, claims, distill, export, fetch, inspect, lab, label, prune, replay, run, sweep, trace
 
 COMMANDS = (lab, run, distill, sweep, replay, label, claims, fetch, inspect, build, prune, export, trace, check)
@@ -45,18 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush does not fail as well
         return 1
     except Exception as error:
-        if not (text := _of_files(error)):
+        what, fix = outside(error)
+        if not what:
             raise
-        print(f"labkit: {text}", file=sys.stderr)
+        print(f"labkit: {what}. {fix}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("labkit: stopped. An interrupted run continues from its last checkpoint when it is run again.", file=sys.stderr)
         return 130
-
-
-def _of_files(error: Exception) -> str:
-    """The message for a file that could not be read or written; "" for any other error, which is a bug of the lab."""
-    if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":  # by name, since its package may not be installed
-        return ""
-    why = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else f"{error}".split("\n")[0]
-    return f"a file cannot be read or written ({why}). Check path, permissions and free space, there and in LABKIT_HOME."

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from labkit.base.errors import LabError
+from labkit.base.errors import LabError, out_of_memory
 from labkit.models.parts import config_of, shares_head
 
 AGAIN = "copy it again from where the model comes from."
@@ -146,7 +146,7 @@ def _of_code(error: Exception) -> str:
     """What the code of the family said, when the files are whole."""
     if isinstance(error, ImportError):
         return f"needs a package that is not installed: {_line(error)}. Install it."
-    if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
+    if out_of_memory(error):
         return "does not fit into memory: free some, or choose a smaller model."
     return (
         f"has a config.json that does not fit its weights or this release of transformers: {_line(error)}. Correct it, or copy both again."

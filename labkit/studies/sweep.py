@@ -70,7 +70,7 @@ class Sweep(NamedTuple):
         """
         try:
             fields = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # also a number of more than 4,300 digits
             raise LabError(f"cannot read the sweep: {error}.") from None
         for section in fields:
             if section not in SECTIONS:

@@ -82,6 +82,8 @@ def test_every_field_is_a_flag_and_help_shows_those_that_are_not_advanced(comman
         (["run", "--temperature", "99"], "0.25 to 20"),
         (["run", "--student", "58k"], "Did you mean '57k'"),
         (["run", "--steps", "many"], "whole number"),
+        (["run", "--seed", "9" * 400], "seed is a whole number of about 400 digits, which is out of range"),
+        (["run", "--seed", "9" * 5000], "seed='99999999999999999999…' must be a whole number"),
         (["run", "temperature=2"], "not a recipe"),
         (["run", "--data", "my mails.jsonl"], "contains a space, which a recipe cannot hold: move the file or folder"),
         (["run", "--data", "tickets", "--score", "regex:^a b$"], "contains a space, which a recipe cannot hold: write \\s"),
@@ -160,6 +162,9 @@ def test_a_full_disk_is_a_sentence_and_a_fault_of_the_lab_is_none(error, monkeyp
     told = capsys.readouterr().err
     assert told.startswith("labkit: a file cannot be read or written (") and told.count("\n") == 1
     assert "No space left on device: there/x" in told or "I/O error: no space)" in told or "(no)" in told
+    monkeypatch.setattr(run, "run", lambda options: [0] * 2**60)
+    assert main(["run"]) == 2
+    assert capsys.readouterr().err.startswith("labkit: memory ran out. Choose a smaller")
     monkeypatch.setattr(run, "run", lambda options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["run"])

@@ -195,6 +195,8 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(quick):
         ("temperature = [1.0, 2.0]", "temprature = [1.0]", "Did you mean 'temperature'"),
         ("temperature = [1.0, 2.0]", "temperature = 2.0", "list of values"),
         ("temperature = [1.0, 2.0]", "temperature = [99.0]", "temperature goes from"),
+        ("temperature = [1.0, 2.0]", f"temperature = [{'9' * 400}]", "temperature is a whole number of about 400 digits"),
+        ("temperature = [1.0, 2.0]", f"temperature = [{'9' * 5000}]", "cannot read the sweep"),
         ("temperature = [1.0, 2.0]", "seed = [1]", "unknown field 'seed'"),
         ("seeds = 2", "seeds = 0", "at least 1"),
         ("[grid]", "[grid", "cannot read the sweep"),
