@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.base.errors import DataError, LabError, need
-from labkit.base.files import home_dir
+from labkit.base.files import home_dir, prepare_home
 from labkit.base.manifest import entries, seal, sha256
 
 SMOLLM2 = "smollm2"
@@ -80,6 +80,7 @@ def fetch(name: str, source: str | Path | None = None, *, again: bool = False, s
     Returns the model's folder. Raises `LabError` with the problem and what to do.
     """
     folder = place(name)
+    prepare_home()
     with _locked(folder):
         if folder.exists() and not again:
             verify(folder, name)
