@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 from conftest import REPOSITORY
@@ -186,3 +190,68 @@ def test_where_a_result_goes_is_looked_at_before_it_is_made(command, tmp_path, m
     monkeypatch.chdir(tmp_path)
     output.writable(tmp_path / "new" / "x.csv")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+wanted = sys.argv.pop()
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        try:
+            if name == wanted:
+                os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            if name != "numpy":  # which loses it, as compiled packages do
+                raise
+
+sys.meta_path.insert(0, Interrupts())
+sys.argv += ["claims"]
+runpy.run_module("labkit", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("when", ["labkit.cli.sweep", "labkit.studies.claims", "numpy"])
+def test_an_interrupt_while_a_command_is_imported_is_a_sentence(when):
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, when], capture_output=True, text=True, cwd=REPOSITORY)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.startswith("labkit: stopped.") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere no process can become another")
+def test_lab_becomes_jupyterlab_and_says_so_to_root(monkeypatch, tmp_path, capsys):
+    became = []
+    monkeypatch.chdir(tmp_path)  # and back, at the end
+    monkeypatch.setattr(os, "execv", lambda *what: became.append((*what, os.getcwd())) or int("became"))
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a second process"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    for user, told in ((0, "You are root: JupyterLab is started with --allow-root"), (1000, "")):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        with pytest.raises(ValueError, match="became"):
+            main(["lab", "--port", "8123"])
+        path, command, where = became.pop()
+        assert path == command[0] == sys.executable
+        assert command[1:3] == ["-m", "jupyterlab"] and "--port=8123" in command
+        assert ("--allow-root" in command) is (user == 0)
+        assert where == str(REPOSITORY)
+        assert capsys.readouterr().out.startswith(told) and bool(told) is (user == 0)
+
+
+WAITS = """
+import subprocess, sys
+from labkit.cli.lab import _waited_for
+server = subprocess.Popen([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(100)"], start_new_session=True)
+sys.exit(_waited_for(server) == -15)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_where_lab_cannot_become_jupyterlab_it_hands_signals_on():
+    with subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as waiting:
+        assert waiting.stdout.readline() == "up\n"
+        waiting.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(1)
+        waiting.terminate()
+        assert waiting.wait(60) == 1, "the server ended by SIGTERM"
