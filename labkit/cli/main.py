@@ -43,7 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code; 130 after Ctrl-C."""
     try:
         with _interruptible():
-            return _command(parser().parse_args(argv))
+            from labkit.cli.output import plain_text  # here, since it takes some time
+
+            with plain_text():
+                return _command(parser().parse_args(argv))
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)
         return 130

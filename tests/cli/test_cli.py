@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 from conftest import REPOSITORY
@@ -18,8 +19,10 @@ from helpers import toml
 from labkit.base.files import data_dir
 from labkit.cli import build, output, run
 from labkit.cli.main import main
-from labkit.records.experiment import KNOBS
+from labkit.records import events as ev
+from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.recipe_text import GROUPS
+from labkit.records.record import Record
 
 TINY = ["--student", "22k", "--teacher", "atlas-200k", "--steps", "4", "--batch", "16", "--questions", "128", "--gold", "32"]
 
@@ -48,8 +51,6 @@ def test_recovery_is_shown_once_the_advised_baseline_is_on_record(quick, capsys)
 
 
 def test_toml_and_recipe_say_the_same(quick, tmp_path, capsys):
-    from labkit.records.experiment import Experiment
-
     experiment = Experiment(student="22k", teacher="atlas-200k", steps=2, batch=8, questions=128, gold=32)
     path = tmp_path / "run.toml"
     path.write_text(toml(experiment))
@@ -190,6 +191,30 @@ def test_where_a_result_goes_is_looked_at_before_it_is_made(command, tmp_path, m
     monkeypatch.chdir(tmp_path)
     output.writable(tmp_path / "new" / "x.csv")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+EVIL = "\x1b]0;title\x07\x1b[2J\x9b31m\rhidden"
+
+
+def test_text_of_others_reaches_the_terminal_without_control_characters(tmp_path, capfd):
+    story = [
+        ev.Started(Experiment().to_dict(), "a title", 3, 2, 2, 2, (EVIL,), "here"),
+        ev.Warned(0, f"warned: {EVIL}"),
+        ev.Evaluated(1, 0.75, {EVIL: 0.5}, {"kl": 1.0}, {}, 0.5),
+        ev.Finished(1, 1.0, "completed", {}),
+    ]
+    Record(story).save(tmp_path / "rec.jsonl")
+    for words in (
+        ["replay", str(tmp_path / "rec.jsonl")],
+        ["replay", str(tmp_path / f"{EVIL}.jsonl")],
+        ["replay", "--events", str(tmp_path / "rec.jsonl")],
+    ):
+        main(words)
+        told = "".join(capfd.readouterr())
+        assert "\\u001b[2J\\u009b31m" in told
+        assert not [letter for letter in told if letter not in "\n\t" and unicodedata.category(letter) == "Cc"]
+        if "--events" in words:
+            assert json.loads(told.splitlines()[1])["message"] == f"warned: {EVIL}"
 
 
 INTERRUPTED = """
