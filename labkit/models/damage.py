@@ -14,6 +14,7 @@ import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from transformers import AutoConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -24,6 +25,7 @@ AGAIN = "copy it again from where the model comes from."
 ANOTHER = "choose a causal language model, as a llama or a qwen3."
 INDEX = "model.safetensors.index.json"
 OTHER = ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack")  # weights that are not safetensors
+NAMED_CODE = ("attn_implementation", "experts_implementation")
 AHEAD = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers")  # layers of which `transformers` makes no part of a model
 
 
@@ -86,6 +88,7 @@ def read_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         model, info = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=dtype, output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are told, and refused here
+            **_without_named_code(folder),
         )  # fmt: skip
     except Exception as error:  # whatever a broken config.json makes the code of a family raise
         raise LabError(f"{folder} {_why(folder, error)}") from None
@@ -94,6 +97,23 @@ def read_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     _refuse_misfit(model, folder, info)
     model.unread = sorted(info["unexpected_keys"])
     return model
+
+
+def _without_named_code(folder: Path) -> dict[str, Any]:
+    """What to load a model with whose config.json names code for its attention or experts, which may be a repository of the hub.
+
+    Returns its configuration without these names, so that it runs as it does without them: with code of torch and transformers.
+    """
+
+    def names(value: Any) -> bool:
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return any(map(names, inside)) or (isinstance(value, dict) and any(key.lstrip("_") in NAMED_CODE for key in value))
+
+    if not names(settings_in(folder / "config.json")):
+        return {}
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config._attn_implementation = config._experts_implementation = None  # and, by their setters, those of its parts
+    return {"config": config}
 
 
 def _why(folder: Path, error: Exception) -> str:

@@ -86,6 +86,26 @@ def test_half_precision_hides_nothing(loaded, zoo, kind):
 HEADS = {"llama": "linear", "gpt2": "linear", "bart": "linear", "gemma2": "own", "cohere": "own", "gemma4, cap": "own", "bert": "own"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("llama", {"_attn_implementation": "kernels-community/flash-attn2"}),
+        ("llama", {"attn_implementation": "someone/attention@main:forward"}),
+        ("mixtral", {"experts_implementation": "sonicmoe", "_attn_implementation": "flash_attention_2"}),
+        ("recurrent_gemma", {"_attn_implementation": "kernels-community/flash-attn2"}),
+    ],
+)
+def test_code_that_a_config_names_is_never_run(zoo, loaded, tmp_path, kind, names):
+    folder = shutil.copytree(zoo(kind), tmp_path / "named")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | names))
+    model, plain = pretrained.load(str(folder), torch.float32, 12), loaded(kind)
+    assert torch.equal(model(TOKENS).logits, plain(TOKENS).logits)
+    for there, here in zip(model.modules(), plain.modules(), strict=True):
+        for choice in ("_attn_implementation", "_experts_implementation"):
+            assert getattr(getattr(there, "config", None), choice, 0) == getattr(getattr(here, "config", None), choice, 0)
+
+
 @pytest.mark.parametrize("kind", [*HEADS, "falcon_h1, multiplier", "modernbert-decoder"])
 def test_logits_are_the_models_own(loaded, kind):
     model = loaded(kind)
