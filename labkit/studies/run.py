@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from labkit.base.errors import LabError
-from labkit.base.files import made_here
+from labkit.base.files import made_here, prepare_home
 from labkit.base.stats import band
 from labkit.records import events as ev
 from labkit.records.comparison import Comparison
@@ -44,6 +44,7 @@ def begin(experiment: Experiment, exams: int | None = None) -> Run:
 
     exams: number of exams, as for `Run`.
     """
+    prepare_home()
     experiment = with_hashes(experiment)
     folder = Folder(folder_of(experiment), experiment)
     if folder.turned():

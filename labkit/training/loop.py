@@ -126,8 +126,7 @@ class Run(Iterator[ev.Event]):
                         self.folder.write_down(event)
                     yield event
         except Exception as error:
-            what = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-            yield ev.Failed(self.step, what, advice.on_error(error))
+            yield ev.Failed(self.step, *advice.on_error(error))
             raise
         finally:
             if self.folder:

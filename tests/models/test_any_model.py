@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import as_read
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -84,6 +85,26 @@ def test_half_precision_hides_nothing(loaded, zoo, kind):
 # ---- head and body -------------------------------------------------------------------------------------------------------------------
 
 HEADS = {"llama": "linear", "gpt2": "linear", "bart": "linear", "gemma2": "own", "cohere": "own", "gemma4, cap": "own", "bert": "own"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("llama", {"_attn_implementation": "kernels-community/flash-attn2"}),
+        ("llama", {"attn_implementation": "someone/attention@main:forward"}),
+        ("mixtral", {"experts_implementation": "sonicmoe", "_attn_implementation": "flash_attention_2"}),
+        ("recurrent_gemma", {"_attn_implementation": "kernels-community/flash-attn2"}),
+    ],
+)
+def test_code_that_a_config_names_is_never_run(zoo, loaded, tmp_path, kind, names):
+    folder = shutil.copytree(zoo(kind), tmp_path / "named")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | names))
+    model, plain = pretrained.load(str(folder), torch.float32, 12), loaded(kind)
+    assert torch.equal(model(TOKENS).logits, plain(TOKENS).logits)
+    for there, here in zip(model.modules(), plain.modules(), strict=True):
+        for choice in ("_attn_implementation", "_experts_implementation"):
+            assert getattr(getattr(there, "config", None), choice, 0) == getattr(getattr(here, "config", None), choice, 0)
 
 
 @pytest.mark.parametrize("kind", [*HEADS, "falcon_h1, multiplier", "modernbert-decoder"])
@@ -369,7 +390,7 @@ def test_a_base_student_learns_its_teachers_format(zoo, tmp_path, capsys):
     data.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in PAIRS), encoding="utf-8")
     words = ["--teacher", str(teacher), "--student", str(base), "--data", str(data), "--steps", "2", "--batch", "4", "--longest", "6"]
     assert main(["distill", *words, "--out", str(tmp_path / "out"), "--no-baseline"]) == 0
-    said, card = capsys.readouterr().out, (tmp_path / "out" / "README.md").read_text()
+    said, card = capsys.readouterr().out, as_read((tmp_path / "out" / "README.md").read_text())
     for text in (said, card):
         assert "is saved with, the teacher's: end marks '<end>' (2), '<stop>' (3)" in text
         assert "As it came, it is scored in that format too" in text
@@ -395,7 +416,7 @@ def test_the_card_says_how_prompts_must_be_made(zoo, tmp_path):
     ):
         out, lines = tmp_path / f"{teacher.name}-{student.name}", list[str]()
         distill(str(teacher), str(student), data, out, baseline=False, say=lines.append, steps=1, batch=2, longest=3, method="gold", **more)
-        told = [line for line in (out / "README.md").read_text().splitlines() if said in line]
+        told = [line for line in as_read((out / "README.md").read_text()).splitlines() if said in line]
         assert told and all(line.startswith("- student: ") for line in told)
         assert any(said in line for line in lines)
 
@@ -708,6 +729,7 @@ def test_an_adapter_of_another_scale_is_refused(loaded, tmp_path):
     lora.save(student, tmp_path)
     settings = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {"lora_alpha": 4}))
+    (tmp_path / "manifest.json").unlink()  # it was changed on purpose
     with pytest.raises(LabError, match="its lora_alpha is 4, and the lab's 8"):
         lora.loaded(loaded("llama"), tmp_path)
 

@@ -144,6 +144,13 @@ def test_out_of_range_names_field_range_and_unit(name: str, end: str):
     Experiment(**{name: bound})  # the ends themselves are allowed
 
 
+@pytest.mark.parametrize("name", KNOBS)
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_whole_number_of_hundreds_of_digits_is_out_of_range(name: str, digits: int):
+    with pytest.raises(LabError, match=f"{name} is a whole number of about {digits:,} digits"):
+        Experiment(**{name: -(10**digits)})
+
+
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", ["3", None, True, [1], float("nan"), float("inf"), -float("inf")])
 def test_what_is_no_number_is_refused_in_words(name: str, value: object):

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from conftest import REPOSITORY, TEACHER
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from labkit import models
 from labkit.base import tensors
@@ -873,6 +874,20 @@ def test_a_disk_that_is_full_is_said_in_words(tmp_path: Path, monkeypatch: pytes
     assert isinstance(events[-1], ev.Failed)
     assert "No space left" in events[-1].message
     assert "free space" in events[-1].advice
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), Exception("no space (os error 28)")],
+)
+def test_a_full_disk_is_no_fault_of_the_lab(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(checkpoint.Folder, "save", full)
+    events, _ = to_its_error(Run(TINY, tmp_path, checkpoint_every=EVERY), type(error))
+    assert events[-1].message == f"a file cannot be read or written ({error})"
+    assert "free space" in events[-1].advice and "fault of the lab" not in events[-1].advice
 
 
 # ---- faults --------------------------------------------------------------------------------------------------------------------
