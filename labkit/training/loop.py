@@ -337,7 +337,7 @@ def run(experiment: Experiment | None = None, folder: Path | None = None, **chan
 
     Returns the run: iterate over it for its events.
     """
-    return Run((experiment or Experiment()).but(**changes), folder)
+    return Run(Experiment.of(experiment).but(**changes), folder)
 
 
 def schedule(step: int, steps: int) -> float:
