@@ -71,7 +71,8 @@ def unknown(what: str, name: object, choices: Iterable[object]) -> LabError:
 def suggest(what: str, name: object, choices: Iterable[object]) -> str:
     """The sentence "`what` `name`.", with the nearest choice as a suggestion and the list of all choices."""
     names = [str(choice) for choice in choices]
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    begun = [choice for choice in names if isinstance(name, str) and name and choice.startswith(name)]  # as temp for temperature
+    near = begun[:1] or difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"{what} {name!r}.{hint} Choose from: {', '.join(names)}."
 

@@ -81,7 +81,7 @@ def record(
 
     Returns the record. Raises `LabError` for a recipe that breaks a rule, and for a run that fails, with its message and advice.
     """
-    experiment = with_hashes((experiment or Experiment()).but(**changes))
+    experiment = with_hashes(Experiment.of(experiment).but(**changes))
     if not fresh and (found := Store().judged(experiment)):
         return found
     refuse(experiment)
@@ -128,7 +128,7 @@ def compare(experiments: Sequence[Experiment], seeds: int = 3, watch: Callable[[
     if seeds < 1:
         raise LabError(f"seeds={seeds} must be at least 1 (3 for a look, 5 for a claim).")
     for experiment in experiments:
-        refuse(experiment)
+        refuse(Experiment.of(experiment))
     return Comparison(experiments, [[record(e.but(seed=s), watch=watch) for s in range(seeds)] for e in experiments])
 
 
@@ -166,7 +166,7 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
     """
     if steps is not None and steps < 1:
         raise LabError(f"steps={steps} must be at least 1; leave it out for the whole run.")
-    experiment = with_hashes(experiment)
+    experiment = with_hashes(Experiment.of(experiment))
     recorded = Store().judged(experiment)
     if recorded is None:
         raise LabError(

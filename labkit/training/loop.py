@@ -199,7 +199,8 @@ class Run(Iterator[ev.Event]):
             if parts.peer is not None:
                 yield from self._before.warm_up(exp, parts.peer, exp.seed + PEER)
             keep(parts.student, self._good)
-        return Position(knobs={name: getattr(exp, name) for name in self.knobs}, threads=self._threads)
+        paid = self.folder.paid() if self.folder else 0
+        return Position(teacher_tokens=paid, knobs={name: getattr(exp, name) for name in self.knobs}, threads=self._threads)
 
     def _text(self, parts: Parts) -> Generator[ev.Event, None, TextPool | None]:
         """The teacher's text, which is written now if it is not on disk; None for a method that does not learn from text alone."""
@@ -240,6 +241,8 @@ class Run(Iterator[ev.Event]):
             for done in pool.prepare(rows[0]):
                 while pool.damaged:
                     yield ev.Warned(self.step, f"{pool.damaged.pop()} was damaged; the teacher has answered its questions again.")
+                if self.folder and parts.accelerator.is_main_process:
+                    self.folder.pay(self.at.teacher_tokens + pool.kept_tokens)
                 yield ev.Labelled(done, pool.total, self.seconds)
         step_rows = feed.draw(*rows)
         if not parts.method.on_policy:
@@ -344,4 +347,4 @@ def run(experiment: Experiment | None = None, folder: Path | None = None, **chan
 
     Returns the run: iterate over it for its events.
     """
-    return Run((experiment or Experiment()).but(**changes), folder)
+    return Run(Experiment.of(experiment).but(**changes), folder)

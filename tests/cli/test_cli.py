@@ -193,6 +193,10 @@ def test_where_a_result_goes_is_looked_at_before_it_is_made(command, tmp_path, m
     assert list((tmp_path / "new").iterdir()) == []
 
 
+def test_the_usage_of_export_shows_where_the_recipe_stands(capsys):
+    assert "export trl [labkit NAME=VALUE ...] [--toml TOML] --out OUT" in told(["export", "--help"], capsys)
+
+
 EVIL = "\x1b]0;title\x07\x1b[2J\x9b31m\rhidden"
 
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -772,6 +773,15 @@ def test_a_resumed_run_keeps_count_of_what_it_cost(tmp_path: Path):
     assert finished.cost["teacher_tokens"] > 0, "the teacher was paid before the kill, not never"
 
 
+@pytest.mark.parametrize("exp", [TINY, TINY.but(signals="live")])
+def test_a_run_that_was_killed_before_its_first_checkpoint_keeps_count_of_what_its_teacher_read(tmp_path: Path, exp: Experiment):
+    whole = list(Run(exp, tmp_path / "whole"))[-1]
+    shutil.rmtree(made_here("x").parent.parent / "signals")
+    killed(Run(exp, tmp_path / "killed"), 1)
+    killed(Run(exp, tmp_path / "killed"), 2)
+    assert list(Run(exp, tmp_path / "killed"))[-1].cost["teacher_tokens"] == whole.cost["teacher_tokens"] > 0
+
+
 def test_a_real_kill(tmp_path: Path, home: Path, quick: Path):
     """SIGKILL, sent by the process to itself in the middle of step 6, between one event and the next."""
     code = f"""
@@ -801,7 +811,7 @@ print("not killed")
     wanted, events = list(whole), list(again)
     assert told_alike(events) == told_alike(wanted)
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)
-    assert {p.name for p in tmp_path.iterdir()} - {"lock"} == {"events.jsonl", "checkpoint.safetensors"}
+    assert {p.name for p in tmp_path.iterdir()} - {"lock"} == {"events.jsonl", "checkpoint.safetensors", "teacher_tokens"}
 
 
 def test_a_kill_while_the_checkpoint_is_written_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -232,7 +232,7 @@ def split(rows: CustomRows, held_out: float = 0.2, seed: int = 0) -> Split:
     for side, name in zip(sides, ("to train on", "to hold out")):
         if not side:
             some = f"{len(rows) - rows.duplicates} different prompts"
-            raise LabError(f"held_out={held_out} of {some} leaves none {name}: add rows, or use another share or seed.")
+            raise LabError(f"held_out={held_out} of {some} leaves none {name}: add prompts, or, in Python, split with another seed.")
     train, rest = (dataclasses.replace(rows, rows=tuple(side), problems=(), remarks=()) for side in sides)
     return Split(train, rest)
 
