@@ -100,7 +100,7 @@ class ChatTemplate:
         return self.inner.apply_chat_template(messages, chat_template=self.text, tokenize=False, add_generation_prompt=ask, **self.options)
 
     def prompt(self, text: str) -> str:
-        """A prompt as the template writes it, ready for the answer."""
+        """A prompt as the template writes it, ready for the answer. Raises `LabError` for one that it does not take as a whole."""
         try:
             if isinstance(text, Chat) and self.own and (lost := self._left_out(tuple(role for role, _ in text.turns))):
                 raise ValueError(f"it leaves out what the {' and the '.join(sorted(lost))} said")

@@ -95,7 +95,7 @@ def test_every_field_is_a_flag_and_help_shows_those_that_are_not_advanced(comman
         (["run", "--teacher", "./my model"], "contains a space, which a recipe cannot hold: move the file or folder"),
         (["distill", "--out", "my out", "--data", "mails.csv", "--prompt-column", "mail"], "--out 'my out' contains a space"),
         (["distill", "--out", "out", "--teacher", "none", "--student", "57k"], "needs a teacher, a student and data"),
-        (["run", "--toml", "nowhere.toml"], "cannot read nowhere.toml"),
+        (["run", "--toml", "nowhere.toml"], "nowhere.toml cannot be read"),
         (["replay", "nowhere.jsonl"], "no record at nowhere.jsonl"),
         (["build", "tables", "all"], "takes no names"),
         (["build", "teachers", "atlas-3n"], "Did you mean 'atlas-3m'"),
