@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: lab test check unit arithmetics notebook browser notebooks bench zoo clean
+.PHONY: lab test check unit arithmetics notebook browser notebooks bench zoo audit clean
 
 lab: $(VENV)/lab.done
 	$(BIN)/python -m labkit lab
@@ -72,6 +72,14 @@ zoo: $(VENV)/dev.done
 
 bench: $(VENV)/dev.done
 	$(BIN)/python benchmarks/bench.py
+
+# Licences, a bill of materials, and known vulnerabilities of what is pinned. Its own tools are not pinned: an audit wants the newest.
+audit: $(VENV)/dev.done
+	test -x $(VENV)/audit/bin/python || $(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install -q --upgrade pip-audit cyclonedx-bom
+	$(VENV)/audit/bin/cyclonedx-py environment --of JSON -o $(VENV)/bill.json $(BIN)/python
+	$(BIN)/python tests/audit.py $(VENV)/bill.json
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt -r tests/peers.txt
 
 clean:
 	rm -rf $(VENV)

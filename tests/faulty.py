@@ -126,6 +126,8 @@ class Server:
                 whole = response(200, {"choices": [{"message": {"content": {"text": 3}}}]})
             case "twice":
                 whole += whole
+            case "twice, late":  # when the next request is under way, if the server takes its time
+                self._loop.call_later(0.01, writer.write, whole)
             case "hang":
                 await self._end.wait()
             case "hold":
@@ -153,7 +155,18 @@ class Server:
             case _:
                 raise ValueError(how)
         writer.write(whole)
-        self.answered[prompt] += how in ("ok", "late", "hold", "twice", "length", "empty", "choices", "no usage", "no logprobs")
+        self.answered[prompt] += how in (
+            "ok",
+            "late",
+            "hold",
+            "twice",
+            "twice, late",
+            "length",
+            "empty",
+            "choices",
+            "no usage",
+            "no logprobs",
+        )
         return True
 
 

@@ -16,7 +16,7 @@ from labkit.losses.divergences import DIVERGENCES
 from labkit.records.names import SKILLS
 
 GENERATED = {  # printed by code, or a table that a test compares as a whole
-    *("docs/claims.md", "docs/failures.md", "docs/models.md", "docs/scale.md"),
+    *("docs/claims.md", "docs/failures.md", "docs/licences.md", "docs/models.md", "docs/scale.md"),
     *("data/README.md", "data/teachers/README.md"),  # tests/base/test_manifest.py, and below
 }
 HISTORY = {"LOG.md", "CHANGELOG.md"}  # dated: what was measured then

@@ -71,9 +71,27 @@ def unknown(what: str, name: object, choices: Iterable[object]) -> LabError:
 def suggest(what: str, name: object, choices: Iterable[object]) -> str:
     """The sentence "`what` `name`.", with the nearest choice as a suggestion and the list of all choices."""
     names = [str(choice) for choice in choices]
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    begun = [choice for choice in names if isinstance(name, str) and name and choice.startswith(name)]  # as temp for temperature
+    near = begun[:1] or difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"{what} {name!r}.{hint} Choose from: {', '.join(names)}."
+
+
+def outside(error: BaseException) -> tuple[str, str]:
+    """What went wrong outside the lab, and what a user can do: for an error of the disk or of memory. ("", "") for any other error."""
+    text = str(error).split("\n")[0]
+    if out_of_memory(error):
+        return f"memory ran out ({text})" if text else "memory ran out", "Choose a smaller student, a smaller batch, or fewer questions."
+    # by name, since its package may not be installed; and tokenizers raises a bare Exception, with the number that Rust writes
+    if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError" and "(os error " not in text:
+        return "", ""
+    why = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else text
+    return f"a file cannot be read or written ({why})", "Check path, permissions and free space, there and in LABKIT_HOME."
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the machine, or its accelerator, has no memory left."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)
 
 
 def need(package: str, purpose: str) -> MissingPackage:

@@ -12,6 +12,7 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,16 @@ def data_dir() -> Path:
 def home_dir() -> Path:
     """The folder for what this machine makes (runs, cached teacher signals, predictions): `$LABKIT_HOME` or a cache folder.
 
-    Raises `DataError` if it cannot be created.
+    It is made when something is first written there, so that the lab reads its data where nothing can be written.
+
+    Raises `DataError` for a user without a home folder, if the environment names none.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(os.environ.get("LABKIT_HOME") or cache / "labkit")
+    if own := os.environ.get("LABKIT_HOME"):
+        return Path(own)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be created: {error}. Set LABKIT_HOME to a folder that you may write to.") from None
-    return folder
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labkit"
+    except RuntimeError:  # neither $HOME nor an entry among the machine's users, as in some containers
+        raise DataError("this user has no home folder, so LABKIT_HOME must be set: to a folder that you may write to.") from None
 
 
 def made_here(kind: str) -> Path:
@@ -64,6 +66,36 @@ def _version(data: Path) -> str:
             sums = {name: entry["sha256"] for name, entry in entries(manifest.parent).items() if not name.endswith(".md")}
             digest.update(json.dumps([manifest.parent.name, sums], sort_keys=True).encode())
     return digest.hexdigest()
+
+
+TEMPORARY = re.compile(r"\.part|\..+\.[a-z0-9_]{8}")  # as `write_whole`, `fill_whole` and `labkit fetch` name them
+A_DAY = 24 * 3600  # seconds; a file that is being written is renamed long before
+
+
+def prepare_home() -> None:
+    """Make the lab's home, before something is written there, and delete what writers that were killed left more than a day ago.
+
+    Raises `DataError` if it cannot be made.
+    """
+    folder = home_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be created: {error}. Set LABKIT_HOME to a folder that you may write to.") from None
+    _sweep(folder)
+
+
+@functools.cache
+def _sweep(home: Path) -> None:
+    """Delete old temporary files, once in a process, in the folders alone that the lab writes."""
+    version = "[0-9a-f]" * 12
+    for pattern in ("models", "models/*", "signals/*", f"{version}/*", f"{version}/runs/*", f"{version}/sequences/*.part"):
+        for folder in home.glob(pattern):
+            with contextlib.suppress(OSError):  # not a folder, read-only, or swept by another process at this moment
+                for left in (file for file in folder.iterdir() if TEMPORARY.fullmatch(file.name)):
+                    inside = left.rglob("*") if left.is_dir() else ()
+                    if max(file.lstat().st_mtime for file in (left, *inside)) < time.time() - A_DAY:
+                        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -168,6 +200,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
     If the file's last line has no end, the end is written first. Raises `OSError` if the disk takes only a part.
     """
     data = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
     with _appending:
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:

@@ -21,6 +21,7 @@ MARKS = (
     ("[THINK]", "[/THINK]"),
     ("<|channel|>analysis<|message|>", f"<|end|><|start|>assistant{FINAL}"),
 )
+BEFORE_A_QUOTED_MARK = " \t`'\"(<"  # what stands before a mark of which a text speaks
 OPENING = tuple(opening for opening, _ in MARKS)
 
 
@@ -36,11 +37,12 @@ def split_thinking(text: str) -> Thought:
     """Split a text into reasoning and answer.
 
     Reasoning stands between two marks at the beginning, also several times. The first mark may be missing, since some chat templates write
-    it: then the second must end a line. Other marks in an answer are part of its text.
+    it: then the second must end a line, or follow the text without a space. Other marks in an answer are part of its text.
     """
     start = text.lstrip()
     if start.startswith(FINAL):
-        return Thought("", start.removeprefix(FINAL).strip())
+        answer = start.removeprefix(FINAL).strip()
+        return split_thinking(answer) if answer.startswith(OPENING) else Thought("", answer)
     for opening, closing in MARKS:
         begun = start.startswith(opening)
         reasoning, found, answer = start.removeprefix(opening).partition(closing)
@@ -49,7 +51,7 @@ def split_thinking(text: str) -> Thought:
             return Thought(f"{reasoning.strip()}\n{more.reasoning}".strip(), more.answer, more.cut)
         if begun:
             return Thought(reasoning.strip(), answer.strip(), cut=not found)
-        if found and not answer.partition("\n")[0].strip():
+        if found and (not answer.partition("\n")[0].strip() or reasoning[-1:] not in BEFORE_A_QUOTED_MARK):
             return Thought(reasoning.strip(), answer.strip())
     return Thought("", text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 
 from labkit.base.errors import LabError
 from labkit.base.files import data_dir
@@ -39,5 +40,7 @@ def run(options: argparse.Namespace) -> int:
         for difference in recipe_of("records").differences(data_dir() / "records"):
             bad += 1
             print(f"differs data/results.csv from data/records: {difference}. Rebuild it with `python -m labkit build records`.")
-    print(f"{len(rows())} recorded runs shipped, {len(list(Store().own.glob('*.jsonl.gz')))} made here")
+    made = Store().own
+    count = len(list(made.glob("*.jsonl.gz"))) if os.path.isdir(made) else 0  # unlike its own `is_dir`, also in a home that is closed to us
+    print(f"{len(rows())} recorded runs shipped, {count} made here")
     return 1 if bad else 0

@@ -28,6 +28,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--response-column", metavar="NAME", help="the column with the responses")
     parser.add_argument("--network", action="store_true", help="allow --data to be a data set that is fetched from the Hugging Face hub")
     parser.add_argument("--no-baseline", action="store_true", help="skip the baseline: the same student, fine-tuned on the gold labels")
+    parser.add_argument("--no-examples", action="store_true", help="show no rows of the data in the card and the record at --out")
     usual = dict(batch="16", steps="100", gold="all there are", learning_rate="by the kind of model", method="output, or sequence")
     knobs.add_knobs(parser, **usual)
 
@@ -50,9 +51,12 @@ def run(options: argparse.Namespace) -> int:
         tell(event, every=10)
 
     with _read_once(asked.data, options, runs) as data:
-        done = distill(asked.teacher, asked.student, data, options.out, baseline=not options.no_baseline, watch=watch, **others)
+        baseline, examples = not options.no_baseline, not options.no_examples
+        done = distill(asked.teacher, asked.student, data, options.out, baseline=baseline, examples=examples, watch=watch, **others)
     print(done)
     print(f"\nsaved to {options.out}: the student with its card (README.md), record.jsonl.gz and report.html")
+    if not options.no_examples:
+        print("Card and record show prompts and answers of your data: leave them out with --no-examples before you pass the folder on.")
     return 0
 
 

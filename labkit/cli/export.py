@@ -13,6 +13,7 @@ HELP = "write a recipe as a script for another library"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s trl [labkit NAME=VALUE ...] [--toml TOML] --out OUT"
     parser.add_argument("library", choices=("trl",))
     parser.add_argument("recipe", nargs="*", help="a recipe as the lab prints it, such as: labkit temperature=2")
     parser.add_argument("--toml", type=Path, help="read the experiment from a TOML file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Become JupyterLab, so that signals reach it as they reach `jupyter lab`: Ctrl-C asks, SIGTERM ends it."""
     if importlib.util.find_spec("jupyterlab") is None:
         raise need("jupyterlab", "labkit lab")
     root = data_dir().parent
@@ -31,4 +33,19 @@ def run(options: argparse.Namespace) -> int:
     command += ["--no-browser"] if options.no_browser else []
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
-    return subprocess.call(command, cwd=root)
+        print("You are root: JupyterLab is started with --allow-root, so its notebooks may change any file here.", flush=True)
+    if os.name == "posix":
+        os.chdir(root)
+        sys.stdout.flush()
+        os.execv(sys.executable, command)
+    return _waited_for(subprocess.Popen(command, cwd=root))
+
+
+def _waited_for(server: subprocess.Popen) -> int:
+    """Wait for a server where no process can become another, as on Windows: it gets Ctrl-C itself, and SIGTERM from here.
+
+    Returns its exit code.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    return server.wait()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from labkit.base.errors import LabError
 from labkit.teachers import labelling
 from labkit.teachers.labelling.plan import READ, LabelPlan, plan
-from labkit.teachers.labelling.settings import KEY_ENV
+from labkit.teachers.labelling.settings import EMPTY, KEY_ENV
 
 if TYPE_CHECKING:
     from labkit.teachers.labelling.progress import Progress
@@ -42,6 +42,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ceiling-money", type=float, metavar="X", help="stop before the job costs more (needs both prices)")
     parser.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds for one answer (default: 120)")
     parser.add_argument("--tries", type=int, default=6, metavar="N", help="times that a request is sent before it fails (default: 6)")
+    parser.add_argument("--ask-again", choices=(EMPTY,), default="", help="send the requests again that got an empty answer")
     parser.add_argument(
         "--key-env",
         action="append",
@@ -57,7 +58,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Returns exit code 0 if every request has its answer, 1 if some have none, 130 if the user interrupted."""
     names = ("model", "system", "temperature", "samples", "max_tokens", "logprobs", "concurrency", "per_minute", "price_in", "price_out")
-    names += ("ceiling_tokens", "ceiling_money", "timeout", "tries", "network")  # type: ignore[assignment]
+    names += ("ceiling_tokens", "ceiling_money", "timeout", "tries", "ask_again", "network")  # type: ignore[assignment]
     chosen = {name: getattr(options, name) for name in names}
     job = plan(options.prompts, options.answers, endpoints=options.endpoint, key_env=options.key_env or (KEY_ENV,), **chosen)
     print(job, flush=True)

@@ -7,14 +7,22 @@ code 2.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
 
-from labkit.base.errors import LabError, need
-from labkit.cli import build, check, claims, distill, export, fetch, inspect, lab, label, prune, replay, run, sweep, trace
+from labkit.base.errors import LabError, need, outside
 
-COMMANDS = (lab, run, distill, sweep, replay, label, claims, fetch, inspect, build, prune, export, trace, check)
+COMMANDS = (
+    *("lab", "run", "distill", "sweep", "replay", "label", "claims"),
+    *("fetch", "inspect", "build", "prune", "export", "trace", "check"),
+)
+STOPPED = "labkit: stopped. An interrupted run continues from its last checkpoint when it is run again."
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,16 +31,29 @@ def parser() -> argparse.ArgumentParser:
         prog="labkit", description="The Distillation Lab.", epilog="Recipes, records and lessons: see README.md."
     )
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in COMMANDS:
-        command = commands.add_parser(module.__name__.rpartition(".")[2], help=module.HELP)
+    for name in COMMANDS:
+        module = importlib.import_module(f"labkit.cli.{name}")
+        command = commands.add_parser(name, help=module.HELP)
         module.add_flags(command)
         command.set_defaults(call=module.run)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit code."""
-    options = parser().parse_args(argv)
+    """Run one command. Returns its exit code; 130 after Ctrl-C."""
+    try:
+        with _interruptible():
+            from labkit.cli.output import plain_text  # here, since it takes some time
+
+            with plain_text():
+                return _command(parser().parse_args(argv))
+    except KeyboardInterrupt:
+        print(STOPPED, file=sys.stderr)
+        return 130
+
+
+def _command(options: argparse.Namespace) -> int:
+    """Run one command. Returns its exit code, and prints what a user can act on in one line."""
     try:
         return options.call(options) or 0
     except LabError as error:
@@ -45,18 +66,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush does not fail as well
         return 1
     except Exception as error:
-        if not (text := _of_files(error)):
+        what, fix = outside(error)
+        if not what:
             raise
-        print(f"labkit: {text}", file=sys.stderr)
+        print(f"labkit: {what}. {fix}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("labkit: stopped. An interrupted run continues from its last checkpoint when it is run again.", file=sys.stderr)
-        return 130
 
 
-def _of_files(error: Exception) -> str:
-    """The message for a file that could not be read or written; "" for any other error, which is a bug of the lab."""
-    if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":  # by name, since its package may not be installed
-        return ""
-    why = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else f"{error}".split("\n")[0]
-    return f"a file cannot be read or written ({why}). Check path, permissions and free space, there and in LABKIT_HOME."
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C while a package is imported ends the process at once: compiled packages would turn the exception into another error."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        place = frame
+        while place is not None:
+            if place.f_code.co_filename.startswith("<frozen importlib"):
+                with contextlib.suppress(RuntimeError):  # the interrupt came in the middle of a print
+                    sys.stdout.flush()
+                    print(STOPPED, file=sys.stderr, flush=True)
+                os._exit(130)
+            place = place.f_back
+        signal.default_int_handler(number, frame)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield  # somebody else handles it
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

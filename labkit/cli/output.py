@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 from labkit.base.errors import LabError, reading
 from labkit.records import events as ev
 from labkit.records.record import Record
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class _Plain:
+    """A stream to which control characters are written as `\\u001b`: text of others cannot steer a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))  # which JSON can read too
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def plain_text() -> Iterator[None]:
+    """Let no control character but tabs and line ends reach stdout and stderr, whoever has written the text: records, files, models."""
+    with contextlib.redirect_stdout(cast(TextIO, _Plain(sys.stdout))), contextlib.redirect_stderr(cast(TextIO, _Plain(sys.stderr))):
+        yield
 
 
 def read(path: Path) -> str:

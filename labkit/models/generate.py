@@ -12,7 +12,7 @@ from labkit.base.errors import LabError
 from labkit.models import architectures
 from labkit.models.architectures import LanguageModel
 from labkit.models.load import tokenizer_of
-from labkit.models.parts import EOS, body_of, cached_pass, logits_of, new_cache, traits_of, vocabulary_of
+from labkit.models.parts import EOS, body_of, cached_pass, context_of, logits_of, new_cache, traits_of, vocabulary_of
 
 
 class Written(NamedTuple):
@@ -42,12 +42,18 @@ def write(
     """
     if not prompts:
         return []
-    training = model.training
-    model.eval()
     tokenizer = tokenizer_of(model)
     limit = tokenizer.longest if limit is None else limit
-    limits = [limit] * len(prompts) if isinstance(limit, int) else limit
+    limits = limit if isinstance(limit, Sequence) else [limit] * len(prompts)
     _check(model, prompts, limits)
+    if max(map(len, prompts)) + max(limits) - 1 > context_of(model.config.to_dict()) and len(prompts) > 1:  # each fits, but not all padded
+        own: Any = {"temperature": temperature, "keep_hidden": keep_hidden}
+        return [
+            write(model, [prompt], seed=seed + row, limit=most, **own)[0]
+            for row, (prompt, most) in enumerate(zip(prompts, limits, strict=True))
+        ]
+    training = model.training
+    model.eval()
     generator = torch.Generator().manual_seed(seed)
     traits = traits_of(model)
     steps = _with_cache(model, prompts) if traits.padded and traits.cache != "none" else _whole(model, prompts)

@@ -122,10 +122,12 @@ def tokenizer(vocabulary: str = "atlas") -> AtlasTokenizer:
 def tokenizer_of(model: Any) -> Any:
     """The tokenizer of a model: one of the lab's, or that of a pretrained model.
 
-    Raises `LabError` for a model without a tokenizer whose vocabulary is not one of the lab's.
+    Raises `LabError` for what is no model, or one without a tokenizer whose vocabulary is not one of the lab's.
     """
     if chat := getattr(model, "chat", None):
         return chat
+    if not hasattr(model, "config"):
+        raise LabError(f"{model!r} is not a language model: give one, as in labkit.teacher('atlas-3m').")
     own, size = tokenizer(getattr(model.config, "vocabulary", "atlas")), getattr(model.config, "vocab_size", None)
     if size != own.size:
         raise LabError(

@@ -28,7 +28,8 @@ from labkit.base.errors import LabError, reading
 from labkit.base.files import fill_whole
 from labkit.base.manifest import seal_model
 from labkit.models import lora, parts
-from labkit.models.chat import LONGEST, RESERVED, ChatTokenizer
+from labkit.models.chat import LONGEST, ChatTokenizer
+from labkit.models.chat_template import RESERVED
 from labkit.models.damage import read_model, settings_in
 from labkit.models.self_check import CLOSE, computes, examine, training_noise
 from labkit.records.model_folders import folder_of
@@ -111,7 +112,9 @@ def notes_of(model: Any) -> list[str]:
         notes += _served(model.chat)
         if not model.chat.end_is_listed and not adopted:
             mark = model.chat.inner.convert_ids_to_tokens(model.chat.end)
-            notes.append(f"Its template ends a turn with {mark!r}, which its files do not list as an end mark: the saved student's do.")
+            notes.append(
+                f"Its template ends a turn with {mark!r}, which its generation_config.json does not list: the saved student's does."
+            )
         if loss := getattr(parts.config_of(model), "router_aux_loss_coef", 0):
             notes.append(f"Its router loss (weight {loss:g} in its config.json) is not part of the training.")
         if (noise := training_noise(model, model.chat.prompts([PROBE])[0])) > CLOSE:
@@ -126,10 +129,12 @@ def notes_of(model: Any) -> list[str]:
 def _served(chat: ChatTokenizer) -> list[str]:
     """What whoever serves a trained student must know about its prompts, which its files do not say."""
     notes = []
-    if chat.options:
-        given = ", ".join(f"{key}={json.dumps(value)}" for key, value in chat.options.items())
-        notes.append(f"It learns prompts made with {given}: pass chat_template_kwargs={json.dumps(chat.options)} when you serve it.")
-    if not chat.own_template:
+    if chat.template.options:
+        given = ", ".join(f"{key}={json.dumps(value)}" for key, value in chat.template.options.items())
+        notes.append(
+            f"It learns prompts made with {given}: pass chat_template_kwargs={json.dumps(chat.template.options)} when you serve it."
+        )
+    if not chat.template.own:
         form = repr(chat.inner.decode(chat.prompts(["QUESTION"])[0]))
         notes.append(f"It is saved without a chat template, and learns prompts in plain text: send it each question as {form}.")
     return notes
@@ -161,7 +166,7 @@ def refuse_unread(options: str, chats: Sequence[ChatTokenizer]) -> None:
 
     Raises `LabError` for a switch that none reads, with those that they read.
     """
-    known = sorted({name for chat in chats for name in chat.switches})
+    known = sorted({name for chat in chats for name in chat.template.switches})
     if wrong := [name for name in given_options(options) if name not in known]:
         whose = " or ".join(dict.fromkeys(chat.name for chat in chats)) or "these models"
         fix = f"choose among {', '.join(known)}" if known else "leave it out, since it reads none"

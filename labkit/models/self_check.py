@@ -24,7 +24,8 @@ from labkit.models.parts import CACHES, Traits, body_of, cached_pass, context_of
 LONG, SHORT, WIDE = 12, 7, 96  # tokens of the rows that are read
 STEEP = 100  # times the states of a row, for heads that bend
 CLOSE, CLOSE_IN_HALF = 1e-3, 0.05  # the largest error that is rounding, in single and in half precision, in standard deviations
-CACHED = 5e-5  # the same of what is read with a cache. Code that rounds a state differs by more, and the more the longer a text is
+# The same of what is read with a cache; more if the model's own rounding is large. A cache that leaves something out differs by more.
+CACHED, ABOVE = 5e-5, 8
 LARGEST = 2_000_000_000  # parameters; models up to this size are checked in single precision, which takes as many bytes again
 
 
@@ -89,12 +90,19 @@ def _in_single(model: Any) -> Iterator[None]:
 @torch.no_grad()
 def computes(model: Any, tokens: Sequence[int]) -> bool:
     """Whether a model's code runs in the precision of its weights. Some mixes precisions, and in a part that only longer rows reach."""
-    row = [tokens[i % len(tokens)] for i in range(int(min(WIDE, context_of(model.config.to_dict()))))]
     try:
-        body_of(model)(torch.tensor([row], device=model.device), use_cache=False)
-    except RuntimeError:  # of other kinds of errors, `examine` will speak
+        body_of(model)(_wide(model, tokens), use_cache=False)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise LabError(f"{type(model).__name__} does not fit into memory: free some, or choose a smaller model.") from None
+    except Exception:  # of a model that fails in single precision as well, `examine` will speak
         return False
     return True
+
+
+def _wide(model: Any, tokens: Sequence[int]) -> Tensor:
+    """A longer row of these tokens, `(1, WIDE)` or as long as the context."""
+    size = int(min(WIDE, context_of(model.config.to_dict())))
+    return torch.tensor([[tokens[at % len(tokens)] for at in range(size)]], device=model.device)
 
 
 def ensure(model: Any) -> None:
@@ -105,12 +113,20 @@ def ensure(model: Any) -> None:
 
 @torch.no_grad()
 def training_noise(model: Any, tokens: Sequence[int]) -> float:
-    """How much a model's states differ in training mode, in standard deviations: 0 without dropout and router noise."""
+    """How much a model's states differ in training mode, in standard deviations: 0 without dropout and router noise.
+
+    Raises `LabError` for a model that does not read such a row in training mode.
+    """
     read = torch.tensor([list(tokens)], device=model.device)
     training = model.training
-    with torch.random.fork_rng(devices=[]):
-        calm, noisy = (body_of(model.train(mode))(read, use_cache=False).last_hidden_state for mode in (False, True))
-    model.train(training)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            calm, noisy = (body_of(model.train(mode))(read, use_cache=False).last_hidden_state for mode in (False, True))
+    except Exception as error:  # code of any family
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LabError(f"{type(model).__name__} cannot be trained on rows of any length ({why}): choose another student.") from error
+    finally:
+        model.train(training)
     return float(_errors(noisy, calm).max())
 
 
@@ -169,10 +185,11 @@ def _cached(model: Any, head: str, long: Tensor, short: Tensor, long_T_D: Tensor
 
     def right(read: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> bool:
         try:
-            return all(_same(model, found, known, CACHED) for found, known in read())
+            return all(_same(model, found, known, close) for found, known in read())
         except Exception:  # a cache that does not fit raises any error
             return False
 
+    close = min(CLOSE, max(CACHED, ABOVE * _rounding(model, long, long_T_D)))
     best = Traits(head, "none", False, False, takes)
     for cache in CACHES:
         for positions in (True, False) if takes else (False,):
@@ -188,7 +205,15 @@ def _cached(model: Any, head: str, long: Tensor, short: Tensor, long_T_D: Tensor
     if best.cache == "none":  # the whole text is then read for each token, so states must not change as it grows
         for stop in range(4, LONG):
             _check_order(model, long, long_T_D[None], stop)
+        wide = _wide(model, long[0].tolist())  # some code looks ahead only beyond a number of tokens
+        _check_order(model, wide, body_of(model)(wide, use_cache=False).last_hidden_state, wide.shape[1] * 2 // 3)
     return best
+
+
+def _rounding(model: Any, long: Tensor, long_T_D: Tensor) -> float:
+    """How much a row's states differ, without a cache, beside another row and without its last tokens, in standard deviations."""
+    beside, before = (body_of(model)(part, use_cache=False).last_hidden_state for part in (torch.cat([long, long.flip(1)]), long[:, :-3]))
+    return float(torch.cat([_errors(beside[0], long_T_D), _errors(before[0], long_T_D[:-3])]).max())
 
 
 Pairs = list[tuple[Tensor, Tensor]]  # states that were found, and those without a cache, for the same tokens

@@ -7,6 +7,7 @@ string and the range checks are derived from it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Collection
@@ -154,6 +155,16 @@ class Experiment(_Keyed):
             if (value := getattr(self, name)) is not entry.default:
                 object.__setattr__(self, name, check(name, value, entry))
 
+    @classmethod
+    def of(cls, given: Any) -> Experiment:
+        """The recipe that a caller gives, the default one for None. Raises `LabError` for anything else, as a name or a recipe's text."""
+        if isinstance(given, cls | None):
+            return given or cls()
+        field = next((name for name, entry in KNOBS.items() if given in entry.knob.choices), "student")
+        value = given if given in KNOBS[field].knob.choices else "57k"
+        whole = f"Experiment.from_recipe({given!r})" if str(given).startswith("labkit") else f"Experiment({field}={value!r})"
+        raise LabError(f"{given!r} is not a recipe: give one, as in {whole}.")
+
     # ---- variations --------------------------------------------------------------------------------------------------
 
     def but(self, **changes: Any) -> Experiment:
@@ -237,6 +248,20 @@ class Experiment(_Keyed):
         return self._key
 
 
+def _named(init: Any) -> Any:
+    """The constructor, with the nearest name for a field that there is not."""
+
+    @functools.wraps(init)
+    def construct(self: Experiment, *values: Any, **fields: Any) -> None:
+        for name in fields:
+            if name not in KNOBS:
+                raise unknown("field", name, KNOBS)
+        init(self, *values, **fields)
+
+    return construct
+
+
+Experiment.__init__ = _named(Experiment.__init__)  # type: ignore[method-assign]
 KNOBS: dict[str, Entry] = {f.name: Entry(f.default, f.metadata["knob"]) for f in dataclasses.fields(Experiment)}
 
 # Learning rates of the baselines: the best of those tried with hard labels (table in LOG.md); above 200k those of the teachers.

@@ -14,6 +14,8 @@ from labkit.records.names import named_model
 
 GROUPS = ("student", "teacher", "signal", "text", "optimiser", "data", "planted", "heads")
 
+LONG = 1_000  # bits of a whole number; a float has 1,024
+
 
 class Knob(NamedTuple):
     """How a field of `Experiment` is shown to the user, and which values it may have."""
@@ -49,6 +51,9 @@ def knob(default: Any, label: str, group: str, **traits: Any) -> Any:
 def check(name: str, value: Any, entry: Entry) -> Any:
     """Returns `value` in this field's type. Raises `LabError` with the field, the range and the unit."""
     default, (label, _, text, unit, low, high, _, choices, pattern, several, models, *_) = entry
+    if isinstance(value, int) and value.bit_length() > LONG:  # neither `float` nor, from 4,300 digits on, `str` takes it
+        digits = int(value.bit_length() * math.log10(2))
+        raise LabError(f"{name} is a whole number of about {digits:,} digits, which is out of range: write a smaller one.")
     if several:
         wanted = set(str(value).replace(" ", "").split("+")) - {"none", ""}
         if strange := sorted(wanted - set(choices)):
@@ -109,4 +114,5 @@ def parse(name: str, text: str, default: Any) -> Any:
         return float(text) if isinstance(default, float) else int(text.replace("_", ""))
     except ValueError:
         kind = "a number" if isinstance(default, float) else "a whole number"
-        raise LabError(f"{name}={text!r} must be {kind}, as in {name}={default:g}.") from None
+        shown = text if len(text) < 60 else f"{text[:20]}…"
+        raise LabError(f"{name}={shown!r} must be {kind}, as in {name}={default:g}.") from None

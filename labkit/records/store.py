@@ -35,7 +35,9 @@ class Store:
     def find(self, experiment: Experiment) -> Record | None:
         """The record of a recipe as its run wrote it; None if there is none. Raises `DataError` if it is damaged."""
         key = experiment.key
-        if (path := self.own / f"{key}.jsonl.gz").exists() and (record := load(path)).experiment.key == key:  # else a default has changed
+        if (
+            os.path.exists(path := self.own / f"{key}.jsonl.gz") and (record := load(path)).experiment.key == key
+        ):  # else a default has changed
             return record
         if row := rows().get(key):
             path = self.shipped / f"{row['shard']}{shards.ENDING}"
@@ -97,7 +99,7 @@ class Store:
 
     def _made(self, experiment: Experiment) -> bool:
         """Whether this machine has made the run or one of its baselines."""
-        if not self.own.is_dir() or not any(os.scandir(self.own)):
+        if not os.path.isdir(self.own) or not any(os.scandir(self.own)):
             return False
         baselines = [experiment.baseline(name).but(seed=seed) for name in BASELINES for seed in (experiment.seed, *SEEDS)]  # type: ignore[arg-type]
         return any((self.own / f"{run.key}.jsonl.gz").exists() for run in (experiment, *baselines))

@@ -26,6 +26,7 @@ from labkit.records.names import named_model
 from labkit.records.record import NO_GAP, Record
 from labkit.records.rules import refuse
 from labkit.records.store import Store
+from labkit.studies.card import card
 from labkit.studies.run import begin, clear, completed
 from labkit.tasks.atlas.exam import Grades
 from labkit.tasks.custom.exam import CustomExam
@@ -137,6 +138,7 @@ def distill(
     *,
     experiment: Experiment | None = None,
     baseline: bool = True,
+    examples: bool = True,
     watch: Callable[[str, ev.Event], None] | None = None,
     say: Callable[[str], object] = print,
     **knobs: Any,
@@ -150,6 +152,7 @@ def distill(
     out: the folder for the student; not saved if not given.
     experiment: all of this as one recipe, in place of the first three; each of its fields is used as it is.
     baseline: whether to fine-tune the student on gold labels too.
+    examples: whether card and record in `out` show held-out rows of the data.
     watch: called with the name of the run and each event.
     say: called with lines about data and models before training.
     knobs: fields of `Experiment`.
@@ -203,14 +206,16 @@ def distill(
     scores = {name: exam.scored(graded.answers) for name, graded in grades.items()}
     done = Distilled(exp, record, grades, scores, folder, {"teacher": _notes(teacher_model), "student": _notes(made)})
     if folder:
-        leave(done, made, folder, exam)
+        leave(done, made, folder, exam, examples)
     for run in runs:  # only at the end: if anything fails before, no training is lost
         clear(run)
     return done
 
 
-def leave(done: Distilled, student: Any, folder: Path, exam: CustomExam) -> None:
+def leave(done: Distilled, student: Any, folder: Path, exam: CustomExam, examples: bool) -> None:
     """Write weights, tokenizer, card, record and report to a folder, all or none.
+
+    examples: whether card and record show held-out rows of the data.
 
     Raises `LabError` if they cannot be written.
     """
@@ -223,9 +228,10 @@ def leave(done: Distilled, student: Any, folder: Path, exam: CustomExam) -> None
             student.save_pretrained(to, safe_serialization=True)
             tokenizer_of(student).for_transformers().save_pretrained(to)
             seal_model(to)
-        done.record.save(to / "record.jsonl.gz")
-        report(done.record, to / "report.html")
-        (to / "README.md").write_text(card(done, exam), encoding="utf-8")
+        record = done.record if examples else Record(e for e in done.record.events if not isinstance(e, ev.Sampled | ev.Probe))
+        record.save(to / "record.jsonl.gz")
+        report(record, to / "report.html")
+        (to / "README.md").write_text(card(done, exam, _command(done, examples), examples), encoding="utf-8")
 
     try:
         with no_empty_folder(folder):
@@ -237,45 +243,11 @@ def leave(done: Distilled, student: Any, folder: Path, exam: CustomExam) -> None
         ) from error
 
 
-def card(done: Distilled, exam: CustomExam) -> str:
-    """The model card in Markdown: models, data, scores, some wrong answers, and the command to repeat the run."""
-    exp, table = done.experiment, done.table().round(3)
-    command = ["labkit", "distill", *exp.words(SETTLED), *(["--out", str(done.out)] if done.out else [])]
-    command += ["--no-baseline"] if done.own == "distilled" and "gold labels" not in done.grades else []
-    head = ["model", *table.columns]
-    rows = [(name, *row) for name, row in zip(table.index, table.values.tolist(), strict=True)]
-    lines = ["| " + " | ".join("-" if cell != cell else str(cell) for cell in row) + " |" for row in rows]
-    told = [f"- {who}: {note}" for who, notes in done.notes.items() for note in notes]
-    wrong = [row for row in exam.sample(done.grades[done.own].answers, len(exam.rows)) if row["verdict"] != "right"][:5]
-    shown = [f"- {row['question']!r}: {row['student']!r}; expected {row['truth']!r} ({row['verdict']})\n" for row in wrong]
-    return "\n".join(
-        [
-            "---",
-            "library_name: transformers",
-            "tags: [distillation]",
-            "---",
-            f"# {without_hash(exp.student)} "
-            + (f"distilled from {without_hash(exp.teacher)}" if done.own == "distilled" else "fine-tuned on gold labels"),
-            "",
-            f"Made with the Distillation Lab on {without_hash(exp.data)} ({len(exam.rows)} prompts held out). The licences of both "
-            "models and of the data apply to this model: read them before you pass it on.",
-            "",
-            "| " + " | ".join(map(str, head)) + " |",
-            "| " + " | ".join("---" for _ in head) + " |",
-            *lines,
-            "",
-            f"Scored by `{without_hash(exp.score)}`; bands are 95% over prompts. {done.verdict()}",
-            "",
-            "Some of its wrong answers:",
-            "",
-            "".join(shown) or "- none on the held-out prompts\n",
-            *(["How the lab ran the models:", "", *told, ""] if told else []),
-            "To make it again:",
-            "",
-            f"    {shlex.join(command)}",
-            "",
-        ]
-    )
+def _command(done: Distilled, examples: bool) -> str:
+    """The command that distils once more, for the card."""
+    words = ["labkit", "distill", *done.experiment.words(SETTLED), *(["--out", str(done.out)] if done.out else [])]
+    words += ["--no-baseline"] if done.own == "distilled" and "gold labels" not in done.grades else []
+    return shlex.join(words if examples else [*words, "--no-examples"])
 
 
 # ---- parts ---------------------------------------------------------------------------------------------------------------------------

@@ -22,9 +22,10 @@ from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.records.names import FAULTY_TEACHERS, named_model
 from labkit.records.rules import HARD, TRL, refuse
-from labkit.training.loop import WARMUP, Run
+from labkit.training.loop import Run
 from labkit.training.methods import method
 from labkit.training.setup import task_of
+from labkit.training.step import WARMUP
 
 BETA = {"forward_kl": 0.0, "reverse_kl": 1.0}
 

@@ -64,14 +64,14 @@ def inspect(name: str, options: str = "") -> Inspection:
         "speculate": "chains: yes, as target or draft; " + (f"trees: no, since {tree}" if tree else "trees: yes"),
         "draft heads": "yes" if _linear(model) else "no: they copy a linear head without bias, and it has another one",
         "end of a turn": chat.end_marks,
-        "template": ("its own: " if chat.own_template else "none, so prompts are plain text: ") + repr(chat.inner.decode(prompt)),
+        "template": ("its own: " if chat.template.own else "none, so prompts are plain text: ") + repr(chat.inner.decode(prompt)),
         "vocabulary": f"{chat.size:,} tokens" + (f", and {model.rows - chat.size:,} unused rows" if model.rows > chat.size else ""),
         "head": "tied to the embedding" if shares_head(model) else "its own weights",
         "context": f"{context:,} tokens" if isinstance(context := context_of(model.config.to_dict()), int) else "not limited by its config",
         "memory": _memory(model),
     }
-    if chat.switches:
-        facts["template options"] = f"--template-option NAME=VALUE, for {', '.join(sorted(chat.switches))}"
+    if chat.template.switches:
+        facts["template options"] = f"--template-option NAME=VALUE, for {', '.join(sorted(chat.template.switches))}"
     for number, note in enumerate(chat.notes, 1):
         facts[f"note {number}"] = note
     return Inspection(name, True, facts)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from labkit.base.errors import LabError
-from labkit.base.files import made_here
+from labkit.base.files import made_here, prepare_home
 from labkit.base.stats import band
 from labkit.records import events as ev
 from labkit.records.comparison import Comparison
@@ -44,6 +44,7 @@ def begin(experiment: Experiment, exams: int | None = None) -> Run:
 
     exams: number of exams, as for `Run`.
     """
+    prepare_home()
     experiment = with_hashes(experiment)
     folder = Folder(folder_of(experiment), experiment)
     if folder.turned():
@@ -80,7 +81,7 @@ def record(
 
     Returns the record. Raises `LabError` for a recipe that breaks a rule, and for a run that fails, with its message and advice.
     """
-    experiment = with_hashes((experiment or Experiment()).but(**changes))
+    experiment = with_hashes(Experiment.of(experiment).but(**changes))
     if not fresh and (found := Store().judged(experiment)):
         return found
     refuse(experiment)
@@ -127,7 +128,7 @@ def compare(experiments: Sequence[Experiment], seeds: int = 3, watch: Callable[[
     if seeds < 1:
         raise LabError(f"seeds={seeds} must be at least 1 (3 for a look, 5 for a claim).")
     for experiment in experiments:
-        refuse(experiment)
+        refuse(Experiment.of(experiment))
     return Comparison(experiments, [[record(e.but(seed=s), watch=watch) for s in range(seeds)] for e in experiments])
 
 
@@ -165,7 +166,7 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
     """
     if steps is not None and steps < 1:
         raise LabError(f"steps={steps} must be at least 1; leave it out for the whole run.")
-    experiment = with_hashes(experiment)
+    experiment = with_hashes(Experiment.of(experiment))
     recorded = Store().judged(experiment)
     if recorded is None:
         raise LabError(

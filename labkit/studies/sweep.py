@@ -27,6 +27,7 @@ import contextlib
 import functools
 import importlib.util
 import itertools
+import multiprocessing
 import os
 import secrets
 import sys
@@ -37,6 +38,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.base.errors import LabError, need, reading, unknown
 from labkit.base.files import data_dir, home_dir
+from labkit.records import events as ev
 from labkit.records.comparison import summary
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.names import DRAFT_HEADS
@@ -249,18 +251,18 @@ def _workers(backend: str, jobs: int | None) -> Iterator[Finished]:
 
     if backend == "ray":
         jobs, stop = _cluster(jobs)
-        threads = 1  # Ray counts a worker as one processor
+        threads, parent = 1, 0  # Ray counts a worker as one processor, and ends it with its driver
     else:
         from joblib.externals.loky import get_reusable_executor
 
-        threads = max(1, (os.cpu_count() or 1) // (jobs or 1))
+        threads, parent = max(1, (os.cpu_count() or 1) // (jobs or 1)), os.getpid()
         stop = lambda: get_reusable_executor().shutdown()  # noqa: E731
     places = {"LABKIT_HOME": str(home_dir())} | {name: os.environ[name] for name in ("LABKIT_DATA",) if name in os.environ}
 
     def finished(experiments: Sequence[Experiment]) -> Iterator[tuple[Experiment, str | None]]:
         work = Parallel(jobs, backend=BACKENDS[backend], batch_size=1, return_as="generator_unordered")
         try:
-            for number, error in work(delayed(_work)(n, e.to_dict(), threads, places) for n, e in enumerate(experiments)):
+            for number, error in work(delayed(_work)(n, e.to_dict(), threads, places, parent) for n, e in enumerate(experiments)):
                 if error is None and Store().find(experiments[number]) is None:
                     error = f"its record is not in {home_dir()} here: all machines must share this folder as their LABKIT_HOME"
                 yield experiments[number], error
@@ -300,24 +302,38 @@ def _cluster(jobs: int | None) -> tuple[int, Callable[[], None]]:
     return jobs or int(ray.cluster_resources()["CPU"]), ray.shutdown
 
 
-def _work(number: int, experiment: dict[str, Any], threads: int, places: Mapping[str, str]) -> tuple[int, str | None]:
-    """Run an experiment in this worker, perhaps on another machine. Returns its number and the message of any error."""
+def _work(number: int, experiment: dict[str, Any], threads: int, places: Mapping[str, str], parent: int) -> tuple[int, str | None]:
+    """Run an experiment in this worker, perhaps on another machine. It ends with the process `parent`, if that is not 0.
+
+    Returns its number and the message of any error.
+    """
     os.environ.update(places)
     import torch
 
     torch.set_num_threads(threads)
     try:
-        return number, _run_one(experiment)
+        return number, _run_one(experiment, lambda event: _end_with(parent))
     except Exception as error:
         return number, f"{type(error).__name__}: {error}"
 
 
-def _run_one(experiment: dict[str, Any]) -> str | None:
+def _end_with(parent: int) -> None:
+    """End this worker if the process that started it has ended: nobody takes its result, and the sweep may have been started again."""
+    if os.name == "posix":
+        orphaned = parent and os.getppid() != parent
+    else:  # a process of Windows keeps the number of a parent that has ended
+        above = multiprocessing.parent_process()
+        orphaned = parent and above is not None and not above.is_alive()
+    if orphaned:
+        os._exit(1)  # its checkpoint stays, and whoever runs the sweep again goes on from it
+
+
+def _run_one(experiment: dict[str, Any], watch: Callable[[ev.Event], None] | None = None) -> str | None:
     """Run an experiment. Returns the message of a `LabError`; other errors are raised."""
     from labkit.studies.run import record
 
     try:
-        record(Experiment.from_dict(experiment))
+        record(Experiment.from_dict(experiment), watch=watch)
     except LabError as error:
         return str(error)
     return None

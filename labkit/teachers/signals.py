@@ -66,7 +66,8 @@ class Signals:
         self._answers: list[list[int] | None] = [None] * len(texts)
         self._hidden: list[Tensor | None] = [None] * len(texts)
         self.labelled = 0
-        self.teacher_tokens = 0
+        self.teacher_tokens = 0  # that it has read or written
+        self.kept_tokens = 0  # those of them whose answers are on disk for another run
         self.bytes = 0
         self.damaged: list[Path] = []
 
@@ -154,7 +155,8 @@ class Signals:
         seed = int.from_bytes(self._keys[entries[0]][:7])
         prompts, guesses = [self._prompts[e] for e in entries], [self._guesses[e] for e in entries]
         answers = sample_answers(self.teacher, prompts, guesses, seed, self.temperature)
-        self.teacher_tokens += sum(map(len, prompts)) + sum(len(answer.ids) for answer in answers)
+        self.kept_tokens += (tokens := sum(map(len, prompts)) + sum(len(answer.ids) for answer in answers))
+        self.teacher_tokens += tokens
         return answers
 
     def _read(self, path: Path, entries: range) -> dict[str, Tensor] | None:

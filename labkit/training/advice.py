@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from labkit.base.errors import LabError
+from labkit.base.errors import LabError, outside
 from labkit.losses.batch import Compare
 from labkit.models.damage import not_finite, usable
 from labkit.training.assembly import Parts
@@ -12,15 +12,15 @@ from labkit.training.batches import StepRows
 from labkit.training.faults import Faults
 
 
-def on_error(error: Exception) -> str:
-    """What to do about an error."""
+def on_error(error: Exception) -> tuple[str, str]:
+    """What an error says, and what to do about it."""
     if isinstance(error, LabError):
-        return "Nothing that was finished is lost. Mend what the message says and run again."
-    if isinstance(error, MemoryError) or "out of memory" in str(error):
-        return "The machine ran out of memory. Choose a smaller student, a smaller batch, or fewer questions."
-    if isinstance(error, OSError):
-        return "Writing or reading a file failed. Check the free space, and that you may write to the lab's home folder (LABKIT_HOME)."
-    return "This is a fault of the lab, not yours. The last checkpoint is kept; please report the message above."
+        return str(error), "Nothing that was finished is lost. Mend what the message says and run again."
+    what, fix = outside(error)
+    if what:
+        return what, f"{fix} The last checkpoint is kept."
+    fix = "This is a fault of the lab, not yours. The last checkpoint is kept; please report the message above."
+    return f"{type(error).__name__}: {error}", fix
 
 
 @torch.no_grad()

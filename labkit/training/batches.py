@@ -169,7 +169,7 @@ def first_batch(experiment: Experiment | None = None) -> models.Rows:
 
     Returns `(tokens_B_T, mask_B_T, labels_N)`.
     """
-    exp = experiment or Experiment()
+    exp = Experiment.of(experiment)
     pool = Signals(models.teacher(exp.teacher), transfer_questions(exp, Atlas(exp.scale)))
     rows, _ = BatchSampler(exp, (), pool, models.tokenizer()).next_rows(exp.batch, 0.0)
     list(pool.prepare(rows))

@@ -29,6 +29,8 @@ from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.record import events_of
 from labkit.training.batches import LARGE
 
+PAID = "teacher_tokens"  # a file of a run's folder
+
 
 @dataclass
 class Position:
@@ -39,6 +41,7 @@ class Position:
     tokens: int = 0  # that the student has read, prompts included
     teacher_tokens: int = 0
     seconds: float = 0.0
+    threads: int = 0  # with which it gives these bits; 0 in checkpoints of older versions
     referenced: bool = False  # whether the scores of teacher and baselines have been reported
     knobs: Mapping[str, Any] = field(default_factory=dict)
     feed: Mapping[str, int] = field(default_factory=dict)  # `BatchSampler.position`
@@ -114,6 +117,17 @@ class Folder:
                 return any(KNOBS[name].knob.identity and value != getattr(self.experiment, name) for name, value in knobs.items())
         except DataError:
             return False  # `load` reports what is wrong with it
+
+    def pay(self, tokens: int) -> None:
+        """Note what the teacher's answers have cost so far. They survive a kill that comes before the first checkpoint: so does this."""
+        write_whole(self.path / PAID, lambda to: to.write_text(str(tokens)))
+
+    def paid(self) -> int:
+        """The tokens that `pay` has noted last; 0 if it has not, or if the note is damaged."""
+        try:
+            return int((self.path / PAID).read_text())
+        except (OSError, ValueError):
+            return 0
 
     def forget(self) -> None:
         """Delete the checkpoint, so that the next run starts from the beginning."""

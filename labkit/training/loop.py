@@ -21,6 +21,7 @@ import torch
 from labkit import models
 from labkit.base.errors import LabError, unknown
 from labkit.base.settings import Settings, default
+from labkit.base.threads import Watch, threads_of_a_run
 from labkit.models.architectures import LanguageModel
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
@@ -38,9 +39,8 @@ from labkit.training.methods import comparison, method
 from labkit.training.on_policy import OnPolicy
 from labkit.training.prerequisites import Prerequisites
 from labkit.training.setup import CustomTask, task_of
-from labkit.training.step import gradients
+from labkit.training.step import gradients, schedule
 
-WARMUP = 30
 EXPLODED = 20.0  # nats per answer token; an untrained student is at log(1024) = 6.9
 
 
@@ -76,13 +76,17 @@ class Run(Iterator[ev.Event]):
         self._logging = False  # only once the folder is known to be this run's
         self.step = 0
         self._busy, self._entered = 0.0, math.inf
+        self._threads = torch.get_num_threads()
+        self._watch = Watch()
         self._events = self._guarded()
 
     def __next__(self) -> ev.Event:
-        self._entered = time.perf_counter()
+        self._entered, others = time.perf_counter(), torch.get_num_threads()
+        torch.set_num_threads(self._threads)
         try:
             return next(self._events)
         finally:
+            torch.set_num_threads(others)  # so that a run which is paused, or dropped, does not decide for others
             self._busy += time.perf_counter() - self._entered
             self._entered = math.inf
 
@@ -115,13 +119,14 @@ class Run(Iterator[ev.Event]):
     def _guarded(self) -> Generator[ev.Event, None, None]:
         """The loop's events, each written to the log. An error is first reported as a last event, `Failed`, and then raised."""
         try:
-            for event in self._train():
-                if self.folder and self._logging:
-                    self.folder.write_down(event)
-                yield event
+            with threads_of_a_run(self._threads) as self._threads:
+                torch.set_num_threads(self._threads)
+                for event in self._train():
+                    if self.folder and self._logging:
+                        self.folder.write_down(event)
+                    yield event
         except Exception as error:
-            what = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-            yield ev.Failed(self.step, what, advice.on_error(error))
+            yield ev.Failed(self.step, *advice.on_error(error))
             raise
         finally:
             if self.folder:
@@ -156,6 +161,7 @@ class Run(Iterator[ev.Event]):
                 return
             if step in due:
                 yield from self._examine(final=step == exp.steps)
+                yield from (ev.Warned(step, text) for text in self._watch.starved(self.seconds))
             self._keep(parts, feed, on_policy, step in due)
         parts.student.eval()
         if at.step < exp.steps and at.step and self.exams != 0:
@@ -172,9 +178,11 @@ class Run(Iterator[ev.Event]):
         self._logging, self._good = main, keep(parts.student)
         if kept and self.folder:
             at = kept
+            self._threads = at.threads = at.threads or self._threads
+            torch.set_num_threads(self._threads)
             self._busy += at.seconds
-            self.knobs = {**self.knobs, **at.knobs}
-            self.step = at.step
+            self._watch.begin(self.seconds)
+            self.knobs, self.step = {**self.knobs, **at.knobs}, at.step
             self._logging = False
             yield from self.folder.told()
             self._logging = main
@@ -191,7 +199,8 @@ class Run(Iterator[ev.Event]):
             if parts.peer is not None:
                 yield from self._before.warm_up(exp, parts.peer, exp.seed + PEER)
             keep(parts.student, self._good)
-        return Position(knobs={name: getattr(exp, name) for name in self.knobs})
+        paid = self.folder.paid() if self.folder else 0
+        return Position(teacher_tokens=paid, knobs={name: getattr(exp, name) for name in self.knobs}, threads=self._threads)
 
     def _text(self, parts: Parts) -> Generator[ev.Event, None, TextPool | None]:
         """The teacher's text, which is written now if it is not on disk; None for a method that does not learn from text alone."""
@@ -232,6 +241,8 @@ class Run(Iterator[ev.Event]):
             for done in pool.prepare(rows[0]):
                 while pool.damaged:
                     yield ev.Warned(self.step, f"{pool.damaged.pop()} was damaged; the teacher has answered its questions again.")
+                if self.folder and parts.accelerator.is_main_process:
+                    self.folder.pay(self.at.teacher_tokens + pool.kept_tokens)
                 yield ev.Labelled(done, pool.total, self.seconds)
         step_rows = feed.draw(*rows)
         if not parts.method.on_policy:
@@ -297,7 +308,7 @@ class Run(Iterator[ev.Event]):
             exp.steps,
             exp.facts or (exp.questions if method(exp.method).needs_signal else exp.gold),
             self.task.skills,
-            f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+            f"{platform.machine()}, {self._threads} threads, torch {torch.__version__}",
         )
 
     def _examine(self, final: bool) -> Iterator[ev.Event]:
@@ -336,9 +347,4 @@ def run(experiment: Experiment | None = None, folder: Path | None = None, **chan
 
     Returns the run: iterate over it for its events.
     """
-    return Run((experiment or Experiment()).but(**changes), folder)
-
-
-def schedule(step: int, steps: int) -> float:
-    """The factor on the learning rate at a step (the first is 1): linear warm-up, times a cosine from 1 down to a twentieth."""
-    return min(1.0, step / WARMUP) * (0.05 + 0.475 * (1 + math.cos(math.pi * (step - 1) / steps)))
+    return Run(Experiment.of(experiment).but(**changes), folder)

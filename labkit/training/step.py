@@ -1,10 +1,11 @@
-"""The gradient of one step: read the batch, weight its loss terms, back-propagate through the student.
+"""The gradient of one step and its learning rate: read the batch, weight its loss terms, back-propagate through the student.
 
 `gradients` is the only function that calls `backward()`. The training loop in `training/loop.py` calls it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from labkit.training.faults import Faults, stray_loss
 from labkit.training.methods import weights
 from labkit.training.readers import Reader
 
+WARMUP = 30  # steps
 METRICS = ("loss", "kl", "ce", "hard", "crossed", "feature", "mutual", "peer")
 
 
@@ -77,3 +79,8 @@ def _sum_of_processes(accelerator: Accelerator, learner: nn.Module, sums: Mappin
     row = torch.tensor([float(sums.get(name, 0.0)) for name in METRICS], device=accelerator.device)
     reduced = accelerator.reduce(row, "sum")
     return {name: value for name, value in zip(METRICS, reduced, strict=True) if name == "loss" or value}
+
+
+def schedule(step: int, steps: int) -> float:
+    """The factor on the learning rate at a step (the first is 1): linear warm-up, times a cosine from 1 down to a twentieth."""
+    return min(1.0, step / WARMUP) * (0.05 + 0.475 * (1 + math.cos(math.pi * (step - 1) / steps)))

@@ -9,11 +9,13 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
 
+from labkit.base import threads
 from labkit.base.threads import LIMITS
 from labkit.studies import sweep
 
@@ -87,3 +89,95 @@ again()
     assert f"Import labkit first, or start Python with GOMP_SPINCOUNT={LIMITS['GOMP_SPINCOUNT']}" in told
     assert f"GOMP_SPINCOUNT={LIMITS['GOMP_SPINCOUNT']}\n" in then, "the processes that it starts are bounded"
     assert LATE not in then, "the user has said how to wait, or one thread waits for none"
+
+
+# ---- how many threads a run takes --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """A machine with so many processors, of which so many are busy, and no other runs."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def of(count: float, busy: float = 0.0) -> None:
+        monkeypatch.setattr(threads, "processors", lambda: count)
+        monkeypatch.setattr(threads, "busy_processors", lambda: busy)
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("count", "busy", "most", "taken"),
+    [(2, 0, 2, 2), (8, 0, 4, 4), (2, 1, 2, 1), (2, 0.3, 2, 2), (2, 0.7, 2, 1), (2, 5, 2, 1), (0.5, 0, 4, 1), (3.5, 1, 8, 2)],
+)
+def test_a_run_takes_the_threads_that_are_free(machine, count, busy, most, taken):
+    machine(count, busy)
+    with threads.threads_of_a_run(most) as given:
+        assert given == taken
+
+
+def test_what_the_user_has_set_is_taken_as_it_is(machine, monkeypatch):
+    machine(2, busy=2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with threads.threads_of_a_run(2) as given:
+        assert given == 2
+
+
+def test_a_run_inside_a_run_takes_that_one_s_threads(machine):
+    machine(4)
+    with threads.threads_of_a_run(3), threads.threads_of_a_run(3) as inner:
+        assert inner == 3
+    with threads.threads_of_a_run(2) as later:
+        assert later == 2
+
+
+HOLDS = """
+import sys, tempfile
+tempfile.tempdir = sys.argv[1]
+from labkit.base import threads
+threads.processors, threads.busy_processors = lambda: 4, lambda: 0.0
+with threads.threads_of_a_run(4) as given:
+    print(given, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_runs_that_begin_together_share_the_processors(machine, tmp_path):
+    """Each sees those before it, also on an idle machine, until they end or are killed."""
+    machine(4)
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    other = [
+        subprocess.Popen(
+            [sys.executable, "-c", HOLDS, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        for _ in range(2)
+    ]
+    try:
+        assert sorted(int(process.stdout.readline()) for process in other) == [1, 4]
+        with threads.threads_of_a_run(4) as given:
+            assert given == 1, "4 processors, and 5 threads of other runs"
+        for process in other:
+            process.kill()
+            process.wait()
+        with threads.threads_of_a_run(4) as given:
+            assert given == 4
+    finally:
+        for process in other:
+            process.kill()
+            process.wait()
+            process.stdin.close()
+            process.stdout.close()
+
+
+def test_a_folder_that_cannot_be_written_changes_nothing(machine, monkeypatch, tmp_path):
+    machine(4, busy=1)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    with threads.threads_of_a_run(4) as given:
+        assert given == 3
+
+
+def test_processors_and_work_are_those_of_this_machine():
+    assert 0 < threads.processors() <= (os.cpu_count() or 1)
+    assert 0 <= threads.busy_processors() < (os.cpu_count() or 1) * 1.5

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import unicodedata
 
 import pytest
 from conftest import REPOSITORY
@@ -14,8 +19,10 @@ from helpers import toml
 from labkit.base.files import data_dir
 from labkit.cli import build, output, run
 from labkit.cli.main import main
-from labkit.records.experiment import KNOBS
+from labkit.records import events as ev
+from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.recipe_text import GROUPS
+from labkit.records.record import Record
 
 TINY = ["--student", "22k", "--teacher", "atlas-200k", "--steps", "4", "--batch", "16", "--questions", "128", "--gold", "32"]
 
@@ -44,8 +51,6 @@ def test_recovery_is_shown_once_the_advised_baseline_is_on_record(quick, capsys)
 
 
 def test_toml_and_recipe_say_the_same(quick, tmp_path, capsys):
-    from labkit.records.experiment import Experiment
-
     experiment = Experiment(student="22k", teacher="atlas-200k", steps=2, batch=8, questions=128, gold=32)
     path = tmp_path / "run.toml"
     path.write_text(toml(experiment))
@@ -82,13 +87,15 @@ def test_every_field_is_a_flag_and_help_shows_those_that_are_not_advanced(comman
         (["run", "--temperature", "99"], "0.25 to 20"),
         (["run", "--student", "58k"], "Did you mean '57k'"),
         (["run", "--steps", "many"], "whole number"),
+        (["run", "--seed", "9" * 400], "seed is a whole number of about 400 digits, which is out of range"),
+        (["run", "--seed", "9" * 5000], "seed='99999999999999999999…' must be a whole number"),
         (["run", "temperature=2"], "not a recipe"),
         (["run", "--data", "my mails.jsonl"], "contains a space, which a recipe cannot hold: move the file or folder"),
         (["run", "--data", "tickets", "--score", "regex:^a b$"], "contains a space, which a recipe cannot hold: write \\s"),
         (["run", "--teacher", "./my model"], "contains a space, which a recipe cannot hold: move the file or folder"),
         (["distill", "--out", "my out", "--data", "mails.csv", "--prompt-column", "mail"], "--out 'my out' contains a space"),
         (["distill", "--out", "out", "--teacher", "none", "--student", "57k"], "needs a teacher, a student and data"),
-        (["run", "--toml", "nowhere.toml"], "cannot read nowhere.toml"),
+        (["run", "--toml", "nowhere.toml"], "nowhere.toml cannot be read"),
         (["replay", "nowhere.jsonl"], "no record at nowhere.jsonl"),
         (["build", "tables", "all"], "takes no names"),
         (["build", "teachers", "atlas-3n"], "Did you mean 'atlas-3m'"),
@@ -160,6 +167,9 @@ def test_a_full_disk_is_a_sentence_and_a_fault_of_the_lab_is_none(error, monkeyp
     told = capsys.readouterr().err
     assert told.startswith("labkit: a file cannot be read or written (") and told.count("\n") == 1
     assert "No space left on device: there/x" in told or "I/O error: no space)" in told or "(no)" in told
+    monkeypatch.setattr(run, "run", lambda options: [0] * 2**60)
+    assert main(["run"]) == 2
+    assert capsys.readouterr().err.startswith("labkit: memory ran out. Choose a smaller")
     monkeypatch.setattr(run, "run", lambda options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["run"])
@@ -181,3 +191,96 @@ def test_where_a_result_goes_is_looked_at_before_it_is_made(command, tmp_path, m
     monkeypatch.chdir(tmp_path)
     output.writable(tmp_path / "new" / "x.csv")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_the_usage_of_export_shows_where_the_recipe_stands(capsys):
+    assert "export trl [labkit NAME=VALUE ...] [--toml TOML] --out OUT" in told(["export", "--help"], capsys)
+
+
+EVIL = "\x1b]0;title\x07\x1b[2J\x9b31m\rhidden"
+
+
+def test_text_of_others_reaches_the_terminal_without_control_characters(tmp_path, capfd):
+    story = [
+        ev.Started(Experiment().to_dict(), "a title", 3, 2, 2, 2, (EVIL,), "here"),
+        ev.Warned(0, f"warned: {EVIL}"),
+        ev.Evaluated(1, 0.75, {EVIL: 0.5}, {"kl": 1.0}, {}, 0.5),
+        ev.Finished(1, 1.0, "completed", {}),
+    ]
+    Record(story).save(tmp_path / "rec.jsonl")
+    for words in (
+        ["replay", str(tmp_path / "rec.jsonl")],
+        ["replay", str(tmp_path / f"{EVIL}.jsonl")],
+        ["replay", "--events", str(tmp_path / "rec.jsonl")],
+    ):
+        main(words)
+        told = "".join(capfd.readouterr())
+        assert "\\u001b[2J\\u009b31m" in told
+        assert not [letter for letter in told if letter not in "\n\t" and unicodedata.category(letter) == "Cc"]
+        if "--events" in words:
+            assert json.loads(told.splitlines()[1])["message"] == f"warned: {EVIL}"
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+wanted = sys.argv.pop()
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        try:
+            if name == wanted:
+                os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            if name != "numpy":  # which loses it, as compiled packages do
+                raise
+
+sys.meta_path.insert(0, Interrupts())
+sys.argv += ["claims"]
+runpy.run_module("labkit", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("when", ["labkit.cli.sweep", "labkit.studies.claims", "numpy"])
+def test_an_interrupt_while_a_command_is_imported_is_a_sentence(when):
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, when], capture_output=True, text=True, cwd=REPOSITORY)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.startswith("labkit: stopped.") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere no process can become another")
+def test_lab_becomes_jupyterlab_and_says_so_to_root(monkeypatch, tmp_path, capsys):
+    became = []
+    monkeypatch.chdir(tmp_path)  # and back, at the end
+    monkeypatch.setattr(os, "execv", lambda *what: became.append((*what, os.getcwd())) or int("became"))
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a second process"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    for user, told in ((0, "You are root: JupyterLab is started with --allow-root"), (1000, "")):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        with pytest.raises(ValueError, match="became"):
+            main(["lab", "--port", "8123"])
+        path, command, where = became.pop()
+        assert path == command[0] == sys.executable
+        assert command[1:3] == ["-m", "jupyterlab"] and "--port=8123" in command
+        assert ("--allow-root" in command) is (user == 0)
+        assert where == str(REPOSITORY)
+        assert capsys.readouterr().out.startswith(told) and bool(told) is (user == 0)
+
+
+WAITS = """
+import subprocess, sys
+from labkit.cli.lab import _waited_for
+server = subprocess.Popen([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(100)"], start_new_session=True)
+sys.exit(_waited_for(server) == -15)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_where_lab_cannot_become_jupyterlab_it_hands_signals_on():
+    with subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as waiting:
+        assert waiting.stdout.readline() == "up\n"
+        waiting.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(1)
+        waiting.terminate()
+        assert waiting.wait(60) == 1, "the server ended by SIGTERM"

@@ -428,6 +428,13 @@ class TestTrouble:
             with pytest.raises(LabError, match="Choose from"):
                 call()
 
+    def test_a_lesson_is_found_by_its_number_too(self):
+        import labkit
+
+        assert (labkit.open(0).lesson.number, labkit.open(13).lesson.number) == ("00", "13")
+        with pytest.raises(LabError, match="unknown lesson '77'"):
+            labkit.open(77)
+
     @pytest.mark.parametrize(
         "kind", ["lessons", "methods", "divergences", "conventions", "models", "skills", "knobs", "exercises", "sweeps", "claims"]
     )

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import as_read
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     BartConfig,
     BartForConditionalGeneration,
@@ -83,6 +85,26 @@ def test_half_precision_hides_nothing(loaded, zoo, kind):
 # ---- head and body -------------------------------------------------------------------------------------------------------------------
 
 HEADS = {"llama": "linear", "gpt2": "linear", "bart": "linear", "gemma2": "own", "cohere": "own", "gemma4, cap": "own", "bert": "own"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("llama", {"_attn_implementation": "kernels-community/flash-attn2"}),
+        ("llama", {"attn_implementation": "someone/attention@main:forward"}),
+        ("mixtral", {"experts_implementation": "sonicmoe", "_attn_implementation": "flash_attention_2"}),
+        ("recurrent_gemma", {"_attn_implementation": "kernels-community/flash-attn2"}),
+    ],
+)
+def test_code_that_a_config_names_is_never_run(zoo, loaded, tmp_path, kind, names):
+    folder = shutil.copytree(zoo(kind), tmp_path / "named")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | names))
+    model, plain = pretrained.load(str(folder), torch.float32, 12), loaded(kind)
+    assert torch.equal(model(TOKENS).logits, plain(TOKENS).logits)
+    for there, here in zip(model.modules(), plain.modules(), strict=True):
+        for choice in ("_attn_implementation", "_experts_implementation"):
+            assert getattr(getattr(there, "config", None), choice, 0) == getattr(getattr(here, "config", None), choice, 0)
 
 
 @pytest.mark.parametrize("kind", [*HEADS, "falcon_h1, multiplier", "modernbert-decoder"])
@@ -249,6 +271,13 @@ def test_answers_have_limits_of_their_own(loaded):
     assert [written.ids for written in models.write(model, prompts, limit=(1, 6, 3))] == alone
 
 
+def test_rows_that_fit_alone_and_not_padded_together_are_written_alone(loaded):
+    """A long prompt with a small limit beside a short one with a large limit, in a family whose mask has the size of its context."""
+    model, long, short = loaded("gpt_neo"), list(range(5, 250)), [7, 8, 9]
+    alone = [models.write(model, [prompt], limit=limit)[0].ids for prompt, limit in ((long, 8), (short, 240))]
+    assert [written.ids for written in models.write(model, [long, short], limit=[8, 240])] == alone
+
+
 def test_a_prompt_that_just_fits_with_its_answer_is_answered(zoo, tmp_path):
     """Also where a part of the answer equals the response, after which the teacher goes on by itself."""
     folder = shutil.copytree(zoo("llama"), tmp_path / "short")
@@ -361,7 +390,7 @@ def test_a_base_student_learns_its_teachers_format(zoo, tmp_path, capsys):
     data.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in PAIRS), encoding="utf-8")
     words = ["--teacher", str(teacher), "--student", str(base), "--data", str(data), "--steps", "2", "--batch", "4", "--longest", "6"]
     assert main(["distill", *words, "--out", str(tmp_path / "out"), "--no-baseline"]) == 0
-    said, card = capsys.readouterr().out, (tmp_path / "out" / "README.md").read_text()
+    said, card = capsys.readouterr().out, as_read((tmp_path / "out" / "README.md").read_text())
     for text in (said, card):
         assert "is saved with, the teacher's: end marks '<end>' (2), '<stop>' (3)" in text
         assert "As it came, it is scored in that format too" in text
@@ -387,7 +416,7 @@ def test_the_card_says_how_prompts_must_be_made(zoo, tmp_path):
     ):
         out, lines = tmp_path / f"{teacher.name}-{student.name}", list[str]()
         distill(str(teacher), str(student), data, out, baseline=False, say=lines.append, steps=1, batch=2, longest=3, method="gold", **more)
-        told = [line for line in (out / "README.md").read_text().splitlines() if said in line]
+        told = [line for line in as_read((out / "README.md").read_text()).splitlines() if said in line]
         assert told and all(line.startswith("- student: ") for line in told)
         assert any(said in line for line in lines)
 
@@ -425,7 +454,11 @@ def test_a_student_whose_end_mark_its_files_do_not_list_is_saved_so_that_generat
     assert student.chat.end_is_listed
     (folder / "generation_config.json").write_text(json.dumps({"temperature": 0.6, "do_sample": True, "eos_token_id": 5}))
     student = pretrained.load(str(folder), torch.float32).requires_grad_(True)
-    assert "which its files do not list as an end mark" in " ".join(pretrained.notes_of(student))
+    for listed_elsewhere in ({"eos_token_id": 5}, {"temperature": 0.6}):  # where that file is, `generate` does not look into config.json
+        (folder / "generation_config.json").write_text(json.dumps(listed_elsewhere))
+        assert not pretrained.chat_of(str(folder)).end_is_listed
+    (folder / "generation_config.json").write_text(json.dumps({"temperature": 0.6, "do_sample": True, "eos_token_id": 5}))
+    assert "which its generation_config.json does not list" in " ".join(pretrained.notes_of(student))
     pretrained.save(student, tmp_path / "out")
     saved = json.loads((tmp_path / "out" / "generation_config.json").read_text())
     assert saved == {"temperature": 0.6, "do_sample": True, "eos_token_id": student.chat.end_list}
@@ -444,6 +477,26 @@ def test_a_cache_that_rounds_is_not_used(loaded):
     """Zamba2's step of one token leaves out a limit that its pass over several has; the error grows with the text."""
     assert loaded("zamba2").traits.cache == "none"
     assert loaded("bamba").traits.cache == "state"
+
+
+def test_a_model_that_rounds_much_keeps_its_cache():
+    """A deep hybrid, whose row read beside another differs by as much as with a cache."""
+    torch.manual_seed(0)
+    shape = {
+        "hidden_size": 128,
+        "intermediate_size": 128,
+        "moe_intermediate_size": 64,
+        "shared_expert_intermediate_size": 64,
+        "head_dim": 32,
+    }
+    kind = {"num_hidden_layers": 16, "num_attention_heads": 4, "num_key_value_heads": 2, "num_experts": 8, "num_experts_per_tok": 2}
+    linear = {
+        f"linear_{name}": size
+        for name, size in (("num_key_heads", 2), ("num_value_heads", 4), ("key_head_dim", 16), ("value_head_dim", 16))
+    }
+    config = AutoConfig.for_model("qwen3_next", vocab_size=320, initializer_range=2 / 128**0.5, **shape, **kind, **linear)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    assert examine(model).cache == "state"
 
 
 def test_a_softcap_is_seen_where_logits_are_small(zoo, tmp_path):
@@ -467,6 +520,20 @@ def test_a_damaged_row_of_the_embedding_is_refused(zoo, tmp_path):
     weights["model.embed_tokens.weight"][300, 3] = math.nan
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(LabError, match=r"model\.embed_tokens\.weight has NaN or infinity"):
+        pretrained.load(str(folder))
+
+
+def test_layers_beyond_the_config_are_seen_without_the_prefix(zoo, tmp_path):
+    """As in the hub's GPT-2, whose file says h.2 and not transformer.h.2."""
+    folder = shutil.copytree(zoo("gpt2"), tmp_path / "short")
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {name.removeprefix("transformer."): weight for name, weight in weights.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
+    assert pretrained.load(str(folder)).config.n_layer > 1
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"n_layer": 1}))
+    with pytest.raises(LabError, match=r"beyond the model that its config\.json describes"):
         pretrained.load(str(folder))
 
 
@@ -662,6 +729,7 @@ def test_an_adapter_of_another_scale_is_refused(loaded, tmp_path):
     lora.save(student, tmp_path)
     settings = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {"lora_alpha": 4}))
+    (tmp_path / "manifest.json").unlink()  # it was changed on purpose
     with pytest.raises(LabError, match="its lora_alpha is 4, and the lab's 8"):
         lora.loaded(loaded("llama"), tmp_path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import pickle
 import re
@@ -12,6 +13,7 @@ from helpers import toml
 from hypothesis import given
 from hypothesis import strategies as st
 
+import labkit
 from labkit.base.errors import LabError
 from labkit.records import experiment as ex
 from labkit.records import names
@@ -142,6 +144,41 @@ def test_out_of_range_names_field_range_and_unit(name: str, end: str):
     for limit in (knob.low, knob.high):
         assert f"{limit:g}" in text or f"{limit:,.10g}" in text
     Experiment(**{name: bound})  # the ends themselves are allowed
+
+
+def test_an_unknown_field_is_told_with_the_nearest():
+    for make in (lambda: Experiment(temp=2), lambda: Experiment().but(temp=2), lambda: Experiment.from_recipe("labkit temp=2")):  # type: ignore[call-arg]
+        with pytest.raises(LabError, match=r"unknown field 'temp'\. Did you mean 'temperature'"):
+            make()
+    assert list(inspect.signature(Experiment).parameters) == list(KNOBS), "an editor completes the fields"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("57k", r"'57k' is not a recipe: give one, as in Experiment\(student='57k'\)"),
+        ("hidden", r"Experiment\(method='hidden'\)"),
+        ("labkit student=57k", r"Experiment\.from_recipe\('labkit student=57k'\)"),
+        ({"student": "57k"}, r"Experiment\(student='57k'\)"),
+    ],
+)
+def test_what_is_no_recipe_is_told_with_one(wrong: object, words: str):
+    for call in (labkit.record, labkit.run, labkit.rerun, labkit.first_batch, lambda one: labkit.compare([one, one])):
+        with pytest.raises(LabError, match=words):
+            call(wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, "atlas-3m"])
+def test_what_is_no_model_is_told_with_one(wrong: object):
+    with pytest.raises(LabError, match=r"is not a language model: give one, as in labkit\.teacher"):
+        labkit.ask(wrong, "What is the capital of Chad?")
+
+
+@pytest.mark.parametrize("name", KNOBS)
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_whole_number_of_hundreds_of_digits_is_out_of_range(name: str, digits: int):
+    with pytest.raises(LabError, match=f"{name} is a whole number of about {digits:,} digits"):
+        Experiment(**{name: -(10**digits)})
 
 
 @pytest.mark.parametrize("name", NUMBERS)

@@ -6,9 +6,11 @@ import contextlib
 import gzip
 import json
 import math
+import os
 import runpy
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from labkit.base import files as paths
 from labkit.base import manifest
 from labkit.base.errors import DataError, LabError
 from labkit.base.files import data_dir
+from labkit.lessons import predictions
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.names import BESIDE, CORE, SKILLS
@@ -449,11 +452,63 @@ def test_what_was_made_with_other_data_is_not_found(shipped: Path, monkeypatch: 
     paths._version.cache_clear()
 
 
-def test_a_home_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_home_that_cannot_be_written_is_read_and_told_once_something_is_written(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "file" / "home"))
-    with pytest.raises(DataError, match="LABKIT_HOME"):
+    assert Store().find(EXP) is None and predictions.calibration()["n"] == 0
+    with pytest.raises(LabError, match="LABKIT_HOME"):
+        predictions.predict("00", 0.1, 0.2, 0.8)
+    with pytest.raises(DataError, match=r"cannot be created: .* Set LABKIT_HOME to a folder"):
+        paths.prepare_home()
+
+
+def test_reading_makes_no_folder(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "new" / "home"))
+    assert Store().judged(EXP) is None
+    assert predictions.calibration()["n"] == 0
+    assert not (tmp_path / "new").exists()
+    predictions.predict("00", 0.1, 0.2, 0.8)
+    assert predictions.ledger().exists()
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("LABKIT_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    with pytest.raises(DataError, match="LABKIT_HOME must be set"):
         paths.home_dir()
+
+
+def test_what_killed_writers_left_is_swept_when_it_is_a_day_old(home: Path):
+    old, version = time.time() - paths.A_DAY - 60, paths.made_here("x").parent.name
+    swept = [
+        f"{version}/records/.a.jsonl.gz.x1y2z3_4",
+        f"{version}/runs/k/.checkpoint.safetensors.abcdefgh",
+        "signals/s/.0.safetensors.abcdefgh",
+    ]
+    kept = [
+        f"{version}/records/a.jsonl.gz",
+        f"{version}/sequences/n.part/0.jsonl",
+        "models/.smollm2.lock",
+        "mine/.file.abcdefgh",
+        ".bash.profile_",
+    ]
+    for name in [*swept, *kept, "models/m/.part/model.safetensors", "models/.m.abcdefgh/model/x", f"{version}/records/.b.gz.abcdefgh"]:
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("x")
+        os.utime(home / name, (old, old))
+    for folder in ("models/m/.part", "models/.m.abcdefgh/model", "models/.m.abcdefgh"):
+        os.utime(home / folder, (old, old))
+    os.utime(home / f"{version}/records/.b.gz.abcdefgh")  # is being written now
+    paths._sweep.cache_clear()
+    paths.prepare_home()
+    left = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
+    assert left == {*kept, f"{version}/records/.b.gz.abcdefgh"}
 
 
 def test_a_run_that_was_meddled_with_is_kept_but_not_found(shipped: Path):

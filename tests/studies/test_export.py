@@ -88,7 +88,7 @@ def test_a_student_that_learns_its_teachers_format_gets_the_teachers_tokenizer(q
     )
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    assert script.TOKENIZER.chat_template == pretrained.chat_of(str(tmp_path / "teacher")).own_template
+    assert script.TOKENIZER.chat_template == pretrained.chat_of(str(tmp_path / "teacher")).template.own
     assert script.build().model.generation_config.eos_token_id == [0, 5]
     assert "end marks are the teacher's" in " ".join(script.__doc__.split())
 

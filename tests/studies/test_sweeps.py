@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import math
@@ -17,6 +18,7 @@ from typing import TypeVar
 import psutil
 import pytest
 from conftest import REPOSITORY, TEACHER
+from filelock import FileLock
 
 import labkit
 from labkit.base.errors import LabError
@@ -91,6 +93,25 @@ def test_several_processes_give_the_same_records(quick, tiny_data, settings):
     one = Store().find(sweep.recipes()[1].but(seed=0))
     again = record(one.experiment, fresh=True)
     assert [s.values["loss"] for s in again.steps] == pytest.approx([s.values["loss"] for s in one.steps], rel=1e-4)
+
+
+def test_workers_end_with_the_process_that_started_them(tiny_data, home, tmp_path):
+    grid = GRID.replace("steps = 6", "steps = 100000").replace('student = ["22k", "57k"]\n', "").replace("seeds = 2", "seeds = 1")
+    (tmp_path / "grid.toml").write_text(grid)
+    command = [sys.executable, "-m", "labkit", "sweep", str(tmp_path / "grid.toml"), "--jobs", "2"]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.DEVNULL) as sweeping:
+        while not any(log.stat().st_size > 3000 for log in home.glob("*/runs/*/events.jsonl")):  # one is training
+            time.sleep(0.1)
+            assert sweeping.poll() is None
+        workers = psutil.Process(sweeping.pid).children(recursive=True)
+        sweeping.kill()
+    (lock,) = home.glob("*/runs/*/lock")  # the baseline comes first, and the other worker waits for it
+    try:
+        FileLock(lock).acquire(timeout=60)
+    finally:
+        for left in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
 
 
 STARVED = ("timed out during startup", "waiting for node to startup", "waiting for node info", "Failed to connect to GCS")  # Ray's words
@@ -195,6 +216,8 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(quick):
         ("temperature = [1.0, 2.0]", "temprature = [1.0]", "Did you mean 'temperature'"),
         ("temperature = [1.0, 2.0]", "temperature = 2.0", "list of values"),
         ("temperature = [1.0, 2.0]", "temperature = [99.0]", "temperature goes from"),
+        ("temperature = [1.0, 2.0]", f"temperature = [{'9' * 400}]", "temperature is a whole number of about 400 digits"),
+        ("temperature = [1.0, 2.0]", f"temperature = [{'9' * 5000}]", "the sweep cannot be read"),
         ("temperature = [1.0, 2.0]", "seed = [1]", "unknown field 'seed'"),
         ("seeds = 2", "seeds = 0", "at least 1"),
         ("[grid]", "[grid", "the sweep cannot be read"),

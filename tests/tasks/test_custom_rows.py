@@ -130,6 +130,63 @@ def test_two_kinds_of_chat_in_one_table(tmp_path):
     assert pairs(read_rows(tmp_path / "a.parquet")) == pairs(read_rows(table)) == [("q", "a"), ("r", "b")]
 
 
+@pytest.mark.parametrize("form", [" %s", "\n%s\n", ' {"messages": %s}', '{"conversations": %s, "id": 1}'])
+def test_chats_as_json_text_in_other_forms(tmp_path, form):
+    chat = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    text = form % json.dumps(chat, indent=1)
+    assert pairs(read_rows([{"conversations": text}])) == [("q", "a")]
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "conversations"), (1, text)])
+    assert pairs(read_rows(tmp_path / "a.csv")) == [("q", "a")]
+
+
+def test_a_text_that_only_begins_like_a_chat_is_none():
+    rows = read_rows([{"prompt": "p", "conversation": "{see above}"}, {"prompt": "p", "conversation": "[1]", "response": "r"}])
+    assert pairs(rows) == [("p", None), ("p", "r")]
+    assert pairs(read_rows([{"question": "q", "messages": {"id": 3}}])) == [("q", None)]
+
+
+def test_chats_as_columns():
+    columns = {"from": ["human", "gpt"], "value": ["q", "a"], "weight": [None, 1]}
+    assert pairs(read_rows([{"conversations": columns}, {"messages": json.dumps(columns)}])) == [("q", "a")] * 2
+    with pytest.raises(LabError, match="no prompt"):
+        read_rows([{"conversations": columns | {"value": ["q"]}}])
+
+
+def test_empty_fields_of_the_other_kind_of_chat_are_absent():
+    openai = [{"role": "user", "content": "q", "from": "", "value": ""}, {"role": "assistant", "content": "a", "from": "", "value": ""}]
+    sharegpt = [{"role": "", "content": "", "from": "human", "value": "r"}, {"role": "", "content": "", "from": "gpt", "value": "b"}]
+    assert pairs(read_rows([{"messages": openai}, {"messages": sharegpt}])) == [("q", "a"), ("r", "b")]
+
+
+@pytest.mark.parametrize(
+    ("mark", "learned"),
+    [
+        *((mark, None) for mark in ({"weight": "0"}, {"weight": "0.0"}, {"weight": 0.0}, {"train": False}, {"train": "false"})),
+        *((mark, None) for mark in ({"training": False}, {"training": "False"}, {"loss": False})),
+        *((mark, "a") for mark in ({"weight": "1"}, {"weight": "0.5"}, {"weight": None}, {"train": "true"}, {"training": True})),
+    ],
+)
+def test_marks_of_a_turn_that_is_not_wanted(mark, learned):
+    rows = read_rows([{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", **mark}]}])
+    assert pairs(rows) == [("q", learned)] and ("not wanted" in rows.summary) == (learned is None)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "column"),
+    [
+        ("a.csv", "prompt,response,response\np,old,r\n", "response"),
+        ("a.csv", "prompt,Response,response \np,old,r\n", "response"),
+        ("a.jsonl", '{"prompt": "old", "prompt": "p", "response": "r"}', "prompt"),
+        ("a.json", '[{"Prompt": "old", "response": "r", "prompt": "p"}]', "prompt"),
+    ],
+)
+def test_columns_of_one_name_are_told(tmp_path, name, data, column):
+    rows = read_rows(kept(tmp_path, data, name))
+    assert pairs(rows) == [("p", "r")] and f"1 rows have several columns {column!r}: the last one is used." in rows.summary
+    assert "several columns" not in read_rows(kept(tmp_path, '{"prompt": "p", "response": "r"}')).summary
+
+
 def test_weights_of_earlier_turns_do_not_matter():
     chat = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0}, {"role": "user", "content": "r"}]
     rows = read_rows([{"messages": [*chat, {"role": "assistant", "content": "b", "weight": 1}]}, {"messages": chat[:2]}])

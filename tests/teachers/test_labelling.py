@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -184,11 +185,23 @@ def test_what_a_server_sends_beside_the_answer_does_no_harm(answers):
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_an_answer_sent_twice_is_not_taken_for_the_next_one(answers, concurrency):
-    """The copy waits in the connection for the next request, and shifts all later answers on it by one."""
+    """A copy that comes while the next request is under way is known by its id."""
     asked = [f"question {n}" for n in range(60)]
-    with Server(lambda prompt, nth: "twice" if prompt in ("question 4", "question 30") and nth == 1 else "ok") as server:
+    late = lambda prompt, nth: "twice, late" if prompt in ("question 4", "question 30") and nth == 1 else "ok"  # noqa: E731
+    with Server(late, delay=0.03) as server:
         report = label(server, answers, asked, concurrency=concurrency)
     assert right(answers, asked) and not report.failed and report.again >= 2
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_an_answer_left_over_in_a_connection_is_never_read(answers, concurrency):
+    """Of a server whose ids tell nothing: the copy would be taken for the next answer, and shift all later ones by one."""
+    asked, said = [f"question {n}" for n in range(60)], []
+    with Server(lambda prompt, nth: "twice" if prompt in ("question 4", "question 30") else "ok") as server:
+        server.numbered = False
+        report = label(server, answers, asked, concurrency=concurrency, watch=lambda progress: said.append(progress.note))
+    assert right(answers, asked) and not report.failed and set(server.times.values()) == {1}
+    assert sum("sends more responses than it gets requests" in note for note in said) == 1
 
 
 def test_a_server_that_gives_all_answers_one_id_is_believed(answers):
@@ -249,6 +262,18 @@ def test_answers_of_no_use_are_left_out_and_cut_ones_counted(answers):
     assert sum(server.times.values()) == 12, "they were paid for, so they are not asked again"
 
 
+def test_empty_answers_are_asked_again_on_request(answers):
+    kinds = {"question 1": "empty", "question 2": "length", "question 3": "content_filter"}
+    with Server(lambda prompt, nth: kinds.get(prompt, "ok") if nth == 1 else "ok") as server:
+        report = label(server, answers)
+        assert report.empty == 1 and "1 answers are empty: --ask-again empty" in str(report)
+        report = label(server, answers, ask_again="empty")
+        assert not report.empty and "are empty" not in str(report) and report.written == 11
+        label(server, answers, ask_again="empty")
+        label(server, answers)
+    assert server.times == dict.fromkeys(ASKED, 1) | {"question 1": 2} and right(answers, [p for p in ASKED if p != "question 3"])
+
+
 def test_a_server_that_answers_nothing_is_given_up(answers):
     with Server(lambda prompt, nth: (400, {"error": {"message": "temperature must be 1"}})) as server, pytest.raises(LabError) as error:
         label(server, answers, [f"q {n}" for n in range(500)])
@@ -265,20 +290,45 @@ def test_a_server_that_answers_nothing_is_given_up(answers):
         ((401, {"error": {"message": f"Incorrect API key provided: {KEY}"}}), "$OPENAI_API_KEY (401: Incorrect"),
         ((402, {"error": {"message": "no"}}), "asks for payment"),
         ((403, {"error": {"message": "gated"}}), "teacher-large (403: gated)"),
-        ((404, {"detail": "Not Found"}), "'teacher-large'? Choose from: teacher-large, teacher-small"),
+        (
+            (404, {"detail": "Not Found"}),
+            "lists the model 'teacher-large', but does not answer requests to it (404: Not Found): check --model",
+        ),
+        ((404, {"detail": "Not Found"}), "has no 'teacher-lurge'. Did you mean 'teacher-large'? Choose from: teacher-large, teacher-small"),
+        ((404, b"<!doctype html><p>No such page"), "has no model 'teacher-lurge' at"),
+        ((404, b"<!doctype html><p>No such page"), "(404: a web page)"),
+        ((403, b"<html>Blocked</html>", {"content-type": "text/html"}), "teacher-large (403: a web page)"),
         ((404, {"error": {"message": "The model does not exist", "code": "model_not_found"}}), "has no model 'teacher-lurge'"),
         ((400, {"detail": "Server is pinned to 'x'; requested 'y'."}), "has no model 'teacher-lurge'"),
         ((429, {"error": {"message": "no", "code": "insufficient_quota"}}), "has no credit left"),
         ((429, {"error": {"message": "tomorrow"}}, {"retry-after": "7200"}), "120 minutes (429: tomorrow)"),
+        ((429, {"error": {"message": "never"}}, {"retry-after": "1e300"}), "asks to wait a day or more (429: never)"),
+        (
+            (503, {}, {"date": "Wed, 21 Oct 2015 07:28:00 GMT", "retry-after": "Wed, 21 Oct 2015 08:28:00 GMT"}),
+            "asks to wait 60 minutes (503)",
+        ),
         ((307, b"", {"location": "http://elsewhere.example/"}), "http://elsewhere.example/"),
     ],
 )
 def test_what_ends_a_job_is_one_sentence_with_the_next_step(answers, told, said):
-    model = "teacher-lurge" if "lurge" in said or "Did you mean" in said else "teacher-large"
+    model = "teacher-lurge" if "lurge" in said or "(404: a web" in said else "teacher-large"
     with Server(lambda prompt, nth: told) as server, pytest.raises(LabError) as error:
-        labelling.label(ASKED, answers, endpoints=server.url, model=model, terms="read")
+        labelling.label(ASKED, answers, endpoints=server.url, model=model, terms="read", tries=1)
     assert said in str(error.value) and "\n" not in str(error.value) and KEY not in str(error.value)
     assert "run the same again" in str(error.value) and len(server.asked) <= 8
+
+
+def test_an_address_that_is_gone_for_a_while_is_asked_again(answers):
+    """As while a gateway is started anew."""
+    gone = 404, {"detail": "Not Found"}
+    asked = [f"question {n}" for n in range(30)]
+    with Server(lambda prompt, nth: gone if prompt in asked[10:20] and nth <= 3 else "ok") as server:
+        report = label(server, answers, asked, concurrency=2)
+        assert right(answers, asked) and not report.failed and report.again == 30
+        server.behave = lambda prompt, nth: gone if prompt != "first" else "ok"
+        with pytest.raises(LabError, match=r"no longer answers at .*404: Not Found.*still serves 'teacher-large'"):
+            label(server, answers, ["first", *(f"more {n}" for n in range(50))], concurrency=2)
+    assert len(server.asked) <= 60 + 1 + 50 * 6
 
 
 def test_a_key_that_is_missing_is_said(answers, monkeypatch):
@@ -310,6 +360,7 @@ def test_no_server_is_said(answers):
         ({"price_in": -1}, "not below 0"),
         ({"ceiling_money": 1}, "needs both prices"),
         ({"key_env": ("A", "B")}, "one each"),
+        ({"ask_again": "all"}, "unknown ask_again 'all'.* Choose from: empty"),
     ],
 )
 def test_settings_that_cannot_be_are_said(settings, said):
@@ -459,9 +510,41 @@ def test_a_killed_job_asks_nothing_again_that_was_answered(answers, tmp_path):
         server.open_again.set()
         done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "4 requests were in flight when the job was killed" in done.stdout
     assert "20 are answered already; 30 to send" in done.stdout and "50 of 50 answers" in done.stdout
     assert right(answers, asked) and all(server.times[prompt] == 1 for prompt in first)
     assert sum(server.times.values()) == 54, "only the four that were under way were sent twice"
+
+
+def test_what_was_in_flight_at_a_kill_counts_as_used(answers, monkeypatch):
+    """The journal names each request before it is sent; one that nothing follows may have been billed."""
+    path, most = answers.with_name("answers.jsonl.journal"), len("question 0") + 64 + 100
+    with Server(lambda prompt, nth: (400, {"error": {"message": "no"}}) if prompt == ASKED[1] else "500" if nth == 1 else "ok") as server:
+        label(server, answers, ASKED[:3], max_tokens=100)
+        kept = rows(path)
+        assert Counter("sent" if "sent" in row else "other" for row in kept if "key" in row) == {"sent": 5, "other": 5}
+        job = labelling.plan(ASKED[:3], answers, endpoints=server.url, model="teacher-large", max_tokens=100)
+        assert job.spent.tokens == 30 and not job.in_flight and "in flight" not in str(job)
+        key = job.settings.key(ASKED[5], 0)
+        sent = json.dumps({"key": key, "sent": [most - 100, 100], "at": ""}) + "\n"
+        path.write_text(path.read_text() + sent)
+        job = labelling.plan(ASKED, answers, endpoints=server.url, model="teacher-large", max_tokens=100)
+        assert job.spent.tokens == 30 + most
+        assert f"1 requests were in flight when the job was killed: up to {most:,} of these tokens may have been billed" in str(job)
+        report = label(server, answers, max_tokens=100, ceiling_tokens=40 + most)
+        assert "ceiling" in report.stopped and report.spent.tokens == 30 + most, "and it holds a ceiling"
+        report = label(server, answers, max_tokens=100)
+    assert report.written == 11 and report.spent.tokens == 30 + most + 9 * 15
+    assert report.spent == labelling.plan(ASKED, answers, endpoints=server.url, model="teacher-large", max_tokens=100).spent
+
+
+def test_a_journal_of_before_without_the_requests_in_flight_is_read(answers):
+    with Server() as server:
+        label(server, answers)
+        path = answers.with_name("answers.jsonl.journal")
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows(path) if "sent" not in row))
+        report = label(server, answers)
+    assert report.written == 12 and report.spent.tokens == 12 * 15 and set(server.times.values()) == {1}
 
 
 def test_a_plan_that_is_run_twice_looks_into_the_journal_again(answers):
@@ -614,8 +697,9 @@ def test_both_questions_must_be_answered(words, monkeypatch, typed, code):
 
 
 def test_a_script_labels_and_its_exit_code_says_whether_all_was_answered(words, capsys):
-    with Server(lambda prompt, nth: "empty" if prompt.endswith("4") else "ok") as server:
+    with Server(lambda prompt, nth: "empty" if prompt.endswith("4") and nth < 3 else "ok") as server:
         assert main(words(server, "--terms", "read", "--yes")) == 1
+        assert main(words(server, "--terms", "read", "--yes", "--ask-again", "empty")) == 1
     said = capsys.readouterr().out
     assert "11 of 12 answers are in" in said and "line 5: an empty answer" in said and "12/12 answered" in said
 

@@ -63,6 +63,7 @@ def reply(prompt, finish="stop", usage=(10, 5), **message):
         refusal("Unsupported parameter: 'temperature' is not supported with this model.", code="unsupported_parameter"),
         refusal("not supported with this model", param="temperature"),
         refusal("`temperature` is deprecated for this model."),
+        refusal("'temperature' is not supported unless reasoning_effort is 'none'."),
         (422, {"detail": "invalid temperature: only 1 is allowed for this model"}),
     ],
 )
@@ -131,6 +132,67 @@ def test_fewer_alternatives_are_asked_for_where_a_server_names_its_most(answers,
     assert all(("logprobs" in row) == (sent[1] is not None) for row in rows(answers))
 
 
+def test_a_key_that_may_not_have_logprobs_gets_text(answers):
+    said, told = [], (403, {"error": {"message": "You are not allowed to request logprobs from this model"}})
+    with Server(lambda prompt, nth: told if "logprobs" in server.asked[-1] else "ok") as server:
+        report = label(server, answers, logprobs=5, tries=1, concurrency=1, watch=lambda progress: said.append(progress.note))
+    assert report.written == 12 and not report.failed and sum("offers no logprobs (403" in note for note in said) == 1
+
+
+GOOD = {"token": "Paris", "logprob": -0.1, "top_logprobs": []}
+ODD = {
+    "a list": [GOOD],
+    "of text completions": {"tokens": ["Paris"], "token_logprobs": [-0.1], "top_logprobs": [{"Paris": -0.1}], "text_offset": [0]},
+    "without a value": {"content": [GOOD, {"token": "Paris"}]},
+    "alternatives by name": {"content": [GOOD | {"top_logprobs": {"Paris": -0.1}}]},
+    "texts": {"content": [GOOD | {"logprob": "-0.1"}]},
+    "numbers": {"content": [GOOD | {"token": 123}]},
+    "a text": "-0.1",
+}
+
+
+@pytest.mark.parametrize("asked", [None, 2])
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_logprobs_that_cannot_be_read_cost_no_answer(answers, odd, asked):
+    said = []
+
+    def behave(prompt, nth):
+        status, whole = reply(prompt, content="Paris")
+        whole["choices"][0]["logprobs"] = odd
+        return status, whole
+
+    with Server(behave) as server:
+        report = label(server, answers, logprobs=asked, watch=lambda progress: said.append(progress.note))
+    assert report.written == 12 and len(server.asked) == 12 and not report.spent.lost_out
+    assert not any("logprobs" in row for row in rows(answers))
+    assert sum("none in the form of the protocol" in note for note in said) == (asked is not None)
+
+
+@pytest.mark.parametrize(
+    ("whole", "choice", "message"),
+    [
+        ({}, {"index": "0"}, {}),
+        ({}, {"index": {}}, {}),
+        ({"usage": 7}, {}, {}),
+        ({"usage": {"prompt_tokens": 10**30, "completion_tokens": "5"}}, {}, {}),
+        ({"id": {}, "model": 7, "error": {}}, {"finish_reason": None}, {}),
+        ({}, {}, {"reasoning": {"text": "hmm"}, "refusal": False, "tool_calls": []}),
+        ({}, {"logprobs": {"content": [GOOD | {"bytes": [300, -1]}]}}, {}),
+    ],
+)
+def test_other_fields_that_cannot_be_read_cost_no_answer(answers, whole, choice, message):
+    def behave(prompt, nth):
+        status, right = reply(prompt, content="Paris")
+        right["choices"][0] |= choice
+        right["choices"][0]["message"] |= message
+        return status, right | whole
+
+    with Server(behave) as server:
+        report = label(server, answers)
+    assert report.written == 12 and len(server.asked) == 12 and not report.failed
+    assert {row["response"] for row in rows(answers)} == {"Paris"} and report.spent.tokens < 10**5
+
+
 def test_alternatives_that_are_parts_of_a_character_keep_their_bytes(answers):
     top = [("\ufffd", -0.6, [240]), ("Paris", -0.7, None), ("\ufffd", -0.9, [159]), ("x", -2.0, [120])]
     token = {"token": "Paris", "logprob": -0.7, "top_logprobs": [dict(zip(("token", "logprob", "bytes"), t)) for t in top]}
@@ -162,6 +224,8 @@ def test_alternatives_that_are_parts_of_a_character_keep_their_bytes(answers):
             "hmm",
             "Paris",
         ),
+        ({"content": [{"type": "thinking", "thinking": "hmm"}, {"type": "output_text", "text": "Paris"}]}, "hmm", "Paris"),
+        ({"content": [{"type": "reasoning", "text": "hmm"}, "Pa", {"text": "ris"}, {"type": "text", "text": None}]}, "hmm", "Paris"),
         ({"content": "Paris"}, None, "Paris"),
     ],
 )
@@ -192,9 +256,7 @@ def test_a_thought_alone_is_no_answer(answers, message, finish, reason, cut):
 def test_a_cut_thought_without_a_first_mark_is_known_by_the_other_answers(answers):
     """Some templates write the first mark, so an answer that was cut has none at all."""
     with Server(
-        lambda prompt, nth: reply(
-            prompt, *(["length"] * (prompt in ASKED[:2])), content="hmm" + "\n</think>\n\nyes" * (prompt not in ASKED[:2])
-        )
+        lambda prompt, nth: reply(prompt, *(["length"] * (prompt in ASKED[:2])), content="hmm" + "</think>yes" * (prompt not in ASKED[:2]))
     ) as server:
         report = label(server, answers)
     assert (report.written, report.cut_thoughts, report.cut) == (10, 2, 0) and {row["response"] for row in rows(answers)} == {"yes"}
@@ -259,6 +321,24 @@ def test_what_is_no_answer_is_named_and_asked_a_few_times_only(answers, told, sa
     assert len(server.asked) <= 5 + 2
 
 
+@pytest.mark.parametrize(
+    ("told", "begins"),
+    [
+        ([{"generated_text": "Paris"}], '[{"generated_text": "Paris"}]'),
+        (b'{"message":{"content":"Pa"}}\n{"message":{}}', '{"message":{"content":"Pa"}} {"message":{}}'),
+        ({"choices": [{"text": "Paris"}], "object": "text_completion"}, '{"choices": [{"text": "Paris"}], "object": "text_completion"}'),
+    ],
+)
+def test_what_a_server_sends_in_place_of_answers_is_quoted(answers, told, begins):
+    said = []
+    with Server(lambda prompt, nth: (200, told)) as server:
+        label(server, answers, ASKED[:2], tries=1, watch=lambda progress: said.append(progress.note))
+        assert sum(f"a response that begins {begins!r}." in note for note in said) == 1
+        with pytest.raises(LabError) as error:
+            label(server, answers, [f"q {n}" for n in range(50)], tries=1)
+    assert f"an answer that cannot be read, 1 times. {server.url.split('/')[2]} sent a response that begins {begins!r}." in str(error.value)
+
+
 def test_a_web_page_between_answers_is_asked_again(answers):
     page = 200, b"<html>Starting</html>"
     with Server(lambda prompt, nth: page if nth <= 3 and prompt != "question 0" else "ok") as server:
@@ -270,6 +350,11 @@ def test_a_web_page_between_answers_is_asked_again(answers):
     ("message", "finish", "reason"),
     [
         ({"refusal": "I'm sorry,\nI can't."}, "stop", "the model refused: I'm sorry, I can't."),
+        ({"content": "Well", "refusal": "I can't."}, "stop", "the model refused: I can't."),
+        ({"content": [{"type": "refusal", "refusal": "I won't."}]}, "stop", "the model refused: I won't."),
+        ({"content": "Let me look.", "tool_calls": [{"id": "1"}]}, "tool_calls", "a call of a tool in place of an answer"),
+        ({"content": "Let me look.", "tool_calls": [{"id": "1"}]}, "stop", "a call of a tool in place of an answer"),
+        ({"function_call": {"name": "f"}}, "function_call", "a call of a tool in place of an answer"),
         ({"content": "Well"}, "content_filter", "the model refused: the provider's filter withheld the answer"),
         ({"content": ""}, "stop", "an empty answer (finish 'stop')"),
     ],
@@ -338,7 +423,7 @@ def test_a_prompt_of_several_turns_is_sent_and_kept_as_its_turns(answers):
     messages = [{"role": role, "content": text} for role, text in TURNS]
     assert [body["messages"] for body in server.asked] == [messages, messages[1:]]
     assert rows(answers)[0]["prompt"] == messages[1:]
-    kept = [row["prompt"] for row in rows(answers.with_name("answers.jsonl.journal")) if "key" in row]
+    kept = [row["prompt"] for row in rows(answers.with_name("answers.jsonl.journal")) if "prompt" in row]
     assert [from_json(prompt).turns for prompt in kept] == [TURNS, TURNS[1:]]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ import torch.nn.functional as F
 from conftest import REPOSITORY, TEACHER
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from labkit import models
 from labkit.base import tensors
@@ -344,7 +347,7 @@ def test_pauses_are_not_counted(monkeypatch: pytest.MonkeyPatch):
         clock.now += 0.001
         return clock.now
 
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=tick))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=tick, process_time=tick))
     run = Run(TINY)
     for _ in until(run, 3):
         clock.now += 1_000.0  # no one is asking for the next event
@@ -533,6 +536,34 @@ def test_killed_twice(tmp_path: Path):
     events = list(again)
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)
     assert told_alike(events) == told_alike(wanted)
+
+
+def test_a_killed_run_goes_on_with_the_threads_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Other threads add in another order, and so give other last bits."""
+    before = torch.get_num_threads()
+    given, seen, step = iter((before + 1, before)), list[int](), loop.gradients
+    monkeypatch.setattr(loop, "threads_of_a_run", lambda most: contextlib.nullcontext(next(given)))
+    killed(Run(TINY, tmp_path, EVERY), 5)
+    monkeypatch.setattr(loop, "gradients", lambda *args, **given: seen.append(torch.get_num_threads()) or step(*args, **given))
+    list(Run(TINY, tmp_path, EVERY))
+    assert set(seen) == {before + 1} and torch.get_num_threads() == before
+
+
+def test_a_run_leaves_the_threads_as_they_were(monkeypatch: pytest.MonkeyPatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(loop, "threads_of_a_run", lambda most: contextlib.nullcontext(most + 1))
+    (started,) = of(ev.Started, list(Run(TINY.but(steps=1))))
+    assert f"{before + 1} threads" in started.machine
+    assert torch.get_num_threads() == before
+
+
+def test_a_starved_run_says_so_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(loop.Watch, "AFTER", 0.0)
+    monkeypatch.setattr(loop.Watch, "STARVED", 1000.0)
+    (warned,) = of(ev.Warned, list(Run(TINY)))
+    assert warned.message.startswith("Other programs take the processors: this run had ")
+    monkeypatch.setattr(loop.Watch, "STARVED", 0.0)
+    assert not of(ev.Warned, list(Run(TINY)))
 
 
 def test_killed_before_its_first_checkpoint_a_run_begins_again_with_a_clean_log(tmp_path: Path):
@@ -742,6 +773,15 @@ def test_a_resumed_run_keeps_count_of_what_it_cost(tmp_path: Path):
     assert finished.cost["teacher_tokens"] > 0, "the teacher was paid before the kill, not never"
 
 
+@pytest.mark.parametrize("exp", [TINY, TINY.but(signals="live")])
+def test_a_run_that_was_killed_before_its_first_checkpoint_keeps_count_of_what_its_teacher_read(tmp_path: Path, exp: Experiment):
+    whole = list(Run(exp, tmp_path / "whole"))[-1]
+    shutil.rmtree(made_here("x").parent.parent / "signals")
+    killed(Run(exp, tmp_path / "killed"), 1)
+    killed(Run(exp, tmp_path / "killed"), 2)
+    assert list(Run(exp, tmp_path / "killed"))[-1].cost["teacher_tokens"] == whole.cost["teacher_tokens"] > 0
+
+
 def test_a_real_kill(tmp_path: Path, home: Path, quick: Path):
     """SIGKILL, sent by the process to itself in the middle of step 6, between one event and the next."""
     code = f"""
@@ -771,7 +811,7 @@ print("not killed")
     wanted, events = list(whole), list(again)
     assert told_alike(events) == told_alike(wanted)
     assert models.fingerprint(again.student) == models.fingerprint(whole.student)
-    assert {p.name for p in tmp_path.iterdir()} - {"lock"} == {"events.jsonl", "checkpoint.safetensors"}
+    assert {p.name for p in tmp_path.iterdir()} - {"lock"} == {"events.jsonl", "checkpoint.safetensors", "teacher_tokens"}
 
 
 def test_a_kill_while_the_checkpoint_is_written_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -844,6 +884,20 @@ def test_a_disk_that_is_full_is_said_in_words(tmp_path: Path, monkeypatch: pytes
     assert isinstance(events[-1], ev.Failed)
     assert "No space left" in events[-1].message
     assert "free space" in events[-1].advice
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), Exception("no space (os error 28)")],
+)
+def test_a_full_disk_is_no_fault_of_the_lab(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(checkpoint.Folder, "save", full)
+    events, _ = to_its_error(Run(TINY, tmp_path, checkpoint_every=EVERY), type(error))
+    assert events[-1].message == f"a file cannot be read or written ({error})"
+    assert "free space" in events[-1].advice and "fault of the lab" not in events[-1].advice
 
 
 # ---- faults --------------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import json
 import math
 import re
@@ -31,7 +32,8 @@ from labkit.models import pretrained, tokenizer
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.recipe_text import given_in_words
-from labkit.records.record import Record
+from labkit.records.record import Record, load
+from labkit.studies.card import _plain as plain
 from labkit.studies.distill import SETTLED, distill, recipe
 from labkit.studies.sweep import Sweep
 from labkit.studies.trace import trace
@@ -565,6 +567,37 @@ def test_distil_leaves_a_student_that_can_be_used(pair, data, tmp_path):
     assert shlex.join(done.experiment.words(SETTLED)) in card
     assert "nan" not in card
     assert list(done.record.table().columns) == ["untouched", "label budget", "student", "teacher", "recovery"]
+
+
+HOSTILE = "<img src=x onerror=alert(1)> ![t](http://tracker/p.png) ``tick` \x1b[2J"
+
+
+def test_nothing_in_a_card_is_markup_of_the_data_and_its_rows_can_be_left_out(pair, tmp_path, capsys):
+    data = tmp_path / "mine.jsonl"
+    data.write_text("".join(json.dumps({"prompt": f"{HOSTILE} {n}", "response": f"{HOSTILE} {-n}"}) + "\n" for n in range(40)))
+    command = ["distill", "--teacher", pair[0], "--student", pair[1], "--data", str(data), "--steps", "2", "--batch", "4", "--longest", "4"]
+    told = []
+    for name, more in (("shown", []), ("hidden", ["--no-examples"])):
+        assert main([*command, "--out", str(tmp_path / name), "--no-baseline", *more]) == 0
+        told.append((tmp_path / name / "README.md").read_text(encoding="utf-8"))
+        assert ("show prompts and answers" in capsys.readouterr().out) is (name == "shown")
+    shown, hidden = told
+    rows = [line for line in shown.splitlines() if "onerror" in line]
+    assert rows and "show prompts and answers of the data" in shown
+    for row in rows:
+        assert "<img" not in re.sub(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "", row), "all of it is in code spans"
+        assert "\x1b" not in row
+    assert "--no-examples" in hidden and "show prompts" not in hidden
+    record = load(tmp_path / "hidden" / "record.jsonl.gz")
+    assert record.skills and not [event for event in record.events if isinstance(event, ev.Sampled | ev.Probe)]
+    for file in (tmp_path / "hidden").glob("[!.]*.*"):
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        assert b"onerror" not in content and b"tracker" not in content, file
+
+
+def test_names_in_a_card_are_no_markup():
+    assert plain("a<b> [x](y) `c` | d\n# e") == r"a&lt;b> \[x\](y) \`c\` \| d # e"
+    assert plain("enable_thinking=false") == "enable_thinking=false"
 
 
 def test_distil_twice_into_one_folder_and_never_over_anything_else(pair, data, tmp_path):

@@ -24,7 +24,8 @@ from labkit.base.files import write_whole
 from labkit.base.thinking import join_thinking
 from labkit.records.names import LEARN
 from labkit.tasks.custom import shapes
-from labkit.tasks.custom.sources import Source, Unusable, cells_of
+from labkit.tasks.custom.cells import finite
+from labkit.tasks.custom.sources import Repeating, Source, Unusable, cells_of
 
 LEARNED = {  # for the summary, by what is learned
     "answer": "it is not learned (learn=both learns it too)",
@@ -180,7 +181,7 @@ def read_rows(
             seen.update(dict.fromkeys(cells))
         try:
             row = shapes.read(cells, prompt_column, response_column)
-            fields = {str(key): shapes.finite(value) for key, value in given.items() if str(key).strip().lower() not in row.asked}
+            fields = {str(key): finite(value) for key, value in given.items() if str(key).strip().lower() not in row.asked}
         except (Unusable, RecursionError) as reason:
             problems.append(Problem(line, str(reason)))
             continue
@@ -189,6 +190,8 @@ def read_rows(
         rows.append(Row(row.prompt, row.response, line, fields, row.reasoning, learn))
         used.update(row.asked, row.answered)
         remarks.update(row.remarks)
+        if len(cells) < len(given) or isinstance(given, Repeating):
+            remarks.update(shapes.SEVERAL_COLUMNS % name for name in sorted(_repeated(given)))
     if not rows:
         what = f"none of its {len(problems):,} lines can be used; {problems[0]}" if problems else "it is empty"
         fix = 'Give each row a prompt and, if you have it, an answer: {"prompt": "...", "response": "..."}; or name the columns.'
@@ -229,9 +232,16 @@ def split(rows: CustomRows, held_out: float = 0.2, seed: int = 0) -> Split:
     for side, name in zip(sides, ("to train on", "to hold out")):
         if not side:
             some = f"{len(rows) - rows.duplicates} different prompts"
-            raise LabError(f"held_out={held_out} of {some} leaves none {name}: add rows, or use another share or seed.")
+            raise LabError(f"held_out={held_out} of {some} leaves none {name}: add prompts, or, in Python, split with another seed.")
     train, rest = (dataclasses.replace(rows, rows=tuple(side), problems=(), remarks=()) for side in sides)
     return Split(train, rest)
+
+
+def _repeated(row: Mapping[str, Any]) -> set[str]:
+    """Names of columns that a row has several times, with any capitals."""
+    names = Counter(str(name).strip().lower() for name in row)
+    again = {name.strip().lower() for name in row.repeated} if isinstance(row, Repeating) else set()
+    return again | {name for name, times in names.items() if times > 1}
 
 
 def same(text: str) -> str:

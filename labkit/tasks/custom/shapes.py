@@ -7,20 +7,18 @@ To accept another name for a column, add it to the tuple of its kind. A row that
 
 from __future__ import annotations
 
-import datetime
-import decimal
+import contextlib
 import itertools
 import json
-import math
 import re
 import string
-import uuid
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from labkit.base.chat import prompt_of
 from labkit.base.errors import LabError, suggest
 from labkit.base.thinking import OPENING, split_thinking
+from labkit.tasks.custom.cells import absent, kind_of, parsed, text_of
 from labkit.tasks.custom.sources import Unusable
 
 PROMPTS = ("prompt", "question", "instruction", "query", "input", "text")  # the first one that a row has is used
@@ -42,11 +40,13 @@ MEANINGFUL = re.compile(
     r"input|history|tools|functions|images?|audio|documents?|paragraphs?|story|background|evidence|premise|hypothesis|sentence\d?"
     rf"|{'|'.join(CONTEXTS)}|contexts|passages|articles|{'|'.join((*CHOICES, *SYSTEMS))}|(choice|option|ending|sol|op)_?[\da-f]"
 )
+OFF = re.compile(r"-?0+(\.0*)?|false", re.IGNORECASE)  # a weight or mark of a turn that is not learned, also as a text
 NOT_ASKED = "WARNING: {n} rows have the column %r, which may be part of the question but is not asked: put it into the prompt."
 PREFERRED = "{n} rows are preferences: the chosen answer is used, the rejected one is not."
 SEVERAL = "{n} rows have several right answers: the first one is used."
 UNWANTED = "{n} answers are marked as not wanted (weight 0, label false): their rows have no answer."
 CUT = "{n} thoughts were cut: raise --max-tokens."
+SEVERAL_COLUMNS = "WARNING: {n} rows have several columns %r: the last one is used."
 HALF = "{n} answers have the closing mark of a thought at the end of a line: what stands before it was read as a thought."
 
 
@@ -81,7 +81,7 @@ def read(cells: Any, prompt_column: str | None = None, response_column: str | No
     if isinstance(cells, Unusable):
         raise cells
     if not isinstance(cells, dict):
-        raise Unusable(f"a row must be an object with named fields, but this is {_kind(cells)}")
+        raise Unusable(f"a row must be an object with named fields, but this is {kind_of(cells)}")
     full = {name: value for name, value in cells.items() if not absent(value)}
     given = {name: value for name, value in cells.items() if value is not None}  # NaN too
     answer = _column(response_column, cells) or _first(RESPONSES, full) or _first(RESPONSES, given)
@@ -130,20 +130,6 @@ def read(cells: Any, prompt_column: str | None = None, response_column: str | No
     )
 
 
-def absent(value: Any) -> bool:
-    """Whether a cell is empty: null, or the NaN of a table."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def finite(value: Any) -> Any:
-    """A cell as JSON can hold it: NaN and infinity in it become None."""
-    if isinstance(value, dict):
-        return {name: finite(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 # ---- the prompt --------------------------------------------------------------------------------------------------------
 
 
@@ -164,14 +150,15 @@ def _prompt_column(full: Mapping[str, Any], named: str | None, answer: str | Non
     chosen = full.get("chosen")
     if answer == "chosen" and isinstance(chosen, list) and any(turn.role == "user" for turn in _turns(chosen)):
         return "chosen"
-    chat = next((name for name in CHATS if full.get(name) and (isinstance(full[name], list) or str(full[name]).startswith("["))), None)
-    return chat if named is None and ("prompt" not in full or answer in (None, "chosen")) else None
+    if named is not None or ("prompt" in full and answer not in (None, "chosen")):
+        return None
+    return next((name for name in CHATS if full.get(name) and isinstance(_messages(full[name], name), list)), None)
 
 
 def _asked(full: Mapping[str, Any], wanted: str, answer: str | None) -> tuple[list[_Turn], dict[str, Any], list[str]]:
     """Returns the turns, the choices by their labels, and the columns that they are from."""
     value, choices, asked = full[wanted], dict[str, Any](), [wanted]
-    value = _parsed(value, wanted) if wanted in CHATS else value
+    value = _messages(value, wanted) if wanted in CHATS else value
     rest = {name: cell for name, cell in full.items() if name != answer}
     if isinstance(value, list):
         turns = _turns(value)
@@ -203,7 +190,7 @@ def _question(rest: Mapping[str, Any], text: str, wanted: str) -> tuple[str, dic
 def _choices(rest: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The choices by their labels, and their columns; none if the row has none, or in an unknown form."""
     for name in CHOICES:
-        value = _parsed(rest.get(name), name)
+        value = parsed(rest.get(name), name)
         labels: Any = string.ascii_uppercase[: len(value)] if isinstance(value, list) else ""
         if isinstance(value, Mapping):
             labels, value = (value["label"], value["text"]) if value.keys() == {"label", "text"} else (list(value), list(value.values()))
@@ -226,12 +213,28 @@ def _prompt(turns: list[_Turn]) -> str:
 # ---- chats -------------------------------------------------------------------------------------------------------------
 
 
+def _messages(value: Any, column: str) -> Any:
+    """The messages of a chat: a list, or an object with the list, or an object of columns, as Arrow makes it; each also as JSON text.
+    Anything else stays as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] == "{":
+        with contextlib.suppress(ValueError, RecursionError):  # else it is no chat
+            value = json.loads(value)
+    value = parsed(value, column) if isinstance(value, str) and value.lstrip()[:1] == "[" else value
+    if isinstance(value, Mapping) and (name := _first(CHATS, value)):
+        value = value[name]
+    if isinstance(value, Mapping) and {"content", "value"} & value.keys():
+        columns = list(value.values())
+        if all(isinstance(cells, list) and len(cells) == len(columns[0]) for cells in columns):
+            return [dict(zip(value, cells)) for cells in zip(*columns)]
+    return value
+
+
 def _turns(messages: list[Any]) -> list[_Turn]:
     """The messages of a chat, in the form of OpenAI or of ShareGPT, without empty system messages."""
     turns = []
     for message in messages:
         if not isinstance(message, Mapping):
-            raise Unusable(f"a message must be an object with role and content, but one is {_kind(message)}")
+            raise Unusable(f"a message must be an object with role and content, but one is {kind_of(message)}")
         role = str(message.get("role") or message.get("from") or "").lower()
         role = ROLES.get(role, role)
         if role in TOOLS or message.get("tool_calls") or message.get("function_call"):
@@ -240,12 +243,13 @@ def _turns(messages: list[Any]) -> list[_Turn]:
             raise Unusable(f"the role of a message must be system, user or assistant, but one is {role!r}")
         if not {"content", "value"} & message.keys():
             raise Unusable(f"a message must have a content, but one has only {', '.join(map(repr, message))}")
-        content = message.get("value") if absent(message.get("content")) else message["content"]
+        content = message.get("content")
+        content = message.get("value", content) if absent(content) or content == "" else content
         if isinstance(content, list):
             content = "".join(_piece(piece) for piece in content)
         text = _text(content, "content" if role == "assistant" else "text").strip()
         reasoning = next((t for n in ("reasoning_content", "reasoning", "thinking") if isinstance(t := message.get(n), str)), "")
-        wanted = all(message.get(flag) != 0 for flag in ("weight", "train", "loss"))  # 0, 0.0 or false
+        wanted = not any(OFF.fullmatch(str(message.get(flag)).strip()) for flag in ("weight", "train", "training", "loss"))
         if text or role != "system":
             turns.append(_Turn(role, text, reasoning, wanted))
     return turns
@@ -268,7 +272,7 @@ def _answer(value: Any, column: str, choices: Mapping[str, Any], remarks: list[s
     if absent(value):
         raise Unusable(f"{column!r} is NaN, which is no answer: leave it out, or write null, if there is none")
     if column in ("answer", "answers"):
-        value = _parsed(value, column) if column == "answers" else value
+        value = parsed(value, column) if column == "answers" else value
         if isinstance(value, Mapping) and isinstance(value.get("text"), list):  # SQuAD
             value = value["text"]
         elif isinstance(value, Mapping) and isinstance(value.get("aliases"), list):  # TriviaQA
@@ -301,49 +305,6 @@ def _choice(value: Any, choices: Mapping[str, Any]) -> str:
     return found.pop()
 
 
-# ---- cells -------------------------------------------------------------------------------------------------------------
-
-
-def _parsed(value: Any, column: str) -> Any:
-    """A cell that holds a list or an object, which a table has as JSON text."""
-    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        raise Unusable(f"{column!r} must be JSON, but is not: write it with json.dumps") from None
-
-
 def _text(value: Any, column: str) -> str:
-    """A cell as text. An object becomes JSON, so that the reference of an extraction task may be an object."""
-    if isinstance(value, Unusable):
-        raise Unusable(f"{column!r} {value}")
-    if isinstance(value, float | decimal.Decimal) and not math.isfinite(value) and not absent(value):
-        raise Unusable(f"{column!r} is {value}, which is no finite number: write it as a text")
-    if isinstance(value, dict) and column not in PROMPTS:
-        try:
-            value = json.dumps(value, ensure_ascii=False, allow_nan=False, default=lambda inner: _text(inner, column))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise Unusable(f"{column!r} cannot be written as JSON: {error}") from None
-    elif isinstance(value, bool):
-        value = str(value).lower()
-    elif isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        value = str(int(value))  # tables make floats of whole numbers if one is missing
-    elif absent(value):
-        value = ""
-    elif isinstance(value, decimal.Decimal):
-        value = format(value, "f")
-    elif isinstance(value, int | float | datetime.date | datetime.time | datetime.timedelta | uuid.UUID):
-        value = str(value)
-    if not isinstance(value, str):
-        raise Unusable(f"{column!r} must be a text, but is {_kind(value)}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise Unusable(f"{column!r} has bytes that are not UTF-8: save the file as UTF-8") from None
-    return value
-
-
-def _kind(value: Any) -> str:
-    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null", bytes: "bytes"}
-    return kinds.get(type(value), "a number" if isinstance(value, int | float) else f"a {type(value).__name__}")
+    """A cell as text; a prompt is no object."""
+    return text_of(value, column, objects=column not in PROMPTS)

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,22 @@ Source = str | Path | Iterable[str | Mapping[str, Any]]  # name of a file, an ex
 
 class Unusable(Exception):
     """Why a row cannot be used."""
+
+
+class Repeating(dict):
+    """A row in which some names of columns stand several times. It has the last value of each."""
+
+    def __init__(self, pairs: Iterable[tuple[str, Any]], repeated: tuple[str, ...]) -> None:
+        super().__init__(pairs)
+        self.repeated = repeated
+
+
+def _row(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A row, or another object of JSON, from its names and values."""
+    row = dict(pairs)
+    if len(row) == len(pairs):
+        return row
+    return Repeating(pairs, tuple(name for name, times in Counter(name for name, _ in pairs).items() if times > 1))
 
 
 def cells_of(source: Source, part: str, network: bool) -> Iterator[tuple[int, Any]]:
@@ -85,7 +102,7 @@ def _file(path: Path) -> Iterator[tuple[int, Any]]:
         return _table(text, suffix)
     if suffix == ".json":
         try:
-            whole = json.loads(text)
+            whole = json.loads(text, object_pairs_hook=_row)
             return iter(enumerate(whole if isinstance(whole, list) else [whole], 1))
         except (ValueError, RecursionError):
             pass  # JSON lines, or invalid; `_lines` finds out
@@ -98,7 +115,7 @@ def _lines(text: str) -> Iterator[tuple[int, Any]]:
         if not line.strip():
             continue
         try:
-            yield number, json.loads(line)
+            yield number, json.loads(line, object_pairs_hook=_row)
         except json.JSONDecodeError as error:
             yield number, Unusable(f"not JSON: {error.msg} at character {error.pos + 1}")
         except (ValueError, RecursionError) as error:  # too many digits in a number, or too deep nesting
@@ -129,17 +146,17 @@ def _table(text: str, suffix: str) -> Iterator[tuple[int, Any]]:
         elif len(cells) != len(header):
             yield start, Unusable(f"{len(cells)} cells, but the header has {len(header)}: put a text with {separator!r} in quotes")
         else:
-            yield start, dict(zip(header, map(_cell, cells)))
+            yield start, _row(list(zip(header, map(_cell, cells))))
 
 
 def _cell(text: str) -> Any:
     """A cell of a table. The messages of a chat, written as JSON, become a list; any other cell is text."""
-    if text.startswith("[{") and text.endswith("}]"):
+    if text.lstrip()[:1] == "[" and text.rstrip()[-1:] == "]":
         try:
             messages = json.loads(text)
         except (ValueError, RecursionError):
             return text
-        if all(isinstance(message, dict) and {"role", "from"} & message.keys() for message in messages):
+        if messages and all(isinstance(message, dict) and {"role", "from"} & message.keys() for message in messages):
             return messages
     return text
 

@@ -14,7 +14,8 @@ from labkit.base.files import write_whole
 from labkit.base.thinking import OPENING, Thought, split_thinking
 from labkit.tasks.custom.rows import Row
 from labkit.teachers.labelling.journal import rows
-from labkit.teachers.labelling.plan import CUT, LabelPlan, answered
+from labkit.teachers.labelling.plan import CUT, FILTERED, LabelPlan, answered, empty
+from labkit.teachers.labelling.replies import CALLS
 
 OURS = ("response", "logprobs", "reasoning", "provenance")  # the fields that labelling adds to a row
 REFUSED = "the model refused:"
@@ -30,6 +31,7 @@ class Assembled(NamedTuple):
     written: int  # answers in the file
     cut: int  # of these, the answers that were cut off at max_tokens
     cut_thoughts: int  # requests without an answer, because the thought before it was cut off at max_tokens
+    empty: int  # requests without an answer, because the model ended it before it had a text
     failed: tuple[tuple[int, int, str], ...]  # line, sample and reason of each request without a usable answer
     left: int  # requests not sent yet
 
@@ -43,12 +45,12 @@ def assemble(plan: LabelPlan, journal: Path, failed: Mapping[int, str]) -> Assem
     Raises `DataError` if the file cannot be written.
     """
     starts, unmarked = _found(plan, journal)
-    samples, written, cut, thoughts, left = plan.settings.samples, 0, 0, 0, 0
+    samples, written, cut, thoughts, ended, left = plan.settings.samples, 0, 0, 0, 0, 0
     missing: list[tuple[int, int, str]] = []
     reasons = {plan.requests[place]: reason for place, reason in failed.items()}
 
     def lines() -> Iterator[str]:
-        nonlocal written, cut, thoughts, left
+        nonlocal written, cut, thoughts, ended, left
         with journal.open("rb") as file:
             for place, key in enumerate(plan.requests):
                 prompt, sample = plan.prompts.rows[place // samples], place % samples
@@ -58,7 +60,7 @@ def assemble(plan: LabelPlan, journal: Path, failed: Mapping[int, str]) -> Assem
                     file.seek(starts[key])
                     row = json.loads(file.readline())
                     parts = parts_of(row, unmarked)
-                    thoughts += parts.cut
+                    thoughts, ended = thoughts + parts.cut, ended + empty(row)
                     reason = useless(row, parts, plan.settings.max_tokens)
                     if not reason:
                         written, cut = written + 1, cut + (row["finish"] == CUT)
@@ -85,7 +87,7 @@ def assemble(plan: LabelPlan, journal: Path, failed: Mapping[int, str]) -> Assem
         raise DataError(
             f"cannot write {plan.answers}: {error.strerror or error}. All answers are in {journal}: make room and run the same again."
         ) from None
-    return Assembled(written, cut, thoughts, tuple(missing), left)
+    return Assembled(written, cut, thoughts, ended, tuple(missing), left)
 
 
 def parts_of(row: Mapping[str, Any], unmarked: bool = False) -> Thought:
@@ -117,12 +119,14 @@ def _found(plan: LabelPlan, journal: Path) -> tuple[dict[str, int], bool]:
 
 def useless(row: Mapping[str, Any], parts: Thought, limit: int) -> str:
     """Why an answer cannot be used for training, or '' if it can."""
-    if row["finish"] == "content_filter":
+    if row["finish"] == FILTERED:
         return f"{REFUSED} the provider's filter withheld the answer"
-    if parts.answer.strip():
-        return ""
     if row.get("refusal"):
         return f"{REFUSED} {' '.join(row['refusal'].split())[:200]}"
+    if row["finish"] == CALLS:
+        return "a call of a tool in place of an answer"
+    if parts.answer.strip():
+        return ""
     if parts.cut:
         return f"the thought was cut at {limit:,} tokens: raise --max-tokens"
     return f"{'a thought without an' if parts.reasoning else 'an empty'} answer (finish {row['finish']!r})"

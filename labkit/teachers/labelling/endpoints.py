@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from labkit.base.errors import need, suggest
-from labkit.teachers.labelling.replies import Again, EndpointAnswer, Gone, Refused, read
+from labkit.teachers.labelling.replies import Again, EndpointAnswer, Gone, Refused, is_page, read
 from labkit.teachers.labelling.settings import Settings, here, hidden, host_of
 
 try:
@@ -29,9 +29,10 @@ LONG = re.compile(
     r"context.{0,20}(length|window|size)|maximum.{0,20}(context|length)|too (long|many tokens|large)|exceed.{0,40}(context|token)", re.I
 )
 # Words about the range of a parameter, so that another value may do.
-RANGE = re.compile(r"range|between|greater|less|at (most|least)|positive|exceed|m(in|ax)imum|[<>\u2264\u2265]")
+RANGE = re.compile(r"range|between|greater|\bless|at (most|least)|positive|exceed|m(in|ax)imum|[<>\u2264\u2265]")
 NUMBER = re.compile(r"(?<![\w.])(?<![A-Za-z]-)\d+(?!\w|\.\d)")  # not in a model's name
 PATIENCE = 15 * 60.0  # longest wait in seconds that a server may ask for
+DAY = 24 * 3600.0
 
 
 class Marks:
@@ -73,17 +74,20 @@ class Endpoint:
         self.not_before, self.next_at, self.gone = 0.0, 0.0, ""  # earliest times to send, by the server's request and by the user's rate
         self.instead: dict[str, dict[str, Any]] = {}  # parameters that this server does not take, and what it gets in their place
         self.foreign, self.others = 0, False  # responses of another kind than answers; whether another model has answered
+        self.alone = False  # whether each request gets a connection of its own
+        self.quoted = False  # whether the beginning of a response that cannot be read was shown
         self._key_name, self._key = settings.names_of_keys()[url], settings.secret(url)
         self._marks = Marks()
         self._clients: list[openai.AsyncOpenAI] = []
+        self._network: Any = None  # of the newest client
         self._connect()
 
     def _connect(self) -> None:
         """Open a client with new connections."""
-        network = openai.DefaultAsyncHttpxClient(
+        self._network = network = openai.DefaultAsyncHttpxClient(
             follow_redirects=False,  # data for one host must not go to another
             trust_env=not here(self.url),  # no proxy for a server on this machine
-            event_hooks={"request": [self._strip]},
+            event_hooks={"request": [self._strip, self._sweep]},
         )
         key, timeout = self._key or "none", self.settings.timeout
         self.client = openai.AsyncOpenAI(base_url=self.url, api_key=key, max_retries=0, timeout=timeout, http_client=network)
@@ -98,6 +102,22 @@ class Endpoint:
         for name in list(request.headers):
             if name not in HEADERS or (name == "authorization" and not self._key):
                 del request.headers[name]
+
+    async def _sweep(self, request: Any) -> None:
+        """Close idle connections on which a server has sent more than one response: the next request would get what is left over.
+
+        Later copies may come while that request is under way. So from then on each request gets a connection of its own.
+        """
+        pool = getattr(self._network._transport_for_url(request.url), "_pool", None)  # the client does not show it otherwise
+        idle = [connection for connection in getattr(pool, "connections", ()) if connection.is_idle()]
+        if not self.alone and any(map(_left_over, idle)):
+            self.alone = True
+            self.say(
+                f"{self.host} sends more responses than it gets requests: each request has a connection of its own from now on. Check that "
+                "the answers before fit their prompts."
+            )
+        for connection in idle if self.alone else ():
+            await connection.aclose()
 
     def redact(self, text: str) -> str:
         """The text without the endpoint's key."""
@@ -120,12 +140,17 @@ class Endpoint:
             return outcome._replace(with_temperature="temperature" in sent) if isinstance(outcome, EndpointAnswer) else outcome
         except (TimeoutError, openai.APITimeoutError) as error:
             unsent = type(error.__cause__).__name__ == "ConnectTimeout"
-            return Again(f"no answer within {self.settings.timeout:g} s", charged=not unsent, unreachable=unsent)
+            return self._unreached(f"no answer within {self.settings.timeout:g} s", unsent)
         except openai.APIConnectionError as error:
             unsent = type(error.__cause__).__name__ in ("ConnectError", "ProxyError", "UnsupportedProtocol")
-            return Again(f"the connection failed ({self.short(error.__cause__ or error)})", charged=not unsent, unreachable=unsent)
+            return self._unreached(f"the connection failed ({self.short(error.__cause__ or error)})", unsent)
         except openai.APIStatusError as error:
             return await self._status(error, body, sent)
+
+    def _unreached(self, reason: str, unsent: bool) -> Again:
+        """The outcome of a request without a response. `unsent`: whether it did not reach the server."""
+        end = f"{self.url} cannot be reached ({reason}): check the address, the network, and that the server runs."
+        return Again(reason, charged=not unsent, end=end if unsent else "")
 
     def _body(self, asked: dict[str, Any]) -> dict[str, Any]:
         """A request as this server takes it."""
@@ -158,7 +183,9 @@ class Endpoint:
 
     async def _status(self, error: openai.APIStatusError, body: dict[str, Any], sent: dict[str, Any]) -> Again | Refused | Gone:
         """The outcome of a status other than success, to a body that was sent as `sent`."""
-        status, code, message = error.status_code, str(error.code or ""), self.short(_message(error.body))
+        status, code, headers = error.status_code, str(error.code or ""), error.response.headers
+        page = is_page(error.response.content[:100], headers.get("content-type", ""))
+        message = "a web page" if page else self.short(_message(error.body))
         text = f"{status}: {message}" if message else str(status)
         match status:
             case 401 if not self._key:
@@ -170,49 +197,63 @@ class Endpoint:
                 )
             case 402:
                 return Gone(f"{self.host} asks for payment ({text}): add credit to the account and run the same again.")
-            case 403 if not self.answers:
-                fix = "request access to a gated model on the provider's page first"
-                return Gone(f"{self.host} does not let this key use {self.settings.model} ({text}): {fix}.")
             case 429 if "quota" in code or "billing" in code:
                 return Gone(f"{self.host} has no credit left for this key ({text}): add credit to the account and run the same again.")
             case 404 | 405:
-                return Gone(await self._no_model(text))
+                return await self._no_model(text)
             case 400 | 413 | 422 if (LONG.search(message) and "logprobs" not in message) or "context_length" in code:
                 return Refused(f"longer than the model's context ({text})", own=True)
-            case 400 | 422 if self._body(body) != sent or self._adapt(sent, message, error):
+            case 400 | 403 | 422 if self._body(body) != sent or self._adapt(sent, message, error):
                 return Again(text, wait=0.0, free=True)  # the first: it was sent before the server had refused another
+            case 403 if not self.answers:
+                fix = "request access to a gated model on the provider's page first"
+                return Gone(f"{self.host} does not let this key use {self.settings.model} ({text}): {fix}.")
             case 400 | 422 if "model" in code or re.search(
                 r"model.{0,80}(not (found|exist)|unknown|does not exist)|pinned to", message, re.I
             ):
-                return Gone(await self._no_model(text))
-            case 408 | 409 | 425 | 429:
-                wait = _retry_after(error.response.headers)
-            case _ if status >= 500:
-                wait = _retry_after(error.response.headers)
+                return await self._no_model(text)
+            case _ if status in (408, 409, 425, 429) or status >= 500:
+                wait = _retry_after(headers)
             case _ if 300 <= status < 400:
-                where = self.short(error.response.headers.get("location", "elsewhere"))
+                where = self.short(headers.get("location", "elsewhere"))
                 return Gone(f"{self.host} redirects requests to {where}: if you trust that address, give it as the endpoint.")
             case _:
                 return Refused(f"refused ({text})")
         if wait is not None and wait > PATIENCE:
-            return Gone(f"{self.host} asks to wait {wait / 60:,.0f} minutes ({text}): run the same again then.")
+            long = f"{wait / 60:,.0f} minutes" if wait < DAY else "a day or more"
+            return Gone(f"{self.host} asks to wait {long} ({text}): run the same again then.")
         return Again(text, wait=wait, free=status == 429 or wait is not None)
 
-    async def _no_model(self, text: str) -> str:
-        """The message for a missing model, with the models that the server lists."""
-        sentence = f"{self.host} has no model {self.settings.model!r} at {self.url} ({text})."
+    async def _no_model(self, text: str) -> Again | Gone:
+        """The outcome for a missing model or address. A server that has answered, or lists the model, may only be starting anew."""
+        model, checks = self.settings.model, "check --model, and the end of the address on the provider's page (mostly /v1)"
+        if self.answers:
+            return Again(text, end=f"{self.host} no longer answers at {self.url} ({text}): check that it still serves {model!r}.")
+        sentence = f"{self.host} has no model {model!r} at {self.url} ({text})."
         try:
             async with asyncio.timeout(10):
                 listed = await self.client.get("/models", cast_to=httpx2.Response)
             names = [self.short(model["id"]) for model in listed.json()["data"]]
         except Exception:  # the list is optional: after any error the message goes without it
-            return f"{sentence} Check --model, and the end of the address on the provider's page (mostly /v1)."
-        return suggest(f"{sentence} It has no", self.settings.model, names[:12]) if names else f"{sentence} It lists no model."
+            return Gone(f"{sentence} {checks[0].upper()}{checks[1:]}.")
+        if model in names:
+            return Again(text, end=f"{self.url} lists the model {model!r}, but does not answer requests to it ({text}): {checks}.")
+        return Gone(suggest(f"{sentence} It has no", model, names[:12]) if names else f"{sentence} It lists no model.")
 
     def short(self, text: object) -> str:
         """A server's text on one line of at most 200 characters, without keys and control characters."""
         words = " ".join("".join(c if c.isprintable() else " " for c in self.redact(str(text))).split())
         return words if len(words) <= 200 else words[:199] + "…"
+
+
+def _left_over(connection: Any) -> bool:
+    """Whether bytes wait in the buffers of a connection, those of HTTP or of its stream. (Those in its socket are found by the client.)"""
+    while connection is not None and not hasattr(connection, "_h11_state"):
+        connection = getattr(connection, "_connection", None)
+    stream = getattr(getattr(connection, "_network_stream", None), "_stream", None)
+    stream = getattr(stream, "transport_stream", stream)  # below an encrypted one
+    queue = getattr(getattr(stream, "_protocol", None), "read_queue", ())
+    return connection is not None and any(part.strip() for part in (connection._h11_state.trailing_data[0], *queue))
 
 
 def _message(body: object) -> object:
@@ -230,7 +271,13 @@ def _retry_after(headers: Any) -> float | None:
             return seconds if 0 <= seconds < float("inf") else None
         except (TypeError, ValueError):
             continue
+    until, now = _seconds(headers.get("retry-after")), _seconds(headers.get("date"))  # both by the server's clock
+    return None if until is None else max(0.0, until - (time.time() if now is None else now))
+
+
+def _seconds(date: str | None) -> float | None:
+    """A date of a header in seconds since 1970, or None if there is none."""
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(headers.get("retry-after")).timestamp() - time.time())
-    except (TypeError, ValueError):
+        return email.utils.parsedate_to_datetime(date).timestamp() if date else None
+    except (TypeError, ValueError, OverflowError):
         return None

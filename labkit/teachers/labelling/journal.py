@@ -25,7 +25,11 @@ FROM_SERVER = ("response", "reasoning", "logprobs", "finish", "served", "refusal
 
 
 class Journal:
-    """An append-only file next to the answers. Rows with `key` and `response` are answers; those with `lost` may have been billed."""
+    """An append-only file next to the answers. Rows with `key` and `response` are answers; those with `lost` may have been billed.
+
+    A row with `sent` comes before each request, with the most tokens that it may use, and one of the other two follows. If none does, the
+    request was in flight when the job was killed.
+    """
 
     def __init__(self, answers: Path, reserve: int = 1 << 20, redact: Callable[[str], str] = str) -> None:
         """answers: path of the answers file. reserve: bytes of disk to reserve for answers under way. redact: removes keys from a text."""

@@ -87,8 +87,12 @@ class Loop:
     async def _work(self, endpoint: Endpoint, place: int) -> None:
         while (ask := await self._take(endpoint, place)) is not None:
             outcome: EndpointAnswer | Again | Refused | Gone = Again("cut off", charged=True)
+            self._write({"key": self.plan.requests[ask.place], "sent": list(ask.most), "at": moment()})  # for the account after a kill
             try:
-                outcome = await endpoint.ask(self.settings.body(self.plan.text_of(ask.place)))
+                if self.fatal:  # there was no room for that row
+                    outcome = Again(self.fatal, wait=0.0, free=True)
+                else:
+                    outcome = await endpoint.ask(self.settings.body(self.plan.text_of(ask.place)))
             finally:
                 self._settle(ask, endpoint, outcome)
 
@@ -143,6 +147,9 @@ class Loop:
     def _settle(self, ask: _Ask, endpoint: Endpoint, outcome: EndpointAnswer | Again | Refused | Gone) -> None:
         del self.under_way[ask.place]
         self.reserved = self.reserved[0] - ask.most[0], self.reserved[1] - ask.most[1]
+        if not isinstance(outcome, EndpointAnswer):
+            lost = list(ask.most) if isinstance(outcome, Again) and outcome.charged else [0, 0]
+            self._write({"key": self.plan.requests[ask.place], "lost": lost, "reason": outcome.reason, "at": moment()})
         match outcome:
             case EndpointAnswer():
                 self._answered(ask, endpoint, outcome)
@@ -158,7 +165,10 @@ class Loop:
     def _answered(self, ask: _Ask, endpoint: Endpoint, answer: EndpointAnswer) -> None:
         tokens = answer.tokens or self.plan.most(ask.place, answer.text + answer.reasoning if answer.finish != CUT else None)
         if self.settings.logprobs is not None and answer.logprobs is None and answer.text and "logprobs" not in endpoint.instead:
-            self.note(f"{endpoint.host} sends no logprobs although they were requested: the job continues with text alone.")
+            self.note(
+                f"{endpoint.host} sends no logprobs, or none in the form of the protocol, although they were requested: the job continues "
+                "with text alone."
+            )
         if answer.served and not endpoint.others and not same_model(self.settings.model, answer.served):
             endpoint.others = True
             names = f"{endpoint.short(answer.served)!r}, although {self.settings.model!r} was asked for"
@@ -190,8 +200,6 @@ class Loop:
             endpoint.width, endpoint.streak = endpoint.width + 1, 0
 
     def _again(self, ask: _Ask, endpoint: Endpoint, outcome: Again) -> None:
-        if outcome.charged:
-            self._write({"key": self.plan.requests[ask.place], "lost": list(ask.most), "reason": outcome.reason, "at": moment()})
         endpoint.foreign += outcome.foreign
         if endpoint.foreign >= FEW and not endpoint.answers:
             self._put_back(ask, 0.0)
@@ -199,14 +207,11 @@ class Loop:
         now = time.monotonic()
         ask.tries, ask.waits = ask.tries + (not outcome.free), ask.waits + outcome.free
         if ask.tries >= self.settings.tries or ask.waits > WAITS:
-            if not outcome.unreachable:
-                return self._fail(ask, endpoint, f"{outcome.reason}, {ask.tries or ask.waits} times")
+            if not outcome.end:
+                return self._fail(ask, endpoint, f"{outcome.reason}, {ask.tries or ask.waits} times", excerpt=outcome.excerpt)
             self._put_back(ask, 0.0)
             ask.tries = 0
-            return self._leave(
-                endpoint,
-                f"{endpoint.url} cannot be reached ({outcome.reason}): check the address, the network, and that the server runs.",
-            )
+            return self._leave(endpoint, outcome.end)
         self.again, self.trouble = self.again + 1, outcome.reason
         wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (ask.tries + ask.waits - 1)) * random.uniform(0.5, 1.0)
         if outcome.wait is not None:
@@ -217,11 +222,15 @@ class Loop:
             endpoint.not_before = max(endpoint.not_before, now + (outcome.wait or 0.0))
         self._put_back(ask, now + wait)
 
-    def _fail(self, ask: _Ask, endpoint: Endpoint, reason: str, counts: bool = True) -> None:
+    def _fail(self, ask: _Ask, endpoint: Endpoint, reason: str, counts: bool = True, excerpt: str = "") -> None:
         self.failed[ask.place] = reason
         endpoint.failures += counts
+        begins = f" {endpoint.host} sent a response that begins {excerpt!r}." if excerpt else ""
         if endpoint.failures >= GIVE_UP:
-            self._leave(endpoint, f"{endpoint.host} did not answer {GIVE_UP} requests in a row; the last reason: {reason}.")
+            self._leave(endpoint, f"{endpoint.host} did not answer {GIVE_UP} requests in a row; the last reason: {reason}.{begins}")
+        elif excerpt and not endpoint.quoted:
+            endpoint.quoted = True
+            self.note(f"A request failed, since its answer cannot be read.{begins}")
 
     def _leave(self, endpoint: Endpoint, reason: str) -> None:
         """Send nothing more to an endpoint; the others continue."""

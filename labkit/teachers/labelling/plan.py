@@ -10,15 +10,18 @@ from typing import Any, NamedTuple
 
 from labkit.base.chat import messages_of
 from labkit.base.errors import LabError
+from labkit.base.thinking import split_thinking
 from labkit.tasks.custom.rows import CustomRows, read_rows
 from labkit.tasks.custom.sources import Source
 from labkit.teachers.labelling.journal import Journal, rows
+from labkit.teachers.labelling.replies import CALLS
 from labkit.teachers.labelling.settings import Settings, here, host_of
 
 BYTES_A_TOKEN = 4  # about, for English; other scripts need more tokens
 TEMPLATE = 8  # tokens that a chat template adds to a message, about
 READ = "read"
 CUT = "length"  # finish reason of an answer that was cut off at max_tokens
+FILTERED = "content_filter"  # of one that the provider withheld
 ANSWER = {
     "key",
     "response",
@@ -62,6 +65,7 @@ class LabelPlan(NamedTuple):
     requests: Sequence[str]  # the key of each request, in the order of prompts and samples
     todo: Sequence[int]  # places in `requests` that are not answered yet; equal requests are sent once
     spent: Spent  # tokens used before, by the journal
+    in_flight: Sequence[tuple[int, int]] = ()  # of `spent`, the most tokens of each request that was in flight when a job was killed
 
     def text_of(self, place: int) -> str:
         """The prompt of the request at `place`."""
@@ -92,9 +96,19 @@ class LabelPlan(NamedTuple):
         kept too; its request then has the key of that answer."""
         seen, spent = set(), Spent()
         whole: dict[int, set[str]] = {}  # keys of such answers, by their limit
+        flying: dict[str, tuple[int, int]] = {}  # by their keys, the requests that were sent and have no outcome yet
+        killed: list[tuple[int, int]] = []  # those that never will have one
         for _, row in rows(Journal(self.answers).path):
-            spent = spent.with_row(row)
+            spent, key = spent.with_row(row), str(row.get("key"))
+            if key in flying and ("sent" in row or "lost" in row or "tokens" in row):
+                before = flying.pop(key)
+                killed += [before] if "sent" in row else []
+            if _pair(row.get("sent")):
+                flying[key] = tuple(row["sent"])
             if answered(row):
+                seen.discard(row["key"])
+                if self.settings.ask_again and empty(row):
+                    continue
                 seen.add(row["key"])
                 if 0 < (limit := row.get("max_tokens", 0)) < self.settings.max_tokens and row["finish"] != CUT:
                     whole.setdefault(limit, set()).add(row["key"])
@@ -109,7 +123,9 @@ class LabelPlan(NamedTuple):
             if key not in seen:
                 seen.add(key)
                 todo.append(place)
-        return self._replace(requests=requests, todo=todo, spent=spent)
+        killed += flying.values()
+        lost_in, lost_out = (sum(tokens) for tokens in zip((spent.lost_in, spent.lost_out), *killed))
+        return self._replace(requests=requests, todo=todo, spent=spent._replace(lost_in=lost_in, lost_out=lost_out), in_flight=killed)
 
     def question(self) -> str:
         """The question about the terms of use, which only the user can answer."""
@@ -144,6 +160,9 @@ class LabelPlan(NamedTuple):
         if self.spent.tokens:
             before = self.spent.money(settings)
             lines.append(f"Used before: {self.spent.tokens:,} tokens" + (f", {before:,.4g} in money." if before is not None else "."))
+        if self.in_flight:
+            killed = f"{len(self.in_flight):,} requests were in flight when the job was killed"
+            lines.append(f"{killed}: up to {sum(map(sum, self.in_flight)):,} of these tokens may have been billed.")
         ceilings = [f"{settings.ceiling_tokens:,} tokens"] if settings.ceiling_tokens else []
         ceilings += [f"{settings.ceiling_money:,.4g} in money"] if settings.ceiling_money else []
         return lines + ([f"Stops before it has used {' or '.join(ceilings)} in all."] if ceilings else [])
@@ -198,6 +217,12 @@ def plan(
 def answered(row: Mapping[str, Any]) -> bool:
     """Whether a row of the journal is an answer to the request of its `key`."""
     return row.keys() >= ANSWER and isinstance(row["response"], str)
+
+
+def empty(row: Mapping[str, Any]) -> bool:
+    """Whether the model ended the answer of a journal row without a text, so that another try may give one."""
+    ended = row["finish"] not in (CUT, CALLS, FILTERED) and not row.get("refusal")
+    return ended and not split_thinking(row["response"]).answer.strip()
 
 
 def about(text: str) -> int:

@@ -40,6 +40,7 @@ class Report(NamedTuple):
     written: int  # answers in the file
     cut: int  # of these, the answers that were cut off at max_tokens
     cut_thoughts: int  # requests without an answer, because the thought before it was cut off at max_tokens
+    empty: int  # requests without an answer, because the model ended it before it had a text
     failed: tuple[tuple[int, int, str], ...]  # line, sample and reason of each request without a usable answer
     left: int  # requests not sent yet
     stopped: str  # why they were not sent, or ""
@@ -54,7 +55,7 @@ class Report(NamedTuple):
         lines = [(f"{self.written:,} of {self.total:,} answers are in {self.answers}." if self.written else none) + stopped]
         money = "" if self.money is None else f", {self.money:,.4f} in money"
         lost = self.spent.lost_in + self.spent.lost_out
-        at_risk = f", up to {lost:,} of them for failed requests that may have been billed" if lost else ""
+        at_risk = f", up to {lost:,} of them for requests without an answer that may have been billed" if lost else ""
         lines.append(f"Used in all: {self.spent.tokens:,} tokens{at_risk}{money}. Sent again: {self.again:,}.")
         if self.cut:
             lines.append(
@@ -64,6 +65,8 @@ class Report(NamedTuple):
             lines.append(
                 f"{self.cut_thoughts:,} thoughts were cut off at max_tokens, before an answer: raise it; only they are asked again."
             )
+        if self.empty:
+            lines.append(f"{self.empty:,} answers are empty: --ask-again empty (ask_again='empty') asks for them again, and pays again.")
         if self.failed:
             lines.append(f"{len(self.failed):,} without an answer:")
             lines += [f"  line {line}{f', sample {sample}' if sample else ''}: {reason}" for line, sample, reason in self.failed[:20]]

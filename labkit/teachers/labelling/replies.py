@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+CALLS = "tool_calls"  # finish reason of a message that calls a tool: its text, if it has one, is no answer
+MOST_COUNTED = 10**9  # more tokens than any request has
 
 # What a name may have at its end and still be the same model's: a date or number, or a word for the newest one.
 RELEASE = re.compile(r"[-@:._]((preview|exp)[-.])?\d[\d.-]{2,}$")
@@ -33,8 +36,9 @@ class Again(NamedTuple):
     wait: float | None = None  # seconds that the server asks to wait
     charged: bool = False  # whether it may have been billed
     free: bool = False  # whether it does not count as a try
-    unreachable: bool = False  # whether it did not reach the server
     foreign: bool = False  # whether the response is of another kind than an answer
+    end: str = ""  # if all tries end so, the endpoint is not used any more, for this reason
+    excerpt: str = ""  # the beginning of a response that cannot be read
 
 
 class Refused(NamedTuple):
@@ -51,7 +55,7 @@ class Gone(NamedTuple):
 
 
 def read(content: bytes, kind: str, short: Callable[[object], str]) -> EndpointAnswer | Again:
-    """Parse a response.
+    """Parse a response. Only its text must be readable, as it is paid for: other fields that are not are left out.
 
     content: its body.
     kind: its content type.
@@ -63,36 +67,40 @@ def read(content: bytes, kind: str, short: Callable[[object], str]) -> EndpointA
             return Again(f"an error in place of an answer ({short(response['error'].get('message', ''))})")
         if not response.get("choices"):
             return _foreign("an answer without choices, unlike those of OpenAI-compatible servers", content, short)
-        choice = min(response["choices"], key=lambda choice: choice.get("index") or 0)
+        choice = min(response["choices"], key=_index)
         message = choice["message"]
-        text, reasoning = message.get("content"), message.get("reasoning_content") or message.get("reasoning")
-        if isinstance(text, list):  # some servers write text and thoughts in parts
-            thoughts = [inner["text"] for part in text if part.get("type") == "thinking" for inner in part["thinking"]]
-            text, reasoning = "".join(part["text"] for part in text if part.get("type") == "text"), reasoning or "".join(thoughts)
-        if not isinstance(text, str | None):
-            raise TypeError(text)
-        logprobs = [_logprob(token) for token in (choice.get("logprobs") or {}).get("content") or []]
+        said = _said(message)
+        calls = message.get("tool_calls") or message.get("function_call")
         return EndpointAnswer(
-            _text(text),
-            str(choice.get("finish_reason") or "unknown"),
-            _usage(response.get("usage"), bool(text or reasoning)),
+            said.text,
+            CALLS if calls or choice.get("finish_reason") == "function_call" else str(choice.get("finish_reason") or "unknown"),
+            _usage(response.get("usage"), bool(said.text or said.reasoning)),
             _text(str(response.get("model") or "")),
-            logprobs or None,
-            _text(reasoning),
-            _text(message.get("refusal")),
+            _logprobs(choice.get("logprobs")),
+            said.reasoning,
+            said.refusal,
             str(response.get("id") or ""),
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         start = content[:100].lstrip().lower()
         if "text/event-stream" in kind or start.startswith((b"data:", b"event:")):
             return _foreign("a stream, although none was asked for", content, short)
-        if "text/html" in kind or start.startswith((b"<!doctype", b"<html")):
+        if is_page(start, kind):
             return _foreign("a web page (a log-in page or a wrong address), not an answer", content, short)
-        return Again("an answer that cannot be read", charged=True)
+        return Again("an answer that cannot be read", charged=True, excerpt=_excerpt(content, short))
+
+
+def is_page(start: bytes, kind: str) -> bool:
+    """Whether a response is a web page. `start` is its beginning, `kind` its content type."""
+    return "text/html" in kind or start.lstrip().lower().startswith((b"<!doctype", b"<html"))
 
 
 def _foreign(what: str, content: bytes, short: Callable[[object], str]) -> Again:
-    return Again(f"{what}: {short(content[:120].decode(errors='replace'))!r}", charged=True, foreign=True)
+    return Again(f"{what}: {_excerpt(content, short)!r}", charged=True, foreign=True)
+
+
+def _excerpt(content: bytes, short: Callable[[object], str]) -> str:
+    return short(content[:120].decode(errors="replace"))
 
 
 def same_model(asked: str, served: str) -> bool:
@@ -106,19 +114,77 @@ def _text(text: object) -> str:
     return text.encode(errors="replace").decode() if isinstance(text, str) else ""
 
 
+def _index(choice: Mapping[str, Any]) -> int:
+    """The number of a choice; 0 if it has none that can be read."""
+    number = choice.get("index")
+    return number if isinstance(number, int) else 0
+
+
+class _Said(NamedTuple):
+    """The parts of a message."""
+
+    text: str
+    reasoning: str
+    refusal: str
+
+
+def _said(message: Mapping[str, Any]) -> _Said:
+    """What a message says. Some servers write text, thoughts and refusals as parts of its content. Raises `TypeError` for other content."""
+    content, refusal = message.get("content"), _text(message.get("refusal"))
+    own = next((text for name in ("reasoning_content", "reasoning") if (text := _text(message.get(name)))), "")
+    if not isinstance(content, list):
+        if not isinstance(content, str | None):
+            raise TypeError(content)
+        return _Said(_text(content), own, refusal)
+    texts, thoughts = [], []
+    for part in content:
+        match part if isinstance(part, dict) else {"text": part}:
+            case {"type": "thinking" | "reasoning"}:
+                thoughts.append(_thought(part))
+            case {"type": "refusal"}:
+                refusal = refusal or _text(part.get("refusal"))
+            case {"text": words}:  # of type "text" or "output_text"
+                if not isinstance(words, str | None):
+                    raise TypeError(words)
+                texts.append(_text(words))
+    return _Said("".join(texts), own or "".join(thoughts), refusal)
+
+
+def _thought(part: Mapping[str, Any]) -> str:
+    """A part that is a thought: a text, or the list of its parts."""
+    inner = part.get("thinking") or part.get("text") or ""
+    pieces = inner if isinstance(inner, list) else [inner]
+    return "".join(_text(piece.get("text") if isinstance(piece, dict) else piece) for piece in pieces)
+
+
 def _usage(usage: object, written: bool) -> tuple[int, int] | None:
     """The tokens in and out, or None if the server did not count them: no prompt has none, and no text."""
     if not isinstance(usage, dict):
         return None
     pair = usage.get("prompt_tokens"), usage.get("completion_tokens")
     least = (1, int(written))
-    return pair if all(type(n) is int and n >= low for n, low in zip(pair, least, strict=True)) else None  # type: ignore[return-value]
+    right = all(type(n) is int and low <= n < MOST_COUNTED for n, low in zip(pair, least, strict=True))
+    return pair if right else None  # type: ignore[return-value]
+
+
+def _logprobs(given: Any) -> list[dict[str, Any]] | None:
+    """One dict a token, or None if there are none in the form of the protocol."""
+    try:
+        return [_logprob(token) for token in given["content"]] or None
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None
 
 
 def _logprob(token: dict[str, Any]) -> dict[str, Any]:
-    """One token: its text, its logprob, and its alternatives as pairs; also the bytes of those that are only a part of a character."""
+    """One token: its text, its logprob, and its alternatives as pairs; also the bytes of those that are only a part of a character.
+
+    Raises `TypeError` or another error of `_logprobs` for a token of another form.
+    """
     top = token.get("top_logprobs") or []
     kept = {"token": token["token"], "logprob": token["logprob"], "top": [[t["token"], t["logprob"]] for t in top]}
+    for text, value in ((kept["token"], kept["logprob"]), *kept["top"]):
+        if not isinstance(text, str) or not isinstance(value, int | float | None):
+            raise TypeError(text, value)
     if own := _part(token):
         kept["bytes"] = own
     if any(parts := [_part(t) for t in top]):
@@ -127,6 +193,9 @@ def _logprob(token: dict[str, Any]) -> dict[str, Any]:
 
 
 def _part(token: dict[str, Any]) -> list[int] | None:
-    """The bytes of a token whose text does not say them."""
-    own = token.get("bytes")
-    return own if own and bytes(own) != str(token["token"]).encode(errors="replace") else None
+    """The bytes of a token whose text does not say them; None if they cannot be read."""
+    try:
+        own = token.get("bytes")
+        return own if own and bytes(own) != str(token["token"]).encode(errors="replace") else None
+    except (TypeError, ValueError):
+        return None

@@ -12,9 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from labkit.base.chat import messages_of
-from labkit.base.errors import LabError
+from labkit.base.errors import LabError, unknown
 
 KEY_ENV = "OPENAI_API_KEY"
+EMPTY = "empty"
 SHORTEST = 12  # least length of a key that is hidden; shorter ones, as for local servers, may be common words
 
 
@@ -43,6 +44,7 @@ class Settings:
     ceiling_money: float | None = None  # the same in money
     timeout: float = 120.0  # seconds for one request, from its start to its last byte
     tries: int = 6  # how often a request is sent before it fails
+    ask_again: str = ""  # "empty": requests whose answer is empty are sent again, and paid for again
     key_env: tuple[str, ...] = (KEY_ENV,)  # environment variables with keys, one for all endpoints or one each; "" sends none
 
     def __post_init__(self) -> None:
@@ -62,6 +64,8 @@ class Settings:
             value, free = getattr(self, name), name.startswith("price")
             if value is not None and not (math.isfinite(value) and (value > 0 or (free and value == 0))):
                 raise LabError(f"{name}={value!r} must be a number {'not below' if free else 'above'} 0.")
+        if self.ask_again not in ("", EMPTY):
+            raise unknown("ask_again", self.ask_again, (EMPTY,))
         if not 0 <= self.temperature <= 2:
             raise LabError(f"temperature={self.temperature!r} must be from 0 (always the likeliest token) to 2.")
         if self.samples > 1 and self.temperature == 0:
