@@ -319,6 +319,11 @@ def test_an_index_that_counts_from_one_refuses_the_file():
     assert [row.response for row in read_rows(nobody_knows)] == [None] * 3
 
 
+def test_the_name_of_a_column_is_a_text():
+    with pytest.raises(LabError, match="must be a text, but is 5"):
+        read_rows([{"prompt": "p"}], prompt_column=5)
+
+
 def test_bytes_of_another_encoding_cost_their_row(tmp_path):
     rows = read_rows(kept(tmp_path, b"prompt,response\nfine,1\n" + "café,2\n".encode("latin-1"), "rows.csv"))
     assert pairs(rows) == [("fine", "1")] and "UTF-8" in rows.problems[0].reason

@@ -168,6 +168,9 @@ def read_rows(
     """
     if learn not in LEARN:
         raise unknown("learn", learn, LEARN)
+    for column in (prompt_column, response_column):
+        if not isinstance(column, str | None):
+            raise LabError(f"the name of a column must be a text, but is {column!r}: write it in quotes.")
     name = str(source) if isinstance(source, str | Path) else "the list"
     rows: list[Row] = []
     problems: list[Problem] = []
