@@ -223,6 +223,7 @@ def test_text_of_others_reaches_the_terminal_without_control_characters(tmp_path
 
 INTERRUPTED = """
 import os, runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, as those of a test server, ignore it
 wanted = sys.argv.pop()
 
 class Interrupts:
