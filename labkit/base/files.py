@@ -68,7 +68,8 @@ def _version(data: Path) -> str:
     return digest.hexdigest()
 
 
-TEMPORARY = re.compile(r"\.part|\..+\.[a-z0-9_]{8}")  # as `write_whole`, `fill_whole` and `labkit fetch` name them
+# As `write_whole` and `fill_whole` name what they write, and `labkit fetch` a folder for a `model`.
+TEMPORARY = re.compile(r"\.part|\..+\.(?:gz|jsonl?|safetensors|html|toml|md|csv)\.[a-z0-9_]{8}")
 A_DAY = 24 * 3600  # seconds; a file that is being written is renamed long before
 
 
@@ -92,7 +93,11 @@ def _sweep(home: Path) -> None:
     for pattern in ("models", "models/*", "signals/*", f"{version}/*", f"{version}/runs/*", f"{version}/sequences/*.part"):
         for folder in home.glob(pattern):
             with contextlib.suppress(OSError):  # not a folder, read-only, or swept by another process at this moment
-                for left in (file for file in folder.iterdir() if TEMPORARY.fullmatch(file.name)):
+                fetched = folder.glob(".*.????????/model/..") if folder == home / "models" else ()
+                for left in [
+                    *(file for file in folder.iterdir() if TEMPORARY.fullmatch(file.name)),
+                    *(inner.parent.parent for inner in fetched),
+                ]:
                     inside = left.rglob("*") if left.is_dir() else ()
                     if max(file.lstat().st_mtime for file in (left, *inside)) < time.time() - A_DAY:
                         shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -61,7 +61,9 @@ def seal(folder: Path, rebuild: str, files: Mapping[str, Mapping[str, Any]], not
     made = {name: {"sha256": sha256(folder / name), **command, **more} for name, more in files.items()}
     kept = {name: entry for name, entry in sorted((entries(folder) | made).items()) if (folder / name).is_file()}
     text = json.dumps(kept | ({"note": note} if note else {}), indent=1, ensure_ascii=False)
-    (folder / NAME).write_text(text + "\n", encoding="utf-8", newline="\n")
+    part = folder / f".{NAME}.part"  # so that no kill leaves half of it
+    part.write_text(text + "\n", encoding="utf-8", newline="\n")
+    part.replace(folder / NAME)
 
 
 def seal_model(folder: Path, rebuild: str = "") -> None:

@@ -51,7 +51,8 @@ def split_thinking(text: str) -> Thought:
             return Thought(f"{reasoning.strip()}\n{more.reasoning}".strip(), more.answer, more.cut)
         if begun:
             return Thought(reasoning.strip(), answer.strip(), cut=not found)
-        if found and (not answer.partition("\n")[0].strip() or reasoning[-1:] not in BEFORE_A_QUOTED_MARK):
+        ends_a_line = not answer.partition("\n")[0].strip()
+        if found and opening not in reasoning and (ends_a_line or reasoning[-1:] not in BEFORE_A_QUOTED_MARK):
             return Thought(reasoning.strip(), answer.strip())
     return Thought("", text)
 

@@ -1,7 +1,7 @@
 """Threads of runs that share a machine: how many a run takes, and how long one spins while it waits for work.
 
-    with threads_of_a_run(most=torch.get_num_threads()) as threads:
-        torch.set_num_threads(threads)
+    with threads_of_a_run(most=torch.get_num_threads()) as share:
+        torch.set_num_threads(share.threads)
 
 OpenMP reads its settings for spinning when its library is loaded, so `import labkit` sets them. Child processes inherit them.
 """
@@ -14,9 +14,11 @@ import os
 import sys
 import tempfile
 import time
+import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # GNU OpenMP (torch on Linux) counts iterations of its wait loop; Intel's and LLVM's (macOS, Windows, conda) count milliseconds.
 LIMITS = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
@@ -42,13 +44,39 @@ def bound_spinning() -> None:
 # ---- how many threads a run takes ------------------------------------------------------------------------------------------------------
 
 SAMPLES, SAMPLE = 3, 0.05  # times, and seconds each, that the processors are looked at
+AT_WORK = 10.0  # seconds; a run that has done nothing for longer is paused, and its threads are free
+
+
+class Share:
+    """The threads of a run, and the file by which other runs of this user see them."""
+
+    def __init__(self, threads: int, file: Path | None = None) -> None:
+        self.threads, self._file, self._told = threads, file, 0.0
+
+    def resumed(self, threads: int) -> list[str]:
+        """Take the threads with which a run began, so that its bits stay the same; 0 if they are not known.
+
+        Returns a warning if this machine has too few processors for them.
+        """
+        if threads > max(self.threads, processors()):
+            return [f"This run began with {threads} threads, and goes on with {self.threads} on this machine: its last bits may differ."]
+        self.threads = threads or self.threads
+        return []
+
+    def at_work(self) -> None:
+        """Say that the run works at this moment."""
+        if self._file and time.monotonic() - self._told > AT_WORK / 4:
+            self._told = time.monotonic()
+            with contextlib.suppress(OSError):
+                self._file.touch(mode=0o600)
+
 
 _running = False  # whether a run of this process has been given its threads
 
 
 @contextlib.contextmanager
-def threads_of_a_run(most: int) -> Iterator[int]:
-    """The threads for a run that begins now: as many as there are free processors, at least 1. They count as taken until the end.
+def threads_of_a_run(most: int) -> Iterator[Share]:
+    """The threads for a run that begins now: as many as there are free processors, at least 1. They count as taken while it works.
 
     Threads that outnumber the processors wait for one another, so runs side by side are faster with fewer. What is free is what the
     machine and the container's quota allow, less what other programs and other runs of this user take. A run inside another one takes
@@ -58,65 +86,88 @@ def threads_of_a_run(most: int) -> Iterator[int]:
     """
     global _running
     if _running or most <= 1 or "OMP_NUM_THREADS" in os.environ:
-        yield most
+        yield Share(most)
         return
     from filelock import FileLock, Timeout
 
-    folder = Path(tempfile.gettempdir()) / f"labkit-threads-{os.getuid() if hasattr(os, 'getuid') else os.environ.get('USERNAME', '')}"
     busy = busy_processors()
-    with contextlib.ExitStack() as stack:
-        try:
-            folder.mkdir(mode=0o700, exist_ok=True)
-            with FileLock(folder / "lock", timeout=5):  # runs that begin together choose one after the other
-                threads = max(1, min(most, round(processors() - max(busy, _taken(folder)))))
-                stack.callback((folder / f"{os.getpid()}-{threads}").unlink, missing_ok=True)
-                stack.enter_context(FileLock(folder / f"{os.getpid()}-{threads}", timeout=0))
-        except (OSError, Timeout):  # no folder to write to: then other runs are seen by their work alone
-            threads = max(1, min(most, round(processors() - busy)))
-        _running = True
-        stack.callback(lambda: globals().update(_running=False))
-        yield threads
+    try:
+        folder = Path(tempfile.gettempdir()) / f"labkit-threads-{os.getuid() if hasattr(os, 'getuid') else os.environ.get('USERNAME', '')}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with FileLock(folder / "lock", timeout=5):  # runs that begin together choose one after the other
+            threads = max(1, min(most, round(processors() - max(busy, _taken(folder)))))
+            share = Share(threads, folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}-{threads}")
+            share.at_work()
+    except (OSError, Timeout):  # no folder to write to: then other runs are seen by their work alone
+        share = Share(max(1, min(most, round(processors() - busy))))
+    _running = True
+    try:
+        yield share
+    finally:
+        _running = False
+        if share._file:
+            share._file.unlink(missing_ok=True)
 
 
 def _taken(folder: Path) -> int:
-    """The threads of the runs that hold their files. A file that nobody holds is of a run that was killed, and goes."""
-    from filelock import FileLock, Timeout
-
+    """The threads of the runs that are at work. The file of one that was killed goes."""
     taken = 0
-    for file in folder.glob("*-*"):
-        lock = FileLock(file, timeout=0)
-        try:
-            lock.acquire()
-        except (OSError, Timeout):
-            taken += int(file.name.rpartition("-")[2])
-        else:
-            lock.release()
-            file.unlink(missing_ok=True)
+    for file in folder.glob("*-*-*"):
+        with contextlib.suppress(OSError):  # another process was faster
+            if time.time() - file.stat().st_mtime < AT_WORK:
+                taken += int(file.name.rpartition("-")[2])
+            elif time.time() - file.stat().st_mtime > 100 * AT_WORK:
+                file.unlink()
     return taken
 
 
 def processors() -> float:
     """The processors that this process may use, which a container's quota can make a fraction."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(len(_mine()), _quota())
+
+
+def _mine() -> set[int]:
+    """The numbers of the processors on which this process may run."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def _quota() -> float:
+    """The processors that the container may use; infinity if it has no quota."""
     with contextlib.suppress(OSError, ValueError):  # cgroup 2; "max" if there is no quota
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return min(count, int(quota) / int(period))
+        return int(quota) / int(period)
     with contextlib.suppress(OSError, ValueError):  # cgroup 1; -1 if there is no quota
         quota, period = (Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return min(count, int(quota) / int(period)) if int(quota) > 0 else count
-    return count
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    return math.inf
 
 
 def busy_processors() -> float:
-    """The processors that are in use at this moment, all programs together: the least of a few looks, since a burst is soon over."""
-    if not Path("/proc/stat").exists():
-        return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    looks = []
-    for _ in range(SAMPLES):
-        before, began = _worked(), time.perf_counter()
-        time.sleep(SAMPLE)
-        looks.append((_worked() - before) / os.sysconf("SC_CLK_TCK") / (time.perf_counter() - began))
-    return min(looks)
+    """The processors that are in use at this moment, all programs together: the least of a few looks, since a burst is soon over.
+
+    In a container with a quota it is the container's own use: what others do on its machine takes nothing of the quota.
+    """
+    try:
+        looks = []
+        for _ in range(SAMPLES):
+            before, began = _worked(), time.perf_counter()
+            time.sleep(SAMPLE)
+            looks.append((_worked() - before) / (time.perf_counter() - began))
+        return min(looks)
+    except (OSError, ValueError):  # not Linux, or not to be read
+        return min(os.getloadavg()[0], len(_mine())) if hasattr(os, "getloadavg") else 0.0
+
+
+def _worked() -> float:
+    """Seconds that the processors have worked: those of this process (proc_stat(5)), or of its container if that has a quota."""
+    if _quota() < math.inf:
+        return int(Path("/sys/fs/cgroup/cpu.stat").read_text().split("usage_usec", 1)[1].split()[0]) / 1e6
+    rows = {row.split()[0]: row.split()[1:9] for row in Path("/proc/stat").read_text().splitlines() if row.startswith("cpu")}
+    ticks = 0
+    for number in _mine():
+        user, nice, system, _, _, interrupts, soft, stolen = map(int, rows[f"cpu{number}"])
+        ticks += user + nice + system + interrupts + soft + stolen
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 class Watch:
@@ -131,10 +182,10 @@ class Watch:
         """Count from here. seconds: those of the run."""
         self._since = seconds, time.process_time()
 
-    def starved(self, seconds: float) -> list[str]:
-        """A warning, once, if the run has had too little of the processors since the last look; nothing otherwise."""
+    def starved(self, seconds: float, device: Any) -> list[str]:
+        """A warning, once, if a run has had too little of the processors since the last look; none on a device that it waits for."""
         wall, worked = seconds - self._since[0], time.process_time() - self._since[1]
-        if wall <= self.AFTER:
+        if wall <= self.AFTER or device.type != "cpu":
             return []
         self.begin(seconds)
         if worked / wall >= self.STARVED:
@@ -144,9 +195,3 @@ class Watch:
             f"Other programs take the processors: this run had {worked / wall:.0%} of one of them in the last {wall:.0f} s. Close what you "
             "do not need. Runs beside each other lose least with one thread each: set OMP_NUM_THREADS=1 before the kernel starts."
         ]
-
-
-def _worked() -> int:
-    """Ticks that all processors together have worked since the machine started (proc_stat(5))."""
-    user, nice, system, _, _, interrupts, soft, stolen, *_ = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:])
-    return user + nice + system + interrupts + soft + stolen

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -26,8 +26,13 @@ class _Plain:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        self._stream.write(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))  # which JSON can read too
+        back = text.startswith("\r")  # as a progress bar begins each time
+        self._stream.write("\r" * back + CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text[back:]))  # which JSON can read too
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -101,11 +101,25 @@ class Folder:
     def _log_of_checkpoint(self) -> bytes | None:
         """The log as it was when the checkpoint was written; None if it has lost something since, or was changed."""
         with contextlib.suppress(*UNREADABLE):
-            length, digest = json.loads(tensors.note(self.checkpoint)["log"])
+            note = tensors.note(self.checkpoint)
+            if "log" not in note:
+                return self._log_until(json.loads(note["position"])["step"])
+            length, digest = json.loads(note["log"])
             log = self.log.read_bytes()[:length] if length else b""
             if len(log) == length and hashlib.blake2b(log, digest_size=16).hexdigest() == digest:
                 return log
         return None
+
+    def _log_until(self, step: int) -> bytes:
+        """The log up to a step, for a checkpoint of an older version, which has no hash of it."""
+        kept = list[bytes]()
+        for line in self.log.read_bytes().splitlines(keepends=True):
+            row = json.loads(line)
+            last = row["event"] == "evaluated" and row.get("final") and step < self.experiment.steps
+            if row["event"] in ("finished", "failed") or last or row.get("step", 0) > step:
+                break
+            kept.append(line)
+        return b"".join(kept)
 
     def turned(self) -> bool:
         """Whether knobs were turned in the run that left the checkpoint. Going on from it would not give the result of the recipe."""
@@ -172,6 +186,7 @@ class Folder:
                     continue
                 state = {key: kept[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
                 optimiser.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in state.items()}
+        position.teacher_tokens = max(position.teacher_tokens, self.paid())  # also of chunks that were labelled after the checkpoint
         return position
 
 

@@ -21,7 +21,7 @@ import torch
 from labkit import models
 from labkit.base.errors import LabError, unknown
 from labkit.base.settings import Settings, default
-from labkit.base.threads import Watch, threads_of_a_run
+from labkit.base.threads import Share, Watch, threads_of_a_run
 from labkit.models.architectures import LanguageModel
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
@@ -76,13 +76,14 @@ class Run(Iterator[ev.Event]):
         self._logging = False  # only once the folder is known to be this run's
         self.step = 0
         self._busy, self._entered = 0.0, math.inf
-        self._threads = torch.get_num_threads()
+        self._share = Share(torch.get_num_threads())
         self._watch = Watch()
         self._events = self._guarded()
 
     def __next__(self) -> ev.Event:
         self._entered, others = time.perf_counter(), torch.get_num_threads()
-        torch.set_num_threads(self._threads)
+        torch.set_num_threads(self._share.threads)
+        self._share.at_work()
         try:
             return next(self._events)
         finally:
@@ -119,8 +120,8 @@ class Run(Iterator[ev.Event]):
     def _guarded(self) -> Generator[ev.Event, None, None]:
         """The loop's events, each written to the log. An error is first reported as a last event, `Failed`, and then raised."""
         try:
-            with threads_of_a_run(self._threads) as self._threads:
-                torch.set_num_threads(self._threads)
+            with threads_of_a_run(self._share.threads) as self._share:
+                torch.set_num_threads(self._share.threads)
                 for event in self._train():
                     if self.folder and self._logging:
                         self.folder.write_down(event)
@@ -161,7 +162,7 @@ class Run(Iterator[ev.Event]):
                 return
             if step in due:
                 yield from self._examine(final=step == exp.steps)
-                yield from (ev.Warned(step, text) for text in self._watch.starved(self.seconds))
+                yield from (ev.Warned(step, text) for text in self._watch.starved(self.seconds, parts.student.device))
             self._keep(parts, feed, on_policy, step in due)
         parts.student.eval()
         if at.step < exp.steps and at.step and self.exams != 0:
@@ -178,20 +179,19 @@ class Run(Iterator[ev.Event]):
         self._logging, self._good = main, keep(parts.student)
         if kept and self.folder:
             at = kept
-            self._threads = at.threads = at.threads or self._threads
-            torch.set_num_threads(self._threads)
+            said, at.threads = self._share.resumed(at.threads), self._share.threads
+            torch.set_num_threads(at.threads)
             self._busy += at.seconds
             self._watch.begin(self.seconds)
-            self.knobs, self.step = {**self.knobs, **at.knobs}, at.step
-            self._logging = False
+            self.knobs, self.step, self._logging = {**self.knobs, **at.knobs}, at.step, False
             yield from self.folder.told()
             self._logging = main
-            yield ev.Warned(at.step, f"This run was cut off; it goes on from step {at.step}.")
+            said += [f"This run was cut off; it goes on from step {at.step}."]
+            yield from (ev.Warned(at.step, text) for text in said)
             return at
         yield self._started(parts)
         yield from (ev.Warned(0, warning) for warning in task.warnings)
-        if self.folder and self.folder.torn:
-            yield ev.Warned(0, self.folder.torn)
+        yield from [ev.Warned(0, self.folder.torn)] if self.folder and self.folder.torn else []
         if not alone:
             yield ev.Warned(0, "The same recipe is being run elsewhere at this moment, so this run keeps no checkpoint.")
         if exp.start == "warm":
@@ -200,7 +200,7 @@ class Run(Iterator[ev.Event]):
                 yield from self._before.warm_up(exp, parts.peer, exp.seed + PEER)
             keep(parts.student, self._good)
         paid = self.folder.paid() if self.folder else 0
-        return Position(teacher_tokens=paid, knobs={name: getattr(exp, name) for name in self.knobs}, threads=self._threads)
+        return Position(teacher_tokens=paid, knobs={name: getattr(exp, name) for name in self.knobs}, threads=self._share.threads)
 
     def _text(self, parts: Parts) -> Generator[ev.Event, None, TextPool | None]:
         """The teacher's text, which is written now if it is not on disk; None for a method that does not learn from text alone."""
@@ -308,7 +308,7 @@ class Run(Iterator[ev.Event]):
             exp.steps,
             exp.facts or (exp.questions if method(exp.method).needs_signal else exp.gold),
             self.task.skills,
-            f"{platform.machine()}, {self._threads} threads, torch {torch.__version__}",
+            f"{platform.machine()}, {self._share.threads} threads, torch {torch.__version__}",
         )
 
     def _examine(self, final: bool) -> Iterator[ev.Event]:

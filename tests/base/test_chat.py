@@ -47,6 +47,8 @@ def test_turns_survive_files_copies_and_pickles(turns):
         ("Write <think> first.", Thought("", "Write <think> first.")),
         ("Close it with </think> at the end.", Thought("", "Close it with </think> at the end.")),
         ("`</think>` is a mark.", Thought("", "`</think>` is a mark.")),
+        ("Write <think>your steps</think> first.", Thought("", "Write <think>your steps</think> first.")),
+        ("<a><thought>x</thought><b>y</b></a>", Thought("", "<a><thought>x</thought><b>y</b></a>")),
         ("It wants 2+2.\nThat is 4.</think>The answer is 4.", Thought("It wants 2+2.\nThat is 4.", "The answer is 4.")),
         ("<|channel|>final<|message|><think>a</think>4", Thought("a", "4")),
         ("<|channel|>analysis<|message|>a b<|end|><|start|>assistant<|channel|>final<|message|>4", Thought("a b", "4")),

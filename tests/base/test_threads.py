@@ -113,23 +113,23 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path):
 )
 def test_a_run_takes_the_threads_that_are_free(machine, count, busy, most, taken):
     machine(count, busy)
-    with threads.threads_of_a_run(most) as given:
-        assert given == taken
+    with threads.threads_of_a_run(most) as share:
+        assert share.threads == taken
 
 
 def test_what_the_user_has_set_is_taken_as_it_is(machine, monkeypatch):
     machine(2, busy=2)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    with threads.threads_of_a_run(2) as given:
-        assert given == 2
+    with threads.threads_of_a_run(2) as share:
+        assert share.threads == 2
 
 
 def test_a_run_inside_a_run_takes_that_one_s_threads(machine):
     machine(4)
     with threads.threads_of_a_run(3), threads.threads_of_a_run(3) as inner:
-        assert inner == 3
+        assert inner.threads == 3
     with threads.threads_of_a_run(2) as later:
-        assert later == 2
+        assert later.threads == 2
 
 
 HOLDS = """
@@ -137,14 +137,14 @@ import sys, tempfile
 tempfile.tempdir = sys.argv[1]
 from labkit.base import threads
 threads.processors, threads.busy_processors = lambda: 4, lambda: 0.0
-with threads.threads_of_a_run(4) as given:
-    print(given, flush=True)
+with threads.threads_of_a_run(4) as share:
+    print(share.threads, flush=True)
     sys.stdin.readline()
 """
 
 
-def test_runs_that_begin_together_share_the_processors(machine, tmp_path):
-    """Each sees those before it, also on an idle machine, until they end or are killed."""
+def test_runs_that_begin_together_share_the_processors(machine, monkeypatch, tmp_path):
+    """Each sees those before it, also on an idle machine, until they end, pause or are killed."""
     machine(4)
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     other = [
@@ -155,13 +155,14 @@ def test_runs_that_begin_together_share_the_processors(machine, tmp_path):
     ]
     try:
         assert sorted(int(process.stdout.readline()) for process in other) == [1, 4]
-        with threads.threads_of_a_run(4) as given:
-            assert given == 1, "4 processors, and 5 threads of other runs"
+        with threads.threads_of_a_run(4) as share:
+            assert share.threads == 1, "4 processors, and 5 threads of other runs"
         for process in other:
             process.kill()
             process.wait()
-        with threads.threads_of_a_run(4) as given:
-            assert given == 4
+        monkeypatch.setattr(threads, "AT_WORK", 0.0)  # as after so many seconds without a step
+        with threads.threads_of_a_run(4) as share:
+            assert share.threads == 4
     finally:
         for process in other:
             process.kill()
@@ -174,10 +175,38 @@ def test_a_folder_that_cannot_be_written_changes_nothing(machine, monkeypatch, t
     machine(4, busy=1)
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
-    with threads.threads_of_a_run(4) as given:
-        assert given == 3
+    with threads.threads_of_a_run(4) as share:
+        assert share.threads == 3
 
 
 def test_processors_and_work_are_those_of_this_machine():
     assert 0 < threads.processors() <= (os.cpu_count() or 1)
     assert 0 <= threads.busy_processors() < (os.cpu_count() or 1) * 1.5
+
+
+def test_in_a_container_only_its_own_work_counts(monkeypatch):
+    """The machine may have a hundred processors that are busy with others."""
+    read, shown = (
+        Path.read_text,
+        {"/sys/fs/cgroup/cpu.max": "200000 100000", "/sys/fs/cgroup/cpu.stat": "usage_usec 7000000\nuser_usec 1\n"},
+    )
+    monkeypatch.setattr(Path, "read_text", lambda path, *args, **given: shown.get(str(path)) or read(path, *args, **given))
+    assert threads.processors() == min(2, len(threads._mine()))
+    assert threads._worked() == 7.0
+    assert threads.busy_processors() == 0
+
+
+def test_work_that_cannot_be_seen_is_no_error(monkeypatch):
+    def closed(path, *args, **given):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_text", closed)
+    assert 0 <= threads.busy_processors() <= (os.cpu_count() or 1)
+
+
+def test_a_run_is_not_resumed_with_more_threads_than_the_machine_has(monkeypatch):
+    monkeypatch.setattr(threads, "processors", lambda: 2)
+    share = threads.Share(2)
+    assert not share.resumed(1) and share.threads == 1
+    assert "began with 32 threads, and goes on with 1" in share.resumed(32)[0] and share.threads == 1
+    assert not share.resumed(0) and share.threads == 1

@@ -496,6 +496,9 @@ def test_what_killed_writers_left_is_swept_when_it_is_a_day_old(home: Path):
         f"{version}/sequences/n.part/0.jsonl",
         "models/.smollm2.lock",
         "mine/.file.abcdefgh",
+        "models/mine/.gitattributes.metadata",
+        "models/mine/.old.projects/w",
+        "models/.old.projects/w",
         ".bash.profile_",
     ]
     for name in [*swept, *kept, "models/m/.part/model.safetensors", "models/.m.abcdefgh/model/x", f"{version}/records/.b.gz.abcdefgh"]:

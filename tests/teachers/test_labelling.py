@@ -331,6 +331,18 @@ def test_an_address_that_is_gone_for_a_while_is_asked_again(answers):
     assert len(server.asked) <= 60 + 1 + 50 * 6
 
 
+def test_a_request_that_alone_is_not_found_fails_alone(answers):
+    """A gateway may have no route for one text; the others are answered all the while."""
+    asked = [f"question {n}" for n in range(200)]
+    with Server(lambda prompt, nth: (404, {"detail": "Not Found"}) if prompt == asked[3] else "ok") as server:
+        report = label(server, answers, asked, concurrency=2, tries=3)
+    assert (
+        len(report.failed) == 1
+        and report.written == 199
+        and "404: Not Found, 3 times" in answers.with_name("answers.jsonl.failed").read_text()
+    )
+
+
 def test_a_key_that_is_missing_is_said(answers, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     with Server(lambda prompt, nth: (401, {"error": {"message": "no"}})) as server, pytest.raises(LabError, match="needs a key"):

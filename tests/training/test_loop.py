@@ -28,6 +28,7 @@ from labkit.base import tensors
 from labkit.base.errors import DataError, LabError
 from labkit.base.files import made_here
 from labkit.base.settings import default
+from labkit.base.threads import Share
 from labkit.losses.divergences import DIVERGENCES, TAILS, divergence, top_k
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
@@ -542,7 +543,7 @@ def test_a_killed_run_goes_on_with_the_threads_that_it_began_with(tmp_path: Path
     """Other threads add in another order, and so give other last bits."""
     before = torch.get_num_threads()
     given, seen, step = iter((before + 1, before)), list[int](), loop.gradients
-    monkeypatch.setattr(loop, "threads_of_a_run", lambda most: contextlib.nullcontext(next(given)))
+    monkeypatch.setattr(loop, "threads_of_a_run", lambda most: contextlib.nullcontext(Share(next(given))))
     killed(Run(TINY, tmp_path, EVERY), 5)
     monkeypatch.setattr(loop, "gradients", lambda *args, **given: seen.append(torch.get_num_threads()) or step(*args, **given))
     list(Run(TINY, tmp_path, EVERY))
@@ -551,7 +552,7 @@ def test_a_killed_run_goes_on_with_the_threads_that_it_began_with(tmp_path: Path
 
 def test_a_run_leaves_the_threads_as_they_were(monkeypatch: pytest.MonkeyPatch):
     before = torch.get_num_threads()
-    monkeypatch.setattr(loop, "threads_of_a_run", lambda most: contextlib.nullcontext(most + 1))
+    monkeypatch.setattr(loop, "threads_of_a_run", lambda most: contextlib.nullcontext(Share(most + 1)))
     (started,) = of(ev.Started, list(Run(TINY.but(steps=1))))
     assert f"{before + 1} threads" in started.machine
     assert torch.get_num_threads() == before
@@ -780,6 +781,29 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_keeps_count_of_what_i
     killed(Run(exp, tmp_path / "killed"), 1)
     killed(Run(exp, tmp_path / "killed"), 2)
     assert list(Run(exp, tmp_path / "killed"))[-1].cost["teacher_tokens"] == whole.cost["teacher_tokens"] > 0
+
+
+@pytest.mark.parametrize("exp", [TINY, TINY.but(signals="live")])
+def test_a_run_that_was_killed_after_a_checkpoint_keeps_count_of_what_its_teacher_read(tmp_path: Path, exp: Experiment):
+    whole = list(Run(exp, tmp_path / "whole", EVERY))[-1]
+    shutil.rmtree(made_here("x").parent.parent / "signals")
+    killed(Run(exp, tmp_path / "killed", EVERY), 5)
+    assert list(Run(exp, tmp_path / "killed", EVERY))[-1].cost["teacher_tokens"] >= whole.cost["teacher_tokens"] > 0
+
+
+def test_a_checkpoint_of_an_older_version_is_gone_on_from(tmp_path: Path):
+    """It has no hash of its log."""
+    whole = Run(TINY, tmp_path / "whole", EVERY)
+    wanted = list(whole)
+    killed(Run(TINY, tmp_path / "old", EVERY), 5)
+    file = tmp_path / "old" / "checkpoint.safetensors"
+    kept, note = tensors.load(file)
+    tensors.save(file, kept, {name: text for name, text in note.items() if name != "log"})
+    again = Run(TINY, tmp_path / "old", EVERY)
+    events = list(again)
+    assert [warned.message for warned in of(ev.Warned, events)] == ["This run was cut off; it goes on from step 3."]
+    assert models.fingerprint(again.student) == models.fingerprint(whole.student)
+    assert told_alike(events) == told_alike(wanted)
 
 
 def test_a_real_kill(tmp_path: Path, home: Path, quick: Path):

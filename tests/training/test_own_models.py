@@ -27,6 +27,7 @@ from labkit import models
 from labkit.base.chat import Chat, prompt_of
 from labkit.base.errors import LabError
 from labkit.base.files import made_here
+from labkit.base.manifest import seal_model
 from labkit.cli.main import main
 from labkit.models import pretrained, tokenizer
 from labkit.records import events as ev
@@ -429,6 +430,9 @@ def test_a_card_beside_the_weights_may_change(pair, data):
     exp = Experiment(teacher=pair[0], student=pair[1], data=data)
     before = with_hashes(exp)
     (Path(pair[1]) / "README.md").write_text("A student.")
+    (Path(pair[1]) / "manifest.json").unlink(missing_ok=True)  # as its own message advises after an edit
+    assert with_hashes(before) == before
+    seal_model(Path(pair[1]))
     assert with_hashes(exp) == with_hashes(before) == before
 
 
@@ -574,7 +578,9 @@ HOSTILE = "<img src=x onerror=alert(1)> ![t](http://tracker/p.png) ``tick` \x1b[
 
 def test_nothing_in_a_card_is_markup_of_the_data_and_its_rows_can_be_left_out(pair, tmp_path, capsys):
     data = tmp_path / "mine.jsonl"
-    data.write_text("".join(json.dumps({"prompt": f"{HOSTILE} {n}", "response": f"{HOSTILE} {-n}"}) + "\n" for n in range(40)))
+    rows = [{"prompt": f"{HOSTILE} {n}", "response": f"{HOSTILE} {-n}"} for n in range(40)]
+    rows += [{"question": "one?", "choices": ["a", "b"], "answer": HOSTILE}]  # a warning quotes it
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     command = ["distill", "--teacher", pair[0], "--student", pair[1], "--data", str(data), "--steps", "2", "--batch", "4", "--longest", "4"]
     told = []
     for name, more in (("shown", []), ("hidden", ["--no-examples"])):

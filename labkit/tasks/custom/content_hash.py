@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from labkit.base import manifest
 from labkit.base.errors import LabError
 from labkit.records.experiment import Experiment
 from labkit.records.model_folders import folder_of, without_hash
@@ -68,8 +69,8 @@ def _hash_of_data(name: str, learn: str) -> str:
 
 
 def _hash_of_model(folder: Path) -> str:
-    """Hash of config, weights and tokenizer; a card or a report in the folder does not count."""
-    files = sorted(file for file in folder.iterdir() if file.suffix in (".json", ".safetensors", ".jinja"))
+    """Hash of config, weights and tokenizer; a card, a report or the list of checksums in the folder does not count."""
+    files = sorted(file for file in folder.iterdir() if file.suffix in (".json", ".safetensors", ".jinja") and file.name != manifest.NAME)
     return _hash_of_files(_stamps(files))
 
 

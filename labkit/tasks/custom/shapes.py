@@ -47,7 +47,7 @@ SEVERAL = "{n} rows have several right answers: the first one is used."
 UNWANTED = "{n} answers are marked as not wanted (weight 0, label false): their rows have no answer."
 CUT = "{n} thoughts were cut: raise --max-tokens."
 SEVERAL_COLUMNS = "WARNING: {n} rows have several columns %r: the last one is used."
-HALF = "{n} answers have the closing mark of a thought at the end of a line: what stands before it was read as a thought."
+HALF = "{n} answers have the closing mark of a thought without its opening one: what stands before it was read as a thought."
 
 
 class Shaped(NamedTuple):

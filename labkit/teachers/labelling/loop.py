@@ -29,12 +29,12 @@ RECENT = 30.0  # seconds over which the rate is measured
 
 
 class _Ask:
-    """One request under way or to be sent again. `most` are its tokens in and out at most."""
+    """One request under way or to be sent again. `most` are its tokens in and out at most, `others` the answers before it first failed."""
 
-    __slots__ = ("most", "place", "tries", "waits")
+    __slots__ = ("most", "others", "place", "tries", "waits")
 
     def __init__(self, place: int, most: tuple[int, int]) -> None:
-        self.place, self.most, self.tries, self.waits = place, most, 0, 0
+        self.place, self.most, self.tries, self.waits, self.others = place, most, 0, 0, 0
 
 
 class Loop:
@@ -205,9 +205,11 @@ class Loop:
             self._put_back(ask, 0.0)
             return self._leave(endpoint, f"{endpoint.url} sends {outcome.reason}: check the address and what stands behind it.")
         now = time.monotonic()
+        if not ask.tries + ask.waits:
+            ask.others = endpoint.answers
         ask.tries, ask.waits = ask.tries + (not outcome.free), ask.waits + outcome.free
         if ask.tries >= self.settings.tries or ask.waits > WAITS:
-            if not outcome.end:
+            if not outcome.end or endpoint.answers > ask.others:  # it answers others: then this request is at fault
                 return self._fail(ask, endpoint, f"{outcome.reason}, {ask.tries or ask.waits} times", excerpt=outcome.excerpt)
             self._put_back(ask, 0.0)
             ask.tries = 0
