@@ -21,7 +21,7 @@ from labkit.base.errors import LabError
 from labkit.models.damage import not_finite, usable
 from labkit.models.parts import CACHES, Traits, body_of, cached_pass, context_of, new_cache, own_head, vocabulary_of
 
-LONG, SHORT, WIDE = 12, 7, 96  # tokens of the rows that are read
+LONG, SHORT, WIDE, FAR = 12, 7, 96, 240  # tokens of the rows that are read
 STEEP = 100  # times the states of a row, for heads that bend
 CLOSE, CLOSE_IN_HALF = 1e-3, 0.05  # the largest error that is rounding, in single and in half precision, in standard deviations
 # The same of what is read with a cache; more if the model's own rounding is large. A cache that leaves something out differs by more.
@@ -99,9 +99,9 @@ def computes(model: Any, tokens: Sequence[int]) -> bool:
     return True
 
 
-def _wide(model: Any, tokens: Sequence[int]) -> Tensor:
-    """A longer row of these tokens, `(1, WIDE)` or as long as the context."""
-    size = int(min(WIDE, context_of(model.config.to_dict())))
+def _wide(model: Any, tokens: Sequence[int], most: int = WIDE) -> Tensor:
+    """A longer row of these tokens, `(1, most)` or as long as the context."""
+    size = int(min(most, context_of(model.config.to_dict())))
     return torch.tensor([[tokens[at % len(tokens)] for at in range(size)]], device=model.device)
 
 
@@ -205,7 +205,7 @@ def _cached(model: Any, head: str, long: Tensor, short: Tensor, long_T_D: Tensor
     if best.cache == "none":  # the whole text is then read for each token, so states must not change as it grows
         for stop in range(4, LONG):
             _check_order(model, long, long_T_D[None], stop)
-        wide = _wide(model, long[0].tolist())  # some code looks ahead only beyond a number of tokens
+        wide = _wide(model, long[0].tolist(), FAR)  # some code looks ahead, or draws at random, only beyond a number of tokens
         _check_order(model, wide, body_of(model)(wide, use_cache=False).last_hidden_state, wide.shape[1] * 2 // 3)
     return best
 

@@ -499,6 +499,12 @@ def test_a_model_that_rounds_much_keeps_its_cache():
     assert examine(model).cache == "state"
 
 
+def test_a_model_that_draws_at_random_in_long_rows_is_refused(zoo):
+    """Reformer hashes its tokens at random beyond two chunks of 64."""
+    with pytest.raises(LabError, match="the states of a token depend on those after it"):
+        pretrained.load(str(zoo("reformer")))
+
+
 def test_a_softcap_is_seen_where_logits_are_small(zoo, tmp_path):
     folder = shutil.copytree(zoo("gemma2"), tmp_path / "wide")
     config = json.loads((folder / "config.json").read_text())
