@@ -113,12 +113,25 @@ def _taken(folder: Path) -> int:
     """The threads of the runs that are at work. The file of one that was killed goes."""
     taken = 0
     for file in folder.glob("*-*-*"):
+        process, _, threads = file.name.split("-")
         with contextlib.suppress(OSError):  # another process was faster
-            if time.time() - file.stat().st_mtime < AT_WORK:
-                taken += int(file.name.rpartition("-")[2])
-            elif time.time() - file.stat().st_mtime > 100 * AT_WORK:
+            if not _lives(int(process)):
                 file.unlink()
+            elif time.time() - file.stat().st_mtime < AT_WORK:
+                taken += int(threads)
     return taken
+
+
+def _lives(process: int) -> bool:
+    """Whether a process of this number runs; True where that cannot be asked without a signal, as on Windows."""
+    if os.name == "posix":
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+    return True
 
 
 def processors() -> float:

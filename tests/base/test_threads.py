@@ -157,10 +157,13 @@ def test_runs_that_begin_together_share_the_processors(machine, monkeypatch, tmp
         assert sorted(int(process.stdout.readline()) for process in other) == [1, 4]
         with threads.threads_of_a_run(4) as share:
             assert share.threads == 1, "4 processors, and 5 threads of other runs"
+        with monkeypatch.context() as later:
+            later.setattr(threads, "AT_WORK", 0.0)  # as after so many seconds without a step
+            with threads.threads_of_a_run(4) as share:
+                assert share.threads == 4, "the others are paused"
         for process in other:
             process.kill()
             process.wait()
-        monkeypatch.setattr(threads, "AT_WORK", 0.0)  # as after so many seconds without a step
         with threads.threads_of_a_run(4) as share:
             assert share.threads == 4
     finally:
