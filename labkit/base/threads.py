@@ -70,6 +70,11 @@ class Share:
             with contextlib.suppress(OSError):
                 self._file.touch(mode=0o600)
 
+    def over(self) -> None:
+        """Say that the run has ended."""
+        if self._file:
+            self._file.unlink(missing_ok=True)
+
 
 _running = False  # whether a run of this process has been given its threads
 
@@ -105,8 +110,7 @@ def threads_of_a_run(most: int) -> Iterator[Share]:
         yield share
     finally:
         _running = False
-        if share._file:
-            share._file.unlink(missing_ok=True)
+        share.over()
 
 
 def _taken(folder: Path) -> int:
