@@ -3,7 +3,8 @@
     with Server(lambda prompt, nth: "500" if nth == 1 else "ok") as server: ...      # server.url, server.asked, server.answered
     python tests/faulty.py 0.05                                                       # one that only takes 50 ms; prints its address
 
-`behave(prompt, nth)` says what becomes of the nth time a prompt is asked: the name of a fault, or a status with its body and headers.
+`behave(prompt, nth)` says what becomes of the nth time a prompt is asked: the name of a fault; a status with its body and headers; or a
+list of what goes over the wire: bytes, seconds to wait, and at its end perhaps None to close the connection, or ... to reset it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import asyncio
 import contextlib
 import itertools
 import json
+import socket
+import struct
 import sys
 import threading
 import time
@@ -19,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-Behaviour = str | tuple[int, Any] | tuple[int, Any, dict[str, str]]
+Behaviour = str | tuple[int, Any] | tuple[int, Any, dict[str, str]] | list[Any]
 
 
 class Server:
@@ -103,6 +106,8 @@ class Server:
         if isinstance(how, tuple):
             writer.write(response(*how))
             return True
+        if isinstance(how, list):
+            return await self._parts(writer, how)
         right = completion(body, prompt, next(self.numbers) if self.numbered else 1)
         whole = response(200, right)
         match how:
@@ -168,6 +173,17 @@ class Server:
             "no logprobs",
         )
         return True
+
+    async def _parts(self, writer: asyncio.StreamWriter, parts: list[Any]) -> bool:
+        for part in parts:
+            if isinstance(part, bytes):
+                writer.write(part)
+                await writer.drain()
+            elif isinstance(part, float):
+                await asyncio.sleep(part)
+            elif part is ...:
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return not parts or isinstance(parts[-1], bytes | float)
 
 
 def completion(body: dict[str, Any], prompt: str, number: int = 1) -> dict[str, Any]:
