@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from labkit.base.errors import UNREADABLE, DataError, reading
+from labkit.base.errors import UNREADABLE, DataError, LabError, reading
 from labkit.base.manifest import entries
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -50,6 +50,15 @@ def home_dir() -> Path:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labkit"
     except RuntimeError:  # neither $HOME nor an entry among the machine's users, as in some containers
         raise DataError("this user has no home folder, so LABKIT_HOME must be set: to a folder that you may write to.") from None
+
+
+def expanded(path: str | Path) -> Path:
+    """A path as a user writes it, with a home folder in place of ~. Raises `LabError` for one whose home is not known on this machine."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user, or neither $HOME nor an entry among the machine's users
+        home = Path(path).parts[0]
+        raise LabError(f"{str(path)!r} begins with {home}, and this machine knows no such home folder: give the path in full.") from None
 
 
 def made_here(kind: str) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 
 from labkit.base.chat import to_json
 from labkit.base.errors import DataError, LabError, need, suggest, unknown
-from labkit.base.files import data_dir
+from labkit.base.files import data_dir, expanded
 from labkit.base.manifest import checked
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -61,7 +61,7 @@ def cells_of(source: Source, part: str, network: bool) -> Iterator[tuple[int, An
         )
     if not isinstance(source, str | Path):
         return enumerate(map(_plain, _records(source)), 1)
-    name, path = str(source), Path(source).expanduser()
+    name, path = str(source), expanded(source)
     if not name.strip():
         raise LabError(f"data is empty: give a file ({', '.join(SUFFIXES)}), as in data=mine.jsonl, or an example: {', '.join(EXAMPLES)}.")
     if not path.exists() and name in EXAMPLES:
