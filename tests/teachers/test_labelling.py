@@ -7,6 +7,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -557,6 +558,34 @@ def test_a_journal_of_before_without_the_requests_in_flight_is_read(answers):
         path.write_text("".join(json.dumps(row) + "\n" for row in rows(path) if "sent" not in row))
         report = label(server, answers)
     assert report.written == 12 and report.spent.tokens == 12 * 15 and set(server.times.values()) == {1}
+
+
+@pytest.mark.parametrize(("said", "edited"), [('"tokens": [10, 5]', '"tokens": [10, 6]'), ('"sent": [', '"sent": [1'), ('{"key"', '{"kex')])
+def test_a_damaged_row_of_the_journal_is_told_and_an_answer_in_it_is_asked_again(answers, said, edited):
+    path = answers.with_name("answers.jsonl.journal")
+    with Server() as server:
+        label(server, answers)
+        lines = path.read_text().splitlines(keepends=True)
+        line = next(n for n, text in enumerate(lines) if said in text and ('"response"' in text or "sent" in said))
+        lines[line] = lines[line].replace(said, edited)
+        path.write_text("".join(lines))
+        job = labelling.plan(ASKED, answers, endpoints=server.url, model="teacher-large")
+        lost = 0 if "sent" in said else 1
+        told = f"Line {line + 1} of {path} is damaged, cut short or edited, and is left out: put it back from a copy"
+        assert told in str(job) and len(job.todo) == lost and len(job.in_flight) == lost
+        assert told in str(label(server, answers))
+        assert lines[line] in path.read_text(), "nothing that was paid for is deleted"
+    assert right(answers) and sum(server.times.values()) == 12 + lost
+
+
+def test_a_journal_of_before_without_checksums_is_read(answers):
+    path = answers.with_name("answers.jsonl.journal")
+    with Server() as server:
+        label(server, answers)
+        path.write_text(re.sub(',"seal":"[0-9a-f]+"', "", path.read_text()))
+        assert "seal" not in path.read_text()
+        assert label(server, answers).written == 12
+    assert set(server.times.values()) == {1}
 
 
 def test_a_plan_that_is_run_twice_looks_into_the_journal_again(answers):

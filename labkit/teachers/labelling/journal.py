@@ -8,7 +8,6 @@ which are paid for already.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from labkit.base.errors import DataError, LabError
-from labkit.base.files import append_row
+from labkit.base.files import append_row, row_of
 
 FLUSH_EVERY = 0.05  # least seconds between two flushes; a power cut, unlike a kill, may lose as much
 FROM_SERVER = ("response", "reasoning", "logprobs", "finish", "served", "refusal", "reason")  # fields of a row with text of the server
@@ -112,8 +111,8 @@ class Journal:
             self._spare.unlink(missing_ok=True)
 
 
-def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields each row of a journal with its position in the file in bytes. Incomplete lines are skipped; a missing journal is empty.
+def rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yields the row in each line of a journal, None for a damaged one, with its position in the file in bytes. A missing journal is empty.
 
     Raises `DataError` if the file cannot be read.
     """
@@ -121,10 +120,7 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open("rb") as file:
             start = 0
             for line in file:
-                with contextlib.suppress(ValueError, RecursionError):
-                    row = json.loads(line)
-                    if isinstance(row, dict):
-                        yield start, row
+                yield start, row_of(line) if line.strip() else {}
                 start += len(line)
     except FileNotFoundError:
         return

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from labkit.base.chat import messages_of
 from labkit.base.errors import LabError
+from labkit.base.files import left_out
 from labkit.base.thinking import split_thinking
 from labkit.tasks.custom.rows import CustomRows, read_rows
 from labkit.tasks.custom.sources import Source
@@ -66,6 +67,7 @@ class LabelPlan(NamedTuple):
     todo: Sequence[int]  # places in `requests` that are not answered yet; equal requests are sent once
     spent: Spent  # tokens used before, by the journal
     in_flight: Sequence[tuple[int, int]] = ()  # of `spent`, the most tokens of each request that was in flight when a job was killed
+    damaged: Sequence[int] = ()  # lines of the journal whose row is damaged; an answer in one counts as not given
 
     def text_of(self, place: int) -> str:
         """The prompt of the request at `place`."""
@@ -98,7 +100,11 @@ class LabelPlan(NamedTuple):
         whole: dict[int, set[str]] = {}  # keys of such answers, by their limit
         flying: dict[str, tuple[int, int]] = {}  # by their keys, the requests that were sent and have no outcome yet
         killed: list[tuple[int, int]] = []  # those that never will have one
-        for _, row in rows(Journal(self.answers).path):
+        damaged = []
+        for line, (_, row) in enumerate(rows(Journal(self.answers).path), 1):
+            if row is None:
+                damaged.append(line)
+                continue
             spent, key = spent.with_row(row), str(row.get("key"))
             if key in flying and ("sent" in row or "lost" in row or "tokens" in row):
                 before = flying.pop(key)
@@ -125,7 +131,8 @@ class LabelPlan(NamedTuple):
                 todo.append(place)
         killed += flying.values()
         lost_in, lost_out = (sum(tokens) for tokens in zip((spent.lost_in, spent.lost_out), *killed))
-        return self._replace(requests=requests, todo=todo, spent=spent._replace(lost_in=lost_in, lost_out=lost_out), in_flight=killed)
+        spent = spent._replace(lost_in=lost_in, lost_out=lost_out)
+        return self._replace(requests=requests, todo=todo, spent=spent, in_flight=killed, damaged=damaged)
 
     def question(self) -> str:
         """The question about the terms of use, which only the user can answer."""
@@ -134,7 +141,7 @@ class LabelPlan(NamedTuple):
         return f"Some providers and licences forbid training models on outputs. Read {whose} first: do they allow your use?"
 
     def __str__(self) -> str:
-        return "\n".join([self._requests(), *self._cost(), *self._leaves()])
+        return "\n".join([self._requests(), *self.damage(), *self._cost(), *self._leaves()])
 
     def _requests(self) -> str:
         prompts, samples, all_of_them = len(self.prompts.rows), self.settings.samples, len(self.requests)
@@ -147,6 +154,11 @@ class LabelPlan(NamedTuple):
         parts = [f"{all_of_them - different:,} repeat another and are sent once"] if different < all_of_them else []
         parts += [f"{different - len(self.todo):,} are answered already"] if len(self.todo) < different else []
         return f"{text}: {all_of_them:,} requests" + "".join(f", {part}" for part in parts) + f"; {len(self.todo):,} to send."
+
+    def damage(self) -> list[str]:
+        """What is wrong in the journal, and what to do."""
+        told = left_out(Journal(self.answers).path, self.damaged)
+        return [f"{told} An answer that stood there is requested, and paid, again."] if told else []
 
     def _cost(self) -> list[str]:
         settings, tokens_in, tokens_out = self.settings, self.tokens_in, self.tokens_out
