@@ -90,6 +90,8 @@ def outside(error: BaseException) -> tuple[str, str]:
     text = str(error).split("\n")[0]
     if out_of_memory(error):
         return f"memory ran out ({text})" if text else "memory ran out", "Choose a smaller student, a smaller batch, or fewer questions."
+    if isinstance(error, ConnectionError):  # a socket, or the pipe to a worker
+        return f"the connection to another process or machine broke off ({text})", "Run the same again."
     # by name, since its package may not be installed; and tokenizers raises a bare Exception, with the number that Rust writes
     if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError" and "(os error " not in text:
         return "", ""
