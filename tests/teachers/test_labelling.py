@@ -669,6 +669,23 @@ def test_a_full_disk_stops_the_job_and_keeps_what_is_under_way(answers, monkeypa
     assert right(answers, asked) and set(server.times.values()) == {1} and not spare.exists()
 
 
+def test_a_plan_beside_a_job_at_work_does_not_call_it_killed(answers, monkeypatch):
+    """`labkit label --dry-run` while another process labels into the same file."""
+    words = {"endpoints": "http://127.0.0.1:1/v1", "model": "m"}
+    job = labelling.plan(ASKED, answers, **words)
+    assert not job.other and not any(answers.parent.iterdir()), "looking makes no file"
+    with Journal(answers) as journal:
+        journal.write({"key": job.requests[0], "sent": [10, 5], "at": ""})
+        beside = str(labelling.plan(ASKED, answers, **words))
+        assert f"Another job is at work on {answers}, and answers some of these requests: wait until it has ended." in beside
+        assert "1 requests are in flight in the other job: up to 15 of these tokens may have been billed." in beside
+        assert "killed" not in beside
+    after = str(labelling.plan(ASKED, answers, **words))
+    assert "1 requests were in flight when the job was killed: up to 15" in after and "Another job" not in after
+    with Journal(answers):
+        pass  # a look leaves the lock free
+
+
 def test_one_job_at_a_time_writes_into_a_journal(answers):
     with Server() as server, Journal(answers), pytest.raises(LabError, match=answers.name):
         label(server, answers)

@@ -27,7 +27,7 @@ class Journal:
     """An append-only file next to the answers. Rows with `key` and `response` are answers; those with `lost` may have been billed.
 
     A row with `sent` comes before each request, with the most tokens that it may use, and one of the other two follows. If none does, the
-    request was in flight when the job was killed.
+    request is in flight, or was when the job was killed.
     """
 
     def __init__(self, answers: Path, reserve: int = 1 << 20, redact: Callable[[str], str] = str) -> None:
@@ -69,6 +69,19 @@ class Journal:
             self._thread.join()
         self._release()
         self._lock.release()
+
+    def in_use(self) -> bool:
+        """Whether a job writes to it at this moment."""
+        if not Path(self._lock.lock_file).exists():  # looking makes no file
+            return False
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return True
+        except OSError:  # a folder in which nothing can be written has no job
+            return False
+        self._lock.release()
+        return False
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row. If the disk is full, the reserve is released for it and `trouble` is set: send nothing more then."""

@@ -66,8 +66,9 @@ class LabelPlan(NamedTuple):
     requests: Sequence[str]  # the key of each request, in the order of prompts and samples
     todo: Sequence[int]  # places in `requests` that are not answered yet; equal requests are sent once
     spent: Spent  # tokens used before, by the journal
-    in_flight: Sequence[tuple[int, int]] = ()  # of `spent`, the most tokens of each request that was in flight when a job was killed
+    in_flight: Sequence[tuple[int, int]] = ()  # of `spent`, the most tokens of each request that has no outcome in the journal
     damaged: Sequence[int] = ()  # lines of the journal whose row is damaged; an answer in one counts as not given
+    other: bool = False  # whether another job was at work on these answers when the plan was made
 
     def text_of(self, place: int) -> str:
         """The prompt of the request at `place`."""
@@ -172,9 +173,13 @@ class LabelPlan(NamedTuple):
         if self.spent.tokens:
             before = self.spent.money(settings)
             lines.append(f"Used before: {self.spent.tokens:,} tokens" + (f", {before:,.4g} in money." if before is not None else "."))
+        if self.other:
+            lines.append(f"Another job is at work on {self.answers}, and answers some of these requests: wait until it has ended.")
         if self.in_flight:
-            killed = f"{len(self.in_flight):,} requests were in flight when the job was killed"
-            lines.append(f"{killed}: up to {sum(map(sum, self.in_flight)):,} of these tokens may have been billed.")
+            when = "are in flight in the other job" if self.other else "were in flight when the job was killed"
+            when += ", or have a damaged row" if self.damaged else ""
+            most = sum(map(sum, self.in_flight))
+            lines.append(f"{len(self.in_flight):,} requests {when}: up to {most:,} of these tokens may have been billed.")
         ceilings = [f"{settings.ceiling_tokens:,} tokens"] if settings.ceiling_tokens else []
         ceilings += [f"{settings.ceiling_money:,.4g} in money"] if settings.ceiling_money else []
         return lines + ([f"Stops before it has used {' or '.join(ceilings)} in all."] if ceilings else [])
@@ -216,14 +221,14 @@ def plan(
         raise LabError(f"the answers would replace the prompts in {target}: use another file name for the answers.")
     if target.is_dir():
         raise LabError(f"{target} is a folder: name a file for the answers, such as {target / 'answers.jsonl'}.")
-    journal = Journal(target).path
-    if target.exists() and target.stat().st_size and not journal.exists():
+    journal = Journal(target)
+    if target.exists() and target.stat().st_size and not journal.path.exists():
         raise LabError(
-            f"{target} exists already and is no file of answers (there is no {journal.name}), so its content would be lost: use another "
-            "name for the answers, or move the file away."
+            f"{target} exists already and is no file of answers (there is no {journal.path.name}), so its content would be lost: use "
+            "another name for the answers, or move the file away."
         )
     requests = [chosen.key(row.prompt, sample) for row in asked.rows for sample in range(chosen.samples)]
-    return LabelPlan(asked, target, chosen, requests, (), Spent()).looked_up()
+    return LabelPlan(asked, target, chosen, requests, (), Spent(), other=journal.in_use()).looked_up()
 
 
 def answered(row: Mapping[str, Any]) -> bool:
