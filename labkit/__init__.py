@@ -80,7 +80,7 @@ def __getattr__(name: str) -> Any:
         from labkit.base.errors import suggest
 
         raise AttributeError(suggest("labkit has no", name, _HOME))
-    from labkit.base.errors import need
+    from labkit.base.errors import kinds_checked, need
 
     try:
         value = getattr(importlib.import_module(f"labkit.{_HOME[name]}"), name)
@@ -88,6 +88,8 @@ def __getattr__(name: str) -> Any:
         if error.name and error.name.startswith("labkit"):
             raise
         raise need(error.name or "?", f"labkit.{name}") from None
+    if not isinstance(value, type):  # a class checks what it is given itself
+        value = kinds_checked(value)
     globals()[name] = value
     return value
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
 from pathlib import Path
 
 import torch
@@ -29,8 +27,3 @@ def made(folder: Path, layers: int, seed: int, rows: int = 0, **config) -> Path:
     LlamaForCausalLM(LlamaConfig(**(shape | config))).save_pretrained(folder)
     tokenizer().for_transformers().save_pretrained(folder)
     return folder
-
-
-def as_read(markdown: str) -> str:
-    """A Markdown text without the escapes that a reader does not see."""
-    return re.sub(r"\\([\\`*\[\]|])", r"\1", html.unescape(markdown))

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
+import inspect
+import operator
+import os
+import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _TRAINING = ("torch", "transformers", "accelerate", "tokenizers", "safetensors")
 
@@ -82,6 +90,8 @@ def outside(error: BaseException) -> tuple[str, str]:
     text = str(error).split("\n")[0]
     if out_of_memory(error):
         return f"memory ran out ({text})" if text else "memory ran out", "Choose a smaller student, a smaller batch, or fewer questions."
+    if isinstance(error, ConnectionError):  # a socket, or the pipe to a worker
+        return f"the connection to another process or machine broke off ({text})", "Run the same again."
     # by name, since its package may not be installed; and tokenizers raises a bare Exception, with the number that Rust writes
     if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError" and "(os error " not in text:
         return "", ""
@@ -100,3 +110,69 @@ def need(package: str, purpose: str) -> MissingPackage:
     return MissingPackage(
         f"{purpose} needs the package {package!r}, which is not installed here. Install it: `pip install {package}`.{without}"
     )
+
+
+# ---- values of the wrong kind ----------------------------------------------------------------------------------------------------------
+
+
+def kinds_checked(function: F) -> F:
+    """The function, which refuses a value of another kind than its annotation names. The public functions of `labkit` are made so.
+
+    An annotation with other names than those in `_KINDS`, as a recipe or a model, is left to the function itself.
+
+    Raises `LabError` with the value, the kinds, and what the docstring says of the argument.
+    """
+    signature = inspect.signature(function)
+    kinds = {name: re.sub(r"\[.*\]", "", str(parameter.annotation)).split(" | ") for name, parameter in signature.parameters.items()}
+    known = {name: names for name, names in kinds.items() if set(names) <= _KINDS.keys()}
+
+    @functools.wraps(function)
+    def called(*args: Any, **named: Any) -> Any:
+        with contextlib.suppress(TypeError):  # too few or too many arguments: the call itself says so
+            for name, given in signature.bind(*args, **named).arguments.items():
+                several = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+                for each, value in given.items() if several else [(name, given)]:
+                    if name in known and not any(_KINDS[kind][1](value) for kind in known[name]):
+                        raise LabError(_wrong_kind(function, name, each, value, [_KINDS[kind][0] for kind in known[name]]))
+        return function(*args, **named)
+
+    return called  # type: ignore[return-value]
+
+
+def _whole(value: Any) -> bool:
+    try:
+        return operator.index(value).bit_length() < 64 and type(value).__name__ not in ("bool", "bool_")
+    except TypeError:
+        return False
+
+
+def _named(name: str) -> Callable[[Any], bool]:
+    """Whether a value is of a class of this name, which need not be imported for it."""
+    return lambda value: any(kind.__name__ == name for kind in type(value).__mro__)
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "str": ("a text", lambda value: isinstance(value, str)),
+    "int": ("a whole number of 64 bits", _whole),
+    "float": ("a number", lambda value: hasattr(value, "__float__") and not isinstance(value, bool)),
+    "bool": ("True or False", lambda value: type(value).__name__ in ("bool", "bool_")),
+    "Path": ("a pathlib.Path", lambda value: isinstance(value, os.PathLike)),
+    "Callable": ("a function", callable),
+    "Sequence": ("a list", lambda value: hasattr(value, "__len__") and hasattr(value, "__getitem__")),
+    "Iterable": ("a list", lambda value: hasattr(value, "__iter__")),
+    "Record": ("a record (see labkit.record)", _named("Record")),
+    "Comparison": ("a comparison (see labkit.compare)", _named("Comparison")),
+    "None": ("None", lambda value: value is None),
+}
+
+
+def _wrong_kind(function: Callable[..., Any], parameter: str, name: str, value: Any, kinds: list[str]) -> str:
+    """The message. `name` differs from `parameter` for a value that `**parameter` has taken."""
+    owner = inspect.unwrap(function).__globals__.get(
+        function.__qualname__.partition(".")[0]
+    )  # a class explains the arguments of its __init__
+    text = inspect.cleandoc(function.__doc__ or owner.__doc__ or "")
+    said = re.search(rf"(?:^|\. )(?:\w+, )*{parameter}(?:, \w+)*: (.*?)(?=\.? Raises |\n\n|\n\S|\Z)", text, re.M | re.S)
+    shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:40]}…"
+    more = f": {' '.join(said[1].split()).rstrip('.')}" if said else f", see help({function.__qualname__})"
+    return f"{name}={shown} must be {' or '.join(kinds)}{more}."

@@ -13,11 +13,11 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit.base.errors import UNREADABLE, DataError, reading
+from labkit.base.errors import UNREADABLE, DataError, LabError, reading
 from labkit.base.manifest import entries
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -50,6 +50,15 @@ def home_dir() -> Path:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labkit"
     except RuntimeError:  # neither $HOME nor an entry among the machine's users, as in some containers
         raise DataError("this user has no home folder, so LABKIT_HOME must be set: to a folder that you may write to.") from None
+
+
+def expanded(path: str | Path) -> Path:
+    """A path as a user writes it, with a home folder in place of ~. Raises `LabError` for one whose home is not known on this machine."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user, or neither $HOME nor an entry among the machine's users
+        home = Path(path).parts[0]
+        raise LabError(f"{str(path)!r} begins with {home}, and this machine knows no such home folder: give the path in full.") from None
 
 
 def made_here(kind: str) -> Path:
@@ -131,7 +140,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
         data = gzip.compress(text, mtime=0)  # it has a checksum of its own
     else:
         first, end, rest = text.partition(b"\n")
-        data = first.removesuffix(b"}") + b',"seal":"' + _seal(text) + b'"}' + end + rest if first else text
+        data = _sealed(first, text) + end + rest if first else text
     write_whole(path, lambda to: to.write_bytes(data))
 
 
@@ -147,15 +156,26 @@ def read_lines(path: Path, mend: str) -> list[bytes]:
         if path.suffix == ".gz":
             return gzip.decompress(data).split(b"\n")
         first, end, rest = data.partition(b"\n")
-        if found := re.search(rb',"seal":"([0-9a-f]{32})"}$', first):
-            data = first[: found.start()] + b"}" + end + rest
-            if _seal(data) != found[1]:
-                raise ValueError("its content does not match its checksum")
+        first, seal = _unsealed(first)
+        data = first + end + rest
+        if seal not in (None, _seal(data)):
+            raise ValueError("its content does not match its checksum")
         return data.split(b"\n")
 
 
 def _seal(text: bytes) -> bytes:
     return hashlib.blake2b(text, digest_size=16).hexdigest().encode()
+
+
+def _sealed(line: bytes, text: bytes) -> bytes:
+    """A JSON object with the checksum of a text as its last entry."""
+    return line.removesuffix(b"}") + b',"seal":"' + _seal(text) + b'"}'
+
+
+def _unsealed(line: bytes) -> tuple[bytes, bytes | None]:
+    """As it was before `_sealed`, and the checksum; None if there is none."""
+    found = re.search(rb',"seal":"([^"]*)"}$', line)
+    return (line[: found.start()] + b"}", found[1]) if found else (line, None)
 
 
 OF_A_MODEL = ("*.safetensors", "*.safetensors.index.json", "chat_template*", "additional_chat_templates", "special_tokens_map.json")
@@ -200,11 +220,12 @@ def no_empty_folder(folder: Path) -> Iterator[None]:
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Append a JSON object as one line, in one write, so that lines of two processes never mix.
+    """Append a JSON object as one line with its checksum, in one write, so that lines of two processes never mix.
 
     If the file's last line has no end, the end is written first. Raises `OSError` if the disk takes only a part.
     """
-    data = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
+    data = _sealed(line, line) + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     with _appending:
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -236,24 +257,37 @@ def json_object(path: Path, mend: str) -> dict[str, Any]:
     return found
 
 
-def rows_of(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Returns the JSON objects in a file, one a line, and the number of lines that are not one (cut short by a kill, or damaged)."""
+def row_of(line: bytes) -> dict[str, Any] | None:
+    """The JSON object in a line that `append_row` has written, or in one without a checksum. None for any other line: one that was cut
+    short by a kill, damaged or edited."""
+    line, seal = _unsealed(line.strip())
+    try:
+        row = json.loads(line.decode()) if seal in (None, _seal(line)) else None
+    except UNREADABLE:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def rows_of(path: Path) -> dict[int, dict[str, Any] | None]:
+    """The rows that `append_row` has written to a file, by the number of their line; None for a damaged one. A file that cannot be read
+    is a damaged line 0."""
     try:
         with _appending:
-            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+            lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
-        return [], 0
-    except OSError:
-        return [], 1  # a folder, or not readable
-    rows: list[dict[str, Any]] = []
-    unreadable = 0
-    for line in filter(str.strip, lines):
-        try:
-            row = json.loads(line)
-        except UNREADABLE:
-            row = None
-        if isinstance(row, dict):
-            rows.append(row)
-        else:
-            unreadable += 1
-    return rows, unreadable
+        return {}
+    except OSError:  # a folder, or not readable
+        return {0: None}
+    return {number: row_of(line) for number, line in enumerate(lines, 1) if line.strip()}
+
+
+def left_out(path: Path, lines: Sequence[int]) -> str:
+    """What to do about damaged lines of a file, in a sentence; "" if there are none."""
+    if not lines:
+        return ""
+    if 0 in lines:
+        return f"{path} cannot be read, and is left out: make it readable."
+    which = f"Lines {', '.join(map(str, lines[:10]))}{', ...' if len(lines) > 10 else ''}" if len(lines) > 1 else f"Line {lines[0]}"
+    are, them = ("are", "them") if len(lines) > 1 else ("is", "it")
+    mend = f"put {them} back from a copy of the file, or delete {them}"
+    return f"{which} of {path} {are} damaged, cut short or edited, and {are} left out: {mend}."

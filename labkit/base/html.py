@@ -1,4 +1,5 @@
-"""HTML whose text is always escaped, and the table that all results are shown in.
+"""HTML whose text is always escaped, and the table that all results are shown in. And text of others in Markdown, where nothing of it is
+markup.
 
 tag("p", "1 < 2 & ", tag("b", "true"), role="status")   # <p role="status">1 &lt; 2 &amp; <b>true</b></p>
 table(["recipe", "mean skill"], [["warm", 0.71234]], caption="Two seeds")
@@ -7,6 +8,7 @@ table(["recipe", "mean skill"], [["warm", 0.71234]], caption="Two seeds")
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -33,6 +35,13 @@ def tag(name: str, *inside: Any, **attributes: Any) -> Html:
     """
     given = "".join(f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"' for key, value in attributes.items() if value)
     return Html(f"<{name}{given}>{''.join(map(_escaped, inside))}</{name}>")
+
+
+def code_span(text: object) -> str:
+    """A text as a code span of Markdown, on one line: nothing in it becomes a link, a picture or HTML, and no bare address a link."""
+    line = " ".join(str(text).splitlines())
+    marks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))  # longer than any run of backticks in it
+    return f"{marks} {line} {marks}" if "`" in line else f"{marks}{line}{marks}"
 
 
 def listed(items: Iterable[Any], kind: str = "ul", **attributes: Any) -> Html:

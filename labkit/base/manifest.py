@@ -97,7 +97,7 @@ def refuse_changed(folder: Path, weights: bool = True) -> None:
             continue
         with reading(file, f"{how}."):
             if not file.is_file():
-                raise DataError(f"{file} is missing, and {NAME} beside it lists it. {how}.")
+                raise DataError(f"{file} is missing, and {NAME} beside it lists it. {how}; or, if you removed it on purpose, {purpose}.")
             if sum_of(file) != entry["sha256"]:
                 raise DataError(
                     f"{file} is damaged or edited: it differs from what was {'fetched' if command else 'saved'}. {how}; or, if you changed "

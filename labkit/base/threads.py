@@ -187,8 +187,20 @@ def _worked() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def _waited() -> float:
+    """Seconds that the threads of this process have waited for a processor (sched-stats.rst of Linux); NaN where that is not known."""
+    waited = 0
+    for file in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that ended at this moment
+            waited += int(file.read_text().split()[1])
+    return waited / 1e9 or math.nan
+
+
 class Watch:
-    """Whether other programs take the processors from a run of this process, by its seconds and those of the processors."""
+    """Whether other programs take the processors from a run of this process, by its seconds and those of the processors.
+
+    Time in which it neither works nor waits for a processor does not count: it was stopped (Ctrl-Z), or the machine slept.
+    """
 
     STARVED, AFTER = 0.5, 20.0  # the share of one processor, over so many seconds, below which it is said
 
@@ -197,17 +209,19 @@ class Watch:
 
     def begin(self, seconds: float) -> None:
         """Count from here. seconds: those of the run."""
-        self._since = seconds, time.process_time()
+        self._since = seconds, time.process_time(), _waited()
 
     def starved(self, seconds: float, device: Any) -> list[str]:
         """A warning, once, if a run has had too little of the processors since the last look; none on a device that it waits for."""
-        wall, worked = seconds - self._since[0], time.process_time() - self._since[1]
+        began, worked, waited = self._since
+        wall, worked, waited = seconds - began, time.process_time() - worked, _waited() - waited
+        wall = wall if math.isnan(waited) else min(wall, worked + max(0.0, waited))
         if wall <= self.AFTER or device.type != "cpu":
             return []
         self.begin(seconds)
         if worked / wall >= self.STARVED:
             return []
-        self._since = math.inf, 0.0
+        self._since = math.inf, 0.0, math.nan
         return [
             f"Other programs take the processors: this run had {worked / wall:.0%} of one of them in the last {wall:.0f} s. Close what you "
             "do not need. Runs beside each other lose least with one thread each: set OMP_NUM_THREADS=1 before the kernel starts."

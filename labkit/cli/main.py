@@ -40,13 +40,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit code; 130 after Ctrl-C."""
+    """Run one command. Returns its exit code; 130 after Ctrl-C; 141, as a shell does, if nobody reads its output any more."""
     try:
         with _interruptible():
-            from labkit.cli.output import plain_text  # here, since it takes some time
+            from labkit.cli.output import ReaderGone, plain_text  # here, since it takes some time
 
-            with plain_text():
-                return _command(parser().parse_args(argv))
+            try:
+                with plain_text():
+                    return _command(parser().parse_args(argv))
+            except ReaderGone as gone:
+                gone.silence()
+                return 128 + 13  # of the signal SIGPIPE, which Windows does not have
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)
         return 130
@@ -62,12 +66,11 @@ def _command(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         print(f"labkit: {need(error.name or 'a package', f'labkit {options.command}')}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # as after `labkit inspect MODEL | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush does not fail as well
-        return 1
     except Exception as error:
+        from labkit.cli.output import ReaderGone
+
         what, fix = outside(error)
-        if not what:
+        if not what or isinstance(error, ReaderGone):
             raise
         print(f"labkit: {what}. {fix}", file=sys.stderr)
         return 2

@@ -19,6 +19,19 @@ from labkit.records.record import Record
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
+class ReaderGone(BrokenPipeError):
+    """Who reads stdout or stderr has ended, as in `labkit claims | head -1`. A pipe to anything else raises its own error."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(errno.EPIPE, os.strerror(errno.EPIPE))
+        self.stream = stream
+
+    def silence(self) -> None:
+        """Let what is still to be written there, also by Python's last flush, go nowhere."""
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), self.stream.fileno())
+
+
 class _Plain:
     """A stream to which control characters are written as `\\u001b`: text of others cannot steer a terminal."""
 
@@ -27,8 +40,20 @@ class _Plain:
 
     def write(self, text: str) -> int:
         back = text.startswith("\r")  # as a progress bar begins each time
-        self._stream.write("\r" * back + CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text[back:]))  # which JSON can read too
+        with self._read():
+            self._stream.write("\r" * back + CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text[back:]))  # which JSON can read too
         return len(text)
+
+    def flush(self) -> None:
+        with self._read():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise ReaderGone(self._stream) from None
 
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -40,9 +65,15 @@ class _Plain:
 
 @contextlib.contextmanager
 def plain_text() -> Iterator[None]:
-    """Let no control character but tabs and line ends reach stdout and stderr, whoever has written the text: records, files, models."""
+    """Let no control character but tabs and line ends reach stdout and stderr, whoever has written the text: records, files, models.
+
+    Raises `ReaderGone` if nobody reads them any more.
+    """
     with contextlib.redirect_stdout(cast(TextIO, _Plain(sys.stdout))), contextlib.redirect_stderr(cast(TextIO, _Plain(sys.stderr))):
-        yield
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
 
 
 def read(path: Path) -> str:

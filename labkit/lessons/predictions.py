@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.base.errors import UNREADABLE, LabError
-from labkit.base.files import append_row, home_dir, rows_of
+from labkit.base.files import append_row, home_dir, left_out, rows_of
 
 FEW = 10  # with fewer scored predictions than this, a hit rate says little
 
@@ -121,22 +121,22 @@ def calibration() -> dict[str, Any]:
 
     Returns n, hit_rate, mean_confidence and brier, the mean of (inside - confidence) squared with inside 1 or 0 (0 is best; always 50%
     gives 0.25), each None if n is 0; waiting, predictions without a truth; unreadable, damaged rows that are left out; and sentence, the
-    same in words.
+    same in words, with the lines of the damaged rows.
     """
-    entries, unreadable = _entries()
+    entries, damaged = _entries()
     known = [(e.prediction, e.truth) for e in entries.values() if e.prediction and e.truth is not None]
     scored = [(prediction, prediction.contains(truth)) for prediction, truth in known]
     result: dict[str, Any] = {"n": len(scored), "hit_rate": None, "mean_confidence": None, "brier": None}
-    result |= {"waiting": sum(e.truth is None for e in entries.values()), "unreadable": unreadable}
-    n, hits = len(scored), sum(inside for _, inside in scored)
+    result |= {"waiting": sum(e.truth is None for e in entries.values()), "unreadable": len(damaged)}
+    n, hits, told = len(scored), sum(inside for _, inside in scored), left_out(ledger(), damaged)
     if not n:
-        return {**result, "sentence": "No prediction has been scored yet."}
+        return {**result, "sentence": f"No prediction has been scored yet. {told}".rstrip()}
     sure = math.fsum(p.confidence for p, _ in scored) / n
     brier = math.fsum((inside - p.confidence) ** 2 for p, inside in scored) / n
     words = f"{hits} of {n} intervals contained the truth ({hits / n:.0%}); you were {sure:.0%} sure on average."
     if n < FEW:
         words += f" With fewer than {FEW}, that may be chance."
-    return {**result, "hit_rate": hits / n, "mean_confidence": sure, "brier": brier, "sentence": words}
+    return {**result, "hit_rate": hits / n, "mean_confidence": sure, "brier": brier, "sentence": f"{words} {told}".rstrip()}
 
 
 def ledger() -> Path:
@@ -153,12 +153,14 @@ class _Entry:
     truth: float | None = None
 
 
-def _entries() -> tuple[dict[str, _Entry], int]:
-    """For each question, the prediction that counts and its truth; and how many rows could not be read."""
+def _entries() -> tuple[dict[str, _Entry], list[int]]:
+    """For each question, the prediction that counts and its truth; and the lines that cannot be read."""
     entries: dict[str, _Entry] = {}
-    rows, unreadable = rows_of(ledger())
-    for row in rows:
+    damaged = []
+    for line, row in rows_of(ledger()).items():
         try:
+            if row is None:
+                raise ValueError("damaged")
             kind, entry = row.pop("kind"), entries.get(row["question_id"], _Entry())
             made = Prediction(**row) if kind == "prediction" else None
             truth = None if made else _number("truth", row["truth"])
@@ -166,8 +168,8 @@ def _entries() -> tuple[dict[str, _Entry], int]:
                 entry.prediction, entry.truth = made or entry.prediction, truth
             entries[row["question_id"]] = entry
         except UNREADABLE:
-            unreadable += 1
-    return entries, unreadable
+            damaged.append(line)
+    return entries, damaged
 
 
 def _sentence(prediction: Prediction, truth: float, value: float) -> str:

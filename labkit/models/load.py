@@ -163,7 +163,14 @@ def config(size: str, vocabulary: str = "atlas") -> LlamaConfig:
 
 
 def student(size: str, seed: int = 0, *, architecture: str = "llama", vocabulary: str = "atlas") -> LanguageModel:
-    """A new student with random weights from `seed`; the global random state does not change. Raises `LabError` for an unknown value."""
+    """A new student with random weights; the global random state does not change.
+
+    size: a key of `SIZES`, such as "57k".
+    seed: of the weights.
+    architecture, vocabulary: as the knobs of these names.
+
+    Raises `LabError` for an unknown value.
+    """
     made = config(size, vocabulary)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from labkit.base.errors import LabError
+from labkit.base.html import code_span
 from labkit.base.manifest import seal_model
 from labkit.models import load, pretrained
 from labkit.models.parts import parameters
@@ -231,9 +232,9 @@ def _card(cut: PruneCut, teacher: str) -> str:
     lines = "\n".join(f"- {line}" for line in cut.lines())
     return (
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [pruned, distillation]\n---\n"
-        f"# Cut out of {teacher}\n\n{lines}\n\n"
+        f"# Cut out of {code_span(teacher)}\n\n{lines}\n\n"
         "All kept parts have the teacher's weights. Nothing was trained after pruning, so this is a start for a student, not a model to "
-        f"use. Its licence is that of {teacher}.\n\nMade by `labkit prune` of the Distillation Lab.\n"
+        f"use. Its licence is that of {code_span(teacher)}.\n\nMade by `labkit prune` of the Distillation Lab.\n"
     )
 
 

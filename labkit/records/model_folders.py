@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from labkit.base.errors import LabError
-from labkit.base.files import home_dir
+from labkit.base.files import expanded, home_dir
 from labkit.records.names import FETCHABLE
 
 
@@ -23,7 +23,7 @@ def folder_of(name: str) -> Path:
     Raises `LabError` for a model that is not on this machine, with the command that fetches it.
     """
     name = without_hash(name)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if name not in FETCHABLE and path.is_dir():
         return path
     fetched = home_dir() / "models" / name.replace("/", "--")

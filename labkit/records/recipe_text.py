@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -71,6 +72,8 @@ def check(name: str, value: Any, entry: Entry) -> Any:
                 return choice
         raise unknown(name, value, choices)
     if pattern:
+        if not isinstance(value, str | os.PathLike):
+            raise LabError(f"{name}={value!r} must be a text, as {name}={default!r} is. {text}")
         if not re.fullmatch(pattern, str(value)):
             raise LabError(f"{name}={value!r} cannot be read. {text}")
         return str(value)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.base.errors import DataError, LabError, reading
+from labkit.base.errors import DataError, LabError, kinds_checked, reading
 from labkit.base.files import read_lines, write_lines
 from labkit.base.stats import Band, band
 from labkit.records import events as ev
@@ -53,6 +53,7 @@ class Record:
     watch: called with each event as it is added.
     """
 
+    @kinds_checked
     def __init__(self, events: Iterable[ev.Event] = (), watch: Callable[[ev.Event], object] = lambda event: None) -> None:
         self.events: list[ev.Event] = []
         self.references: dict[str, ev.Reference] = {}
@@ -65,7 +66,9 @@ class Record:
             watch(event)
 
     def add(self, event: ev.Event) -> None:
-        """Append an event."""
+        """Append an event. Raises `LabError` for anything else."""
+        if not isinstance(event, ev.Event):
+            raise LabError(f"{event!r} is not an event of a run: give those that a run yields, or `labkit.load(path)` reads.")
         self.events.append(event)
         match event:
             case ev.Started():
@@ -225,7 +228,10 @@ def load(path: str | Path) -> Record:
 
 
 def replay(record: Record) -> Iterator[ev.Event]:
-    """The events of a record again, as a live run would yield them."""
+    """The events of a record again, as a live run would yield them.
+
+    record: as `record` or `load` returns it.
+    """
     return iter(record.events)
 
 

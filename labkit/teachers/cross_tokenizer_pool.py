@@ -190,7 +190,8 @@ class Answers:
     def _chunk(self, number: int) -> None:
         numbers = range(number * self.pool.chunk, min((number + 1) * self.pool.chunk, len(self._prompts)))
         path = self.pool.folder / f"answers-{FLOOR:g}-{number:05}.json.gz"
-        chunk = _read(path, len(numbers))
+        key = f"{path.parent.name}/{path.name} {numbers.start}-{numbers.stop}"  # of teacher, settings, floor and questions
+        chunk = _read(path, key, len(numbers))
         if chunk is None:
             prompts = [self.pool.question(self._prompts[n]) for n in numbers]
             order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -200,19 +201,19 @@ class Answers:
                 listed |= zip(part, answers_of(self.pool.teacher, [prompts[i] for i in part]), strict=True)
             chunk = [dict(listed[i]) for i in range(len(prompts))]
             plain = [{text.decode("latin-1"): p for text, p in texts.items()} for texts in chunk]
-            write_whole(path, lambda to: to.write_bytes(gzip.compress(json.dumps(plain).encode(), mtime=0)))
+            write_whole(path, lambda to: to.write_bytes(gzip.compress(json.dumps({"of": key, "answers": plain}).encode(), mtime=0)))
         self._texts |= zip(numbers, chunk, strict=True)
 
 
-def _read(path: Path, count: int) -> list[dict[bytes, float]] | None:
-    """A chunk of listed answers from disk; None if it is missing or damaged."""
+def _read(path: Path, key: str, count: int) -> list[dict[bytes, float]] | None:
+    """A chunk of listed answers from disk; None if it is missing, damaged or of other questions."""
     try:
         with reading(path, ""):
             kept = json.loads(gzip.decompress(path.read_bytes()))
-            chunk = [{text.encode("latin-1"): float(p) for text, p in texts.items()} for texts in kept]
+            chunk = [{text.encode("latin-1"): float(p) for text, p in texts.items()} for texts in kept["answers"]]
+            return chunk if kept["of"] == key and len(chunk) == count else None
     except DataError:
         return None
-    return chunk if len(chunk) == count else None
 
 
 @torch.no_grad()

@@ -3,7 +3,9 @@
 import html.parser
 import math
 
-from labkit.base.html import Html, listed, table, tag
+import pytest
+
+from labkit.base.html import Html, code_span, listed, table, tag
 
 HOSTILE = "<script>alert('1') & \"2\"</script>"
 
@@ -54,3 +56,8 @@ def test_a_table_names_its_columns_rows_and_itself():
     sides = [given["style"].partition(";")[0] for name, given in read.elements if name == "td"]
     assert sides == [f"text-align:{side}" for side in ("right", "right", "left", "left", "right", "right")]
     assert "0.12<" in table(["x", "y"], [["a", 0.123456]], digits=2)
+
+
+@pytest.mark.parametrize(("text", "span"), [("a<b>", "`a<b>`"), ("a\n- b", "`a - b`"), ("`a``", "``` `a`` ```"), (3, "`3`")])
+def test_a_code_span_holds_any_text(text: object, span: str):
+    assert code_span(text) == span

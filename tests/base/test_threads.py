@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import math
 import os
 import pickle
 import subprocess
 import sys
 import tempfile
+import types
 from pathlib import Path
 
 import pytest
@@ -213,3 +215,41 @@ def test_a_run_is_not_resumed_with_more_threads_than_the_machine_has(monkeypatch
     assert not share.resumed(1) and share.threads == 1
     assert "began with 32 threads, and goes on with 1" in share.resumed(32)[0] and share.threads == 1
     assert not share.resumed(0) and share.threads == 1
+
+
+@pytest.mark.parametrize(
+    ("worked", "waited", "share"),
+    [
+        (5.0, 0.5, None),  # stopped (Ctrl-Z) for most of a minute, or the machine slept: it has not wanted a processor
+        (5.0, 55.0, "8%"),  # it wanted one
+        (12.0, 18.0, "40%"),  # stopped for half of the minute, and starved in the rest
+        (27.0, 3.0, None),
+        (50.0, 90.0, None),  # its two threads wait for each other
+        (5.0, math.nan, "8%"),  # not Linux: the time that it waited is not known
+    ],
+)
+def test_a_run_that_was_stopped_is_not_called_starved(monkeypatch, worked: float, waited: float, share: str | None):
+    clock = {"worked": 3.0, "waited": 7.0}
+    monkeypatch.setattr(threads.time, "process_time", lambda: clock["worked"])
+    monkeypatch.setattr(threads, "_waited", lambda: clock["waited"])
+    watch, device = threads.Watch(), types.SimpleNamespace(type="cpu")
+    clock.update(worked=3.0 + worked, waited=7.0 + waited)
+    told = watch.starved(60.0, device)
+    assert [text.split(": this run had ")[1].split(" of one")[0] for text in told] == ([share] if share else [])
+    assert not watch.starved(61.0, device)
+
+
+def test_a_stop_is_not_counted_later_either(monkeypatch):
+    clock = {"worked": 0.0}
+    monkeypatch.setattr(threads.time, "process_time", lambda: clock["worked"])
+    monkeypatch.setattr(threads, "_waited", lambda: 1.0)
+    watch, device = threads.Watch(), types.SimpleNamespace(type="cpu")
+    for seconds, worked in ((100.0, 15.0), (110.0, 25.0), (120.0, 35.0)):  # stopped for the first 85 s
+        clock["worked"] = worked
+        assert not watch.starved(seconds, device)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux counts it")
+def test_the_time_that_threads_waited_for_a_processor_is_known():
+    before = threads._waited()
+    assert math.isnan(before) or 0 < before <= threads._waited()

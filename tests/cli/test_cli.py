@@ -285,3 +285,25 @@ def test_where_lab_cannot_become_jupyterlab_it_hands_signals_on():
             waiting.wait(1)
         waiting.terminate()
         assert waiting.wait(60) == 1, "the server ended by SIGTERM"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+@pytest.mark.parametrize(("words", "code"), [(["claims"], 141), (["inspect", "nothing"], 141), (["--help"], 0), (["run", "--help"], 0)])
+def test_a_command_whose_output_nobody_reads_ends_quietly(words: list[str], code: int):
+    """As `labkit claims | true`: what is written there goes nowhere, also what was still in a buffer."""
+    read, write = os.pipe()
+    os.close(read)
+    both = {"stderr": subprocess.STDOUT} if "inspect" in words else {"stderr": subprocess.PIPE}
+    done = subprocess.run([sys.executable, "-m", "labkit", *words], stdout=write, text=True, cwd=REPOSITORY, **both)
+    os.close(write)
+    assert (done.returncode, done.stderr or "") == (code, "")
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(errno.EPIPE, "Broken pipe"), ConnectionResetError(errno.ECONNRESET, "reset by peer")])
+def test_a_pipe_to_anything_but_the_output_is_told(error: OSError, monkeypatch: pytest.MonkeyPatch, capsys):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr("labkit.studies.claims.claims", broken)
+    assert main(["claims"]) == 2
+    assert f"the connection to another process or machine broke off ({error})" in capsys.readouterr().err

@@ -415,10 +415,27 @@ def test_damaged_rows_are_left_out_and_nothing_else_is_lost():
     with ledger().open("ab") as file:
         file.write(b'\xff\xfe\n[]\n{"case": 5}\n{"case": "6", "truth": 3, "named": [], "detectors": [], "probes": [], "minutes": 1}\n')
     keep(answer("7"))
-    found, unreadable = answers()
+    found, damaged = answers()
     assert [a.case for a in found] == ["1", "3", "7"]
-    assert unreadable == 5
-    assert "5 damaged rows" in mistakes().sentence
+    assert damaged == [2, 4, 5, 6, 7]
+    assert f"Lines 2, 4, 5, 6, 7 of {ledger()} are damaged, cut short or edited, and are left out: put them back" in mistakes().sentence
+
+
+def test_an_answer_with_another_digit_is_not_believed():
+    keep(answer("1", was=["missing_end"], said=["missing_end"]))
+    keep(answer("2"))
+    ledger().write_text(ledger().read_text().replace('"minutes": 10', '"minutes": 40', 1))
+    found = mistakes()
+    assert [a.case for a in found.answers] == ["2"]
+    assert f"Line 1 of {ledger()} is damaged" in found.sentence
+    keep(answer("3"))
+    assert [a.case for a in mistakes().answers] == ["2", "3"], "and the file is still of use"
+
+
+def test_an_answer_of_before_without_a_checksum_is_read():
+    keep(answer("1"))
+    ledger().write_text(re.sub(',"seal":"[0-9a-f]+"', "", ledger().read_text()))
+    assert len(mistakes().answers) == 1 and "seal" not in ledger().read_text()
 
 
 def test_a_full_disk_is_a_sentence(monkeypatch):

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import re
 import statistics
 import threading
 
@@ -196,6 +197,38 @@ def test_a_line_cut_short_costs_only_itself():
     assert found["n"] == 2
     assert found["hit_rate"] == 0.5
     assert found["unreadable"] == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "edited", "n"),
+    [
+        (1, '"low": 0.6', '"low": 0.1', 1),  # the truth of a has no prediction
+        (2, '"truth": 0.9', '"truth": 0.7', 1),  # a has no truth yet
+        (3, '"seal":"', '"seal":"0', 1),  # b has no prediction
+        (3, '"confidence": 0.8', '"confidence": 0.9', 1),
+    ],
+)
+def test_a_row_with_another_digit_is_not_believed(line: int, said: str, edited: str, n: int):
+    score(predict("a", 0.6, 0.8, 0.8), 0.9)
+    score(predict("b", 0.0, 1.0, 0.8), 0.5)
+    lines = ledger().read_text().splitlines()
+    assert said in lines[line - 1]
+    lines[line - 1] = lines[line - 1].replace(said, edited)
+    ledger().write_text("\n".join(lines) + "\n")
+    found = calibration()
+    assert (found["n"], found["unreadable"]) == (n, 1)
+    assert found["sentence"].endswith(
+        f"Line {line} of {ledger()} is damaged, cut short or edited, and is left out: put it back from a copy of the file, or delete it."
+    )
+    score(predict("c", 0.0, 1.0, 0.8), 0.5)
+    assert calibration()["n"] == n + 1, "and the file is still of use"
+
+
+def test_a_row_of_before_without_a_checksum_is_read():
+    score(predict("a", 0.0, 1.0, 0.8), 0.5)
+    ledger().write_text(re.sub(',"seal":"[0-9a-f]+"', "", ledger().read_text()))
+    assert "seal" not in ledger().read_text()
+    assert calibration()["n"] == 1 and calibration()["unreadable"] == 0
 
 
 @pytest.mark.parametrize("junk", ["[]", "7", '{"kind": "truth"}', '{"kind": "guess", "question_id": "x"}', '{"question_id": []}'])

@@ -271,6 +271,18 @@ def test_a_killed_run_goes_on_to_the_same_result(quick, tmp_path: Path):
     cut.folder.close()
 
 
+def test_listed_answers_of_other_questions_are_listed_again(pool, tiny_teacher):
+    """A file of the same length, but of other questions, in the place of a pool's own."""
+    whole = CrossTokenizerPool(pool, "bytes", "exact").aligned(range(8)).target_M_W
+    other = Signals(tiny_teacher, transfer_questions(TINY, Atlas("half"))[::-1], chunk=32)
+    list(other.prepare(range(48)))
+    CrossTokenizerPool(other, "bytes", "exact").aligned(range(8))
+    own, theirs = (sorted(signals.folder.glob("answers-*"))[0] for signals in (pool, other))
+    own.write_bytes(theirs.read_bytes())
+    assert torch.equal(CrossTokenizerPool(pool, "bytes", "exact").aligned(range(8)).target_M_W, whole)
+    assert own.read_bytes() != theirs.read_bytes()
+
+
 def test_a_warm_start_is_its_vocabulary_s_own(quick):
     for vocabulary in ("other", "bytes"):
         assert Record(Run(TINY.but(start="warm", vocabulary=vocabulary))).complete

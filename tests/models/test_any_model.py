@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import as_read
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -402,7 +401,7 @@ def test_a_base_student_learns_its_teachers_format(zoo, tmp_path, capsys):
     data.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in PAIRS), encoding="utf-8")
     words = ["--teacher", str(teacher), "--student", str(base), "--data", str(data), "--steps", "2", "--batch", "4", "--longest", "6"]
     assert main(["distill", *words, "--out", str(tmp_path / "out"), "--no-baseline"]) == 0
-    said, card = capsys.readouterr().out, as_read((tmp_path / "out" / "README.md").read_text())
+    said, card = capsys.readouterr().out, (tmp_path / "out" / "README.md").read_text()
     for text in (said, card):
         assert "is saved with, the teacher's: end marks '<end>' (2), '<stop>' (3)" in text
         assert "As it came, it is scored in that format too" in text
@@ -428,7 +427,7 @@ def test_the_card_says_how_prompts_must_be_made(zoo, tmp_path):
     ):
         out, lines = tmp_path / f"{teacher.name}-{student.name}", list[str]()
         distill(str(teacher), str(student), data, out, baseline=False, say=lines.append, steps=1, batch=2, longest=3, method="gold", **more)
-        told = [line for line in as_read((out / "README.md").read_text()).splitlines() if said in line]
+        told = [line for line in (out / "README.md").read_text().splitlines() if said in line]
         assert told and all(line.startswith("- student: ") for line in told)
         assert any(said in line for line in lines)
 

@@ -136,7 +136,7 @@ def test_a_saved_student_is_a_plain_model(config, tied, tmp_path):
     )
     assert torch.equal(with_cache, without) and with_cache.shape[1] > 8
     card = (tmp_path / "student" / "README.md").read_text()
-    assert "layers: 3 of 6 (as asked): 0, 3, 5" in card and "Cut out of theirs" in card
+    assert "layers: 3 of 6 (as asked): 0, 3, 5" in card and "# Cut out of `theirs`\n" in card
 
 
 def test_an_atlas_teacher_from_the_command_line(tmp_path, capsys):

@@ -226,7 +226,7 @@ def test_the_key_follows_exactly_the_fields_that_change_the_outcome(name: str):
         assert knob.identity
         return
     number = default + 1 if isinstance(default, int) else knob.high
-    texts = {"layers": "1:1", "faults": "wrong_ids", "template_option": "enable_thinking=false"}
+    texts = {"layers": "1:1", "faults": "wrong_ids", "template_option": "enable_thinking=false", "data": "a.csv", "score": "f1"}
     other = next(c for c in knob.choices if c != default) if knob.choices else texts.get(name, number)
     changed = Experiment().but(**{name: other})
     assert changed != Experiment()

@@ -486,6 +486,31 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
         paths.home_dir()
 
 
+@pytest.mark.parametrize("name", ["~", "~nobody-of-this-name/mine"])
+def test_a_path_in_a_home_that_nobody_knows_is_told(name: str, monkeypatch: pytest.MonkeyPatch):
+    from labkit.models.fetch import fetch
+    from labkit.records.model_folders import folder_of
+    from labkit.tasks.custom.content_hash import with_hashes
+    from labkit.tasks.custom.rows import read_rows
+    from labkit.tasks.metrics import metric
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000)  # a user without an entry, as in some containers
+    for call in (
+        lambda: read_rows(f"{name}/a.jsonl"),
+        lambda: with_hashes(Experiment(data=f"{name}/a.jsonl")),
+        lambda: with_hashes(Experiment(data="faq", score=f"{name}/a.py:f")),
+        lambda: folder_of(f"{name}/model"),
+        lambda: metric(f"python:{name}/a.py:f"),
+        lambda: metric(f"schema:{name}/a.json"),
+        lambda: fetch("smollm2", f"{name}/model", say=str),
+    ):
+        with pytest.raises(
+            LabError, match=r"^'~.*' begins with ~\S*, and this machine knows no such home folder: give the path in full\.$"
+        ):
+            call()
+
+
 def test_what_killed_writers_left_is_swept_when_it_is_a_day_old(home: Path):
     old, version = time.time() - paths.A_DAY - 60, paths.made_here("x").parent.name
     swept = [

@@ -8,6 +8,7 @@ import decimal
 import hashlib
 import json
 import math
+import re
 import runpy
 import sys
 import tempfile
@@ -187,6 +188,27 @@ def test_columns_of_one_name_are_told(tmp_path, name, data, column):
     assert "several columns" not in read_rows(kept(tmp_path, '{"prompt": "p", "response": "r"}')).summary
 
 
+MESSAGE = '{"role": "user", "content": "old", "content": "p"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "fields"),
+    [
+        ("a.jsonl", f'{{"messages": [{MESSAGE}]}}', ["content"]),
+        ("a.jsonl", f'{{"messages": {{"messages": [{MESSAGE}]}}}}', ["content"]),
+        ("a.jsonl", json.dumps({"messages": f"[{MESSAGE}]"}), ["content"]),  # JSON text, as a table has it
+        ("a.json", '[{"prompt": [{"role": "system", "role": "user", "content": [{"text": "old", "text": "p"}]}]}]', ["role", "text"]),
+        ("a.csv", 'messages\n"[' + MESSAGE.replace('"', '""') + ']"\n', ["content"]),
+        ("a.jsonl", '{"prompt": "p", "notes": {"by": {"name": "a", "name": "b"}}}', ["name"]),
+    ],
+)
+def test_fields_of_one_name_are_told_at_every_depth(tmp_path, name, data, fields):
+    rows = read_rows(kept(tmp_path, data, name))
+    assert rows.prompts == ["p"]
+    for field in fields:
+        assert re.search(rf"1 rows have several fields '{field}' in an object of the column '\w+': the last one is used", rows.summary)
+
+
 def test_weights_of_earlier_turns_do_not_matter():
     chat = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0}, {"role": "user", "content": "r"}]
     rows = read_rows([{"messages": [*chat, {"role": "assistant", "content": "b", "weight": 1}]}, {"messages": chat[:2]}])
@@ -332,7 +354,13 @@ def test_bytes_of_another_encoding_cost_their_row(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
-        ("rows.jsonl", '{"prompt": "p"}'.encode("utf-16"), "UTF-16"),
+        ("rows.jsonl", '{"prompt": "p"}'.encode("utf-16"), r"is UTF-16, but must be UTF-8"),
+        ("rows.jsonl", '{"prompt": "p"}'.encode("utf-32"), r"is UTF-32, but must be UTF-8"),
+        ("rows.csv", "\ufeffprompt\np".encode("utf-32-be"), r"is UTF-32, but must be UTF-8"),
+        ("rows.csv", "\ufeffprompt\np".encode("utf-16-be"), r"is UTF-16, but must be UTF-8"),
+        ("rows.jsonl", '[{"prompt": "p"}]', r"is one JSON document, and \.jsonl has one JSON object a line: name it rows\.json\."),
+        ("rows.ndjson", json.dumps([{"prompt": "p"}] * 2, indent=1), r"and \.ndjson has one JSON object a line: name it rows\.json\."),
+        ("rows.jsonl", json.dumps({"prompt": "p"}, indent=1), r"name it rows\.json\."),
         ("rows.xlsx", b"PK", "Choose from: .jsonl"),
         ("rows.parquet", b"not parquet", "parquet"),
     ],

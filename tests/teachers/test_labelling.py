@@ -7,6 +7,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -559,6 +560,34 @@ def test_a_journal_of_before_without_the_requests_in_flight_is_read(answers):
     assert report.written == 12 and report.spent.tokens == 12 * 15 and set(server.times.values()) == {1}
 
 
+@pytest.mark.parametrize(("said", "edited"), [('"tokens": [10, 5]', '"tokens": [10, 6]'), ('"sent": [', '"sent": [1'), ('{"key"', '{"kex')])
+def test_a_damaged_row_of_the_journal_is_told_and_an_answer_in_it_is_asked_again(answers, said, edited):
+    path = answers.with_name("answers.jsonl.journal")
+    with Server() as server:
+        label(server, answers)
+        lines = path.read_text().splitlines(keepends=True)
+        line = next(n for n, text in enumerate(lines) if said in text and ('"response"' in text or "sent" in said))
+        lines[line] = lines[line].replace(said, edited)
+        path.write_text("".join(lines))
+        job = labelling.plan(ASKED, answers, endpoints=server.url, model="teacher-large")
+        lost = 0 if "sent" in said else 1
+        told = f"Line {line + 1} of {path} is damaged, cut short or edited, and is left out: put it back from a copy"
+        assert told in str(job) and len(job.todo) == lost and len(job.in_flight) == lost
+        assert told in str(label(server, answers))
+        assert lines[line] in path.read_text(), "nothing that was paid for is deleted"
+    assert right(answers) and sum(server.times.values()) == 12 + lost
+
+
+def test_a_journal_of_before_without_checksums_is_read(answers):
+    path = answers.with_name("answers.jsonl.journal")
+    with Server() as server:
+        label(server, answers)
+        path.write_text(re.sub(',"seal":"[0-9a-f]+"', "", path.read_text()))
+        assert "seal" not in path.read_text()
+        assert label(server, answers).written == 12
+    assert set(server.times.values()) == {1}
+
+
 def test_a_plan_that_is_run_twice_looks_into_the_journal_again(answers):
     with Server() as server:
         job = labelling.plan(ASKED, answers, endpoints=server.url, model="m")
@@ -638,6 +667,23 @@ def test_a_full_disk_stops_the_job_and_keeps_what_is_under_way(answers, monkeypa
         monkeypatch.setattr(journal, "append_row", append)
         assert label(server, answers, asked).written == 40
     assert right(answers, asked) and set(server.times.values()) == {1} and not spare.exists()
+
+
+def test_a_plan_beside_a_job_at_work_does_not_call_it_killed(answers, monkeypatch):
+    """`labkit label --dry-run` while another process labels into the same file."""
+    words = {"endpoints": "http://127.0.0.1:1/v1", "model": "m"}
+    job = labelling.plan(ASKED, answers, **words)
+    assert not job.other and not any(answers.parent.iterdir()), "looking makes no file"
+    with Journal(answers) as journal:
+        journal.write({"key": job.requests[0], "sent": [10, 5], "at": ""})
+        beside = str(labelling.plan(ASKED, answers, **words))
+        assert f"Another job is at work on {answers}, and answers some of these requests: wait until it has ended." in beside
+        assert "1 requests are in flight in the other job: up to 15 of these tokens may have been billed." in beside
+        assert "killed" not in beside
+    after = str(labelling.plan(ASKED, answers, **words))
+    assert "1 requests were in flight when the job was killed: up to 15" in after and "Another job" not in after
+    with Journal(answers):
+        pass  # a look leaves the lock free
 
 
 def test_one_job_at_a_time_writes_into_a_journal(answers):

@@ -11,9 +11,11 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import types
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas
 import pytest
 import torch
 from helpers import made, toml
@@ -34,7 +36,7 @@ from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.recipe_text import given_in_words
 from labkit.records.record import Record, load
-from labkit.studies.card import _plain as plain
+from labkit.studies.card import card
 from labkit.studies.distill import SETTLED, distill, recipe
 from labkit.studies.sweep import Sweep
 from labkit.studies.trace import trace
@@ -573,7 +575,7 @@ def test_distil_leaves_a_student_that_can_be_used(pair, data, tmp_path):
     assert list(done.record.table().columns) == ["untouched", "label budget", "student", "teacher", "recovery"]
 
 
-HOSTILE = "<img src=x onerror=alert(1)> ![t](http://tracker/p.png) ``tick` \x1b[2J"
+HOSTILE = "<img src=x onerror=alert(1)> ![t](http://tracker/p.png) www.tracker.org ``tick` \x1b[2J"
 
 
 def test_nothing_in_a_card_is_markup_of_the_data_and_its_rows_can_be_left_out(pair, tmp_path, capsys):
@@ -601,9 +603,19 @@ def test_nothing_in_a_card_is_markup_of_the_data_and_its_rows_can_be_left_out(pa
         assert b"onerror" not in content and b"tracker" not in content, file
 
 
-def test_names_in_a_card_are_no_markup():
-    assert plain("a<b> [x](y) `c` | d\n# e") == r"a&lt;b> \[x\](y) \`c\` \| d # e"
-    assert plain("enable_thinking=false") == "enable_thinking=false"
+def test_all_that_others_wrote_is_in_code_spans_of_a_card():
+    """Elsewhere a bare address becomes a link on GitHub, and the name of a model, a metric or a mark may hold one."""
+    hostile = "[x](y)`|www.tracker.org\n# http://tracker"
+    names = types.SimpleNamespace(**dict.fromkeys(("student", "teacher", "data", "score"), hostile))
+    scores = pandas.DataFrame({hostile: [0.5], "low": [math.nan]}, index=["the student"])
+    done = types.SimpleNamespace(experiment=names, metric=hostile, own="distilled", notes={"teacher": [hostile]})
+    done.table, done.verdict = (lambda: scores), (lambda: "")
+    made = card(done, types.SimpleNamespace(rows=[]), "labkit distill", examples=False)
+    assert made.count("www.tracker.org") == 6
+    for line in made.splitlines():
+        left = re.sub(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "", line)
+        assert "tracker" not in left and "[x]" not in left
+    assert r"\|www" in next(line for line in made.splitlines() if line.startswith("| model")), "a cell of a table ends at any other bar"
 
 
 def test_distil_twice_into_one_folder_and_never_over_anything_else(pair, data, tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.base.errors import UNREADABLE
-from labkit.base.files import append_row, home_dir, rows_of
+from labkit.base.files import append_row, home_dir, left_out, rows_of
 from labkit.base.html import Html, listed, table, tag
 from labkit.diagnosis.failures import FAILURES
 
@@ -54,12 +54,14 @@ def keep(answer: IncidentAnswer) -> str:
     return ""
 
 
-def answers() -> tuple[list[IncidentAnswer], int]:
-    """The first answer to each case, and how many rows could not be read."""
-    rows, unreadable = rows_of(ledger())
+def answers() -> tuple[list[IncidentAnswer], list[int]]:
+    """The first answer to each case, and the lines that cannot be read."""
     first: dict[str, IncidentAnswer] = {}
-    for row in rows:
+    damaged = []
+    for line, row in rows_of(ledger()).items():
         try:
+            if row is None:
+                raise ValueError("damaged")
             lists = {name: _texts(row[name]) for name in ("truth", "named", "detectors", "probes")}
             numbers = {name: int(row[name]) for name in ("minutes", "cures", "cured")}
             answer = IncidentAnswer(str(row["case"]), **lists, **numbers, made=str(row["made"]))  # type: ignore[arg-type]
@@ -67,8 +69,8 @@ def answers() -> tuple[list[IncidentAnswer], int]:
                 raise ValueError("numbers out of range")
             first.setdefault(answer.case, answer)
         except UNREADABLE:
-            unreadable += 1
-    return list(first.values()), unreadable
+            damaged.append(line)
+    return list(first.values()), damaged
 
 
 def _texts(values: object) -> tuple[str, ...]:
@@ -92,7 +94,7 @@ class Mistakes:
     """The confusion matrix of your answers; displays itself."""
 
     answers: Sequence[IncidentAnswer]
-    unreadable: int = 0
+    damaged: Sequence[int] = ()  # lines of the ledger that are left out
 
     @property
     def cells(self) -> dict[tuple[str, str], float]:
@@ -132,19 +134,19 @@ class Mistakes:
     @property
     def sentence(self) -> str:
         """Your points and the detectors', on the same cases."""
+        odd = left_out(ledger(), self.damaged)
         if not self.answers:
-            return "No case has been named yet."
+            return f"No case has been named yet. {odd}".rstrip()
         n = len(self.answers)
         yours = sum(score(a.truth, a.named) for a in self.answers)
         detectors = sum(score(a.truth, a.detectors) for a in self.answers)
         spent = sum(a.minutes for a in self.answers) / n
         cures = sum(a.cures for a in self.answers)
         cured = f" Cures given for failures rightly named: {sum(a.cured for a in self.answers)} of {cures} right." if cures else ""
-        odd = f" {self.unreadable} damaged rows are left out." if self.unreadable else ""
         return (
             f"You: {yours:.1f} of {n} points, in {spent:.0f} minutes a case; the detectors, which see everything: {detectors:.1f}. Two "
-            f"failures are half a point each; a wrong one costs as much.{cured}{odd}"
-        )
+            f"failures are half a point each; a wrong one costs as much.{cured} {odd}"
+        ).rstrip()
 
     def _names(self, side: int) -> list[str]:
         there = {pair[side] for pair in self.cells}

@@ -18,7 +18,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 
-from labkit.base.errors import LabError, unknown
+from labkit.base.errors import LabError, kinds_checked, unknown
 from labkit.records.names import CONTINENTS, FAVOURITE, LEFT_OUT, SKILLS, WORLDS
 from labkit.tasks.atlas.questions import FACTS, HELD_OUT_SKILLS, RELATIONS, SHARES, Fact, Question, ask_about, normalise, stable_hash
 from labkit.tasks.atlas.tables import Country, places, tables
@@ -47,6 +47,7 @@ class Atlas:
     Raises `LabError` for an unknown scale, or a share outside [0, 1].
     """
 
+    @kinds_checked
     def __init__(self, scale: str = "whole", *, gold_noise: float = 0.0, falsehoods: float = 0.0, favourite: float = 0.0) -> None:
         if scale not in WORLDS:
             raise unknown("scale", scale, WORLDS)

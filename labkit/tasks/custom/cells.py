@@ -13,7 +13,7 @@ import math
 import uuid
 from typing import Any
 
-from labkit.tasks.custom.sources import Unusable
+from labkit.tasks.custom.sources import Repeating, Unusable, named
 
 
 def absent(value: Any) -> bool:
@@ -41,9 +41,15 @@ def parsed(value: Any, column: str) -> Any:
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
         return value
     try:
-        return json.loads(value)
+        return json.loads(value, object_pairs_hook=named)
     except (ValueError, RecursionError):
         raise Unusable(f"{column!r} must be JSON, but is not: write it with json.dumps") from None
+
+
+def repeated(value: Any) -> set[str]:
+    """The names that stand several times in an object of a cell, at any depth."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return {name for one in inner for name in repeated(one)}.union(value.repeated if isinstance(value, Repeating) else ())
 
 
 def text_of(value: Any, column: str, objects: bool = True) -> str:

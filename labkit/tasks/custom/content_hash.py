@@ -15,6 +15,7 @@ from pathlib import Path
 
 from labkit.base import manifest
 from labkit.base.errors import LabError
+from labkit.base.files import expanded
 from labkit.records.experiment import Experiment
 from labkit.records.model_folders import folder_of, without_hash
 from labkit.records.names import FETCHABLE, named_model
@@ -57,14 +58,14 @@ def with_hashes(experiment: Experiment) -> Experiment:
 def function_file(score: str) -> Path | None:
     """The file of a score that is a custom function, as in `path/to/file.py:function`; None for any other score."""
     match = re.fullmatch(r"(?:python:)?(.+\.py):\w+(?:#[0-9a-f]{16})?", score.strip())
-    return Path(match[1]).expanduser() if match else None
+    return expanded(match[1]) if match else None
 
 
 # ---- hashes, cached while the file does not change -------------------------------------------------------------------------------------
 
 
 def _hash_of_data(name: str, learn: str) -> str:
-    file = Path(name).expanduser()
+    file = expanded(name)
     return _hash_of_rows(name, learn, _stamps([file]) if file.is_file() else ())
 
 

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from labkit.base.chat import prompt_of
 from labkit.base.errors import LabError, suggest
 from labkit.base.thinking import OPENING, split_thinking
-from labkit.tasks.custom.cells import absent, kind_of, parsed, text_of
-from labkit.tasks.custom.sources import Unusable
+from labkit.tasks.custom.cells import absent, kind_of, parsed, repeated, text_of
+from labkit.tasks.custom.sources import Unusable, named
 
 PROMPTS = ("prompt", "question", "instruction", "query", "input", "text")  # the first one that a row has is used
 RESPONSES = ("response", "completion", "answer", "output", "answers", "chosen", "label", "answerkey")
@@ -47,6 +47,7 @@ SEVERAL = "{n} rows have several right answers: the first one is used."
 UNWANTED = "{n} answers are marked as not wanted (weight 0, label false): their rows have no answer."
 CUT = "{n} thoughts were cut: raise --max-tokens."
 SEVERAL_COLUMNS = "WARNING: {n} rows have several columns %r: the last one is used."
+SEVERAL_FIELDS = "WARNING: {n} rows have several fields %r in an object of the column %r: the last one is used."
 HALF = "{n} answers have the closing mark of a thought without its opening one: what stands before it was read as a thought."
 
 
@@ -117,6 +118,7 @@ def read(cells: Any, prompt_column: str | None = None, response_column: str | No
     thought = split_thinking(response or "")
     half = bool(thought.reasoning) and not (response or "").lstrip().startswith(OPENING)
     remarks += [CUT] * thought.cut + [UNWANTED] * unwanted + [HALF] * half
+    remarks += [SEVERAL_FIELDS % (field, name) for name, cell in full.items() for field in sorted(repeated(_objects(cell, name)))]
     none = thought.cut or unwanted
     used = {*asked, answer}
     remarks += [NOT_ASKED % name for name in full if MEANINGFUL.fullmatch(name) and name not in used and full[name] not in ("", [], {})]
@@ -135,6 +137,14 @@ def read(cells: Any, prompt_column: str | None = None, response_column: str | No
 
 def _first(names: tuple[str, ...], cells: Mapping[str, Any]) -> str | None:
     return next((name for name in names if name in cells), None)
+
+
+def _objects(cell: Any, column: str) -> Any:
+    """A cell with the list or object that its JSON text is read as."""
+    if column in (*CHATS, *CHOICES, "answers") and isinstance(cell, str):
+        with contextlib.suppress(Unusable):
+            return parsed(cell, column)
+    return cell
 
 
 def _column(name: str | None, cells: Mapping[str, Any]) -> str | None:
@@ -218,7 +228,7 @@ def _messages(value: Any, column: str) -> Any:
     Anything else stays as it is."""
     if isinstance(value, str) and value.lstrip()[:1] == "{":
         with contextlib.suppress(ValueError, RecursionError):  # else it is no chat
-            value = json.loads(value)
+            value = json.loads(value, object_pairs_hook=named)
     value = parsed(value, column) if isinstance(value, str) and value.lstrip()[:1] == "[" else value
     if isinstance(value, Mapping) and (name := _first(CHATS, value)):
         value = value[name]

@@ -5,6 +5,8 @@ Each source yields pairs (line, cells); cells is an `Unusable` if the line canno
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import io
 import json
@@ -16,10 +18,14 @@ from typing import Any
 
 from labkit.base.chat import to_json
 from labkit.base.errors import DataError, LabError, need, suggest, unknown
-from labkit.base.files import data_dir
+from labkit.base.files import data_dir, expanded
 from labkit.base.manifest import checked
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+BYTE_ORDER_MARKS = {  # UTF-32's begins with UTF-16's
+    **dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "UTF-32"),
+    **dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "UTF-16"),
+}
 EXAMPLES = ("tickets", "orders", "facts", "faq", "questions")  # shipped in `data/examples`
 
 
@@ -31,15 +37,15 @@ class Unusable(Exception):
 
 
 class Repeating(dict):
-    """A row in which some names of columns stand several times. It has the last value of each."""
+    """A row, or an object in it, in which some names stand several times. It has the last value of each."""
 
     def __init__(self, pairs: Iterable[tuple[str, Any]], repeated: tuple[str, ...]) -> None:
         super().__init__(pairs)
         self.repeated = repeated
 
 
-def _row(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A row, or another object of JSON, from its names and values."""
+def named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A row, or another object of JSON, from its names and values; a `Repeating` if a name stands in it several times."""
     row = dict(pairs)
     if len(row) == len(pairs):
         return row
@@ -61,7 +67,7 @@ def cells_of(source: Source, part: str, network: bool) -> Iterator[tuple[int, An
         )
     if not isinstance(source, str | Path):
         return enumerate(map(_plain, _records(source)), 1)
-    name, path = str(source), Path(source).expanduser()
+    name, path = str(source), expanded(source)
     if not name.strip():
         raise LabError(f"data is empty: give a file ({', '.join(SUFFIXES)}), as in data=mine.jsonl, or an example: {', '.join(EXAMPLES)}.")
     if not path.exists() and name in EXAMPLES:
@@ -95,18 +101,30 @@ def _file(path: Path) -> Iterator[tuple[int, Any]]:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}. Check the path and its permissions.") from None
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise LabError(f"{path} is UTF-16, but must be UTF-8: save it again as UTF-8.")
+    for mark, encoding in BYTE_ORDER_MARKS.items():
+        if data.startswith(mark):
+            raise LabError(f"{path} is {encoding}, but must be UTF-8: save it again as UTF-8.")
     text = data.decode("utf-8-sig", errors="surrogateescape")  # so that bytes that are not UTF-8 make only their own row unusable
     if suffix in (".csv", ".tsv"):
         return _table(text, suffix)
     if suffix == ".json":
         try:
-            whole = json.loads(text, object_pairs_hook=_row)
+            whole = json.loads(text, object_pairs_hook=named)
             return iter(enumerate(whole if isinstance(whole, list) else [whole], 1))
         except (ValueError, RecursionError):
             pass  # JSON lines, or invalid; `_lines` finds out
+    elif _whole(text):
+        raise LabError(f"{path} is one JSON document, and {suffix} has one JSON object a line: name it {path.stem}.json.")
     return _lines(text)
+
+
+def _whole(text: str) -> bool:
+    """Whether a text is JSON as a whole, and not line by line: a list with something in it, or an object on several lines."""
+    begins = text.lstrip()[:1]
+    if begins == "[" or (begins == "{" and "\n" in text.strip()):
+        with contextlib.suppress(ValueError, RecursionError):  # mostly at once, behind the object of the first line
+            return bool(json.loads(text))
+    return False
 
 
 def _lines(text: str) -> Iterator[tuple[int, Any]]:
@@ -115,7 +133,7 @@ def _lines(text: str) -> Iterator[tuple[int, Any]]:
         if not line.strip():
             continue
         try:
-            yield number, json.loads(line, object_pairs_hook=_row)
+            yield number, json.loads(line, object_pairs_hook=named)
         except json.JSONDecodeError as error:
             yield number, Unusable(f"not JSON: {error.msg} at character {error.pos + 1}")
         except (ValueError, RecursionError) as error:  # too many digits in a number, or too deep nesting
@@ -146,14 +164,14 @@ def _table(text: str, suffix: str) -> Iterator[tuple[int, Any]]:
         elif len(cells) != len(header):
             yield start, Unusable(f"{len(cells)} cells, but the header has {len(header)}: put a text with {separator!r} in quotes")
         else:
-            yield start, _row(list(zip(header, map(_cell, cells))))
+            yield start, named(list(zip(header, map(_cell, cells))))
 
 
 def _cell(text: str) -> Any:
     """A cell of a table. The messages of a chat, written as JSON, become a list; any other cell is text."""
     if text.lstrip()[:1] == "[" and text.rstrip()[-1:] == "]":
         try:
-            messages = json.loads(text)
+            messages = json.loads(text, object_pairs_hook=named)
         except (ValueError, RecursionError):
             return text
         if messages and all(isinstance(message, dict) and {"role", "from"} & message.keys() for message in messages):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.base.errors import LabError, unknown
+from labkit.base.files import expanded
 from labkit.tasks.custom.rows import Row
 from labkit.tasks.metrics.registry import each, register
 
@@ -18,7 +19,7 @@ from labkit.tasks.metrics.registry import each, register
 def _function(spec: str) -> Callable[..., Any]:
     """Run the file and return its function. Raises `LabError` if that fails."""
     file, _, name = spec.rpartition(":")
-    path = Path(file).expanduser()
+    path = expanded(file)
     if not file or not path.is_file():
         raise LabError(f"{spec!r} must name an existing file: write path/to/file.py:function.")
     loader = importlib.util.spec_from_file_location(f"labkit_own_{path.stem}", path)

@@ -7,10 +7,10 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from labkit.base.errors import LabError, need, reading
+from labkit.base.files import expanded
 from labkit.tasks.custom.rows import Row
 from labkit.tasks.metrics.registry import Look, columns, register
 from labkit.tasks.metrics.text import f1, plain
@@ -42,8 +42,9 @@ def _schema(path: str) -> Any:
         from jsonschema_specifications import REGISTRY
     except ModuleNotFoundError:
         raise need("jsonschema", "scoring answers against a JSON schema") from None
+    file = expanded(path)
     with reading(f"the schema {path}", "Give the path of a JSON Schema file.", "cannot be read as JSON"):
-        schema = json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))
+        schema = json.loads(file.read_text(encoding="utf-8-sig"))
     if not isinstance(schema, dict):
         raise LabError(f'{path} is not a JSON Schema: its top level must be an object, such as {{"type": "object"}}.')
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)

@@ -109,7 +109,7 @@ def _found(plan: LabelPlan, journal: Path) -> tuple[dict[str, int], bool]:
     templates write."""
     starts, asked, votes = {}, set(plan.requests), 0
     for start, row in rows(journal):
-        if answered(row):
+        if row and answered(row):
             starts[row["key"]] = start
             if row["key"] in asked and row["finish"] != CUT:
                 marked = "reasoning" in row or row["response"].lstrip().startswith(OPENING)

@@ -8,7 +8,6 @@ which are paid for already.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from labkit.base.errors import DataError, LabError
-from labkit.base.files import append_row
+from labkit.base.files import append_row, row_of
 
 FLUSH_EVERY = 0.05  # least seconds between two flushes; a power cut, unlike a kill, may lose as much
 FROM_SERVER = ("response", "reasoning", "logprobs", "finish", "served", "refusal", "reason")  # fields of a row with text of the server
@@ -28,7 +27,7 @@ class Journal:
     """An append-only file next to the answers. Rows with `key` and `response` are answers; those with `lost` may have been billed.
 
     A row with `sent` comes before each request, with the most tokens that it may use, and one of the other two follows. If none does, the
-    request was in flight when the job was killed.
+    request is in flight, or was when the job was killed.
     """
 
     def __init__(self, answers: Path, reserve: int = 1 << 20, redact: Callable[[str], str] = str) -> None:
@@ -71,6 +70,19 @@ class Journal:
         self._release()
         self._lock.release()
 
+    def in_use(self) -> bool:
+        """Whether a job writes to it at this moment."""
+        if not Path(self._lock.lock_file).exists():  # looking makes no file
+            return False
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return True
+        except OSError:  # a folder in which nothing can be written has no job
+            return False
+        self._lock.release()
+        return False
+
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row. If the disk is full, the reserve is released for it and `trouble` is set: send nothing more then."""
         row = {name: self._clean(value) if name in FROM_SERVER else value for name, value in row.items()}
@@ -112,8 +124,8 @@ class Journal:
             self._spare.unlink(missing_ok=True)
 
 
-def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields each row of a journal with its position in the file in bytes. Incomplete lines are skipped; a missing journal is empty.
+def rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yields the row in each line of a journal, None for a damaged one, with its position in the file in bytes. A missing journal is empty.
 
     Raises `DataError` if the file cannot be read.
     """
@@ -121,10 +133,7 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open("rb") as file:
             start = 0
             for line in file:
-                with contextlib.suppress(ValueError, RecursionError):
-                    row = json.loads(line)
-                    if isinstance(row, dict):
-                        yield start, row
+                yield start, row_of(line) if line.strip() else {}
                 start += len(line)
     except FileNotFoundError:
         return

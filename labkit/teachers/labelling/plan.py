@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from labkit.base.chat import messages_of
 from labkit.base.errors import LabError
+from labkit.base.files import left_out
 from labkit.base.thinking import split_thinking
 from labkit.tasks.custom.rows import CustomRows, read_rows
 from labkit.tasks.custom.sources import Source
@@ -65,7 +66,9 @@ class LabelPlan(NamedTuple):
     requests: Sequence[str]  # the key of each request, in the order of prompts and samples
     todo: Sequence[int]  # places in `requests` that are not answered yet; equal requests are sent once
     spent: Spent  # tokens used before, by the journal
-    in_flight: Sequence[tuple[int, int]] = ()  # of `spent`, the most tokens of each request that was in flight when a job was killed
+    in_flight: Sequence[tuple[int, int]] = ()  # of `spent`, the most tokens of each request that has no outcome in the journal
+    damaged: Sequence[int] = ()  # lines of the journal whose row is damaged; an answer in one counts as not given
+    other: bool = False  # whether another job was at work on these answers when the plan was made
 
     def text_of(self, place: int) -> str:
         """The prompt of the request at `place`."""
@@ -98,7 +101,11 @@ class LabelPlan(NamedTuple):
         whole: dict[int, set[str]] = {}  # keys of such answers, by their limit
         flying: dict[str, tuple[int, int]] = {}  # by their keys, the requests that were sent and have no outcome yet
         killed: list[tuple[int, int]] = []  # those that never will have one
-        for _, row in rows(Journal(self.answers).path):
+        damaged = []
+        for line, (_, row) in enumerate(rows(Journal(self.answers).path), 1):
+            if row is None:
+                damaged.append(line)
+                continue
             spent, key = spent.with_row(row), str(row.get("key"))
             if key in flying and ("sent" in row or "lost" in row or "tokens" in row):
                 before = flying.pop(key)
@@ -125,7 +132,8 @@ class LabelPlan(NamedTuple):
                 todo.append(place)
         killed += flying.values()
         lost_in, lost_out = (sum(tokens) for tokens in zip((spent.lost_in, spent.lost_out), *killed))
-        return self._replace(requests=requests, todo=todo, spent=spent._replace(lost_in=lost_in, lost_out=lost_out), in_flight=killed)
+        spent = spent._replace(lost_in=lost_in, lost_out=lost_out)
+        return self._replace(requests=requests, todo=todo, spent=spent, in_flight=killed, damaged=damaged)
 
     def question(self) -> str:
         """The question about the terms of use, which only the user can answer."""
@@ -134,7 +142,7 @@ class LabelPlan(NamedTuple):
         return f"Some providers and licences forbid training models on outputs. Read {whose} first: do they allow your use?"
 
     def __str__(self) -> str:
-        return "\n".join([self._requests(), *self._cost(), *self._leaves()])
+        return "\n".join([self._requests(), *self.damage(), *self._cost(), *self._leaves()])
 
     def _requests(self) -> str:
         prompts, samples, all_of_them = len(self.prompts.rows), self.settings.samples, len(self.requests)
@@ -148,6 +156,11 @@ class LabelPlan(NamedTuple):
         parts += [f"{different - len(self.todo):,} are answered already"] if len(self.todo) < different else []
         return f"{text}: {all_of_them:,} requests" + "".join(f", {part}" for part in parts) + f"; {len(self.todo):,} to send."
 
+    def damage(self) -> list[str]:
+        """What is wrong in the journal, and what to do."""
+        told = left_out(Journal(self.answers).path, self.damaged)
+        return [f"{told} An answer that stood there is requested, and paid, again."] if told else []
+
     def _cost(self) -> list[str]:
         settings, tokens_in, tokens_out = self.settings, self.tokens_in, self.tokens_out
         lines = [f"Tokens: about {tokens_in:,} read and at most {tokens_out:,} written ({settings.max_tokens:,} an answer)."]
@@ -160,9 +173,13 @@ class LabelPlan(NamedTuple):
         if self.spent.tokens:
             before = self.spent.money(settings)
             lines.append(f"Used before: {self.spent.tokens:,} tokens" + (f", {before:,.4g} in money." if before is not None else "."))
+        if self.other:
+            lines.append(f"Another job is at work on {self.answers}, and answers some of these requests: wait until it has ended.")
         if self.in_flight:
-            killed = f"{len(self.in_flight):,} requests were in flight when the job was killed"
-            lines.append(f"{killed}: up to {sum(map(sum, self.in_flight)):,} of these tokens may have been billed.")
+            when = "are in flight in the other job" if self.other else "were in flight when the job was killed"
+            when += ", or have a damaged row" if self.damaged else ""
+            most = sum(map(sum, self.in_flight))
+            lines.append(f"{len(self.in_flight):,} requests {when}: up to {most:,} of these tokens may have been billed.")
         ceilings = [f"{settings.ceiling_tokens:,} tokens"] if settings.ceiling_tokens else []
         ceilings += [f"{settings.ceiling_money:,.4g} in money"] if settings.ceiling_money else []
         return lines + ([f"Stops before it has used {' or '.join(ceilings)} in all."] if ceilings else [])
@@ -204,14 +221,14 @@ def plan(
         raise LabError(f"the answers would replace the prompts in {target}: use another file name for the answers.")
     if target.is_dir():
         raise LabError(f"{target} is a folder: name a file for the answers, such as {target / 'answers.jsonl'}.")
-    journal = Journal(target).path
-    if target.exists() and target.stat().st_size and not journal.exists():
+    journal = Journal(target)
+    if target.exists() and target.stat().st_size and not journal.path.exists():
         raise LabError(
-            f"{target} exists already and is no file of answers (there is no {journal.name}), so its content would be lost: use another "
-            "name for the answers, or move the file away."
+            f"{target} exists already and is no file of answers (there is no {journal.path.name}), so its content would be lost: use "
+            "another name for the answers, or move the file away."
         )
     requests = [chosen.key(row.prompt, sample) for row in asked.rows for sample in range(chosen.samples)]
-    return LabelPlan(asked, target, chosen, requests, (), Spent()).looked_up()
+    return LabelPlan(asked, target, chosen, requests, (), Spent(), other=journal.in_use()).looked_up()
 
 
 def answered(row: Mapping[str, Any]) -> bool:

@@ -48,6 +48,7 @@ class Report(NamedTuple):
     money: float | None
     again: int  # requests sent again
     seconds: float
+    damage: tuple[str, ...] = ()  # what was wrong in the journal
 
     def __str__(self) -> str:
         stopped = f" Stopped: {self.stopped}; run the same again to send the {self.left:,} requests left." if self.stopped else ""
@@ -71,4 +72,4 @@ class Report(NamedTuple):
             lines.append(f"{len(self.failed):,} without an answer:")
             lines += [f"  line {line}{f', sample {sample}' if sample else ''}: {reason}" for line, sample, reason in self.failed[:20]]
             lines += ["  ..."] if len(self.failed) > 20 else []
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.damage])

@@ -53,7 +53,8 @@ def run(plan: LabelPlan, *, terms: str = "", watch: Callable[[Progress], None] |
     if job.fatal:
         raise LabError(f"{job.fatal} {LATER}")
     money = job.spent.money(settings)
-    return Report(plan.answers, len(plan.requests), *assembled, job.stopped, job.spent, money, job.again, time.monotonic() - began)
+    took, damage = time.monotonic() - began, tuple(plan.damage())
+    return Report(plan.answers, len(plan.requests), *assembled, job.stopped, job.spent, money, job.again, took, damage)
 
 
 def _in_thread(job: Loop, events: queue.SimpleQueue, watch: Callable[[Progress], None] | None) -> BaseException | None:

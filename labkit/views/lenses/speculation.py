@@ -6,6 +6,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from labkit.base.errors import kinds_checked
 from labkit.speculative.theory import best_gamma, speedup, tokens_per_round
 from labkit.views import figures
 from labkit.views.lenses.base import STYLE, WIDE, Lens
@@ -14,6 +15,7 @@ from labkit.views.lenses.base import STYLE, WIDE, Lens
 class SpeculationLens(Lens):
     """Controls: acceptance, tokens a round and costs. Picture: the speed-up by tokens a round and cost."""
 
+    @kinds_checked
     def __init__(self, alpha: float = 0.8, gamma: int = 4, cost: float = 0.1, verify: float = 0.0) -> None:
         def slider(kind: Any, name: str, value: float, low: float, high: float, step: float, help: str) -> widgets.ValueWidget:
             looks = {"tooltip": help, "style": STYLE, "layout": WIDE, "continuous_update": False}

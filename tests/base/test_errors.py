@@ -1,0 +1,90 @@
+"""A value of the wrong kind, given to any public function, is refused with its name, the kinds that fit, and what the docstring says."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import labkit
+from labkit.base.errors import _KINDS, LabError, kinds_checked
+
+ODD = (None, 3, 2.5, "x", [], {}, object(), b"x", True, math.nan, Path("nowhere"), {1}, 10**30)
+RIGHT = {"str": "x", "int": 1, "float": 0.5, "bool": False, "Path": Path("x"), "Callable": print, "Sequence": [], "Iterable": []}
+RIGHT |= {"Record": labkit.Record(), "None": None}
+CHECKED_ELSEWHERE = {"Experiment", "LlamaForCausalLM", "LanguageModel", "Any"}  # by `Experiment.of` and `tokenizer_of`
+FUNCTIONS = [name for name in labkit.__all__ if not isinstance(getattr(labkit, name), type)]
+CLASSES = ("Record.__init__", "Atlas.__init__")
+
+
+def kinds_of(parameter: inspect.Parameter) -> list[str]:
+    return re.sub(r"\[.*\]", "", str(parameter.annotation)).split(" | ")
+
+
+def public(name: str) -> tuple[Any, list[inspect.Parameter]]:
+    owner, _, method = name.partition(".")
+    function = getattr(getattr(labkit, owner), method) if method else getattr(labkit, owner)
+    named = {p.name: p for p in inspect.signature(function).parameters.values() if p.name != "self"}
+    return function, [p for p in named.values() if p.annotation is not p.empty]
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES])
+def test_no_public_call_ends_bare_on_a_value_of_the_wrong_kind(name: str):
+    function, parameters = public(name)
+    some = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    right = {p.name: RIGHT.get(kinds_of(p)[0]) for p in some} | ({"self": object()} if name in CLASSES else {})
+    for p in parameters:
+        kinds = kinds_of(p)
+        if set(kinds) & CHECKED_ELSEWHERE:
+            continue
+        assert set(kinds) <= _KINDS.keys(), f"{name}({p.name}) has a kind that nothing checks: {kinds}"
+        for odd in ODD:
+            if not any(_KINDS[kind][1](odd) for kind in kinds):
+                given = right | ({"one": odd} if p.kind == p.VAR_KEYWORD else {p.name: odd})
+                with pytest.raises(LabError, match=r"(?s)^\w+=.+ must be .+\.$"):
+                    function(**given)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: labkit.inspect(None), r"^name=None must be a text: a fetched model, a folder or a hub id\.$"),
+        (lambda: labkit.load(None), r"^path=None must be a text or a pathlib.Path: a file that `Record.save` has written\.$"),
+        (lambda: labkit.replay(None), r"^record=None must be a record \(see labkit.record\)"),
+        (lambda: labkit.report("x"), r"^result='x' must be a record .* or a comparison"),
+        (lambda: labkit.teacher(None), r"^name=None must be a text: a shipped teacher"),
+        (lambda: labkit.Atlas(gold_noise="much"), r"^gold_noise='much' must be a number: probability"),
+        (lambda: labkit.divergence("jsd", beta="half"), r"^beta='half' must be a number"),
+        (lambda: labkit.student("57k", seed=2.5), r"^seed=2.5 must be a whole number of 64 bits: of the weights\.$"),
+        (lambda: labkit.predict("00", 0, 1, 0.5, unit=["m"]), r"^unit=\['m'\] must be a text"),
+        (lambda: labkit.Record(["x"]), "^'x' is not an event of a run"),
+        (lambda: labkit.Experiment(data=None), "^data=None must be a text"),
+        (lambda: labkit.lens("speculation", alpha="x"), "^alpha='x' must be a number"),
+        (lambda: labkit.lens("text", "57k", text=3), "^text=3 is neither a text nor a pair"),
+    ],
+)
+def test_the_message_has_the_value_the_rule_and_the_fix(call: Any, said: str):
+    with pytest.raises(LabError, match=said):
+        call()
+
+
+def test_numbers_of_other_packages_are_numbers():
+    import numpy as np
+    import torch
+
+    assert labkit.predict("00", np.float32(0.25), torch.tensor(0.5), 0.5).high == 0.5
+    assert labkit.student("57k", seed=np.int64(3)).config.hidden_size
+
+
+def test_a_call_with_too_many_arguments_says_so_itself():
+    @kinds_checked
+    def one(name: str) -> str:
+        return name
+
+    with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
+        one("a", "b")
+    assert one("a") == "a"
