@@ -208,8 +208,11 @@ class Ledger(Trial):
 
     def result(self) -> Any:
         with _home(self.home):
-            rows, unreadable = predictions.rows_of(predictions.ledger())
-        return {"kept": [[row["question_id"], row["low"], row["high"]] for row in rows], "many unreadable": unreadable > 1}
+            rows = predictions.rows_of(predictions.ledger())
+        return {
+            "kept": [[row["question_id"], row["low"], row["high"]] for row in rows.values() if row],
+            "many unreadable": list(rows.values()).count(None) > 1,
+        }
 
 
 class Save(Trial):

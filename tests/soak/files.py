@@ -20,7 +20,7 @@ from soak.core import REPOSITORY
 
 from labkit import models
 from labkit.base import settings, tensors
-from labkit.base.files import data_dir, made_here
+from labkit.base.files import append_row, data_dir, made_here, rows_of
 from labkit.diagnosis.incidents import history
 from labkit.lessons import predictions
 from labkit.models import lora, pretrained
@@ -52,7 +52,8 @@ class Kind(NamedTuple):
 
     make: writes one into an empty folder, with what it needs beside it, and returns its path.
     read: reads it.
-    sealed: whether a change of its content is always seen.
+    sealed: whether a change of its content is always seen. With rows, it is a list to which rows are added, each sealed by itself: all that
+        is read must have been written.
     flips: how many single bits the test in tests/base turns.
     fields: whether each field of its JSON is replaced too.
     """
@@ -62,6 +63,7 @@ class Kind(NamedTuple):
     sealed: bool = True
     flips: int = 60
     fields: bool = True
+    rows: bool = False
 
 
 def _story() -> records.Record:
@@ -99,13 +101,17 @@ def _read_chunk(path: Path) -> Any:
     return AGAIN if kept is None else kept
 
 
+CROSSINGS = "a teacher/answers-0.001-00000.json.gz 0-8"
+
+
 def _crossings(path: Path) -> Path:
-    path.write_bytes(gzip.compress(json.dumps([{f"answer {n}": 0.5 / (n + 1), "other": 0.25} for n in range(8)]).encode()))
+    plain = [{f"answer {n}": 0.5 / (n + 1), "other": 0.25} for n in range(8)]
+    path.write_bytes(gzip.compress(json.dumps({"of": CROSSINGS, "answers": plain}).encode()))
     return path
 
 
 def _read_crossings(path: Path) -> Any:
-    chunk = cross_tokenizer_pool._read(path, 8)
+    chunk = cross_tokenizer_pool._read(path, CROSSINGS, 8)
     return AGAIN if chunk is None else chunk
 
 
@@ -199,7 +205,22 @@ def _signal_chunk(folder: Path) -> Path:
 
 
 def _ledger(rows: list[dict[str, Any]]) -> Callable[[Path], Path]:
-    return _written("".join(json.dumps(row) + "\n" for row in rows))
+    def write(path: Path) -> Path:
+        for row in rows:
+            append_row(path, row)
+        return path
+
+    return write
+
+
+def _rows(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """Reads a list as the lab does, and returns the rows that count."""
+
+    def from_path(path: Path) -> Any:
+        read(path)
+        return [row for row in rows_of(path).values() if row]
+
+    return from_path
 
 
 def _written(text: str) -> Callable[[Path], Path]:
@@ -393,13 +414,13 @@ FILES = (
         "signals": Kind(_signal_chunk, _read_signals, fields=False),
         "predictions": Kind(
             _named("predictions.jsonl", _ledger([GUESS, {"kind": "truth", "question_id": "00", "truth": 0.3}])),
-            _in_home(predictions.calibration),
-            sealed=False,
+            _rows(_in_home(predictions.calibration)),
+            rows=True,
         ),
-        "incidents": Kind(_named("incidents.jsonl", _ledger([INCIDENT])), _in_home(history.answers), sealed=False),
+        "incidents": Kind(_named("incidents.jsonl", _ledger([INCIDENT])), _rows(_in_home(history.answers)), rows=True),
         "a recipe": Kind(_named("a.toml", _written(TOML)), lambda path: given_in_toml(_utf8(path)), sealed=False, fields=False),
         "a sweep": Kind(_named("a.toml", _written(SWEEP)), lambda path: Sweep.from_toml(_utf8(path)), sealed=False, fields=False),
-        "own rows": Kind(_named("own.jsonl", _ledger(ROWS)), read_rows, sealed=False),
+        "own rows": Kind(_named("own.jsonl", _written("".join(json.dumps(row) + "\n" for row in ROWS))), read_rows, sealed=False),
         "own rows as JSON": Kind(_named("own.json", _written(json.dumps(ROWS))), read_rows, sealed=False, fields=False),
         "own rows as CSV": Kind(_named("own.csv", _written("prompt,response\na,b\nc,d\n")), read_rows, sealed=False, fields=False),
         "a schema": Kind(
@@ -408,10 +429,7 @@ FILES = (
         "a warm start": Kind(_kept_student("starts", warm_recipe(GENERATION, 0).key), _read_warm_start, fields=False),
         "an earlier generation": Kind(_kept_student("assistants", GENERATION.key), _read_earlier, fields=False),
         "a journal": Kind(
-            _named("answers.jsonl.journal", _ledger(JOURNAL)),
-            lambda path: [row for _, row in journal.rows(path)],
-            sealed=False,
-            fields=False,
+            _named("answers.jsonl.journal", _ledger(JOURNAL)), _rows(lambda path: list(journal.rows(path))), fields=False, rows=True
         ),
     }
     | _models()

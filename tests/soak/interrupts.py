@@ -317,7 +317,7 @@ def lacks() -> str:
 
 
 FAMILIES = {
-    "interrupt command": Family(draw_command, attempt_command, aim=30, limit=240),
-    "interrupt cell": Family(draw_cell, attempt_cell, aim=15, limit=240, lacks=lacks),
-    "interrupt server": Family(draw_server, attempt_server, aim=10, limit=90, lacks=lacks),
+    "interrupt command": Family(draw_command, attempt_command, aim=30, limit=240, short=1),
+    "interrupt cell": Family(draw_cell, attempt_cell, aim=15, limit=240, short=1, lacks=lacks),
+    "interrupt server": Family(draw_server, attempt_server, aim=10, limit=90, short=1, lacks=lacks),
 }
