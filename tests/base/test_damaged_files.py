@@ -20,6 +20,7 @@ from helpers import made
 from labkit import models
 from labkit.base import tensors
 from labkit.base.errors import LabError
+from labkit.base.files import append_row
 from labkit.diagnosis.incidents import history
 from labkit.lessons import predictions
 from labkit.models import lora, pretrained
@@ -33,6 +34,7 @@ from labkit.tasks.atlas.facts import SKILLS, Atlas
 from labkit.tasks.custom.rows import read_rows
 from labkit.tasks.metrics.structure import _schema
 from labkit.teachers import cross_tokenizer_pool, text_data
+from labkit.teachers.labelling import journal
 from labkit.teachers.signals import Signals
 from labkit.teachers.text_data import Sequences, TextRow
 from labkit.teachers.topk_store import TopKStore
@@ -151,12 +153,13 @@ def _read_chunk(path: Path) -> Any:
 
 
 def _crossings(path: Path) -> Path:
-    path.write_bytes(gzip.compress(json.dumps([{f"answer {n}": 0.5 / (n + 1), "other": 0.25} for n in range(8)]).encode()))
+    answers = [{f"answer {n}": 0.5 / (n + 1), "other": 0.25} for n in range(8)]
+    path.write_bytes(gzip.compress(json.dumps({"of": "these", "answers": answers}).encode()))
     return path
 
 
 def _read_crossings(path: Path) -> Any:
-    chunk = cross_tokenizer_pool._read(path, 8)
+    chunk = cross_tokenizer_pool._read(path, "these", 8)
     return AGAIN if chunk is None else chunk
 
 
@@ -263,6 +266,33 @@ def _ledger(rows: list[dict[str, Any]]) -> Callable[[Path], Path]:
     return _written("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def _appended(*rows: dict[str, Any]) -> Callable[[Path], Path]:
+    def write(path: Path) -> Path:
+        for row in rows:
+            append_row(path, row)
+        return path
+
+    return write
+
+
+def _known() -> Any:
+    """What the ledger of predictions says; it tells of damage in its sentence, and one without a row begins again."""
+    found = predictions.calibration()
+    return AGAIN if found["unreadable"] or not found["n"] + found["waiting"] else found
+
+
+def _solved() -> Any:
+    answers, damaged = history.answers()
+    return AGAIN if damaged or not answers else answers
+
+
+def _paid(path: Path) -> Any:
+    """The answers of a journal; a damaged line is told, and what stood there is asked again."""
+    kept = [row for _, row in journal.rows(path)]
+    answers = [{name: row.get(name) for name in PAID} for row in kept if row and "response" in row]
+    return AGAIN if None in kept or not answers else answers
+
+
 def _written(text: str) -> Callable[[Path], Path]:
     def write(path: Path) -> Path:
         path.write_text(text)
@@ -294,6 +324,7 @@ def _adapter(name: str) -> Kind:
 
 GUESS = {"kind": "prediction", "question_id": "00", "low": 0.1, "high": 0.5, "confidence": 0.8, "unit": "", "made": "now"}
 INCIDENT = {"case": "a", "truth": ["x"], "named": ["x"], "detectors": [], "probes": [], "minutes": 3, "cures": 1, "cured": 1, "made": "now"}
+PAID = {"key": "k", "response": "Paris", "finish": "stop", "tokens": [10, 5]}
 TOML = "[experiment]\ntemperature = 2.0\n"
 SWEEP = "[sweep]\nseeds = 3\n\n[experiment]\nsteps = 60\n\n[grid]\ntemperature = [1.0, 2.0]\n"
 ROWS = [{"prompt": f"What is {n}?", "response": f"It is {n}."} for n in range(6)]
@@ -315,11 +346,16 @@ FILES = {
     "the index of top k": Kind(lambda folder: _filled(folder) / "index.json", _read_store),
     "signals": Kind(_signal_chunk, _read_signals, fields=False),
     "predictions": Kind(
+        _named("predictions.jsonl", _appended(GUESS, {"kind": "truth", "question_id": "00", "truth": 0.3})), _in_home(_known), flips=500
+    ),
+    "incidents": Kind(_named("incidents.jsonl", _appended(INCIDENT)), _in_home(_solved), flips=500),
+    "a journal": Kind(_named("a.jsonl.journal", _appended(PAID, PAID)), _paid, flips=500),
+    "predictions of before": Kind(
         _named("predictions.jsonl", _ledger([GUESS, {"kind": "truth", "question_id": "00", "truth": 0.3}])),
         _in_home(predictions.calibration),
         sealed=False,
     ),
-    "incidents": Kind(_named("incidents.jsonl", _ledger([INCIDENT])), _in_home(history.answers), sealed=False),
+    "incidents of before": Kind(_named("incidents.jsonl", _ledger([INCIDENT])), _in_home(history.answers), sealed=False),
     "a recipe": Kind(_named("a.toml", _written(TOML)), lambda path: given_in_toml(_utf8(path)), sealed=False, fields=False),
     "a sweep": Kind(_named("a.toml", _written(SWEEP)), lambda path: Sweep.from_toml(_utf8(path)), sealed=False, fields=False),
     "own rows": Kind(_named("own.jsonl", _ledger(ROWS)), read_rows, sealed=False),
