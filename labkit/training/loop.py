@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import platform
 import time
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from labkit.base.threads import Share, Watch, threads_of_a_run
 from labkit.models.architectures import LanguageModel
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
+from labkit.records.machines import Machine
 from labkit.records.model_folders import without_hash
 from labkit.records.rules import refuse
 from labkit.tasks.atlas.exam import Examiner
@@ -308,7 +308,7 @@ class Run(Iterator[ev.Event]):
             exp.steps,
             exp.facts or (exp.questions if method(exp.method).needs_signal else exp.gold),
             self.task.skills,
-            f"{platform.machine()}, {self._share.threads} threads, torch {torch.__version__}",
+            str(Machine.here(self._share.threads, student.device)),
         )
 
     def _examine(self, final: bool) -> Iterator[ev.Event]:
