@@ -15,6 +15,7 @@ stepwise: how often the last step of an answer is right, after a right first ste
 warmth: answers of SmolLM2 to 40 questions at several sampling temperatures, four times each.
 drafts: acceptance of a draft before and after its use in speculative decoding, which trains nothing.
 imitation: answers to held-out questions by a student of SmolLM2's recorded answers, by one of gold labels, and by the teacher.
+kernels: how far the losses of a run differ with the kernels of other processors, as far as this one can imitate them (ten minutes).
 
 `warmth`, `imitation` and both `tickets` need SmolLM2 and a student of half its layers (`labkit fetch smollm2-half`). The first two take
 about twenty minutes on one core; the teacher of `tickets` takes most of an hour.
@@ -22,12 +23,20 @@ about twenty minutes on one core; the teacher of `tickets` takes most of an hour
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
+import itertools
 import json
+import os
+import platform
 import random
+import subprocess
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -396,6 +405,81 @@ def drafts() -> list[dict]:
     return rows
 
 
+# ---- kernels: a processor is imitated by variables that limit what PyTorch, MKL and oneDNN use of this one --------------------------
+
+OFFERED = {  # what a processor must have for it, and the limits
+    "DEFAULT": ("sse4_2", {"ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "ONEDNN_MAX_CPU_ISA": "SSE41"}),
+    "AVX2": ("avx2", {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}),
+    "AVX512": ("avx512_f", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_FP16"}),
+    "AVX512+AMX": ("amx_tile", {}),
+}
+WAYS = {"output": (20, 60, 300), "hidden": (20, 60, 300), "online": (20, 60)}  # first steps over which each is measured
+TWICE = 60  # steps that are run a second time
+IMITATED = {"student": "57k", "learning_rate": 2e-2, "batch": 64, "questions": 512, "gold": 300, "steps": 300}
+IMITATE = """
+import json, sys, labkit
+from labkit import models
+from labkit.records import events as ev
+from labkit.records.record import Record, mean
+from labkit.training.loop import Run
+recipe, steps, twice = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+made, run = Record(), Run(labkit.Experiment(**recipe), exams=1)
+for event in run:
+    made.add(event)
+    if isinstance(event, ev.Step) and event.step == twice:
+        weights = models.fingerprint(run.student)
+    if isinstance(event, ev.Step) and event.step == steps < recipe["steps"]:
+        break
+losses, score = [step.values["loss"] for step in made.steps], mean(made.skills) if made.complete else None
+print(json.dumps(dict(machine=made.started.machine, recipe=made.experiment.recipe, losses=losses, weights=weights, score=score)))
+"""
+
+
+class Kind(NamedTuple):
+    kernels: str
+    threads: int
+
+
+def imitate(kind: Kind, way: str, steps: int) -> dict[str, Any]:
+    """The losses of so many first steps with these kernels and threads, in a process of its own with an empty home; unrounded."""
+    set_here = {name for _, limits in OFFERED.values() for name in limits} | {"MKL_CBWR"}
+    with tempfile.TemporaryDirectory() as home:
+        environment = {name: value for name, value in os.environ.items() if name not in set_here} | OFFERED[kind.kernels][1]
+        environment |= {"LABKIT_HOME": home, "OMP_NUM_THREADS": str(kind.threads), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [sys.executable, "-c", IMITATE, json.dumps(IMITATED | {"method": way}), str(steps), str(TWICE)]
+        ran = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def kernels() -> list[dict]:
+    """Every pair of the kernels that this processor offers, and of one and two threads: the largest relative difference of the losses of a
+    step, in millionths, and the difference of the final mean core skill. Asserts that each gives the same bits when it runs again."""
+    has = torch.cpu.get_capabilities()
+    offered = [name for name, (needs, _) in OFFERED.items() if has.get(needs)]
+    kinds = [*(Kind(name, 1) for name in offered), Kind(offered[-1], 2)]
+    cells = [(kind, way, steps) for kind in kinds for way, lengths in WAYS.items() for steps in (lengths[-1], TWICE)]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        told = list(pool.map(imitate, *zip(*cells, strict=True)))
+    found = {}
+    for (kind, way, _), whole, again in zip(cells[::2], told[::2], told[1::2], strict=True):
+        same = whole["losses"][:TWICE] == again["losses"] and whole["weights"] == again["weights"]
+        print(f"{way}, {whole['machine']}: {'the same bits twice' if same else 'OTHER bits the second time'}", flush=True)
+        assert same, (kind, way)
+        found[kind, way] = whole
+    facts = {"processor": str(has.get("cpu_name", "")), "architecture": platform.machine(), "torch": torch.__version__}
+    facts |= {"not_offered": ", ".join(name for name in OFFERED if name not in offered)}
+    rows = []
+    for way, (a, b) in itertools.product(WAYS, itertools.combinations(kinds, 2)):
+        one, other = found[a, way], found[b, way]
+        for steps in WAYS[way]:
+            apart = max(abs(x / y - 1) for x, y in zip(one["losses"][:steps], other["losses"][:steps], strict=True))
+            row = {"method": way, "a": a.kernels, "a_threads": a.threads, "b": b.kernels, "b_threads": b.threads, "steps": steps}
+            row |= {"loss_millionths": 1e6 * apart, "score": abs(one["score"] - other["score"]) if steps == IMITATED["steps"] else None}
+            print(row, flush=True)
+            rows.append(row | {"recipe": one["recipe"]} | facts)
+    return rows
+
+
 MEASUREMENTS = {
     "sampling": sampling,
     "beneath": beneath,
@@ -412,6 +496,7 @@ MEASUREMENTS = {
     "imitation": imitated,
     "tickets": tickets,
     "tickets_fidelity": tickets_fidelity,
+    "kernels": kernels,
 }
 
 
@@ -422,6 +507,4 @@ def build(folder: Path, names: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    import sys
-
     build(Path(__file__).parent.parent / "measurements", sys.argv[1:] or None)

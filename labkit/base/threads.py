@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from labkit.base.errors import LabError
+
 # GNU OpenMP (torch on Linux) counts iterations of its wait loop; Intel's and LLVM's (macOS, Windows, conda) count milliseconds.
 LIMITS = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
 
@@ -60,8 +62,23 @@ class Share:
         """
         if threads > max(self.threads, processors()):
             return [f"This run began with {threads} threads, and goes on with {self.threads} on this machine: its last bits may differ."]
-        self.threads = threads or self.threads
+        self.take(threads or self.threads)
         return []
+
+    def fewer(self, threads: Any) -> int:
+        """Check the threads with which a run is asked to go on, None if it is not. Returns them, or 0. Raises `LabError` for more."""
+        if threads is not None and (type(threads) is not int or not 1 <= threads <= self.threads):
+            raise LabError(f"threads={threads!r} must be a whole number from 1 to {self.threads}: a run goes on with as many or fewer.")
+        return threads or 0
+
+    def take(self, threads: int) -> int:
+        """Go on with these threads, as other runs then see. Returns them."""
+        self.threads = threads
+        if self._file:
+            before, self._file = self._file, self._file.with_name(f"{self._file.name.rpartition('-')[0]}-{threads}")
+            with contextlib.suppress(OSError):  # it is gone: then `at_work` makes the new one
+                before.rename(self._file)
+        return threads
 
     def at_work(self) -> None:
         """Say that the run works at this moment."""
@@ -211,8 +228,11 @@ class Watch:
         """Count from here. seconds: those of the run."""
         self._since = seconds, time.process_time(), _waited()
 
-    def starved(self, seconds: float, device: Any) -> list[str]:
-        """A warning, once, if a run has had too little of the processors since the last look; none on a device that it waits for."""
+    def starved(self, seconds: float, device: Any, threads: int) -> list[tuple[str, str]]:
+        """A warning, once, if a run has had too little of the processors since the last look; none on a device that it waits for.
+
+        Returns it with what the run offers: "threads=1", or "" if it has no more.
+        """
         began, worked, waited = self._since
         wall, worked, waited = seconds - began, time.process_time() - worked, _waited() - waited
         wall = wall if math.isnan(waited) else min(wall, worked + max(0.0, waited))
@@ -222,7 +242,9 @@ class Watch:
         if worked / wall >= self.STARVED:
             return []
         self._since = math.inf, 0.0, math.nan
-        return [
-            f"Other programs take the processors: this run had {worked / wall:.0%} of one of them in the last {wall:.0f} s. Close what you "
-            "do not need. Runs beside each other lose least with one thread each: set OMP_NUM_THREADS=1 before the kernel starts."
-        ]
+        told = f"Other programs take the processors: this run had {worked / wall:.0%} of one of them in the last {wall:.0f} s."
+        told += " Close what you do not need."
+        if threads == 1:
+            return [(told, "")]
+        told += " Runs beside each other lose least with one thread each: `run.turn(threads=1)` goes on so; OMP_NUM_THREADS=1, set before "
+        return [(told + "the kernel starts, begins so.", "threads=1")]

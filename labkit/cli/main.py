@@ -19,7 +19,7 @@ from types import FrameType
 from labkit.base.errors import LabError, need, outside
 
 COMMANDS = (
-    *("lab", "run", "distill", "sweep", "replay", "label", "claims"),
+    *("lab", "run", "distill", "sweep", "replay", "rerun", "label", "claims"),
     *("fetch", "inspect", "build", "prune", "export", "trace", "check"),
 )
 STOPPED = "labkit: stopped. An interrupted run continues from its last checkpoint when it is run again."

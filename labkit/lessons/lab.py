@@ -56,6 +56,7 @@ class Lab:
         self.session: Session | None = None
         self.prediction: Prediction | None = None
         self.board = _board(board, lesson.title, lesson.unit)
+        self.board.one_thread = lambda: self._clicked("one thread")
         self.controls = Controls(lesson.experiment, lesson.controls, self._turned)
         self.buttons = {
             name: widgets.Button(description=name, tooltip=tip, button_style=look, layout={"width": "88px"})
@@ -190,6 +191,7 @@ class Lab:
             "Resume": self.pause,
             "Stop": self.stop,
             "Reset": self.reset,
+            "one thread": self._one_thread,
         }
         try:
             calls[label]()
@@ -205,6 +207,10 @@ class Lab:
     def _turned(self, name: str, value: Any) -> None:
         if self.session and not self.session.over and KNOBS[name].knob.hot:
             self.session.turn(**{name: value})
+
+    def _one_thread(self) -> None:
+        if self.session and not self.session.over:
+            self.session.turn(threads=1)
 
     def _predicted(self, prediction: Prediction) -> None:
         self.prediction = prediction

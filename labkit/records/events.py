@@ -132,7 +132,7 @@ class Sampled(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class KnobTurned(Event):
-    """A hot knob was changed during the run; the new value holds from `step` on."""
+    """A hot knob was changed during the run, or "threads"; the new value holds from `step` on."""
 
     kind: ClassVar[str] = "knob_turned"
     step: int
@@ -149,6 +149,7 @@ class Warned(Event):
     kind: ClassVar[str] = "warned"
     step: int
     message: str
+    offer: str = ""  # what the run can do about it, if `Run.turn` is called with it: "threads=1" or nothing
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

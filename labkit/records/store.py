@@ -62,9 +62,12 @@ class Store:
         return Recorded(experiment, row, functools.partial(self.whole, experiment))
 
     def add(self, record: Record) -> Path:
-        """Save a record. One whose knobs were changed, or that was stopped, is saved too, but `find` does not return it."""
+        """Save a record. One whose knobs were changed, or that was stopped, is saved too, but `find` does not return it.
+
+        Fewer threads change only the last bits, so a run that went on with them still stands for its recipe.
+        """
         name = record.experiment.key
-        if not record.complete or any(isinstance(event, ev.KnobTurned) for event in record.events):
+        if not record.complete or any(isinstance(event, ev.KnobTurned) and event.name != "threads" for event in record.events):
             text = "".join(ev.dumps(event) for event in record.events)
             name += f"-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
         return record.save(self.own / f"{name}.jsonl.gz")

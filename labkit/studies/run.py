@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,9 +17,11 @@ from typing import NamedTuple
 from labkit.base.errors import LabError
 from labkit.base.files import made_here, prepare_home
 from labkit.base.stats import band
+from labkit.base.threads import processors
 from labkit.records import events as ev
 from labkit.records.comparison import Comparison
 from labkit.records.experiment import Experiment
+from labkit.records.machines import GPU, Machine, tolerance
 from labkit.records.record import Record, mean
 from labkit.records.rules import refuse
 from labkit.records.store import Store
@@ -137,7 +140,7 @@ class Drift(NamedTuple):
 
     recorded: Record
     fresh: Record
-    loss: float  # the largest relative difference between the two losses at a step of both
+    loss: float  # the largest relative difference between the two losses of a step, beyond the digits of a record; 0: all of them agree
     low: float  # 95% prediction interval of the mean core skill for one more seed, from the recorded seeds (Student's t)
     high: float
     inside: bool | None  # whether the new score is in it; None for part of a run, or if fewer than three seeds are on record
@@ -152,11 +155,54 @@ class Drift(NamedTuple):
             if self.inside is not None:
                 where = f"{'inside' if self.inside else 'OUTSIDE'} the band of the seeds on record, {self.low:.3f} to {self.high:.3f}"
             parts.append(f"mean core skill {now:.3f} now, {then:.3f} on record ({now - then:+.3f}), {where}")
-        return "; ".join(parts) + "."
+        return f"{'; '.join(parts)}. {self.machines}"
+
+    @property
+    def machines(self) -> str:
+        """The machine on record and this one, in sentences: whether they are the same, what was to be expected of that, and what came."""
+        then, now = (Machine.of(record.started.machine if record.started else "") for record in (self.recorded, self.fresh))
+        came = "every digit on record is the same"
+        threads = [e for e in self.recorded.events if isinstance(e, ev.KnobTurned) and e.name == "threads"]
+        if then == now and then.kernels and not threads and not then.kernels.startswith(GPU):
+            if self.loss:
+                came = (
+                    "they are not the same: the lab or a library has changed since, the teacher's signals were kept by a run with other "
+                    "threads or kernels, or a processor of another maker has other kernels of this name"
+                )
+            return f"On record and here: {now}. The same bits are expected, and {came}."
+        told = [f"On record: {then}.", f"Here: {now}."]
+        told += [] if then.kernels else ["The record is of an older version, and does not name its kernels."]
+        told += [f"The recorded run went on with {e.new} of its threads from step {e.step}." for e in threads]
+        if then.threads != now.threads and then.threads <= processors():
+            told.append(f"For the threads on record, start with OMP_NUM_THREADS={then.threads}.")
+        told += [] if self.loss else [f"{came[0].upper()}{came[1:]}."]
+        return " ".join([*told, self._tolerance(then, now)])
+
+    def _tolerance(self, then: Machine, now: Machine) -> str:
+        """What was measured for two machines that are not the same, and whether this run is inside it."""
+        try:
+            measured = tolerance(then, now, self.recorded.experiment, len(self.fresh.steps))
+        except LabError as error:  # of the shipped data; the run is over, and its numbers are told all the same
+            return f"The recorded tolerances cannot be read: {error}"
+        if measured is None:
+            return "How far these two differ in such a run was never measured: labkit.measured('kernels') has what was."
+        apart = _apart(self.recorded, self.fresh, measured.steps)
+        inside = "inside it"
+        if apart > measured.loss:
+            inside = "outside it, and inside" if apart <= measured.largest else "OUTSIDE it and"
+            inside += f" that between any two, {measured.largest:.2g}"
+        ends = "these two" if then.kernels else "this one and any other"
+        told = (
+            f"The recorded tolerance between {ends} is {measured.loss:.2g} over the first {measured.steps} steps of a run such as "
+            f"`{measured.recipe}`: this run is {inside}."
+        )
+        return told if measured.score is None else f"{told} The mean core skill differed there by {measured.score:.3f}."
 
 
 def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.Event], None] | None = None) -> Drift:
     """Run a recorded recipe again on this machine, and measure how far the result is from the record. The record does not change.
+
+    It takes the threads on record, if this machine has as many and OMP_NUM_THREADS is not set.
 
     experiment: the recipe.
     steps: run only this many first steps; all if not given.
@@ -173,7 +219,7 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
             f"{experiment.recipe!r} is not on record, so there is nothing to compare with: labkit.record(...) runs it and keeps its record."
         )
     fresh = Record()
-    for event in Run(experiment):
+    for event in _with_threads_of(recorded, experiment):
         fresh.add(event)
         if watch:
             watch(event)
@@ -181,8 +227,7 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
             raise LabError(f"{event.message.rstrip('.')}. {event.advice}")
         if steps is not None and steps <= len(fresh.steps) < experiment.steps:
             break
-    then = {step.step: step.values["loss"] for step in recorded.steps}
-    loss = max((abs(now.values["loss"] / then[now.step] - 1) for now in fresh.steps if now.step in then), default=math.nan)
+    loss = _apart(recorded, fresh, len(fresh.steps))
     seeds = [mean(r.skills) for seed in range(5) if (r := Store().judged(experiment.but(seed=seed)))]
     if len(seeds) < 3 or not fresh.complete:
         return Drift(recorded, fresh, loss, math.nan, math.nan, None)
@@ -190,6 +235,34 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
     half = (scores.high - scores.middle) * math.sqrt(len(seeds) + 1)  # the interval of one more draw, not of the mean
     low, high = scores.middle - half, scores.middle + half
     return Drift(recorded, fresh, loss, low, high, low <= mean(fresh.skills) <= high)
+
+
+def _with_threads_of(recorded: Record, experiment: Experiment) -> Run:
+    """A run of a recipe with the threads of its record, if there are as many here and the user has not set another number."""
+    import torch
+
+    before = torch.get_num_threads()
+    threads = Machine.of(recorded.started.machine).threads if recorded.started else 0
+    if 1 <= threads <= processors() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads)
+    try:
+        return Run(experiment)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _apart(recorded: Record, fresh: Record, first: int) -> float:
+    """The largest relative difference of the losses of a step, over the first steps of both; NaN if they share none.
+
+    A record keeps six digits. Half of the last one is taken off, so that 0 means that all digits agree.
+    """
+    then = {step.step: step.values["loss"] for step in recorded.steps}
+    found = [
+        max(0.0, abs(now.values["loss"] - old) - 0.500001 * 10 ** (math.floor(math.log10(abs(old))) - 5)) / abs(old)
+        for now in fresh.steps[:first]
+        if (old := then.get(now.step))
+    ]
+    return max(found, default=math.nan)
 
 
 def with_baseline(made: Record, watch: Callable[[Run, ev.Event], None] | None = None) -> Iterator[ev.Reference]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import platform
 import time
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from labkit.base.threads import Share, Watch, threads_of_a_run
 from labkit.models.architectures import LanguageModel
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
+from labkit.records.machines import Machine
 from labkit.records.model_folders import without_hash
 from labkit.records.rules import refuse
 from labkit.tasks.atlas.exam import Examiner
@@ -74,10 +74,8 @@ class Run(Iterator[ev.Event]):
         self._exam: Examiner | None = None
         self._before = Prerequisites(lambda recipe: Run(recipe, exams=0, settings=self.settings), lambda: self._stopping, self.settings)
         self._logging = False  # only once the folder is known to be this run's
-        self.step = 0
-        self._busy, self._entered = 0.0, math.inf
-        self._share = Share(torch.get_num_threads())
-        self._watch = Watch()
+        self.step, self._busy, self._entered = 0, 0.0, math.inf
+        self._share, self._watch, self._fewer = Share(torch.get_num_threads()), Watch(), 0  # _fewer: threads to go on with, if asked to
         self._events = self._guarded()
 
     def __next__(self) -> ev.Event:
@@ -97,16 +95,16 @@ class Run(Iterator[ev.Event]):
         return self._busy + max(0.0, time.perf_counter() - self._entered)
 
     def turn(self, **changes: Any) -> None:
-        """Change hot knobs from the next step on. Raises `LabError` for a cold or unknown knob, a bad value, or a broken rule."""
-        for name, value in changes.items():
-            if name not in self.knobs:
-                if name not in KNOBS:
-                    raise unknown("knob", name, self.knobs)
-                raise LabError(f"{name} cannot change during a run: stop it, set {name}={value!r}, and run again.")
+        """Change hot knobs, or `threads` to fewer, from the next step on. Raises `LabError` for a bad name or value, or a broken rule."""
+        fewer = self._share.fewer(changes.pop("threads", None))
+        for name in [name for name in changes if name not in self.knobs]:
+            if name not in KNOBS:
+                raise unknown("knob", name, [*self.knobs, "threads"])
+            raise LabError(f"{name} cannot change during a run: stop it, set {name}={changes[name]!r}, and run again.")
         turned = self.experiment.but(**{**self.knobs, **changes})
         refuse(turned)
         refuse(turned, **self.known)
-        self.knobs = {name: getattr(turned, name) for name in self.knobs}
+        self.knobs, self._fewer = {name: getattr(turned, name) for name in self.knobs}, fewer or self._fewer
 
     def stop(self) -> None:
         self._stopping = True
@@ -162,7 +160,7 @@ class Run(Iterator[ev.Event]):
                 return
             if step in due:
                 yield from self._examine(final=step == exp.steps)
-                yield from (ev.Warned(step, text) for text in self._watch.starved(self.seconds, parts.student.device))
+                yield from (ev.Warned(step, *told) for told in self._watch.starved(self.seconds, parts.student.device, self._share.threads))
             self._keep(parts, feed, on_policy, step in due)
         parts.student.eval()
         if at.step < exp.steps and at.step and self.exams != 0:
@@ -226,12 +224,15 @@ class Run(Iterator[ev.Event]):
         return {round(steps * i / exams) for i in range(1, exams + 1)} | early
 
     def _turned(self, step: int) -> Iterator[ev.Event]:
-        """Read the hot knobs, and report each that has changed."""
+        """Read the hot knobs and the number of threads, and report each that has changed."""
         for name, value in self.knobs.items():
             if value != self.at.knobs[name]:
                 if name != "speed":
                     yield ev.KnobTurned(step, self.seconds, name, self.at.knobs[name], value)
                 self.at.knobs = {**self.at.knobs, name: value}
+        if self._fewer and self._fewer < self._share.threads:
+            before, self.at.threads = self._share.threads, self._share.take(self._fewer)
+            yield ev.KnobTurned(step, self.seconds, "threads", before, self.at.threads)  # `__next__` gives them to torch
 
     def _draw(self, parts: Parts, feed: BatchSampler, on_policy: OnPolicy) -> Generator[ev.Event, None, StepRows]:
         """The next rows. The teacher answers those that it has not answered yet; the student writes its share of an on-policy batch."""
@@ -308,7 +309,7 @@ class Run(Iterator[ev.Event]):
             exp.steps,
             exp.facts or (exp.questions if method(exp.method).needs_signal else exp.gold),
             self.task.skills,
-            f"{platform.machine()}, {self._share.threads} threads, torch {torch.__version__}",
+            str(Machine.here(self._share.threads, student.device)),
         )
 
     def _examine(self, final: bool) -> Iterator[ev.Event]:
@@ -331,8 +332,7 @@ class Run(Iterator[ev.Event]):
         at = self.at
         cost = {"student_tokens": at.tokens * (2 if parts.method.peer else 1), "questions": at.seen}
         cost |= {"rows": len(text)} if text is not None else {}
-        if parts.method.on_policy:
-            cost["student_written_tokens"] = on_policy.generated
+        cost |= {"student_written_tokens": on_policy.generated} if parts.method.on_policy else {}
         if parts.pool is not None:
             cost |= {"teacher_tokens": at.teacher_tokens + parts.pool.teacher_tokens, "cache_bytes": parts.pool.bytes}
         return ev.Finished(at.step, self.seconds, "stopped" if at.step < self.experiment.steps else "completed", cost)

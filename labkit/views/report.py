@@ -125,7 +125,7 @@ def _limits(record: Record) -> list[str]:
             lines.append(f"The baseline {name!r} is a mean over {reference.seeds} seeds, not this run's own.")
     if not record.complete:
         lines.append("The run did not finish.")
-    turned = [event for event in record.events if isinstance(event, ev.KnobTurned)]
+    turned = [event for event in record.events if isinstance(event, ev.KnobTurned) and event.name != "threads"]
     if turned:
         changes = ", ".join(f"{event.name} to {number(event.new)} at step {event.step}" for event in turned)
         lines.append(f"Knobs were turned during the run ({changes}), so the recipe alone does not give this result.")

@@ -176,6 +176,23 @@ def test_runs_that_begin_together_share_the_processors(machine, monkeypatch, tmp
             process.stdout.close()
 
 
+def test_a_run_that_goes_on_with_fewer_threads_leaves_the_others_to_those_beside_it(machine, tmp_path):
+    machine(4)
+    with threads.threads_of_a_run(4) as share:
+        (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+        assert threads._taken(folder) == 4
+        assert share.take(1) == share.threads == 1
+        assert threads._taken(folder) == 1
+        assert not share.resumed(2) and threads._taken(folder) == 2, "with the threads that it began with"
+        next(folder.glob("*-2")).unlink()  # as a user who tidies up
+        share.take(1)
+        share._told = 0.0
+        share.at_work()
+        assert threads._taken(folder) == 1
+    assert not threads._taken(folder)
+    assert not list(folder.glob("*-*-*"))
+
+
 def test_a_folder_that_cannot_be_written_changes_nothing(machine, monkeypatch, tmp_path):
     machine(4, busy=1)
     (tmp_path / "file").write_text("")

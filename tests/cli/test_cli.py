@@ -50,6 +50,26 @@ def test_recovery_is_shown_once_the_advised_baseline_is_on_record(quick, capsys)
     assert "recovery over the label budget" in capsys.readouterr().out
 
 
+def test_a_recorded_recipe_is_run_again_and_compared(quick, tmp_path, capsys):
+    experiment = Experiment(student="22k", teacher="atlas-200k", steps=60, batch=8, questions=128, gold=32)
+    assert main(["rerun", *experiment.recipe.split()]) == 2
+    assert "is not on record" in capsys.readouterr().err
+    assert main(["run", *experiment.recipe.split()]) == 0
+    capsys.readouterr()
+    path = tmp_path / "run.toml"
+    path.write_text(toml(experiment))
+    assert main(["rerun", "--toml", str(path), "--steps", "52"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(experiment.recipe)
+    assert "step 50  loss" in said, "its progress, as that of a run"
+    assert "the first 52 of 60 steps: losses differ by at most 0 of their size" in said
+    assert "The same bits are expected, and every digit on record is the same." in said
+    assert main(["rerun", "labkit", "--toml", str(path)]) == 2
+    assert "not both" in capsys.readouterr().err
+    assert main(["rerun", *experiment.recipe.split(), "--steps", "0"]) == 2
+    assert "steps=0 must be at least 1" in capsys.readouterr().err
+
+
 def test_toml_and_recipe_say_the_same(quick, tmp_path, capsys):
     experiment = Experiment(student="22k", teacher="atlas-200k", steps=2, batch=8, questions=128, gold=32)
     path = tmp_path / "run.toml"

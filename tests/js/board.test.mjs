@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import {
-  acceptedOf, decimate, describeModel, emptyModel, fold, logDomain, mergeSamples, milestones, nats, plain, rateOf, recoveryOf, sentenceOf, stateOf, waterfallOf,
+  acceptedOf, decimate, describeModel, emptyModel, fold, logDomain, mergeSamples, milestones, nats, offerOf, plain, rateOf, recoveryOf, sentenceOf, stateOf, waterfallOf,
 } from "../../labkit/views/board/board.js";
 
 const started = (more = {}) => ({ event: "started", experiment: { method: "output", gold: 300 }, title: "t", teacher_parameters: 2.9e6,
@@ -85,6 +85,22 @@ test("the rate follows the last seconds and is an average once it is over", () =
   near(rateOf(m), 1000);
   near(rateOf(fold(m, { ...finished(), seconds: 17 })), 250);
   assert.equal(rateOf(emptyModel()), null);
+});
+
+test("a starved run offers one thread until it is taken up or the run is over", () => {
+  const starved = { event: "warned", step: 5, message: "Other programs take the processors.", offer: "threads=1" };
+  const later = { event: "warned", step: 6, message: "careful", offer: "" };
+  const m = foldAll([started(), step(1), starved, step(2), later]);
+  assert.equal(offerOf(m), "threads=1", "another warning does not take it back");
+  assert.equal(offerOf(fold(m, { ...knob(3), name: "temperature" })), "threads=1");
+  assert.equal(offerOf(fold(m, { ...knob(3), name: "threads" })), "");
+  assert.equal(offerOf(foldAll([started(), step(1), starved, finished("stopped")])), "");
+  assert.equal(offerOf(foldAll([started(), step(1), starved, { event: "failed", step: 3, message: "x", advice: "y" }])), "");
+  assert.equal(offerOf(foldAll([started(), step(1), starved, started()])), "", "it was the run before that was starved");
+  assert.equal(offerOf(foldAll([started(), step(1), { ...starved, offer: "rm -rf" }, { event: "warned", step: 2, message: "old" }])), "");
+  const cut = foldAll([started(), step(1), starved]);
+  cut.held = "stopped";
+  assert.equal(offerOf(cut), "", "interrupted, without an event");
 });
 
 // ---------------------------------------------------------------- recovery

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import threading
@@ -10,6 +11,7 @@ import time
 import pytest
 
 from labkit.base.errors import LabError
+from labkit.base.threads import Share
 from labkit.lessons import lab as lab_module
 from labkit.lessons.catalogue import LESSONS, PANEL, catalogue
 from labkit.lessons.lab import Lab
@@ -18,6 +20,7 @@ from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.recipe_text import GROUPS
 from labkit.records.store import Store
 from labkit.tasks.atlas.facts import Atlas
+from labkit.training import loop
 from labkit.views.board import session as pump
 from labkit.views.board.controls import Controls
 from labkit.views.board.widget import Board
@@ -274,6 +277,35 @@ class TestButtons:
         marks = {event.name: event.new for event in values(lab) if isinstance(event, ev.KnobTurned)}
         assert marks == {"temperature": 3.0, "learning_rate": 1e-3, "mix": 0.5}
         assert lab.record.steps[-1].values["ce"] > 0
+
+    @pytest.mark.parametrize("kind", ["live", "image"])
+    def test_a_starved_run_goes_on_with_one_thread_when_its_button_is_pressed(self, quick, monkeypatch, kind):
+        monkeypatch.setattr(loop.Watch, "AFTER", 0.0)
+        monkeypatch.setattr(loop.Watch, "STARVED", 1000.0)
+        monkeypatch.setattr(loop, "threads_of_a_run", lambda most: contextlib.nullcontext(Share(2)))
+        lab = Lab(lesson(steps=40), board=kind)
+        push = lab.board.push
+
+        def watch(events):
+            push(events)
+            if any(isinstance(event, ev.Warned) and event.offer for event in events):
+                if kind == "live":
+                    lab.board._answer(lab.board, {"type": "one thread"})
+                else:
+                    assert lab.board.offer.layout.display is None
+                    lab.board.offer.click()
+                    assert lab.board.offer.layout.display == "none"
+
+        lab.board.push = watch
+        lab.run()
+        lab.wait()
+        (warned,) = (event for event in values(lab) if isinstance(event, ev.Warned) and event.offer)
+        (turned,) = (event for event in values(lab) if isinstance(event, ev.KnobTurned))
+        assert (turned.name, turned.old, turned.new) == ("threads", 2, 1)
+        assert turned.step == warned.step + 1
+        said = lab.note.value
+        lab.board.one_thread()  # a second view, pressed after the end
+        assert lab.note.value == said
 
     def test_a_record_with_turned_knobs_never_stands_for_its_recipe(self, quick):
         lab = Lab(lesson(steps=60))

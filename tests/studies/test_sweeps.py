@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import gzip
 import importlib.util
 import itertools
+import json
 import math
 import os
 import statistics
@@ -17,17 +20,24 @@ from typing import TypeVar
 
 import psutil
 import pytest
+import torch
 from conftest import REPOSITORY, TEACHER
 from filelock import FileLock
 
 import labkit
-from labkit.base.errors import LabError
+from labkit.base.errors import DataError, LabError
 from labkit.base.settings import Settings
+from labkit.base.threads import Share
 from labkit.cli.main import main
-from labkit.records.record import mean
+from labkit.records import events as ev
+from labkit.records import machines
+from labkit.records.machines import Machine
+from labkit.records.record import Record, mean
 from labkit.records.store import Store
+from labkit.studies import run as runs
 from labkit.studies.run import compare, record, rerun
 from labkit.studies.sweep import Sweep
+from labkit.training import loop
 
 T = TypeVar("T")
 
@@ -321,6 +331,120 @@ def test_drift_is_measured_against_other_seeds_and_leaves_the_record(quick):
     assert Store().find(exp).events == before
     assert "inside" in repr(drift)
     assert "OUTSIDE" in repr(drift._replace(inside=False))
+
+
+def named(recorded: Record, machine: str, *more: ev.Event, factor: float = 1.0) -> None:
+    """Let a record say that it was made on another machine, where the loss of its first step was another one by a factor."""
+    first = recorded.steps[0]
+    other = dataclasses.replace(first, values=first.values | {"loss": factor * first.values["loss"]})
+    events = [dataclasses.replace(e, machine=machine) if isinstance(e, ev.Started) else other if e is first else e for e in recorded.events]
+    Record([*events[:-1], *more, events[-1]]).save(Store().own / f"{recorded.experiment.key}.jsonl.gz")
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch):
+    """A measurement in which the kernels of this processor and others differ by what the test says, over 2 steps and over 6."""
+
+    def by(millionths: float, most: float = 0.0) -> None:
+        ours = Machine.here(1, torch.device("cpu"))
+        row = {"method": "output", "architecture": ours.processor, "a": ours.instructions, "a_threads": 1, "b": "NEON", "b_threads": 1}
+        row |= {"loss_millionths": millionths, "recipe": "labkit student=57k"}
+        table = [row | {"steps": 2, "score": None}, row | {"steps": 6, "score": 0.004}]
+        others = [line | {"a": "VSX", "loss_millionths": most} for line in table]
+        monkeypatch.setattr(machines, "rows", lambda name: table + others)
+
+    by(1.0)
+    return by
+
+
+def test_a_rerun_on_the_same_machine_gives_every_digit_and_says_so(quick):
+    exp = Sweep.from_toml(GRID).recipes()[0]
+    made = record(exp)
+    drift = rerun(exp)
+    assert drift.loss == 0
+    assert [ev.plain(step.values) for step in drift.fresh.steps] == [ev.plain(step.values) for step in made.steps]
+    assert f"On record and here: {made.started.machine}. The same bits are expected, and every digit on record is the same." in repr(drift)
+    store = Store().own / f"{exp.key}.jsonl.gz"
+    rows = [json.loads(line) for line in gzip.decompress(store.read_bytes()).splitlines()]
+    for row in rows:
+        if row["event"] == "step" and row["step"] == 5:
+            row["values"]["loss"] = float(f"{row['values']['loss'] * 1.00002:.6g}")
+    store.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    assert rerun(exp, steps=4).loss == 0
+    drift = rerun(exp)
+    assert drift.loss == pytest.approx(2e-5, rel=0.1), "all but the rounding"
+    assert "The same bits are expected, and they are not the same: the lab or a library has changed since" in repr(drift)
+
+
+def test_a_rerun_names_what_of_the_machine_is_another(quick, measured, monkeypatch):
+    exp = Sweep.from_toml(GRID).recipes()[0]
+    made = record(exp)
+    here = Machine.of(made.started.machine)
+
+    named(made, str(here._replace(kernels="NEON")))
+    told = repr(rerun(exp))
+    assert f"On record: {here._replace(kernels='NEON')}. Here: {here}. Every digit on record is the same." in told
+    assert "The recorded tolerance between these two is 1e-06 over the first 6 steps of a run such as `labkit student=57k`" in told
+    assert "this run is inside it. The mean core skill differed there by 0.004." in told
+    part = repr(rerun(exp, steps=4))
+    assert "over the first 2 steps" in part and "mean core skill" not in part
+    named(made, str(here._replace(kernels="NEON")), factor=1.0001)
+    assert rerun(exp, steps=2).loss == pytest.approx(1e-4, rel=0.1)
+    measured(10.0, most=120.0)
+    assert "this run is outside it, and inside that between any two, 0.00012." in repr(rerun(exp, steps=2))
+    measured(10.0, most=20.0)
+    assert "this run is OUTSIDE it and that between any two, 2e-05." in repr(rerun(exp, steps=2))
+    measured(120.0)
+    assert "this run is inside it." in repr(rerun(exp, steps=2))
+
+    named(made, str(here._replace(kernels="SVE256")))
+    assert "How far these two differ in such a run was never measured" in repr(rerun(exp))
+
+    def unreadable(name: str):
+        raise DataError("kernels.json is damaged.")
+
+    monkeypatch.setattr(machines, "rows", unreadable)
+    assert "The recorded tolerances cannot be read: kernels.json is damaged." in repr(rerun(exp)), "its numbers are told all the same"
+
+
+def test_a_rerun_of_an_older_record_says_that_it_names_no_kernels(quick, measured):
+    exp = Sweep.from_toml(GRID).recipes()[0]
+    made = record(exp)
+    old = Machine.of(made.started.machine)._replace(kernels="")
+    named(made, str(old))
+    told = repr(rerun(exp))
+    assert f"On record: {old.processor}, 1 threads, torch {old.torch}. Here: " in told
+    assert "The record is of an older version, and does not name its kernels. Every digit on record is the same." in told
+    assert "The recorded tolerance between this one and any other is 1e-06 over the first 6 steps" in told
+    named(made, "some laptop")
+    assert "On record: some laptop. Here: " in (told := repr(rerun(exp)))
+    assert "never measured" in told
+
+
+def test_a_rerun_takes_the_threads_on_record_where_it_can(quick, measured, monkeypatch):
+    exp = Sweep.from_toml(GRID).recipes()[0]
+    made = record(exp)
+    here = Machine.of(made.started.machine)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(runs, "processors", lambda: 4)
+    monkeypatch.setattr(loop, "threads_of_a_run", lambda most: contextlib.nullcontext(Share(most)))  # as on an idle machine
+
+    named(made, str(here._replace(threads=3)))
+    drift = rerun(exp, steps=4)
+    assert Machine.of(drift.fresh.started.machine).threads == 3
+    assert "The same bits are expected" in repr(drift)
+    assert torch.get_num_threads() == 1
+
+    named(made, str(here._replace(threads=5)))
+    told = repr(rerun(exp, steps=4))
+    assert "5 threads" in told and "Here: " in told and "OMP_NUM_THREADS" not in told, "this machine has no five"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    named(made, str(here._replace(threads=3)))
+    told = repr(rerun(exp, steps=4))
+    assert "For the threads on record, start with OMP_NUM_THREADS=3." in told and "never measured" in told
+
+    named(made, str(here), ev.KnobTurned(5, 1.0, "threads", 2, 1))
+    assert "The recorded run went on with 1 of its threads from step 5." in repr(rerun(exp, steps=4))
 
 
 def test_a_rerun_that_fails_says_so(quick, monkeypatch: pytest.MonkeyPatch):

@@ -567,6 +567,57 @@ def test_a_starved_run_says_so_once(monkeypatch: pytest.MonkeyPatch):
     assert not of(ev.Warned, list(Run(TINY)))
 
 
+@pytest.mark.parametrize(("threads", "offers"), [(2, True), (1, False)])
+def test_a_starved_run_of_several_threads_offers_to_go_on_with_one(monkeypatch: pytest.MonkeyPatch, threads: int, offers: bool):
+    monkeypatch.setattr(loop.Watch, "AFTER", 0.0)
+    monkeypatch.setattr(loop.Watch, "STARVED", 1000.0)
+    monkeypatch.setattr(loop, "threads_of_a_run", lambda most: contextlib.nullcontext(Share(threads)))
+    (warned,) = of(ev.Warned, list(Run(TINY)))
+    assert warned.offer == ("threads=1" if offers else "")
+    assert ("one thread" in warned.message) is offers, "advice that changes nothing is not given"
+
+
+def test_a_run_goes_on_with_fewer_threads_and_so_does_one_that_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen, step, before = list[int](), loop.gradients, torch.get_num_threads()
+    monkeypatch.setattr(loop, "threads_of_a_run", lambda most: contextlib.nullcontext(Share(2)))
+    monkeypatch.setattr(loop, "gradients", lambda *args, **given: seen.append(torch.get_num_threads()) or step(*args, **given))
+    run = Run(TINY, tmp_path, EVERY)
+    until(run, 2)
+    run.turn(threads=1)
+    told = killed(run, 7)
+    (turned,) = of(ev.KnobTurned, told)
+    assert (turned.step, turned.name, turned.old, turned.new) == (3, "threads", 2, 1)
+    events = list(Run(TINY, tmp_path, EVERY))
+    assert seen == [2, 2, 1, 1, 1, 1, 1, 1, 1], "step 7 twice"
+    assert plain(of(ev.KnobTurned, events)) == plain([turned])
+    assert torch.get_num_threads() == before
+
+
+def test_a_run_that_went_on_with_fewer_threads_stands_for_its_recipe(monkeypatch: pytest.MonkeyPatch):
+    """Threads are no part of it, unlike a knob."""
+    monkeypatch.setattr(loop, "threads_of_a_run", lambda most: contextlib.nullcontext(Share(2)))
+    torch.set_num_threads(2)
+    try:
+        run = Run(TINY)
+        run.turn(threads=1)
+    finally:
+        torch.set_num_threads(1)
+    made = Record(run)
+    assert [(e.step, e.name) for e in of(ev.KnobTurned, made.events)] == [(1, "threads")]
+    Store().add(made)
+    assert Store().find(TINY) is not None
+
+
+@pytest.mark.parametrize("threads", [0, -1, 3, 1.0, True, "1"])
+def test_a_run_takes_no_more_threads_than_it_has(monkeypatch: pytest.MonkeyPatch, threads: object):
+    monkeypatch.setattr(loop, "threads_of_a_run", lambda most: contextlib.nullcontext(Share(2)))
+    run = Run(TINY)
+    until(run, 1)
+    with pytest.raises(LabError, match=f"threads={threads!r} must be a whole number from 1 to 2"):
+        run.turn(threads=threads)
+    assert not of(ev.KnobTurned, until(run, 2))
+
+
 def test_killed_before_its_first_checkpoint_a_run_begins_again_with_a_clean_log(tmp_path: Path):
     wanted = list(Run(TINY))
     killed(Run(TINY, tmp_path, EVERY), 2)

@@ -9,15 +9,19 @@ const ROWS = 12;
 const TERMINAL = new Set(["finished", "stopped", "failed"]);
 const STATES = new Set(["ready", "labelling", "training", "paused", ...TERMINAL]);
 const GOLD = "label budget", HARD = "same questions";
+const ONE_THREAD = "threads=1";                              // what a starved run offers, as the event says it
 const NO_BASELINE = "no baseline yet: recovery is not shown";
 
 // ---------------------------------------------------------------- the model
 
 export function emptyModel() {
   return { started: null, phase: "ready", held: null, labelled: null, references: {}, kl: [], loss: [], ghost: null, exams: [],
-    exam: null, knobs: [], warnings: [], samples: [], probe: null, failed: null, finished: null, step: 0, seconds: 0,
+    exam: null, knobs: [], warnings: [], offer: "", samples: [], probe: null, failed: null, finished: null, step: 0, seconds: 0,
     seen: 0, pace: [], first: null, marks: {}, words: "" };
 }
+
+/** What a run that goes on offers to do about its last trouble: `ONE_THREAD`, or nothing. */
+export const offerOf = (model) => (TERMINAL.has(stateOf(model)) ? "" : model.offer);
 
 /** The state word: what the outside holds (paused, say) wins over the stream until the run ends or begins again. */
 export const stateOf = (model) => (TERMINAL.has(model.phase) ? model.phase : (model.held ?? model.phase));
@@ -28,7 +32,7 @@ const FOLDS = {
       const ghost = m.kl.length ? { kl: m.kl, loss: m.loss, exams: m.exams } : m.ghost;
       Object.assign(m, emptyModel(), { ghost });
     }
-    Object.assign(m, { started: e, phase: "training", held: null, words: "", failed: null, finished: null, pace: [] });
+    Object.assign(m, { started: e, phase: "training", held: null, words: "", offer: "", failed: null, finished: null, pace: [] });
   },
   labelled(m, e) {
     m.labelled = { done: e.done ?? 0, total: e.total ?? 0 };
@@ -64,8 +68,14 @@ const FOLDS = {
     m.exam = m.exams.at(-1);
   },
   sampled(m, e) { m.samples = mergeSamples(m.samples, e.rows ?? []); m.sampledAt = e.step; },
-  knob_turned(m, e) { m.knobs = [...m.knobs.slice(-199), e]; },
-  warned(m, e) { m.warnings = [...m.warnings.slice(-49), e]; },
+  knob_turned(m, e) {
+    m.knobs = [...m.knobs.slice(-199), e];
+    if (e.name === "threads") m.offer = "";
+  },
+  warned(m, e) {
+    m.warnings = [...m.warnings.slice(-49), e];
+    if (e.offer === ONE_THREAD) m.offer = e.offer;
+  },
   finished(m, e) {
     Object.assign(m, { finished: e, phase: e.reason === "stopped" ? "stopped" : "finished" });
     if (finite(e.seconds)) m.seconds = Math.max(m.seconds, e.seconds);
@@ -502,7 +512,7 @@ function darkPage() {
 }
 
 /** Draws into `root`. options: title, predicted {low, high, confidence} or null, unit: what was predicted. With "acceptance" that is
- *  drawn, in place of the waterfall. */
+ *  drawn, in place of the waterfall. oneThread: called where the button of a starved run is pressed; without it there is none. */
 export function createBoard(root, options = {}) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const unit = options.unit ?? "recovery", drafts = unit === "acceptance";
@@ -517,6 +527,8 @@ export function createBoard(root, options = {}) {
   const line = part("line"), described = part("described");
   const sentence = el("p", { cls: "dlab-sentence", "data-testid": "sentence", "aria-live": "polite" }, line, described);
   const warning = el("p", { cls: "dlab-warning", "data-testid": "warning", "aria-live": "polite" });
+  const offer = el("button", { cls: "dlab-offer", type: "button", "data-testid": "offer", hidden: "", text: "Go on with one thread",
+    title: "Other programs take the processors. Threads that wait for a processor wait for one another: one alone loses least." });
   const status = el("p", { cls: "dlab-unseen", role: "status" });   // the state in a word, for those who do not see the sign
   const alarm = el("div", { cls: "dlab-alarm", "data-testid": "alert", role: "alert" });
   const [klCanvas, lossCanvas, takenCanvas] = ["kl", "loss", "taken"].map((name) => el("canvas", { cls: `dlab-canvas is-${name}`, role: "img" }));
@@ -542,7 +554,7 @@ export function createBoard(root, options = {}) {
     [["token", "teacher", "student"], ...tokensOf(model.probe).map((t) => [t.token, chance(t.teacher), chance(t.student)])]);
 
   const columns = [[kl, loss], [recovery, drafts ? accepted : waterfall], [samples], [probe]];
-  root.replaceChildren(strip, el("div", { cls: "dlab-rail" }, labelBar, stepBar), status, sentence, warning, alarm,
+  root.replaceChildren(strip, el("div", { cls: "dlab-rail" }, labelBar, stepBar), status, sentence, el("div", { cls: "dlab-told" }, warning, offer), alarm,
     el("div", { cls: "dlab-grid" }, ...columns.map((panels) => el("div", { cls: "dlab-col" }, ...panels.map((p) => p.root)))));
   root.classList.add("dlab");
   for (const [name, value] of Object.entries({ tabindex: "0", role: "group", "data-lm-suppress-shortcuts": "true",
@@ -715,6 +727,7 @@ export function createBoard(root, options = {}) {
     put(status, stateOf(model) === "failed" && !model.failed ? `failed: ${model.words}` : stateOf(model));
     const last = model.warnings.at(-1), more = model.warnings.length - 1, f = model.failed;
     sayWarning(last ? `Warning at step ${whole(last.step)}: ${asSentence(last.message)}${more > 0 ? ` (and ${count(more, "earlier warning")})` : ""}` : "");
+    offer.hidden = !options.oneThread || offerOf(model) !== ONE_THREAD;
     if (!f) alarm.replaceChildren();
     else if (!alarm.childElementCount) {
       alarm.append(el("strong", { text: `The run failed at step ${whole(f.step)}.` }), ` ${asSentence(f.message)} `, part("advice"));
@@ -758,6 +771,12 @@ export function createBoard(root, options = {}) {
   const point = (event) => { hover = event.type === "pointermove" && model.kl.length ? scale?.stepAt(event.offsetX) ?? null : null; schedule(); };
 
   root.addEventListener("keydown", onKeydown);
+  offer.addEventListener("click", () => {
+    root.focus({ preventScroll: true });                      // the button goes, and the keyboard stays on the board
+    options.oneThread();
+    model.offer = "";
+    changed(false);
+  });
   const resized = new ResizeObserver(recolour), themed = new MutationObserver(recolour), scheme = matchMedia("(prefers-color-scheme: dark)");
   resized.observe(takenCanvas);
   for (const canvas of [klCanvas, lossCanvas]) {

@@ -11,7 +11,7 @@ from __future__ import annotations
 import html
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import ipywidgets as widgets
 
@@ -30,12 +30,13 @@ SIGNS = {"ready": "\u25cb", "labelling": "\u25d0", "training": "\u25cf", "paused
 SIGNS |= {"stopped": "\u25a0", "failed": "\u2717"}
 VERDICTS = {"right": "\u2713 right", "wrong": "\u2717 wrong", "inherited": "\u26a0\ufe0e inherited"}
 ROWS, DPI = 12, 100
+OFFER = "Other programs take the processors. Threads that wait for a processor wait for one another: one alone loses least."
 
 
 class ImageBoard:
     """A board as a picture. `push(events)` draws them; the previous run stays visible as a ghost. Display the board, or its `widget`.
 
-    unit: as for `Board`.
+    unit: as for `Board`. So is `one_thread`.
     """
 
     def __init__(self, title: str = "", unit: str = "recovery") -> None:
@@ -48,7 +49,10 @@ class ImageBoard:
         self.sentence = widgets.HTML(layout={"min_height": "1.6em"})
         self.image = widgets.Image(format="png", layout={"width": "100%", "max_width": "1300px", "display": "none"})
         self.answers = widgets.HTML()
-        self.widget = widgets.VBox([self.status, self.sentence, self.image, self.answers], layout={"width": "100%"})
+        self.one_thread: Callable[[], object] = lambda: None
+        self.offer = widgets.Button(description="Go on with one thread", tooltip=OFFER, layout={"width": "auto", "display": "none"})
+        self.offer.on_click(lambda _: self._use())
+        self.widget = widgets.VBox([self.status, self.offer, self.sentence, self.image, self.answers], layout={"width": "100%"})
         self.widget.add_class("labkit-image-board")
         self.reset()
 
@@ -92,6 +96,7 @@ class ImageBoard:
             self._warning, self._failure = "", ""
             self._next_picture = self._next_sentence = 0.0
             self.image.layout.display, self.image.value = "none", b""
+            self.offer.layout.display = "none"
             self.answers.value = self.sentence.value = ""
             self._tell()
 
@@ -99,7 +104,14 @@ class ImageBoard:
         """Show a state of the run and a sentence about it. This draws nothing, so a callback may call it."""
         with self._lock:
             self.state = [state, message]
+            if state in ("finished", "stopped", "failed"):
+                self.offer.layout.display = "none"
             self._tell(at_once=True)
+
+    def _use(self) -> None:
+        """Take up the offer: the button goes, and the run goes on with one thread."""
+        self.offer.layout.display = "none"
+        self.one_thread()
 
     # ---- parts -------------------------------------------------------------------------------------------------------
 
@@ -110,12 +122,17 @@ class ImageBoard:
                     self.previous = self.record
                 self.record, self._labelled, self._warning = Record(), None, ""
                 self.answers.value, self._next_picture = "", 0.0
+                self.offer.layout.display = "none"
             case ev.Labelled():
                 self._labelled = event
             case ev.Sampled():
                 self.answers.value = _table(event)
             case ev.Warned():
                 self._warning = event.message
+                if event.offer == "threads=1":
+                    self.offer.layout.display = None
+            case ev.KnobTurned(name="threads") | ev.Finished() | ev.Failed():
+                self.offer.layout.display = "none"
         self.record.add(event)
 
     def _tell(self, at_once: bool = False) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ function render({ model, el: host }) {
   host.append(root);
   let next = -1, epoch = -1;
   const options = Object.fromEntries(["title", "predicted", "unit"].map((name) => [name, model.get(name)]));
-  const board = createBoard(root, options);
+  const board = createBoard(root, { ...options, oneThread: () => model.send({ type: "one thread" }) });
   const view = Math.random().toString(36).slice(2);
   const hello = () => model.send({ type: "hello", view });
   const heard = (message) => {
@@ -66,6 +66,8 @@ class Board(anywidget.AnyWidget):
 
     title: of the board.
     unit: the quantity that is predicted, "recovery" or "acceptance"; acceptance is drawn in place of the waterfall.
+
+    `one_thread` is called where the button is pressed with which a starved run goes on with one thread.
     """
 
     _esm = traitlets.Unicode().tag(sync=True)
@@ -80,6 +82,7 @@ class Board(anywidget.AnyWidget):
         self._story: list[dict[str, Any]] = []
         self._first = 0  # number of the first event still held
         self._epoch = 0
+        self.one_thread: Callable[[], object] = lambda: None
         super().__init__(_esm=script(), _css=style(), title=title, unit=unit, **kwargs)
         self.on_msg(self._answer)
 
@@ -110,6 +113,8 @@ class Board(anywidget.AnyWidget):
             with self._lock:
                 held = {"type": "events", "from": self._first, "epoch": self._epoch, "events": list(self._story)}
                 self.send(held | {"to": message.get("view")})
+        if isinstance(message, dict) and message.get("type") == "one thread":
+            self.one_thread()
 
     def _forget(self) -> None:
         """Delete events of runs before the previous one."""
