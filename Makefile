@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: lab test check unit arithmetics notebook browser notebooks bench zoo audit clean
+.PHONY: lab test check unit arithmetics notebook browser notebooks bench zoo soak audit clean
 
 lab: $(VENV)/lab.done
 	$(BIN)/python -m labkit lab
@@ -69,6 +69,10 @@ notebooks: $(VENV)/dev.done
 # Tries the lab on every causal language model of transformers that has no result yet; docs/models.md is the table.
 zoo: $(VENV)/dev.done
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m zoo.run
+
+# Tries to break the lab for two to three hours, and goes on where it was stopped; tests/soak.json has the results.
+soak: $(VENV)/dev.done
+	PYTHONPATH=tests $(BIN)/python -m soak.run
 
 bench: $(VENV)/dev.done
 	$(BIN)/python benchmarks/bench.py

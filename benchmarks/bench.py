@@ -1,6 +1,6 @@
 """`make bench`: how fast the lab is, each number beside what it is compared with. Writes benchmarks/results.json.
 
-python benchmarks/bench.py          # all of them, about twenty minutes on 2 cores
+python benchmarks/bench.py          # all of them, about forty minutes on 2 cores
 python benchmarks/bench.py trl      # one or more of BENCHES; the rows of the others stay
 """
 
@@ -14,11 +14,11 @@ from typing import Any
 from drafts import speculation
 from engine import generation, trl, ways
 from page import board, imports, lesson
-from processes import labelling, spinning, sweeps
+from processes import classroom, labelling, spinning, sweeps
 from rows import HERE
 from vocabulary import vocabulary
 
-MEASUREMENTS = (imports, trl, lesson, board, vocabulary, generation, ways, labelling, sweeps, spinning, speculation)
+MEASUREMENTS = (imports, trl, lesson, board, vocabulary, generation, ways, labelling, sweeps, spinning, classroom, speculation)
 BENCHES: dict[str, Callable[[], list[dict[str, Any]]]] = {measure.__name__: measure for measure in MEASUREMENTS}
 RESULTS = HERE / "results.json"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from page import LESSON, kernel
 from rows import ROOT, over, row
 
 LABEL = """
@@ -145,3 +147,56 @@ def spinning(*counts: int) -> list[dict]:
             work = f"Training speed where a waiting thread spins {count:,} times, 200k student, {name}"
             rows.append(row(work, "questions/s", speeds, usual, over(speeds, usual), against=f"the default of {unbounded:,} times"))
     return rows
+
+
+def classroom() -> list[dict]:
+    """Runs on the same cores, each of which chooses its threads when it begins, as a user starts them; 200k student, warm cache. And
+    lesson 00 from its first cell to the end of its run, in one kernel and in eight that begin together."""
+    cores, alone, others = str(os.cpu_count()), dict[str, list[float]](), dict[float, list[float]]({0.0: [], 8.0: []})
+    with tempfile.TemporaryDirectory() as home:
+
+        def speed(runs: int, apart: float = 0.0, **settings: str) -> float:
+            inherited = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")}
+            environment, seconds = inherited | {"LABKIT_HOME": home} | settings, 10.0
+            with contextlib.ExitStack() as running:
+                started = []
+                for _ in range(runs):
+                    command = [sys.executable, "-c", TRAIN]
+                    run = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                    running.callback(run.kill)
+                    assert run.stdin and run.stdout
+                    if apart:  # it trains while the next one starts
+                        run.stdin.write(f"{apart * runs}\n")
+                        run.stdin.flush()
+                        time.sleep(apart)
+                    started.append(run)
+                for run in started:
+                    assert run.stdout and run.stdout.readline() == "ready\n"
+                    assert not apart or run.stdout.readline()
+                for run in started:
+                    assert run.stdin
+                    run.stdin.write(f"{seconds}\n")
+                    run.stdin.flush()
+                return sum(float(run.stdout.readline()) for run in started if run.stdout)
+
+        speed(1)  # the teacher answers
+        for _ in range(5):
+            alone.setdefault("ours", []).append(speed(1))
+            alone.setdefault("all", []).append(speed(1, OMP_NUM_THREADS=cores, GOMP_SPINCOUNT="300000"))
+            for apart, speeds in others.items():
+                speeds.append(speed(4, apart))
+    name, one, ours = "Training speed, 200k student", "one run alone", alone["ours"]
+    rows = [row(f"{name}, {one}", "questions/s", ours, alone["all"], over(ours, alone["all"]), against="a thread for each core")]
+    for apart, how in ((0.0, "at once"), (8.0, "one by one")):
+        work, speeds = f"{name}, four runs started {how}, summed", others[apart]
+        rows.append(row(work, "questions/s", speeds, ours, over(speeds, ours), against=one))
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+
+        def seconds(kernels: int) -> float:
+            began = time.perf_counter()
+            list(pool.map(lambda _: kernel(LESSON.replace("{changes}", ""), 3_600), range(kernels)))
+            return time.perf_counter() - began
+
+        single, eight = seconds(1), seconds(8)
+    work = "Lesson 00 in eight kernels at once: time until the last run has ended"
+    return [*rows, row(work, "s", eight, single, eight / single, against="one kernel")]

@@ -34,17 +34,13 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of `data/` (atlas, tokenizers and vocabularies linked) whose only teacher is the 200k table."""
+    """A copy of `data/` with a small teacher, as `table.tiny_data` makes it."""
     import torch
-    from table import table_teacher
-
-    from labkit import models
+    from table import tiny_data
 
     torch.set_num_threads(1)  # tiny matrices; and one thread adds in one order, on any machine
     folder = tmp_path_factory.mktemp("data")
-    for name in ("atlas", "tokenizers", "vocabularies"):
-        (folder / name).symlink_to(REPOSITORY / "data" / name)
-    models.save(table_teacher(), folder / "teachers" / TEACHER, {"made_by": "tests/table.py"})
+    tiny_data(folder)
     return folder
 
 

@@ -8,6 +8,7 @@ different questions have different answers. The likeliest answers are up to four
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch.nn.functional import normalize
@@ -87,3 +88,11 @@ def table_teacher(changed: Mapping[str, tuple[str, str]] | None = None, seed: in
     mlp.down_proj.weight[own, : 2 * BITS] = 20 * torch.cat([copy, -copy], 1)
     model.model.norm.weight *= PEAK * (1 + SECOND**2) ** 0.5 / 8
     return model
+
+
+def tiny_data(folder: Path) -> None:
+    """Make a copy of `data/` (atlas, tokenizers and vocabularies linked) whose only teacher is the table, under a name that is shipped."""
+    for name in ("atlas", "tokenizers", "vocabularies"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(Path(__file__).resolve().parents[1] / "data" / name)
+    models.save(table_teacher(), folder / "teachers" / "atlas-200k", {"made_by": "tests/table.py"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ ANOTHER = "choose a causal language model, as a llama or a qwen3."
 INDEX = "model.safetensors.index.json"
 OTHER = ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack")  # weights that are not safetensors
 NAMED_CODE = ("attn_implementation", "experts_implementation")
+MOST = 1000  # layers or experts that any known model may have
 # Layers of which `transformers` makes no part of a model.
 AHEAD = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
@@ -78,6 +79,7 @@ def read_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     since its manifest was written.
     """
     refuse_changed(folder)
+    _refuse_impossible(folder)
     level = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity_error()  # its report of weights is many lines; `_refuse_misfit` tells what matters
     try:
@@ -93,6 +95,33 @@ def read_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     _refuse_misfit(model, folder, info)
     model.unread = sorted(info["unexpected_keys"])
     return model
+
+
+def _refuse_impossible(folder: Path) -> None:
+    """Refuse a config.json with more layers than its weights can be for: `transformers` would build them all before it looks.
+
+    Raises `LabError` for it, and for weights that cannot be read.
+    """
+    if many := dict(_many(settings_in(folder / "config.json"))):
+        if wrong := unreadable_weights(folder):
+            raise LabError(f"{folder} {wrong}")
+        stored = 0
+        for file in folder.glob("*.safetensors"):
+            with safe_open(file, "pt") as weights:
+                stored += len(weights.keys())
+        name = max(many, key=lambda key: many[key])
+        if many[name] > stored:
+            value = many[name] if many[name] < 2**63 else f"a number of {len(str(many[name]))} digits"
+            raise LabError(f"{folder}: its config.json has {name}={value}, and its files hold only {stored:,} weights: {AGAIN}")
+
+
+def _many(config: Any) -> Iterator[tuple[str, int]]:
+    """The numbers of layers, blocks and experts in a config.json that are above those of any known model, by name."""
+    inside = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
+    for name, value in inside:
+        if type(value) is int and value > MOST and re.search(r"(^n_layer|layers|blocks|experts)$", str(name)):
+            yield str(name), value
+        yield from _many(value)
 
 
 def _without_named_code(folder: Path) -> dict[str, Any]:

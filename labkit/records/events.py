@@ -206,8 +206,12 @@ def _tests(kind: str) -> dict[str, Test]:
     return tests
 
 
+def _whole(value: Any) -> bool:
+    return type(value) is int and abs(value) < 2**63  # a longer one fits into no float
+
+
 def _number(value: Any) -> bool:
-    return type(value) in (float, int)
+    return type(value) is float or _whole(value)
 
 
 def _test(kind: Any) -> Test:
@@ -215,6 +219,8 @@ def _test(kind: Any) -> Test:
         return lambda value: True
     if kind is float:
         return lambda value: value is None or _number(value)
+    if kind is int:
+        return _whole
     if isinstance(kind, types.UnionType):
         any_of = [_test(part) for part in typing.get_args(kind)]
         return lambda value: any(test(value) for test in any_of)

@@ -230,7 +230,9 @@ def sweep(name: str) -> Sweep:
     files = {path.stem: path for path in sorted((data_dir() / "sweeps").glob("*.toml"))}
     if name not in files:
         raise unknown("sweep", name, files)
-    return _sweep(files[name].read_text(encoding="utf-8"))
+    with reading(files[name], "Restore it with `git checkout -- data`."):
+        text = files[name].read_text(encoding="utf-8")
+    return _sweep(text)
 
 
 _sweep = functools.lru_cache(maxsize=64)(Sweep.from_toml)

@@ -91,8 +91,13 @@ class Prerequisites(NamedTuple):
             assert before.student is not None
             if self.stopping():
                 return dict(before.student.named_parameters())
-            tensors.save(path, dict(before.student.named_parameters()))
-        return tensors.load(path, f"Delete it: the next run makes the {what} again.")[0]
+            tensors.save(path, dict(before.student.named_parameters()), {"recipe": recipe.key})
+        mend = f"Delete it: the next run makes the {what} again."
+        with reading(path, mend):
+            kept, note = tensors.load(path, mend)
+            if note.get("recipe", recipe.key) != recipe.key:  # shipped ones have no note
+                raise ValueError(f"it is of the recipe {note['recipe']}")
+        return kept
 
 
 def warm_recipe(experiment: Experiment, seed: int, settings: Settings | None = None) -> Experiment:

@@ -88,6 +88,18 @@ HEADS = {"llama": "linear", "gpt2": "linear", "bart": "linear", "gemma2": "own",
 
 @pytest.mark.parametrize(
     ("kind", "names"),
+    [("llama", {"num_hidden_layers": 10**6}), ("llama", {"num_hidden_layers": 10**400}), ("mixtral", {"num_local_experts": 10**7})],
+)
+def test_more_layers_than_weights_are_refused_before_they_are_built(zoo, tmp_path, kind, names):
+    folder = shutil.copytree(zoo(kind), tmp_path / "many")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | names))
+    with pytest.raises(LabError, match=f"{next(iter(names))}=.* its files hold only"):
+        pretrained.load(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
     [
         ("llama", {"_attn_implementation": "kernels-community/flash-attn2"}),
         ("llama", {"attn_implementation": "someone/attention@main:forward"}),

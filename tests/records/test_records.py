@@ -196,6 +196,8 @@ def test_every_flipped_byte_of_a_plain_record_is_seen(tmp_path: Path, bit: int):
         ("step", {"values": {"loss": "low"}}),
         ("step", {"step": 1.5}),
         ("step", {"step": True}),
+        ("step", {"step": 10**400}),
+        ("step", {"seconds": 10**400}),
         ("evaluated", {"fidelity": "good"}),
         ("evaluated", {"skills": {"capital": None}}),
         ("evaluated", {"final": 1}),

@@ -1064,6 +1064,16 @@ def test_a_damaged_warm_start_is_named(home: Path, damage: bytes | None):
     assert "Delete" in str(caught.value)
 
 
+def test_the_warm_start_of_another_recipe_is_named(home: Path):
+    list(Run(WARM))
+    list(Run(WARM.but(seed=1)))
+    one, other = home.rglob("starts/*.safetensors")
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(LabError, match="it is of the recipe") as caught:
+        list(Run(WARM)), list(Run(WARM.but(seed=1)))
+    assert str(one) in str(caught.value)
+
+
 def test_a_warm_run_that_was_killed_goes_on_to_the_same_result(tmp_path: Path):
     whole = Run(WARM)
     list(whole)
