@@ -6,7 +6,6 @@ import contextlib
 import difflib
 import functools
 import inspect
-import itertools
 import operator
 import os
 import re
@@ -148,19 +147,30 @@ def kinds_checked(function: F) -> F:
     known = {name: names for name, names in kinds.items() if set(names) <= _KINDS.keys()}
     if not known:
         return function
-    tests = {name: [_KINDS[kind][1] for kind in names] for name, names in known.items()}
+    fits = {name: _one_of([_KINDS[kind][1] for kind in names]) for name, names in known.items()}
     order = [name for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    places = [(place, name, fits[name]) for place, name in enumerate(order) if name in fits]
     rest = next((name for name, p in signature.parameters.items() if p.kind == p.VAR_KEYWORD), "")
+
+    def refuse(parameter: str, name: str, value: Any) -> None:
+        raise LabError(_wrong_kind(function, parameter, name, value, [_KINDS[kind][0] for kind in known[parameter]]))
 
     @functools.wraps(function)
     def called(*args: Any, **named: Any) -> Any:
-        for name, value in itertools.chain(zip(order, args, strict=False), named.items()):
+        for place, name, fit in places:
+            if place < len(args) and not fit(args[place]):
+                refuse(name, name, args[place])
+        for name, value in named.items():
             parameter = name if name in kinds else rest
-            if parameter in tests and not any(test(value) for test in tests[parameter]):
-                raise LabError(_wrong_kind(function, parameter, name, value, [_KINDS[kind][0] for kind in known[parameter]]))
+            if parameter in fits and not fits[parameter](value):
+                refuse(parameter, name, value)
         return function(*args, **named)
 
     return called  # type: ignore[return-value]
+
+
+def _one_of(tests: list[Callable[[Any], bool]]) -> Callable[[Any], bool]:
+    return tests[0] if len(tests) == 1 else lambda value: any(test(value) for test in tests)
 
 
 def _whole(value: Any) -> bool:
