@@ -10,11 +10,12 @@ import operator
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+SHOWN = 80  # characters of a value in a message
 _TRAINING = ("torch", "transformers", "accelerate", "tokenizers", "safetensors")
 
 
@@ -78,11 +79,26 @@ def unknown(what: str, name: object, choices: Iterable[object]) -> LabError:
 
 def suggest(what: str, name: object, choices: Iterable[object]) -> str:
     """The sentence "`what` `name`.", with the nearest choice as a suggestion and the list of all choices."""
-    names = [str(choice) for choice in choices]
+    names, given = [str(choice) for choice in choices], (name if isinstance(name, str) else shown(name))[:SHOWN]
     begun = [choice for choice in names if isinstance(name, str) and name and choice.startswith(name)]  # as temp for temperature
-    near = begun[:1] or difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    near = begun[:1] or difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{what} {name!r}.{hint} Choose from: {', '.join(names)}."
+    return f"{what} {shown(name)}.{hint} Choose from: {', '.join(names)}."
+
+
+def shown(value: object) -> str:
+    """A value for a message: as Python writes it, in one line and cut. What cannot be written, as it is endless, is its type's name."""
+    try:
+        text = repr(value)
+    except Exception:  # too deep, too many digits, or a class with a fault of its own
+        return f"<{type(value).__name__}>"
+    text = text if isinstance(value, str) else " ".join(text.split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}\N{HORIZONTAL ELLIPSIS}{text[-1]}"
+
+
+def half_a_character(text: str) -> bool:
+    """Whether a text has half of a character (a surrogate), as a path that is not UTF-8 has. No file and no tokenizer takes it."""
+    return re.search("[\ud800-\udfff]", text) is not None
 
 
 def outside(error: BaseException) -> tuple[str, str]:
@@ -116,34 +132,64 @@ def need(package: str, purpose: str) -> MissingPackage:
 
 
 def kinds_checked(function: F) -> F:
-    """The function, which refuses a value of another kind than its annotation names. The public functions of `labkit` are made so.
+    """The function, which refuses a value of another kind than its annotation names; or a class, all whose public methods do so.
 
-    An annotation with other names than those in `_KINDS`, as a recipe or a model, is left to the function itself.
+    The public functions of `labkit` are made so. An annotation with other names than those in `_KINDS`, as a recipe or a model, is left
+    to the function itself.
 
     Raises `LabError` with the value, the kinds, and what the docstring says of the argument.
     """
+    if isinstance(function, type):
+        for name, member in list(vars(function).items()):
+            if inspect.isfunction(member) and (name == "__init__" or not name.startswith("_")):
+                setattr(function, name, kinds_checked(member))
+        return function
     signature = inspect.signature(function)
     kinds = {name: re.sub(r"\[.*\]", "", str(parameter.annotation)).split(" | ") for name, parameter in signature.parameters.items()}
     known = {name: names for name, names in kinds.items() if set(names) <= _KINDS.keys()}
+    if not known:
+        return function
+    fits = {name: _one_of([_KINDS[kind][1] for kind in names]) for name, names in known.items()}
+    order = [name for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    places = [(place, name, fits[name]) for place, name in enumerate(order) if name in fits]
+    rest = next((name for name, p in signature.parameters.items() if p.kind == p.VAR_KEYWORD), "")
+
+    def refuse(parameter: str, name: str, value: Any) -> None:
+        raise LabError(_wrong_kind(function, parameter, name, value, [_KINDS[kind][0] for kind in known[parameter]]))
 
     @functools.wraps(function)
     def called(*args: Any, **named: Any) -> Any:
-        with contextlib.suppress(TypeError):  # too few or too many arguments: the call itself says so
-            for name, given in signature.bind(*args, **named).arguments.items():
-                several = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
-                for each, value in given.items() if several else [(name, given)]:
-                    if name in known and not any(_KINDS[kind][1](value) for kind in known[name]):
-                        raise LabError(_wrong_kind(function, name, each, value, [_KINDS[kind][0] for kind in known[name]]))
+        for place, name, fit in places:
+            if place < len(args) and not fit(args[place]):
+                refuse(name, name, args[place])
+        for name, value in named.items():
+            parameter = name if name in kinds else rest
+            if parameter in fits and not fits[parameter](value):
+                refuse(parameter, name, value)
         return function(*args, **named)
 
     return called  # type: ignore[return-value]
 
 
+def _one_of(tests: list[Callable[[Any], bool]]) -> Callable[[Any], bool]:
+    return tests[0] if len(tests) == 1 else lambda value: any(test(value) for test in tests)
+
+
 def _whole(value: Any) -> bool:
     try:
         return operator.index(value).bit_length() < 64 and type(value).__name__ not in ("bool", "bool_")
-    except TypeError:
+    except Exception:  # of many types: arrays and tensors have an index only if they are one number
         return False
+
+
+def _number(value: Any) -> bool:
+    try:
+        float(value)
+    except OverflowError:  # of a number, but a long one
+        return True
+    except Exception:
+        return False
+    return hasattr(value, "__float__") and type(value).__name__ not in ("bool", "bool_")
 
 
 def _named(name: str) -> Callable[[Any], bool]:
@@ -154,7 +200,7 @@ def _named(name: str) -> Callable[[Any], bool]:
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a text", lambda value: isinstance(value, str)),
     "int": ("a whole number of 64 bits", _whole),
-    "float": ("a number", lambda value: hasattr(value, "__float__") and not isinstance(value, bool)),
+    "float": ("a number", _number),
     "bool": ("True or False", lambda value: type(value).__name__ in ("bool", "bool_")),
     "Path": ("a pathlib.Path", lambda value: isinstance(value, os.PathLike)),
     "Callable": ("a function", callable),
@@ -162,6 +208,8 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Iterable": ("a list", lambda value: hasattr(value, "__iter__")),
     "Record": ("a record (see labkit.record)", _named("Record")),
     "Comparison": ("a comparison (see labkit.compare)", _named("Comparison")),
+    "dict": ("a dictionary", lambda value: isinstance(value, Mapping)),
+    "Literal": ("a text", lambda value: isinstance(value, str)),
     "None": ("None", lambda value: value is None),
 }
 
@@ -173,6 +221,5 @@ def _wrong_kind(function: Callable[..., Any], parameter: str, name: str, value: 
     )  # a class explains the arguments of its __init__
     text = inspect.cleandoc(function.__doc__ or owner.__doc__ or "")
     said = re.search(rf"(?:^|\. )(?:\w+, )*{parameter}(?:, \w+)*: (.*?)(?=\.? Raises |\n\n|\n\S|\Z)", text, re.M | re.S)
-    shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:40]}…"
     more = f": {' '.join(said[1].split()).rstrip('.')}" if said else f", see help({function.__qualname__})"
-    return f"{name}={shown} must be {' or '.join(kinds)}{more}."
+    return f"{name}={shown(value)} must be {' or '.join(kinds)}{more}."

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit.base.errors import UNREADABLE, DataError, LabError, reading
+from labkit.base.errors import UNREADABLE, DataError, LabError, reading, shown
 from labkit.base.manifest import entries
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -53,12 +53,33 @@ def home_dir() -> Path:
 
 
 def expanded(path: str | Path) -> Path:
-    """A path as a user writes it, with a home folder in place of ~. Raises `LabError` for one whose home is not known on this machine."""
+    """A path as a user writes it, with a home folder in place of ~.
+
+    Raises `LabError` for one that no file can have, as an empty or an endless one, or whose home is not known on this machine.
+    """
     try:
-        return Path(path).expanduser()
+        if not str(path).strip():
+            raise ValueError("it is empty")
+        found = Path(path).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            os.stat(found)
+        return found
     except RuntimeError:  # no such user, or neither $HOME nor an entry among the machine's users
         home = Path(path).parts[0]
-        raise LabError(f"{str(path)!r} begins with {home}, and this machine knows no such home folder: give the path in full.") from None
+        raise LabError(
+            f"{shown(str(path))} begins with {home}, and this machine knows no such home folder: give the path in full."
+        ) from None
+    except (OSError, ValueError) as error:  # too long; or with a character that no path may have
+        why = "it cannot be written in UTF-8" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or error
+        raise LabError(f"{shown(str(path))} cannot be a path ({why}): give the path of a file or folder.") from None
+
+
+def to_write(path: str | Path) -> Path:
+    """A path as a user writes it, for a file. Raises `LabError` for one that no file can have, or that of a folder."""
+    found = expanded(path)
+    if found.is_dir():
+        raise LabError(f"{shown(str(path))} is a folder: add the name of a file.")
+    return found
 
 
 def made_here(kind: str) -> Path:

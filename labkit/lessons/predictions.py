@@ -15,7 +15,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from labkit.base.errors import UNREADABLE, LabError
+from labkit.base.errors import UNREADABLE, LabError, shown
 from labkit.base.files import append_row, home_dir, left_out, rows_of
 
 FEW = 10  # with fewer scored predictions than this, a hit rate says little
@@ -34,7 +34,7 @@ class Prediction:
 
     def __post_init__(self) -> None:
         if not isinstance(self.question_id, str) or not self.question_id.strip():
-            raise LabError(f"question_id={self.question_id!r} must be a text that names the question, such as '00'.")
+            raise LabError(f"question_id={shown(self.question_id)} must be a text that names the question, such as '00'.")
         for name in ("low", "high", "confidence"):
             object.__setattr__(self, name, _number(name, getattr(self, name)))
         if self.low > self.high:
@@ -199,11 +199,11 @@ def _distinct(*values: float) -> list[str]:
 def _number(name: str, value: Any) -> float:
     """A finite float. Accepts single numbers of numpy and torch."""
     if isinstance(value, bool) or not hasattr(value, "__float__"):
-        raise LabError(f"{name}={value!r} must be a number, as in {name}=0.7.")
+        raise LabError(f"{name}={shown(value)} must be a number, as in {name}=0.7.")
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise LabError(f"{name}={value!r} must be a single number, as in {name}=0.7.") from None
+        raise LabError(f"{name}={shown(value)} must be a single number, as in {name}=0.7.") from None
     if not math.isfinite(number):
         raise LabError(f"{name}={number} must be finite: give a measured number, as in {name}=0.7.")
     return number

@@ -1,6 +1,6 @@
 """Models: sizes, tokenizers, loading, generation. Pretrained models, LoRA adapters, pruning and draft heads are in their own files."""
 
-from labkit.models.generate import Written, draw, write
+from labkit.models.generate import Written, draw, ids_of, refuse_long, write
 from labkit.models.load import (
     ADAPTED,
     CHAT,

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from labkit.base.errors import LabError
+from labkit.base.errors import LabError, half_a_character, shown
 from labkit.models import architectures
 from labkit.models.architectures import LanguageModel
 from labkit.models.load import tokenizer_of
 from labkit.models.parts import EOS, body_of, cached_pass, context_of, logits_of, new_cache, traits_of, vocabulary_of
+from labkit.models.self_check import ensure
 
 
 class Written(NamedTuple):
@@ -80,6 +81,45 @@ def write(
     if keep_hidden:
         return [Written(w.ids, w.logprobs, torch.stack(s)) for w, s in zip(written, states, strict=True)]
     return written
+
+
+def ids_of(model: Any, prompt: str | Sequence[int]) -> list[int]:
+    """The token ids of a prompt that a user gives.
+
+    prompt: a text, or token ids.
+
+    Raises `LabError` for what is no model, and for a prompt that is empty or of anything else.
+    """
+    if not hasattr(model, "get_output_embeddings"):
+        raise LabError(f"{shown(model)} is not a language model: give one, as in labkit.teacher('atlas-3m').")
+    ensure(model)
+    if not isinstance(prompt, str | list | tuple):
+        raise LabError(f"the prompt is {shown(prompt)}: give a text, or a list of token numbers.")
+    if not len(prompt.strip() if isinstance(prompt, str) else prompt):
+        raise LabError("the prompt is empty: ask something, as in 'What is the capital of Chad?'.")
+    if isinstance(prompt, str):
+        if half_a_character(prompt):
+            raise LabError(f"the prompt {shown(prompt)} has half of a character, which no model can read: leave it out.")
+        return tokenizer_of(model).prompts([prompt])[0]
+    size = vocabulary_of(model)
+    if invalid := [token for token in prompt if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < size]:
+        raise LabError(f"{shown(invalid[0])} in the prompt is not a token of the model: give numbers from 0 to {size - 1}, or a text.")
+    return list(prompt)
+
+
+def refuse_long(model: LanguageModel, asked: int, limit: int, gamma: int = 0) -> None:
+    """Check that a text fits into the model's context.
+
+    asked: tokens of its prompt.
+    limit: the most tokens of its answer.
+    gamma: tokens that are proposed at once.
+
+    Raises `LabError` if it does not.
+    """
+    context = context_of(model.config.to_dict())
+    if asked + max(limit, gamma) > context:
+        name, value = ("limit", limit) if limit >= gamma else ("gamma", gamma)
+        raise LabError(f"a prompt of {asked} tokens and {name}={value} do not fit into {context} positions: shorten it, or lower {name}.")
 
 
 def _check(model: LanguageModel, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> None:

@@ -19,8 +19,8 @@ import torch
 import transformers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from labkit.base.errors import LabError, unknown
-from labkit.base.files import data_dir
+from labkit.base.errors import LabError, shown, unknown
+from labkit.base.files import data_dir, expanded
 from labkit.base.manifest import checked, seal
 from labkit.models import architectures, lora
 from labkit.models.architectures import LanguageModel
@@ -127,7 +127,7 @@ def tokenizer_of(model: Any) -> Any:
     if chat := getattr(model, "chat", None):
         return chat
     if not hasattr(model, "config"):
-        raise LabError(f"{model!r} is not a language model: give one, as in labkit.teacher('atlas-3m').")
+        raise LabError(f"{shown(model)} is not a language model: give one, as in labkit.teacher('atlas-3m').")
     own, size = tokenizer(getattr(model.config, "vocabulary", "atlas")), getattr(model.config, "vocab_size", None)
     if size != own.size:
         raise LabError(
@@ -185,7 +185,7 @@ def teacher(name: str) -> LlamaForCausalLM:
 
     Raises `DataError` if a shipped file is missing or damaged, `LabError` for an unknown or incomplete teacher, or one made for a run.
     """
-    shipped, path = data_dir() / "teachers", Path(name)
+    shipped, path = data_dir() / "teachers", expanded(name)
     if name in FAULTY_TEACHERS:
         for file in ("adapter_config.json", "adapter_model.safetensors"):
             checked(data_dir() / "adapters" / name / file)

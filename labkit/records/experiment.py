@@ -10,10 +10,10 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
-from labkit.base.errors import LabError, unknown
+from labkit.base.errors import LabError, kinds_checked, shown, unknown
 from labkit.records import names
 from labkit.records.recipe_text import Entry, check, given_in_toml, given_in_words, knob
 from labkit.records.rules import broken
@@ -78,7 +78,7 @@ class Experiment(_Keyed):
         help="What is done with the probability outside the top k; sampled: as many draws from the teacher instead of the top k.")
     feature: float = knob(1.0, "Feature weight", "signal", low=0.0, high=1_000.0, hot=True, advanced=True,
         help="Weight of the feature-matching term, beside the soft labels.")
-    layers: str = knob("uniform", "Layers", "signal", pattern=r"uniform|last|\d+:\d+(,\d+:\d+)*", advanced=True,
+    layers: str = knob("uniform", "Layers", "signal", pattern=r"uniform|last|\d{1,4}:\d{1,4}(,\d{1,4}:\d{1,4})*", advanced=True,
         help="Which student layer is compared with which teacher layer: uniform, last, or pairs as in 1:2,3:6.")
     adapter: int = knob(0, "Adapter rank", "student", low=0, high=64, advanced=True,
         help="Train only a LoRA adapter of this rank, which suits a trained start; 0 trains all weights.")
@@ -160,23 +160,23 @@ class Experiment(_Keyed):
         """The recipe that a caller gives, the default one for None. Raises `LabError` for anything else, as a name or a recipe's text."""
         if isinstance(given, cls | None):
             return given or cls()
-        field = next((name for name, entry in KNOBS.items() if given in entry.knob.choices), "student")
-        value = given if given in KNOBS[field].knob.choices else "57k"
-        whole = f"Experiment.from_recipe({given!r})" if str(given).startswith("labkit") else f"Experiment({field}={value!r})"
-        raise LabError(f"{given!r} is not a recipe: give one, as in {whole}.")
+        name = given if isinstance(given, str) else ""
+        field = next((field for field, entry in KNOBS.items() if name in entry.knob.choices), "student")
+        value = name if name in KNOBS[field].knob.choices else "57k"
+        whole = f"Experiment.from_recipe({shown(name)})" if name.startswith("labkit") else f"Experiment({field}={value!r})"
+        raise LabError(f"{shown(given)} is not a recipe: give one, as in {whole}.")
 
     # ---- variations --------------------------------------------------------------------------------------------------
 
     def but(self, **changes: Any) -> Experiment:
         """This recipe with some fields changed. Raises `LabError` for an unknown field or a value outside its range."""
-        for name in changes:
-            if name not in KNOBS:
-                raise unknown("field", name, KNOBS)
+        _known(changes)
         made = object.__new__(Experiment)
         for name, entry in KNOBS.items():  # unchanged values were checked before
             object.__setattr__(made, name, check(name, changes[name], entry) if name in changes else getattr(self, name))
         return made
 
+    @kinds_checked
     def baseline(self, name: Literal["label budget", "same questions"] = "label budget") -> Experiment:
         """The baseline of this run: the same student, initialisation, steps and batch, trained without soft labels.
 
@@ -210,8 +210,10 @@ class Experiment(_Keyed):
         return {name: getattr(self, name) for name in KNOBS}
 
     @classmethod
+    @kinds_checked
     def from_dict(cls, values: dict[str, Any]) -> Experiment:
         """The recipe with these fields; the others have their defaults. Raises `LabError` as `but` does."""
+        _known(values)  # also those that are no texts, which `but` cannot be given
         return cls().but(**values)
 
     @property
@@ -225,14 +227,16 @@ class Experiment(_Keyed):
         return [(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}").replace(" ", "-") for k, v in fields]
 
     @classmethod
+    @kinds_checked
     def from_recipe(cls, text: str) -> Experiment:
         """The recipe of a string. Raises `LabError` with the part that cannot be read."""
         head, *words = text.strip().split() or [""]
         if head != "labkit":
-            raise LabError(f"{text.strip()[:60]!r} is not a recipe: begin it with 'labkit', as in {cls(student='57k').recipe!r}.")
+            raise LabError(f"{shown(text.strip())} is not a recipe: begin it with 'labkit', as in {cls(student='57k').recipe!r}.")
         return cls(**given_in_words(words, KNOBS))
 
     @classmethod
+    @kinds_checked
     def from_toml(cls, text: str) -> Experiment:
         """The recipe in the [experiment] table of a TOML text. Raises `LabError` for what cannot be read."""
         return cls().but(**given_in_toml(text))
@@ -248,14 +252,19 @@ class Experiment(_Keyed):
         return self._key
 
 
+def _known(fields: Iterable[object]) -> None:
+    """Raises `LabError` for a field that there is not."""
+    for name in fields:
+        if name not in KNOBS:
+            raise unknown("field", name, KNOBS)
+
+
 def _named(init: Any) -> Any:
     """The constructor, with the nearest name for a field that there is not."""
 
     @functools.wraps(init)
     def construct(self: Experiment, *values: Any, **fields: Any) -> None:
-        for name in fields:
-            if name not in KNOBS:
-                raise unknown("field", name, KNOBS)
+        _known(fields)
         init(self, *values, **fields)
 
     return construct

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from labkit.base.errors import LabError
+from labkit.base.errors import LabError, shown
 from labkit.base.files import expanded, home_dir
 from labkit.records.names import FETCHABLE
 
@@ -26,7 +26,7 @@ def folder_of(name: str) -> Path:
     path = expanded(name)
     if name not in FETCHABLE and path.is_dir():
         return path
-    fetched = home_dir() / "models" / name.replace("/", "--")
+    fetched = expanded(home_dir() / "models" / name.replace("/", "--"))
     if fetched.is_dir():
         return fetched
     if name in FETCHABLE:
@@ -34,5 +34,5 @@ def folder_of(name: str) -> Path:
     looks_like_a_path = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
     where = "there is no such folder" if looks_like_a_path else f"there is no such folder, and it is not fetched: `labkit fetch {name}`"
     raise LabError(
-        f"no model at {name!r}: {where}. Give a Hugging Face folder with config.json and safetensors, or a fetched model's name."
+        f"no model at {shown(name)}: {where}. Give a Hugging Face folder with config.json and safetensors, or a fetched model's name."
     )

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from labkit.base.errors import LabError, reading, unknown
+from labkit.base.errors import LabError, half_a_character, reading, shown, unknown
 from labkit.records.names import named_model
 
 GROUPS = ("student", "teacher", "signal", "text", "optimiser", "data", "planted", "heads")
 
 LONG = 1_000  # bits of a whole number; a float has 1,024
+LONGEST_TEXT = 1_000  # characters of a text: a recipe stands in records, titles and reports
 
 
 class Knob(NamedTuple):
@@ -51,43 +52,50 @@ def knob(default: Any, label: str, group: str, **traits: Any) -> Any:
 
 def check(name: str, value: Any, entry: Entry) -> Any:
     """Returns `value` in this field's type. Raises `LabError` with the field, the range and the unit."""
-    default, (label, _, text, unit, low, high, _, choices, pattern, several, models, *_) = entry
+    if isinstance(entry.default, str):
+        return _text(name, value, entry)
+    default, (label, _, _, unit, low, high, *_) = entry
     if isinstance(value, int) and value.bit_length() > LONG:  # neither `float` nor, from 4,300 digits on, `str` takes it
         digits = int(value.bit_length() * math.log10(2))
         raise LabError(f"{name} is a whole number of about {digits:,} digits, which is out of range: write a smaller one.")
-    if several:
-        wanted = set(str(value).replace(" ", "").split("+")) - {"none", ""}
-        if strange := sorted(wanted - set(choices)):
-            raise unknown(name, strange[0], choices)
-        return "+".join(choice for choice in choices if choice in wanted) or "none"
-    spaced = any(letter.isspace() for letter in str(value))
-    if spaced and ((models and named_model(str(value))) or name in ("data", "score")):
-        fix = r"write \s for it in a regular expression" if name == "score" else "move the file or folder to a path without one"
-        raise LabError(f"{name}={value!r} cannot be read: it contains a space, which a recipe cannot hold: {fix}.")
-    if models and named_model(str(value)):
-        return str(value)
-    if choices:
-        for choice in choices:
-            if str(value).casefold().replace("-", " ") == choice.casefold().replace("-", " "):
-                return choice
-        raise unknown(name, value, choices)
-    if pattern:
-        if not isinstance(value, str | os.PathLike):
-            raise LabError(f"{name}={value!r} must be a text, as {name}={default!r} is. {text}")
-        if not re.fullmatch(pattern, str(value)):
-            raise LabError(f"{name}={value!r} cannot be read. {text}")
-        return str(value)
-    if isinstance(default, int):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
-            raise LabError(f"{name}={value!r} must be a whole number ({label}, {low:g} to {high:g} {unit}).".replace(" )", ")"))
-        value = int(value)
-    elif isinstance(default, float):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise LabError(f"{name}={value!r} must be a number ({label}, {low:g} to {high:g} {unit}).".replace(" )", ")"))
-        value = float(f"{value:.6g}")  # the digits that a recipe prints, so that a pasted recipe is the same recipe
-    if not isinstance(default, str) and not low <= value <= high:
+    whole, number = isinstance(default, int), isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or (whole and (not math.isfinite(value) or value != int(value))):
+        kind = "a whole number" if whole else "a number"
+        raise LabError(f"{name}={shown(value)} must be {kind} ({label}, {low:g} to {high:g} {unit}).".replace(" )", ")"))
+    value = int(value) if whole else float(f"{value:.6g}")  # the digits that a recipe prints, so that a pasted recipe is the same recipe
+    if not low <= value <= high:
         raise LabError(f"{name}={value:g} is out of range: {label.lower()} goes from {low:g} to {high:g} {unit}".rstrip() + ".")
     return value
+
+
+def _text(name: str, value: Any, entry: Entry) -> str:
+    """`check` for a field that holds a text."""
+    default, knob = entry
+    if not isinstance(value, str | PurePath):
+        raise LabError(f"{name}={shown(value)} must be a text, as {name}={default!r} is. {knob.help}")
+    text = str(value)
+    if len(text) > LONGEST_TEXT or half_a_character(text):
+        fix = f"of at most {LONGEST_TEXT:,} characters" if len(text) > LONGEST_TEXT else "that can be written in UTF-8"
+        raise LabError(f"{name}={shown(text)} cannot be in a recipe: give a text {fix}.")
+    if knob.several:
+        wanted = set(text.replace(" ", "").split("+")) - {"none", ""}
+        if strange := sorted(wanted - set(knob.choices)):
+            raise unknown(name, strange[0], knob.choices)
+        return "+".join(choice for choice in knob.choices if choice in wanted) or "none"
+    model = knob.models and named_model(text)
+    if (model or name in ("data", "score")) and any(letter.isspace() for letter in text):
+        fix = r"write \s for it in a regular expression" if name == "score" else "move the file or folder to a path without one"
+        raise LabError(f"{name}={shown(text)} cannot be read: it contains a space, which a recipe cannot hold: {fix}.")
+    if model:
+        return text
+    if knob.choices:
+        for choice in knob.choices:
+            if text.casefold().replace("-", " ") == choice.casefold().replace("-", " "):
+                return choice
+        raise unknown(name, text, knob.choices)
+    if not re.fullmatch(knob.pattern, text):
+        raise LabError(f"{name}={shown(text)} cannot be read. {knob.help}")
+    return text
 
 
 def given_in_words(words: Iterable[str], knobs: Mapping[str, Entry]) -> dict[str, Any]:
@@ -96,9 +104,11 @@ def given_in_words(words: Iterable[str], knobs: Mapping[str, Entry]) -> dict[str
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
-            raise LabError(f"cannot read {word!r} in the recipe: write name=value, as in temperature=2.")
+            raise LabError(f"cannot read {shown(word)} in the recipe: write name=value, as in temperature=2.")
         if name not in knobs:
             raise unknown("field", name, knobs)
+        if name in values:
+            raise LabError(f"{name} is given twice in the recipe: leave one of them out.")
         values[name] = parse(name, value, knobs[name].default)
     return values
 
@@ -106,7 +116,13 @@ def given_in_words(words: Iterable[str], knobs: Mapping[str, Entry]) -> dict[str
 def given_in_toml(text: str) -> dict[str, Any]:
     """Returns the fields in the [experiment] table of a TOML text. Raises `LabError` if it cannot be read."""
     with reading("the TOML recipe", "It needs an [experiment] table.", "cannot be read"):
-        return dict(tomllib.loads(text)["experiment"])
+        tables = tomllib.loads(text)
+        if not isinstance(given := tables["experiment"], dict):
+            raise ValueError(f"its experiment is a {type(given).__name__} and no table")
+    if others := [name for name in tables if name != "experiment"]:
+        fix = "move fields into it. `labkit sweep` runs a file with other tables."
+        raise LabError(f"{shown(others[0])} stands outside [experiment], the one table of a recipe: {fix}")
+    return given
 
 
 def parse(name: str, text: str, default: Any) -> Any:
@@ -117,5 +133,4 @@ def parse(name: str, text: str, default: Any) -> Any:
         return float(text) if isinstance(default, float) else int(text.replace("_", ""))
     except ValueError:
         kind = "a number" if isinstance(default, float) else "a whole number"
-        shown = text if len(text) < 60 else f"{text[:20]}…"
-        raise LabError(f"{name}={shown!r} must be {kind}, as in {name}={default:g}.") from None
+        raise LabError(f"{name}={shown(text)} must be {kind}, as in {name}={default:g}.") from None

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.base.errors import DataError, LabError, kinds_checked, reading
-from labkit.base.files import read_lines, write_lines
+from labkit.base.errors import DataError, LabError, kinds_checked, reading, shown, unknown
+from labkit.base.files import expanded, read_lines, to_write, write_lines
 from labkit.base.stats import Band, band
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
@@ -29,6 +29,8 @@ GROUPS = (
     *("parameters", "run", "skills", "teacher", *BASELINES, "exam", "fidelity", "open", "truth", "habits"),
     *("cost", "look", "training", "first"),
 )
+TERMS = ("loss", "kl", "ce", "hard", "crossed", "feature", "mutual", "peer")  # numbers of a step: the loss and its parts, in nats
+CURVES = (*TERMS, "grad_norm", "lr")
 MEND = "Delete it and run its recipe again."
 NO_GAP = 0.05  # a teacher less than this above the baseline leaves nothing to recover
 
@@ -46,6 +48,7 @@ class Recovery(NamedTuple):
     teacher: Mapping[str, float]
 
 
+@kinds_checked
 class Record:
     """A run's events and what is computed from them.
 
@@ -53,7 +56,6 @@ class Record:
     watch: called with each event as it is added.
     """
 
-    @kinds_checked
     def __init__(self, events: Iterable[ev.Event] = (), watch: Callable[[ev.Event], object] = lambda event: None) -> None:
         self.events: list[ev.Event] = []
         self.references: dict[str, ev.Reference] = {}
@@ -68,7 +70,7 @@ class Record:
     def add(self, event: ev.Event) -> None:
         """Append an event. Raises `LabError` for anything else."""
         if not isinstance(event, ev.Event):
-            raise LabError(f"{event!r} is not an event of a run: give those that a run yields, or `labkit.load(path)` reads.")
+            raise LabError(f"{shown(event)} is not an event of a run: give those that a run yields, or `labkit.load(path)` reads.")
         self.events.append(event)
         match event:
             case ev.Started():
@@ -119,7 +121,9 @@ class Record:
     # ---- reading -----------------------------------------------------------------------------------------------------
 
     def recovery(self, baseline: str = "label budget") -> Recovery:
-        """Recovery against a named baseline. Raises `LabError` if the teacher or that baseline was not measured."""
+        """Recovery against a named baseline, one of `BASELINES`. Raises `LabError` if it or the teacher was not measured."""
+        if baseline not in BASELINES:
+            raise unknown("baseline", baseline, BASELINES)
         for name in ("teacher", baseline):
             if name not in self.scores:
                 run = "labkit.record(rec.experiment.baseline(...))" if name != "teacher" else "a run with a teacher"
@@ -149,7 +153,12 @@ class Record:
         return table[order]
 
     def curve(self, name: str = "kl") -> tuple[list[int], list[float]]:
-        """Steps and values of one number of the training curve, such as "kl" or "loss"."""
+        """Steps and values of one number of the training curve, one of `CURVES`, such as "kl"; empty if the run has none of it.
+
+        Raises `LabError` for another number.
+        """
+        if name not in CURVES:
+            raise unknown("number of the training curve", name, CURVES)
         points = [(s.step, s.values[name]) for s in self.steps if s.values.get(name) is not None]
         return [p[0] for p in points], [p[1] for p in points]
 
@@ -159,13 +168,16 @@ class Record:
         return ev.Reference(name, self.skills, curve, self.experiment.recipe)
 
     def numbers(self, group: str) -> Mapping[str, Any]:
-        """The run's numbers of one group, by name.
+        """The run's numbers of one group, by name; empty if they were not measured.
 
         group: one of `GROUPS`. "run": steps, seconds, and seconds_a_step without exams. "look": the first batch check. "training": kl
             (mean of the last 20 steps), entropy (mean over the batch checks), the largest grad_norm, exposures (how often each distinct
             question was seen), own (1 if a checked batch held text that the student wrote). "first": kl at the first exam. The others
             come from the last exam, from `scores` and from events.
+
+        Raises `LabError` for another group.
         """
+        known_group(group)
         looks = [event.values for event in self.events if isinstance(event, ev.Inspected)]
         match group:
             case "parameters":
@@ -209,9 +221,15 @@ class Record:
 
     def save(self, path: str | Path) -> Path:
         """Write the events as JSON lines with a checksum (gzipped if the name ends in .gz), atomically. Returns the path."""
-        path = Path(path)
+        path = to_write(path)
         write_lines(path, map(ev.dumps, self.events))
         return path
+
+
+def known_group(group: str) -> None:
+    """Raises `LabError` for a group that there is not."""
+    if group not in GROUPS:
+        raise unknown("group of numbers", group, GROUPS)
 
 
 def load(path: str | Path) -> Record:
@@ -221,7 +239,7 @@ def load(path: str | Path) -> Record:
 
     Raises `DataError` with the file and the line that cannot be read.
     """
-    record = Record(read_events(Path(path)))
+    record = Record(read_events(expanded(path)))
     if record.started is None:
         raise DataError(f"{path} holds no run: its first event must be 'started'. Save it again with `rec.save(path)`.")
     return record

@@ -17,11 +17,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labkit.base.errors import kinds_checked
 from labkit.base.files import data_dir
 from labkit.base.manifest import checked, entries
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
-from labkit.records.record import BASELINES, Record
+from labkit.records.record import BASELINES, Record, known_group
 
 if TYPE_CHECKING:
     import pandas
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 NAMED = ("key", "shard", "sweeps", "arm", "seed", "recipe")  # the columns that identify a run; the ones after them are numbers
 
 
+@kinds_checked
 class Recorded(Record):
     """A shipped run, made from its row. It reads its events, and becomes a plain `Record`, when something is asked that no row has.
 
@@ -66,6 +68,7 @@ class Recorded(Record):
         return {"student": self.skills} | {name: skills for name in ("teacher", *BASELINES) if (skills := self.numbers(name))}
 
     def numbers(self, group: str) -> Mapping[str, Any]:
+        known_group(group)
         prefix = f"{group}."
         return {column.removeprefix(prefix): json.loads(cell) for column, cell in self._row.items() if cell and column.startswith(prefix)}
 

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from labkit import models
-from labkit.base.errors import LabError, unknown
-from labkit.models import tokenizer_of
+from labkit.base.errors import LabError, shown, unknown
+from labkit.models import ids_of, refuse_long, tokenizer_of
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads
 from labkit.models.heads.eagle import Eagle
@@ -71,14 +71,14 @@ def speculate(
     generator = _generator(seed)
     if _whole("candidates", candidates, 0) and temperature and rule == "exact":
         raise LabError(f"candidates={candidates} must be 0 here: exact sampling checks one chain. Use temperature=0, or rule='typical'.")
-    ids = _prompt(target, prompt)
+    ids = ids_of(target, prompt)
     limit = _limit(target, limit)
     most = ADAPTIVE if gamma == "adaptive" else _whole("gamma", gamma, 1)
     drafter = _drafter(draft)
     notes = [_fitting(target, draft, candidates), NOT_EXACT if rule == "typical" and temperature else ""]
     for model in (target, *([draft] if hasattr(draft, "get_output_embeddings") else ())):
         # An adaptive gamma, and one that is lowered below, cannot be too large.
-        _room(model, len(ids), limit, 0 if gamma == "adaptive" or isinstance(drafter, MedusaDraft) else most)
+        refuse_long(model, len(ids), limit, 0 if gamma == "adaptive" or isinstance(drafter, MedusaDraft) else most)
     if most > drafter.most:
         notes.append(f"the draft proposes at most {drafter.most} tokens a round" if gamma != "adaptive" else "")
         most = int(drafter.most)
@@ -91,9 +91,9 @@ def plain(
 ) -> Speculation:
     """The target's answer without a draft, one pass a token: the baseline of `speculate`, with the same arguments."""
     _check_temperature(temperature)
-    ids = _prompt(target, prompt)
+    ids = ids_of(target, prompt)
     limit = _limit(target, limit)
-    _room(target, len(ids), limit, 0)
+    refuse_long(target, len(ids), limit, 0)
     return _write(target, None, prompt, ids, Ask(0, 0.0, temperature, 0, _generator(seed)), limit, "exact", "")
 
 
@@ -167,23 +167,7 @@ def _drafter(draft: Any) -> Drafter:
         return ModelDraft(draft, context_of(draft.config.to_dict()))
     if hasattr(draft, "propose"):
         return draft
-    raise LabError(f"{draft!r} cannot draft: give a language model, as in labkit.teacher('atlas-200k'), or trained heads.")
-
-
-def _prompt(target: LanguageModel, prompt: str | Sequence[int]) -> list[int]:
-    if not hasattr(target, "get_output_embeddings"):
-        raise LabError(f"{target!r} is not a language model: give one, as in labkit.teacher('atlas-3m').")
-    ensure(target)
-    if not isinstance(prompt, str | list | tuple):
-        raise LabError(f"the prompt is {prompt!r}: give a text, or a list of token numbers.")
-    if not len(prompt.strip() if isinstance(prompt, str) else prompt):
-        raise LabError("the prompt is empty: ask something, as in 'What is the capital of Chad?'.")
-    if isinstance(prompt, str):
-        return tokenizer_of(target).prompts([prompt])[0]
-    size = models.vocabulary_of(target)
-    if invalid := [x for x in prompt if not isinstance(x, int) or not 0 <= x < size]:
-        raise LabError(f"{invalid[0]!r} in the prompt is not a token of the target: give numbers from 0 to {size - 1}, or a text.")
-    return list(prompt)
+    raise LabError(f"{shown(draft)} cannot draft: give a language model, as in labkit.teacher('atlas-200k'), or trained heads.")
 
 
 def _limit(target: LanguageModel, limit: int | None) -> int:
@@ -193,28 +177,20 @@ def _limit(target: LanguageModel, limit: int | None) -> int:
 def _whole(name: str, value: Any, low: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         also = " or 'adaptive' (0 is plain decoding: `plain`)" if name == "gamma" else ""
-        raise LabError(f"{name}={value!r} must be a whole number of tokens, {low} or more{also}.")
+        raise LabError(f"{name}={shown(value)} must be a whole number of tokens, {low} or more{also}.")
     return value
 
 
 def _check_temperature(temperature: Any) -> None:
     number = isinstance(temperature, int | float) and not isinstance(temperature, bool) and math.isfinite(temperature)
     if not number or (temperature and temperature < COLDEST):
-        raise LabError(f"temperature={temperature!r} must be 0 (the likeliest token), or at least {COLDEST:g}.")
+        raise LabError(f"temperature={shown(temperature)} must be 0 (the likeliest token), or at least {COLDEST:g}.")
 
 
 def _generator(seed: Any) -> torch.Generator:
     if isinstance(seed, bool) or not isinstance(seed, int):
-        raise LabError(f"seed={seed!r} must be a whole number: use 0, for example.")
+        raise LabError(f"seed={shown(seed)} must be a whole number: use 0, for example.")
     return torch.Generator().manual_seed(seed)
-
-
-def _room(model: LanguageModel, asked: int, limit: int, gamma: int) -> None:
-    """Raises `LabError` if the text, or one proposal, does not fit into the model's context."""
-    context = context_of(model.config.to_dict())
-    if asked + max(limit, gamma) > context:
-        name, value = ("limit", limit) if limit >= gamma else ("gamma", gamma)
-        raise LabError(f"a prompt of {asked} tokens and {name}={value} do not fit into {context} positions: shorten it, or lower {name}.")
 
 
 def _fitting(target: LanguageModel, draft: Any, candidates: int) -> str:

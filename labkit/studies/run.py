@@ -10,7 +10,7 @@ import functools
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,7 +117,7 @@ def completed(run: Run, watch: Callable[[ev.Event], None] | None = None) -> Reco
     return made
 
 
-def compare(experiments: Sequence[Experiment], seeds: int = 3, watch: Callable[[ev.Event], None] | None = None) -> Comparison:
+def compare(experiments: Iterable[Experiment], seeds: int = 3, watch: Callable[[ev.Event], None] | None = None) -> Comparison:
     """Run or fetch each recipe over the seeds 0 to `seeds - 1`, and compare it with the first recipe.
 
     experiments: at least two recipes; their own seeds are ignored.
@@ -126,13 +126,13 @@ def compare(experiments: Sequence[Experiment], seeds: int = 3, watch: Callable[[
 
     Returns a table with bands and verdicts. Raises `LabError` for fewer than two recipes, or one that breaks a rule, before the first run.
     """
-    if len(experiments) < 2:
-        raise LabError(f"compare got {len(experiments)} recipes, and needs at least two: give one to compare with.")
+    if len(recipes := list(map(Experiment.of, experiments))) < 2:
+        raise LabError(f"compare got {len(recipes)} recipes, and needs at least two: give one to compare with.")
     if seeds < 1:
         raise LabError(f"seeds={seeds} must be at least 1 (3 for a look, 5 for a claim).")
-    for experiment in experiments:
-        refuse(Experiment.of(experiment))
-    return Comparison(experiments, [[record(e.but(seed=s), watch=watch) for s in range(seeds)] for e in experiments])
+    for experiment in recipes:
+        refuse(experiment)
+    return Comparison(recipes, [[record(e.but(seed=s), watch=watch) for s in range(seeds)] for e in recipes])
 
 
 class Drift(NamedTuple):

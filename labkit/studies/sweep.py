@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.base.errors import LabError, need, reading, unknown
+from labkit.base.errors import LabError, kinds_checked, need, reading, shown, unknown
 from labkit.base.files import data_dir, home_dir
 from labkit.records import events as ev
 from labkit.records.comparison import summary
@@ -52,9 +52,11 @@ if TYPE_CHECKING:
     import pandas
 
 SECTIONS = ("experiment", "grid", "arm", "sweep", "expected")
+MOST_SEEDS = int(KNOBS["seed"].knob.high) + 1
 BACKENDS = {"local": "loky", "ray": "ray"}  # names in joblib
 
 
+@kinds_checked
 class Sweep(NamedTuple):
     """Each arm with each combination of the grid's values, for several seeds."""
 
@@ -65,6 +67,7 @@ class Sweep(NamedTuple):
     expected: tuple[Expected, ...] = ()  # differences that were expected before the runs
 
     @classmethod
+    @kinds_checked
     def from_toml(cls, text: str) -> Sweep:
         """Read a sweep.
 
@@ -86,16 +89,18 @@ class Sweep(NamedTuple):
         names = [arm.get("name") for arm in arms] if isinstance(arms, list) and all(isinstance(arm, dict) for arm in arms) else [None]
         if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
             raise LabError('every [[arm]] of a sweep needs a name that no other has, as in name = "online", and then its fields.')
-        if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
-            raise LabError(f"seeds={seeds!r} must be a whole number, at least 1 (3 for a look, 5 for a claim).")
+        if not isinstance(seeds, int) or isinstance(seeds, bool) or not 1 <= seeds <= MOST_SEEDS:
+            raise LabError(
+                f"seeds={shown(seeds)} must be a whole number, at least 1 and at most {MOST_SEEDS:,} (3 for a look, 5 for a claim)."
+            )
         named = {arm["name"]: {field: value for field, value in arm.items() if field != "name"} for arm in arms}
         sweep = cls(Experiment().but(**fields.get("experiment", {})), grid, seeds, named or {"": {}})
         recipes = sweep.recipes()
         for (arm, values), recipe in zip(sweep.points(), recipes, strict=True):
             for problem in recipe.problems():
-                what = ", ".join([*([f"arm {arm!r}"] if arm else []), *(f"{field}={value!r}" for field, value in values.items())])
+                what = ", ".join([*([f"arm {arm!r}"] if arm else []), *(f"{field}={shown(value)}" for field, value in values.items())])
                 raise LabError(f"{what} of this sweep cannot be run: {problem}")
-        if len(sweep.names()) < len(recipes):
+        if len({(arm, recipe) for (arm, _), recipe in zip(sweep.points(), recipes, strict=True)}) < len(recipes):
             raise LabError("the grid of this sweep has a value twice in a list: remove one of them.")
         return sweep._replace(expected=expected.read(fields.get("expected", {}), sweep.names()))
 

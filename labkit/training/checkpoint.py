@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from labkit import models
 from labkit.base import tensors
 from labkit.base.errors import UNREADABLE, DataError, reading
-from labkit.base.files import write_whole
+from labkit.base.files import expanded, write_whole
 from labkit.models.architectures import LanguageModel
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
@@ -56,8 +56,8 @@ class Position:
 class Folder:
     """The log and the checkpoint of one run. The checkpoint has length and hash of the log at that moment, so that both belong together."""
 
-    def __init__(self, path: Path, experiment: Experiment) -> None:
-        self.path, self.experiment = path, experiment
+    def __init__(self, path: str | Path, experiment: Experiment) -> None:
+        self.path, self.experiment = (path := expanded(path)), experiment
         self.checkpoint, self.log = path / "checkpoint.safetensors", path / "events.jsonl"
         self._open: BinaryIO | None = None
         self._written, self._digest = 0, hashlib.blake2b(digest_size=16)  # of the log: bytes, and the hash of them

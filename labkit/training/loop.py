@@ -58,13 +58,13 @@ class Run(Iterator[ev.Event]):
     def __init__(
         self,
         experiment: Experiment,
-        folder: Path | None = None,
+        folder: str | Path | None = None,
         checkpoint_every: int | None = None,
         exams: int | None = None,
         settings: Settings | None = None,
     ) -> None:
         self.experiment = experiment
-        self.folder = Folder(folder, experiment) if folder else None
+        self.folder = Folder(folder, experiment) if folder is not None else None
         self.checkpoint_every = checkpoint_every or max(25, experiment.steps // 10)
         self.exams, self.settings = exams, settings or default()
         self.student: LanguageModel | None = None
@@ -338,7 +338,7 @@ class Run(Iterator[ev.Event]):
         return ev.Finished(at.step, self.seconds, "stopped" if at.step < self.experiment.steps else "completed", cost)
 
 
-def run(experiment: Experiment | None = None, folder: Path | None = None, **changes: Any) -> Run:
+def run(experiment: Experiment | None = None, folder: str | Path | None = None, **changes: Any) -> Run:
     """Start a run.
 
     experiment: the recipe; the default one if not given.

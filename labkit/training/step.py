@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from labkit import models
 from labkit.losses.batch import Compare, Knobs, Objective
+from labkit.records.record import TERMS
 from labkit.training.assembly import Parts
 from labkit.training.batches import StepRows
 from labkit.training.faults import Faults, stray_loss
@@ -22,7 +23,6 @@ from labkit.training.methods import weights
 from labkit.training.readers import Reader
 
 WARMUP = 30  # steps
-METRICS = ("loss", "kl", "ce", "hard", "crossed", "feature", "mutual", "peer")
 
 
 def gradients(parts: Parts, compare: Compare, step_rows: StepRows, knobs: Mapping[str, Any], faults: Faults) -> dict[str, float]:
@@ -53,7 +53,7 @@ def gradients(parts: Parts, compare: Compare, step_rows: StepRows, knobs: Mappin
         sums |= {name: sums.get(name, 0.0) + value for name, value in values.items()}
     if accelerator.num_processes > 1:
         sums = _sum_of_processes(accelerator, parts.learner, sums)
-    return {name: float(sums[name]) for name in METRICS if name in sums}
+    return {name: float(sums[name]) for name in TERMS if name in sums}
 
 
 def _of_strays(reader: Reader, strays: Sequence[tuple[list[int], list[int]]], knobs: Knobs) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
@@ -76,9 +76,9 @@ def _sum_of_processes(accelerator: Accelerator, learner: nn.Module, sums: Mappin
     flat = accelerator.reduce(torch.cat([g.flatten() for g in own]), "sum")
     for p, g in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         p.grad = g.view_as(p).clone()
-    row = torch.tensor([float(sums.get(name, 0.0)) for name in METRICS], device=accelerator.device)
+    row = torch.tensor([float(sums.get(name, 0.0)) for name in TERMS], device=accelerator.device)
     reduced = accelerator.reduce(row, "sum")
-    return {name: value for name, value in zip(METRICS, reduced, strict=True) if name == "loss" or value}
+    return {name: value for name, value in zip(TERMS, reduced, strict=True) if name == "loss" or value}
 
 
 def schedule(step: int, steps: int) -> float:

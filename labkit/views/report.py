@@ -14,7 +14,7 @@ import html
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labkit.base.files import write_whole
+from labkit.base.files import to_write, write_whole
 from labkit.base.html import listed, table
 from labkit.records import events as ev
 from labkit.records.cost import Prices, cost
@@ -48,6 +48,7 @@ def report(result: Record | Comparison, path: str | Path | None = None, backend:
 
     Returns the page as HTML. Raises `LabError` for a run without an exam, or an unknown backend.
     """
+    to = to_write(path) if path is not None else None
     if isinstance(result, Record):
         title, body = (
             f"{without_hash(result.experiment.student)} student of {without_hash(result.experiment.teacher)}",
@@ -64,8 +65,8 @@ def report(result: Record | Comparison, path: str | Path | None = None, backend:
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style>{live}<body><h1>{html.escape(title)}</h1>"
         f'<p class="by">Distillation Lab. Every number on this page was measured.</p>{body}</body></html>'
     )
-    if path is not None:
-        write_whole(Path(path), lambda to: to.write_text(page, encoding="utf-8"))
+    if to is not None:
+        write_whole(to, lambda part: part.write_text(page, encoding="utf-8"))
     return page
 
 

@@ -7,6 +7,7 @@ import inspect
 import json
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 from helpers import toml
@@ -174,11 +175,39 @@ def test_what_is_no_model_is_told_with_one(wrong: object):
         labkit.ask(wrong, "What is the capital of Chad?")
 
 
-@pytest.mark.parametrize("name", KNOBS)
+@pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("digits", [400, 5000])
 def test_a_whole_number_of_hundreds_of_digits_is_out_of_range(name: str, digits: int):
     with pytest.raises(LabError, match=f"{name} is a whole number of about {digits:,} digits"):
         Experiment(**{name: -(10**digits)})
+
+
+@pytest.mark.parametrize("name", [name for name in KNOBS if name not in NUMBERS])
+def test_a_text_of_a_recipe_is_a_text(name: str):
+    for value in (0.5, True, None, ValueError("x"), [], 10**5000, "\ud800", "x" * 100_000):
+        with pytest.raises(LabError, match=rf"^{name}=.* (must be a text|cannot be in a recipe)") as told:
+            Experiment(**{name: value})
+        assert len(str(told.value)) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: Experiment.from_recipe("labkit steps=5 steps=6"), "steps is given twice"),
+        (lambda: Experiment.from_toml("experiment = []"), "is a list and no table"),
+        (lambda: Experiment.from_toml("experiment = ''"), "is a str and no table"),
+        (lambda: Experiment.from_toml("[[experiment]]\nsteps = 5"), "is a list and no table"),
+        (lambda: Experiment.from_toml("steps = 5\n[experiment]"), r"'steps' stands outside \[experiment\]"),
+        (lambda: Experiment.from_toml("[experiment]\n[experimental]\nsteps = 5"), r"'experimental' stands outside \[experiment\]"),
+        (lambda: Experiment.from_dict({5: 1}), "unknown field 5"),
+        (lambda: Experiment.from_dict([1]), r"values=\[1\] must be a dictionary"),
+        (lambda: Experiment.from_recipe(Path("a")), "must be a text"),
+        (lambda: Experiment(method="hidden", layers=f"{'9' * 500}:1"), "cannot be read"),
+    ],
+)
+def test_a_recipe_says_each_thing_once_and_where_it_belongs(call, said: str):
+    with pytest.raises(LabError, match=said):
+        call()
 
 
 @pytest.mark.parametrize("name", NUMBERS)

@@ -18,6 +18,7 @@ from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
+import labkit
 from labkit.base import files as paths
 from labkit.base import manifest
 from labkit.base.errors import DataError, LabError
@@ -96,7 +97,26 @@ def test_an_empty_record_says_so():
 def test_curves_leave_out_what_was_not_measured():
     steps, values = load_again(Record(story())).curve("kl")
     assert (steps, values) == ([1, 4], [6.5, 0.25])
-    assert Record(story()).curve("no such number") == ([], [])
+    assert Record(story()).curve("peer") == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda record: record.curve("k1"), "Did you mean 'kl'"),
+        (lambda record: record.numbers("skillls"), "Did you mean 'skills'"),
+        (lambda record: record.recovery("teacher"), "unknown baseline 'teacher'"),
+        (lambda record: record.save("."), r"'\.' is a folder: add the name of a file"),
+        (lambda record: record.save("x" * 5_000), "cannot be a path"),
+        (lambda record: record.save("a\0b"), "cannot be a path"),
+        (lambda record: record.save("\ud800"), "cannot be a path"),
+        (lambda record: record.save(""), "it is empty"),
+    ],
+)
+def test_a_name_that_no_record_knows_and_a_path_that_no_file_can_have(call, said: str):
+    for record in (Record(story()), labkit.record(student="57k", learning_rate=2e-2)):
+        with pytest.raises(LabError, match=said):
+            call(record)
 
 
 def test_a_run_as_a_yardstick():

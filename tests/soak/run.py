@@ -30,7 +30,7 @@ from filelock import FileLock
 import labkit  # noqa: F401 # isort: skip - before torch, as everywhere
 from soak.core import REPOSITORY, RIGHT, TOLD, WRONG, Case, Family, Result, case_of, tried
 
-MODULES = ("kills", "damage", "malformed", "endpoints", "disk", "interrupts")
+MODULES = ("kills", "damage", "malformed", "malformed_rows", "endpoints", "disk", "interrupts")
 WARM = ("pandas", "peft", "labkit.studies.run", "labkit.studies.distill", "labkit.studies.sweep", "labkit.views.report", "labkit.cli.main")
 RESULTS = REPOSITORY / "tests" / "soak.json"
 CASES = Path(__file__).with_name("cases.jsonl")

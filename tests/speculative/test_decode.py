@@ -343,8 +343,10 @@ def test_bad_input(teacher, draft):
             speculate(teacher, strange, QUESTIONS[0])
     with pytest.raises(LabError, match="not a language model"):
         speculate("atlas-3m", draft, QUESTIONS[0])
-    for ids in ([1, 5000], [-1, 3], ["a"]):
-        with pytest.raises(LabError, match="not a token of the target"):
+    with pytest.raises(LabError, match="half of a character"):
+        speculate(teacher, draft, "\ud800")
+    for ids in ([1, 5000], [-1, 3], ["a"], [True, False]):
+        with pytest.raises(LabError, match="not a token of the model"):
             speculate(teacher, draft, ids)
     recurrent = models.student("57k", 0, architecture="recurrent").eval()
     with pytest.raises(LabError, match="keeps a state"):

@@ -127,6 +127,9 @@ def test_the_speculation_lens_says_what_the_formulas_give():
 
 def test_the_lens_takes_what_was_measured_and_keeps_it_on_its_sliders():
     assert labkit.lens("speculation", alpha=1.0, cost=1.7).cost.value == 1.0
+    for wrong in ({"alpha": 7}, {"alpha": float("nan")}, {"gamma": 0}, {"cost": -1}):
+        with pytest.raises(LabError, match="is out of range"):
+            labkit.lens("speculation", **wrong)
 
 
 # ---- theory beside decoding

@@ -235,6 +235,9 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(quick):
         ("seeds = 2", "seed = 2", "Did you mean 'seeds'"),
         ("seeds = 2", "seeds = true", "at least 1"),
         ("temperature = [1.0, 2.0]", "temperature = [1.0, 1.0]", "has a value twice"),
+        ("temperature = [1.0, 2.0]", "temperature = [1, 1.0]", "has a value twice"),
+        ('["22k", "57k"]', '["57k", "57K"]', "has a value twice"),
+        ("seeds = 2", "seeds = 3000000000", "at most 2,147,483,648"),
     ],
 )
 def test_bad_input_is_told_before_anything_runs(old: str, new: str, words: str):

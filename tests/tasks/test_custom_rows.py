@@ -23,7 +23,7 @@ from labkit.base.chat import messages_of, prompt_of
 from labkit.base.errors import LabError
 from labkit.records.names import LEARN
 from labkit.tasks.custom.rows import CustomRows, Row, read_rows, same, split, write_rows
-from labkit.tasks.custom.shapes import CHATS, CHOICES, CONTEXTS, PROMPTS, RESPONSES, SYSTEMS
+from labkit.tasks.custom.shapes import CHATS, CHOICES, CONTEXTS, PROMPTS, RESPONSES, SEVERAL_COLUMNS, SYSTEMS
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -342,8 +342,29 @@ def test_an_index_that_counts_from_one_refuses_the_file():
 
 
 def test_the_name_of_a_column_is_a_text():
-    with pytest.raises(LabError, match="must be a text, but is 5"):
+    with pytest.raises(LabError, match=r"^prompt_column=5 must be a text or None: names of the columns"):
         read_rows([{"prompt": "p"}], prompt_column=5)
+
+
+@pytest.mark.parametrize("source", [0.5, True, json, object()])
+def test_what_holds_no_rows_is_told(source: object):
+    with pytest.raises(LabError, match=r"data is .+: give a file, a list of rows, or a data frame"):
+        read_rows(source)
+
+
+@pytest.mark.parametrize("column", ["prompt", "response"])
+def test_a_number_of_too_many_digits_costs_its_row(column: str):
+    rows = read_rows([{"prompt": "p", "response": "r"}, {"prompt": "p", "response": "r", column: 10**5000}])
+    assert len(rows) == 1 and f"'{column}' is a number of too many digits" in rows.problems[0].reason
+
+
+def test_a_column_twice_in_a_parquet_file_is_told(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.Table.from_arrays([["a"], ["b"], ["c"]], names=["prompt", "response", "prompt"]), tmp_path / "two.parquet")
+    assert SEVERAL_COLUMNS.format(n=1) % "prompt" in read_rows(tmp_path / "two.parquet").summary
+    (tmp_path / "no.parquet").write_bytes(b"PAR1")
+    with pytest.raises(LabError, match=r"cannot be read as parquet \(.+[^.]\)\. Write it again"):
+        read_rows(tmp_path / "no.parquet")
 
 
 def test_bytes_of_another_encoding_cost_their_row(tmp_path):

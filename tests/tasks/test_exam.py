@@ -12,6 +12,7 @@ from oracles import answer_logprob, answer_logprobs
 from table import table_teacher
 
 from labkit import models
+from labkit.base.errors import LabError
 from labkit.records.names import SKILLS
 from labkit.records.record import recovery
 from labkit.tasks.atlas import exam as evaluate
@@ -259,9 +260,15 @@ def test_ask(tiny_teacher):
     assert found.right is (found.answer == "N'Djamena")
 
 
-@pytest.mark.parametrize("text", ["Who are you?", "", "¿Qué? 日本 <script>alert(1)</script>"])
+@pytest.mark.parametrize("text", ["Who are you?", "¿Qué? 日本 <script>alert(1)</script>"])
 def test_ask_anything(tiny_teacher, text: str):
     found = evaluate.ask(tiny_teacher, text)
     assert found.right is None
     assert found.truth is None
     assert 0 <= found.probability <= 1
+
+
+@pytest.mark.parametrize(("text", "said"), [("", "is empty"), ("\ud800", "half of a character"), ("a " * 300, "do not fit into 256")])
+def test_what_no_model_can_read_is_not_asked(tiny_teacher, text: str, said: str):
+    with pytest.raises(LabError, match=said):
+        evaluate.ask(tiny_teacher, text)

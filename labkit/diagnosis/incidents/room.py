@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from labkit.base.errors import LabError, unknown
+from labkit.base.errors import LabError, shown, unknown
 from labkit.diagnosis.failures import FAILURES, diagnose, provoke
 from labkit.diagnosis.incidents.cases import Case, draw, ordered, train, truth
 from labkit.diagnosis.incidents.debrief import IncidentVerdict, entries
@@ -35,7 +35,7 @@ class Room:
 
     def __init__(self, seed: int | None = None, budget: int = BUDGET, *, live: bool = False) -> None:
         if isinstance(budget, bool) or not isinstance(budget, int) or not 1 <= budget <= 1_000:
-            raise LabError(f"budget={budget!r} must be a whole number of minutes from 1 to 1000, as in budget={BUDGET}.")
+            raise LabError(f"budget={shown(budget)} must be a whole number of minutes from 1 to 1000, as in budget={BUDGET}.")
         self.budget, self.live = budget, live
         self.watchers: list[Callable[[], object]] = []  # called after each change
         self._view: Any = None
@@ -183,7 +183,7 @@ class Room:
         if 2 * shared[best] > len(given) and list(shared.values()).count(shared[best]) == 1:
             return best
         listed = "; ".join(f"{letter}: {option}" for letter, option in options.items())
-        raise LabError(f"cure={text[:60]!r} is not clearly one of the four for {name}: give a letter. {listed}")
+        raise LabError(f"cure={shown(text)} is not clearly one of the four for {name}: give a letter. {listed}")
 
     def _tell(self) -> None:
         for watcher in self.watchers:
@@ -212,7 +212,7 @@ def _open(seed: int | None, live: bool, watch: Callable[[int, int], object]) -> 
     if seed is None:
         seed = secrets.randbelow(NUMBERS)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < NUMBERS:
-        raise LabError(f"seed={seed!r} must be a whole number from 0 to {NUMBERS - 1:,}: the number of a case, as in seed=7.")
+        raise LabError(f"seed={shown(seed)} must be a whole number from 0 to {NUMBERS - 1:,}: the number of a case, as in seed=7.")
     return train(seed, watch) if live else draw(seed)
 
 
@@ -225,7 +225,7 @@ def _progress(step: int, steps: int) -> None:
 def _failure(name: object) -> str:
     """The name of a failure, from its name or its label."""
     by_label = {entry.label.casefold(): entry.name for entry in FAILURES.values()}
-    text = str(name).strip()
+    text = name.strip() if isinstance(name, str) else ""
     for known in (text, text.replace(" ", "_").replace("-", "_").lower(), by_label.get(text.casefold(), "")):
         if known in FAILURES:
             return known
@@ -237,7 +237,7 @@ def _named(faults: Sequence[str]) -> tuple[str, ...]:
     if not given:
         raise LabError(f'name one or two failures, or say room.name("{NO_FAULT}"): labkit.catalogue("failures") lists them.')
     if wrong := [f for f in given if not isinstance(f, str)]:
-        raise LabError(f"{wrong[0]!r} is not the name of a failure: give a text, as in room.name({NO_FAULT!r}). This did not count.")
+        raise LabError(f"{shown(wrong[0])} is not the name of a failure: give a text, as in room.name({NO_FAULT!r}). This did not count.")
     nothing = [f for f in given if str(f).strip().casefold().replace("_", " ") in (NO_FAULT, "none", "healthy")]
     if nothing and len(nothing) < len(given):
         raise LabError(f"{NO_FAULT!r} and a failure contradict each other: name one or the other.")
@@ -252,7 +252,7 @@ def _several(cure: str | Sequence[str] | None, named: Sequence[str]) -> list[str
     given = list(cure) if isinstance(cure, list | tuple) else [] if cure is None else [cure]
     cures = [text for text in given if isinstance(text, str)]
     if len(given) > len(named) or len(cures) < len(given):
-        raise LabError(f"cure={cure!r} must be one letter or text for each failure named, in the same order; {len(named)} named.")
+        raise LabError(f"cure={shown(cure)} must be one letter or text for each failure named, in the same order; {len(named)} named.")
     return cures
 
 

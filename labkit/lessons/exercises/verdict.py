@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from labkit.base.errors import need
+from labkit.base.errors import need, shown
 from labkit.base.html import WIDE, listed, tag
 from labkit.base.registry import Registry
 
@@ -178,7 +178,7 @@ def kind_of(value: Any) -> str:
     if value is None:
         return "nothing (None)"
     if isinstance(value, bool | int | float | str):
-        return f"{type(value).__name__} {str(value)[:40]!r}"
+        return f"{type(value).__name__} {shown(value)}"
     return f"of type {type(value).__name__}"
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from labkit.base.settings import Settings
-from labkit.models import EOS, AtlasTokenizer, Written, logits_of, tokenizer, tokenizer_of, write
+from labkit.models import EOS, AtlasTokenizer, Written, ids_of, logits_of, refuse_long, tokenizer, tokenizer_of, write
 from labkit.models.parts import row_logits
 from labkit.models.score_answers import of_like_length, score_answers, states_of
 from labkit.records.names import SKILLS
@@ -333,10 +333,12 @@ def ask(model: LlamaForCausalLM, text: str) -> Answer:
     """Ask a model any question; it answers greedily.
 
     text: the question.
-    Returns the answer, its probability, and the truth if Atlas knows the question.
+
+    Returns the answer, its probability, and the truth if Atlas knows the question. Raises `LabError` for an empty text, or a long one.
     """
-    tokens = tokenizer_of(model)
-    written = write(model, tokens.prompts([text]))[0]
+    ids, tokens = ids_of(model, text), tokenizer_of(model)
+    refuse_long(model, len(ids), tokens.longest)
+    written = write(model, [ids])[0]
     world = whole_world()
     question: Question | None = world.find(text)
     answer = tokens.text(written.ids)

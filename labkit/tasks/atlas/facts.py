@@ -18,7 +18,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 
-from labkit.base.errors import LabError, kinds_checked, unknown
+from labkit.base.errors import LabError, kinds_checked, shown, unknown
 from labkit.records.names import CONTINENTS, FAVOURITE, LEFT_OUT, SKILLS, WORLDS
 from labkit.tasks.atlas.questions import FACTS, HELD_OUT_SKILLS, RELATIONS, SHARES, Fact, Question, ask_about, normalise, stable_hash
 from labkit.tasks.atlas.tables import Country, places, tables
@@ -34,6 +34,7 @@ def _facts_at(scale: str) -> dict[str, list[Fact]]:
     return {}
 
 
+@kinds_checked
 class Atlas:
     """The world at one `scale`, with optional faults in its gold labels.
 
@@ -47,13 +48,12 @@ class Atlas:
     Raises `LabError` for an unknown scale, or a share outside [0, 1].
     """
 
-    @kinds_checked
     def __init__(self, scale: str = "whole", *, gold_noise: float = 0.0, falsehoods: float = 0.0, favourite: float = 0.0) -> None:
         if scale not in WORLDS:
             raise unknown("scale", scale, WORLDS)
         for name, value in (("gold_noise", gold_noise), ("falsehoods", falsehoods), ("favourite", favourite)):
             if not 0 <= value <= 1:
-                raise LabError(f"{name}={value} must be a share: give a number from 0 (none) to 1 (all).")
+                raise LabError(f"{name}={shown(value)} must be a share: give a number from 0 (none) to 1 (all).")
         self.scale, self.gold_noise, self.falsehoods, self.favourite = scale, gold_noise, falsehoods, favourite
         self._world, cities, elements, self._aliases = tables()
         self.countries = [c for c in self._world.values() if self._within(c)]
@@ -139,8 +139,10 @@ class Atlas:
         left_out: a skill; or a continent, whose name is then in no question and no answer; or "paraphrases", so that every question
             has its canonical wording.
 
-        Raises `LabError` for an unknown skill or `left_out`, or if no question is left.
+        Raises `LabError` for an unknown skill or `left_out`, for fewer than no questions, or if none is left.
         """
+        if n < 0:
+            raise LabError(f"n={n} must be 0 or more: it is the number of questions.")
         for skill in skills:
             if skill not in SKILLS:
                 raise unknown("skill", skill, SKILLS)
@@ -177,7 +179,14 @@ class Atlas:
 
     def exam(self, per_skill: int = 40, seed: int = 0, wording: int = 0) -> list[Question]:
         """Distinct questions, `per_skill` of each skill, or all if there are fewer. Compositions, sums and comparisons come only from
-        the held-out fifth. `wording` is 0 for the canonical wording, 1 for the paraphrase."""
+        the held-out fifth. `wording` is 0 for the canonical wording, 1 for the paraphrase.
+
+        Raises `LabError` for another wording, or fewer than no questions.
+        """
+        if per_skill < 0:
+            raise LabError(f"per_skill={per_skill} must be 0 or more: it is the number of questions of each skill.")
+        if wording not in (0, 1):
+            raise LabError(f"wording={wording} must be 0, for the canonical wording, or 1, for the paraphrase.")
         rng = random.Random(f"exam {self.scale} {seed}")
         paper = []
         for skill in SKILLS:

@@ -79,7 +79,10 @@ def text_of(value: Any, column: str, objects: bool = True) -> str:
     elif isinstance(value, decimal.Decimal):
         value = format(value, "f")
     elif isinstance(value, int | float | datetime.date | datetime.time | datetime.timedelta | uuid.UUID):
-        value = str(value)
+        try:
+            value = str(value)
+        except ValueError:  # Python writes no whole number of more than 4,300 digits
+            raise Unusable(f"{column!r} is a number of too many digits: write it as a text") from None
     if not isinstance(value, str):
         raise Unusable(f"{column!r} must be a text, but is {kind_of(value)}")
     try:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 from labkit.base.chat import to_json
-from labkit.base.errors import LabError, unknown
+from labkit.base.errors import LabError, kinds_checked, unknown
 from labkit.base.files import write_whole
 from labkit.base.thinking import join_thinking
 from labkit.records.names import LEARN
@@ -144,6 +144,7 @@ class Split(NamedTuple):
     held_out: CustomRows
 
 
+@kinds_checked
 def read_rows(
     source: Source,
     *,
@@ -168,9 +169,6 @@ def read_rows(
     """
     if learn not in LEARN:
         raise unknown("learn", learn, LEARN)
-    for column in (prompt_column, response_column):
-        if not isinstance(column, str | None):
-            raise LabError(f"the name of a column must be a text, but is {column!r}: write it in quotes.")
     name = str(source) if isinstance(source, str | Path) else "the list"
     rows: list[Row] = []
     problems: list[Problem] = []

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.base.chat import to_json
-from labkit.base.errors import DataError, LabError, need, suggest, unknown
+from labkit.base.errors import DataError, LabError, need, reason, shown, suggest, unknown
 from labkit.base.files import data_dir, expanded
 from labkit.base.manifest import checked
 
@@ -66,10 +66,14 @@ def cells_of(source: Source, part: str, network: bool) -> Iterator[tuple[int, An
             f"data must be a list of rows, but is one object with {', '.join(map(repr, source)) or 'no fields'}: give [row, ...]."
         )
     if not isinstance(source, str | Path):
-        return enumerate(map(_plain, _records(source)), 1)
-    name, path = str(source), expanded(source)
+        try:
+            return enumerate(map(_plain, iter(_records(source))), 1)
+        except TypeError:
+            raise LabError(f"data is {shown(source)}: give a file, a list of rows, or a data frame.") from None
+    name = str(source)
     if not name.strip():
         raise LabError(f"data is empty: give a file ({', '.join(SUFFIXES)}), as in data=mine.jsonl, or an example: {', '.join(EXAMPLES)}.")
+    path = expanded(source)
     if not path.exists() and name in EXAMPLES:
         path = checked(data_dir() / "examples" / f"{name}.jsonl")
     if path.is_file():
@@ -188,9 +192,10 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         batches = list(pyarrow.parquet.ParquetFile(path).iter_batches())
     except (pyarrow.ArrowException, OSError) as error:
-        raise LabError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]} Write it again, or use JSONL or CSV.") from None
+        raise LabError(f"{path} cannot be read as parquet ({reason(error)}). Write it again, or use JSONL or CSV.") from None
     names = batches[0].schema.names if batches else []
-    return enumerate((dict(zip(names, row)) for batch in batches for row in zip(*map(_values, batch.columns))), 1)
+    make: Any = dict if len({*names}) == len(names) else lambda cells: named(list(cells))
+    return enumerate((make(zip(names, row)) for batch in batches for row in zip(*map(_values, batch.columns))), 1)
 
 
 def _values(column: Any) -> list[Any]:

@@ -11,12 +11,13 @@ Each is a box of labelled controls with a picture and its content in words. It r
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as widgets
 
-from labkit.base.errors import unknown
+from labkit.base.errors import LabError, unknown
 
 
 def lens(kind: str, *given: Any, **named: Any) -> widgets.VBox:
@@ -43,4 +44,10 @@ def lens(kind: str, *given: Any, **named: Any) -> widgets.VBox:
     }
     if kind not in kinds:
         raise unknown("lens", kind, kinds)
+    takes = inspect.signature(kinds[kind]).parameters
+    if len(given) + len(named) > len(takes):
+        raise LabError(f"the lens {kind!r} got {len(given) + len(named)} values, and takes {', '.join(takes) or 'none'}.")
+    for name in named:
+        if name not in takes:
+            raise unknown(f"argument of the lens {kind!r}:", name, takes)
     return kinds[kind](*given, **named)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from labkit import models
 from labkit.base.chat import from_json
-from labkit.base.errors import LabError
+from labkit.base.errors import LabError, shown
 from labkit.losses.divergences import TAILS, forward_kl
 from labkit.models import pretrained, tokenizer_of
 from labkit.models.architectures import room_for
@@ -107,7 +107,7 @@ def _ids(model: Any, text: str | Sequence[str] | None) -> tuple[list[int], list[
         ids = tokens.inner(text, split_special_tokens=True)["input_ids"] if chat else tokens.prompts([text])[0]
         return ids[:1], ids[1:]  # the first token, mostly a begin mark, is predicted from nothing
     if not isinstance(text, list | tuple) or len(text) != 2 or not all(isinstance(part, str) for part in text):
-        raise LabError(f"text={text!r} is neither a text nor a pair: give 'a text', or ('a prompt', 'its answer').")
+        raise LabError(f"text={shown(text)} is neither a text nor a pair: give 'a text', or ('a prompt', 'its answer').")
     return tokens.prompts([text[0]])[0], tokens.answers([text[1]])[0]
 
 

@@ -6,24 +6,37 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from labkit.base.errors import kinds_checked
+from labkit.base.errors import LabError, kinds_checked, shown
 from labkit.speculative.theory import best_gamma, speedup, tokens_per_round
 from labkit.views import figures
 from labkit.views.lenses.base import STYLE, WIDE, Lens
 
 
 class SpeculationLens(Lens):
-    """Controls: acceptance, tokens a round and costs. Picture: the speed-up by tokens a round and cost."""
+    """Controls: acceptance, tokens a round and costs. Picture: the speed-up by tokens a round and cost.
+
+    A measured acceptance or cost beyond the end of its slider is put there. Raises `LabError` for a value that nothing can have.
+    """
 
     @kinds_checked
     def __init__(self, alpha: float = 0.8, gamma: int = 4, cost: float = 0.1, verify: float = 0.0) -> None:
+        most = figures.GAMMAS[-1]
+        for name, value, least, end in (
+            ("alpha", alpha, 0, 1),
+            ("gamma", gamma, 1, most),
+            ("cost", cost, 0, 1e9),
+            ("verify", verify, 0, 1e9),
+        ):
+            if not least <= value <= end:
+                raise LabError(f"{name}={shown(value)} is out of range: it must be from {least} to {end:g}.")
+
         def slider(kind: Any, name: str, value: float, low: float, high: float, step: float, help: str) -> widgets.ValueWidget:
             looks = {"tooltip": help, "style": STYLE, "layout": WIDE, "continuous_update": False}
             return kind(value=min(high, max(low, value)), min=low, max=high, step=step, description=name, **looks)
 
         real, whole = widgets.FloatSlider, widgets.IntSlider
         self.alpha = slider(real, "Acceptance", alpha, 0.0, 0.99, 0.01, "Probability that the target accepts a token. Arrow keys move it.")
-        self.gamma = slider(whole, "Tokens a round", gamma, 1, figures.GAMMAS[-1], 1, "How many tokens the draft proposes a round.")
+        self.gamma = slider(whole, "Tokens a round", gamma, 1, most, 1, "How many tokens the draft proposes a round.")
         self.cost = slider(real, "Draft's cost", cost, 0.01, 1.0, 0.01, "Cost of drafting one token, in passes of the target.")
         self.verify = slider(real, "To verify", verify, 0.0, 0.2, 0.01, "Cost of judging one token, in passes of the target.")
         room = widgets.Output(layout={"min_height": "470px"})  # fixed, so that the page does not move at every change
