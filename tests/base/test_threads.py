@@ -251,9 +251,9 @@ def test_a_run_that_was_stopped_is_not_called_starved(monkeypatch, worked: float
     monkeypatch.setattr(threads, "_waited", lambda: clock["waited"])
     watch, device = threads.Watch(), types.SimpleNamespace(type="cpu")
     clock.update(worked=3.0 + worked, waited=7.0 + waited)
-    told = watch.starved(60.0, device)
-    assert [text.split(": this run had ")[1].split(" of one")[0] for text in told] == ([share] if share else [])
-    assert not watch.starved(61.0, device)
+    told = watch.starved(60.0, device, 2)
+    assert [text.split(": this run had ")[1].split(" of one")[0] for text, _ in told] == ([share] if share else [])
+    assert not watch.starved(61.0, device, 2)
 
 
 def test_a_stop_is_not_counted_later_either(monkeypatch):
@@ -263,7 +263,7 @@ def test_a_stop_is_not_counted_later_either(monkeypatch):
     watch, device = threads.Watch(), types.SimpleNamespace(type="cpu")
     for seconds, worked in ((100.0, 15.0), (110.0, 25.0), (120.0, 35.0)):  # stopped for the first 85 s
         clock["worked"] = worked
-        assert not watch.starved(seconds, device)
+        assert not watch.starved(seconds, device, 2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux counts it")

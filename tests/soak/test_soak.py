@@ -18,7 +18,13 @@ BESIDE = {  # functions that open a file, and are in no kind
     *("base/files.py: append_row", "cli/distill.py: _read_once", "models/pretrained.py: save", "models/pretrained.py: write"),  # write it
     *("teachers/labelling/answers.py: assemble", "teachers/labelling/answers.py: lines", "teachers/labelling/answers.py: write"),
     *("teachers/labelling/journal.py: __enter__", "teachers/labelling/journal.py: _flush", "training/checkpoint.py: write_down"),
-    *("base/threads.py: _quota", "base/threads.py: _worked", "base/threads.py: _waited", "cli/output.py: silence", "cli/run.py: _together"),  # the system's
+    *(
+        "base/threads.py: _quota",
+        "base/threads.py: _worked",
+        "base/threads.py: _waited",
+        "cli/output.py: silence",
+        "cli/run.py: _together",
+    ),  # the system's
     *("studies/export.py: _script", "studies/trace.py: _docstrings", "views/board/widget.py: script", "views/board/widget.py: style"),
     "models/damage.py: unreadable_weights",  # words for what has failed already
     "models/pretrained.py: context_of",  # `load` tells what is wrong
