@@ -108,7 +108,7 @@ def test_every_field_is_a_flag_and_help_shows_those_that_are_not_advanced(comman
         (["run", "--student", "58k"], "Did you mean '57k'"),
         (["run", "--steps", "many"], "whole number"),
         (["run", "--seed", "9" * 400], "seed is a whole number of about 400 digits, which is out of range"),
-        (["run", "--seed", "9" * 5000], "seed='99999999999999999999…' must be a whole number"),
+        (["run", "--seed", "9" * 5000], "99999…' must be a whole number"),
         (["run", "temperature=2"], "not a recipe"),
         (["run", "--data", "my mails.jsonl"], "contains a space, which a recipe cannot hold: move the file or folder"),
         (["run", "--data", "tickets", "--score", "regex:^a b$"], "contains a space, which a recipe cannot hold: write \\s"),
