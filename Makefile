@@ -50,8 +50,8 @@ unit: $(VENV)/dev.done $(MODELS)/smollm2
 
 # The unit tests three times: with plain arithmetic, with AVX2 at most, and as this processor does it. Sums differ in their last bits.
 arithmetics:
-	ATEN_CPU_CAPABILITY=default $(MAKE) unit
-	ONEDNN_MAX_CPU_ISA=AVX2 $(MAKE) unit
+	ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2 ONEDNN_MAX_CPU_ISA=SSE41 $(MAKE) unit
+	ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 $(MAKE) unit
 	$(MAKE) unit
 
 # Every notebook, top to bottom in a clean kernel, with few steps.
