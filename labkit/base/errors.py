@@ -27,6 +27,13 @@ class DataError(LabError):
     """A file that the lab needs is missing or damaged. The message names the file, the problem and the command that rebuilds it."""
 
 
+class NotWritten(OSError, DataError):
+    """A file, `filename`, cannot be written, for the reason `strerror`. It is an `OSError` too, for those who expect that of a disk."""
+
+    def __str__(self) -> str:
+        return f"{self.filename} cannot be written ({self.strerror}): free some space there, or choose a place that you may write to."
+
+
 class MissingPackage(LabError, ImportError):
     """An optional package is not installed. The message says what works without it."""
 
@@ -72,6 +79,19 @@ def reason(error: BaseException) -> str:
     return text or type(error).__name__
 
 
+def not_written(path: object, error: Exception) -> NotWritten | None:
+    """The error for a file that cannot be written, from what its writer has raised; None if that is not of the disk."""
+    if not _of_the_disk(error):
+        return None
+    why = getattr(error, "strerror", None) or str(error).split("\n")[0]
+    return NotWritten(getattr(error, "errno", None), why, str(path))
+
+
+def _of_the_disk(error: BaseException) -> bool:
+    # by name, since its package may not be installed; and tokenizers raises a bare Exception, with the number that Rust writes
+    return isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or "(os error " in str(error)
+
+
 def unknown(what: str, name: object, choices: Iterable[object]) -> LabError:
     """The error for a name that is not in a list: suggests the nearest name and lists all."""
     return LabError(suggest(f"unknown {what}", name, choices))
@@ -108,8 +128,7 @@ def outside(error: BaseException) -> tuple[str, str]:
         return f"memory ran out ({text})" if text else "memory ran out", "Choose a smaller student, a smaller batch, or fewer questions."
     if isinstance(error, ConnectionError):  # a socket, or the pipe to a worker
         return f"the connection to another process or machine broke off ({text})", "Run the same again."
-    # by name, since its package may not be installed; and tokenizers raises a bare Exception, with the number that Rust writes
-    if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError" and "(os error " not in text:
+    if not _of_the_disk(error):
         return "", ""
     why = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else text
     return f"a file cannot be read or written ({why})", "Check path, permissions and free space, there and in LABKIT_HOME."

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit.base.errors import UNREADABLE, DataError, LabError, reading, shown
+from labkit.base.errors import UNREADABLE, DataError, LabError, not_written, reading, shown
 from labkit.base.manifest import entries
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -137,18 +137,25 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file atomically: after a kill or a power cut, either the old or the new file is there, never a part of one.
 
     write: writes the new content to the path that it is given.
+
+    Raises `NotWritten`, which is a `DataError` and an `OSError`, if the disk does not take it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
     try:
-        write(Path(name))
-        with open(name, "r+b") as written:
-            os.fsync(written.fileno())  # else a power cut may leave the new name with no content
-        os.chmod(name, 0o644)  # the temporary file was private
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            write(Path(name))
+            with open(name, "r+b") as written:
+                os.fsync(written.fileno())  # else a power cut may leave the new name with no content
+            os.chmod(name, 0o644)  # the temporary file was private
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except Exception as error:
+        if told := not_written(path, error):
+            raise told from None
+        raise
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from labkit.base.files import write_whole
 from labkit.cli.output import read, writable
 
+PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zip": "zip", ".zst": "zstd"}
 HELP = "run a grid of experiments over seeds, and print one table"
 
 
@@ -30,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
     table = sweep.table()
     print(table.to_string(index=False, float_format=lambda x: f"{x:.3f}", na_rep="-"))
     if options.out:
-        table.to_csv(options.out, index=False)
+        packed = PACKED.get(options.out.suffix)  # pandas looks at the name, which is another one while the file is written
+        write_whole(options.out, lambda to: table.to_csv(to, index=False, compression=packed))
         print(f"written to {options.out}")
     return 0

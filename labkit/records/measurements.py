@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import unknown
-from labkit.base.files import data_dir
+from labkit.base.files import data_dir, write_whole
 from labkit.base.manifest import checked, seal
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def write(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], rebuild: s
     """
     rounded = [{key: _rounded(value) for key, value in row.items()} for row in rows]
     text = "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rounded) + "\n]\n"
-    (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    write_whole(folder / f"{name}.json", lambda to: to.write_text(text, encoding="utf-8"))
     seal(folder, rebuild, {f"{name}.json": {"licence": "Apache-2.0"}})
 
 

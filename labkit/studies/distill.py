@@ -240,8 +240,9 @@ def leave(done: Distilled, student: Any, folder: Path, exam: CustomExam, example
         with no_empty_folder(folder):
             fill_whole(folder, write)
     except Exception as error:  # a full disk, or the code of some family that refuses to be saved
+        why = getattr(error, "strerror", None) or error
         raise LabError(
-            f"the student is trained, but cannot be saved in {folder}: {error}. Fix that, or choose another --out, and run the same "
+            f"the student is trained, but cannot be saved in {folder}: {why}. Fix that, or choose another --out, and run the same "
             "command again: it goes on from here, and trains nothing twice."
         ) from error
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from labkit import models
 from labkit.base.errors import LabError
-from labkit.base.files import data_dir, write_whole
+from labkit.base.files import data_dir, fill_whole, write_whole
 from labkit.models import lora, pretrained
 from labkit.models.architectures import LanguageModel
 from labkit.records import events as ev
@@ -54,12 +54,16 @@ def export(experiment: Experiment, out: str | Path) -> Path:
         place = str(pretrained.folder_of(exp.student).resolve())
     else:
         place = "student"
-        student.save_pretrained(folder / place)
-        models.tokenizer(exp.vocabulary).for_transformers().save_pretrained(folder / place)
+        fill_whole(folder / place, lambda to: _save(student, models.tokenizer(exp.vocabulary).for_transformers(), to))
     maps = lora.targets_of(student) if exp.adapter else []
     text = _script(exp, folder.name, place, _teacher(exp, teacher, folder), student, maps)
     write_whole(out, lambda to: to.write_text(text, encoding="utf-8"))
     return out
+
+
+def _save(student: Any, tokenizer: Any, folder: Path) -> None:
+    student.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _first_student(exp: Experiment) -> Any:
@@ -112,7 +116,7 @@ def _teacher(exp: Experiment, teacher: Any, folder: Path) -> str:
     if named_model(exp.teacher):
         return str(pretrained.folder_of(exp.teacher).resolve())
     if exp.teacher in FAULTY_TEACHERS:
-        teacher.save_pretrained(folder / "teacher")
+        fill_whole(folder / "teacher", teacher.save_pretrained)
         return "teacher"
     return os.path.relpath(data_dir() / "teachers" / exp.teacher, folder.resolve())
 

@@ -170,7 +170,8 @@ class TopKStore:
                 self._shards[name] = self._described(self.folder / name, kept)
                 self._write_index()
             except (OSError, SafetensorError) as error:
-                raise DataError(f"cannot write {self.folder / name}: {error}. Make room, and call flush() again.") from None
+                why = getattr(error, "strerror", None) or error
+                raise DataError(f"cannot write {self.folder / name}: {why}. Make room, and call flush() again.") from None
         self._where |= dict.fromkeys(self._fresh, self._shards[name])
         self._fresh, self._fresh_tokens = {}, 0
 

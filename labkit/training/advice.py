@@ -11,6 +11,8 @@ from labkit.training.assembly import Parts
 from labkit.training.batches import StepRows
 from labkit.training.faults import Faults
 
+KEPT = "The last checkpoint is kept, if there was one."
+
 
 def on_error(error: Exception) -> tuple[str, str]:
     """What an error says, and what to do about it."""
@@ -18,8 +20,8 @@ def on_error(error: Exception) -> tuple[str, str]:
         return str(error), "Nothing that was finished is lost. Mend what the message says and run again."
     what, fix = outside(error)
     if what:
-        return what, f"{fix} The last checkpoint is kept."
-    fix = "This is a fault of the lab, not yours. The last checkpoint is kept; please report the message above."
+        return what, f"{fix} {KEPT}"
+    fix = f"This is a fault of the lab, not yours: please report the message above. {KEPT}"
     return f"{type(error).__name__}: {error}", fix
 
 

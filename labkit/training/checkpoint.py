@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from labkit import models
 from labkit.base import tensors
-from labkit.base.errors import UNREADABLE, DataError, reading
+from labkit.base.errors import UNREADABLE, DataError, not_written, reading
 from labkit.base.files import expanded, write_whole
 from labkit.models.architectures import LanguageModel
 from labkit.records import events as ev
@@ -78,14 +78,18 @@ class Folder:
         if self._open is None:
             self._open = self.log.open("ab" if self.checkpoint.exists() else "wb")
         line = (ev.dumps(event) + "\n").encode()
-        self._open.write(line)
-        self._open.flush()
+        try:
+            self._open.write(line)
+            self._open.flush()
+        except OSError as error:
+            raise not_written(self.log, error) or error from None
         self._written += len(line)
         self._digest.update(line)
 
     def close(self) -> None:
         if self._open:
-            self._open.close()
+            with contextlib.suppress(OSError):  # of a line that the disk has not taken, as `write_down` has told
+                self._open.close()
             self._open = None
         self._lock.release()
 

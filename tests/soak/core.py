@@ -13,7 +13,7 @@ import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +47,7 @@ class Family(NamedTuple):
     limit: seconds after which a case has hung.
     short: how many of the cases `make test` tries.
     lacks: why this machine cannot try them; "" if it can.
+    kinds: one for each case in turn; the case has it as `kind`.
     """
 
     draw: Callable[[random.Random], Case]
@@ -55,6 +56,7 @@ class Family(NamedTuple):
     limit: float = 60
     short: int = 2
     lacks: Callable[[], str] = str
+    kinds: Sequence[str] = ()
 
 
 class Result(NamedTuple):
@@ -67,7 +69,8 @@ class Result(NamedTuple):
 
 def case_of(name: str, family: Family, number: int) -> Case:
     """The case of this number: the same one always, as long as the family draws as it does."""
-    return family.draw(random.Random(f"{name} {number}"))
+    kind = {"kind": family.kinds[number % len(family.kinds)]} if family.kinds else {}
+    return kind | family.draw(random.Random(f"{name} {number}"))
 
 
 def tried(family: Family, case: Case, shared: Path) -> Result:

@@ -120,6 +120,19 @@ def test_the_script_runs_by_itself_and_reads_well(quick, tmp_path, capsys):
     assert models.teacher(str(out.parent / "distil" / "trained")).config.hidden_size == 16
 
 
+def test_a_full_disk_leaves_the_older_student(quick, tmp_path, monkeypatch):
+    export(TINY, tmp_path / "script.py")
+    before = (tmp_path / "script" / "student" / "model.safetensors").read_bytes()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(models.tokenizer(TINY.vocabulary).for_transformers()), "save_pretrained", full)
+    with pytest.raises(OSError, match="No space left"):
+        export(TINY.but(seed=1), tmp_path / "script.py")
+    assert (tmp_path / "script" / "student" / "model.safetensors").read_bytes() == before
+
+
 def test_a_script_is_a_script(tmp_path):
     with pytest.raises(LabError, match=r"ends in \.py"):
         export(Experiment(), tmp_path / "script")

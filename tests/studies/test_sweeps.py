@@ -245,12 +245,24 @@ def test_bad_input_is_told_before_anything_runs(old: str, new: str, words: str):
         Sweep.from_toml(GRID.replace(old, new))
 
 
-def test_on_the_command_line(quick, tmp_path, capsys):
+def test_on_the_command_line(quick, tmp_path, capsys, monkeypatch):
     (tmp_path / "grid.toml").write_text(GRID.replace("seeds = 2", "seeds = 1").replace('student = ["22k", "57k"]\n', ""))
     assert main(["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "table.csv")]) == 0
     assert "verdict" in capsys.readouterr().out
     assert (tmp_path / "table.csv").read_text().startswith("temperature,seeds,mean skill")
     assert main(["sweep", str(tmp_path / "none.toml")]) == 2
+    table = (tmp_path / "table.csv").read_text()
+    assert main(["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "table.csv.gz")]) == 0
+    assert gzip.decompress((tmp_path / "table.csv.gz").read_bytes()).decode() == table
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    capsys.readouterr()
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "table.csv")]) == 2
+    assert f"{tmp_path / 'table.csv'} cannot be written (No space left on device)" in capsys.readouterr().err
+    assert (tmp_path / "table.csv").read_text() == table
 
 
 ARMS = (

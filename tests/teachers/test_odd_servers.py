@@ -193,6 +193,27 @@ def test_other_fields_that_cannot_be_read_cost_no_answer(answers, whole, choice,
     assert {row["response"] for row in rows(answers)} == {"Paris"} and report.spent.tokens < 10**5
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "9" * 400, "9" * 5_000])
+def test_a_number_that_no_file_can_hold_costs_no_answer(answers, number):
+    def behave(prompt, nth):
+        status, right = reply(prompt, content="Paris")
+        right["choices"][0]["logprobs"] = {"content": [GOOD, GOOD | {"logprob": "NUMBER"}]}
+        return status, json.dumps(right | {"unknown": "NUMBER"}).replace('"NUMBER"', number).encode()
+
+    with Server(behave) as server:
+        report = label(server, answers, logprobs=0)
+        assert report.written == 12 and len(server.asked) == 12
+    assert [token["logprob"] for token in rows(answers)[0]["logprobs"]] == [-0.1, None]
+
+
+@pytest.mark.parametrize("shift", range(90, 125, 5))
+def test_no_part_of_a_key_is_quoted(answers, shift, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", key := "sk-a-secret-that-must-stay-0123456789")
+    with Server(lambda prompt, nth: (200, b"x" * shift + key.encode())) as server, pytest.raises(LabError) as error:
+        label(server, answers, [f"q {n}" for n in range(50)], tries=1)
+    assert "xxx" in str(error.value) and "sk-a" not in str(error.value)
+
+
 def test_alternatives_that_are_parts_of_a_character_keep_their_bytes(answers):
     top = [("\ufffd", -0.6, [240]), ("Paris", -0.7, None), ("\ufffd", -0.9, [159]), ("x", -2.0, [120])]
     token = {"token": "Paris", "logprob": -0.7, "top_logprobs": [dict(zip(("token", "logprob", "bytes"), t)) for t in top]}

@@ -950,15 +950,29 @@ def test_another_recipe_s_checkpoint_is_refused_and_left_alone(tmp_path: Path, o
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_a_disk_that_is_full_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(*args):
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize(
+    ("file", "error"),
+    [
+        ("checkpoint.safetensors", OSError(28, "No space left on device")),
+        ("checkpoint.safetensors", SafetensorError("I/O error: No space left on device (os error 28)")),
+        ("events.jsonl", OSError(28, "No space left on device")),
+    ],
+)
+def test_a_disk_that_is_full_is_said_in_words(file: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_) -> None:
+        raise error
 
-    monkeypatch.setattr(tensors, "save_file", full)
+    real = Path.open
+    if file == "events.jsonl":
+        log = SimpleNamespace(write=len, flush=full, close=full)  # a file tries again to write when it is closed
+        monkeypatch.setattr(Path, "open", lambda self, *how, **more: log if self.name == file else real(self, *how, **more))
+    else:
+        save = tensors.save_file
+        monkeypatch.setattr(tensors, "save_file", lambda kept, to, note: full() if file in to.name else save(kept, to, note))
     events, _ = to_its_error(Run(TINY, tmp_path, EVERY), OSError, "No space")
     assert isinstance(events[-1], ev.Failed)
-    assert "No space left" in events[-1].message
-    assert "free space" in events[-1].advice
+    assert events[-1].message.startswith(f"{tmp_path / file} cannot be written (") and "No space left" in events[-1].message
+    assert "free some space" in events[-1].message and "checkpoint" not in events[-1].advice
 
 
 @pytest.mark.parametrize(
@@ -973,6 +987,7 @@ def test_a_full_disk_is_no_fault_of_the_lab(error: Exception, tmp_path: Path, mo
     events, _ = to_its_error(Run(TINY, tmp_path, checkpoint_every=EVERY), type(error))
     assert events[-1].message == f"a file cannot be read or written ({error})"
     assert "free space" in events[-1].advice and "fault of the lab" not in events[-1].advice
+    assert "if there was one" in events[-1].advice
 
 
 # ---- faults --------------------------------------------------------------------------------------------------------------------

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import html
 import itertools
 import math
+import os
+import pickle
 import re
 import subprocess
 import sys
@@ -16,7 +19,7 @@ from matplotlib.colors import to_hex
 from stories import GOLD, HARD, STUDENT, TEACHER, events, record
 from strokes import Strokes
 
-from labkit.base.errors import LabError, MissingPackage
+from labkit.base.errors import DataError, LabError, MissingPackage
 from labkit.base.files import data_dir
 from labkit.records import events as ev
 from labkit.records.names import BESIDE, CORE
@@ -217,6 +220,28 @@ def test_a_drawing_shows_itself_with_its_alt_text_and_saves(tmp_path):
     assert interactive.figure.layout.meta["alt"] == interactive.alt
     assert f'role="img" aria-label="{html.escape(interactive.alt)}"' in interactive.live_html()
     assert "html" in interactive.save(tmp_path / "a.html").read_text()[:200]
+
+
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        ("a.png", lambda path: figures.waterfall(record()).save(path)),
+        ("a.html", lambda path: record().report(path)),
+        ("a.jsonl", lambda path: record().save(path)),
+    ],
+)
+def test_a_full_disk_is_told_with_the_file_and_leaves_the_older_one(name, save, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (path := tmp_path / name).write_text("older")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match="free some space") as told:
+        save(path)
+    assert str(told.value).startswith(f"{path} cannot be written ({os.strerror(errno.ENOSPC)}): ")
+    assert isinstance(told.value, OSError) and told.value.errno == errno.ENOSPC, "as callers expect of a disk"
+    assert str(pickle.loads(pickle.dumps(told.value))) == str(told.value)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["older"]
 
 
 def test_untrusted_text_is_never_markup_or_mathtext():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 CALLS = "tool_calls"  # finish reason of a message that calls a tool: its text, if it has one, is no answer
+MOST_DIGITS = 300  # of a whole number, which a float can hold then
 MOST_COUNTED = 10**9  # more tokens than any request has
 
 # What a name may have at its end and still be the same model's: a date or number, or a word for the newest one.
@@ -62,7 +64,7 @@ def read(content: bytes, kind: str, short: Callable[[object], str]) -> EndpointA
     short: makes one short line of a server's text.
     """
     try:
-        response = json.loads(content, parse_constant=lambda _: None)
+        response = json.loads(content, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
         if isinstance(response.get("error"), dict) and not response.get("choices"):
             return Again(f"an error in place of an answer ({short(response['error'].get('message', ''))})")
         if not response.get("choices"):
@@ -90,6 +92,16 @@ def read(content: bytes, kind: str, short: Callable[[object], str]) -> EndpointA
         return Again("an answer that cannot be read", charged=True, excerpt=_excerpt(content, short))
 
 
+def _finite(number: str) -> float | None:
+    """A number of JSON; None for one that is too large, as 1e999, which no row of the journal can hold."""
+    return value if math.isfinite(value := float(number)) else None
+
+
+def _whole(number: str) -> int | None:
+    """A whole number of JSON; None for one with more digits than any field has, which may be more than Python reads."""
+    return int(number) if len(number) <= MOST_DIGITS else None
+
+
 def is_page(start: bytes, kind: str) -> bool:
     """Whether a response is a web page. `start` is its beginning, `kind` its content type."""
     return "text/html" in kind or start.lstrip().lower().startswith((b"<!doctype", b"<html"))
@@ -100,7 +112,7 @@ def _foreign(what: str, content: bytes, short: Callable[[object], str]) -> Again
 
 
 def _excerpt(content: bytes, short: Callable[[object], str]) -> str:
-    return short(content[:120].decode(errors="replace"))
+    return short(content.decode(errors="replace"))[:120]  # cut last: a part of a key is not known as one
 
 
 def same_model(asked: str, served: str) -> bool:

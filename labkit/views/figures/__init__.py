@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from labkit.base.errors import LabError, need, unknown
+from labkit.base.files import to_write, write_whole
 from labkit.base.html import Html, tag
 from labkit.records.record import BASELINES, Record
 from labkit.views.figures.charts import (
@@ -77,13 +78,14 @@ class Drawing:
     def save(self, path: str | Path) -> Path:
         """Write a PNG; with plotly also a page that needs no network, if the name ends in .html.
 
-        Returns the path. Raises `LabError` for another ending.
+        Returns the path. Raises `LabError` for another ending, or if the file cannot be written; then an older one stays.
         """
-        path = Path(path)
+        path = to_write(path)
         if path.suffix not in ((".png", ".html") if self.paper else (".png",)):
             raise LabError(f"cannot save a figure as {path.name!r}: use a name that ends in .png{' or .html' * bool(self.paper)}.")
         page = '<!DOCTYPE html><html lang="en"><meta charset="utf-8">'
-        path.write_bytes(f"{page}{script()}{self.live_html()}</html>".encode() if path.suffix == ".html" else self.png())
+        data = f"{page}{script()}{self.live_html()}</html>".encode() if path.suffix == ".html" else self.png()
+        write_whole(path, lambda to: to.write_bytes(data))
         return path
 
     def live_html(self) -> Html:
