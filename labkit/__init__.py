@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from labkit.base.interrupts import uninterrupted
 from labkit.base.threads import bound_spinning
 
 bound_spinning()  # before anything imports torch
@@ -83,7 +84,8 @@ def __getattr__(name: str) -> Any:
     from labkit.base.errors import kinds_checked, need
 
     try:
-        value = getattr(importlib.import_module(f"labkit.{_HOME[name]}"), name)
+        with uninterrupted():
+            value = getattr(importlib.import_module(f"labkit.{_HOME[name]}"), name)
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("labkit"):
             raise

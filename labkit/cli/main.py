@@ -22,7 +22,12 @@ COMMANDS = (
     *("lab", "run", "distill", "sweep", "replay", "rerun", "label", "claims"),
     *("fetch", "inspect", "build", "prune", "export", "trace", "check"),
 )
+SIGNALS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}  # with Python's own handlers
 STOPPED = "labkit: stopped. An interrupted run continues from its last checkpoint when it is run again."
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: the processes that it started end with it."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit code; 130 after Ctrl-C; 141, as a shell does, if nobody reads its output any more."""
+    """Run one command. Returns its exit code, and as a shell does: 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads its output."""
     try:
         with _interruptible():
             from labkit.cli.output import ReaderGone, plain_text  # here, since it takes some time
@@ -51,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             except ReaderGone as gone:
                 gone.silence()
                 return 128 + 13  # of the signal SIGPIPE, which Windows does not have
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print(STOPPED, file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
 
 
 def _command(options: argparse.Namespace) -> int:
@@ -78,7 +83,10 @@ def _command(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C while a package is imported ends the process at once: compiled packages would turn the exception into another error."""
+    """Ctrl-C and SIGTERM raise `KeyboardInterrupt` in the block.
+
+    While a package is imported they end the process at once: compiled packages would turn the exception into another error.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         place = frame
@@ -87,16 +95,16 @@ def _interruptible() -> Iterator[None]:
                 with contextlib.suppress(RuntimeError):  # the interrupt came in the middle of a print
                     sys.stdout.flush()
                     print(STOPPED, file=sys.stderr, flush=True)
-                os._exit(130)
+                os._exit(128 + number)
             place = place.f_back
-        signal.default_int_handler(number, frame)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        yield  # somebody else handles it
-        return
-    signal.signal(signal.SIGINT, stop)
+    mine = threading.current_thread() is threading.main_thread()
+    ours = {number: before for number, before in SIGNALS.items() if mine and signal.getsignal(number) is before}  # else others handle it
     try:
+        for number in ours:
+            signal.signal(number, stop)
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, before in ours.items():
+            signal.signal(number, before)

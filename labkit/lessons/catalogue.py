@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labkit.base.errors import need, unknown
+from labkit.base.interrupts import uninterrupted
 from labkit.lessons.types import Lesson
 from labkit.records.experiment import Experiment
 
@@ -192,7 +193,8 @@ def open(number: str | int, board: str = "auto", **changes) -> Lab:
     if number not in LESSONS:
         raise unknown("lesson", number, LESSONS)
     try:
-        from labkit.lessons.lab import Lab, affordable
+        with uninterrupted():
+            from labkit.lessons.lab import Lab, affordable
     except ModuleNotFoundError as error:
         raise need(error.name or "ipywidgets", "the live board") from None
     lesson = LESSONS[number]

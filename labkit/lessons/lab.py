@@ -16,6 +16,7 @@ import ipywidgets as widgets
 
 from labkit.base.errors import LabError, need, unknown
 from labkit.base.html import note
+from labkit.base.interrupts import uninterrupted
 from labkit.lessons.break_it import Breakage
 from labkit.lessons.prediction_widget import prediction_widget
 from labkit.lessons.predictions import Prediction, score
@@ -117,7 +118,8 @@ class Lab:
 
         def make() -> Run:
             try:
-                from labkit.studies.run import begin
+                with uninterrupted():
+                    from labkit.studies.run import begin
             except ModuleNotFoundError as error:
                 raise need(error.name or "torch", "Training a student") from None
 
@@ -133,7 +135,7 @@ class Lab:
                 self.board.push(events)
 
         session = Session(make, show, lambda state, message: self._state(session, state, message), lambda: self._measure(session, record))
-        self.session = session
+        self.session, self.record = session, None  # what was shown is not of this run
         if inline:
             session.run_here()
             session.wait()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from labkit.base.errors import LabError
+from labkit.base.interrupts import uninterrupted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +56,8 @@ def check_printed_softmax(logits: Sequence[float], printed: dict[float, Sequence
 
     Raises `LabError` for a row of another length than the logits.
     """
-    import torch
+    with uninterrupted():
+        import torch
 
     audits = []
     for temperature, row in printed.items():

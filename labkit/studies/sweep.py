@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.base.errors import LabError, kinds_checked, need, reading, shown, unknown
 from labkit.base.files import data_dir, home_dir
+from labkit.base.interrupts import uninterrupted
 from labkit.records import events as ev
 from labkit.records.comparison import summary
 from labkit.records.experiment import KNOBS, Experiment
@@ -337,7 +338,8 @@ def _end_with(parent: int) -> None:
 
 def _run_one(experiment: dict[str, Any], watch: Callable[[ev.Event], None] | None = None) -> str | None:
     """Run an experiment. Returns the message of a `LabError`; other errors are raised."""
-    from labkit.studies.run import record
+    with uninterrupted():
+        from labkit.studies.run import record
 
     try:
         record(Experiment.from_dict(experiment), watch=watch)

@@ -244,13 +244,13 @@ def test_text_of_others_reaches_the_terminal_without_control_characters(tmp_path
 INTERRUPTED = """
 import os, runpy, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, as those of a test server, ignore it
-wanted = sys.argv.pop()
+wanted, sent = sys.argv.pop(), getattr(signal, sys.argv.pop())
 
 class Interrupts:
     def find_spec(self, name, path=None, target=None):
         try:
             if name == wanted:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), sent)
         except KeyboardInterrupt:
             if name != "numpy":  # which loses it, as compiled packages do
                 raise
@@ -262,10 +262,11 @@ runpy.run_module("labkit", run_name="__main__")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 @pytest.mark.parametrize("when", ["labkit.cli.sweep", "labkit.studies.claims", "numpy"])
-def test_an_interrupt_while_a_command_is_imported_is_a_sentence(when):
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED, when], capture_output=True, text=True, cwd=REPOSITORY)
-    assert (done.returncode, done.stdout) == (130, "")
+def test_an_interrupt_while_a_command_is_imported_is_a_sentence(when, sent, code):
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, sent, when], capture_output=True, text=True, cwd=REPOSITORY)
+    assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith("labkit: stopped.") and done.stderr.count("\n") == 1
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import html
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
+from conftest import REPOSITORY
 
 from labkit.base.errors import LabError
 from labkit.base.threads import Share
@@ -19,6 +24,7 @@ from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.recipe_text import GROUPS
 from labkit.records.store import Store
+from labkit.studies import run as runs
 from labkit.tasks.atlas.facts import Atlas
 from labkit.training import loop
 from labkit.views.board import session as pump
@@ -68,6 +74,40 @@ def lesson(**changes):
     """Lesson 00 with the tiny teacher and few steps."""
     exp = Experiment(student="22k", teacher="atlas-200k", steps=12, batch=16, questions=256, gold=32).but(**changes)
     return LESSONS["00"]._replace(experiment=exp)
+
+
+INLINE = "labkit.open('00').run(inline=True, teacher='atlas-200k', student='7k', steps=2, questions=128, gold=32)"
+INTERRUPTED = """
+import os, signal, sys
+import labkit
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, as those of a test server, ignore it
+what = sys.argv[1]
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch.nn":
+            print("sent")
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+try:
+    print(eval(what).session.state)
+except KeyboardInterrupt:
+    print("stopped")
+again = eval(what)
+if what != "labkit.record":
+    again.result()
+print("ready")
+"""
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises `KeyboardInterrupt`, also in the background jobs of a shell, which ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -257,6 +297,56 @@ class TestButtons:
         assert not first._thread.is_alive()
         assert lab.session.state == "finished"
         assert len(lab.record.steps) == 12
+
+    def test_an_interrupt_while_one_waits_stops_the_run_in_order(self, quick, interruptible):
+        lab = Lab(lesson(steps=5000))
+        waits, push = threading.Event(), lab.board.push
+        sent: list[None] = []
+
+        def watch(events):
+            push(events)
+            if any(isinstance(event, ev.Step) for event in events) and not sent:
+                assert waits.wait(60)
+                sent.append(os.kill(os.getpid(), signal.SIGINT))
+
+        lab.board.push = watch
+        lab.run()
+        waits.set()
+        made = lab.result()
+        assert lab.session.state == "stopped"
+        assert made.experiment.steps == 5000 and made.finished.reason == "stopped" and made.evaluations[-1].final
+
+    def test_a_run_that_is_interrupted_before_its_first_event_has_no_result(self, quick, interruptible, monkeypatch):
+        shown = runs.record(lesson(steps=2).experiment)
+        lab = Lab(lesson()._replace(recorded=shown.experiment))
+        assert lab.record.experiment == shown.experiment
+        monkeypatch.setattr(runs, "begin", lambda experiment: os.kill(os.getpid(), signal.SIGINT))
+        lab.run(inline=True)
+        assert lab.session.state == "stopped"
+        with pytest.raises(LabError, match="before its first exam"):
+            lab.result()
+
+    def test_a_run_that_is_interrupted_while_it_waits_for_another_leaves_that_to_the_next(self, quick, interruptible, monkeypatch):
+        lab = Lab(lesson(steps=5000))
+        began, free, push = threading.Event(), threading.Event(), lab.board.push
+        lab.board.push = lambda events: (push(events), began.set(), free.wait(60))
+        lab.run()
+        first = lab.session
+        assert began.wait(60)
+        first.stop = lambda stop=first.stop: (stop(), threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start())
+        lab.run(inline=True)
+        assert (lab.session.state, first.over) == ("stopped", False)
+        lab.board.push = push
+        threading.Timer(0.3, free.set).start()
+        seen: list[bool] = []
+        monkeypatch.setattr(runs, "begin", lambda experiment, begin=runs.begin: seen.append(first.over) or begin(experiment))
+        lab.run(steps=2).wait()
+        assert seen[0] and lab.session.state == "finished"
+
+    @pytest.mark.parametrize("what", ["labkit.record", INLINE])
+    def test_an_interrupt_while_torch_is_imported_comes_afterwards(self, quick, what):
+        done = subprocess.run([sys.executable, "-c", INTERRUPTED, what], capture_output=True, text=True, cwd=REPOSITORY)
+        assert done.stdout.split() == ["sent", "stopped", "ready"], done.stdout + done.stderr
 
     def test_hot_knobs_turned_during_a_run_leave_a_mark(self, quick):
         lab = Lab(lesson(steps=200))

@@ -104,9 +104,9 @@ def _command(trial: Trial, words: tuple[object, ...], name: str = "", after: flo
         return 130  # it was still the interpreter's own start
     no_traceback(text + apart)
     # Python itself ends by the signal that comes while it cleans up.
-    right = {"": (0,), "INT": (0, 130, -signal.SIGINT), "TERM": (0, -signal.SIGTERM)}[name]
+    right = {"": (0,), "INT": (0, 130, -signal.SIGINT), "TERM": (0, 143, -signal.SIGTERM)}[name]
     odd = [line for line in apart.splitlines() if not line.startswith("labkit: ")]
-    if code not in right or odd or (code == 130 and not TOLD_SO.search(text + apart)):
+    if code not in right or odd or (code in (130, 143) and not TOLD_SO.search(text + apart)):
         raise Wrong(BARE, f"code {code} after {name or 'nothing'}: {text[-500:]}\n---- {apart[-1000:]}")
     return code
 

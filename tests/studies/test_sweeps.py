@@ -105,7 +105,9 @@ def test_several_processes_give_the_same_records(quick, tiny_data, settings):
     assert [s.values["loss"] for s in again.steps] == pytest.approx([s.values["loss"] for s in one.steps], rel=1e-4)
 
 
-def test_workers_end_with_the_process_that_started_them(tiny_data, home, tmp_path):
+@contextlib.contextmanager
+def endless(home, tmp_path):
+    """A command that sweeps without end on two processes; one trains the baseline, and the other waits for it. Yields it and its family."""
     grid = GRID.replace("steps = 6", "steps = 100000").replace('student = ["22k", "57k"]\n', "").replace("seeds = 2", "seeds = 1")
     (tmp_path / "grid.toml").write_text(grid)
     command = [sys.executable, "-m", "labkit", "sweep", str(tmp_path / "grid.toml"), "--jobs", "2"]
@@ -113,15 +115,31 @@ def test_workers_end_with_the_process_that_started_them(tiny_data, home, tmp_pat
         while not any(log.stat().st_size > 3000 for log in home.glob("*/runs/*/events.jsonl")):  # one is training
             time.sleep(0.1)
             assert sweeping.poll() is None
-        workers = psutil.Process(sweeping.pid).children(recursive=True)
+        family = psutil.Process(sweeping.pid).children(recursive=True)
+        try:
+            yield sweeping, family
+        finally:
+            for left in (sweeping, *family):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    left.kill()
+
+
+def test_workers_end_with_the_process_that_started_them(tiny_data, home, tmp_path):
+    with endless(home, tmp_path) as (sweeping, _):
         sweeping.kill()
-    (lock,) = home.glob("*/runs/*/lock")  # the baseline comes first, and the other worker waits for it
-    try:
+        (lock,) = home.glob("*/runs/*/lock")
         FileLock(lock).acquire(timeout=60)
-    finally:
-        for left in workers:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                left.kill()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_sweep_that_is_ended_leaves_no_process_behind(tiny_data, home, tmp_path, times: int):
+    with endless(home, tmp_path) as (sweeping, family):
+        assert len(family) > 2, "two workers, and what watches over them"
+        for _ in range(times):
+            sweeping.terminate()
+        assert sweeping.wait(60) == 143
+        assert not psutil.wait_procs(family, timeout=60)[1]  # an idle worker would wait for five minutes
 
 
 STARVED = ("timed out during startup", "waiting for node to startup", "waiting for node info", "Failed to connect to GCS")  # Ray's words

@@ -10,6 +10,7 @@ from typing import Any
 
 from labkit.base.errors import need, shown
 from labkit.base.html import WIDE, listed, tag
+from labkit.base.interrupts import uninterrupted
 from labkit.base.registry import Registry
 
 
@@ -120,7 +121,8 @@ def run_on_arrays(function: Callable[..., Any], *arrays: Any) -> Any:
     np = numpy()
     arrays = tuple(x if x.dtype == bool else x.astype("float32") for x in arrays)
     if importlib.util.find_spec("torch") is not None:
-        torch = importlib.import_module("torch")
+        with uninterrupted():
+            torch = importlib.import_module("torch")
         try:
             return array(call(function, *map(torch.tensor, arrays)))
         except NotYet as reason:
@@ -188,7 +190,8 @@ def numpy() -> Any:
     Raises `MissingPackage` if it is not installed.
     """
     try:
-        import numpy as package
+        with uninterrupted():
+            import numpy as package
     except ImportError:
         raise need("numpy", "checking this exercise") from None
     return package

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.base.chat import from_json
 from labkit.base.errors import LabError
 from labkit.base.files import made_here
+from labkit.base.interrupts import uninterrupted
 from labkit.records.names import FETCHABLE
 from labkit.tasks.atlas.extraction import read
 from labkit.teachers import labelling
@@ -36,7 +37,8 @@ def serving(name: str) -> Iterator[str]:
 
     Raises `LabError` if the model is not on this machine.
     """
-    from labkit.models import pretrained
+    with uninterrupted():
+        from labkit.models import pretrained
 
     model, turn, count = pretrained.load(name), threading.Lock(), itertools.count(1)
 

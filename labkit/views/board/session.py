@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from labkit.base.interrupts import uninterrupted
 from labkit.records import events as ev
 
 if TYPE_CHECKING:
@@ -48,14 +49,22 @@ class Session:
         self._stopping = False
         self._before: Session | None = None
         self._turned: dict[str, object] = {}  # knobs that were turned before the run was made
+        self._idle = threading.Event()  # asked instead of the thread, which Python takes for dead if an interrupt breaks off a `join`
+        self._idle.set()
         self._thread = threading.Thread(target=self._work, name="labkit-run", daemon=True)
 
     # ---- from the notebook -------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the thread. A session that is running is stopped first."""
-        self._take_over()
-        self._thread.start()
+        with uninterrupted():
+            self._take_over()
+            self._idle.clear()
+            try:
+                self._thread.start()
+            except Exception:  # the machine has no room for another thread
+                self._idle.set()
+                raise
 
     def _take_over(self) -> None:
         global _current
@@ -67,7 +76,11 @@ class Session:
     def run_here(self) -> None:
         """Run in the calling thread, for front ends that show nothing from a background thread."""
         self._take_over()
-        self._work()
+        try:
+            self._idle.clear()
+            self._work()
+        finally:
+            self._idle.set()
 
     def pause(self) -> None:
         """Pause the run after the present step."""
@@ -116,11 +129,11 @@ class Session:
         self.resume()
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            while self._thread.is_alive() and (deadline is None or time.monotonic() < deadline):
-                self._thread.join(0.1)
+            while not self._idle.wait(0.1) and (deadline is None or time.monotonic() < deadline):
+                pass
         except KeyboardInterrupt:
             self.stop()
-            self._thread.join()
+            self._idle.wait()
         if self.error:
             raise self.error
 
@@ -152,11 +165,14 @@ class Session:
         except BaseException as error:
             self.error = error
             self._set("failed", str(error))
+        finally:
+            self._idle.set()
 
     def wait_quietly(self) -> None:
-        """Wait for the end of the thread, without raising its error."""
-        if self._thread.is_alive():
-            self._thread.join()
+        """Wait for the end of the run, without raising its error, and of those before it, if it was broken off while it waited for them."""
+        self._idle.wait()
+        if self._before:
+            self._before.wait_quietly()
 
     def _drain(self, run: Run) -> None:
         held: list[ev.Event] = []
