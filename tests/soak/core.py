@@ -13,7 +13,7 @@ import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,6 +143,25 @@ def _session(process: psutil.Process) -> int:
 # ---- what several families do ------------------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def home(folder: Path) -> Iterator[None]:
+    """LABKIT_HOME meanwhile."""
+    before = os.environ["LABKIT_HOME"]
+    os.environ["LABKIT_HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ["LABKIT_HOME"] = before
+
+
+def alike(events: Iterable[Any]) -> list[dict[str, Any]]:
+    """What must be the same of two runs of a recipe: not the clock, the cost of a second try, notices of where a run went on or what took
+    its processors, or how often a cache was looked into."""
+    rows = [{name: value for name, value in event.to_json().items() if name not in ("seconds", "cost")} for event in events]
+    beside = ("cut off", "Other programs take")
+    return [row for row in rows if row["event"] != "labelled" and not any(text in row.get("message", "") for text in beside)]
+
+
 def reference(name: str, make: Callable[[Path], Any]) -> Any:
     """What a case must come to: made once, without any fault, and kept for all cases.
 
@@ -151,13 +170,8 @@ def reference(name: str, make: Callable[[Path], Any]) -> Any:
     kept = Path(os.environ["LABKIT_SOAK_SHARED"]) / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.json"
     with FileLock(f"{kept}.lock"):
         if not kept.exists():
-            home, folder = os.environ["LABKIT_HOME"], Path(tempfile.mkdtemp(prefix="labkit-soak-"))
-            os.environ["LABKIT_HOME"] = str(folder)
-            try:
-                kept.write_text(json.dumps(make(folder)))
-            finally:
-                os.environ["LABKIT_HOME"] = home
-                shutil.rmtree(folder)
+            with tempfile.TemporaryDirectory(prefix="labkit-soak-") as folder, home(Path(folder)):
+                kept.write_text(json.dumps(make(Path(folder))))
     return json.loads(kept.read_text())
 
 

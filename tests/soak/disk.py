@@ -5,7 +5,6 @@ The disk is a tmpfs in a mount namespace of the case's own process, so it goes a
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import hashlib
@@ -16,17 +15,16 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from faulty import Server
-from soak.core import BARE, CONTEXT, LOST, RIGHT, SILENT, TOLD, Case, Family, Wrong, no_traceback, reference, said
+from soak.core import BARE, CONTEXT, LOST, RIGHT, SILENT, TOLD, Case, Family, Wrong, alike, home, no_traceback, reference, said
 
 from labkit.base.errors import LabError
 from labkit.cli.main import main
 from labkit.lessons import predictions
-from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.records.record import load
 from labkit.records.store import Store, shipped
@@ -80,23 +78,6 @@ def lacks() -> str:
 # ---- what is tried -----------------------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _home(folder: Path) -> Iterator[None]:
-    """LABKIT_HOME meanwhile."""
-    before = os.environ["LABKIT_HOME"]
-    os.environ["LABKIT_HOME"] = str(folder)
-    try:
-        yield
-    finally:
-        os.environ["LABKIT_HOME"] = before
-
-
-def plain(events: Iterable[ev.Event]) -> list[dict[str, Any]]:
-    """What must be the same of two runs of a recipe: all but clock, costs, and notices of where a run went on."""
-    rows = [{k: v for k, v in event.to_json().items() if k not in ("seconds", "cost")} for event in events]
-    return [row for row in rows if row["event"] != "labelled" and not (row["event"] == "warned" and "cut off" in row["message"])]
-
-
 def hashes(folder: Path) -> dict[str, str]:
     """The files of a folder."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -130,7 +111,7 @@ class Trial:
         def work() -> None:
             os.chdir(self.place)
             distill._room = lambda *_: None  # as if others had filled the disk after it looked
-            with _home(self.home):
+            with home(self.home):
                 sys.exit(main(list(map(str, words))))
 
         child = CONTEXT.Process(target=work)
@@ -140,8 +121,8 @@ class Trial:
 
     def records(self) -> list[Any]:
         """All that is on record."""
-        with _home(self.home):
-            return [plain(load(path).events) for path in sorted(Store().own.glob("*.jsonl.gz"))]
+        with home(self.home):
+            return [alike(load(path).events) for path in sorted(Store().own.glob("*.jsonl.gz"))]
 
 
 class Run(Trial):
@@ -166,7 +147,7 @@ class Distil(Trial):
 
     def result(self) -> Any:
         made = hashes(self.out)
-        return {"record": plain(load(self.out / "record.jsonl.gz").events), "weights": made["model.safetensors"], "files": list(made)}
+        return {"record": alike(load(self.out / "record.jsonl.gz").events), "weights": made["model.safetensors"], "files": list(made)}
 
 
 class Label(Trial):
@@ -197,7 +178,7 @@ class Ledger(Trial):
 
     def once(self) -> int:
         try:
-            with _home(self.home):
+            with home(self.home):
                 for number in range(self.made, 150):
                     predictions.predict(f"q{number} {'long ' * (number * 37 % 800)}", 0, number, 0.8)
                     self.made = number + 1
@@ -207,7 +188,7 @@ class Ledger(Trial):
         return 0
 
     def result(self) -> Any:
-        with _home(self.home):
+        with home(self.home):
             rows = predictions.rows_of(predictions.ledger())
         return {
             "kept": [[row["question_id"], row["low"], row["high"]] for row in rows.values() if row],
@@ -248,7 +229,7 @@ class Out(Trial):
         return self.command(*words, self.out / "made.py" if "export" in words else self.out)
 
     def result(self) -> Any:
-        return hashes(self.out) if self.out.is_dir() else plain(load(self.out).events)
+        return hashes(self.out) if self.out.is_dir() else alike(load(self.out).events)
 
 
 TRIALS = {trial.__name__: trial for trial in (Run, Sweep, Distil, Label, Ledger, Save, Out)}

@@ -153,4 +153,4 @@ def _no_key(folder: Path) -> None:
             raise Wrong(SILENT, f"a part of the key is in {path.name}: {text[max(0, place - 80) :][:150]!r}")
 
 
-FAMILIES = {"endpoint faults": Family(draw, attempt, aim=240, kinds=tuple(KINDS))}
+FAMILIES = {"endpoint faults": Family(draw, attempt, aim=240, short=12, kinds=tuple(KINDS))}

@@ -5,18 +5,17 @@ Add a kind for each new reader; tests/soak/test_soak.py fails for one that no ki
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from helpers import made
-from soak.core import REPOSITORY
+from soak.core import REPOSITORY, home
 
 from labkit import models
 from labkit.base import settings, tensors
@@ -233,8 +232,7 @@ def _written(text: str) -> Callable[[Path], Path]:
 
 def _in_home(read: Callable[[], Any]) -> Callable[[Path], Any]:
     def from_path(path: Path) -> Any:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("LABKIT_HOME", str(path.parent))
+        with home(path.parent):
             return read()
 
     return from_path
@@ -315,7 +313,7 @@ def _kept_student(kind: str, key: str) -> Callable[[Path], Path]:
     """Weights of a student, in the folder and under the name by which a run looks for them."""
 
     def make(folder: Path) -> Path:
-        with _home(folder):
+        with home(folder):
             path = made_here(kind) / f"{key}.safetensors"
             tensors.save(path, dict(models.student("7k", 1).named_parameters()), {"recipe": key})
             return path
@@ -325,7 +323,7 @@ def _kept_student(kind: str, key: str) -> Callable[[Path], Path]:
 
 def _read_warm_start(path: Path) -> Any:
     student = models.student("7k", 2)
-    with _home(path.parents[2]):
+    with home(path.parents[2]):
         try:
             list(BEFORE.warm_up(GENERATION, student, 0))
         except _Made:
@@ -334,18 +332,11 @@ def _read_warm_start(path: Path) -> Any:
 
 
 def _read_earlier(path: Path) -> Any:
-    with _home(path.parents[2]):
+    with home(path.parents[2]):
         try:
             return models.fingerprint(BEFORE.successor(GENERATION, [GENERATION], torch.device("cpu")))
         except _Made:
             return AGAIN
-
-
-@contextlib.contextmanager
-def _home(folder: Path) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LABKIT_HOME", str(folder))
-        yield
 
 
 def _shipped(place: str, read: Callable[[], Any]) -> Kind:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from soak.core import BARE, HUNG, LOST, REPOSITORY, RIGHT, SILENT, TOLD, Case, Family, Wrong, no_traceback, reference
-from soak.disk import OWN, ROWS, TRIALS, Trial, differ, plain
+from soak.core import BARE, HUNG, LOST, REPOSITORY, RIGHT, SILENT, TOLD, Case, Family, Wrong, alike, no_traceback, reference
+from soak.disk import OWN, ROWS, TRIALS, Trial, differ
 
 from labkit.records.record import load
 
@@ -228,7 +228,7 @@ def _made(kernel: Kernel, case: Case, folder: Path) -> list[Any]:
     name, text = kernel.cell(f"import labkit\n{CELLS[case['cell']]}\nprint('saved', made.save('made.jsonl'))")
     if name or "saved made.jsonl" not in text:
         raise Wrong(LOST, f"without an interrupt the cell says {name}: {text[-1500:]}")
-    rows = json.loads(json.dumps(plain(load(folder / "made.jsonl").events)))
+    rows = json.loads(json.dumps(alike(load(folder / "made.jsonl").events)))
     apart = sorted((row for row in rows if row["event"] == "reference"), key=json.dumps)
     return [row for row in rows if row["event"] != "reference"] + apart
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from faulty import Server, completion
 from helpers import made
-from soak.core import BARE, CONTEXT, LOST, REPOSITORY, RIGHT, SILENT, TOLD, Case, Family, Wrong, killed, reference
+from soak.core import BARE, CONTEXT, LOST, REPOSITORY, RIGHT, SILENT, TOLD, Case, Family, Wrong, alike, killed, reference
 
 from labkit import models
 from labkit.base.errors import LabError
@@ -38,17 +38,9 @@ PROMPTS = 40  # for a teacher behind an endpoint
 KILLS = (1, 1, 2, 3)  # how often a case is killed
 
 
-def alike(record: Record) -> list[dict[str, Any]]:
-    """What must be the same with a kill and without: not the clock, the notice of the kill, or how often the cache was looked into."""
-    rows = [event.to_json() for event in record.events]
-    rows = [row for row in rows if row["event"] != "labelled" and "cut off" not in row.get("message", "")]
-    rows = [row for row in rows if "Other programs take" not in row.get("message", "")]
-    return [{name: value for name, value in row.items() if name not in ("seconds", "cost")} for row in rows]
-
-
 def records(folder: Path) -> dict[str, Any]:
     """All records in a folder and below it, by their recipe."""
-    return {record.experiment.recipe: alike(record) for record in map(load, folder.rglob("*.jsonl.gz"))}
+    return {record.experiment.recipe: alike(record.events) for record in map(load, folder.rglob("*.jsonl.gz"))}
 
 
 def fractions(rng: random.Random) -> Case:
@@ -219,8 +211,8 @@ def _adapted(n: int) -> Any:
 
 
 SAVES: dict[str, tuple[Callable[[int, Path], object], Callable[[Path], Any]]] = {
-    "record": (lambda n, folder: _record(n).save(folder / "r.jsonl.gz"), lambda folder: alike(load(folder / "r.jsonl.gz"))),
-    "plain record": (lambda n, folder: _record(n).save(folder / "r.jsonl"), lambda folder: alike(load(folder / "r.jsonl"))),
+    "record": (lambda n, folder: _record(n).save(folder / "r.jsonl.gz"), lambda folder: alike(load(folder / "r.jsonl.gz").events)),
+    "plain record": (lambda n, folder: _record(n).save(folder / "r.jsonl"), lambda folder: alike(load(folder / "r.jsonl").events)),
     "model": (
         lambda n, folder: pretrained.save(_student(n, folder), folder / "model"),
         lambda folder: models.fingerprint(pretrained.load(str(folder / "model"))),
