@@ -285,15 +285,18 @@ def json_object(path: Path, mend: str) -> dict[str, Any]:
     return found
 
 
-def row_of(line: bytes) -> dict[str, Any] | None:
-    """The JSON object in a line that `append_row` has written, or in one without a checksum. None for any other line: one that was cut
-    short by a kill, damaged or edited."""
-    line, seal = _unsealed(line.strip())
-    try:
-        row = json.loads(line.decode()) if seal in (None, _seal(line)) else None
-    except UNREADABLE:
-        return None
-    return row if isinstance(row, dict) else None
+def rows_in(lines: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
+    """For each line of a file to which `append_row` adds: its JSON object, {} for an empty line, None for one that was cut short by a
+    kill, damaged or edited. Lines without a checksum are of an older version, so none comes after one with a checksum."""
+    newer = False
+    for line in lines:
+        line, seal = _unsealed(line.strip())
+        try:
+            row = json.loads(line.decode()) if seal == _seal(line) or (seal is None and not newer) else None
+        except UNREADABLE:
+            row = None
+        newer = newer or seal is not None
+        yield {} if not line else row if isinstance(row, dict) else None
 
 
 def rows_of(path: Path) -> dict[int, dict[str, Any] | None]:
@@ -306,7 +309,7 @@ def rows_of(path: Path) -> dict[int, dict[str, Any] | None]:
         return {}
     except OSError:  # a folder, or not readable
         return {0: None}
-    return {number: row_of(line) for number, line in enumerate(lines, 1) if line.strip()}
+    return {number: row for number, row in enumerate(rows_in(lines), 1) if row != {}}
 
 
 def left_out(path: Path, lines: Sequence[int]) -> str:

@@ -23,6 +23,7 @@ import pytest
 from faulty import Server
 
 from labkit.base.errors import LabError
+from labkit.base.files import append_row
 from labkit.cli import label as command
 from labkit.cli.main import main
 from labkit.tasks.custom.rows import read_rows
@@ -539,8 +540,7 @@ def test_what_was_in_flight_at_a_kill_counts_as_used(answers, monkeypatch):
         job = labelling.plan(ASKED[:3], answers, endpoints=server.url, model="teacher-large", max_tokens=100)
         assert job.spent.tokens == 30 and not job.in_flight and "in flight" not in str(job)
         key = job.settings.key(ASKED[5], 0)
-        sent = json.dumps({"key": key, "sent": [most - 100, 100], "at": ""}) + "\n"
-        path.write_text(path.read_text() + sent)
+        append_row(path, {"key": key, "sent": [most - 100, 100], "at": ""})
         job = labelling.plan(ASKED, answers, endpoints=server.url, model="teacher-large", max_tokens=100)
         assert job.spent.tokens == 30 + most
         assert f"1 requests were in flight when the job was killed: up to {most:,} of these tokens may have been billed" in str(job)

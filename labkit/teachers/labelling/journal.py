@@ -8,6 +8,7 @@ which are paid for already.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from labkit.base.errors import DataError, LabError
-from labkit.base.files import append_row, row_of
+from labkit.base.files import append_row, rows_in
 
 FLUSH_EVERY = 0.05  # least seconds between two flushes; a power cut, unlike a kill, may lose as much
 FROM_SERVER = ("response", "reasoning", "logprobs", "finish", "served", "refusal", "reason")  # fields of a row with text of the server
@@ -131,9 +132,10 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """
     try:
         with path.open("rb") as file:
+            lines, sizes = itertools.tee(file)
             start = 0
-            for line in file:
-                yield start, row_of(line) if line.strip() else {}
+            for row, line in zip(rows_in(lines), sizes):
+                yield start, row
                 start += len(line)
     except FileNotFoundError:
         return
