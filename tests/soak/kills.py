@@ -19,11 +19,13 @@ from typing import Any
 import torch
 from faulty import Server, completion
 from helpers import made
-from soak.core import BARE, CONTEXT, LOST, REPOSITORY, RIGHT, SILENT, TOLD, Case, Family, Wrong, alike, killed, reference
+from soak.core import BARE, CONTEXT, LOST, REPOSITORY, RIGHT, SILENT, TOLD, Case, Family, Wrong, alike, killed, reference, said
 
 from labkit import models
 from labkit.base.errors import LabError
+from labkit.base.files import rows_of
 from labkit.cli.main import main
+from labkit.cli.output import tell
 from labkit.lessons import predictions
 from labkit.models import lora, pretrained
 from labkit.records import events as ev
@@ -31,7 +33,7 @@ from labkit.records.experiment import Experiment
 from labkit.records.record import Record, load
 from labkit.studies.run import begin, completed, keep
 
-RECIPE = Experiment(student="7k", steps=60, questions=300)
+RECIPE = Experiment(student="7k", steps=200, questions=300)  # the first checkpoint comes after 25 steps
 SWEEP = '[sweep]\nseeds = 2\n\n[experiment]\nstudent = "7k"\nsteps = 20\nquestions = 200\n\n[grid]\ntemperature = [1.0, 3.0]\n'
 ROWS = 250  # of the user, for a distillation
 PROMPTS = 40  # for a teacher behind an endpoint
@@ -48,11 +50,23 @@ def fractions(rng: random.Random) -> Case:
     return {"kills": [rng.uniform(0, 1.1) for _ in range(rng.choice(KILLS))]}
 
 
-def until_it_ends(work: Callable[[], object], case: Case, seconds: float) -> None:
-    """Run some work, killed as often as the case says, and then to its end."""
+def until_it_ends(work: Callable[[], object], case: Case, seconds: float, says: bool = True) -> None:
+    """Run some work, killed as often as the case says, and then to its end.
+
+    says: whether it prints that it goes on from a checkpoint.
+
+    Raises `Wrong` if a checkpoint is not gone on from.
+    """
+    place, printed = Path(os.environ["LABKIT_HOME"]), Path(os.environ["LABKIT_HOME"]).parent / "said"
     for part in case["kills"]:
         killed(work, part * seconds)
+    done = {path.name.removesuffix(".jsonl.gz") for path in place.rglob("records/*.jsonl.gz")}
+    kept = [path for path in place.rglob("runs/*/checkpoint.safetensors") if path.parent.name not in done]
+    before = printed.stat().st_size
     killed(work, None)
+    told = printed.read_bytes()[before:].count(b"it goes on from step")
+    if says and told < len(kept):
+        raise Wrong(LOST, f"{len(kept)} checkpoints were there, and {told} runs went on: {said()}")
 
 
 def compare(found: Any, wanted: Any, what: str) -> str:
@@ -67,7 +81,7 @@ def compare(found: Any, wanted: Any, what: str) -> str:
 
 def _run() -> None:
     run = begin(RECIPE)
-    keep(completed(run))
+    keep(completed(run, tell))
     Path("weights").write_text(models.fingerprint(run.student))
 
 
@@ -104,7 +118,7 @@ def _sweep() -> None:
 def kill_sweep(case: Case, folder: Path) -> str:
     """A sweep of eight runs on two workers is killed; its records must be those of one that was not."""
     wanted = reference("sweep", functools.partial(_timed, _sweep, records))
-    until_it_ends(_sweep, case, wanted["seconds"])
+    until_it_ends(_sweep, case, wanted["seconds"], says=False)
     return compare(json.loads(json.dumps(records(folder))), wanted["result"], "records")
 
 
@@ -137,8 +151,9 @@ FAULTS = ("ok", "ok", "ok", "ok", "500", "drop", "half", "cut", "late", "garbage
 
 
 def draw_label(rng: random.Random) -> Case:
-    """Kills between starting and the last answer, and a server that fails now and then."""
-    return fractions(rng) | {"faults": rng.randrange(1000), "concurrency": rng.choice((1, 4, 8))}
+    """After how many answers a job is killed, and a server that fails now and then."""
+    answers = sorted(rng.randrange(1, PROMPTS - 2) for _ in range(rng.choice(KILLS)))
+    return {"answers": answers, "faults": rng.randrange(1000), "concurrency": rng.choice((1, 4, 8))}
 
 
 def kill_label(case: Case, folder: Path) -> str:
@@ -164,10 +179,18 @@ def kill_label(case: Case, folder: Path) -> str:
             "teacher-large",
         ]
         command += ["--terms", "read", "--yes", "--concurrency", str(case["concurrency"])]
-        for part in case["kills"]:
-            with subprocess.Popen(command) as job, contextlib.suppress(subprocess.TimeoutExpired):
-                job.wait(0.3 + 3 * part)
-            job.kill()
+        journal, hit = folder / "answers.jsonl.journal", 0
+        for answers in case["answers"]:
+            with subprocess.Popen(command) as job:
+                while job.poll() is None and sum(server.answered.values()) < answers:
+                    time.sleep(0.002)
+                hit += job.poll() is None
+                job.kill()
+            kept = [row["key"] for row in rows_of(journal).values() if row and "response" in row]
+            if twice := {key for key in kept if kept.count(key) > 1}:
+                raise Wrong(LOST, f"{len(twice)} requests were answered and sent again")
+        if not hit:
+            raise Wrong(SILENT, "no kill met a job at work")
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise Wrong(BARE, f"code {done.returncode}: {done.stdout[-500:]} {done.stderr[-1000:]}")
@@ -182,6 +205,9 @@ def kill_label(case: Case, folder: Path) -> str:
         raise Wrong(SILENT, f"answers differ: {rows}"[:1500])
     usage = sum(completion({"model": "x"}, "")["usage"].values()) // 2
     told = int(re.search(r"Used in all: ([\d,]+) tokens", done.stdout)[1].replace(",", ""))
+    kept = [row["key"] for row in rows_of(journal).values() if row and "response" in row]
+    if len(kept) != PROMPTS:
+        raise Wrong(LOST, f"{PROMPTS} requests have {len(kept)} answers in the journal: some were paid for twice")
     if told < paid * usage:
         raise Wrong(LOST, f"{told} tokens were told, and the server answered {paid} times with {usage} each: {done.stdout}")
     return RIGHT
@@ -287,7 +313,7 @@ def kill_ledger(case: Case, folder: Path) -> str:
 
 FAMILIES = {
     "kill run": Family(fractions, kill_run, aim=50, limit=240),
-    "kill sweep": Family(fractions, kill_sweep, aim=50, limit=500, short=0),
+    "kill sweep": Family(fractions, kill_sweep, aim=50, limit=500, short=1),
     "kill distill": Family(fractions, kill_distill, aim=50, limit=400, short=1),
     "kill label": Family(draw_label, kill_label, aim=50, limit=120),
     "kill save": Family(draw_save, kill_save, aim=50, short=4),
