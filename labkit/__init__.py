@@ -81,7 +81,7 @@ def __getattr__(name: str) -> Any:
         from labkit.base.errors import suggest
 
         raise AttributeError(suggest("labkit has no", name, _HOME))
-    from labkit.base.errors import kinds_checked, need
+    from labkit.base.errors import need
 
     try:
         with uninterrupted():
@@ -90,8 +90,6 @@ def __getattr__(name: str) -> Any:
         if error.name and error.name.startswith("labkit"):
             raise
         raise need(error.name or "?", f"labkit.{name}") from None
-    if not isinstance(value, type):  # a class checks what it is given itself
-        value = kinds_checked(value)
     globals()[name] = value
     return value
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import functools
 import inspect
 import operator
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,7 +32,9 @@ class NotWritten(OSError, DataError):
     """A file, `filename`, cannot be written, for the reason `strerror`. It is an `OSError` too, for those who expect that of a disk."""
 
     def __str__(self) -> str:
-        return f"{self.filename} cannot be written ({self.strerror}): free some space there, or choose a place that you may write to."
+        full = self.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or not self.errno
+        fix = "free some space there, or choose a place that you may write to" if full else "choose a place that you may write to"
+        return f"{self.filename} cannot be written ({self.strerror}): {fix}."
 
 
 class MissingPackage(LabError, ImportError):
@@ -80,8 +83,10 @@ def reason(error: BaseException) -> str:
 
 
 def not_written(path: object, error: Exception) -> NotWritten | None:
-    """The error for a file that cannot be written, from what its writer has raised; None if that is not of the disk."""
-    if not _of_the_disk(error):
+    """The error for a file that cannot be written, from what its writer has raised; None if that is not of the disk, or of a file that
+    stands elsewhere, as one that was read meanwhile."""
+    other = getattr(error, "filename", None)
+    if not _of_the_disk(error) or (other and not str(other).startswith(os.path.dirname(str(path)))):
         return None
     why = getattr(error, "strerror", None) or str(error).split("\n")[0]
     return NotWritten(getattr(error, "errno", None), why, str(path))
@@ -153,7 +158,7 @@ def need(package: str, purpose: str) -> MissingPackage:
 def kinds_checked(function: F) -> F:
     """The function, which refuses a value of another kind than its annotation names; or a class, all whose public methods do so.
 
-    The public functions of `labkit` are made so. An annotation with other names than those in `_KINDS`, as a recipe or a model, is left
+    The public functions of `labkit` have it. An annotation with other names than those in `_KINDS`, as a recipe or a model, is left
     to the function itself.
 
     Raises `LabError` with the value, the kinds, and what the docstring says of the argument.
@@ -187,6 +192,8 @@ def kinds_checked(function: F) -> F:
                 refuse(parameter, name, value)
         return function(*args, **named)
 
+    if hasattr(function, "cache_clear"):
+        called.cache_clear = function.cache_clear  # type: ignore[attr-defined]
     return called  # type: ignore[return-value]
 
 
@@ -220,14 +227,14 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a text", lambda value: isinstance(value, str)),
     "int": ("a whole number of 64 bits", _whole),
     "float": ("a number", _number),
-    "bool": ("True or False", lambda value: type(value).__name__ in ("bool", "bool_")),
+    "bool": ("True or False", lambda value: value in (0, 1) if isinstance(value, int) else type(value).__name__ == "bool_"),
     "Path": ("a pathlib.Path", lambda value: isinstance(value, os.PathLike)),
     "Callable": ("a function", callable),
-    "Sequence": ("a list", lambda value: hasattr(value, "__len__") and hasattr(value, "__getitem__")),
+    "Sequence": ("a list", lambda value: hasattr(value, "__len__") and hasattr(value, "__iter__")),
     "Iterable": ("a list", lambda value: hasattr(value, "__iter__")),
     "Record": ("a record (see labkit.record)", _named("Record")),
     "Comparison": ("a comparison (see labkit.compare)", _named("Comparison")),
-    "dict": ("a dictionary", lambda value: isinstance(value, Mapping)),
+    "dict": ("a dictionary", lambda value: hasattr(value, "keys") and hasattr(value, "__getitem__")),
     "Literal": ("a text", lambda value: isinstance(value, str)),
     "None": ("None", lambda value: value is None),
 }

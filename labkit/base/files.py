@@ -65,7 +65,9 @@ def expanded(path: str | Path) -> Path:
             os.stat(found)
         return found
     except RuntimeError:  # no such user, or neither $HOME nor an entry among the machine's users
-        home = Path(path).parts[0]
+        home, *others = Path(path).parts
+        if home != "~" and (not others or os.path.exists(path)):
+            return Path(path)  # a file's name that begins with ~
         raise LabError(
             f"{shown(str(path))} begins with {home}, and this machine knows no such home folder: give the path in full."
         ) from None

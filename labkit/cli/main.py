@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 
 from labkit.base.errors import LabError, need, outside
+from labkit.base.interrupts import Terminated
 
 COMMANDS = (
     *("lab", "run", "distill", "sweep", "replay", "rerun", "label", "claims"),
@@ -24,10 +25,6 @@ COMMANDS = (
 )
 SIGNALS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}  # with Python's own handlers
 STOPPED = "labkit: stopped. An interrupted run continues from its last checkpoint when it is run again."
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command as Ctrl-C does: the processes that it started end with it."""
 
 
 def parser() -> argparse.ArgumentParser:

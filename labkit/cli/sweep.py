@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labkit.base.files import write_whole
 from labkit.cli.output import read, writable
 
-PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zip": "zip", ".zst": "zstd"}
+if TYPE_CHECKING:
+    import pandas
+
 HELP = "run a grid of experiments over seeds, and print one table"
 
 
@@ -32,7 +37,13 @@ def run(options: argparse.Namespace) -> int:
     table = sweep.table()
     print(table.to_string(index=False, float_format=lambda x: f"{x:.3f}", na_rep="-"))
     if options.out:
-        packed = PACKED.get(options.out.suffix)  # pandas looks at the name, which is another one while the file is written
-        write_whole(options.out, lambda to: table.to_csv(to, index=False, compression=packed))
+        write_whole(options.out, lambda to: _as_csv(table, to, options.out.name))
         print(f"written to {options.out}")
     return 0
+
+
+def _as_csv(table: pandas.DataFrame, to: Path, name: str) -> None:
+    """Write a table to a file. pandas looks at the name to see whether it is packed, so it writes to this name in a folder beside."""
+    with tempfile.TemporaryDirectory(dir=to.parent) as folder:
+        table.to_csv(Path(folder) / name, index=False)
+        os.replace(Path(folder) / name, to)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labkit.base.errors import need, unknown
+from labkit.base.errors import kinds_checked, need, unknown
 from labkit.base.interrupts import uninterrupted
 from labkit.lessons.types import Lesson
 from labkit.records.experiment import Experiment
@@ -180,6 +180,7 @@ LESSONS = {
 }
 
 
+@kinds_checked
 def open(number: str | int, board: str = "auto", **changes) -> Lab:
     """Open a lesson; it displays itself.
 
@@ -201,6 +202,7 @@ def open(number: str | int, board: str = "auto", **changes) -> Lab:
     return Lab(lesson._replace(experiment=affordable(lesson.experiment.but(**changes))), board)
 
 
+@kinds_checked
 def catalogue(kind: str = "lessons") -> pandas.DataFrame:
     """A table of the things of one kind.
 

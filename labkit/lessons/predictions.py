@@ -15,7 +15,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from labkit.base.errors import UNREADABLE, LabError, shown
+from labkit.base.errors import UNREADABLE, LabError, kinds_checked, shown
 from labkit.base.files import append_row, home_dir, left_out, rows_of
 
 FEW = 10  # with fewer scored predictions than this, a hit rate says little
@@ -64,6 +64,7 @@ class ForecastScore:
         return f"Score({self.sentence!r})"
 
 
+@kinds_checked
 def predict(question_id: str, low: float, high: float, confidence: float, *, unit: str = "") -> Prediction:
     """Store a prediction. A later one for the same question replaces it until the truth is known; both rows stay in the file.
 

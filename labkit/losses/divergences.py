@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.base.errors import LabError
+from labkit.base.errors import LabError, kinds_checked
 from labkit.base.registry import Registry
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ MOST = 1e4  # nats; a probability below exp(-MOST) is 0 in every precision
 LEAST = 1e-7  # lower bound of the mass outside the top k, about the size of rounding errors
 
 
+@kinds_checked
 def divergence(name: str, **parameters: float) -> Divergence:
     """The divergence of that name, with values for its parameters.
 

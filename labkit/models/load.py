@@ -19,7 +19,7 @@ import torch
 import transformers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from labkit.base.errors import LabError, shown, unknown
+from labkit.base.errors import LabError, kinds_checked, shown, unknown
 from labkit.base.files import data_dir, expanded
 from labkit.base.manifest import checked, seal
 from labkit.models import architectures, lora
@@ -162,6 +162,7 @@ def config(size: str, vocabulary: str = "atlas") -> LlamaConfig:
     return made
 
 
+@kinds_checked
 def student(size: str, seed: int = 0, *, architecture: str = "llama", vocabulary: str = "atlas") -> LanguageModel:
     """A new student with random weights; the global random state does not change.
 
@@ -177,6 +178,7 @@ def student(size: str, seed: int = 0, *, architecture: str = "llama", vocabulary
         return architectures.build(architecture, made)
 
 
+@kinds_checked
 @functools.lru_cache(maxsize=4)
 def teacher(name: str) -> LlamaForCausalLM:
     """A teacher, frozen and in eval mode.

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.base.errors import unknown
+from labkit.base.errors import kinds_checked, unknown
 from labkit.base.files import data_dir, write_whole
 from labkit.base.manifest import checked, seal
 
@@ -27,6 +27,7 @@ def rows(name: str) -> list[dict[str, Any]]:
     return json.loads(checked(data_dir() / "measurements" / f"{name}.json").read_text(encoding="utf-8"))
 
 
+@kinds_checked
 def measured(name: str) -> pandas.DataFrame:
     """A shipped measurement as a table. name: of a file in `data/measurements`. Raises `LabError` for an unknown one, or damaged data."""
     import pandas

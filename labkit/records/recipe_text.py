@@ -16,7 +16,7 @@ from labkit.records.names import named_model
 GROUPS = ("student", "teacher", "signal", "text", "optimiser", "data", "planted", "heads")
 
 LONG = 1_000  # bits of a whole number; a float has 1,024
-LONGEST_TEXT = 1_000  # characters of a text: a recipe stands in records, titles and reports
+LONGEST_TEXT = 4_096  # characters of a text: a recipe stands in records, titles and reports
 
 
 class Knob(NamedTuple):
@@ -120,7 +120,7 @@ def given_in_toml(text: str) -> dict[str, Any]:
         if not isinstance(given := tables["experiment"], dict):
             raise ValueError(f"its experiment is a {type(given).__name__} and no table")
     if others := [name for name in tables if name != "experiment"]:
-        fix = "move fields into it. `labkit sweep` runs a file with other tables."
+        fix = "move it into the table if it is a field, else delete it. `labkit sweep` runs a file with other tables."
         raise LabError(f"{shown(others[0])} stands outside [experiment], the one table of a recipe: {fix}")
     return given
 

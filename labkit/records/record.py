@@ -232,6 +232,7 @@ def known_group(group: str) -> None:
         raise unknown("group of numbers", group, GROUPS)
 
 
+@kinds_checked
 def load(path: str | Path) -> Record:
     """A record from disk.
 
@@ -245,6 +246,7 @@ def load(path: str | Path) -> Record:
     return record
 
 
+@kinds_checked
 def replay(record: Record) -> Iterator[ev.Event]:
     """The events of a record again, as a live run would yield them.
 

@@ -73,6 +73,7 @@ class Recorded(Record):
         return {column.removeprefix(prefix): json.loads(cell) for column, cell in self._row.items() if cell and column.startswith(prefix)}
 
 
+@kinds_checked
 def results() -> pandas.DataFrame:
     """The table of all shipped runs, with their keys as index. Raises `DataError` if it is damaged."""
     import pandas

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from labkit import models
-from labkit.base.errors import LabError, shown, unknown
+from labkit.base.errors import LabError, kinds_checked, shown, unknown
 from labkit.models import ids_of, refuse_long, tokenizer_of
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads
@@ -36,6 +36,7 @@ NOT_EXACT = "typical acceptance: NOT distributed as the target's own text"
 COLDEST = 1e-3  # the lowest temperature above 0: below it a softmax in single precision is 0 or 1
 
 
+@kinds_checked
 def speculate(
     target: LanguageModel,
     draft: Any,

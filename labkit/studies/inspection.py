@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any, NamedTuple
 
-from labkit.base.errors import LabError
+from labkit.base.errors import LabError, kinds_checked
 from labkit.models import lora, parameters, pretrained
 from labkit.models.parts import body_of, config_of, context_of, layers_of, shares_head, vocabulary_of
 from labkit.models.prune import family
@@ -36,6 +36,7 @@ class Inspection(NamedTuple):
         return "\n".join([self.name, *lines])
 
 
+@kinds_checked
 def inspect(name: str, options: str = "") -> Inspection:
     """Look at a model, and try by number what the lab can do with it.
 

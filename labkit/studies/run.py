@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from labkit.base.errors import LabError
+from labkit.base.errors import LabError, kinds_checked
 from labkit.base.files import made_here, prepare_home
 from labkit.base.stats import band
 from labkit.base.threads import processors
@@ -70,6 +70,7 @@ def clear(record: Record) -> None:
     shutil.rmtree(folder_of(record.experiment), ignore_errors=True)
 
 
+@kinds_checked
 def record(
     experiment: Experiment | None = None, *, fresh: bool = False, watch: Callable[[ev.Event], None] | None = None, **changes
 ) -> Record:
@@ -117,6 +118,7 @@ def completed(run: Run, watch: Callable[[ev.Event], None] | None = None) -> Reco
     return made
 
 
+@kinds_checked
 def compare(experiments: Iterable[Experiment], seeds: int = 3, watch: Callable[[ev.Event], None] | None = None) -> Comparison:
     """Run or fetch each recipe over the seeds 0 to `seeds - 1`, and compare it with the first recipe.
 
@@ -199,6 +201,7 @@ class Drift(NamedTuple):
         return told if measured.score is None else f"{told} The mean core skill differed there by {measured.score:.3f}."
 
 
+@kinds_checked
 def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.Event], None] | None = None) -> Drift:
     """Run a recorded recipe again on this machine, and measure how far the result is from the record. The record does not change.
 

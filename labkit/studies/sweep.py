@@ -226,6 +226,7 @@ class Sweep(NamedTuple):
         return row | measured | {"parted": line.parted(effect)}
 
 
+@kinds_checked
 def sweep(name: str) -> Sweep:
     """A sweep of `data/sweeps`; its runs ship with the lab.
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from labkit import models
+from labkit.base.errors import kinds_checked
 from labkit.records.experiment import Experiment
 from labkit.tasks.atlas.facts import Atlas, Question
 from labkit.tasks.types import Asked
@@ -162,6 +163,7 @@ def _leaked(honest: list[Question], experiment: Experiment, world: Atlas) -> lis
     return asked
 
 
+@kinds_checked
 def first_batch(experiment: Experiment | None = None) -> models.Rows:
     """The first batch of a run on soft labels, to do a training step by hand.
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from labkit import models
-from labkit.base.errors import LabError, unknown
+from labkit.base.errors import LabError, kinds_checked, unknown
 from labkit.base.settings import Settings, default
 from labkit.base.threads import Share, Watch, threads_of_a_run
 from labkit.models.architectures import LanguageModel
@@ -86,8 +86,7 @@ class Run(Iterator[ev.Event]):
             return next(self._events)
         finally:
             torch.set_num_threads(others)  # so that a run which is paused, or dropped, does not decide for others
-            self._busy += time.perf_counter() - self._entered
-            self._entered = math.inf
+            self._busy, self._entered = self._busy + time.perf_counter() - self._entered, math.inf
 
     @property
     def seconds(self) -> float:
@@ -338,6 +337,7 @@ class Run(Iterator[ev.Event]):
         return ev.Finished(at.step, self.seconds, "stopped" if at.step < self.experiment.steps else "completed", cost)
 
 
+@kinds_checked
 def run(experiment: Experiment | None = None, folder: str | Path | None = None, **changes: Any) -> Run:
     """Start a run.
 

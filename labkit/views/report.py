@@ -14,6 +14,7 @@ import html
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labkit.base.errors import kinds_checked
 from labkit.base.files import to_write, write_whole
 from labkit.base.html import listed, table
 from labkit.records import events as ev
@@ -39,6 +40,7 @@ code { font-size: .92em; overflow-wrap: anywhere; }
 """
 
 
+@kinds_checked
 def report(result: Record | Comparison, path: str | Path | None = None, backend: str = "matplotlib") -> str:
     """Make the page.
 

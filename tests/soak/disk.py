@@ -32,7 +32,7 @@ from labkit.studies import distill
 from labkit.teachers.labelling import loop
 from labkit.views import figures
 
-NAMED = re.compile(r"space|disk|room on|MB free", re.I)  # what a sentence about a full disk says
+NAMED = re.compile(r"No space left|free some space|no room|room on|MB free|disk is full", re.I)  # what a sentence about a full disk says
 NEW_MOUNTS, NEW_USER = 0x20000, 0x10000000  # of unshare(2)
 ROWS = "".join(json.dumps({"prompt": f"What is {n} plus {n}?", "response": str(2 * n)}) + "\n" for n in range(120))
 OWN = ["--data", "rows.jsonl", "--teacher", "atlas-200k", "--student", "7k", "--batch", "8"]

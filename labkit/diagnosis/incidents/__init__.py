@@ -11,6 +11,7 @@ The failures are drawn for each case. Nothing shows them before you name them: n
 
 from __future__ import annotations
 
+from labkit.base.errors import kinds_checked
 from labkit.diagnosis.incidents.debrief import IncidentVerdict
 from labkit.diagnosis.incidents.findings import ProbeFinding
 from labkit.diagnosis.incidents.history import NO_FAULT, Mistakes, mistakes
@@ -18,6 +19,7 @@ from labkit.diagnosis.incidents.probes import PROBES
 from labkit.diagnosis.incidents.room import BUDGET, Room
 
 
+@kinds_checked
 def incident(seed: int | None = None, budget: int = BUDGET, *, live: bool = False) -> Room:
     """Open a case; it displays itself.
 

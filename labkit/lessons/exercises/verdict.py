@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from labkit.base.errors import need, shown
+from labkit.base.errors import kinds_checked, need, shown
 from labkit.base.html import WIDE, listed, tag
 from labkit.base.interrupts import uninterrupted
 from labkit.base.registry import Registry
@@ -55,6 +55,7 @@ EXERCISES = Registry("exercise", Exercise, "judge", *(f"{__package__}.lesson_{nu
 exercise = EXERCISES.register  # decorates a judge: a function of the answer, which may raise `NotYet`
 
 
+@kinds_checked
 def check(exercise_id: str, answer: Any) -> ExerciseVerdict:
     """Judge an answer.
 

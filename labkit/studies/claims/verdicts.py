@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from labkit.base.errors import LabError
+from labkit.base.errors import LabError, kinds_checked
 from labkit.base.html import table
 from labkit.base.registry import Registry
 from labkit.base.stats import Band
@@ -117,6 +117,7 @@ class Claims:
         return "\n".join(f"{finding.verdict:24} {CLAIMS[name].text}" for name, finding in self.found.items())
 
 
+@kinds_checked
 def claims() -> Claims:
     """All claims with their verdicts, from the records and measurements that ship with the lab."""
     return Claims()

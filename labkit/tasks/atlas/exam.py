@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from labkit.base.errors import kinds_checked
 from labkit.base.settings import Settings
 from labkit.models import EOS, AtlasTokenizer, Written, ids_of, logits_of, refuse_long, tokenizer, tokenizer_of, write
 from labkit.models.parts import row_logits
@@ -329,6 +330,7 @@ class Answer(NamedTuple):
     truth: str | None  # None if Atlas does not know the question
 
 
+@kinds_checked
 def ask(model: LlamaForCausalLM, text: str) -> Answer:
     """Ask a model any question; it answers greedily.
 

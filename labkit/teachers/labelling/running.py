@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from labkit.base.errors import LabError
+from labkit.base.interrupts import Terminated
 from labkit.teachers.labelling.answers import assemble
 from labkit.teachers.labelling.journal import Journal
 from labkit.teachers.labelling.loop import Loop
@@ -88,8 +89,10 @@ def _in_thread(job: Loop, events: queue.SimpleQueue, watch: Callable[[Progress],
             ended = progress is None
             if progress is not None and watch and not trouble:
                 watch(progress)
-        except KeyboardInterrupt:
-            if interrupted:
+        except KeyboardInterrupt as stopped:
+            if isinstance(stopped, Terminated):  # whoever ends a process does not wait for answers
+                trouble.append(stopped)
+            if interrupted or trouble:
                 call(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
             else:
                 call(lambda: job.stop("interrupted"))

@@ -17,9 +17,10 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from labkit.base.errors import LabError, unknown
+from labkit.base.errors import LabError, kinds_checked, unknown
 
 
+@kinds_checked
 def lens(kind: str, *given: Any, **named: Any) -> widgets.VBox:
     """Make a lens.
 
