@@ -111,7 +111,7 @@ def _refuse_impossible(folder: Path) -> None:
         if wrong := unreadable_weights(folder):
             raise LabError(f"{folder} {wrong}")
         stored = 0
-        for file in folder.glob("*.safetensors"):
+        for file in _weights_of(folder):  # not others beside them, which are never read
             with safe_open(file, "pt") as weights:
                 stored += len(weights.keys())
         name = max(many, key=lambda key: many[key])
@@ -169,11 +169,16 @@ def _of_config(folder: Path) -> str:
     return ""
 
 
+def _weights_of(folder: Path) -> list[Path]:
+    """The files that a folder's weights are in: those that its index lists, or one."""
+    listed = settings_in(folder / INDEX).get("weight_map")
+    names = sorted(set(map(str, listed.values()))) if isinstance(listed, dict) and listed else ["model.safetensors"]
+    return [folder / name for name in names]
+
+
 def unreadable_weights(folder: Path) -> str:
     """What is wrong with the files of weights, as far as their headers say it; "" if nothing is."""
-    listed = settings_in(folder / INDEX).get("weight_map", {})
-    names = sorted(set(map(str, listed.values()))) if isinstance(listed, dict) and listed else ["model.safetensors"]
-    files = [folder / name for name in names]
+    listed, files = settings_in(folder / INDEX).get("weight_map", {}), _weights_of(folder)
     absent = [file.name for file in files if not file.is_file()]
     other = sorted(file.name for pattern in OTHER for file in folder.glob(pattern))
     if absent and not listed and other:
