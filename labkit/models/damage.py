@@ -27,7 +27,12 @@ ANOTHER = "choose a causal language model, as a llama or a qwen3."
 INDEX = "model.safetensors.index.json"
 OTHER = ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack")  # weights that are not safetensors
 NAMED_CODE = ("attn_implementation", "experts_implementation")
-MOST = 1000  # layers or experts that any known model may have
+MOST = 1000  # layers of any known model; a smaller number may be above that of its weights, as hrm_text uses each layer several times
+# Settings that count layers of a model, each with weights. Others, as num_experts, may be of no use to it.
+LAYERS = {
+    *("num_hidden_layers", "num_layers", "n_layer", "n_layers"),
+    *("num_decoder_layers", "decoder_layers", "num_encoder_layers", "encoder_layers"),
+}
 # Layers of which `transformers` makes no part of a model.
 AHEAD = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
@@ -106,7 +111,7 @@ def _refuse_impossible(folder: Path) -> None:
         if wrong := unreadable_weights(folder):
             raise LabError(f"{folder} {wrong}")
         stored = 0
-        for file in folder.glob("*.safetensors"):
+        for file in _weights_of(folder):  # not others beside them, which are never read
             with safe_open(file, "pt") as weights:
                 stored += len(weights.keys())
         name = max(many, key=lambda key: many[key])
@@ -116,11 +121,11 @@ def _refuse_impossible(folder: Path) -> None:
 
 
 def _many(config: Any) -> Iterator[tuple[str, int]]:
-    """The numbers of layers, blocks and experts in a config.json that are above those of any known model, by name."""
+    """The numbers of layers in a config.json that are above those of any known model, by name."""
     inside = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
     for name, value in inside:
-        if type(value) is int and value > MOST and re.search(r"(^n_layer|layers|blocks|experts)$", str(name)):
-            yield str(name), value
+        if type(value) is int and value > MOST and name in LAYERS:
+            yield name, value
         yield from _many(value)
 
 
@@ -164,11 +169,16 @@ def _of_config(folder: Path) -> str:
     return ""
 
 
+def _weights_of(folder: Path) -> list[Path]:
+    """The files that a folder's weights are in: those that its index lists, or one."""
+    listed = settings_in(folder / INDEX).get("weight_map")
+    names = sorted(set(map(str, listed.values()))) if isinstance(listed, dict) and listed else ["model.safetensors"]
+    return [folder / name for name in names]
+
+
 def unreadable_weights(folder: Path) -> str:
     """What is wrong with the files of weights, as far as their headers say it; "" if nothing is."""
-    listed = settings_in(folder / INDEX).get("weight_map", {})
-    names = sorted(set(map(str, listed.values()))) if isinstance(listed, dict) and listed else ["model.safetensors"]
-    files = [folder / name for name in names]
+    listed, files = settings_in(folder / INDEX).get("weight_map", {}), _weights_of(folder)
     absent = [file.name for file in files if not file.is_file()]
     other = sorted(file.name for pattern in OTHER for file in folder.glob(pattern))
     if absent and not listed and other:

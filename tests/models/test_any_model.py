@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import itertools
@@ -30,6 +31,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from zoo.build import make
 
 import labkit
@@ -37,7 +39,7 @@ from labkit import models
 from labkit.base.errors import LabError
 from labkit.base.files import fill_whole
 from labkit.cli.main import main
-from labkit.models import lora, pretrained
+from labkit.models import damage, lora, pretrained
 from labkit.models.hooks import run_with_hooks
 from labkit.models.parts import Traits, body_of, context_of, layers_of, logits_of
 from labkit.models.self_check import examine
@@ -86,16 +88,48 @@ def test_half_precision_hides_nothing(loaded, zoo, kind):
 HEADS = {"llama": "linear", "gpt2": "linear", "bart": "linear", "gemma2": "own", "cohere": "own", "gemma4, cap": "own", "bert": "own"}
 
 
-@pytest.mark.parametrize(
-    ("kind", "names"),
-    [("llama", {"num_hidden_layers": 10**6}), ("llama", {"num_hidden_layers": 10**400}), ("mixtral", {"num_local_experts": 10**7})],
-)
-def test_more_layers_than_weights_are_refused_before_they_are_built(zoo, tmp_path, kind, names):
-    folder = shutil.copytree(zoo(kind), tmp_path / "many")
+def _with_settings(zoo, tmp_path: Path, kind: str, more: dict[str, Any]) -> Path:
+    folder = shutil.copytree(zoo(kind), tmp_path / "edited")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | names))
-    with pytest.raises(LabError, match=f"{next(iter(names))}=.* its files hold only"):
+    (folder / "config.json").write_text(json.dumps(config | more))
+    return folder
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"  # as git leaves it where LFS has not fetched the file
+
+
+@pytest.mark.parametrize("layers", [1001, 10**6, 10**400], ids=["1001", "10^6", "10^400"])
+@pytest.mark.parametrize(("kind", "name"), [("llama", "num_hidden_layers"), ("gpt2", "n_layer")])
+def test_more_layers_than_weights_are_refused_before_they_are_built(zoo, tmp_path, kind, name, layers):
+    folder = _with_settings(zoo, tmp_path, kind, {name: layers})
+    (folder / "consolidated.safetensors").write_text(POINTER)
+    with pytest.raises(LabError, match=f"{name}=.* its files hold only"):
         pretrained.load(str(folder))
+
+
+def test_layers_of_which_some_have_no_weights_are_told_by_the_weights(zoo, tmp_path):
+    with pytest.raises(LabError, match=r"edited lacks the weights model\.layers\.10\."):
+        pretrained.load(str(_with_settings(zoo, tmp_path, "llama", {"num_hidden_layers": 999})))
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("llama", {"max_window_layers": 100_000, "num_experts": 16_384}),  # a llama reads neither
+        ("doge", {"num_experts": 16_384}),  # one tensor has the experts, if there are any
+        ("hrm_text", {"H_cycles": 8, "num_hidden_layers": 4 * 8 * (3 + 1)}),  # its 8 layers are used many times
+    ],
+)
+def test_large_numbers_that_are_no_layers_with_weights_are_not_refused(zoo, tmp_path, kind, more):
+    assert pretrained.load(str(_with_settings(zoo, tmp_path, kind, more)), torch.float32, 12)(TOKENS).logits.isfinite().all()
+
+
+def test_no_default_config_of_the_families_has_more_layers_than_any_known_model():
+    for kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        config = {}
+        with contextlib.suppress(Exception):  # some need arguments
+            config = AutoConfig.for_model(kind).to_dict()
+        assert not dict(damage._many(config)), kind
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from labkit.base.chat import messages_of, prompt_of
 from labkit.base.errors import LabError
 from labkit.records.names import LEARN
+from labkit.tasks.custom import cells
 from labkit.tasks.custom.rows import CustomRows, Row, read_rows, same, split, write_rows
 from labkit.tasks.custom.shapes import CHATS, CHOICES, CONTEXTS, PROMPTS, RESPONSES, SEVERAL_COLUMNS, SYSTEMS
 
@@ -200,6 +201,7 @@ MESSAGE = '{"role": "user", "content": "old", "content": "p"}'
         ("a.json", '[{"prompt": [{"role": "system", "role": "user", "content": [{"text": "old", "text": "p"}]}]}]', ["role", "text"]),
         ("a.csv", 'messages\n"[' + MESSAGE.replace('"', '""') + ']"\n', ["content"]),
         ("a.jsonl", '{"prompt": "p", "notes": {"by": {"name": "a", "name": "b"}}}', ["name"]),
+        ("a.jsonl", '{"prompt": "p", "notes": [1, [2, {"name": "a", "name": "b"}]]}', ["name"]),
     ],
 )
 def test_fields_of_one_name_are_told_at_every_depth(tmp_path, name, data, fields):
@@ -207,6 +209,13 @@ def test_fields_of_one_name_are_told_at_every_depth(tmp_path, name, data, fields
     assert rows.prompts == ["p"]
     for field in fields:
         assert re.search(rf"1 rows have several fields '{field}' in an object of the column '\w+': the last one is used", rows.summary)
+
+
+def test_numbers_of_a_cell_are_not_searched_one_by_one(monkeypatch):
+    """Rows may have embeddings of thousands of numbers."""
+    searched, search = [], cells.repeated
+    monkeypatch.setattr(cells, "repeated", lambda value: searched.append(value) or search(value))
+    assert cells.repeated({"embedding": [0.5] * 1536, "text": "t"}) == set() and len(searched) == 3
 
 
 def test_weights_of_earlier_turns_do_not_matter():

@@ -15,6 +15,8 @@ from typing import Any
 
 from labkit.tasks.custom.sources import Repeating, Unusable, named
 
+NESTED = frozenset({dict, list, Repeating})  # what JSON is read as that may hold an object
+
 
 def absent(value: Any) -> bool:
     """Whether a cell is empty: null, or the NaN of a table."""
@@ -49,6 +51,8 @@ def parsed(value: Any, column: str) -> Any:
 def repeated(value: Any) -> set[str]:
     """The names that stand several times in an object of a cell, at any depth."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if NESTED.isdisjoint(map(type, inner)):  # at once, as a cell may be a list of thousands of numbers
+        inner = ()
     return {name for one in inner for name in repeated(one)}.union(value.repeated if isinstance(value, Repeating) else ())
 
 
