@@ -264,8 +264,7 @@ def _workers(backend: str, jobs: int | None) -> Iterator[Finished]:
     else:
         from joblib.externals.loky import get_reusable_executor
 
-        # An interrupt of a terminal ends joblib's helper processes too, and they warn of what they then find in disorder.
-        os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
+        os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")  # joblib's helpers warn after an interrupt
         threads, parent = max(1, (os.cpu_count() or 1) // (jobs or 1)), os.getpid()
         stop = lambda: get_reusable_executor().shutdown()  # noqa: E731
     places = {"LABKIT_HOME": str(home_dir())} | {name: os.environ[name] for name in ("LABKIT_DATA",) if name in os.environ}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,22 @@ def test_a_call_with_too_many_arguments_says_so_itself():
     with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
         one("a", "b")
     assert one("a") == "a"
+
+
+@pytest.mark.parametrize("name", [name for name in labkit.__all__ if inspect.isfunction(getattr(labkit, name))])
+def test_public_functions_can_be_sent_to_other_processes(name: str):
+    assert pickle.loads(pickle.dumps(getattr(labkit, name))) is getattr(labkit, name)
+
+
+def test_numbers_and_mappings_of_other_libraries_are_taken():
+    exp = labkit.Experiment(student="57k")
+    assert labkit.record(exp, fresh=0).experiment == exp
+    assert labkit.Experiment.from_dict(pandas.Series(exp.to_dict(), dtype=object)) == exp
+    assert len(labkit.Atlas("Africa").questions(np.int64(5), 0, skills={"recall"})) == 5
+
+
+def test_a_file_s_name_may_begin_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    record = labkit.record(labkit.Experiment(student="57k"))
+    assert labkit.load(record.save("~nobody-of-this-name.jsonl")).experiment == record.experiment
+    assert (tmp_path / "~nobody-of-this-name.jsonl").exists()

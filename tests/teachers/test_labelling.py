@@ -530,6 +530,21 @@ def test_a_killed_job_asks_nothing_again_that_was_answered(answers, tmp_path):
     assert sum(server.times.values()) == 54, "only the four that were under way were sent twice"
 
 
+def test_sigterm_ends_a_job_at_once_and_its_answers_are_kept(answers, tmp_path):
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in ASKED))
+    with Server(lambda prompt, nth: "hold" if prompt == ASKED[3] else "ok") as server:
+        words = [sys.executable, "-m", "labkit", "label", str(tmp_path / "asked.jsonl"), str(answers), "--endpoint", server.url]
+        words += ["--model", "teacher-large", "--terms", "read", "--yes", "--concurrency", "1"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+            while not server.under_way or len(server.asked) < 4:
+                time.sleep(0.01)
+            job.terminate()
+            assert job.wait() == 143, job.stderr.read()
+        server.open_again.set()
+        assert label(server, answers, concurrency=1).written == 12
+    assert [server.times[prompt] for prompt in ASKED[:4]] == [1, 1, 1, 2], "what was under way is sent again"
+
+
 def test_what_was_in_flight_at_a_kill_counts_as_used(answers, monkeypatch):
     """The journal names each request before it is sent; one that nothing follows may have been billed."""
     path, most = answers.with_name("answers.jsonl.journal"), len("question 0") + 64 + 100
