@@ -213,7 +213,7 @@ class Experiment(_Keyed):
     @kinds_checked
     def from_dict(cls, values: dict[str, Any]) -> Experiment:
         """The recipe with these fields; the others have their defaults. Raises `LabError` as `but` does."""
-        _known(values)  # also those that are no texts, which `but` cannot be given
+        _known(values.keys())  # also those that are no texts, which `but` cannot be given
         return cls().but(**values)
 
     @property
