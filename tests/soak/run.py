@@ -93,27 +93,29 @@ def _options() -> argparse.Namespace:
 
 
 def _all(chosen: dict[str, Family], options: argparse.Namespace, shared: Path) -> int:
-    wrong = 0
+    failed = 0
     for name, family in chosen.items():
         row = _empty(name) if options.again else _rows().get(name) or _empty(name)
+        row.pop("not tried", None)
         if lack := family.lacks():
             row["not tried"] = lack
-            _write(row)
-            print(f"{name}: {lack}", flush=True)
-            continue
-        row.pop("not tried", None)
-        for number in range(row["tried"], round(family.aim * options.share)):
+        numbers = [int(number) for number in row["wrong"]]  # those that ended wrong are tried again, first
+        numbers += range(row["tried"], round(family.aim * options.share))
+        for number in () if lack else numbers:
             result = tried(family, case_of(name, family, number), shared)
-            row["tried"], row["seconds"] = number + 1, round(row["seconds"] + result.seconds, 1)
+            if before := row["wrong"].pop(str(number), ""):
+                row[before] -= 1
+            row["tried"], row["seconds"] = max(row["tried"], number + 1), round(row["seconds"] + result.seconds, 3)
             row[result.outcome] += 1
             if result.outcome in WRONG:
-                wrong += 1
+                row["wrong"][str(number)] = result.outcome
                 print(failure(name, number, result), flush=True)
             if result.outcome in WRONG or number % EVERY == 0:
                 _write(row)
         _write(row)
+        failed += len(row["wrong"])
         print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-    return int(wrong > 0)
+    return int(failed > 0)
 
 
 def _short(known: dict[str, Family], shared: Path) -> int:
@@ -139,7 +141,8 @@ def failure(name: str, number: int, result: Result) -> str:
 
 
 def _empty(name: str) -> dict[str, Any]:
-    return {"family": name, "tried": 0} | dict.fromkeys((RIGHT, TOLD, *WRONG), 0) | {"seconds": 0.0}
+    """A row: how many cases were tried, how they ended, the numbers of those that ended wrong, and the seconds that all took."""
+    return {"family": name, "tried": 0} | dict.fromkeys((RIGHT, TOLD, *WRONG), 0) | {"wrong": {}, "seconds": 0.0}
 
 
 def _rows() -> dict[str, dict[str, Any]]:
