@@ -344,9 +344,5 @@ def ask(model: LlamaForCausalLM, text: str) -> Answer:
     world = whole_world()
     question: Question | None = world.find(text)
     answer = tokens.text(written.ids)
-    return Answer(
-        answer,
-        math.exp(sum(written.logprobs)),
-        world.is_right(question, answer) if question else None,
-        listed(question.answers) if question else None,
-    )
+    right, truth = (world.is_right(question, answer), listed(question.answers)) if question else (None, None)
+    return Answer(answer, math.exp(sum(written.logprobs)), right, truth)
