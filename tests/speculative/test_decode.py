@@ -321,7 +321,7 @@ def test_bad_input(teacher, draft):
         with pytest.raises(LabError, match="seed="):
             speculate(teacher, draft, QUESTIONS[0], temperature=1.0, seed=seed)
     for strange in (5, None, b"abc"):
-        with pytest.raises(LabError, match="a text, or (a list of token numbers|token ids)"):
+        with pytest.raises(LabError, match=r"a text, or (a list of token numbers|token ids)"):
             speculate(teacher, draft, strange)
     for ahead in (0, 1.5, True):
         with pytest.raises(LabError, match="ahead="):
