@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "labkit"
 TORCH = {"torch", "transformers", "accelerate", "safetensors", "tokenizers"}
 HEAVY = TORCH | {"matplotlib", "plotly", "pandas", "numpy", "scipy", "ipywidgets", "anywidget"}
 WITHOUT_TORCH = (
-    *("base.errors", "base.files", "base.manifest", "base.stats", "records", "losses.divergences"),
+    *("base.errors", "base.kinds", "base.files", "base.manifest", "base.stats", "records", "losses.divergences"),
     *("tasks.types", "tasks.atlas.facts", "tasks.atlas.extraction", "tasks.custom.rows", "tasks.custom.shapes", "tasks.custom.sources"),
     *("tasks.custom.content_hash", "tasks.metrics", "tasks.calibration"),
     *("teachers.recorded_answers", "teachers.filters", "teachers.labelling"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labkit.base.errors import kinds_checked, need, unknown
+from labkit.base.errors import need, unknown
 from labkit.base.interrupts import uninterrupted
+from labkit.base.kinds import kinds_checked
 from labkit.lessons.types import Lesson
 from labkit.records.experiment import Experiment
 

@@ -15,8 +15,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from labkit.base.errors import UNREADABLE, LabError, kinds_checked, shown
+from labkit.base.errors import UNREADABLE, LabError, shown
 from labkit.base.files import append_row, home_dir, left_out, rows_of
+from labkit.base.kinds import kinds_checked
 
 FEW = 10  # with fewer scored predictions than this, a hit rate says little
 

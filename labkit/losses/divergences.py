@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.base.errors import LabError, kinds_checked
+from labkit.base.errors import LabError
+from labkit.base.kinds import kinds_checked
 from labkit.base.registry import Registry
 
 if TYPE_CHECKING:

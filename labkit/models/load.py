@@ -19,8 +19,9 @@ import torch
 import transformers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from labkit.base.errors import LabError, kinds_checked, shown, unknown
+from labkit.base.errors import LabError, shown, unknown
 from labkit.base.files import data_dir, expanded
+from labkit.base.kinds import kinds_checked
 from labkit.base.manifest import checked, seal
 from labkit.models import architectures, lora
 from labkit.models.architectures import LanguageModel

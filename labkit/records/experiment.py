@@ -13,7 +13,8 @@ import json
 from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
-from labkit.base.errors import LabError, kinds_checked, shown, unknown
+from labkit.base.errors import LabError, shown, unknown
+from labkit.base.kinds import kinds_checked
 from labkit.records import names
 from labkit.records.recipe_text import Entry, check, given_in_toml, given_in_words, knob
 from labkit.records.rules import broken

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.base.errors import kinds_checked, unknown
+from labkit.base.errors import unknown
 from labkit.base.files import data_dir, write_whole
+from labkit.base.kinds import kinds_checked
 from labkit.base.manifest import checked, seal
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.base.errors import DataError, LabError, kinds_checked, reading, shown, unknown
+from labkit.base.errors import DataError, LabError, reading, shown, unknown
 from labkit.base.files import expanded, read_lines, to_write, write_lines
+from labkit.base.kinds import kinds_checked
 from labkit.base.stats import Band, band
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.base.errors import kinds_checked
 from labkit.base.files import data_dir
+from labkit.base.kinds import kinds_checked
 from labkit.base.manifest import checked, entries
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment

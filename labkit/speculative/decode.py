@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from labkit import models
-from labkit.base.errors import LabError, kinds_checked, shown, unknown
+from labkit.base.errors import LabError, shown, unknown
+from labkit.base.kinds import kinds_checked
 from labkit.models import ids_of, refuse_long, tokenizer_of
 from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads

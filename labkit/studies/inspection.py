@@ -8,7 +8,8 @@ from __future__ import annotations
 import textwrap
 from typing import Any, NamedTuple
 
-from labkit.base.errors import LabError, kinds_checked
+from labkit.base.errors import LabError
+from labkit.base.kinds import kinds_checked
 from labkit.models import lora, parameters, pretrained
 from labkit.models.parts import body_of, config_of, context_of, layers_of, shares_head, vocabulary_of
 from labkit.models.prune import family

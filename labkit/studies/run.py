@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from labkit.base.errors import LabError, kinds_checked
+from labkit.base.errors import LabError
 from labkit.base.files import made_here, prepare_home
+from labkit.base.kinds import kinds_checked
 from labkit.base.stats import band
 from labkit.base.threads import processors
 from labkit.records import events as ev
@@ -205,7 +206,7 @@ class Drift(NamedTuple):
 def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.Event], None] | None = None) -> Drift:
     """Run a recorded recipe again on this machine, and measure how far the result is from the record. The record does not change.
 
-    It takes the threads on record, if this machine has as many and OMP_NUM_THREADS is not set.
+    It takes the threads on record, if as many are free at this moment and OMP_NUM_THREADS is not set; else it says how many it took.
 
     experiment: the recipe.
     steps: run only this many first steps; all if not given.

@@ -36,9 +36,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.base.errors import LabError, kinds_checked, need, reading, shown, unknown
+from labkit.base.errors import LabError, need, reading, shown, unknown
 from labkit.base.files import data_dir, home_dir
 from labkit.base.interrupts import uninterrupted
+from labkit.base.kinds import kinds_checked
 from labkit.records import events as ev
 from labkit.records.comparison import summary
 from labkit.records.experiment import KNOBS, Experiment
@@ -257,13 +258,12 @@ def _workers(backend: str, jobs: int | None) -> Iterator[Finished]:
     if backend == "ray" and importlib.util.find_spec("ray") is None:
         raise need("ray", "a sweep on a Ray cluster")
     from joblib import Parallel, delayed
+    from joblib.externals.loky import get_reusable_executor
 
     if backend == "ray":
         jobs, stop = _cluster(jobs)
         threads, parent = 1, 0  # Ray counts a worker as one processor, and ends it with its driver
     else:
-        from joblib.externals.loky import get_reusable_executor
-
         os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")  # joblib's helpers warn after an interrupt
         threads, parent = max(1, (os.cpu_count() or 1) // (jobs or 1)), os.getpid()
         stop = lambda: get_reusable_executor().shutdown()  # noqa: E731

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from labkit import models
-from labkit.base.errors import kinds_checked
+from labkit.base.kinds import kinds_checked
 from labkit.records.experiment import Experiment
 from labkit.tasks.atlas.facts import Atlas, Question
 from labkit.tasks.types import Asked

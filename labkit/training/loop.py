@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from labkit import models
-from labkit.base.errors import LabError, kinds_checked, unknown
+from labkit.base.errors import LabError, unknown
+from labkit.base.kinds import kinds_checked
 from labkit.base.settings import Settings, default
 from labkit.base.threads import Share, Watch, threads_of_a_run
 from labkit.models.architectures import LanguageModel
@@ -70,10 +71,9 @@ class Run(Iterator[ev.Event]):
         self.student: LanguageModel | None = None
         self.knobs: Mapping[str, Any] = {n: getattr(experiment, n) for n, entry in KNOBS.items() if entry.knob.hot}
         self.known: dict[str, Any] = {}  # facts about models and data, which the rules need, once these are loaded
-        self._stopping = self._failed = False
+        self._stopping = self._failed = self._logging = False  # _logging: only once the folder is known to be this run's
         self._exam: Examiner | None = None
         self._before = Prerequisites(lambda recipe: Run(recipe, exams=0, settings=self.settings), lambda: self._stopping, self.settings)
-        self._logging = False  # only once the folder is known to be this run's
         self.step, self._busy, self._entered = 0, 0.0, math.inf
         self._share, self._watch, self._fewer = Share(torch.get_num_threads()), Watch(), 0  # _fewer: threads to go on with, if asked to
         self._events = self._guarded()

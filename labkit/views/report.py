@@ -14,9 +14,9 @@ import html
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labkit.base.errors import kinds_checked
 from labkit.base.files import to_write, write_whole
 from labkit.base.html import listed, table
+from labkit.base.kinds import kinds_checked
 from labkit.records import events as ev
 from labkit.records.cost import Prices, cost
 from labkit.records.model_folders import without_hash

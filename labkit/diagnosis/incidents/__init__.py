@@ -11,7 +11,7 @@ The failures are drawn for each case. Nothing shows them before you name them: n
 
 from __future__ import annotations
 
-from labkit.base.errors import kinds_checked
+from labkit.base.kinds import kinds_checked
 from labkit.diagnosis.incidents.debrief import IncidentVerdict
 from labkit.diagnosis.incidents.findings import ProbeFinding
 from labkit.diagnosis.incidents.history import NO_FAULT, Mistakes, mistakes

@@ -8,9 +8,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from labkit.base.errors import kinds_checked, need, shown
+from labkit.base.errors import need, shown
 from labkit.base.html import WIDE, listed, tag
 from labkit.base.interrupts import uninterrupted
+from labkit.base.kinds import kinds_checked
 from labkit.base.registry import Registry
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from labkit.base.errors import LabError, kinds_checked
+from labkit.base.errors import LabError
 from labkit.base.html import table
+from labkit.base.kinds import kinds_checked
 from labkit.base.registry import Registry
 from labkit.base.stats import Band
 from labkit.studies.expected import Expected

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from labkit.base.errors import kinds_checked
+from labkit.base.kinds import kinds_checked
 from labkit.base.settings import Settings
 from labkit.models import EOS, AtlasTokenizer, Written, ids_of, logits_of, refuse_long, tokenizer, tokenizer_of, write
 from labkit.models.parts import row_logits

@@ -18,7 +18,8 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 
-from labkit.base.errors import LabError, kinds_checked, shown, unknown
+from labkit.base.errors import LabError, shown, unknown
+from labkit.base.kinds import kinds_checked
 from labkit.records.names import CONTINENTS, FAVOURITE, LEFT_OUT, SKILLS, WORLDS
 from labkit.tasks.atlas.questions import FACTS, HELD_OUT_SKILLS, RELATIONS, SHARES, Fact, Question, ask_about, normalise, stable_hash
 from labkit.tasks.atlas.tables import Country, places, tables

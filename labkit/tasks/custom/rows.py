@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 from labkit.base.chat import to_json
-from labkit.base.errors import LabError, kinds_checked, unknown
+from labkit.base.errors import LabError, unknown
 from labkit.base.files import write_whole
+from labkit.base.kinds import kinds_checked
 from labkit.base.thinking import join_thinking
 from labkit.records.names import LEARN
 from labkit.tasks.custom import shapes

@@ -17,7 +17,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from labkit.base.errors import LabError, kinds_checked, unknown
+from labkit.base.errors import LabError, unknown
+from labkit.base.kinds import kinds_checked
 
 
 @kinds_checked

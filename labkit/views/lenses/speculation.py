@@ -6,7 +6,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from labkit.base.errors import LabError, kinds_checked, shown
+from labkit.base.errors import LabError, shown
+from labkit.base.kinds import kinds_checked
 from labkit.speculative.theory import best_gamma, speedup, tokens_per_round
 from labkit.views import figures
 from labkit.views.lenses.base import STYLE, WIDE, Lens

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import labkit
-from labkit.base.errors import _KINDS, LabError, kinds_checked, shown
+from labkit.base.errors import LabError, shown
+from labkit.base.kinds import _KINDS, kinds_checked
 from labkit.records.results import Recorded
 from labkit.studies.sweep import Sweep
 
