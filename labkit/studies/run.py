@@ -220,7 +220,8 @@ def rerun(experiment: Experiment, steps: int | None = None, watch: Callable[[ev.
     recorded = Store().judged(experiment)
     if recorded is None:
         raise LabError(
-            f"{experiment.recipe!r} is not on record, so there is nothing to compare with: labkit.record(...) runs it and keeps its record."
+            f"{experiment.recipe!r} is not on record, so there is nothing to compare with. Run it once, and its record is kept: "
+            f"`labkit run {experiment.recipe}`."
         )
     fresh = Record()
     for event in _with_threads_of(recorded, experiment):
