@@ -66,10 +66,10 @@ class Share:
         return []
 
     def fewer(self, threads: Any) -> int:
-        """Check the threads with which a run is asked to go on, None if it is not. Returns them, or 0. Raises `LabError` for more."""
-        if threads is not None and (type(threads) is not int or not 1 <= threads <= self.threads):
+        """Returns the threads with which a run is asked to go on. Raises `LabError` if they are more than it has, or no whole number."""
+        if type(threads) is not int or not 1 <= threads <= self.threads:
             raise LabError(f"threads={threads!r} must be a whole number from 1 to {self.threads}: a run goes on with as many or fewer.")
-        return threads or 0
+        return threads
 
     def take(self, threads: int) -> int:
         """Go on with these threads, as other runs then see. Returns them."""
@@ -246,5 +246,5 @@ class Watch:
         told += " Close what you do not need."
         if threads == 1:
             return [(told, "")]
-        told += " Runs beside each other lose least with one thread each: `run.turn(threads=1)` goes on so; OMP_NUM_THREADS=1, set before "
-        return [(told + "the kernel starts, begins so.", "threads=1")]
+        told += " Runs beside each other lose least with one thread each: in a notebook, `run.turn(threads=1)` goes on so. "
+        return [(told + "OMP_NUM_THREADS=1, set before Python starts, begins so.", "threads=1")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 from labkit.base.errors import need, unknown
@@ -191,7 +192,7 @@ def open(number: str | int, board: str = "auto", **changes) -> Lab:
 
     Raises `LabError` for an unknown lesson, `MissingPackage` without ipywidgets.
     """
-    number = f"{number:02}" if isinstance(number, int) else number
+    number = number if isinstance(number, str) else f"{operator.index(number):02}"
     if number not in LESSONS:
         raise unknown("lesson", number, LESSONS)
     try:

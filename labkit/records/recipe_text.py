@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -55,6 +56,8 @@ def check(name: str, value: Any, entry: Entry) -> Any:
     if isinstance(entry.default, str):
         return _text(name, value, entry)
     default, (label, _, _, unit, low, high, *_) = entry
+    if type(value).__module__ == "numpy" and isinstance(value, numbers.Real):  # one number of an array or a table
+        value = value.item()
     if isinstance(value, int) and value.bit_length() > LONG:  # neither `float` nor, from 4,300 digits on, `str` takes it
         digits = int(value.bit_length() * math.log10(2))
         raise LabError(f"{name} is a whole number of about {digits:,} digits, which is out of range: write a smaller one.")

@@ -95,7 +95,7 @@ class Run(Iterator[ev.Event]):
 
     def turn(self, **changes: Any) -> None:
         """Change hot knobs, or `threads` to fewer, from the next step on. Raises `LabError` for a bad name or value, or a broken rule."""
-        fewer = self._share.fewer(changes.pop("threads", None))
+        fewer = self._share.fewer(changes.pop("threads")) if "threads" in changes else 0
         for name in [name for name in changes if name not in self.knobs]:
             if name not in KNOBS:
                 raise unknown("knob", name, [*self.knobs, "threads"])

@@ -12,6 +12,7 @@ import threading
 from unittest import mock
 
 import ipywidgets as widgets
+import numpy as np
 import pytest
 from conftest import TEACHER
 
@@ -622,3 +623,7 @@ def test_recorded_cases_need_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_a_case_is_found_by_a_number_of_an_array_too():
+    assert repr(labkit.incident(seed=np.int64(ONE))) == repr(labkit.incident(seed=ONE))

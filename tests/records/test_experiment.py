@@ -9,6 +9,7 @@ import pickle
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import toml
 from hypothesis import given
@@ -222,6 +223,17 @@ def test_whole_numbers_stay_whole(name: str):
     with pytest.raises(LabError, match="whole number"):
         Experiment(**{name: KNOBS[name].knob.high - 0.5})
     assert type(getattr(Experiment(**{name: float(KNOBS[name].knob.high)}), name)) is int
+
+
+def test_a_number_of_an_array_is_a_number():
+    """As it comes out of `numpy.linspace` or of a table."""
+    for value in (np.float32(0.25), np.float64(2.5), np.float16(4.0)):
+        assert Experiment(temperature=value) == Experiment(temperature=float(value))
+    for value in (np.int64(50), np.int8(50), np.uint16(50)):
+        found = Experiment(steps=value)
+        assert (found.steps, type(found.steps), found.recipe) == (50, int, "labkit steps=50")
+    with pytest.raises(LabError, match="steps="):
+        Experiment(steps=np.bool_(True))
 
 
 @pytest.mark.parametrize("name", NAMES)

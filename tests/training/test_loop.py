@@ -575,6 +575,7 @@ def test_a_starved_run_of_several_threads_offers_to_go_on_with_one(monkeypatch: 
     (warned,) = of(ev.Warned, list(Run(TINY)))
     assert warned.offer == ("threads=1" if offers else "")
     assert ("one thread" in warned.message) is offers, "advice that changes nothing is not given"
+    assert "kernel" not in warned.message, "the run may be a command's"
 
 
 def test_a_run_goes_on_with_fewer_threads_and_so_does_one_that_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -608,7 +609,7 @@ def test_a_run_that_went_on_with_fewer_threads_stands_for_its_recipe(monkeypatch
     assert Store().find(TINY) is not None
 
 
-@pytest.mark.parametrize("threads", [0, -1, 3, 1.0, True, "1"])
+@pytest.mark.parametrize("threads", [0, -1, 3, 1.0, True, "1", None])
 def test_a_run_takes_no_more_threads_than_it_has(monkeypatch: pytest.MonkeyPatch, threads: object):
     monkeypatch.setattr(loop, "threads_of_a_run", lambda most: contextlib.nullcontext(Share(2)))
     run = Run(TINY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import html
+import numbers
 import re
 import secrets
 import sys
@@ -211,9 +212,9 @@ class Room:
 def _open(seed: int | None, live: bool, watch: Callable[[int, int], object]) -> Case:
     if seed is None:
         seed = secrets.randbelow(NUMBERS)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < NUMBERS:
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < NUMBERS:  # numpy's are of this kind too
         raise LabError(f"seed={shown(seed)} must be a whole number from 0 to {NUMBERS - 1:,}: the number of a case, as in seed=7.")
-    return train(seed, watch) if live else draw(seed)
+    return train(int(seed), watch) if live else draw(int(seed))
 
 
 def _progress(step: int, steps: int) -> None:
