@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import signal
@@ -11,10 +12,12 @@ import sys
 from pathlib import Path
 
 from labkit.base.errors import need
-from labkit.base.files import data_dir
+from labkit.base.files import data_dir, home_dir
 
 HELP = "open the lab in JupyterLab, on the first notebook"
 FIRST = "00_distil_in_a_minute.ipynb"
+SETTINGS = Path(__file__).parent / "settings"
+IDLE = 600  # seconds after which the kernel of a closed lesson ends
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -28,17 +31,38 @@ def run(options: argparse.Namespace) -> int:
         raise need("jupyterlab", "labkit lab")
     root = data_dir().parent
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/notebooks/{FIRST}"]
-    command.append(f"--LabApp.app_settings_dir={Path(__file__).parent / 'settings'}")  # no dialogs, no news from the network
+    command += server_options()
     command += [f"--port={options.port}"] if options.port else []
     command += ["--no-browser"] if options.no_browser else []
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
         print("You are root: JupyterLab is started with --allow-root, so its notebooks may change any file here.", flush=True)
+    print(
+        "Close a lesson's tab when you have done with it: ten minutes later its kernel ends, and gives its memory back. What you predicted,"
+    )
+    print("checked and ran is kept. A run that is still going is not ended.", flush=True)
     if os.name == "posix":
         os.chdir(root)
         sys.stdout.flush()
         os.execv(sys.executable, command)
     return _waited_for(subprocess.Popen(command, cwd=root))
+
+
+def server_options() -> list[str]:
+    """What makes JupyterLab the lab's: it opens without dialogs, news from the network, and file list, so that a lesson has the window."""
+    from jupyterlab_server.workspaces_handler import WorkspacesManager
+
+    folder = home_dir() / "workspaces"
+    with contextlib.suppress(OSError):  # a home that cannot be written: then the file list is open
+        workspaces = WorkspacesManager(str(folder))
+        if not workspaces.list_workspaces():  # else it is as you left it
+            workspaces.save("default", (SETTINGS / "workspace.json").read_text(encoding="utf-8"))
+    return [
+        f"--LabApp.app_settings_dir={SETTINGS}",
+        f"--LabApp.workspaces_dir={folder}",
+        f"--MappingKernelManager.cull_idle_timeout={IDLE}",  # of kernels that no tab shows; a board's messages count as work
+        f"--MappingKernelManager.cull_interval={IDLE // 10}",
+    ]
 
 
 def _waited_for(server: subprocess.Popen) -> int:

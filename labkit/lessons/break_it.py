@@ -12,7 +12,7 @@ from labkit.base.html import Html, listed, note, tag
 from labkit.diagnosis.failures import FAILURES, Failure, diagnose, provoke
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.record import Record
-from labkit.views.board.controls import Controls
+from labkit.views.board.controls import Controls, fold
 
 
 class Breakage:
@@ -50,7 +50,7 @@ class Breakage:
             chips += [widgets.HTML(f"<h4>{kind.capitalize()}</h4>"), *(self.toggles[name] for name in names)]
         column = widgets.VBox(chips)
         column.add_class("labkit-failures")
-        self.widget = widgets.Accordion([widgets.VBox([self.note, self.button, column])], titles=["Break it"], selected_index=None)
+        self.widget = fold("Break it", widgets.VBox([self.note, self.button, column]))
         self.widget.add_class("labkit-breakage")
         controls.followers.append(self._follow)
         self._follow(controls.experiment)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from labkit.lessons.lab import Lab
 
 
-PANEL = ("temperature", "mix", "learning_rate", "student", "gold", "questions", "start", "seed", "speed")
+PANEL = ("temperature", "student", "gold", "mix", "learning_rate", "questions", "start", "seed", "speed")
 SMALL = Experiment(student="57k", learning_rate=2e-2, steps=400)  # trains for about twenty seconds, so that a lesson can compare runs
 
 DRAFT = SMALL.but(start="warm", gold=20_000, steps=300)  # as in data/sweeps/drafts.toml
@@ -55,7 +55,7 @@ LESSONS = {
             minutes=40,
             experiment=SMALL.but(temperature=2.0),
             recorded=SMALL,
-            controls=("temperature", "mix", "divergence", "student", "start", "learning_rate", "seed", "speed"),
+            controls=("temperature", "divergence", "student", "mix", "start", "learning_rate", "seed", "speed"),
             asks="How far will the student go at T = 2?",
             unit="recovery",
         ),
@@ -66,7 +66,7 @@ LESSONS = {
             minutes=40,
             experiment=SMALL.but(divergence="reverse_kl"),
             recorded=SMALL,
-            controls=("divergence", "beta", "skew", "top_k", "tail", "temperature", "student", "start", "seed"),
+            controls=("divergence", "temperature", "top_k", "beta", "skew", "tail", "student", "start", "seed"),
             asks="How far will the student go with reverse KL from a random start?",
             unit="recovery",
         ),
@@ -78,8 +78,8 @@ LESSONS = {
             experiment=SMALL.but(method="online", start="warm"),
             recorded=SMALL.but(start="warm"),
             controls=(
-                *("method", "on_policy", "sampling_temperature", "replay", "feature", "layers", "decoding"),
-                *("keep", "adapter", "start", "learning_rate", "gold", "seed"),
+                *("method", "on_policy", "start", "sampling_temperature", "replay", "feature", "layers"),
+                *("decoding", "keep", "adapter", "learning_rate", "gold", "seed"),
             ),
             asks="How far will the online student go from its warm start?",
             unit="recovery",
@@ -92,7 +92,7 @@ LESSONS = {
             experiment=SMALL.but(method="sequence", start="warm", adapter=8, learning_rate=1e-2, steps=200, questions=1_000),
             recorded=SMALL.but(method="sequence", start="warm", learning_rate=4e-2),
             controls=(
-                *("adapter", "decoding", "sampling_temperature", "samples", "keep"),
+                *("adapter", "decoding", "samples", "sampling_temperature", "keep"),
                 *("questions", "gold", "start", "learning_rate", "seed"),
             ),
             asks="How far will the warm student go with an adapter and a thousand answers?",
@@ -105,7 +105,10 @@ LESSONS = {
             minutes=45,
             experiment=Experiment(student="22k", learning_rate=3e-2, steps=300),
             recorded=Experiment(student="57k", learning_rate=2e-2, steps=300),
-            controls=("student", "learning_rate", "steps", "questions", "teacher", "assistant", "method", "gold", "start", "seed", "speed"),
+            controls=(
+                *("student", "learning_rate", "steps", "questions", "teacher", "assistant"),
+                *("method", "gold", "start", "seed", "speed"),
+            ),
             asks="How far will a student with a 128th of the teacher's parameters go?",
             unit="recovery",
         ),
@@ -117,7 +120,7 @@ LESSONS = {
             experiment=SMALL.but(vocabulary="other"),
             recorded=SMALL,
             controls=(
-                *("vocabulary", "across", "architecture", "left_out", "method", "divergence"),
+                *("vocabulary", "architecture", "method", "across", "left_out", "divergence"),
                 *("temperature", "student", "start", "learning_rate", "seed"),
             ),
             asks="How far will a student go that shares no token id with its teacher?",
@@ -130,7 +133,7 @@ LESSONS = {
             minutes=40,
             experiment=SMALL.but(teacher="atlas-3m-lies-30"),
             recorded=SMALL,
-            controls=("teacher", "method", "mix", "gold", "decoding", "samples", "keep", "left_out", "temperature", "start", "seed"),
+            controls=("teacher", "method", "gold", "mix", "decoding", "samples", "keep", "left_out", "temperature", "start", "seed"),
             asks="How far will the student of a lying teacher go?",
             unit="recovery",
         ),
@@ -141,7 +144,10 @@ LESSONS = {
             minutes=40,
             experiment=SMALL.but(method="online", start="warm", steps=200, on_policy=1.0, online_from=0.75),
             recorded=SMALL.but(method="online", start="warm", steps=200, on_policy=0.0),
-            controls=("on_policy", "online_from", "sampling_temperature", "replay", "divergence", "start", "learning_rate", "gold", "seed"),
+            controls=(
+                *("on_policy", "online_from", "sampling_temperature", "replay", "divergence"),
+                *("start", "learning_rate", "gold", "seed"),
+            ),
             asks="How far will the student go with its last quarter online?",
             unit="recovery",
         ),
@@ -152,7 +158,7 @@ LESSONS = {
             minutes=45,
             experiment=DRAFT,
             recorded=DRAFT.but(method="gold"),
-            controls=("method", "divergence", "on_policy", "temperature", "student", "start", "learning_rate", "steps", "gold", "seed"),
+            controls=("method", "divergence", "student", "on_policy", "temperature", "start", "learning_rate", "steps", "gold", "seed"),
             asks="Which share of your draft's tokens will the target accept?",
             unit="acceptance",
         ),
@@ -163,7 +169,7 @@ LESSONS = {
             minutes=40,
             experiment=Experiment(student="57k", learning_rate=2e-2, scale="Europe", questions=5_000, steps=120),
             recorded=Experiment(student="57k", learning_rate=2e-2, scale="Europe", questions=5_000, steps=120, seed=1),
-            controls=("method", "divergence", "temperature", "mix", "top_k", "questions", "gold", "student", "learning_rate", "seed"),
+            controls=("temperature", "learning_rate", "questions", "method", "divergence", "mix", "top_k", "gold", "student", "seed"),
             asks="How far will a student go in a run that you have broken?",
             unit="recovery",
         ),
@@ -174,7 +180,7 @@ LESSONS = {
             minutes=40,
             experiment=OWN,
             recorded=OWN.but(data="facts"),
-            controls=("data", "score", "teacher", "student", "method", "temperature", "gold", "steps", "learning_rate", "seed"),
+            controls=("data", "student", "temperature", "score", "teacher", "method", "gold", "steps", "learning_rate", "seed"),
             asks="How far will the student go if the exam asks in other words what it was taught?",
             unit="recovery",
         ),

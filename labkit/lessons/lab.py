@@ -35,13 +35,20 @@ if TYPE_CHECKING:
 RUN = "Distil a student with these settings. A current run is stopped first."
 _CSS = """<style>
 .labkit-lab { container-type: inline-size; }
-.labkit-body { display: grid !important; grid-template-columns: minmax(220px, 260px) minmax(0, 1fr); gap: 16px; align-items: start; }
+.labkit-body { display: grid !important; grid-template-columns: minmax(0, 1fr) minmax(210px, 250px); gap: 16px; align-items: start; }
 @container (max-width: 700px) { .labkit-body { grid-template-columns: minmax(0, 1fr); } }
-.labkit-lab .widget-label { text-align: left; }
+.labkit-buttons .widget-html-content { line-height: 1.35; }
+.labkit-controls .widget-inline-hbox { flex-wrap: wrap; height: auto; }
+.labkit-controls .widget-label { flex: 1 0 100%; max-width: none; line-height: 20px; height: 20px; text-align: left; }
 .labkit-controls .widget-readout { min-width: 48px; }
+.labkit-prediction .widget-label { text-align: left; }
+.labkit-fold { text-align: left; background: none; padding: 0 4px; }
+.labkit-fold.mod-active { box-shadow: none; background: none; color: inherit; }
+.labkit-lab :is(button, select, input, .noUi-handle):focus-visible {
+  outline: 2px solid var(--jp-brand-color1, #0a66ad); outline-offset: 2px; }
 .labkit-failures .widget-toggle-button { flex: none; margin: 1px 0; padding: 3px 8px; font-size: 12px; line-height: 1.25;
   white-space: normal; text-align: left; }
-.labkit-failures h4 { margin: 6px 0 2px; font-size: 12px; }
+.labkit-failures h4, .labkit-controls h4 { margin: 6px 0 2px; font-size: 12px; }
 .labkit-breakage .widget-html-content { line-height: 1.35; white-space: normal; }
 .labkit-breakage ol { margin: 0; padding-left: 1.4em; }
 .labkit-prediction .widget-html-content { line-height: 1.35; white-space: normal; }
@@ -73,13 +80,15 @@ class Lab:
         self.note = widgets.HTML()
         ends = (0.0, 1.0) if lesson.unit == "acceptance" else (-0.2, 1.2)
         self.guess = prediction_widget(lesson.asks, lesson.unit, *ends, self._predicted, question_id=lesson.number)
+        self.buttons["Run"].add_class("labkit-run")
         header = widgets.HBox([*self.buttons.values(), self.note], layout={"flex_flow": "row wrap", "align_items": "center"})
+        header.add_class("labkit-buttons")
         self.breakage = Breakage(self.controls, self._turned, lambda: bool(self.session and not self.session.over), lambda: self.record)
-        left = widgets.VBox([self.controls.widget, self.breakage.widget, self.guess], layout={"min_width": "0"})
-        surface = self.board.widget if hasattr(self.board, "widget") else self.board
-        body = widgets.GridBox([left, surface], layout={"width": "100%"})
+        beside = widgets.VBox([self.guess, self.controls.widget, self.breakage.widget], layout={"min_width": "0"})
+        pictured = hasattr(self.board, "widget")  # by plain images, where no other widget can load either
+        body = widgets.GridBox([self.board.widget if pictured else self.board, beside], layout={"width": "100%"})
         body.add_class("labkit-body")
-        self.widget = widgets.VBox([widgets.HTML(_CSS), header, body], layout={"width": "100%"})
+        self.widget = widgets.VBox([widgets.HTML(_CSS), header, body, *([] if pictured else [_access()])], layout={"width": "100%"})
         self.widget.add_class("labkit-lab")
         self._buttons("ready")
         self.controls.followers.append(self._allow)
@@ -307,6 +316,12 @@ def _board(kind: str, title: str, unit: str) -> Any:
     from labkit.views.board.image import ImageBoard
 
     return ImageBoard(title, unit)
+
+
+def _access() -> widgets.Widget:
+    from labkit.views.board.access import Access
+
+    return Access()
 
 
 def _warm_up() -> None:

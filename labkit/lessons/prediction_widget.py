@@ -1,4 +1,4 @@
-"""The widget that asks for a prediction: an interval, a confidence, and a button that stores it.
+"""The widget that asks for a prediction: a range, a confidence, and a button that stores it.
 
 prediction_widget("How far will the student go?", "recovery", 0, 1, on_save=print)
 """
@@ -13,7 +13,6 @@ from labkit.base.html import note, tag
 from labkit.lessons.predictions import Prediction, predict
 
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95)
-_STYLE = {"description_width": "98px"}
 _LAYOUT = {"width": "calc(100% - 4px)", "min_width": "0"}
 
 
@@ -26,33 +25,30 @@ def prediction_widget(
     *,
     question_id: str | None = None,
 ) -> widgets.VBox:
-    """A range slider, a confidence and a button. The parts are also attributes of the box: `interval`, `confidence`, `save`, `message`.
+    """Two numbers, a confidence and a button. The parts are also attributes of the box: `low`, `high`, `confidence`, `save`, `message`.
 
     question: the text above.
     unit: of the predicted number.
-    low, high: the ends of the slider.
+    low, high: the least and the greatest number that can be predicted.
     on_save: called with the `Prediction` that was stored.
     question_id: names the question in the file; the question itself if None.
     """
     span = high - low
-    described = f"Lower and upper end of the interval{f', {unit}' if unit else ''}. Arrow keys move the end that has the focus."
-    interval = widgets.FloatRangeSlider(
-        value=(low + 0.4 * span, low + 0.8 * span),
-        min=low,
-        max=high,
-        step=span / 100,
-        readout_format=".2f" if span <= 10 else ".0f",
-        description=f"Between ({unit})" if unit and len(unit) < 4 else "Between",
-        tooltip=described,
-        style=_STYLE,
-        layout=_LAYOUT,
-    )
+
+    def end(name: str, share: float) -> widgets.BoundedFloatText:
+        said = f"{name} end of your range{f', {unit}' if unit else ''}: {low:g} to {high:g}"
+        value, look = round(low + share * span, 10), {"description_width": "58px"}
+        return widgets.BoundedFloatText(
+            value=value, min=low, max=high, step=span / 100, description=name, tooltip=said, style=look, layout=_LAYOUT
+        )
+
+    lower, upper = end("Between", 0.4), end("and", 0.8)
     confidence = widgets.Dropdown(
         options=[(f"{value:.0%}", value) for value in CONFIDENCES],
         value=0.8,
         description="How sure",
-        tooltip="How sure you are that the result lies in the interval. At 80%, eight of ten such intervals should contain it.",
-        style=_STYLE,
+        tooltip="How sure you are that the result lies in the range. At 80%, eight of ten such ranges should contain it.",
+        style={"description_width": "58px"},
         layout=_LAYOUT,
     )
     save = widgets.Button(description="Save prediction", tooltip="Store this prediction. It is scored when the result is known.")
@@ -60,23 +56,25 @@ def prediction_widget(
     title = widgets.HTML(tag("strong", question, style="line-height:1.3;font-weight:600"))
 
     def say(text: str) -> None:
-        message.value = note(text, "alert")
+        message.value = note(text)
 
     def saved(_: object) -> None:
         try:  # an exception in a callback is not shown anywhere
-            lower, upper = interval.value
-            kept = predict(question_id or question, lower, upper, confidence.value, unit=unit)
+            first, last = sorted((lower.value, upper.value))
+            kept = predict(question_id or question, first, last, confidence.value, unit=unit)
+            turned = "The ends are put in order. " if lower.value > upper.value else ""
+            sharp = "This is a single number, and hardly any result is exactly that: widen the range. " if first == last else ""
             say(
-                f"Kept: {kept.low:.3g} to {kept.high:.3g}, {kept.confidence:.0%} sure. "
-                "Save again to change it; the last one before the result counts."
+                f"Kept: {kept.low:.3g} to {kept.high:.3g}, {kept.confidence:.0%} sure. {turned}{sharp}It may be changed until the run ends."
             )
+            lower.value, upper.value = first, last
             if on_save:
                 on_save(kept)
         except Exception as error:
-            say(str(error) or type(error).__name__)
+            message.value = note(str(error) or type(error).__name__, "alert")
 
     save.on_click(saved)
-    box = widgets.VBox([title, interval, confidence, save, message], layout={"width": "100%", "min_width": "0"})
+    box = widgets.VBox([title, lower, upper, confidence, save, message], layout={"width": "100%", "min_width": "0"})
     box.add_class("labkit-prediction")
-    box.interval, box.confidence, box.save, box.message = interval, confidence, save, message
+    box.low, box.high, box.confidence, box.save, box.message = lower, upper, confidence, save, message
     return box

@@ -16,6 +16,6 @@ class Lesson(NamedTuple):
     minutes: int
     experiment: Experiment  # the recipe that the controls begin with
     recorded: Experiment  # the recorded run on the board until the learner's own
-    controls: tuple[str, ...]  # the knobs shown
+    controls: tuple[str, ...]  # its knobs; the first three stand beside the board
     asks: str  # what the learner predicts
     unit: str  # of the prediction

@@ -29,7 +29,7 @@ from labkit.studies import run as runs
 from labkit.tasks.atlas.facts import Atlas
 from labkit.training import loop
 from labkit.views.board import session as pump
-from labkit.views.board.controls import Controls
+from labkit.views.board.controls import IN_SIGHT, Controls
 from labkit.views.board.widget import Board
 
 OTHER = {
@@ -195,15 +195,16 @@ class TestControls:
         controls = Controls(Experiment(), PANEL)
         assert set(controls.fields) == set(PANEL)
         controls.lock(True)
-        controls.more.selected_index = 0
+        controls.more.title.value = True
         assert set(controls.fields) == set(KNOBS)
         assert all(field.disabled is not KNOBS[name].knob.hot for name, field in controls.fields.items())
         controls.lock(False)
-        rows = controls.more.children[0].children
+        in_sight, rows = PANEL[:IN_SIGHT], controls.more.children[1].children
+        assert rows[: len(PANEL) - IN_SIGHT] == tuple(controls.fields[name] for name in PANEL[IN_SIGHT:])
         heads = [row.value for row in rows if row.value in {f"<h4>{group.capitalize()}</h4>" for group in GROUPS}]
         others = {KNOBS[name].knob.group for name in KNOBS if name not in PANEL}
         assert heads == [f"<h4>{group.capitalize()}</h4>" for group in GROUPS if group in others]
-        assert len(rows) == len(heads) + len(KNOBS) - len(PANEL)
+        assert len(rows) == len(heads) + len(KNOBS) - len(in_sight)
         controls.fields["architecture"].value = "gpt2"
         assert controls.experiment.architecture == "gpt2"
         controls.experiment = Experiment(adapter=4)
@@ -494,7 +495,7 @@ class TestButtons:
         draft = LESSONS["10"]._replace(experiment=lesson().experiment)
         lab = Lab(draft)
         assert lab.board.unit == "acceptance"
-        assert (lab.guess.interval.min, lab.guess.interval.max) == (0.0, 1.0)
+        assert (lab.guess.low.min, lab.guess.high.max) == (0.0, 1.0)
         lab._predicted(predict("10", 0.0, 1.0, 0.9))
         taken = lab.run().wait().result().evaluations[-1].fidelity["acceptance"]
         assert f"{taken:.2g} lies inside your 0 to 1" in lab.note.value

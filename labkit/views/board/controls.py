@@ -14,8 +14,9 @@ from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.recipe_text import GROUPS
 from labkit.records.rules import Rule, broken
 
-_STYLE = {"description_width": "90px"}
+_STYLE = {"description_width": "initial"}
 _LAYOUT = {"width": "calc(100% - 4px)", "min_width": "0"}
+IN_SIGHT = 3  # knobs of a lesson that stand beside its board; the others wait under "More settings"
 
 
 def control(name: str, value: Any) -> widgets.ValueWidget:
@@ -69,13 +70,35 @@ def _ladder(name: str, value: float) -> list[tuple[str, float]]:
     return [(f"{rung:,.0f}", int(rung)) if whole else (f"{rung:g}", float(rung)) for rung in sorted(kept)]
 
 
+def fold(title: str, inside: widgets.Box, opened: Callable[[], None] = lambda: None) -> widgets.VBox:
+    """A box that opens and closes at a press on its title. The title is a button (attribute `title`), which the keyboard reaches: that of
+    ipywidgets' Accordion is not.
+
+    opened: called each time it opens.
+    """
+    button = widgets.ToggleButton(description=title, icon="caret-right", layout={"width": "100%"})
+    inside.layout.display = "none"
+
+    def turned(change: dict[str, Any]) -> None:
+        button.icon = "caret-down" if change["new"] else "caret-right"
+        inside.layout.display = None if change["new"] else "none"
+        if change["new"]:
+            opened()
+
+    button.observe(turned, "value")
+    button.add_class("labkit-fold")
+    box = widgets.VBox([button, inside], layout={"width": "100%"})
+    box.title = button
+    return box
+
+
 class Controls:
     """Controls for some fields of a recipe, the others under "More", and the recipe as text to copy and paste.
 
     A choice that would break a rule with the other settings is marked in its list, with the reason below; if chosen, the rule is shown.
 
     experiment: the recipe to show first.
-    names: the fields that are not under "More".
+    names: the fields of a lesson. The first three are in sight, the others stand first under "More".
     turned: called with (name, value) when a knob moves, unless the recipe breaks a rule.
 
     Functions in `followers` are called with the recipe whenever it changes.
@@ -89,8 +112,8 @@ class Controls:
         self.fields: dict[str, widgets.ValueWidget] = {}
         shown = [self._add(name) for name in names]
         self.reasons = widgets.HTML()
-        self.more = widgets.Accordion([widgets.VBox()], titles=["More"], selected_index=None)
-        self.more.observe(lambda _: self._more(), "selected_index")
+        self._rest = widgets.VBox(shown[IN_SIGHT:])
+        self.more = fold("More settings", self._rest, self._more)
         self.recipe = widgets.Text(
             value=experiment.recipe,
             description="Recipe",
@@ -101,7 +124,7 @@ class Controls:
         )
         self.recipe.observe(lambda change: self._pasted(change["new"]), "value")
         self.message = widgets.HTML(layout={"min_height": "1.4em"})
-        self.widget = widgets.VBox([*shown, self.more, self.recipe, self.message, self.reasons], layout={"width": "100%"})
+        self.widget = widgets.VBox([*shown[:IN_SIGHT], self.more, self.recipe, self.message, self.reasons], layout={"width": "100%"})
         self.widget.add_class("labkit-controls")
         self._tell()
 
@@ -153,13 +176,13 @@ class Controls:
 
     def _more(self) -> None:
         """Make the other controls, by group, when "More" is first opened."""
-        if self.more.children[0].children:
+        if set(self.fields) == set(KNOBS):
             return
-        rows: list[widgets.Widget] = []
+        rows: list[widgets.Widget] = [*self._rest.children]
         for group in GROUPS:
             names = [name for name, entry in KNOBS.items() if entry.knob.group == group and name not in self.fields]
             rows += [widgets.HTML(f"<h4>{group.capitalize()}</h4>"), *map(self._add, names)] if names else []
-        self.more.children[0].children = rows
+        self._rest.children = rows
         self.lock(self._running)
         self._mark()
 
