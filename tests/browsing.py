@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from labkit.cli import lab
+
 ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = [
@@ -45,7 +47,7 @@ def jupyterlab(work: Path) -> Iterator[str]:
     environment.pop("LABKIT_DATA", None)
     command = [sys.executable, "-m", "jupyterlab", f"--port={port}", "--ip=127.0.0.1", "--no-browser", "--allow-root"]
     command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={work}", "--LabApp.expose_app_in_browser=True"]
-    command.append(f"--LabApp.app_settings_dir={ROOT / 'labkit' / 'cli' / 'settings'}")
+    command += lab.server_options(work / "home")
     with (work / "server.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -64,23 +66,26 @@ def jupyterlab(work: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def opened(address: str, notebook: str = "00_distil_in_a_minute.ipynb", height: int = 1100):
-    """A page with the notebook open and its kernel idle."""
+def opened(address: str, notebook: str = "00_distil_in_a_minute.ipynb", reset: str = "?reset", size: tuple[int, int] = (1500, 1100)):
+    """A page with the notebook open and its kernel idle. reset: as in `visit`."""
     from playwright.sync_api import sync_playwright
 
     assert CHROMIUM, "Chromium is missing: `make browser` installs Debian's"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        page = browser.new_page(viewport={"width": 1500, "height": height})
-        visit(page, address, notebook)
+        page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        visit(page, address, notebook, reset)
         yield page
         browser.close()
 
 
-def visit(page, address: str, notebook: str) -> None:
-    """Open a notebook on this page, and wait until its kernel is idle."""
+def visit(page, address: str, notebook: str, reset: str = "?reset") -> None:
+    """Open a notebook on this page, and wait until its kernel is idle.
+
+    reset: "" for JupyterLab as `labkit lab` opens it first; otherwise its own layout, with the file list.
+    """
     page.set_default_timeout(90_000)
-    page.goto(f"{address}/lab/tree/notebooks/{notebook}?reset")
+    page.goto(f"{address}/lab/tree/notebooks/{notebook}{reset}")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.wait_for_function(_KERNEL_IS_IDLE)
 
@@ -95,6 +100,11 @@ def run_cell(page, number: int) -> None:
         }""",
         number,
     )
+
+
+def run_named(page, name: str) -> None:
+    """Run the cell with this id, without waiting for it."""
+    run_cell(page, page.evaluate("(id) => [...window.jupyterapp.shell.currentWidget.content.model.cells].findIndex(c => c.id === id)", name))
 
 
 def press(page, button: str) -> None:

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
         raise need("jupyterlab", "labkit lab")
     root = data_dir().parent
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/notebooks/{FIRST}"]
-    command += server_options()
+    command += server_options(home_dir())
     command += [f"--port={options.port}"] if options.port else []
     command += ["--no-browser"] if options.no_browser else []
     if hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -48,11 +48,11 @@ def run(options: argparse.Namespace) -> int:
     return _waited_for(subprocess.Popen(command, cwd=root))
 
 
-def server_options() -> list[str]:
-    """What makes JupyterLab the lab's: it opens without dialogs, news from the network, and file list, so that a lesson has the window."""
+def server_options(home: Path) -> list[str]:
+    """What makes JupyterLab the lab's: no dialogs, no news from the network, no file list at first, and kernels that end when they idle."""
     from jupyterlab_server.workspaces_handler import WorkspacesManager
 
-    folder = home_dir() / "workspaces"
+    folder = home / "workspaces"
     with contextlib.suppress(OSError):  # a home that cannot be written: then the file list is open
         workspaces = WorkspacesManager(str(folder))
         if not workspaces.list_workspaces():  # else it is as you left it

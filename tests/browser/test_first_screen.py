@@ -1,0 +1,106 @@
+"""What a newcomer sees first: every lesson in a laptop's window, as `labkit lab` opens it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browsing import ROOT, board, jupyterlab, opened, press, run_named, visit, wait_for_state
+
+pytestmark = pytest.mark.browser
+
+ARTIFACTS = Path(__file__).parent.parent / "artifacts"
+LESSONS = [path.name for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.name[:2] != "11"]  # its board comes after its cases
+SEEN = {"Run": ".labkit-run", "what is taught to whom": ".dlab-title", "the curve": ".dlab-canvas.is-kl"}
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    ARTIFACTS.mkdir(exist_ok=True)
+    with jupyterlab(tmp_path_factory.mktemp("lab")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def page(address):
+    with opened(address, reset="", size=(1280, 900)) as page:
+        yield page
+
+
+def outside(page, height: int = 900) -> list[str]:
+    """Those parts of the first screen that are not whole within the window."""
+    boxes = {name: page.locator(selector).first.bounding_box() for name, selector in SEEN.items()}
+    return [name for name, box in boxes.items() if box is None or box["y"] < 0 or box["y"] + box["height"] > height - 20]
+
+
+def close(page) -> None:
+    """End the kernel of this notebook and close its tab, as a learner who goes on to the next lesson does."""
+    page.evaluate("async () => { const panel = window.jupyterapp.shell.currentWidget; await panel.sessionContext.shutdown(); panel.dispose(); }")
+
+
+def test_the_file_list_is_closed_until_it_is_opened(page):
+    assert page.locator("#jp-left-stack").is_hidden()
+    assert page.locator(".jp-NotebookPanel:visible").first.bounding_box()["width"] > 1_150
+
+
+@pytest.mark.parametrize("notebook", LESSONS)
+def test_a_laptop_s_window_holds_run_the_curve_and_who_is_taught(page, address, notebook):
+    if notebook != LESSONS[0]:
+        visit(page, address, notebook, reset="")
+    run_named(page, "open")
+    page.wait_for_function("Number(document.querySelector('.dlab')?.dataset.klPoints ?? 0) > 20")
+    page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
+    page.wait_for_timeout(300)  # the page comes to rest
+    page.screenshot(path=ARTIFACTS / f"first_{notebook[:2]}.png")
+    assert not outside(page)
+    assert " student, " in page.locator(".dlab-title").first.inner_text()
+    assert page.locator(".jp-OutputArea-output:visible", has_text="Traceback").count() == 0
+    press(page, "Run")
+    wait_for_state(page, "loading", "labelling", "training")
+    assert not outside(page)
+    assert axe(page) == []
+    close(page)
+
+
+def axe(page) -> list[str]:
+    """What axe-core finds serious in the cell of the lab, whole."""
+    found = Axe().run(page, ".labkit-lab").response["violations"]
+    return [f"{x['id']}: {node['target']}" for x in found if x["impact"] in ("serious", "critical") for node in x["nodes"]]
+
+
+def test_run_pressed_from_below_brings_the_board_into_view(page, address):
+    visit(page, address, LESSONS[0], reset="")
+    page.set_viewport_size({"width": 1280, "height": 640})
+    run_named(page, "open")
+    board(page).wait_for()
+    page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
+    assert "the curve" in outside(page, 640)
+    press(page, "Run")
+    page.wait_for_function("document.querySelector('.dlab-canvas.is-kl').getBoundingClientRect().bottom < innerHeight")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    close(page)
+
+
+def focused(page) -> str:
+    """The name of what has the focus, as a screen reader says it."""
+    return page.evaluate(
+        "(n => n.getAttribute('aria-label') ?? n.labels?.[0]?.textContent ?? n.closest('.widget-inline-hbox')?.querySelector('label')?.textContent"
+        " ?? n.textContent)(document.activeElement)"
+    ).strip()
+
+
+def tab_to(page, *names: str, key: str = "Tab", most: int = 80) -> str:
+    """Press a key until one of these has the focus. Returns its name."""
+    passed = []
+    for _ in range(most):
+        page.keyboard.press(key)
+        passed.append(focused(page))
+        if any(passed[-1].startswith(name) for name in names):
+            return passed[-1]
+    raise AssertionError(f"{names} cannot be reached with {key}: {passed}")
+
+
+def cells(notebook: str) -> list[dict]:
+    return json.loads((ROOT / "notebooks" / notebook).read_text(encoding="utf-8"))["cells"]
