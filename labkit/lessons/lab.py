@@ -40,6 +40,7 @@ _CSS = """<style>
 .labkit-buttons .widget-html-content { line-height: 1.35; }
 .labkit-controls .widget-inline-hbox { flex-wrap: wrap; height: auto; }
 .labkit-controls .widget-label { flex: 1 0 100%; max-width: none; line-height: 20px; height: 20px; text-align: left; }
+.labkit-controls .widget-inline-hbox :is(select, input) { height: 28px; }
 .labkit-controls .widget-readout { min-width: 48px; }
 .labkit-prediction .widget-label { text-align: left; }
 .labkit-fold { text-align: left; background: none; padding: 0 4px; }

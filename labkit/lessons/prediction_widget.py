@@ -37,7 +37,7 @@ def prediction_widget(
 
     def end(name: str, share: float) -> widgets.BoundedFloatText:
         said = f"{name} end of your range{f', {unit}' if unit else ''}: {low:g} to {high:g}"
-        value, look = round(low + share * span, 10), {"description_width": "58px"}
+        value, look = round(low + share * span, 10), {"description_width": "68px"}
         return widgets.BoundedFloatText(
             value=value, min=low, max=high, step=span / 100, description=name, tooltip=said, style=look, layout=_LAYOUT
         )
@@ -48,7 +48,7 @@ def prediction_widget(
         value=0.8,
         description="How sure",
         tooltip="How sure you are that the result lies in the range. At 80%, eight of ten such ranges should contain it.",
-        style={"description_width": "58px"},
+        style={"description_width": "68px"},
         layout=_LAYOUT,
     )
     save = widgets.Button(description="Save prediction", tooltip="Store this prediction. It is scored when the result is known.")
