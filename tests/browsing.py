@@ -33,13 +33,14 @@ _KERNEL_IS_IDLE = """async () => {
 
 
 @contextlib.contextmanager
-def jupyterlab(work: Path) -> Iterator[str]:
-    """The address of a JupyterLab that serves a copy of the notebooks in `work`, with an empty lab home there."""
+def jupyterlab(work: Path, **settings: str) -> Iterator[str]:
+    """The address of a JupyterLab that serves a copy of the notebooks in `work`, with an empty lab home there, and more settings of its
+    environment."""
     shutil.copytree(ROOT / "notebooks", work / "notebooks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {
+    environment = os.environ | settings | {
         "LABKIT_HOME": str(work / "home"),
         "JUPYTER_CONFIG_DIR": str(work / "config"),
         "JUPYTER_DATA_DIR": str(work / "data"),

@@ -83,6 +83,57 @@ def test_run_pressed_from_below_brings_the_board_into_view(page, address):
     close(page)
 
 
+@pytest.fixture
+def keyboard(tmp_path, request):
+    """A lesson in quick mode, whose page gets no click."""
+    with jupyterlab(tmp_path, LABKIT_QUICK="1") as address, opened(address, request.param, reset="", size=(1280, 900)) as page:
+        page.keyboard.press("Escape")
+        yield page
+
+
+def step(page, name: str) -> None:
+    """Run cells with Shift+Enter up to the one with this id, and wait until it is done."""
+    while page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCell.model.id") != name:
+        page.keyboard.press("Shift+Enter")
+    page.keyboard.press("Shift+Enter")
+    page.wait_for_function("async () => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
+
+
+def answer(page, lines: str) -> None:
+    """Write over the active cell, and run it."""
+    page.keyboard.press("Enter")
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text(lines)
+    page.keyboard.press("Shift+Enter")
+
+
+@pytest.mark.parametrize("keyboard", [LESSONS[0]], indirect=True)
+def test_lesson_00_is_done_by_keyboard_alone(keyboard):
+    page = keyboard
+    step(page, "open")
+    board(page).wait_for()
+    tab_to(page, "Between", key="Shift+Tab")
+    page.keyboard.type("0.2")
+    tab_to(page, "Save prediction")
+    page.keyboard.press("Enter")
+    page.get_by_text("Kept: 0.2 to 0.92, 80% sure.").wait_for()
+    tab_to(page, "More settings")
+    page.keyboard.press("Space")
+    tab_to(page, "Gold mix")
+    tab_to(page, "Break it", most=120)
+    page.keyboard.press("Space")
+    tab_to(page, "Diagnose")
+    tab_to(page, "Run", key="Shift+Tab", most=120)
+    page.keyboard.press("Enter")
+    wait_for_state(page, "labelling", "training", "finished")
+    tab_to(page, "Temperature")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.getAttribute('aria-valuetext')") == "1.2"
+    wait_for_state(page, "finished")
+    said = page.locator(".labkit-buttons").inner_text()
+    assert "lower is better" in said or "inside" in said, said
+
+
 def focused(page) -> str:
     """The name of what has the focus, as a screen reader says it."""
     return page.evaluate(

@@ -1,9 +1,12 @@
-// What ipywidgets leaves out (8.1): its sliders have no name, and tell a screen reader the number of a step where the value is meant.
-// And the page moves to the board when its run begins.
+// What ipywidgets leaves out (8.1): its sliders have no name, and tell a screen reader the number of a step where the value is meant; its
+// toggle buttons do not say whether they are pressed. And the page moves to the board when its run begins.
 
 const put = (node, name, value) => { if (node.getAttribute(name) !== value) node.setAttribute(name, value); };
 
-function nameSliders(lab) {
+function tell(lab) {
+  for (const button of lab.querySelectorAll(".widget-toggle-button")) {
+    put(button, button.matches(".labkit-fold") ? "aria-expanded" : "aria-pressed", String(button.classList.contains("mod-active")));
+  }
   for (const row of lab.querySelectorAll(".widget-inline-hbox")) {
     const label = row.querySelector(".widget-label")?.textContent.trim() ?? "", readout = row.querySelector(".widget-readout");
     for (const handle of row.querySelectorAll(".noUi-handle")) {
@@ -16,7 +19,7 @@ function nameSliders(lab) {
 
 function render({ el }) {
   let lab = null;
-  const watch = new MutationObserver(() => nameSliders(lab));
+  const watch = new MutationObserver(() => tell(lab));
   const showBoard = (event) => {
     if (!event.target.closest(".labkit-run")) return;
     const chart = lab.querySelector(".dlab-canvas")?.getBoundingClientRect();
@@ -25,8 +28,8 @@ function render({ el }) {
   const begin = requestAnimationFrame(function find() {       // this view is drawn before it stands in the page
     lab = el.closest(".labkit-lab");
     if (!lab) return;
-    nameSliders(lab);
-    watch.observe(lab, { subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ["aria-valuetext"] });
+    tell(lab);
+    watch.observe(lab, { subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ["aria-valuetext", "class"] });
     lab.addEventListener("click", showBoard);
   });
   return () => { cancelAnimationFrame(begin); watch.disconnect(); lab?.removeEventListener("click", showBoard); };
