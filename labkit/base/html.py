@@ -44,6 +44,14 @@ def code_span(text: object) -> str:
     return f"{marks} {line} {marks}" if "`" in line else f"{marks}{line}{marks}"
 
 
+def with_code(text: str) -> Html:
+    """A text whose parts in backticks are shown as code, and all of it escaped. A backtick without a partner stays."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        parts[-2:] = [f"{parts[-2]}`{parts[-1]}"]
+    return Html("".join(tag("code", part) if i % 2 else _escaped(part) for i, part in enumerate(parts)))
+
+
 def listed(items: Iterable[Any], kind: str = "ul", **attributes: Any) -> Html:
     """A list of items: `kind` is "ul", or "ol" if the order counts."""
     return tag(kind, *(tag("li", item) for item in items), **attributes)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from labkit.base.html import Html, code_span, listed, table, tag
+from labkit.base.html import Html, code_span, listed, table, tag, with_code
 
 HOSTILE = "<script>alert('1') & \"2\"</script>"
 
@@ -61,3 +61,17 @@ def test_a_table_names_its_columns_rows_and_itself():
 @pytest.mark.parametrize(("text", "span"), [("a<b>", "`a<b>`"), ("a\n- b", "`a - b`"), ("`a``", "``` `a`` ```"), (3, "`3`")])
 def test_a_code_span_holds_any_text(text: object, span: str):
     assert code_span(text) == span
+
+
+@pytest.mark.parametrize(
+    ("text", "page"),
+    [
+        ("a `b` c", "a <code>b</code> c"),
+        ("`a<b>` and `c`", "<code>a&lt;b&gt;</code> and <code>c</code>"),
+        ("a lone ` <stays>", "a lone ` &lt;stays&gt;"),
+        ("`a` and `", "<code>a</code> and `"),
+        ("", ""),
+    ],
+)
+def test_what_stands_in_backticks_is_shown_as_code(text: str, page: str):
+    assert with_code(text) == page

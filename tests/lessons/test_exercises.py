@@ -454,3 +454,16 @@ def test_wrong_answers_to_the_later_lessons_are_named(exercise, misconception, a
 def test_not_a_function_and_not_written_yet(exercise):
     assert not check(exercise, 3).ok
     assert "return" in check(exercise, lambda a, b: None).reason
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_no_backtick_is_left_in_what_a_learner_reads(name: str):
+    assert "`" not in EXERCISES[name]._repr_html_()
+    assert "`" not in check(name, lambda *given: None)._repr_html_()
+
+
+def test_code_in_a_task_and_in_a_reply_is_shown_as_code():
+    assert "<code>price</code>" in EXERCISES["05.paid"]._repr_html_()
+    assert "<code>share</code>" not in check("05.paid", lambda price, share, right: price)._repr_html_()
+    reply = check("05.paid", lambda price, share, right: price / (share * share * right))._repr_html_()
+    assert "<code>right</code>" in reply
