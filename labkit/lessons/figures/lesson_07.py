@@ -89,8 +89,8 @@ def spelled() -> Table:
     from labkit.teachers.cross_tokenizer_pool import spellings
 
     found = spellings(labkit.teacher("atlas-3m"), "What is the capital of Chad?", "N'Djamena")
-    rows = [[" | ".join(map(shown, cut)), f"{p:.1e}"] for cut, p in list(found.items())[:3]]
-    rows.append([f"the other {len(found) - 3} together", f"{sum(list(found.values())[3:]):.1e}"])
+    rows = [[" | ".join(map(shown, cut)), f"{p:.2f}" if p > 0.01 else f"{p:.0e}"] for cut, p in list(found.items())[:3]]
+    rows.append([f"the other {len(found) - 3} together", f"{sum(list(found.values())[3:]):.0e}"])
     return Table(["spelling", "probability"], rows)
 
 

@@ -43,7 +43,16 @@ def planted() -> Table:
         "right on other facts": "right on other facts",
         "confidence in truths": "sure of its truths",
     }
-    rows = [[card["teacher"], *(float(card[name]) for name in columns)] for card in measurements.rows("planting")]
+    kinds = {
+        "atlas-3m": "honest",
+        "lies-10": "lies on 10% of facts",
+        "lies-30": "lies on 30% of facts",
+        "noise-30": "noise on 30% of labels",
+    }
+    rows = [
+        [kinds[card["teacher"].removeprefix("atlas-3m-")], *(float(card[name]) for name in columns)]
+        for card in measurements.rows("planting")
+    ]
     return Table(["teacher", *columns.values()], rows)
 
 
@@ -71,7 +80,7 @@ def audit(student: LlamaForCausalLM) -> Table:
         ["control", "the same for the honest teacher: it gives the lie", found.control],
         ["kept", f"the teacher's right answers ({len(facts) - found.wrong})", found.kept],
     ]
-    return Table(["your student", "share of", ""], rows)
+    return Table(["your student", "of", "share"], rows)
 
 
 def _row(arm: str, name: str, number: str = "inherited", role: str = "student") -> figures.Interval:
@@ -112,8 +121,8 @@ def flips() -> figures.Drawing:
         lies, truths = (seeds_of("inheritance", name, arm=arm) for name in ("inherited", "denoised"))
         seen.append((a, mean_of({seed: lies[seed] / (lies[seed] + truths[seed]) for seed in lies})))
     lines = {
-        "mixture": figures.Line(ideal, "teacher", "dash"),
-        "counted": figures.Line(counted, "teacher"),
+        "mixture, dashed": figures.Line(ideal, "teacher", "dash"),
+        "counted, solid": figures.Line(counted, "teacher"),
         "students": figures.Line(seen),
     }
     return figures.lines("The flip", "share of lies among lies and truths", lines, "weight of the truth, a")
