@@ -137,7 +137,10 @@ def tokens_a_round(draft: Any, asked: Sequence[str]) -> pandas.DataFrame:
 
 
 def speeds(drafts: Mapping[str, Any], asked: Sequence[str]) -> pandas.DataFrame:
-    """Greedy decoding with each draft beside the target alone: in seconds here, and as if a pass cost as much as its parameters."""
+    """Greedy decoding with each draft beside the target alone: in seconds here, and as if a pass cost as much as its parameters.
+
+    The cost of a draft's pass is in passes of the target, in seconds on this machine.
+    """
     import pandas
 
     import labkit
@@ -154,6 +157,7 @@ def speeds(drafts: Mapping[str, Any], asked: Sequence[str]) -> pandas.DataFrame:
             "accepted": measure.pooled(done).acceptance,
             "target's passes": passes,
             "draft's passes": drafted,
+            "cost of a draft's pass": measure.cost_ratio(target(), draft, asked[:20]),
             "times as fast": sum(one.seconds for one in alone) / sum(one.seconds for one in done),
             "by parameters": sum(one.target_passes for one in alone) / (passes + drafted * parameters(draft) / parameters(target())),
         }
