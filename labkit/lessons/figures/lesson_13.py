@@ -26,7 +26,8 @@ def read(lines: Sequence[str], name: str = "mine.jsonl") -> Table:
     with tempfile.TemporaryDirectory() as folder:
         (path := Path(folder) / name).write_text("\n".join(lines), encoding="utf-8")
         said = read_rows(path).summary.removeprefix(f"{path}: ").splitlines()
-    return Table([name], [[line] for line in said if line.strip()])
+    lines = [line.strip().partition(": ") if line.lstrip().startswith("line ") else ("", "", line) for line in said if line.strip()]
+    return Table(["", name], [[where, what] for where, _, what in lines])
 
 
 def scored(score: Any, held: Sequence[Any]) -> Table:

@@ -60,7 +60,7 @@ def sequence() -> ClaimFinding:
 @claim(
     "online",
     "Online distillation: high cost, best quality.",
-    tested="Half of the answers the student's own give more skill than the teacher's answers alone.",
+    tested="Writing half of its training answers itself gives a student more skill than the teacher's answers alone.",
     measured="mean core skill of online runs (the student writes half of the answers) minus that on soft labels for the teacher's answers",
     published="GKD: 1.7 to 2.1 times the gain of KD on fixed text, at 1.8 to 2.2 times the compute (Agarwal et al. 2023, arXiv 2306.13649)",
 )
