@@ -7,12 +7,10 @@ import math
 import pytest
 
 import labkit
-from labkit.base.errors import LabError
 from labkit.lessons.figures import lesson_05, lesson_06, lesson_07, lesson_08
-from labkit.lessons.figures.tables import Table, verdicts
+from labkit.lessons.figures.tables import Table
 from labkit.records.record import core
 from labkit.studies import scaling
-from labkit.studies.claims import CLAIMS
 from labkit.studies.claims.data import seeds_of
 from labkit.teachers import recorded_answers
 
@@ -29,13 +27,6 @@ def test_a_table_is_escaped_and_says_its_cells_in_text():
     assert "&lt;b&gt;" in page
     assert "0.13" in page
     assert repr(table).splitlines()[0] == "a | <b>"
-
-
-def test_verdicts_are_those_of_the_claims_and_unknown_names_are_refused():
-    (row,) = verdicts(["style before facts"]).rows
-    assert row[1] == CLAIMS["style before facts"].measure().verdict
-    with pytest.raises(LabError, match="stile"):
-        verdicts(["stile before facts"])
 
 
 @pytest.mark.parametrize(

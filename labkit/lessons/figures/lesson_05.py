@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import labkit
 from labkit.base.stats import band
-from labkit.lessons.figures.tables import Table, verdicts
+from labkit.lessons.figures.tables import Table
 from labkit.studies.claims.imitation import STEPS, pupil
 from labkit.teachers import filters, labelling
 from labkit.teachers.recorded_answers import RecordedAnswer
@@ -92,8 +92,3 @@ def votes() -> Table:
             right, paid = (found.right, found.paid) if found.kept else ("none kept", "")
             rows.append([f"T = {heat}, {least} of 4 agree", found.kept, right, paid])
     return Table(["vote", "questions kept", "right of these", "paid for a right one"], rows)
-
-
-def verdict() -> Table:
-    """The claim of this lesson, judged."""
-    return verdicts(["style before facts"])

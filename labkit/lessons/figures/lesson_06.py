@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import labkit
 from labkit.base.errors import LabError
 from labkit.base.stats import band
-from labkit.lessons.figures.tables import Table, verdicts
+from labkit.lessons.figures.tables import Table
 from labkit.records.record import core, mean, paired
 from labkit.studies import capacity, scaling
 from labkit.studies.claims import CLAIMS
@@ -139,8 +139,3 @@ def sizes_for(targets: Iterable[float]) -> Table:
                 [f"{target:g}", "out of reach", f"by this law size alone leads to {top.middle:.2f} ({top.low:.2f} to {top.high:.2f})"]
             )
     return Table(["core skill", "parameters", "95% interval"], rows)
-
-
-def verdict() -> Table:
-    """The claims on capacity, judged."""
-    return verdicts(name for name, claim in CLAIMS.items() if claim.measure.__module__.endswith(".capacity"))

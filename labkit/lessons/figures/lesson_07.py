@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import labkit
 from labkit.base.stats import band
-from labkit.lessons.figures.tables import Table, verdicts
+from labkit.lessons.figures.tables import Table
 from labkit.records.record import Record, core, mean, paired
 from labkit.studies.claims.data import mean_of
 from labkit.studies.claims.mismatch import ARCHITECTURES, LACKS, WAYS, lost, of_task
@@ -145,8 +145,3 @@ def losses() -> figures.Drawing:
         for name, words in LACKS.items()
     ]
     return figures.intervals("What is lost", "share right if asked, minus if not asked; 95% bands, 3 seeds", rows, zero=0)
-
-
-def verdict() -> Table:
-    """The claims on mismatch, judged."""
-    return verdicts(["tokenizers", "sorted", "task mismatch", "architecture"])

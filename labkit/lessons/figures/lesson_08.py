@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import labkit
 from labkit.base.stats import band
-from labkit.lessons.figures.tables import Table, verdicts
+from labkit.lessons.figures.tables import Table
 from labkit.records import measurements
 from labkit.studies.claims.data import mean_of, seeds_of
 from labkit.studies.claims.inheritance import CURES
@@ -174,8 +174,3 @@ def favourite() -> figures.Drawing:
     rows = [figures.Interval(f"teacher {name}", *band(some)[:3], role) for (name, role), some in zip(kinds, found, strict=True)]
     note = "mean probability of its first token over all open questions; 95% bands, 7 seeds"
     return figures.intervals("A favourite that nobody asked about", note, rows, zero=0)
-
-
-def verdict() -> Table:
-    """The claims on inheritance, judged."""
-    return verdicts(["hallucination inheritance", "cures", "leakage"])
