@@ -47,7 +47,7 @@ def bill(
     price_in, price_out: of a million tokens.
     training: price of the fine-tuning.
     """
-    prices = labelling.Settings(endpoints="https://api.example.com/v1", model="a-teacher", price_in=price_in, price_out=price_out)
+    prices = labelling.Settings(endpoints=("https://api.example.com/v1",), model="a-teacher", price_in=price_in, price_out=price_out)
     labels = prices.money(examples * tokens_in, examples * tokens_out) or 0.0
     right = sum(s.right for s in said) / len(said)
     rows = [

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import labkit
 from labkit.base.errors import LabError
 from labkit.base.stats import band
 from labkit.lessons.figures.tables import Table
-from labkit.records.record import core, mean, paired
+from labkit.records.record import Record, core, mean, paired
 from labkit.studies import capacity, scaling
 from labkit.studies.claims import CLAIMS
 from labkit.studies.claims.capacity import ONE_ANSWER, REASONING, ratios, what_moves_the_limit
@@ -76,11 +77,15 @@ def limit() -> figures.Drawing:
     )
 
 
+def _score(run: Record, skills: Sequence[str]) -> float:
+    return mean(run.skills, skills) if skills else core(run)
+
+
 def skill_by_size() -> figures.Drawing:
     """Core skill, facts and reasoning by size, after the same 300 steps."""
     sizes, series = labkit.sweep("sizes"), {}
     for name, skills, dash in (("core skills", (), ""), ("facts", ONE_ANSWER, "dash"), ("reasoning", REASONING, "dot")):
-        found = scaling.bands(sizes, lambda run, of=skills: mean(run.skills, of) if of else core(run))
+        found = scaling.bands(sizes, functools.partial(_score, skills=skills))
         series[name] = figures.Line([(n, b.middle) for n, b in found.items()], dash=dash, bands=[b[1:3] for b in found.values()])
     teacher = sizes.records("57k")[0].numbers("parameters")["teacher"]
     marks = {f"{ratio:g} x smaller": teacher / ratio for ratio in (10, 3.5)}
@@ -105,6 +110,7 @@ def recovered() -> pandas.DataFrame:
 def longer() -> figures.Drawing:
     """Skills of a 22k student after 300 and 3,000 steps, beside larger ones after 300."""
     told, sizes = labkit.measured("budgets").set_index("steps"), labkit.sweep("sizes")
+    students: dict[str, list[Mapping[str, float]]]
     students = {f"22k, {steps:,}": [dict(row) for _, row in told.loc[steps].iterrows()] for steps in (300, 3_000)}
     students |= {f"{size}, 300": [run.skills for run in sizes.records(size)] for size in ("57k", "200k")}
     cells = []
