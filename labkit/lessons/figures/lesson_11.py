@@ -9,7 +9,6 @@ from labkit.diagnosis.failures import FAILURES, diagnose
 from labkit.diagnosis.failures.trials import pair
 from labkit.lessons.figures.tables import Table
 from labkit.records.record import Record, mean
-from labkit.records.store import Store
 from labkit.studies.sweep import sweep
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ SEED = 2  # of the recorded runs
 
 def evidence(arm: str, seed: int = 0) -> Evidence:
     """What a detector sees of a recorded run: "healthy", or with a failure by its name in `FAILURES`."""
-    return Evidence(Store().find(sweep("failures").recipe(arm).but(seed=seed)))
+    return next(Evidence(run) for run in sweep("failures").records(arm) if run.experiment.seed == seed)
 
 
 def curves() -> Table:

@@ -26,8 +26,11 @@ def read(lines: Sequence[str], name: str = "mine.jsonl") -> Table:
     with tempfile.TemporaryDirectory() as folder:
         (path := Path(folder) / name).write_text("\n".join(lines), encoding="utf-8")
         said = read_rows(path).summary.removeprefix(f"{path}: ").splitlines()
-    lines = [line.strip().partition(": ") if line.lstrip().startswith("line ") else ("", "", line) for line in said if line.strip()]
-    return Table(["", name], [[where, what] for where, _, what in lines])
+    rows: list[list[str]] = []
+    for line in filter(str.strip, said):
+        where, _, what = line.strip().partition(": ") if line.lstrip().startswith("line ") else ("", "", line)
+        rows.append([where, what])
+    return Table(["", name], rows)
 
 
 def scored(score: Any, held: Sequence[Any]) -> Table:
@@ -49,7 +52,7 @@ def three(record: Record, student: Any) -> Table:
     from labkit.training.setup import CustomTask
 
     task = CustomTask(record.experiment)
-    exam = task.exam(task.teacher())
+    exam: Any = task.exam(task.teacher())
     answers = {"untouched": exam.grade(task.student(0)).answers, "distilled": exam.grade(student).answers, "teacher": exam.teacher_answers}
     found = {name: exam.scored(given) for name, given in answers.items()}
     rows = [[name, *score.band[:3], ""] for name, score in found.items()]
