@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 WIDE = "max-width:78ch"  # for running text
+_PLAIN = r'<span class="tex2jax_ignore mathjax_ignore">\g<0></span>'  # JupyterLab and Colab read text between two of them as a formula
 _CELL = "text-align:{};vertical-align:top;line-height:1.35;padding:2px 14px 2px 0"
 
 
@@ -24,7 +25,7 @@ class Html(str):
 
 
 def _escaped(part: Any) -> str:
-    return str(part) if isinstance(part, Html) else html.escape(str(part))
+    return str(part) if isinstance(part, Html) else re.sub(r"[$\\]", _PLAIN, html.escape(str(part)))
 
 
 def tag(name: str, *inside: Any, **attributes: Any) -> Html:

@@ -43,6 +43,17 @@ def test_text_is_escaped_once_wherever_it_comes_in():
     assert Reader(listed([HOSTILE, 2], "ol")).texts == [HOSTILE, "2"]
 
 
+@pytest.mark.parametrize("text", ["less than $500, and then $100", r"a \(b\) c \[d\]", "$", "no mark"])
+def test_a_price_is_no_formula(text):
+    """JupyterLab's MathJax joins the pieces of a text that are not in an element of the class, and looks for formulas in them."""
+    read = Reader(tag("p", text) + table(["x"], [[text]]))
+    assert "".join(read.texts) == text + "x" + text
+    ignored = [given for name, given in read.elements if name == "span"]
+    assert all({"mathjax_ignore", "tex2jax_ignore"} <= set(given["class"].split()) for given in ignored)
+    assert len(ignored) == 2 * sum(text.count(sign) for sign in "$\\")
+    assert not [piece for piece in read.texts if len(piece) > 1 and ("$" in piece or "\\" in piece)]
+
+
 def test_a_table_names_its_columns_rows_and_itself():
     page = table(
         ["recipe", HOSTILE, "n"], [[HOSTILE, 0.123456, 3], ["b", None, True], [Html("<b>c</b>"), math.nan, -1.0]], HOSTILE, class_="z"

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from labkit.base.errors import need, shown
-from labkit.base.html import WIDE, listed, tag, with_code
+from labkit.base.html import WIDE, Html, listed, tag, with_code
 from labkit.base.interrupts import uninterrupted
 from labkit.base.kinds import kinds_checked
+from labkit.base.palette import css
 from labkit.base.registry import Registry
 
 
@@ -30,9 +31,11 @@ class ExerciseVerdict:
         return ("\u2713 right: " if self.ok else "\u2717 not yet: ") + self.reason
 
     def _repr_html_(self) -> str:
-        sign, word, colour = ("\u2713", "Right.", "#00766a") if self.ok else ("\u2717", "Not yet.", "#b3261e")
-        style = f"border-left:3px solid {colour};padding:4px 12px;margin:4px 0;{WIDE}"
-        return tag("div", tag("strong", f"{sign} {word}"), " ", with_code(self.reason), role="status", style=style)
+        sign, word, role = ("\u2713", "Right.", "truth") if self.ok else ("\u2717", "Not yet.", "alarm")
+        style = f"border-left:3px solid var(--dlab-{role});padding:4px 12px;margin:4px 0;{WIDE}"
+        colours = tag("style", Html(css(".dlab-verdict-box")))
+        said = tag("strong", f"{sign} {word}"), " ", with_code(self.reason)
+        return tag("div", colours, *said, role="status", class_="dlab-verdict-box", style=style)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
