@@ -13,7 +13,7 @@ from typing import Any
 import labkit
 from labkit.base.files import data_dir
 from labkit.base.settings import DEFAULT as SETTINGS  # noqa: F401
-from labkit.base.stats import Band, band
+from labkit.base.stats import NO_EFFECT, Band, band  # noqa: F401
 from labkit.cli.fetch import CUTS  # noqa: F401
 from labkit.diagnosis.failures import FAILURES
 from labkit.diagnosis.failures.trials import (
@@ -24,12 +24,14 @@ from labkit.diagnosis.failures.trials import (
 from labkit.diagnosis.incidents.probes import minutes  # noqa: F401
 from labkit.lessons.catalogue import LESSONS
 from labkit.lessons.exercises import lesson_11  # noqa: F401
+from labkit.lessons.figures import lesson_01
 from labkit.losses.cross_tokenizer.spans import spans
+from labkit.losses.temperature import Audit, check_printed_softmax
 from labkit.records import measurements
 from labkit.records.cost import cost
 from labkit.records.events import Labelled
 from labkit.records.names import CORE
-from labkit.records.record import Record, core, mean, paired  # noqa: F401
+from labkit.records.record import NO_GAP, Record, core, mean, paired  # noqa: F401
 from labkit.records.store import shipped
 from labkit.studies import scaling
 from labkit.studies.behaviour import lacks
@@ -135,6 +137,22 @@ def balance(arm: str) -> float:
     """Lesson 01: recall of the continent left out and of the others, their mean, at the bias that is best for this arm."""
     table = measured("left_out")
     return max(table[table.arm == arm].groupby("bias")[["recall", "others"]].mean().mean(axis=1))
+
+
+def first_tokens(samples: int) -> float:
+    """Lesson 01: how many different first tokens to expect among so many sampled answers to its question."""
+    import torch
+
+    from labkit.models import tokenizer
+
+    with torch.no_grad():
+        logits = labkit.teacher("atlas-3m")(torch.tensor(tokenizer().prompts(["Name a neighbour of Germany."]))).logits[0, -1]
+    return float((1 - (1 - logits.softmax(-1)) ** samples).sum())
+
+
+def printed() -> list[Audit]:
+    """Lesson 01: the article's softened logits, at T = 1 and at T = 3."""
+    return check_printed_softmax(lesson_01.LOGITS, lesson_01.ARTICLE)
 
 
 @functools.cache

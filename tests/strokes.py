@@ -7,6 +7,7 @@ class Strokes:
     """A pen that only remembers: (kind, arguments) in the order drawn."""
 
     figure = None
+    width, height = 7.4, 3.0  # inches
 
     def __init__(self):
         self.drawn: list[tuple[str, tuple, dict]] = []

@@ -8,40 +8,56 @@ from pathlib import Path
 from labkit.base.files import data_dir
 from labkit.base.stats import NO_EFFECT
 from labkit.studies.claims import CLAIMS, ClaimFinding, Claims, claims
+from labkit.studies.claims.verdicts import CONDITIONS, NOT_TESTED, UNITS, difference, plain, sign, told, word_of
 from labkit.studies.sweep import sweep
 
 HEAD = f"""# Claims and verdicts
 
 What is said of distillation, judged by the runs and measurements that ship with the lab. Made by `labkit build claims`; a test compares.
+In Python: `labkit.claims("online cost")`.
 
-## How to read this page
+Each claim has its verdict, a mark for each condition under which it was tested, and its numbers, folded.
+`\u2713` it holds, `\u2717` the opposite holds, `=` no practical effect, `?` not distinguishable.
 
-- **Difference**: each claim is measured as a difference of two means, above 0 where the claim holds. Scores and shares go from 0 to 1, so
+<details><summary>How to read verdicts and numbers</summary>
+
+- **Verdict**: a claim *holds* if it holds under every condition listed. It *holds in part* if it holds under some, and the verdict is
+  *mixed* if the opposite holds under others. It *does not hold* if it holds under none, and at least one condition shows the opposite or no
+  practical effect. *True* and *false* are said of claims that no size of an effect decides.
+- **{NOT_TESTED[0].upper()}{NOT_TESTED[1:]}**: the claim says something else than the sentence that was tested. That sentence follows, with
+  its own verdict.
+- **Difference**: what was tested is a difference of two means, above 0 where the sentence holds. Scores and shares go from 0 to 1, so
   +0.10 is ten percentage points. A nat is the unit of KL. In the name of a condition "less" is minus.
-- **Core skill**: the mean score over the core skills of Atlas, the lab's world of facts.
-- **Gold labels**: true answers that were paid for.
-- **Recovery**: (student - baseline) / (teacher - baseline). The baseline is the same student on 300 gold labels.
-- **Store**: a set of facts that a student learns by heart. An *exposure* is one time that it sees each fact.
 - **Band**: the 95% t-interval of paired differences over n seeds. Where n is above 5, it is over n questions.
-- **0.02 rule**: a band that lies within {NO_EFFECT:g} of 0 on both sides is *no practical effect*, even if it does not contain 0.
-- **Verdict under a condition**: *holds* if the whole band is above 0; *the opposite* if the whole band is below 0; *not distinguishable* if
-  the band contains 0. The 0.02 rule goes first.
-- **Verdict on a claim**: it *holds* if it holds under every condition listed. It *does not hold* if it holds under none, and at least one
-  condition shows the opposite or no practical effect. *No practical effect* and *not distinguishable* are said if all conditions agree.
+- **Condition**: it *holds* if the whole band is above 0; *the opposite* if the whole band is below 0; *not distinguishable* if the band
+  contains 0; *no practical effect* if the band lies within {NO_EFFECT:g} of 0 on both sides, even if it does not contain 0.
 - **Many conditions**: bands are not widened for their number. With no effect at all, about one claim in ten with four conditions would
   still hold under one of them, and up to one in four with twelve.
+- **Core skill**: the mean score over the core skills of Atlas, the lab's world of facts. **Gold labels**: true answers that were paid for.
+- **Recovery**: (student - baseline) / (teacher - baseline). The baseline is the same student on 300 gold labels.
+- **Store**: a set of facts that a student learns by heart. An *exposure* is one time that it sees each fact.
 - **Equal time**: it counts what a run does itself. The teacher's cached labels and its written text are there already and cost nothing; its
   hidden states are worked out in the run. The learning rates of the four ways to distil were chosen on one of their five seeds.
 - **SmolLM2**: some claims were also tried on SmolLM2-135M and a student of half its layers, in short runs.
 - **Published**: other people's results, cited and not checked here.
 
+</details>
+
 ## All verdicts
 
+| | claim | verdict |
+|---|---|---|
 """
-UNITS = {"points of 1": "score, 0 to 1", "share of 1": "share, 0 to 1"}
-WORDS = {"better": "holds", "worse": "the opposite"}
-
-
+GROUPS = {  # by module of `labkit.studies.claims`: its claims' heading, and their lesson
+    "ways": ("Ways to distil", "04_four_ways"),
+    "temperature": ("Temperature", "02_temperature"),
+    "capacity": ("Capacity", "06_capacity_floor"),
+    "mismatch": ("Mismatch", "07_mismatch"),
+    "inheritance": ("Inherited errors", "08_hallucination_inheritance"),
+    "online": ("Online training", "09_online_cost"),
+    "imitation": ("Imitation", "05_sequence_at_scale"),
+    "speculation": ("Speculative decoding", "10_speculative_decoding"),
+}
 PARTED = """
 ## Where a grid came out otherwise than expected
 
@@ -53,8 +69,16 @@ recorded before this rule have no expectation, and none is made up for them.
 
 
 def page(found: Claims) -> str:
-    rows = [f"| [{_title(name)}](#{_slug(_title(name))}) | {_verdicts(found, name)} |\n" for name in found.found]
-    text = HEAD + "| claim | verdict |\n|---|---|\n" + "".join(rows) + "".join(_section(found, name) for name in found.found)
+    rows = [
+        f"| {sign(one.verdict)} | [{_title(name)}](#{_slug(_title(name))}) | {_short(found, name)} |\n" for name, one in found.found.items()
+    ]
+    text, group = HEAD + "".join(rows), ""
+    for name in found.found:
+        module = CLAIMS[name].measure.__module__.rpartition(".")[2]
+        if module != group:
+            heading, lesson = GROUPS[group := module]
+            text += f"\n## {heading}\n\nLesson: [{lesson}](../notebooks/{lesson}.ipynb)\n"
+        text += _section(found, name)
     return text + PARTED + (parted() or "None so far.\n")
 
 
@@ -67,50 +91,42 @@ def _slug(title: str) -> str:
     return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
-def _verdicts(found: Claims, name: str) -> str:
-    told = plainly(found.found[name])
+def _short(found: Claims, name: str) -> str:
+    """The first words of the verdicts, without the conditions."""
+
+    def first(verdict: str) -> str:
+        return verdict.partition(":")[0].partition(" under ")[0]
+
+    said = first(found.found[name].verdict)
     if CLAIMS[name].on != "Atlas":
-        return f"{told} (on {CLAIMS[name].on})"
-    return f"{told}; on SmolLM2: {plainly(found.real[name])}" if name in found.real else told
-
-
-def plainly(finding: ClaimFinding) -> str:
-    """The verdict on a claim, with the number of conditions that agree."""
-    verdicts = [effect.verdict for effect in finding.effects.values()]
-    n, better, worse = len(verdicts), verdicts.count("better"), verdicts.count("worse")
-    short = finding.verdict.partition(":")[0]
-    of = f"under {'both' if n == 2 else f'all {n}'} conditions" if n > 1 else ""
-    if short == "holds when":
-        return f"holds under {better} of {n} conditions" + (f", the opposite under {worse}" if worse else "")
-    if short == "does not hold" and worse:
-        return "does not hold: the opposite" + (f" {of}" if worse == n and n > 1 else f" under {worse} of {n} conditions" if n > 1 else "")
-    return f"{short} {of}".strip()
+        return f"{said} (on {CLAIMS[name].on})"
+    same = name in found.real and found.found[name].verdict == found.found[name].measured  # else SmolLM2 tells of another sentence
+    return f"{said}; on SmolLM2: {first(found.on_smollm2(name))}" if same else said
 
 
 def _section(found: Claims, name: str) -> str:
-    entry, finding = CLAIMS[name], found.found[name]
-    text = f"\n## {_title(name)}\n\n**Verdict on {entry.on}: {plainly(finding)}.**\n\n"
-    text += f"Measured ({UNITS.get(finding.unit, finding.unit)}): {entry.measured}.\n\n{_table(finding)}"
-    if name in found.real:
-        real = found.real[name]
-        text += f"\n**Verdict on SmolLM2: {plainly(real)}.** Measured: {real.unit}.\n\n{_table(real)}"
-    other = f"Not tried on {'SmolLM2' if entry.on == 'Atlas' else 'Atlas'}. " if name not in found.real else ""
-    return text + f"\n{other}**Published:** {entry.published}.\n".replace("*CE", "\\*CE")
+    entry, finding, real = CLAIMS[name], found.found[name], found.real.get(name)
+    text = f"\n### {_title(name)}\n\n**{sign(finding.verdict)}** {told(entry, finding)}\n\n{_chips(finding)}\n"
+    if real:
+        text += f"\nOn SmolLM2: {_chips(real)}\n"
+    text += "\n<details><summary>Numbers and published results</summary>\n\n"
+    text += f"Measured on {entry.on} ({UNITS.get(finding.unit, finding.unit)}): {entry.measured}.\n\n{_table(finding)}"
+    if real:
+        text += f"\nMeasured on SmolLM2: {real.unit}.\n\n{_table(real)}"
+    return text + f"\n**Published:** {entry.published}.\n".replace("*CE", "\\*CE") + "\n</details>\n"
+
+
+def _chips(finding: ClaimFinding) -> str:
+    """A mark for each condition: its sign and its name."""
+    return " ".join(f"`{CONDITIONS[word][0]} {condition}`" for condition, word in finding.conditions().items())
 
 
 def _table(finding: ClaimFinding) -> str:
     """A table with one row for each condition, and the finding's remark below."""
-    rows = ["| condition | difference (band) | n | verdict |", "|---|---|---|---|"]
+    rows = ["| condition | difference (band) | n | says |", "|---|---|---|---|"]
     for condition, effect in finding.effects.items():
-        told = f"{effect.middle:+.3f} ({effect.low:+.3f} to {effect.high:+.3f})"
-        told += f"; expected {finding.expected[condition]}" if condition in finding.expected else ""
-        rows.append(f"| {condition} | {_minus(told)} | {effect.n} | {WORDS.get(effect.verdict, effect.verdict)} |")
-    beside = finding.beside.replace("(better)", "(above 0)").replace("(worse)", "(below 0)")
-    return "\n".join(rows) + "\n" + (f"\n{_minus(beside)}\n" if beside else "")
-
-
-def _minus(text: str) -> str:
-    return re.sub(r"(?<!\w)-(?=\d)", "\u2212", text)
+        rows.append(f"| {condition} | {difference(condition, effect, finding)} | {effect.n} | {word_of(effect)} |")
+    return "\n".join(rows) + "\n" + (f"\n{plain(finding.beside)}\n" if finding.beside else "")
 
 
 def parted() -> str:

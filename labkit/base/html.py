@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 WIDE = "max-width:78ch"  # for running text
+_PLAIN = r'<span class="tex2jax_ignore mathjax_ignore">\g<0></span>'  # JupyterLab and Colab read text between two of them as a formula
 _CELL = "text-align:{};vertical-align:top;line-height:1.35;padding:2px 14px 2px 0"
 
 
@@ -24,7 +25,7 @@ class Html(str):
 
 
 def _escaped(part: Any) -> str:
-    return str(part) if isinstance(part, Html) else html.escape(str(part))
+    return str(part) if isinstance(part, Html) else re.sub(r"[$\\]", _PLAIN, html.escape(str(part)))
 
 
 def tag(name: str, *inside: Any, **attributes: Any) -> Html:
@@ -42,6 +43,14 @@ def code_span(text: object) -> str:
     line = " ".join(str(text).splitlines())
     marks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))  # longer than any run of backticks in it
     return f"{marks} {line} {marks}" if "`" in line else f"{marks}{line}{marks}"
+
+
+def with_code(text: str) -> Html:
+    """A text whose parts in backticks are shown as code, and all of it escaped. A backtick without a partner stays."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        parts[-2:] = [f"{parts[-2]}`{parts[-1]}"]
+    return Html("".join(tag("code", part) if i % 2 else _escaped(part) for i, part in enumerate(parts)))
 
 
 def listed(items: Iterable[Any], kind: str = "ul", **attributes: Any) -> Html:

@@ -12,7 +12,6 @@ from labkit.base.errors import LabError
 NO_EFFECT = 0.02  # on a score of 0 to 1: smaller differences have no practical effect
 # Student's 97.5% quantiles for 1 to 6 degrees of freedom, from scipy. Importing scipy would take a fifth of a recorded table's time.
 T_975 = (12.706204736174694, 4.302652729749462, 3.1824463052837078, 2.7764451051977934, 2.5705818356363146, 2.4469118511449786)
-VERDICTS = ("holds", "holds when", "does not hold", "not distinguishable", "no practical effect", "not testable at this scale")
 
 
 class Band(NamedTuple):

@@ -29,7 +29,7 @@ LESSONS = {
         Lesson(
             number="00",
             title="Distil in a minute",
-            question="How much of a teacher fits into a student fourteen times smaller, in one minute?",
+            question="How much of a teacher fits into a student thirteen times smaller, in one minute?",
             minutes=30,
             experiment=Experiment(),
             recorded=Experiment(student="57k", learning_rate=2e-2),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from typing import NamedTuple
 
+from labkit.base.palette import css
+
 KINDS = {
     "taken": ("✓", "proposed and accepted"),
     "refused": ("✗", "proposed and rejected"),
@@ -14,13 +16,14 @@ KINDS = {
     "alone": ("»", "the target's token, nothing proposed"),
     "first": ("»", "the target's first token, from reading the prompt"),
 }
-# The selectors of dark mode are those of JupyterLab, VS Code and Colab. Colours differ in lightness too, for colour-blind readers.
-STYLE = """
-.spec { --taken:#1a7f4b; --refused:#b3261e; --unjudged:#6b7280; --alone:#374151; --instead:#8a5a00; --bonus:#1d4ed8;
-  --first:#374151; --line:#d1d5db;
+# Tokens of the target have the teacher's colour. Symbols say the same as colours.
+STYLE = (
+    css(".spec")
+    + """
+.spec { --unjudged: var(--dlab-muted); --line: var(--dlab-hair);
+  --taken: var(--dlab-truth); --refused: var(--dlab-alarm); --instead: var(--dlab-teacher); --bonus: var(--dlab-teacher);
+  --alone: currentColor; --first: currentColor;
   font: 14px/1.7 system-ui, sans-serif; color: inherit; max-width: 60em }
-[data-jp-theme-light="false"] .spec, .vscode-dark .spec, html[theme=dark] .spec { --taken:#6ee7a8; --refused:#ff9d94;
-  --unjudged:#9ca3af; --alone:#d1d5db; --instead:#fcd34d; --bonus:#93c5fd; --first:#d1d5db; --line:#4b5563 }
 .spec ol { list-style: none; margin: .4em 0; padding: 0 }
 .spec li { display: flex; flex-wrap: wrap; gap: .3em; align-items: baseline; border-top: 1px solid var(--line); padding: .25em 0 }
 .spec li > b { min-width: 4.5em; font-weight: 500; color: var(--unjudged) }
@@ -30,7 +33,9 @@ STYLE = """
 .spec .token.refused { text-decoration: line-through } .spec .token.unjudged { border-style: dashed }
 .spec i { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
 .spec p { margin: .3em 0 } .spec .key { font-size: 12.5px; display: flex; flex-wrap: wrap; gap: .2em 1.2em }
-""" + "".join(f".spec .{kind} {{ color: var(--{kind}) }}" for kind in KINDS)
+"""
+    + "".join(f".spec .{kind} {{ color: var(--{kind}) }}" for kind in KINDS)
+)
 
 
 class Round(NamedTuple):

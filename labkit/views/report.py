@@ -9,7 +9,6 @@ The page loads nothing from elsewhere, and says in words what its pictures show.
 
 from __future__ import annotations
 
-import base64
 import html
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from labkit.records import events as ev
 from labkit.records.cost import Prices, cost
 from labkit.records.model_folders import without_hash
 from labkit.records.record import Record
-from labkit.views.figures import Drawing, curves, recovery, script, waterfall
+from labkit.views.figures import STYLE, Drawing, curves, recovery, script, waterfall
 from labkit.views.figures.run_charts import say_outcome
 from labkit.views.figures.scales import number
 
@@ -34,7 +33,7 @@ body { max-width: 56rem; margin: 2.5rem auto; padding: 0 1.2rem; font: 16px/1.5 
 h1 { font-size: 1.7rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; } .by { opacity: .7; margin-top: .2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 tr + tr { border-top: 1px solid color-mix(in srgb, currentColor 18%, transparent); }
-figure { margin: 1rem 0; overflow-x: auto; } img { max-width: 100%; background: #fff; } li { margin: .2rem 0; }
+figure { margin: 1rem 0; overflow-x: auto; } img { max-width: 100%; } li { margin: .2rem 0; }
 code { font-size: .92em; overflow-wrap: anywhere; }
 @media print { body { margin: 0; } }
 """
@@ -64,7 +63,7 @@ def report(result: Record | Comparison, path: str | Path | None = None, backend:
     live = script() if backend == "plotly" else ""
     page = (
         f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>{live}<body><h1>{html.escape(title)}</h1>"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}{STYLE}</style>{live}<body><h1>{html.escape(title)}</h1>"
         f'<p class="by">Distillation Lab. Every number on this page was measured.</p>{body}</body></html>'
     )
     if to is not None:
@@ -90,9 +89,8 @@ def _run(record: Record, backend: str) -> str:
 
 
 def _picture(drawing: Drawing) -> str:
-    data, words = base64.b64encode(drawing.png(110)).decode(), html.escape(drawing.alt)
-    picture = drawing.live_html() if drawing.paper else f'<img alt="{words}" src="data:image/png;base64,{data}">'
-    return f'<figure>{picture}<figcaption class="by">{words}</figcaption></figure>'
+    picture = drawing.live_html() if drawing.paper else drawing.pictures()
+    return f'<figure>{picture}<figcaption class="by">{html.escape(drawing.alt)}</figcaption></figure>'
 
 
 def _cost(record: Record) -> str:

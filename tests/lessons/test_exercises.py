@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import random
+import re
 import zlib
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 
 from labkit.base.errors import LabError
 from labkit.lessons import exercises
@@ -177,27 +180,27 @@ def test_recovery_that_is_wrong_in_a_new_way_gets_a_counterexample():
     assert "and should give" in found.reason
 
 
-@pytest.mark.parametrize("answer", ["C", "c", " C) ", "(c)", EXERCISES["00.temperature"].choices["C"]])
-def test_temperature_takes_the_right_choice(answer):
-    assert check("00.temperature", answer).ok
+@pytest.mark.parametrize("answer", ["C", "c", " C) ", "(c)", EXERCISES["02.squared"].choices["C"]])
+def test_squared_takes_the_right_choice(answer):
+    assert check("02.squared", answer).ok
 
 
 @pytest.mark.parametrize(("answer", "name"), [("A", "faster learning"), ("B", "undoes the softening"), ("d", "temperature at use")])
-def test_temperature_names_each_misconception(answer, name):
-    found = check("00.temperature", answer)
+def test_squared_names_each_misconception(answer, name):
+    found = check("02.squared", answer)
     assert not found.ok
     assert found.misconception == name
 
 
-def test_temperature_every_choice_has_a_verdict():
-    verdicts = [check("00.temperature", letter) for letter in EXERCISES["00.temperature"].choices]
+def test_squared_every_choice_has_a_verdict():
+    verdicts = [check("02.squared", letter) for letter in EXERCISES["02.squared"].choices]
     assert sum(v.ok for v in verdicts) == 1
     assert all(v.ok or v.misconception for v in verdicts)
 
 
 @pytest.mark.parametrize("answer", ["E", "", 3, None, ["C"], share])
-def test_temperature_other_answers_get_a_sentence(answer):
-    found = check("00.temperature", answer)
+def test_squared_other_answers_get_a_sentence(answer):
+    found = check("02.squared", answer)
     assert not found.ok
     assert "A, B, C, D" in found.reason
 
@@ -255,8 +258,8 @@ def test_a_verdict_shows_a_symbol_and_a_word_and_escapes_the_rest():
     good = check("00.recovery", share)
     assert "\u2713 Right." in good._repr_html_()
     assert repr(good).startswith("\u2713 right: ")
-    assert "A  It makes" in repr(EXERCISES["00.temperature"])
-    assert "<li><b>A</b>" in EXERCISES["00.temperature"]._repr_html_()
+    assert "A  It makes" in repr(EXERCISES["02.squared"])
+    assert "<li><b>A</b>" in EXERCISES["02.squared"]._repr_html_()
 
 
 def test_a_new_exercise_is_one_decorated_function(monkeypatch):
@@ -454,3 +457,26 @@ def test_wrong_answers_to_the_later_lessons_are_named(exercise, misconception, a
 def test_not_a_function_and_not_written_yet(exercise):
     assert not check(exercise, 3).ok
     assert "return" in check(exercise, lambda a, b: None).reason
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_no_backtick_is_left_in_what_a_learner_reads(name: str):
+    assert "`" not in EXERCISES[name]._repr_html_()
+    assert "`" not in check(name, lambda *given: None)._repr_html_()
+
+
+def test_code_in_a_task_and_in_a_reply_is_shown_as_code():
+    assert "<code>price</code>" in EXERCISES["05.paid"]._repr_html_()
+    assert "<code>share</code>" not in check("05.paid", lambda price, share, right: price)._repr_html_()
+    reply = check("05.paid", lambda price, share, right: price / (share * share * right))._repr_html_()
+    assert "<code>right</code>" in reply
+
+
+def test_no_task_or_reply_has_raw_asterisks():
+    for path in (REPOSITORY / "labkit" / "lessons" / "exercises").glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        documented = (ast.Module, ast.FunctionDef, ast.ClassDef)
+        docs = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, documented)}
+        said = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        raw = [text for text in said if text not in docs and re.search(r"(?<![\w*])\*\w[^*]*\*", text)]
+        assert not raw, f"{path.name}: a reader sees these marks as they are"

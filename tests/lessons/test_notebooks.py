@@ -1,7 +1,8 @@
-"""Notebooks as files: thin, without outputs but the claims that nbval compares, opening lessons that exist."""
+"""Notebooks as files: thin, all of one shape, without test code and without outputs, opening lessons that exist."""
 
 from __future__ import annotations
 
+import ast
 import re
 
 import nbformat
@@ -10,14 +11,40 @@ from conftest import REPOSITORY
 from prose import BLOCK
 
 from labkit.lessons.catalogue import LESSONS
+from labkit.lessons.exercises import EXERCISES
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+OPENING = ("bootstrap", "open")  # the cells that set up and show the board; the same in every lesson
+CHECK = re.compile(r'labkit\.check\("(\d\d\.\w+)"')
+EXERCISE = re.compile(r"labkit\.check\(|EXERCISES\[")
+SUMMARIES = {"Read it", "Hint", "Solution", "One answer"}  # what a folded text may be called
+MOST_WORDS, MOST_LINES, LONGEST_CELL, WIDEST = 1_300, 45, 12, 95
+ONE_LINE = 150  # letters of text on a line of a notebook 1,100 px wide
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
-def notebook(request):
-    return nbformat.read(request.param, as_version=4)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def texts(notebook) -> list[str]:
+    """The Markdown cells, without the blocks of numbers, which no reader sees."""
+    return [BLOCK.sub("", cell.source).strip() for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+def code(notebook) -> list:
+    """The code cells, without those that set up and show the board."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.id not in OPENING]
+
+
+def headings(notebook) -> list[str]:
+    return re.findall(r"^#{2,4} (.+)$", "\n".join(texts(notebook)), re.M)
 
 
 def test_every_lesson_has_its_notebook_and_every_notebook_its_lesson():
@@ -31,27 +58,89 @@ def test_it_is_valid_and_its_cells_have_names(notebook):
     assert all(re.fullmatch(r"[a-z][a-z0-9-]*", name) for name in ids)
 
 
-def test_only_compared_claims_keep_their_output(notebook):
+def test_only_the_board_keeps_an_output(notebook):
     for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        kept = "keep-output" in cell.metadata.get("tags", [])
-        assert kept == ("NBVAL_CHECK_OUTPUT" in cell.source)
-        if kept:
-            assert len(cell.outputs) == 1, "a compared claim needs the output it is compared with"
-        else:
-            assert not cell.outputs
-            assert cell.execution_count is None
+        if cell.cell_type == "code" and not (cell.id == "open" and "keep-output" in cell.metadata.get("tags", [])):
+            assert not cell.outputs, cell.id
+            assert cell.execution_count is None, cell.id
     assert "widgets" not in notebook.metadata
 
 
 def test_it_is_thin(notebook):
-    words = sum(len(BLOCK.sub("", cell.source).split()) for cell in notebook.cells if cell.cell_type == "markdown")
+    words = sum(len(text.split()) for text in texts(notebook))
     lines = [
-        line for cell in notebook.cells if cell.cell_type == "code" for line in cell.source.splitlines() if line.strip() and line[0] != "#"
+        line
+        for cell in code(notebook)
+        if not EXERCISE.search(cell.source)
+        for line in cell.source.splitlines()
+        if line.strip() and line[0] != "#"
     ]
-    assert words <= 1200
-    assert len(lines) <= 90
+    assert words <= MOST_WORDS
+    assert len(lines) <= MOST_LINES
+
+
+def test_its_cells_are_short_and_narrow(notebook):
+    long = {cell.id: n for cell in code(notebook) if (n := len(cell.source.splitlines())) > LONGEST_CELL}
+    wide = {cell.id: line for cell in code(notebook) for line in cell.source.splitlines() if len(line) > WIDEST}
+    assert not long, f"over {LONGEST_CELL} lines: what draws a figure belongs to labkit/lessons/figures"
+    assert not wide, f"over {WIDEST} letters: JupyterLab cuts them at the right edge"
+
+
+def test_its_first_cell_says_what_it_is_for_and_what_to_press(notebook, path):
+    lesson = LESSONS[path.name[:2]]
+    title, hook, facts, *steps = [line for line in texts(notebook)[0].splitlines() if line.strip()]
+    assert title == f"# {lesson.title}"
+    assert re.fullmatch(r"\*\*.+\*\*", hook)
+    before = r"(?:nothing|lessons? \d\d(?:(?:, | and )\d\d)*)"
+    assert re.fullmatch(rf"{lesson.minutes} minutes · goal: .+ · before this: {before}", facts), facts
+    assert [step[:3] for step in steps] == ["1. ", "2. ", "3. "]
+    assert "Shift+Enter" in steps[0]
+    assert "Save prediction" in steps[1]
+    assert "Run" in steps[2]
+    assert max(map(len, (hook, facts, *steps))) <= ONE_LINE, "one line each, so that the board is seen in the first window"
+
+
+def test_it_ends_with_transfer_doubt_and_what_comes_next(notebook):
+    found = headings(notebook)
+    assert found[-3:-1] == ["Transfer", "What would change my mind"]
+    assert "next" in found[-1]
+
+
+def test_every_exercise_says_how_hard_and_how_long_it_is(notebook):
+    asked = {name for cell in code(notebook) for name in CHECK.findall(cell.source)}
+    told = re.findall(r"\b(?:easy|medium|hard), \d+ minutes?\b", "\n".join(texts(notebook)))
+    assert asked
+    assert len(told) >= len(asked), f"{sorted(asked)}: write (easy, 3 minutes) and the like before each"
+
+
+def test_conclusions_are_folded_under_their_figures(notebook):
+    page = "\n".join(texts(notebook))
+    assert "<details><summary>Read it</summary>" in page
+    assert not re.search(r"<details[^>]+open", page)
+    assert set(re.findall(r"<summary>(.*?)</summary>", page)) <= SUMMARIES
+    for cell in (cell for cell in notebook.cells if "<summary>Read it" in cell.source):
+        before = notebook.cells[notebook.cells.index(cell) - 1]
+        assert before.cell_type == "code", f"{cell.id}: a conclusion stands under what it reads"
+
+
+def test_an_unusual_word_leads_to_the_glossary(notebook):
+    assert any("](../docs/glossary.md" in text for text in texts(notebook))
+
+
+def test_no_test_code_stands_before_a_learner(notebook):
+    for cell in code(notebook):
+        assert "NBVAL" not in cell.source, cell.id
+        assert "keep-output" not in cell.metadata.get("tags", []), cell.id
+        for call in (node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)):
+            if getattr(call.func, "id", "") == "print":
+                tests = [a for a in call.args if isinstance(a, ast.Compare) or getattr(getattr(a, "func", None), "id", "") == "bool"]
+                assert not tests, f"{cell.id} prints True or False: that is a test, and belongs to tests/"
+
+
+def test_every_exercise_is_set_in_a_lesson_of_its_number():
+    set_in = {path.name[:2]: CHECK.findall(path.read_text(encoding="utf-8").replace('\\"', '"')) for path in NOTEBOOKS}
+    assert sorted({name for names in set_in.values() for name in names}) == sorted(EXERCISES)
+    assert all(name.startswith(number) for number, names in set_in.items() for name in names)
 
 
 def test_it_installs_nothing_and_names_only_lessons_that_exist(notebook):

@@ -57,11 +57,11 @@ def test_rejections_saved_are_shares_of_the_other_draft_s():
 
 def test_a_draft_that_serves_stays_as_it_is():
     finding = CLAIMS["draft"].measure()
-    assert finding.verdict == "no practical effect"
+    assert finding.verdict == "false"
     assert finding.effects["verification alone"][:3] == (0, 0, 0)
 
 
-@pytest.mark.parametrize(("gain", "verdict"), [(0.1, "holds"), (-0.1, "does not hold"), (0.0, "no practical effect")])
+@pytest.mark.parametrize(("gain", "verdict"), [(0.1, "true"), (-0.1, "false"), (0.0, "false")])
 def test_and_the_verdict_would_follow_if_it_did_not(gain: float, verdict: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(speculation, "seeds_of", lambda table, when: {s: 0.6 + s / 100 + gain * (when == "after") for s in range(5)})
     assert CLAIMS["draft"].measure().verdict == verdict
@@ -77,15 +77,15 @@ def test_the_bar_is_read_off_the_bands(monkeypatch: pytest.MonkeyPatch):
     assert "reverse KL \u221220." in beside
 
 
-@pytest.mark.parametrize(("gain", "verdict"), [(0.1, "holds"), (-0.1, "does not hold"), (0.0, "no practical effect")])
+@pytest.mark.parametrize(("gain", "verdict"), [(0.1, "holds"), (-0.1, "does not hold: the opposite"), (0.0, "no practical effect")])
 def test_heads_are_judged_by_what_soft_labels_add_to_the_same_text(gain: float, verdict: str, monkeypatch: pytest.MonkeyPatch):
     def runs(grid, arm: str) -> list[Record]:
         return [drafted(0.5 + gain * ("soft" in arm) + 0.2 * ("gold" in arm) + s / 100, s, tokens_per_round=2.0) for s in range(3)]
 
     monkeypatch.setattr(speculation, "runs_of", runs)
     finding = CLAIMS["heads"].measure()
-    assert finding.verdict == verdict
+    assert finding.measured == f"{verdict} under both conditions"
     assert finding.effects.keys() == {"Medusa", "EAGLE"}
     assert finding.effects["EAGLE"].middle == pytest.approx(gain)
-    assert "Medusa on the target's text minus on gold text, which is what its trainer reads: \u22120.200 (worse)" in finding.beside
+    assert "Medusa on the target's text minus on gold text, which is what its trainer reads: -0.200 (worse)" in finding.beside
     assert finding.beside.count(" 2.00") == len(labkit.sweep("heads").arms)

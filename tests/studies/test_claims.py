@@ -10,11 +10,12 @@ from conftest import REPOSITORY
 
 import labkit
 from labkit.base.errors import LabError
-from labkit.base.stats import VERDICTS, Band
+from labkit.base.stats import Band
 from labkit.cli.build import recipe_of
 from labkit.records.record import paired
 from labkit.studies import claims as package
 from labkit.studies.claims import CLAIMS, Claim, ClaimFinding, claims, judge, runs_of, seconds_a_step
+from labkit.studies.claims.verdicts import CONDITIONS, sign, told
 
 BETTER, WORSE = Band(0.1, 0.05, 0.15, 5), Band(-0.1, -0.15, -0.05, 5)
 UNSURE, NOTHING = Band(0.02, -0.05, 0.09, 5), Band(0.0, -0.01, 0.01, 5)
@@ -23,20 +24,50 @@ UNSURE, NOTHING = Band(0.02, -0.05, 0.09, 5), Band(0.0, -0.01, 0.01, 5)
 @pytest.mark.parametrize(
     ("effects", "verdict"),
     [
-        ([BETTER, BETTER], "holds"),
-        ([BETTER, UNSURE], "holds when: a"),
-        ([BETTER, WORSE], "holds when: a (the opposite when: b)"),
-        ([WORSE, UNSURE], "does not hold"),
-        ([NOTHING, UNSURE], "does not hold"),
-        ([NOTHING, NOTHING], "no practical effect"),
-        ([UNSURE, UNSURE], "not distinguishable"),
+        ([BETTER], "holds"),
+        ([BETTER, BETTER], "holds under both conditions"),
+        ([BETTER] * 3, "holds under all 3 conditions"),
+        ([BETTER, UNSURE], "holds in part: under 1 of 2 conditions, not distinguishable under 1"),
+        ([BETTER, NOTHING, NOTHING], "holds in part: under 1 of 3 conditions, no practical effect under 2"),
+        ([WORSE, BETTER], "mixed: holds under 1 of 2 conditions, the opposite under 1"),
+        ([UNSURE, BETTER, WORSE], "mixed: holds under 1 of 3 conditions, the opposite under 1, not distinguishable under 1"),
+        ([WORSE], "does not hold: the opposite"),
+        ([WORSE] * 3, "does not hold: the opposite under all 3 conditions"),
+        ([WORSE, UNSURE], "does not hold: the opposite under 1 of 2 conditions, not distinguishable under 1"),
+        ([NOTHING, UNSURE], "does not hold: no practical effect under 1 of 2 conditions, not distinguishable under 1"),
+        ([NOTHING], "no practical effect"),
+        ([NOTHING, NOTHING], "no practical effect under both conditions"),
+        ([UNSURE, UNSURE], "not distinguishable under both conditions"),
         ([Band(0.3, math.nan, math.nan, 1)], "not testable at this scale"),
+        ([Band(0.3, math.nan, math.nan, 1), UNSURE], "not distinguishable: not distinguishable under 1 of 2 conditions, not testable at"),
     ],
 )
-def test_the_judge_uses_the_fixed_words(effects, verdict):
-    found = judge(dict(zip("ab", effects, strict=False)))
-    assert found == verdict
-    assert found.partition(":")[0] in VERDICTS
+def test_the_judge_counts_conditions_in_fixed_words(effects, verdict):
+    found = judge(dict(zip("abc", effects, strict=False)))
+    assert found.startswith(verdict)
+    assert found == verdict or "this scale" in found
+    assert sign(found)
+
+
+@pytest.mark.parametrize(
+    ("answers", "verdict"),
+    [
+        ({"a": True}, "true"),
+        ({"a": False, "b": False}, "false"),
+        ({"a": True, "b": False, "c": True}, "true in part: of a and c, not of b"),
+    ],
+)
+def test_a_claim_that_is_true_or_false_is_not_judged_by_an_effect(answers, verdict):
+    finding = ClaimFinding({"x": BETTER}, "nats", answers=answers)
+    assert (finding.verdict, finding.measured) == (verdict, "holds")
+    assert sign(verdict)
+
+
+def test_a_claim_that_says_something_else_than_was_tested_has_no_verdict_of_it():
+    finding = ClaimFinding({"x": BETTER, "y": BETTER}, "nats", fits=False)
+    assert (finding.verdict, finding.measured) == ("not what was tested", "holds under both conditions")
+    entry = Claim("x", "T = 2 is typical.", measured="m", published="p", measure=lambda: finding, tested="T = 2 pays.")
+    assert told(entry, finding) == "Not what was tested. Tested: T = 2 pays. This holds under both conditions."
 
 
 def test_no_effect_no_verdict():
@@ -55,46 +86,58 @@ def test_every_claim_is_measured_over_several_seeds(found):
         for condition, effect in finding.effects.items():
             assert effect.n >= 3, (name, condition)
             assert effect.low <= effect.middle <= effect.high
-        assert finding.verdict.partition(":")[0] in VERDICTS
+        assert sign(finding.verdict)
         assert CLAIMS[name].published
+        assert finding.verdict == finding.measured or CLAIMS[name].tested, f"{name}: say which sentence was tested"
+
+
+def test_what_was_decided_on_reading_each_claim_beside_its_measurement(found):
+    verdicts = {name: finding.verdict for name, finding in found.found.items()}
+    assert [name for name, verdict in verdicts.items() if verdict == "not what was tested"] == [
+        *("T from 2 to 4", "capacity floor", "architecture")
+    ]
+    assert verdicts["draft"] == "false"
+    assert verdicts["heads"] == "true in part: of EAGLE-1 and EAGLE-3, not of Medusa-1"
 
 
 def test_the_committed_page_is_what_the_records_say(found):
     assert (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8") == recipe_of("claims").page(found), "run `labkit build claims`"
 
 
-@pytest.mark.parametrize(
-    ("effects", "verdict"),
-    [
-        ([BETTER], "holds"),
-        ([BETTER, BETTER], "holds under both conditions"),
-        ([BETTER, UNSURE, WORSE], "holds under 1 of 3 conditions, the opposite under 1"),
-        ([WORSE, WORSE, WORSE], "does not hold: the opposite under all 3 conditions"),
-        ([WORSE, UNSURE], "does not hold: the opposite under 1 of 2 conditions"),
-        ([NOTHING, UNSURE], "does not hold under both conditions"),
-        ([NOTHING], "no practical effect"),
-    ],
-)
-def test_a_verdict_in_plain_words_counts_the_conditions(effects, verdict):
-    assert recipe_of("claims").plainly(ClaimFinding(dict(zip("abc", effects, strict=False)), "points of 1")) == verdict
-
-
 def test_the_contents_of_the_page_lead_to_its_sections(found):
     page = recipe_of("claims").page(found)
-    links = re.findall(r"^\| \[(.+)\]\(#(.+)\) \| .+ \|$", page, re.M)
+    links = re.findall(r"^\| . \| \[(.+)\]\(#(.+)\) \| .+ \|$", page, re.M)
     assert len(links) == len(CLAIMS)
-    assert [title for title, _ in links] == re.findall(r"^## (.+)$", page, re.M)[2:-1]
+    assert [title for title, _ in links] == re.findall(r"^### (.+)$", page, re.M)
     assert len({name for _, name in links}) == len(links)
 
 
-def test_what_was_not_measured_says_so(found):
-    table = found.table()
-    assert list(table.columns) == ["claim", "Atlas", "measured", "SmolLM2", "published"]
+def test_the_page_is_short_where_it_is_not_folded(found):
+    page = recipe_of("claims").page(found)
+    assert page.count("<details>") == page.count("</details>") == len(CLAIMS) + 1
+    for section in re.split(r"^###? ", re.sub(r"<details>.*?</details>", "", page, flags=re.S), flags=re.M)[2:]:
+        assert len(re.sub(r"`[^`]*`", "", section).split()) <= 75, section
+    for lesson in re.findall(r"\]\(\.\./(\S+)\)", page):
+        assert (REPOSITORY / lesson).exists(), lesson
+
+
+def test_tables_say_what_was_tested_and_what_was_not(found):
+    table, effects = found.table(), found.effects()
+    assert list(table.columns) == ["claim", "verdict", "tested", "Atlas", "SmolLM2"]
     tried = {CLAIMS[name].text for name in package.TRIED}
     assert set(table["claim"][table["Atlas"] == "not tried"]) == {claim.text for claim in CLAIMS.values() if claim.on != "Atlas"}
     assert set(table["claim"][table["SmolLM2"] == "not tried"]) == {claim.text for claim in CLAIMS.values() if claim.on == "Atlas"} - tried
-    assert len(found.markdown().splitlines()) == len(CLAIMS) + 2
+    assert len(effects) == sum(len(one.effects) for one in (*found.found.values(), *found.real.values()))
+    assert set(effects["says"]) <= set(CONDITIONS)
     assert all(claim.text in repr(found) for claim in CLAIMS.values())
+    assert max(map(len, repr(found).splitlines())) <= 100
+
+
+def test_some_claims_by_name():
+    assert list(labkit.claims("online cost", "draft").found) == ["online cost", "draft"]
+    for strange in ("onlin cost", 3, ["draft"]):
+        with pytest.raises(LabError, match="unknown claim"):
+            labkit.claims(strange)
 
 
 def test_it_is_shown_escaped(monkeypatch):

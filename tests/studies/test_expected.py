@@ -129,8 +129,9 @@ def test_a_claim_s_verdict_says_what_was_expected(monkeypatch):
     finding = ClaimFinding({"random start": Band(0.1, 0.05, 0.15, 5), "warm start": Band(0.0, -0.01, 0.01, 5)}, "points", expected=expected)
     monkeypatch.setattr(claims.verdicts, "CLAIMS", {"x": Claim("x", "T", measured="m", published="p", measure=lambda: finding)})
     monkeypatch.setattr(claims.verdicts, "TRIED", {})
-    (measured,) = claims.claims().table()["measured"]
-    assert "random start: +0.100 (+0.050 to +0.150, n = 5; expected −0.200 to −0.100); warm start: +0.000 (" in measured
+    shown = claims.claims()._repr_html_()
+    assert "+0.100 (+0.050 to +0.150); expected −0.200 to −0.100<" in shown
+    assert "+0.000 (−0.010 to +0.010)<" in shown
 
 
 @pytest.mark.parametrize(

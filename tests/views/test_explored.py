@@ -22,6 +22,7 @@ from labkit.records.record import Record
 from labkit.views import figures
 from labkit.views.figures import PLOTLY, Cell, Line, charts
 from labkit.views.figures.drafts import alt_speedups
+from labkit.views.figures.line_chart import alt_lines
 from labkit.views.report import report
 
 ROWS, COLUMNS = ["22k", "57k <b>"], ["T = 1", "T = 2", "T = 4"]
@@ -120,7 +121,7 @@ def test_alt_texts_give_the_main_numbers_in_two_sentences():
         "The highest is 0.70 plus or minus 0.10 (57k <b>, T = 2), the lowest -0.10 (57k <b>, T = 1)."
     )
     assert "Nothing was measured" in charts.alt_heat("t", "n", ["a"], ["b"], [[None]])
-    assert charts.alt_lines("Knee", "a note", LINES, "parameters") == (
+    assert alt_lines("Knee", "a note", LINES, "parameters") == (
         "Knee, a note, over parameters. held from 0.2 at 10 to 0.6 at 1k, at most 0.9 at 100; asked from 0.3 at 10 to 0.4 at 1k."
     )
     assert alt_speedups(0.8, 4, 0.27).endswith(
@@ -146,7 +147,7 @@ def test_the_pointer_is_told_the_numbers_of_what_it_is_over():
 
 
 def test_every_bar_tells_its_name_and_its_number():
-    told = [trace.hovertemplate for trace in KINDS["bars"]("plotly").figure.data]
+    told = [trace.hovertemplate for trace in KINDS["bars"]("plotly").figure.data if trace.type == "bar"]
     assert told == [
         f"{html.escape(name)}, {role}<br>{values[i]:.3f}<extra></extra>" for i, name in enumerate(NAMES) for role, values in GROUPS.items()
     ]

@@ -35,8 +35,8 @@ class Page(HTMLParser):
 
 @pytest.fixture(autouse=True)
 def unpainted(monkeypatch: pytest.MonkeyPatch):
-    """Pictures without pixels: painting them takes longer than all else."""
-    monkeypatch.setattr(MatplotlibPen, "png", staticmethod(lambda figure, dpi: b"pixels"))
+    """Pictures without strokes: painting them takes longer than all else."""
+    monkeypatch.setattr(MatplotlibPen, "svg", staticmethod(lambda figure: "<svg/>"))
 
 
 def test_it_stands_alone_and_its_pictures_speak(monkeypatch: pytest.MonkeyPatch):
@@ -44,8 +44,8 @@ def test_it_stands_alone_and_its_pictures_speak(monkeypatch: pytest.MonkeyPatch)
     page = Page(report(stories.record(60)))
     assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
     sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
-    assert len(sources) == 3
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert len(set(sources)) == len(sources) == 6, "three pictures for light pages, and three for dark ones"
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
     assert all(len(attributes["alt"]) > 40 for tag, attributes in page.tags if tag == "img")
     assert ("html", {"lang": "en"}) in page.tags
     assert "http" not in "".join(str(attributes) for _, attributes in page.tags).replace("data:", "")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from labkit.base.errors import UNREADABLE
 from labkit.base.files import append_row, home_dir, left_out, rows_of
 from labkit.base.html import Html, listed, table, tag
+from labkit.base.palette import css
 from labkit.diagnosis.failures import FAILURES
 
 if TYPE_CHECKING:
@@ -163,7 +164,9 @@ class Mistakes:
         body = ([label(row), *(_cell(cells.get((row, column), 0.0), row == column) for column in columns)] for row in rows)
         hints = tag("div", *(_how(truth, named, count) for truth, named, count in self.confused))
         caption = "rows: what it was; columns: what you named"
-        return tag("p", self.sentence, role="status") + table(["", *map(label, columns)], body, caption, class_="labkit-matrix") + hints
+        colours = tag("style", Html(css(".labkit-matrix")))
+        grid = table(["", *map(label, columns)], body, caption, class_="labkit-matrix")
+        return colours + tag("p", self.sentence, role="status") + grid + hints
 
 
 def label(name: str) -> str:
@@ -177,11 +180,12 @@ def steps(name: str) -> Html:
 
 
 def _cell(count: float, right: bool) -> Html:
-    """A count: green if the answer is right, else red."""
+    """A count: in the colour of the truth if the answer is right, else in that of an alarm."""
     if not count:
         return tag("div", "\u00b7", style="opacity:0.45")
-    colour = "0, 118, 106" if right else "179, 38, 30"
-    return tag("div", f"{count:g}", style=f"background:rgba({colour}, {min(0.45, 0.12 + 0.08 * count):.2f})")
+    share = round(100 * min(0.45, 0.12 + 0.08 * count))
+    colour = f"color-mix(in srgb, var(--dlab-{'truth' if right else 'alarm'}) {share}%, transparent)"
+    return tag("div", f"{count:g}", style=f"background:{colour}")
 
 
 def _how(truth: str, named: str, count: float) -> Html:

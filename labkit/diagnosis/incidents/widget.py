@@ -14,12 +14,15 @@ import ipywidgets as widgets
 
 from labkit.base.errors import LabError
 from labkit.base.html import Html, note, tag
+from labkit.base.palette import css
 from labkit.diagnosis.failures import FAILURES
 from labkit.diagnosis.incidents.history import NO_FAULT
 from labkit.diagnosis.incidents.probes import PROBES
 from labkit.diagnosis.incidents.room import Room
 
-_CSS = """<style>
+_CSS = (
+    f"<style>{css('.labkit-meter')}"
+    + """
 .labkit-incident { container-type: inline-size; }
 .labkit-incident-body { display: grid !important; grid-template-columns: minmax(260px, 340px) minmax(0, 1fr); gap: 20px;
   align-items: start; }
@@ -44,8 +47,9 @@ _CSS = """<style>
 .labkit-incident .widget-radio { width: 100%; }
 .labkit-incident .widget-radio-box { max-width: none; }
 .labkit-meter { height: 6px; max-width: 340px; background: var(--jp-border-color2, #8884); }
-.labkit-meter > div { height: 100%; background: #0a66ad; }
+.labkit-meter > div { height: 100%; background: var(--dlab-student); }
 </style>"""
+)
 _STYLE = {"description_width": "64px"}
 _WIDE = {"width": "calc(100% - 4px)", "min_width": "0"}
 

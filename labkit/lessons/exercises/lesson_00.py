@@ -1,4 +1,4 @@
-"""The exercises of lesson 00: forward KL, recovery, and the factor T squared."""
+"""The exercises of lesson 00: recovery, and forward KL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from labkit.lessons.exercises.verdict import (
     NotYet,
     all_close,
     call,
-    choice_of,
     close,
     exercise,
     log_softmax,
@@ -220,39 +219,3 @@ def recovery(answer: Any) -> ExerciseVerdict:
 def _share(triple: tuple[float, float, float]) -> float:
     student, baseline, teacher = triple
     return (student - baseline) / (teacher - baseline)
-
-
-TEMPERATURE_CHOICES = {
-    "A": "It makes the loss larger, so that the student learns faster.",
-    "B": "It undoes the softening, so that the student learns the teacher's unsoftened probabilities.",
-    "C": "It keeps the gradient's size about the same as T changes, so that the soft loss keeps its weight beside the hard one.",
-    "D": "It makes the student's answers more varied when it is used.",
-}
-TEMPERATURE_MISTAKES = {
-    "A": (
-        "faster learning",
-        "faster learning is not the aim, and AdamW is almost unaffected by a constant factor. What happens to the "
-        "gradients of softened targets as T grows?",
-    ),
-    "B": (
-        "undoes the softening",
-        "a factor on the loss does not undo the softening: both models are still softened. What does it do to the gradient?",
-    ),
-    "D": (
-        "temperature at use",
-        "that is the sampling temperature, used when answering. This one acts in training only; the exam uses T = 1.",
-    ),
-}
-
-
-@exercise("00.temperature", "At temperature T the soft-label loss is multiplied by T squared. Why?", TEMPERATURE_CHOICES)
-def temperature(answer: Any) -> ExerciseVerdict:
-    letter = choice_of(answer, TEMPERATURE_CHOICES)
-    if letter in TEMPERATURE_MISTAKES:
-        name, reason = TEMPERATURE_MISTAKES[letter]
-        raise NotYet(reason, name)
-    return ExerciseVerdict(
-        True,
-        "the gradients of softened targets shrink about as 1/T squared (Hinton, Vinyals & Dean 2015, section 2). The "
-        "factor keeps their size, and so the balance with hard labels, when T changes.",
-    )

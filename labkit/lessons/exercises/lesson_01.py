@@ -13,7 +13,7 @@ DISTINCT_MISTAKES = {
     "certainty": "this counts every possible answer; with few samples most of the rare ones do not come up.",
     "expected count": "this is the number of samples n, for any distribution: count each answer once, however often it comes up.",
     "product": "n p exceeds 1 for a likely answer, but an answer counts only once: use the chance that it comes up at least once.",
-    "never seen": "this is how many answers are *not* seen. Subtract it from the number of answers.",
+    "never seen": "this is how many answers are not seen. Subtract it from the number of answers.",
     "perplexity": "this is the perplexity, exp of the entropy; it does not depend on n.",
 }
 

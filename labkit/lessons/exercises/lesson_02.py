@@ -1,4 +1,4 @@
-"""The exercises of lesson 02: softening a distribution, and temperature in the loss or in sampling."""
+"""The exercises of lesson 02: the factor T squared, softening a distribution, and temperature in the loss or in sampling."""
 
 from __future__ import annotations
 
@@ -65,6 +65,42 @@ def entropy(answer: Any) -> ExerciseVerdict:
     )
 
 
+SQUARED_CHOICES = {
+    "A": "It makes the loss larger, so that the student learns faster.",
+    "B": "It undoes the softening, so that the student learns the teacher's unsoftened probabilities.",
+    "C": "It keeps the gradient's size about the same as T changes, so that the soft loss keeps its weight beside the hard one.",
+    "D": "It makes the student's answers more varied when it is used.",
+}
+SQUARED_MISTAKES = {
+    "A": (
+        "faster learning",
+        "faster learning is not the aim, and AdamW is almost unaffected by a constant factor. What happens to the "
+        "gradients of softened targets as T grows?",
+    ),
+    "B": (
+        "undoes the softening",
+        "a factor on the loss does not undo the softening: both models are still softened. What does it do to the gradient?",
+    ),
+    "D": (
+        "temperature at use",
+        "that is the sampling temperature, used when answering. This one acts in training only; the exam uses T = 1.",
+    ),
+}
+
+
+@exercise("02.squared", "At temperature T the soft-label loss is multiplied by T squared. Why?", SQUARED_CHOICES)
+def squared(answer: Any) -> ExerciseVerdict:
+    letter = choice_of(answer, SQUARED_CHOICES)
+    if letter in SQUARED_MISTAKES:
+        name, reason = SQUARED_MISTAKES[letter]
+        raise NotYet(reason, name)
+    return ExerciseVerdict(
+        True,
+        "the gradients of softened targets shrink about as 1/T squared (Hinton, Vinyals & Dean 2015, section 2). The "
+        "factor keeps their size, and so the balance with hard labels, when T changes.",
+    )
+
+
 KNOB_CHOICES = {
     "A": "Raise the temperature of the loss: softer targets make more varied answers.",
     "B": "Raise the sampling temperature when the teacher writes the text, and check what is still right.",
@@ -85,7 +121,7 @@ KNOB_MISTAKES = {
 
 
 @exercise(
-    "02.knob", "A data set written by a teacher at temperature 0 is monotonous. Which knob makes the *data* more varied?", KNOB_CHOICES
+    "02.knob", "A data set written by a teacher at temperature 0 is monotonous. Which knob makes the data itself more varied?", KNOB_CHOICES
 )
 def knob(answer: Any) -> ExerciseVerdict:
     letter = choice_of(answer, KNOB_CHOICES)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from labkit.base.errors import need, shown
-from labkit.base.html import WIDE, listed, tag
+from labkit.base.html import WIDE, Html, listed, tag, with_code
 from labkit.base.interrupts import uninterrupted
 from labkit.base.kinds import kinds_checked
+from labkit.base.palette import css
 from labkit.base.registry import Registry
 
 
@@ -30,9 +31,11 @@ class ExerciseVerdict:
         return ("\u2713 right: " if self.ok else "\u2717 not yet: ") + self.reason
 
     def _repr_html_(self) -> str:
-        sign, word, colour = ("\u2713", "Right.", "#00766a") if self.ok else ("\u2717", "Not yet.", "#b3261e")
-        style = f"border-left:3px solid {colour};padding:4px 12px;margin:4px 0;{WIDE}"
-        return tag("div", tag("strong", f"{sign} {word}"), f" {self.reason}", role="status", style=style)
+        sign, word, role = ("\u2713", "Right.", "truth") if self.ok else ("\u2717", "Not yet.", "alarm")
+        style = f"border-left:3px solid var(--dlab-{role});padding:4px 12px;margin:4px 0;{WIDE}"
+        colours = tag("style", Html(css(".dlab-verdict-box")))
+        said = tag("strong", f"{sign} {word}"), " ", with_code(self.reason)
+        return tag("div", colours, *said, role="status", class_="dlab-verdict-box", style=style)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,8 +51,10 @@ class Exercise:
         return "\n".join([self.asks, *(f"  {letter}  {text}" for letter, text in self.choices.items())])
 
     def _repr_html_(self) -> str:
-        choices = listed((tag("b", letter) + f" {text}" for letter, text in self.choices.items()), style="list-style:none;padding-left:1em")
-        return tag("div", tag("p", self.asks), choices if self.choices else "", style=WIDE)
+        choices = listed(
+            (tag("b", letter) + " " + with_code(text) for letter, text in self.choices.items()), style="list-style:none;padding-left:1em"
+        )
+        return tag("div", tag("p", with_code(self.asks)), choices if self.choices else "", style=WIDE)
 
 
 EXERCISES = Registry("exercise", Exercise, "judge", *(f"{__package__}.lesson_{number:02}" for number in (*range(12), 13)))

@@ -46,6 +46,7 @@ def what_moves_the_limit() -> dict[str, Band]:
 @claim(
     "capacity floor",
     "There is a hard floor: a student too small cannot learn it, regardless of how much data it gets.",
+    tested="A larger student gains more than the small one gains from more data.",
     measured="gain from a larger student minus gain from more data: share right of the facts of a store, or mean core skill",
     published="about 1 bit a parameter at 100 exposures, 2 at 1,000, and never over 2.3 (Allen-Zhu & Li 2024, arXiv 2404.05405)",
 )
@@ -71,12 +72,13 @@ def capacity_floor() -> ClaimFinding:
         f"facts it has {mean_of(most):.2f} right after 1,600 exposures. Ten times the steps take the core skill of the 22k student from "
         f"{mean_of(sizes['22k']):.2f} to {mean_of(long):.2f}: at 300 steps it was not at its floor."
     )
-    return ClaimFinding(effects, "share of 1", beside)
+    return ClaimFinding(effects, "share of 1", beside, fits=False)
 
 
 @claim(
     "another loss",
     "A better loss gets more into the same size.",
+    tested="Soft labels get more facts into a student of 7k parameters than hard labels.",
     measured="share of the bits of 512 facts that a student holds: on soft labels of a teacher that knows them all, minus on hard labels",
     published="what counts is size, exposures and precision (Allen-Zhu & Li 2024); 3.5 to 3.8 bits a parameter for random strings "
     "(Morris et al. 2025, arXiv 2505.24832)",
@@ -94,6 +96,7 @@ def another_loss() -> ClaimFinding:
 @claim(
     "three to four times smaller",
     "A student 3 to 4 times smaller recovers most of the gap.",
+    tested="It recovers more than half of the gap.",
     measured="share recovered, minus one half: an 815k student of atlas-3m (1 : 3.5) and a 57k student of atlas-200k (1 : 3.75)",
     published="no primary source; DistilBERT, 1.7 times smaller, 97% of GLUE (arXiv 1910.01108); 4 times smaller on mathematics 66% (ALM, "
     "arXiv 2503.20083)",
@@ -129,6 +132,7 @@ def sixty_to_eighty() -> ClaimFinding:
 @claim(
     "reasoning suffers most",
     "The hardest reasoning suffers most.",
+    tested="Of the teacher's score a student keeps less on sums, chains and two-hop questions than on facts.",
     measured="the student's score divided by the teacher's: on facts with one answer, minus on sums, chains and two-hop questions",
     published="general knowledge falls before narrow skills do as size shrinks (arXiv 2606.24747)",
 )
@@ -146,6 +150,7 @@ def reasoning_suffers_most() -> ClaimFinding:
 @claim(
     "stronger teacher",
     "A stronger teacher makes a better student.",
+    tested="The same student does better under atlas-3m than under a weaker teacher.",
     measured="mean core skill under atlas-3m minus that under a weaker teacher, with the same student and steps",
     published="a gap too wide can hurt (Cho & Hariharan 2019, arXiv 1910.01348; Mirzadeh et al. 2019, arXiv 1902.03393); best about 2.5 "
     "times the student (arXiv 2311.07052); none under reverse KL (arXiv 2306.08543)",

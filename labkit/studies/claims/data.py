@@ -8,7 +8,7 @@ from typing import Any
 from labkit.base.errors import LabError
 from labkit.base.stats import Band, band
 from labkit.records import measurements
-from labkit.records.record import Record, core, paired
+from labkit.records.record import Record, core, mean, paired
 from labkit.studies.sweep import Sweep, sweep
 
 STARTS = ("random", "warm")
@@ -55,6 +55,14 @@ def ladder(arm: str, against: str) -> dict[str, Band]:
     return {
         f"{start} start, equal {equal}": paired(runs_of(grid, f"{arm}, {start}"), runs_of(grid, f"{against}, {start}"))
         for equal, grid in (("questions", sweep("ladder")), ("time", sweep("ladder_time")))
+        for start in STARTS
+    }
+
+
+def above_gold(arm: str) -> dict[str, Band]:
+    """Mean core skill of an arm of the ladder minus that of the same student on its gold labels alone, from both starts."""
+    return {
+        f"{start} start": band([core(run) - mean(run.scores["label budget"]) for run in runs_of(sweep("ladder"), f"{arm}, {start}")])
         for start in STARTS
     }
 

@@ -24,6 +24,7 @@ def of(arm: str, number: str) -> dict[int, float]:
 @claim(
     "hallucination inheritance",
     "Students inherit the teacher's hallucinations.",
+    tested="Students give a teacher's wrong answers more often than an honest teacher's students do.",
     measured="share of the teacher's wrong answers that the student gives too, minus that of the same student of an honest teacher",
     published="sequence-level students: 57% more extractive memorisation than baselines of their size, and more hallucination, but also "
     "more denoising on low-quality data (Dankers & Raunak 2025)",
@@ -45,6 +46,7 @@ def hallucination_inheritance() -> ClaimFinding:
 @claim(
     "cures",
     "Mixing in truth, filters and thresholds stop inheritance.",
+    tested="Each of them lowers the share of lies that the student gives.",
     measured="share of the teacher's lies that the student gives: without the cure, minus with it",
     published="a*CE(truth) + (1-a)*CE(teacher) is least at the mixture, so a lie is behind from a = (w-t)/(1+w-t) on (Gibbs' inequality)",
 )
@@ -57,6 +59,7 @@ def cures() -> ClaimFinding:
 @claim(
     "leakage",
     "Soft labels carry facts that were never asked.",
+    tested="A student gives lies about elements that it was never asked about.",
     measured="share of a teacher's lies about elements that a student gives which was never asked about one, minus that of an honest "
     "teacher's student",
     published="held-out memorised facts leak through soft labels, up to all of them, depending on temperature (Behrens & Zdeborova 2025)",

@@ -30,6 +30,7 @@ def excess_error(arm: str, skill: str) -> dict[int, float]:
 @claim(
     "exposure bias",
     "A student taught on its teacher's text strays on its own.",
+    tested="The student is further from its teacher on its own answers than on the teacher's.",
     measured="KL to the teacher on the student's own prefixes minus that on the teacher's, mean over positions after the first",
     published="the premise of GKD (Agarwal et al. 2023, arXiv 2306.13649)",
 )
@@ -43,6 +44,7 @@ def exposure_bias() -> ClaimFinding:
 @claim(
     "online cure",
     "Training on its own answers cures it.",
+    tested="With half of the answers its own, the student strays less.",
     measured="excess KL (on the student's own prefixes minus on the teacher's): taught on the teacher's answers alone, minus with half "
     "of the answers its own",
     published="GKD: a quarter of the student's own answers already helps (Agarwal et al. 2023, arXiv 2306.13649)",
@@ -58,6 +60,7 @@ def online_cure() -> ClaimFinding:
 @claim(
     "online cost",
     "A last few online steps are worth their cost.",
+    tested="Ending with online steps adds skill.",
     measured="mean core skill with the last of 200 steps online, minus that on the teacher's answers alone, from a warm start",
     published="GKD: 1.8 to 2.2 times the compute when online throughout, from a student that already writes adequate text",
 )

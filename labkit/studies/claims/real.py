@@ -56,7 +56,11 @@ def soft_targets() -> ClaimFinding:
 
 @tried("sequence")
 def sequence() -> ClaimFinding:
-    return ClaimFinding(_against(_arm("sampled text"), _arm(PLAIN)), "text sampled at T = 1 minus soft labels on greedy text")
+    text = _arm("sampled text")
+    told = "; ".join(f"{name} {found.middle:+.2f} ({found.verdict})" for name, found in _against(text, _arm(PLAIN)).items())
+    effects = {"answers that hold the truth": paired(text, _gold())}
+    beside = f"The gold labels are of all questions. The same text minus soft labels on greedy text: {told}."
+    return ClaimFinding(effects, "text sampled at T = 1 minus gold labels of the same questions", beside)
 
 
 @tried("hallucination inheritance")

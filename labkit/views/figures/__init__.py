@@ -5,8 +5,9 @@
     figures.recovery(rec, backend="plotly")           # shows its numbers under the pointer; .figure is plotly's
     figures.snapshot(rec)                             # all on one page; figures.describe(rec) is the same in words
 
-Each chart is written once, in `charts.py`, `run_charts.py` or `drafts.py`, for a pen of `pen.py` that draws with either library. No figure
-reads matplotlib's global state, so a notebook's style does not change it, and any thread may draw it.
+Each chart is written once, in `charts.py`, `line_chart.py`, `run_charts.py` or `drafts.py`, for a pen of `pen.py` that draws with either
+library. Charts measure their labels, so none is cut off or lies on another. No figure reads matplotlib's global state: a notebook's style
+does not change it, and any thread may draw it. A page with a dark theme gets a dark picture.
 """
 
 from __future__ import annotations
@@ -23,28 +24,39 @@ from typing import Any
 from labkit.base.errors import LabError, need, unknown
 from labkit.base.files import to_write, write_whole
 from labkit.base.html import Html, tag
+from labkit.base.palette import PALETTE, darkened, on_dark_pages
 from labkit.records.record import BASELINES, Record
 from labkit.views.figures.charts import (
+    WIDTH,
     Cell,
     Interval,
     Line,
     alt_heat,
-    alt_lines,
     draw_bars,
     draw_heat,
     draw_intervals,
-    draw_lines,
     say_bars,
     say_heat,
     say_intervals,
-    say_lines,
+    size_heat,
+    tall_bars,
+    tall_intervals,
 )
-from labkit.views.figures.drafts import GAMMAS, alt_speedups, draw_acceptance, draw_speedups, say_acceptance, say_speedups
-from labkit.views.figures.pen import PALETTE, MatplotlibPen, Pen, PlotlyPen
+from labkit.views.figures.drafts import (
+    GAMMAS,
+    alt_speedups,
+    draw_acceptance,
+    draw_speedups,
+    say_acceptance,
+    say_speedups,
+    titled_speedups,
+)
+from labkit.views.figures.line_chart import alt_lines, draw_lines, say_lines, tall_lines
+from labkit.views.figures.page import draw_page
+from labkit.views.figures.pen import MatplotlibPen, Pen, PlotlyPen, headed
 from labkit.views.figures.run_charts import (
     LABEL_BUDGET,
     draw_curves,
-    draw_headline,
     draw_recovery,
     draw_waterfall,
     say_curves,
@@ -57,6 +69,11 @@ from labkit.views.figures.token_table import Cuts, cuts
 BACKENDS = ("matplotlib", "plotly")
 PLOTLY = "application/vnd.plotly.v1+json"
 CONFIG = {"displayModeBar": False, "plotlyServerURL": ""}  # plotly's default has an address of its own server
+# A figure has two pictures, and one is shown. Without this style sheet it is the one for light pages: `hidden` hides the other.
+STYLE = on_dark_pages(".dlab-light", "display: none") + on_dark_pages(".dlab-dark", "display: inline")
+# Plotly's picture has one set of colours. JupyterLab shows it right above the words that follow it.
+_LIVE = (".dlab-live", ".jp-OutputArea-child:has(+ .jp-OutputArea-child .dlab-words) .jp-OutputArea-output > *")
+LIVE_STYLE = "".join(on_dark_pages(where, "filter: invert(0.93) hue-rotate(180deg)") for where in _LIVE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +100,7 @@ class Drawing:
         path = to_write(path)
         if path.suffix not in ((".png", ".html") if self.paper else (".png",)):
             raise LabError(f"cannot save a figure as {path.name!r}: use a name that ends in .png{' or .html' * bool(self.paper)}.")
-        page = '<!DOCTYPE html><html lang="en"><meta charset="utf-8">'
+        page = '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
         data = f"{page}{script()}{self.live_html()}</html>".encode() if path.suffix == ".html" else self.png()
         write_whole(path, lambda to: to.write_bytes(data))
         return path
@@ -93,17 +110,29 @@ class Drawing:
         from plotly.io import to_html
 
         page = Html(to_html(self.figure, full_html=False, include_plotlyjs=False, config=CONFIG))
-        return tag("div", page, role="img", aria_label=self.alt)
+        return tag("style", Html(LIVE_STYLE)) + tag("div", page, class_="dlab-live", role="img", aria_label=self.alt)
 
     def _repr_html_(self) -> str:
-        width, data = round((self.paper or self.figure).get_figwidth() * 100), base64.b64encode(self.png()).decode()
-        look = f'width="{width}" style="max-width:100%"'
-        return f'<img alt="{html.escape(self.alt)}" {look} src="data:image/png;base64,{data}">{self._in_words()}'
+        return f"<style>{STYLE}</style>{self.pictures()}{self._in_words()}"
+
+    def pictures(self) -> Html:
+        """The figure as HTML: a picture for light and one for dark pages, of which `STYLE` shows one."""
+        figure = self.paper or self.figure
+        svg, width = MatplotlibPen.svg(figure), round(figure.get_figwidth() * 100)
+        return Html(
+            "".join(
+                tag("img", alt=self.alt, width=width, style="max-width:100%;height:auto", class_=look, hidden=hides, src=_data(picture))
+                for look, hides, picture in (("dlab-light", "", svg), ("dlab-dark", "hidden", darkened(svg)))
+            ).replace("</img>", "")
+        )
 
     def _in_words(self) -> str:
         """The words, folded under the picture. Plotly's picture has no alt text, so the summary has it."""
+        if not self.words:
+            return ""
         name = f"In words: {self.alt}" if self.paper else ""
-        return tag("details", tag("summary", "In words", aria_label=name), self.words) if self.words else ""
+        dark = tag("style", Html(LIVE_STYLE)) if self.paper else ""
+        return dark + tag("details", tag("summary", "In words", aria_label=name), self.words, class_="dlab-words" if self.paper else "")
 
     def bundles(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Data and metadata of each output in a notebook.
@@ -124,6 +153,10 @@ class Drawing:
             display(data, metadata=metadata, raw=True)
 
 
+def _data(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
 def script() -> str:
     """Plotly's script as HTML (4.8 MB), for a page with interactive figures that loads nothing from elsewhere."""
     from plotly.offline import get_plotlyjs
@@ -136,12 +169,12 @@ def script() -> str:
 
 def waterfall(record: Record, backend: str = "matplotlib") -> Drawing:
     """Mean core skill of four arms in a fixed order, each with its difference from the one before."""
-    return _finish(backend, 7.4, 3.3, lambda pen: draw_waterfall(pen, record), say_waterfall(record))
+    return _finish(backend, WIDTH, 2.7, lambda pen: draw_waterfall(pen, record), say_waterfall(record))
 
 
 def curves(record: Record, *, previous: Record | None = None, backend: str = "matplotlib") -> Drawing:
     """KL to the teacher by step: training, held-out exams, baselines, the `previous` run, and turned knobs."""
-    return _finish(backend, 7.4, 4.2, lambda pen: draw_curves(pen, record, previous), say_curves(record, previous))
+    return _finish(backend, WIDTH, 3.5, lambda pen: draw_curves(pen, record, previous), say_curves(record, previous))
 
 
 def recovery(record: Record, baseline: str = LABEL_BUDGET, *, backend: str = "matplotlib") -> Drawing:
@@ -151,12 +184,12 @@ def recovery(record: Record, baseline: str = LABEL_BUDGET, *, backend: str = "ma
     """
     if baseline not in BASELINES:
         raise unknown("baseline", baseline, BASELINES)
-    return _finish(backend, 7.4, 4.6, lambda pen: draw_recovery(pen, record, baseline), say_recovery(record, baseline))
+    return _finish(backend, WIDTH, 4.2, lambda pen: draw_recovery(pen, record, baseline), say_recovery(record, baseline))
 
 
 def acceptance(record: Record, *, previous: Record | None = None, backend: str = "matplotlib") -> Drawing:
     """Acceptance in speculative decoding by step, at each exam, of sampled and of greedy tokens."""
-    return _finish(backend, 7.4, 3.3, lambda pen: draw_acceptance(pen, record, previous), say_acceptance(record))
+    return _finish(backend, WIDTH, 2.7, lambda pen: draw_acceptance(pen, record, previous), say_acceptance(record))
 
 
 def speedups(alpha: float, gamma: int = 0, cost: float = 0.0, verify: float = 0.0, backend: str = "matplotlib") -> Drawing:
@@ -167,43 +200,36 @@ def speedups(alpha: float, gamma: int = 0, cost: float = 0.0, verify: float = 0.
     verify: cost of judging a token, in passes of the target.
     """
     place = (alpha, gamma, cost, verify)
-    return _finish(backend, 7.4, 4.4, lambda pen: draw_speedups(pen, *place), alt_speedups(*place), say_speedups(*place))
+    title = titled_speedups(alpha, verify)
+    return _finish(backend, WIDTH, 3.8, lambda pen: draw_speedups(pen, *place), alt_speedups(*place), say_speedups(*place), title)
 
 
 def snapshot(record: Record, *, previous: Record | None = None, unit: str = "recovery") -> Drawing:
     """Curves, waterfall and recovery on one page (matplotlib). With unit="acceptance", acceptance in place of the waterfall."""
-    figure = _need_matplotlib(MatplotlibPen.canvas, 13.0, 7.6)
-    draw_headline(MatplotlibPen(figure, head=0.0), record)
-    draw_curves(MatplotlibPen(figure, (0.0, 0.405, 0.52, 0.50)), record, previous)
-    low = MatplotlibPen(figure, (0.0, 0.04, 0.52, 0.35))
-    if unit == "acceptance":
-        draw_acceptance(low, record, previous)
-    else:
-        draw_waterfall(low, record)
-    draw_recovery(MatplotlibPen(figure, (0.545, 0.04, 0.455, 0.865)), record)
-    return Drawing(figure, describe(record, previous, unit))
+    return Drawing(_need_matplotlib(draw_page, record, previous, unit), describe(record, previous, unit))
 
 
 def bars(title: str, note: str, names: Sequence[str], groups: Mapping[str, Sequence[float]], backend: str = "matplotlib") -> Drawing:
-    """One row for each name, with a bar for each group.
+    """One row for each name, with a bar for each group, whose end has the shape of its role.
 
-    groups: values by role: "teacher", "student", "baseline", "truth" or "ghost".
+    groups: values by role: "teacher", "student", "baseline", "truth", "alarm" or "ghost".
 
     Raises `LabError` for an unknown role, or unequal numbers of names and values.
     """
-    height = 1.0 + len(names) * max(0.26, 0.2 * len(groups))
-    return _finish(backend, 7.4, height, lambda pen: draw_bars(pen, title, note, names, groups), say_bars(title, note, names, groups))
+    said = say_bars(title, note, names, groups)
+    height = _need_matplotlib(tall_bars, names, groups)
+    return _finish(backend, WIDTH, height, lambda pen: draw_bars(pen, title, note, names, groups), said, "", (title, note))
 
 
 def intervals(title: str, note: str, rows: Sequence[Interval], zero: float | None = None, backend: str = "matplotlib") -> Drawing:
-    """One row for each number: a dot, its band, and both as text.
+    """One row for each number: a dot, its band, and both as text, over an axis.
 
     zero: where to draw a line to compare with, if given.
 
     Raises `LabError` for rows without a number, or an unknown role.
     """
-    height = 0.9 + 0.3 * len(rows)
-    return _finish(backend, 7.4, height, lambda pen: draw_intervals(pen, title, note, rows, zero), say_intervals(title, note, rows))
+    said, height = say_intervals(title, note, rows), _need_matplotlib(tall_intervals, rows)
+    return _finish(backend, WIDTH, height, lambda pen: draw_intervals(pen, title, note, rows, zero), said, "", (title, note))
 
 
 def lines(
@@ -226,7 +252,9 @@ def lines(
     Raises `LabError` for lines without points, or values that an axis cannot show.
     """
     words = alt_lines(title, note, series, across, log), say_lines(title, note, series, across, log)
-    return _finish(backend, 7.4, 3.8, lambda pen: draw_lines(pen, title, note, series, across, log, log_across, marks), *words)
+    height = _need_matplotlib(tall_lines, series, across, marks)
+    given = (title, note, series, across, log, log_across, marks)
+    return _finish(backend, WIDTH, height, lambda pen: draw_lines(pen, *given), *words, (title, note))
 
 
 def heat(
@@ -237,17 +265,20 @@ def heat(
     cells: Sequence[Sequence[Cell | None]],
     corner: str = "",
     backend: str = "matplotlib",
+    scale: tuple[float, float] | None = None,
 ) -> Drawing:
-    """A table with bands, where a larger value is darker, and the best cell of each row is framed.
+    """A table with bands, where a larger value has a stronger colour, and the best cell of each row is framed.
 
     cells: by row and column; None for one that was not measured.
     corner: name of the columns.
+    scale: the values of the palest and the strongest colour. Give the same to maps that are compared.
 
-    Raises `LabError` if the cells do not fit rows and columns.
+    Raises `LabError` if the cells do not fit rows and columns, or the first end of the scale is not the smaller one.
     """
     words = alt_heat(title, note, rows, columns, cells), say_heat(title, note, rows, columns, cells)
-    height = 1.1 + 0.52 * len(rows)
-    return _finish(backend, 7.4, height, lambda pen: draw_heat(pen, title, note, rows, columns, cells, corner), *words)
+    width, height = _need_matplotlib(size_heat, rows, columns, cells, corner)
+    given = (title, note, rows, columns, cells, corner, scale)
+    return _finish(backend, width, height, lambda pen: draw_heat(pen, *given), *words, (title, note))
 
 
 def describe(record: Record, previous: Record | None = None, unit: str = "recovery") -> str:
@@ -256,20 +287,39 @@ def describe(record: Record, previous: Record | None = None, unit: str = "recove
     return " ".join((say_outcome(record), say_curves(record, previous), low, say_recovery(record)))
 
 
-def _finish(backend: str, width: float, height: float, draw: Callable[[Pen], None], alt: str, words: str = "") -> Drawing:
+def _finish(
+    backend: str,
+    width: float,
+    height: float,
+    draw: Callable[[Pen], None],
+    alt: str,
+    words: str = "",
+    title: tuple[str, str] = ("", ""),
+) -> Drawing:
+    """Draw with one library or with both.
+
+    width, height: inches, without the title.
+    title: the title and its note, to measure them.
+    """
     if backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
-    live = None
     if backend == "plotly":
-        pen = PlotlyPen(width, height, alt)
-        draw(pen)
-        try:
-            live = pen.figure
-        except ImportError:
-            raise need("plotly", "a figure with backend='plotly'") from None
-    paper = MatplotlibPen(_need_matplotlib(MatplotlibPen.canvas, width, height))
+        _need_plotly()
+    head = _need_matplotlib(headed, *title, width)[2]
+    paper = MatplotlibPen(_need_matplotlib(MatplotlibPen.canvas, width, height + head), head=head)
     draw(paper)
-    return Drawing(paper.figure, alt, words=words) if live is None else Drawing(live, alt, paper.figure, words or alt)
+    if backend == "matplotlib":
+        return Drawing(paper.figure, alt, words=words)
+    pen = PlotlyPen(width, height + head, alt, head)
+    draw(pen)
+    return Drawing(pen.figure, alt, paper.figure, words or alt)
+
+
+def _need_plotly() -> None:
+    try:
+        import plotly.graph_objects
+    except ImportError:
+        raise need("plotly", "a figure with backend='plotly'") from None
 
 
 def _need_matplotlib(make: Callable[..., Any], *arguments: Any) -> Any:

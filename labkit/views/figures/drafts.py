@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 
+from labkit.base.palette import INK, MUTED, PALETTE, PAPER, SHAPES, shade
 from labkit.records.record import Record
 from labkit.speculative.theory import best_gamma, speedup, tokens_per_round
-from labkit.views.figures.pen import HAIR, INK, MUTED, PALETTE, PAPER, Pen, tint
-from labkit.views.figures.scales import spread, step_ticks
+from labkit.views.figures.axes import EDGE, End, name_ends, number_axis, room_for, rule_rungs
+from labkit.views.figures.letters import wide
+from labkit.views.figures.pen import Pen, Room
+from labkit.views.figures.scales import step_ticks
 
 Points = list[tuple[float, float]]
 
@@ -33,23 +36,24 @@ def draw_acceptance(pen: Pen, record: Record, previous: Record | None = None) ->
     lines += [("greedy", exams(record, "agreement"), "student", "dot"), ("sampled", exams(record, "acceptance"), "student", "")]
     total = record.started.steps if record.started else 0
     longest = float(max([total, 1, *(x for _, points, *_ in lines for x, _ in points)]))
-    pen.frame((-0.115 * longest, 1.34 * longest), (-0.2, 1.12))
+    ends = [
+        End(points[-1][1], f"{name} {points[-1][1]:.2f}", MUTED if role == "ghost" else PALETTE[role], name == "sampled")
+        for name, points, role, _ in lines
+        if points
+    ]
+    rungs, steps = (0, 0.25, 0.5, 0.75, 1), step_ticks(longest)
+    names, numbers = [f"{tick:g}" for tick in rungs], [f"{tick:,.0f}" for tick in steps]
+    room = room_for(names, numbers, ends, "steps")
+    pen.frame((0, longest), (0, 1), room=room)
     pen.title("Acceptance", "chance that the target accepts a guess, on held-out exams")
-    for tick in (0, 0.25, 0.5, 0.75, 1):
-        pen.line([0, longest], [tick, tick], HAIR, 0.8)
-        pen.text(0, tick, f"{tick:g}", MUTED, "right", 8, dx=-6)
-    for tick in step_ticks(longest):
-        pen.text(tick, -0.1, f"{tick:,.0f}", MUTED, "center", 8)
-    pen.text(longest, -0.1, "steps", MUTED, "left", 8, dx=16)
-    ends = []
+    rule_rungs(pen, (0, longest), rungs, names)
+    number_axis(pen, pen.width - room.left - room.right, (0, longest), steps, numbers, 0, "steps")
     for name, points, role, dash in lines:
         if points:
             xs, ys = [x for x, _ in points], [y for _, y in points]
             pen.line(xs, ys, PALETTE[role], 2.0, dash, name=name, says=[f"step {x:,}: {y:.2f}" for x, y in points])
-            pen.dots(xs, ys, PALETTE[role], "o", 5, hollow=dash == "dot")
-            ends.append((ys[-1], f"{name} {ys[-1]:.2f}", MUTED if role == "ghost" else PALETTE[role], name == "sampled"))
-    for at, (_, name, colour, bold) in zip(spread([e[0] for e in sorted(ends)], 0.1, 0.0, 1.0), sorted(ends), strict=True):
-        pen.text(longest, at, name, colour, "left", 9, bold=bold, dx=8)
+            pen.dots(xs, ys, PALETTE[role], SHAPES[role], 5, hollow=dash == "dot")
+    name_ends(pen, longest, 0, pen.height - room.top - room.bottom, ends, below=room.bottom - EDGE)
     if not ends:
         pen.text(longest / 2, 0.5, "no acceptance on record yet", MUTED, "center", 9.5, boxed=True)
 
@@ -67,25 +71,31 @@ def say_acceptance(record: Record) -> str:
 # ---- what it gains ---------------------------------------------------------------------------------------------------
 
 
+def titled_speedups(alpha: float, verify: float = 0.0) -> tuple[str, str]:
+    """The title of the table, and the note under it."""
+    extra = f"; each token judged costs {verify:g} more" if verify else ""
+    note = "\u03b3 tokens proposed a round, each at c passes of the target; a row's best is framed, if one pays; a number below 1 is slower"
+    return f"Times as fast as the target alone, \u03b1 = {alpha:.2f}", f"{note}{extra}"
+
+
 def draw_speedups(pen: Pen, alpha: float, gamma: int = 0, cost: float = 0.0, verify: float = 0.0) -> None:
     """Draw a table of speed-ups; those below 1 have another colour, the best of each row is framed, and `gamma` at `cost` is boxed."""
     costs = sorted({*COSTS, round(cost, 4)})
-    extra = f"; each token judged costs {verify:g} more" if verify else ""
-    pen.frame((-2.1, len(GAMMAS) + 0.15), (-len(costs) - 0.05, 1.4))
-    note = f"\u03b3 tokens proposed a round, each at c passes of the target; a row's best is framed, if one pays; orange: slower{extra}"
-    pen.title(f"Times as fast as the target alone, \u03b1 = {alpha:.2f}", note)
-    pen.text(-0.15, 0.95, "\u03b3 =", MUTED, "right", 9)
+    left = max(wide(f"c = {c:g}", 9, bold=True) for c in costs) + 8 / 72 + EDGE
+    pen.frame((0, len(GAMMAS)), (-len(costs) + 0.6, 0.6), room=Room(left, EDGE, EDGE, 0.26))
+    pen.title(*titled_speedups(alpha, verify))
+    pen.text(0, 0.6, "\u03b3 =", MUTED, "right", 9, dx=-8, dy=9)
     for j, g in enumerate(GAMMAS):
-        pen.text(j + 0.5, 0.95, f"{g}", INK if g == gamma else MUTED, "center", 9, bold=g == gamma)
+        pen.text(j + 0.5, 0.6, f"{g}", INK if g == gamma else MUTED, "center", 9, bold=g == gamma, dy=9)
     top = max(speedup(alpha, g, c, verify) for g in GAMMAS for c in costs)
     for i, c in enumerate(costs):
         y, here = -i + 0.1, bool(cost) and c == round(cost, 4)
         best, _ = best_gamma(alpha, c, verify, most=GAMMAS[-1])
-        pen.text(-0.15, y, f"c = {c:g}", INK if here else MUTED, "right", 9, bold=here)
+        pen.text(0, y, f"c = {c:g}", INK if here else MUTED, "right", 9, bold=here, dx=-8)
         for j, g in enumerate(GAMMAS):
             value = speedup(alpha, g, c, verify)
             share = (value - 1) / max(top - 1, 1e-9) if value >= 1 else 1 - value
-            colour = tint(PALETTE["student" if value >= 1 else "baseline"], 0.06 + 0.5 * min(1.0, share))
+            colour = shade(PALETTE["student" if value >= 1 else "baseline"], min(1.0, share))
             name, says = f"\u03b3 = {g}, c = {c:g}", f"{value:.2f} times as fast"
             pen.bar(j + 0.03, j + 0.97, y, 0.9, colour, name, edge=INK if g == best else PAPER, says=says)
             pen.text(j + 0.5, y, f"{value:.2f}", INK, "center", 8.5, bold=g == best)

@@ -10,39 +10,54 @@ from __future__ import annotations
 import html
 import io
 import math
+import re
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-# Each colour has one meaning, as in the light theme of views/board/board.css.
-PALETTE = {"teacher": "#6b3fa0", "student": "#0a66ad", "baseline": "#ad5200", "truth": "#00766a", "ghost": "#868f9a"}
-PAPER, INK, MUTED, HAIR, HATCH = "#ffffff", "#1b1f24", "#59626d", "#e3e6ea", "#c3c9d0"
-FONT = "DejaVu Sans"  # comes with matplotlib, so a figure is the same everywhere
-
-
-def tint(colour: str, share: float) -> str:
-    """The colour mixed with that of the paper: it is opaque, so nothing below it shows.
-
-    share: of the colour, 0 to 1.
-    """
-    parts = [(int(colour[i : i + 2], 16), int(PAPER[i : i + 2], 16)) for i in (1, 3, 5)]
-    return "#" + "".join(f"{round(share * c + (1 - share) * p):02x}" for c, p in parts)
-
+from labkit.base.palette import HATCH, INK, MUTED, PAPER
+from labkit.views.figures.letters import FONT, tall, wrapped
 
 Range = tuple[float, float]
 Numbers = Sequence[float]
+INDENT = 12 / 72  # inches from the left edge to the title
+TITLE, NOTE = 11.5, 8.5  # points
+PIXELS = 100 / 72  # of plotly, in a point
+
+
+class Room(NamedTuple):
+    """Inches around the data that a frame keeps free for labels."""
+
+    left: float = 0.0
+    right: float = 0.0
+    bottom: float = 0.0
+    top: float = 0.0
+
+
+TIGHT = Room()  # none
+
+
+def headed(title: str, note: str, width: float) -> tuple[str, str, float]:
+    """Title and note in lines that fit the width, and the height of both, in inches."""
+    room = width - INDENT - 0.1
+    title, note = wrapped(title, room, TITLE, bold=True), wrapped(note, room, NOTE)
+    return title, note, 0.21 + tall(title, TITLE) + tall(note, NOTE) + 0.075
 
 
 class Pen(Protocol):
     """Strokes in data coordinates.
 
+    width, height: of the axes, in inches.
     name: what a stroke stands for.
     says: what it shows under the pointer; for a line, at each of its points.
     dx, dy: move a text, in points.
     """
 
+    width: float
+    height: float
+
     @property
     def figure(self) -> Any: ...
-    def frame(self, xlim: Range, ylim: Range, log: bool = False) -> None: ...
+    def frame(self, xlim: Range, ylim: Range, log: bool = False, room: Room = TIGHT) -> None: ...
     def title(self, text: str, note: str) -> None: ...
     def line(
         self,
@@ -73,6 +88,15 @@ class Pen(Protocol):
     ) -> None: ...
 
 
+def _beyond(ends: Range, before: float, after: float, size: float, log: bool = False) -> Range:
+    """The ends of an axis of `size` inches that has its data between `before` and `after` inches from its ends."""
+    low, high = (math.log10(end) for end in ends) if log else ends
+    low, high = (low, high) if low != high else (low - 0.5, high + 0.5)
+    inch = (high - low) / max(size - before - after, 0.1)
+    low, high = low - before * inch, high + after * inch
+    return (10**low, 10**high) if log else (low, high)
+
+
 class MatplotlibPen:
     """Draws on a new axes of a matplotlib figure.
 
@@ -83,6 +107,7 @@ class MatplotlibPen:
     def __init__(self, figure: Any, place: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0), head: float = 0.62) -> None:
         self.figure = figure
         left, bottom, width, height = place
+        self.width, self.height = width * figure.get_figwidth(), height * figure.get_figheight() - head
         self.axes = figure.add_axes((left, bottom, width, height - head / figure.get_figheight()))
         self.axes.set_axis_off()
 
@@ -101,14 +126,38 @@ class MatplotlibPen:
         figure.savefig(out, format="png", dpi=dpi, facecolor=PAPER, edgecolor=PAPER, bbox_inches=None, metadata={"Software": None})
         return out.getvalue()
 
-    def frame(self, xlim: Range, ylim: Range, log: bool = False) -> None:
+    @staticmethod
+    def svg(figure: Any) -> str:
+        """The figure as SVG. Its letters are paths, so it is the same wherever it is shown, and no label is wider than was measured."""
+        from matplotlib.backend_bases import RendererBase
+        from matplotlib.backends.backend_svg import RendererSVG
+
+        class Paths(RendererSVG):
+            def draw_text(self, *args: Any, **kwargs: Any) -> None:  # SVG's own would do what the notebook's style says
+                RendererBase.draw_text(self, *args, **kwargs)
+
+        out, dpi = io.StringIO(), figure.dpi
+        figure.set_dpi(72)  # SVG's unit
+        try:
+            width, height = figure.get_size_inches() * 72
+            renderer = Paths(width, height, out, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+            figure.draw(renderer)
+            renderer.finalize()
+        finally:
+            figure.set_dpi(dpi)
+        return _smaller(out.getvalue())
+
+    def frame(self, xlim, ylim, log=False, room=TIGHT):
         self.axes.set_yscale("log" if log else "linear")
-        self.axes.set(xlim=xlim, ylim=ylim)
+        xlim = _beyond(xlim, room.left, room.right, self.width)
+        self.axes.set(xlim=xlim, ylim=_beyond(ylim, room.bottom, room.top, self.height, log))
 
     def title(self, text: str, note: str) -> None:
-        for words, colour, size, up, weight in ((text, INK, 11.5, 22, "bold"), (note, MUTED, 8.5, 8, "normal")):
+        text, note, _ = headed(text, note, self.width)
+        over = 8 + 72 * tall(note, NOTE) + 3
+        for words, colour, size, up, weight in ((text, INK, TITLE, over, "bold"), (note, MUTED, NOTE, 8, "normal")):
             self.axes.annotate(
-                words, (0, 1), (12, up), xycoords="axes fraction", textcoords="offset points", color=colour,
+                words, (0, 1), (72 * INDENT, up), xycoords="axes fraction", textcoords="offset points", color=colour,
                 fontsize=size, fontfamily=FONT, fontweight=weight, va="bottom", ha="left", parse_math=False,
             )  # fmt: skip
 
@@ -139,18 +188,30 @@ class MatplotlibPen:
         )  # fmt: skip
 
 
+def _smaller(svg: str) -> str:
+    """The same picture in fewer letters: without the head, comments, names that nothing uses, and line ends."""
+    svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    used = {name: f"g{i:x}" for i, name in enumerate(dict.fromkeys(re.findall(r"#([\w.-]+)", svg)))}  # colours too, which no id is
+    svg = re.sub(r' id="([\w.-]+)"', lambda found: f' id="{used[found[1]]}"' if found[1] in used else "", svg)
+    svg = re.sub(r' xlink:href="#([\w.-]+)"', lambda found: f' href="#{used[found[1]]}"', svg)
+    svg = re.sub(r"url\(#([\w.-]+)\)", lambda found: f"url(#{used[found[1]]})", svg)
+    svg = re.sub(r"(\.\d{3})\d+", r"\1", svg)  # thousandths of a point
+    return re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><").strip()
+
+
 class PlotlyPen:
     """Draws on a plotly figure. A stroke with a name shows it, with its numbers, under the pointer.
 
     Strokes are collected, and checked once in `figure`, because plotly's `add_...` copies all earlier ones each time.
     """
 
-    def __init__(self, width: float, height: float, alt: str = "") -> None:
+    def __init__(self, width: float, height: float, alt: str = "", head: float = 0.62) -> None:
         self._log, self._traces, self._rules, self._notes = False, [], [], []  # type: ignore[var-annotated]
+        self.width, self.height = width, height - head
         font = {"family": f"{FONT}, Verdana, sans-serif", "color": INK}
         self._layout: dict[str, Any] = {
-            "width": width * 100, "height": height * 100, "paper_bgcolor": PAPER, "plot_bgcolor": PAPER,
-            "margin": {"l": 0, "r": 0, "t": 62, "b": 0}, "barmode": "overlay", "showlegend": False, "dragmode": False,
+            "width": round(width * 100), "height": round(height * 100), "paper_bgcolor": PAPER, "plot_bgcolor": PAPER,
+            "margin": {"l": 0, "r": 0, "t": 100 * head, "b": 0}, "barmode": "overlay", "showlegend": False, "dragmode": False,
             "font": font, "meta": {"alt": alt}, "hovermode": "closest", "hoverlabel": {"bgcolor": PAPER, "font": font},
         }  # fmt: skip
 
@@ -161,17 +222,20 @@ class PlotlyPen:
         template = {"layout": {"annotationdefaults": {"showarrow": False, "borderpad": 0}}}  # nothing of plotly's own style
         return Figure(self._traces, {"template": template, **self._layout, "shapes": self._rules, "annotations": self._notes})
 
-    def frame(self, xlim: Range, ylim: Range, log: bool = False) -> None:
+    def frame(self, xlim, ylim, log=False, room=TIGHT):
         self._log = log
         hidden = {"visible": False, "fixedrange": True}
-        ends = [math.log10(v) for v in ylim] if log else list(ylim)
-        self._layout["xaxis"] = {"range": list(xlim), **hidden}
+        low, high = _beyond(ylim, room.bottom, room.top, self.height, log)
+        self._layout["xaxis"] = {"range": list(_beyond(xlim, room.left, room.right, self.width)), **hidden}
+        ends = [math.log10(low), math.log10(high)] if log else [low, high]
         self._layout["yaxis"] = {"range": ends, "type": "log" if log else "linear", **hidden}
 
     def title(self, text: str, note: str) -> None:
-        place = {"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xshift": 16.7, "xanchor": "left", "yanchor": "bottom"}
-        self._write(text, INK, 11.5, True, yshift=28, **place)
-        self._write(note, MUTED, 8.5, False, yshift=8, **place)
+        text, note, _ = headed(text, note, self.width)
+        up = round((8 + 72 * tall(note, NOTE) + 3) * PIXELS, 1)
+        place = {"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xshift": 16.7, "xanchor": "left", "yanchor": "bottom", "align": "left"}
+        self._write(text, INK, TITLE, True, yshift=up, **place)
+        self._write(note, MUTED, NOTE, False, yshift=8 * PIXELS, **place)
 
     def line(self, xs, ys, colour, width=1.5, dash="", alpha=1.0, name="", says=()):
         style = {"color": colour, "width": width * 1.3, "dash": dash or "solid"}
@@ -182,8 +246,13 @@ class PlotlyPen:
         self._points("lines", xs, ys, name, says, opacity=alpha, line=style)
 
     def dots(self, xs, ys, colour, marker, size, name="", hollow=False):
-        shape, rim = {"o": "circle", "s": "square", "D": "diamond"}[marker], {"color": colour, "width": 1.8}
-        look = {"symbol": shape, "size": size * 1.3, "color": PAPER if hollow else colour, "line": rim}
+        symbols = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "X": "x"}
+        look = {
+            "symbol": symbols[marker],
+            "size": size * 1.3,
+            "color": PAPER if hollow else colour,
+            "line": {"color": colour, "width": 1.8},
+        }
         self._points("markers", xs, ys, name, cliponaxis=False, marker=look)
 
     def _points(self, mode: str, xs: Numbers, ys: Numbers, name: str, says: Sequence[str] = (), **look: Any) -> None:
@@ -205,12 +274,12 @@ class PlotlyPen:
         self._traces.append({**place, "marker": look, **self._hover(name, html.escape(numbers))})
 
     def text(self, x, y, text, colour=INK, align="left", size=9, bold=False, dx=0, dy=0, boxed=False):
-        place = {"x": x, "y": math.log10(y) if self._log else y, "xanchor": align, "yanchor": "middle"}
-        moved = {name: round(by * 1.39, 1) for name, by in (("xshift", dx), ("yshift", dy)) if by}
+        place = {"x": x, "y": math.log10(y) if self._log else y, "xanchor": align, "yanchor": "middle", "align": align}
+        moved = {name: round(by * PIXELS, 1) for name, by in (("xshift", dx), ("yshift", dy)) if by}
         self._write(text, colour, size, bold, **place, **moved, **({"bgcolor": PAPER} if boxed else {}))
 
     def _write(self, text: str, colour: str, size: float, bold: bool, **place: Any) -> None:
-        words, font = html.escape(text).replace("\n", "<br>"), {"color": colour, "size": round(size * 1.39, 1)}
+        words, font = html.escape(text).replace("\n", "<br>"), {"color": colour, "size": round(size * PIXELS, 1)}
         self._notes.append({"text": f"<b>{words}</b>" if bold else words, "font": font, **place})
 
     @staticmethod

@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from labkit.base.errors import LabError
+from labkit.base.palette import HAIR, INK, MUTED, PALETTE, PAPER, SHAPES, Colour, tint
 from labkit.records import events as ev
 from labkit.records.model_folders import without_hash
 from labkit.records.names import BESIDE, CORE, SKILLS
 from labkit.records.record import NO_GAP, Record, mean
-from labkit.views.figures.pen import HAIR, INK, MUTED, PALETTE, PAPER, Pen, tint
+from labkit.views.figures.axes import EDGE, LINE, TICK, End, name_ends, number_axis, room_for, rows_of, rule_rungs
+from labkit.views.figures.letters import wide
+from labkit.views.figures.pen import Pen, Room
 from labkit.views.figures.scales import log_domain, number, positive, shown, signed, smooth, spread, step_ticks, ticks
 
 ARM_COLOURS = ("baseline", "baseline", "student", "teacher")
@@ -35,22 +37,6 @@ SOFT = {
 SKILL_WORDS = {"two_hop": "two-hop", "two_hop_steps": "two-hop steps"}
 KNOB_WORDS = {"temperature": "T", "learning_rate": "lr"}
 LABEL_BUDGET, SAME_QUESTIONS = "label budget", "same questions"
-
-
-# ---- the headline of a page
-
-
-def draw_headline(pen: Pen, record: Record) -> None:
-    """Draw the title and the outcome over a page, and the recipe and the machine under it.
-
-    Raises `LabError` for an empty record.
-    """
-    if record.started is None:
-        raise LabError("this record is empty, so there is nothing to draw: give one that begins with a 'started' event.")
-    pen.frame((0, 1), (0, 1))
-    pen.text(0.012, 0.968, shown(record.started.title, 110), size=15, bold=True)
-    pen.text(0.012, 0.930, say_outcome(record), size=10.5)
-    pen.text(0.012, 0.014, shown(f"{record.experiment.recipe}  \u00b7  {record.started.machine}", 190), MUTED, size=8)
 
 
 def say_outcome(record: Record) -> str:
@@ -75,17 +61,22 @@ def say_outcome(record: Record) -> str:
 
 def draw_waterfall(pen: Pen, record: Record) -> None:
     """Draw the scores of the four arms, each with its difference from the one before."""
-    pen.frame((-0.80, 1.24), (-3.95, 0.62))
+    arms = list(zip(record.waterfall().values(), _arm_names(record), ARM_COLOURS, strict=True))
+    known = [value for value, _, _ in arms if value is not None]
+    left = max(max(wide(name, 9.5, bold=True), wide(note, TICK)) for _, (name, note), _ in arms) + 6 / 72 + EDGE
+    numbers = wide("0.00", 10, bold=True) + 6 / 72
+    right = 7 / 72 + numbers + wide("+0.00", 9) + EDGE
+    pen.frame((0, max([1.0, *known])), (-3.45, 0.45), room=Room(left, right, 0.06 + LINE + EDGE / 2, 0.05))
     pen.title("From gold labels to the teacher", f"{measure(record)}, each step from the last measured arm above it")
-    for tick in (0, 0.25, 0.5, 0.75, 1):
+    marks = (0, 0.25, 0.5, 0.75, 1)
+    for tick in marks:
         pen.line([tick, tick], [0.45, -3.45], HAIR, 0.8)
-        pen.text(tick, -3.72, f"{tick:g}", MUTED, "center", 8)
+    number_axis(pen, pen.width - left - right, (0, 1), marks, [f"{tick:g}" for tick in marks], -3.45)
     before, above = None, 0.0
-    arms = zip(record.waterfall().values(), _arm_names(record), ARM_COLOURS, strict=True)
     for i, (value, (name, note), role) in enumerate(arms):
         y, colour = -float(i), PALETTE[role]
-        pen.text(-0.03, y, name, colour if value is not None else MUTED, "right", 9.5, bold=True, dy=6)
-        pen.text(-0.03, y, note, MUTED, "right", 8, dy=-6)
+        pen.text(0, y, name, colour if value is not None else MUTED, "right", 9.5, bold=True, dx=-6, dy=6)
+        pen.text(0, y, note, MUTED, "right", TICK, dx=-6, dy=-6.5)
         if value is None:
             pen.hatch(0, 1, y, 0.5, name)
             pen.text(0.5, y, "not measured", MUTED, "center", 8.5, boxed=True)
@@ -97,7 +88,7 @@ def draw_waterfall(pen: Pen, record: Record) -> None:
             pen.bar(min(start, value), max(start, value), y, 0.5, colour if value >= start else PAPER, edge=colour)
         pen.text(max(start, value), y, f"{value:.2f}", colour, "left", 10, bold=True, dx=7)
         if before is not None:
-            pen.text(max(start, value), y, signed(value - before), INK, "left", 9, dx=39)
+            pen.text(max(start, value), y, signed(value - before), INK, "left", 9, dx=7 + 72 * numbers)
         before, above = value, y - 0.25
 
 
@@ -135,42 +126,44 @@ def draw_curves(pen: Pen, record: Record, previous: Record | None = None) -> Non
     longest = float(max([total, 1, *(x for line in lines for x in line[1])]))
     low, high = log_domain([v for line in lines for v in line[2]] + [v for _, v in exams])
 
-    def level(fraction: float) -> float:
-        return low * (high / low) ** fraction
+    def share(y: float) -> float:
+        return math.log(y / low) / math.log(high / low)
 
-    pen.frame((-0.115 * longest, 1.34 * longest), (level(-0.16), level(1.16)), log=True)
+    ends = [
+        End(share(ys[-1]), name, MUTED if colour == PALETTE["ghost"] else colour, name == "student")
+        for name, xs, ys, colour, *_ in lines
+        if name and xs
+    ]
+    ends += [End(share(exams[-1][1]), "\u25cb held-out exam", PALETTE["student"])] if exams else []
+    rungs, steps = ticks(low, high), step_ticks(longest)
+    names, numbers = [f"{tick:g}" for tick in rungs], [f"{tick:,.0f}" for tick in steps]
+    room = room_for(names, numbers, ends, "steps")
+    width = pen.width - room.left - room.right
+    turned = sorted((e for e in record.events if isinstance(e, ev.KnobTurned)), key=lambda e: e.step)
+    words = [f"{KNOB_WORDS.get(e.name, shown(e.name, 18))} {number(e.old)} \u2192 {number(e.new)}" for e in turned]
+    rows = rows_of([knob.step / longest * width for knob in turned], words, 8.5, width + room.right - EDGE, left=True)
+    over = min(2, max((row + 1 for row, _ in rows), default=0))  # rows of knobs; more of them have a line and no words
+    room = room._replace(top=0.1 + over * 0.17)
+    pen.frame((0, longest), (low, high), log=True, room=room)
     pen.title("KL to the teacher", "nats per answer token at temperature 1, log scale")
-    for tick in ticks(low, high):
-        pen.line([0, longest], [tick, tick], HAIR, 0.8)
-        pen.text(0, tick, f"{tick:g}", MUTED, "right", 8, dx=-6)
-    for tick in step_ticks(longest):
-        pen.text(tick, level(-0.065), f"{tick:,.0f}", MUTED, "center", 8)
-    pen.text(longest, level(-0.065), "steps", MUTED, "left", 8, dx=16)
-    busy = [-math.inf, -math.inf]
-    for knob in (e for e in record.events if isinstance(e, ev.KnobTurned)):
-        pen.line([knob.step, knob.step], [low, level(1.14)], MUTED, 0.8, "dot")
-        row = next((i for i, end in enumerate(busy) if end < knob.step), None)
-        if row is not None:
-            words = f"{KNOB_WORDS.get(knob.name, shown(knob.name, 18))} {number(knob.old)} \u2192 {number(knob.new)}"
-            pen.text(knob.step, level(1.12 - 0.065 * row), words, INK, "left", 8.5, dx=4, boxed=True)
-            busy[row] = knob.step + longest * (0.03 + 0.017 * len(words))
-    ends = []
-    for name, xs, ys, colour, width, dash, alpha in lines:
-        pen.line(xs, ys, colour, width, dash, alpha, name)
-        if name and xs:
-            ends.append((math.log(ys[-1] / low) / math.log(high / low), name, colour, name == "student"))
+    rule_rungs(pen, (0, longest), rungs, names)
+    number_axis(pen, width, (0, longest), steps, numbers, low, "steps")
+    for knob, text, (row, aside) in zip(turned, words, rows, strict=True):
+        pen.line([knob.step, knob.step], [low, high], MUTED, 0.8, "dot")
+        if row < over:
+            pen.text(knob.step, high, text, INK, "left", 8.5, dx=72 * aside, dy=72 * (0.1 + 0.17 * row))
+    for name, xs, ys, colour, thick, dash, alpha in lines:
+        pen.line(xs, ys, colour, thick, dash, alpha, name)
     if exams:
         pen.dots([x for x, _ in exams], [y for _, y in exams], PALETTE["student"], "o", 6, "held-out exam", hollow=True)
-        ends.append((math.log(exams[-1][1] / low) / math.log(high / low), "\u25cb held-out exam", PALETTE["student"], False))
-    for at, (_, name, colour, bold) in zip(spread([e[0] for e in sorted(ends)], 0.068, -0.02, 1.0), sorted(ends), strict=True):
-        pen.text(longest, level(at), name, MUTED if colour == PALETTE["ghost"] else colour, "left", 9, bold=bold, dx=8)
+    name_ends(pen, longest, low, pen.height - room.top - room.bottom, ends, below=room.bottom - EDGE)
     if not lines and not exams:
-        pen.text(longest / 2, level(0.5), "no KL on record yet", MUTED, "center", 9.5, boxed=True)
+        pen.text(longest / 2, math.sqrt(low * high), "no KL on record yet", MUTED, "center", 9.5, boxed=True)
 
 
-def _curve_lines(record: Record, previous: Record | None) -> list[tuple[str, list[float], list[float], str, float, str, float]]:
+def _curve_lines(record: Record, previous: Record | None) -> list[tuple[str, list[float], list[float], Colour, float, str, float]]:
     """Name, xs, ys, colour, width, dash, opacity of each line. Measured values are faint; their running mean is strong and has a name."""
-    lines: list[tuple[str, list[float], list[float], str, float, str, float]] = []
+    lines: list[tuple[str, list[float], list[float], Colour, float, str, float]] = []
 
     def add(name: str, points: list[tuple[float, float]], role: str, width: float, dash: str = "", alpha: float = 1.0) -> None:
         if points:
@@ -214,46 +207,51 @@ def say_curves(record: Record, previous: Record | None = None) -> str:
 def draw_recovery(pen: Pen, record: Record, baseline: str = LABEL_BUDGET) -> None:
     """Draw scores and recovery by skill."""
     rows, note = recovery_rows(record, baseline)
-    bottom = -(len(rows) + 0.75)
-    pen.frame((-0.68, 1.76), (bottom - 0.8, 0.95))
+    names = [row_name(record, row[0]) for row in rows]
+    bottom = -(len(rows) + 0.65)
+    aside = "beside it, not in the mean"
+    left = max([wide(aside, TICK), *(wide(name, 9.5, bold=not i) for i, name in enumerate(names))]) + 6 / 72 + EDGE
+    share_end = 0.12 + max(wide("recovery", TICK), wide("\u2212000%", 9.5, bold=True))  # inches from the data to the end of a column
+    score_end = share_end + 0.22 + wide("score, 0 to 1", TICK)
+    room = Room(left, score_end + EDGE, 0.06 + LINE + EDGE / 2, 0.32)
+    width = pen.width - room.left - room.right
+    pen.frame((0, 1), (bottom, 0.5), room=room)
     pen.title("Recovery" if own_score(record) else "Recovery by skill", note)
-    for tick in (0, 0.25, 0.5, 0.75, 1):
-        pen.line([tick, tick], [-0.45, bottom], HAIR, 0.8)
-        pen.text(tick, bottom - 0.42, f"{tick:g}", MUTED, "center", 8)
+    marks = (0, 0.25, 0.5, 0.75, 1)
+    for tick in marks:
+        pen.line([tick, tick], [0.45, bottom], HAIR, 0.8)
+    number_axis(pen, width, (0, 1), marks, [f"{tick:g}" for tick in marks], bottom)
     if not any(value is not None for row in rows for value in row[1:4]):
         pen.text(0.5, bottom / 2, "no exam on record yet", MUTED, "center", 9.5, boxed=True)
         return
-    looks = (("baseline", "s"), ("teacher", "D"), ("student", "o"))
-    heads = sorted((v, role) for v, (role, _) in zip((rows[0][1], rows[0][3], rows[0][2]), looks, strict=True) if v is not None)
-    for at, (_, role) in zip(spread([h[0] for h in heads], 0.21, 0.0, 1.02), heads, strict=True):
-        pen.text(at, 0.55, role, PALETTE[role], "center", 9, bold=True)
-    pen.text(1.36, 0.55, "recovery", MUTED, "right", 8)
-    pen.text(1.74, 0.55, "score, 0 to 1", MUTED, "right", 8)
+    roles = ("baseline", "teacher", "student")
+    heads = sorted((v, role) for v, role in zip((rows[0][1], rows[0][3], rows[0][2]), roles, strict=True) if v is not None)
+    sizes = [wide(role, 9, bold=True) + 0.1 for _, role in heads]
+    places = spread([v * width for v, _ in heads], sizes, 0.0, width + 0.1 - sizes[-1] / 2)
+    for at, (_, role) in zip(places, heads, strict=True):
+        pen.text(0, 0.5, role, PALETTE[role], "center", 9, bold=True, dx=72 * at, dy=10)
+    pen.text(1, 0.5, "recovery", MUTED, "right", TICK, dx=72 * share_end, dy=10)
+    pen.text(1, 0.5, "score, 0 to 1", MUTED, "right", TICK, dx=72 * score_end, dy=10)
     y = 0.0
     for i, (name, low, student, high, share) in enumerate(rows):
         if name == BESIDE[0]:
-            pen.text(-0.03, y - 0.1, "beside it, not in the mean", MUTED, "right", 8)
-            pen.line([-0.66, 1.74], [y + 0.45, y + 0.45], HAIR, 0.8)
+            pen.text(0, y - 0.1, aside, MUTED, "right", TICK, dx=-6)
+            pen.line([0, 1], [y + 0.45, y + 0.45], HAIR, 0.8)
             y -= 0.9
         size = 9.0 if i == 0 else 6.5
-        pen.text(-0.03, y, row_name(record, name), INK, "right", 9.5, bold=i == 0)
+        pen.text(0, y, names[i], INK, "right", 9.5, bold=i == 0, dx=-6)
         if low is not None and high is not None:
             pen.line([low, high], [y, y], HAIR, 3.5)
         if low is not None and student is not None:
             pen.line([low, student], [y, y], PALETTE["student"], 2.5, alpha=0.45)
-        for value, (role, marker) in zip((low, high, student), looks, strict=True):
+        for value, role in zip((low, high, student), roles, strict=True):
             if value is not None:
-                pen.dots(
-                    [value],
-                    [y],
-                    PALETTE[role],
-                    marker,
-                    size if role == "student" else size - 1.0,
-                    f"{role}, {skill_name(name)}",
-                )
-        pen.text(1.36, y, share, PALETTE["student"] if share.endswith("%") else MUTED, "right", 9.5, bold=i == 0)
+                big = size if role == "student" else size - 1.0
+                pen.dots([value], [y], PALETTE[role], SHAPES[role], big, f"{role}, {skill_name(name)}")
+        colour = PALETTE["student"] if share.endswith("%") else MUTED
+        pen.text(1, y, share, colour, "right", 9.5, bold=i == 0, dx=72 * share_end)
         scores = [f"{v:.2f}" for v in (student, high) if v is not None]
-        pen.text(1.74, y, " of ".join(scores) if student is not None else "", MUTED, "right", 8.5)
+        pen.text(1, y, " of ".join(scores) if student is not None else "", MUTED, "right", 8.5, dx=72 * score_end)
         y -= 1.25 if i == 0 else 1.0
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 
+def minus(text: str) -> str:
+    """A number with a real minus sign, not a hyphen."""
+    return text.replace("-", "\u2212")
+
+
 def signed(value: float) -> str:
     """A number with its sign and two decimals."""
-    return f"{value:+.2f}".replace("-", "\u2212")
+    return minus(f"{value:+.2f}")
 
 
 def shown(text: object, most: int) -> str:
@@ -59,13 +65,19 @@ def step_ticks(longest: float) -> list[float]:
     return [i * unit for i in range(int(longest / unit) + 1)]
 
 
-def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move sorted positions until neighbours are at least `gap` apart, the first at `low` or above, the last at `high` or below."""
+def spread(positions: Sequence[float], gap: float | Sequence[float], low: float, high: float) -> list[float]:
+    """Move sorted positions until neighbours are far enough apart, the first at `low` or above, the last at `high` or below.
+
+    gap: the distance of any two neighbours, or the size of each, so that neighbours touch at most. If there is no room for all, the first
+        are below `low`.
+    """
+    sizes = [gap] * len(positions) if isinstance(gap, int | float) else list(gap)
+    apart = [(a + b) / 2 for a, b in itertools.pairwise(sizes)]
     out: list[float] = []
-    for position in positions:
-        out.append(max(position, low, out[-1] + gap) if out else max(position, low))
+    for i, position in enumerate(positions):
+        out.append(max(position, low, out[-1] + apart[i - 1]) if out else max(position, low))
     for i in reversed(range(len(out))):
-        out[i] = min(out[i], high if i == len(out) - 1 else out[i + 1] - gap)
+        out[i] = min(out[i], high if i == len(out) - 1 else out[i + 1] - apart[i])
     return out
 
 
@@ -82,14 +94,18 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def apart(numbers: Sequence[float], places: Sequence[float], gap: float = 0.08) -> list[float]:
-    """The numbers that can have a label: the first, and each that is at least `gap` from the last one kept.
+def clear(places: Sequence[float], widths: Sequence[float], gap: float) -> list[int]:
+    """The numbers of the labels that can be shown without touching one another: the last, and from the first on each that has room.
 
-    numbers: sorted.
-    places: where each is on the axis, 0 to 1.
+    places: the middles, sorted.
+    widths: of the labels, in the same unit.
+    gap: between two of them.
     """
-    kept: list[tuple[float, float]] = []
-    for value, place in zip(numbers, places, strict=True):
-        if not kept or place - kept[-1][1] >= gap:
-            kept.append((value, place))
-    return [value for value, _ in kept]
+    kept: list[int] = []
+    for i, (place, width) in enumerate(zip(places, widths, strict=True)):
+        if not kept or place - width / 2 - (places[kept[-1]] + widths[kept[-1]] / 2) >= gap:
+            kept.append(i)
+    last = len(places) - 1
+    while kept and kept[-1] != last and places[last] - widths[last] / 2 - (places[kept[-1]] + widths[kept[-1]] / 2) < gap:
+        kept.pop()
+    return kept if not places or kept[-1:] == [last] else [*kept, last]

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 
 from labkit.base.errors import LabError
 from labkit.base.html import Html, tag
+from labkit.base.palette import css
 
 TALLEST = 36  # pixels, of the bar of the largest number
 END_NAME = "end \u23ce"
 _EDGE = {"shared": "2px solid", "inner": "1px dotted"}
-_TINT = {"teacher": "rgba(107,63,160,.16)", "student": "rgba(10,102,173,.16)", "": "transparent"}
+_TINT = {"": "transparent"} | {role: f"color-mix(in srgb, var(--dlab-{role}) 16%, transparent)" for role in ("teacher", "student")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,19 @@ def cuts(
     note = "solid line: both cut here; dotted: one side alone; 1 : 2, one token of the teacher's against two of the student's"
     look = "color:inherit;border-collapse:collapse;font-variant-numeric:tabular-nums;margin:0"
     table = tag("div", tag("table", tag("tbody", *rows), aria_label=title, style=look), style="overflow-x:auto")
-    return Cuts(tag("div", head, table, tag("small", note, style="opacity:.75"), style="line-height:1.35;max-width:100%"), alt)
+    colours = tag("style", Html(css(".dlab-cuts")))
+    return Cuts(
+        tag(
+            "div",
+            colours,
+            head,
+            table,
+            tag("small", note, style="opacity:.75"),
+            class_="dlab-cuts",
+            style="line-height:1.35;max-width:100%",
+        ),
+        alt,
+    )
 
 
 def _bar(value: float, largest: float) -> Html:

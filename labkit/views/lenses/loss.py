@@ -8,6 +8,7 @@ import ipywidgets as widgets
 import torch
 
 from labkit import models
+from labkit.base.palette import GLYPHS
 from labkit.losses.conventions import CONVENTIONS, LossReport, loss_report
 from labkit.models import pad, tokenizer
 from labkit.tasks.atlas.facts import Atlas
@@ -54,7 +55,7 @@ class LossLens(Lens):
         names = [self._name(i + 1) for i in places]
         drawing = figures.bars(
             f"{entry.name}, T = {T:g}",
-            f"size of the gradient for each token of the first row: {entry.against} (green), {entry.name} (blue)",
+            f"size of the gradient for each token of the first row: {GLYPHS['truth']} {entry.against}, {GLYPHS['student']} {entry.name}",
             names,
             {"truth": [float(right.per_token_B_T[0, i]) for i in places], "student": [float(shown.per_token_B_T[0, i]) for i in places]},
         )

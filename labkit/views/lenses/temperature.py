@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from labkit import models
+from labkit.base.palette import GLYPHS
 from labkit.losses.temperature import entropy, gradient_size, soften
 from labkit.models import tokenizer
 from labkit.tasks.atlas.facts import Atlas, Question
@@ -45,7 +46,8 @@ class TemperatureLens(Lens):
         names = [tokenizer().token(int(t)).strip() + (" \u2713" if int(t) in right else "") for t in top]
         drawing = figures.bars(
             f"{text}  T = {T:g}",
-            "first token of the teacher's answer: softened (violet), at T = 1 (grey); \u2713 begins an answer that it was taught",
+            f"first token of the teacher's answer: {GLYPHS['teacher']} softened, {GLYPHS['ghost']} at T = 1; "
+            "\u2713 begins an answer that it was taught",
             names,
             {"teacher": soft[top].tolist(), "ghost": plain[top].tolist()},
         )
