@@ -78,13 +78,15 @@ class Progress:
             case ev.Started():
                 self._show("the models are loaded")
                 self._line.reset(event.steps)
-            case ev.Labelled() if not (self._line and self._line.n):
+            case ev.Labelled() if self._line is None or not self._line.n:
                 self._show(f"the teacher answers questions: {event.done:,} of {event.total:,}")
             case ev.Step():
                 self._show(f"step {event.step:,} of {self._steps:,}", WHOLE, refresh=False)
                 kl = event.values.get("kl")
                 self._line.set_postfix_str(f"KL {kl:.3f}" if kl is not None else f"loss {event.values['loss']:.3f}", refresh=False)
                 self._line.update(event.step - self._line.n)
+                if event.step in (1, self._steps):  # the others are drawn ten times a second at most
+                    self._line.refresh()
 
     def _print(self, event: ev.Event) -> None:
         match event:

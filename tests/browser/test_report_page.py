@@ -27,7 +27,7 @@ def test_no_report_is_wider_than_its_screen(width: int, tmp_path):
     row = {"prompt": f"<b>{LONG}", "before training": "1111111112222", "student": "right (right)", "teacher": "right", "response": "right"}
     done = stories.distilled(40, untouched=0.1, gold=0.6, distilled=0.65)._replace(shown=(row, row))
     of_data(done.record, head(done, shown=True), picture(done, ROWS), tmp_path / "own.html")
-    report(stories.record(60, student="200k"), tmp_path / "atlas.html")
+    report(stories.record(60), tmp_path / "atlas.html")
     with sync_playwright() as playwright:
         assert CHROMIUM, "Chromium is missing: `make browser` installs Debian's"
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
