@@ -20,7 +20,7 @@ from labkit.base.errors import LabError, need, outside
 from labkit.base.interrupts import Terminated
 
 COMMANDS = (
-    *("lab", "run", "distill", "sweep", "replay", "rerun", "label", "claims"),
+    *("lab", "run", "distill", "sweep", "replay", "rerun", "label", "claims", "handin", "grade"),
     *("fetch", "inspect", "build", "prune", "export", "trace", "check"),
 )
 SIGNALS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}  # with Python's own handlers

@@ -4,7 +4,8 @@
     score(guess, 0.71).sentence               # the truth is stored with it
     calibration()["sentence"]                 # over all predictions made before their truth was known
 
-The file is `predictions.jsonl` in the lab's home folder, one row for each prediction and each truth; rows are only added.
+The file is `predictions.jsonl` in the lab's home folder, one row for each prediction and each truth; rows are only added. It also keeps
+the exercises that are passed (`labkit.lessons.passed`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +94,7 @@ def score(prediction: Prediction, truth: float) -> ForecastScore:
     Raises `LabError` if the truth is not a finite number.
     """
     truth = _number("truth", truth)
-    entry = _entries()[0].get(prediction.question_id)
+    entry = entries()[0].get(prediction.question_id)
     counts = entry is not None and entry.prediction == prediction
     note = ""
     if entry is None or entry.truth is None:  # only the first truth is the one predicted
@@ -125,11 +127,11 @@ def calibration() -> dict[str, Any]:
     gives 0.25), each None if n is 0; waiting, predictions without a truth; unreadable, damaged rows that are left out; and sentence, the
     same in words, with the lines of the damaged rows.
     """
-    entries, damaged = _entries()
-    known = [(e.prediction, e.truth) for e in entries.values() if e.prediction and e.truth is not None]
+    asked, damaged = entries()
+    known = [(e.prediction, e.truth) for e in asked.values() if e.prediction and e.truth is not None]
     scored = [(prediction, prediction.contains(truth)) for prediction, truth in known]
     result: dict[str, Any] = {"n": len(scored), "hit_rate": None, "mean_confidence": None, "brier": None}
-    result |= {"waiting": sum(e.truth is None for e in entries.values()), "unreadable": len(damaged)}
+    result |= {"waiting": sum(e.truth is None for e in asked.values()), "unreadable": len(damaged)}
     n, hits, told = len(scored), sum(inside for _, inside in scored), left_out(ledger(), damaged)
     if not n:
         return {**result, "sentence": f"No prediction has been scored yet. {told}".rstrip()}
@@ -146,25 +148,29 @@ def ledger() -> Path:
     return home_dir() / "predictions.jsonl"
 
 
-# ---- parts -----------------------------------------------------------------------------------------------------------
-
-
 @dataclasses.dataclass(slots=True)
-class _Entry:
+class Entry:
+    """What is known of a question: the prediction that counts, and the truth."""
+
     prediction: Prediction | None = None
     truth: float | None = None
 
 
-def _entries() -> tuple[dict[str, _Entry], list[int]]:
-    """For each question, the prediction that counts and its truth; and the lines that cannot be read."""
-    entries: dict[str, _Entry] = {}
+def entries(rows: Mapping[int, Mapping[str, Any] | None] | None = None) -> tuple[dict[str, Entry], list[int]]:
+    """For each question, the prediction that counts and its truth; and the lines that cannot be read.
+
+    rows: of a ledger, by their line; those of this machine if None.
+    """
+    entries: dict[str, Entry] = {}
     damaged = []
-    for line, row in rows_of(ledger()).items():
+    for line, row in (rows_of(ledger()) if rows is None else rows).items():
         try:
             if row is None:
                 raise ValueError("damaged")
-            kind, entry = row.pop("kind"), entries.get(row["question_id"], _Entry())
-            made = Prediction(**row) if kind == "prediction" else None
+            if (kind := row["kind"]) == "pass":
+                continue
+            entry = entries.get(row["question_id"], Entry())
+            made = Prediction(**{name: value for name, value in row.items() if name != "kind"}) if kind == "prediction" else None
             truth = None if made else _number("truth", row["truth"])
             if entry.truth is None:  # a prediction made after the truth was known stays in the file, but does not count
                 entry.prediction, entry.truth = made or entry.prediction, truth
@@ -172,6 +178,9 @@ def _entries() -> tuple[dict[str, _Entry], list[int]]:
         except UNREADABLE:
             damaged.append(line)
     return entries, damaged
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
 
 
 def _sentence(prediction: Prediction, truth: float, value: float) -> str:
