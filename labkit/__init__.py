@@ -46,6 +46,7 @@ _HOME = {
     "predict": "lessons.predictions",
     "incident": "diagnosis.incidents",
     "check": "lessons.exercises",
+    "handin": "lessons.handin",
     "catalogue": "lessons.catalogue",
     "LabError": "base.errors",
 }
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from labkit.diagnosis.incidents import incident
     from labkit.lessons.catalogue import catalogue, open
     from labkit.lessons.exercises import check
+    from labkit.lessons.handin import handin
     from labkit.lessons.predictions import predict
     from labkit.losses.divergences import divergence
     from labkit.models import student, teacher

@@ -15,7 +15,17 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 BILL, PAGE = ROOT / "docs" / "bill_of_materials.json", ROOT / "docs" / "licences.md"
 KEPT = ("type", "name", "version", "purl", "licenses")  # of a component: what is the same on every machine
-HEAD = """# Packages and their licences
+HEAD = """# Licences
+
+## The lab
+
+- Code, also that in notebooks and documents: [Apache-2.0](../LICENSE).
+- Text of the notebooks and documents: [CC BY 4.0](../LICENSE-CC-BY-4.0). You may copy, change and translate it, if you name the source and
+  say what you changed.
+- Country and city data: © GeoNames, CC BY 4.0 ([data card](../data/atlas/README.md)). Elements: public domain.
+- Other data: the notes in the folders of [data](../data/README.md).
+
+## Packages
 
 Every package that `constraints.txt` and `tests/peers.txt` pin: what the lab, its tests and its notebooks run with. Made by `make audit`
 from [the bill of materials](bill_of_materials.json) (CycloneDX). A licence is the one that the package itself declares.

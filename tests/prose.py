@@ -33,7 +33,7 @@ NO_PROSE = re.compile(
     r"<!--.*?-->|```.*?```|``.*?``|`[^`\n]*`|\$\$.*?\$\$|\$(?!\d+\.?\d*\s)[^$\n]*\$|\]\([^)]*\)|https?://\S+|<[a-zA-Z/][^>]*>"
     r"|(?<![\d.])\"[^\"\n]*(?:\n[^\"\n]+)?\"|“[^”]*”|arXiv:? ?\d+\.\d+|\b(?:19|20)\d\d\b(?![,.]\d|%|\s+[a-z])"
     r"|\b95%(?=\s+(?:bands?|t-intervals?|intervals?)\b)|(?<![.,])\b0\d\b(?!\.)|\b[Ll]essons? \d+(?:(?:,| and| or) \d+)*"
-    r"|\[\d\d (?=[^\]]*\]\(notebooks/)|\bApache-2\.0|\b(?:CC BY|Attribution) \d\.\d|\bSHA-256|^ {4}(?![-*+]|\d+\. )\S[^\n]*$",
+    r"|\[\d\d (?=[^\]]*\]\((?:\.\./)?notebooks/)|\bApache-2\.0|\b(?:CC BY|Attribution) \d\.\d|\bSHA-256|^ {4}(?![-*+]|\d+\. )\S[^\n]*$",
     re.S | re.M,
 )
 UNITS = "ms|s|kB|MB|GB|KiB|MiB|GiB|x|×"  # may stand right behind a number; any other letter makes a name of it, such as 57k

@@ -37,7 +37,7 @@ from labkit.studies import scaling
 from labkit.studies.behaviour import lacks
 from labkit.studies.capacity import knee  # noqa: F401
 from labkit.studies.claims import CLAIMS, ONE_ANSWER, imitation, runs_of
-from labkit.studies.claims.data import less, mean_of, seeds_of  # noqa: F401
+from labkit.studies.claims.data import STARTS, less, mean_of, seconds_a_step, seeds_of  # noqa: F401
 from labkit.studies.claims.mismatch import bits, of_task  # noqa: F401
 from labkit.studies.claims.online import OFFLINE, excess_error  # noqa: F401
 from labkit.studies.claims.speculation import rejections_saved, saved  # noqa: F401

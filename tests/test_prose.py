@@ -13,10 +13,10 @@ from prose import Part, faults, numbers, parts, rounds_to
 
 import labkit
 from labkit.losses.divergences import DIVERGENCES
-from labkit.records.names import SKILLS
+from labkit.records.names import CORE, SKILLS
 
 GENERATED = {  # printed by code, or a table that a test compares as a whole
-    *("docs/claims.md", "docs/failures.md", "docs/licences.md", "docs/models.md", "docs/scale.md"),
+    *("docs/claims.md", "docs/failures.md", "docs/licences.md", "docs/models.md", "docs/scale.md", "docs/course.md", "docs/api.md"),
     *("data/README.md", "data/teachers/README.md"),  # tests/base/test_manifest.py, and below
 }
 HISTORY = {"LOG.md", "CHANGELOG.md"}  # dated: what was measured then
@@ -39,16 +39,22 @@ def test_every_number_is_what_its_source_says(path: Path):
     assert not found, "\n".join(found)
 
 
-def test_what_readme_says_in_words_and_code():
-    text, rows = (REPOSITORY / "README.md").read_text(encoding="utf-8"), bench.read()
-    words = {8: "eight", 10: "ten"}
-    assert f"{words[len(SKILLS)]} skills" in text
-    assert f"{words[len(DIVERGENCES)]} divergences" in text
-    assert f"all {len(labkit.results()):,} recorded runs" in text
-    assert sources.claim("soft targets").effects["questions with one right answer"].verdict in text
+def test_what_documents_say_in_words_and_code():
+    using, measured, glossary = (
+        (REPOSITORY / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("using", "measured", "glossary")
+    )
+    words = {7: "seven", 8: "eight", 10: "ten"}
+    assert f"{words[len(SKILLS)]} skills" in using
+    assert f"The {words[len(CORE)]} skills whose mean is the headline score: {', '.join(CORE)}." in glossary
+    assert f"{words[len(DIVERGENCES)]} divergences" in using
+    assert f"all {len(labkit.results()):,} recorded runs" in using
+    assert sources.claim("soft targets").effects["questions with one right answer"].verdict in measured
+    rows = bench.read()
     dates = sorted(row["date"] for row in rows)
     (machine,), (torch,) = {row["machine"] for row in rows}, {row["versions"]["torch"] for row in rows}
-    assert all(f"`{told}`" in text for told in (machine, torch, dates[0], dates[-1])), (machine, torch, dates[0], dates[-1])
+    assert all(f"`{told}`" in measured for told in (machine, torch, dates[0], dates[-1])), (machine, torch, dates[0], dates[-1])
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert sources.paired(sources.runs("own", "distilled"), sources.runs("own", "all gold labels")).verdict in readme
 
 
 def test_the_cards_are_what_their_folders_say():

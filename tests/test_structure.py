@@ -23,6 +23,7 @@ WITHOUT_TORCH = (
     *("teachers.recorded_answers", "teachers.filters", "teachers.labelling"),
     *("views.figures", "studies.sweep", "studies.claims", "diagnosis.evidence", "diagnosis.failures", "diagnosis.incidents", "cli"),
     *("lessons.types", "lessons.catalogue", "lessons.predictions", "lessons.exercises"),
+    *("lessons.passed", "lessons.handin", "lessons.handin_page", "lessons.grading"),
 )
 FILES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path

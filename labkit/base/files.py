@@ -254,8 +254,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
     If the file's last line has no end, the end is written first. Raises `OSError` if the disk takes only a part.
     """
-    line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
-    data = _sealed(line, line) + b"\n"
+    data = sealed_row(row) + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     with _appending:
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -268,6 +267,12 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
                 raise OSError("the disk took only part of the row")
         finally:
             os.close(handle)
+
+
+def sealed_row(row: Mapping[str, Any]) -> bytes:
+    """A JSON object as one line with its checksum, as `rows_in` reads it."""
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
+    return _sealed(line, line)
 
 
 def json_object(path: Path, mend: str) -> dict[str, Any]:
@@ -287,10 +292,11 @@ def json_object(path: Path, mend: str) -> dict[str, Any]:
     return found
 
 
-def rows_in(lines: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
+def rows_in(lines: Iterable[bytes], newer: bool = False) -> Iterator[dict[str, Any] | None]:
     """For each line of a file to which `append_row` adds: its JSON object, {} for an empty line, None for one that was cut short by a
-    kill, damaged or edited. Lines without a checksum are of an older version, so none comes after one with a checksum."""
-    newer = False
+    kill, damaged or edited. Lines without a checksum are of an older version, so none comes after one with a checksum.
+
+    newer: whether no line is of that version."""
     for line in lines:
         line, seal = _unsealed(line.strip())
         try:

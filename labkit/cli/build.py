@@ -13,7 +13,7 @@ from labkit.base.files import data_dir
 HELP = "rebuild shipped data from its recipe"
 RECIPES = (
     *("tables", "tokenizer", "vocabularies", "examples", "teachers", "card", "adapters", "records"),
-    *("measurements", "capacity", "drafts", "claims", "failures", "answers", "scale"),
+    *("measurements", "capacity", "drafts", "claims", "failures", "answers", "scale", "pages"),
 )
 
 
@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
         "claims": "../docs",
         "failures": "../docs",
         "scale": "../docs",
+        "pages": "../docs",
     }.get(options.what, options.what)
     if options.names:
         known = next((getattr(recipe, parts) for parts in ("TEACHERS", "MEASUREMENTS", "PARTS") if hasattr(recipe, parts)), ())

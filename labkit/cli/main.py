@@ -22,7 +22,7 @@ from labkit.base.errors import LabError, nearest, need, outside, unknown
 from labkit.base.interrupts import Terminated
 
 COMMANDS = (
-    *("lab", "run", "distill", "sweep", "replay", "rerun", "label", "claims"),
+    *("lab", "run", "distill", "sweep", "replay", "rerun", "label", "claims", "handin", "grade"),
     *("fetch", "inspect", "build", "prune", "export", "trace", "check"),
 )
 SIGNALS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}  # with Python's own handlers

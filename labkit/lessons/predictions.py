@@ -4,7 +4,8 @@
     score(guess, 0.71).sentence               # the truth is stored with it
     calibration()["sentence"]                 # over all predictions made before their truth was known
 
-The file is `predictions.jsonl` in the lab's home folder, one row for each prediction and each truth; rows are only added.
+The file is `predictions.jsonl` in the lab's home folder, one row for each prediction and each truth; rows are only added. It also keeps
+the exercises that are passed (`labkit.lessons.passed`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +104,7 @@ def score(prediction: Prediction, truth: float) -> ForecastScore:
     Raises `LabError` if the truth is not a finite number.
     """
     truth = _number("truth", truth)
-    entry = _entries()[0].get(prediction.question_id)
+    entry = entries()[0].get(prediction.question_id)
     counts = entry is not None and entry.prediction == prediction
     note = ""
     if entry is None or entry.truth is None:  # only the first truth is the one predicted
@@ -135,16 +137,13 @@ def calibration() -> dict[str, Any]:
     gives 0.25), each None if n is 0; waiting, predictions without a truth; unreadable, damaged rows that are left out, and foreign, rows of
     another version of the lab, which stay in the file too; and sentence, the same in words, with the lines of these rows.
     """
-    entries, damaged, foreign = _entries()
-    known = [(e.prediction, e.truth) for e in entries.values() if e.prediction and e.truth is not None]
+    asked, damaged, foreign = entries()
+    known = [(e.prediction, e.truth) for e in asked.values() if e.prediction and e.truth is not None]
     scored = [(prediction, prediction.contains(truth)) for prediction, truth in known]
     result: dict[str, Any] = {"n": len(scored), "hit_rate": None, "mean_confidence": None, "brier": None}
-    result |= {"waiting": sum(e.truth is None for e in entries.values()), "unreadable": len(damaged), "foreign": len(foreign)}
-    n, hits, told = (
-        len(scored),
-        sum(inside for _, inside in scored),
-        f"{left_out(ledger(), damaged)} {_of_another_version(foreign)}".strip(),
-    )
+    result |= {"waiting": sum(e.truth is None for e in asked.values()), "unreadable": len(damaged), "foreign": len(foreign)}
+    n, hits = len(scored), sum(inside for _, inside in scored)
+    told = f"{left_out(ledger(), damaged)} {_of_another_version(foreign)}".strip()
     if not n:
         return {**result, "sentence": f"No prediction has been scored yet. {told}".rstrip()}
     sure = math.fsum(p.confidence for p, _ in scored) / n
@@ -160,25 +159,29 @@ def ledger() -> Path:
     return home_dir() / "predictions.jsonl"
 
 
-# ---- parts -----------------------------------------------------------------------------------------------------------
-
-
 @dataclasses.dataclass(slots=True)
-class _Entry:
+class Entry:
+    """What is known of a question: the prediction that counts, and the truth."""
+
     prediction: Prediction | None = None
     truth: float | None = None
 
 
-def _entries() -> tuple[dict[str, _Entry], list[int], list[int]]:
-    """For each question, the prediction that counts and its truth; the lines that are damaged; and whole lines of another version."""
-    entries: dict[str, _Entry] = {}
+def entries(rows: Mapping[int, Mapping[str, Any] | None] | None = None) -> tuple[dict[str, Entry], list[int], list[int]]:
+    """For each question, the prediction that counts and its truth; the lines that are damaged; and whole lines of another version.
+
+    rows: of a ledger, by their line; those of this machine if None.
+    """
+    entries: dict[str, Entry] = {}
     damaged, foreign = list[int](), list[int]()
-    for line, row in rows_of(ledger()).items():
+    for line, row in (rows_of(ledger()) if rows is None else rows).items():
         if row is None:
             damaged.append(line)
             continue
         try:
-            kind, entry = row["kind"], entries.get(row["question_id"], _Entry())
+            if (kind := row["kind"]) == "pass":
+                continue
+            entry = entries.get(row["question_id"], Entry())
             made = Prediction(**{name: row[name] for name in _FIELDS if name in row}) if kind == "prediction" else None
             truth = None if made else _number("truth", row["truth"])
             if entry.truth is None:  # a prediction made after the truth was known stays in the file, but does not count
@@ -196,6 +199,9 @@ def _of_another_version(lines: list[int]) -> str:
     are, count, them = ("were", "are", "them") if len(lines) > 1 else ("was", "is", "it")
     fix = f"a newer lab, or the one that wrote {them}, reads {them}"
     return f"{named_lines(lines)} of {ledger()} {are} written by another version of the lab, and {count} kept but not counted: {fix}."
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
 
 
 def _sentence(prediction: Prediction, truth: float, value: float) -> str:

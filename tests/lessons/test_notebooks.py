@@ -14,7 +14,6 @@ from labkit.lessons.catalogue import LESSONS
 from labkit.lessons.exercises import EXERCISES
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 OPENING = ("bootstrap", "open")  # the cells that set up and show the board; the same in every lesson
 CHECK = re.compile(r'labkit\.check\("(\d\d\.\w+)"')
 EXERCISE = re.compile(r"labkit\.check\(|EXERCISES\[")
@@ -148,8 +147,3 @@ def test_it_installs_nothing_and_names_only_lessons_that_exist(notebook):
     assert "pip install" not in source
     assert set(re.findall(r'labkit\.open\("(\d\d)"', source)) <= set(LESSONS)
     assert set(re.findall(r"\b(\d\d)_\w+\.ipynb", source)) <= set(LESSONS)
-
-
-def test_the_readme_lists_the_lessons_as_the_catalogue_does():
-    rows = re.findall(r"^\| \[(\d\d) ([^\]]+)\]\([^)]+\) \| ([^|]+) \| (\d+) \|$", README, re.M)
-    assert rows == [(x.number, x.title, x.question, str(x.minutes)) for x in LESSONS.values()]

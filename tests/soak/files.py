@@ -21,7 +21,7 @@ from labkit import models
 from labkit.base import settings, tensors
 from labkit.base.files import append_row, data_dir, made_here, rows_of
 from labkit.diagnosis.incidents import history
-from labkit.lessons import predictions
+from labkit.lessons import handin, passed, predictions
 from labkit.models import lora, pretrained
 from labkit.models.heads import io as heads_io
 from labkit.records import events as ev
@@ -222,6 +222,17 @@ def _rows(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
     return from_path
 
 
+def _handed_in(path: Path) -> Path:
+    with home(path.parent / "home"):
+        _ledger([GUESS, PASS])(predictions.ledger())
+        _ledger([INCIDENT])(history.ledger())
+        made_here("records").mkdir(parents=True)
+        _story().save(made_here("records") / "run.jsonl.gz")
+        handin.handin(path, "Ada")
+    shutil.rmtree(path.parent / "home")
+    return path
+
+
 def _written(text: str) -> Callable[[Path], Path]:
     def write(path: Path) -> Path:
         path.write_text(text)
@@ -251,6 +262,7 @@ def _adapter(name: str) -> Kind:
 
 
 GUESS = {"kind": "prediction", "question_id": "00", "low": 0.1, "high": 0.5, "confidence": 0.8, "unit": "", "made": "now"}
+PASS = {"kind": "pass", "exercise": "00.kl", "answer": "def kl(p, q): ...", "made": "now"}
 INCIDENT = {"case": "a", "truth": ["x"], "named": ["x"], "detectors": [], "probes": [], "minutes": 3, "cures": 1, "cured": 1, "made": "now"}
 TOML = "[experiment]\ntemperature = 2.0\n"
 JOURNAL = [{"key": str(n), "response": f"It is {n}.", "used": [10, 5]} for n in range(6)]
@@ -404,10 +416,11 @@ FILES = (
         "the index of top k": Kind(lambda folder: _filled(folder) / "index.json", _read_store),
         "signals": Kind(_signal_chunk, _read_signals, fields=False),
         "predictions": Kind(
-            _named("predictions.jsonl", _ledger([GUESS, {"kind": "truth", "question_id": "00", "truth": 0.3}])),
-            _rows(_in_home(predictions.calibration)),
+            _named("predictions.jsonl", _ledger([GUESS, {"kind": "truth", "question_id": "00", "truth": 0.3}, PASS])),
+            _rows(_in_home(lambda: (predictions.calibration(), passed.passed()))),
             rows=True,
         ),
+        "a hand-in": Kind(_named("handin.html", _handed_in), handin.read, fields=False),
         "incidents": Kind(_named("incidents.jsonl", _ledger([INCIDENT])), _rows(_in_home(history.answers)), rows=True),
         "a recipe": Kind(_named("a.toml", _written(TOML)), lambda path: given_in_toml(_utf8(path)), sealed=False, fields=False),
         "a sweep": Kind(_named("a.toml", _written(SWEEP)), lambda path: Sweep.from_toml(_utf8(path)), sealed=False, fields=False),

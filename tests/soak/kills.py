@@ -302,11 +302,11 @@ def kill_ledger(case: Case, folder: Path) -> str:
         writer.kill()
         writer.join()
     told = {line for path in folder.glob("told-*") for line in path.read_text().split("\n")[:-1]}
-    there = set(predictions._entries()[0])
+    there = set(predictions.entries()[0])
     if lost := told - there:
         raise Wrong(LOST, f"{len(lost)} of {len(told)} predictions: {sorted(lost)[:5]}")
     predictions.predict("after", 0.0, 1.0, 0.5)
-    if "after" not in predictions._entries()[0]:
+    if "after" not in predictions.entries()[0]:
         raise Wrong(LOST, "the first prediction after the kill")
     return RIGHT
 

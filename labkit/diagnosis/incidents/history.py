@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import UNREADABLE
 from labkit.base.files import append_row, home_dir, left_out, rows_of
@@ -55,11 +55,14 @@ def keep(answer: IncidentAnswer) -> str:
     return ""
 
 
-def answers() -> tuple[list[IncidentAnswer], list[int]]:
-    """The first answer to each case, and the lines that cannot be read."""
+def answers(rows: Mapping[int, Mapping[str, Any] | None] | None = None) -> tuple[list[IncidentAnswer], list[int]]:
+    """The first answer to each case, and the lines that cannot be read.
+
+    rows: of a ledger, by their line; those of this machine if None.
+    """
     first: dict[str, IncidentAnswer] = {}
     damaged = []
-    for line, row in rows_of(ledger()).items():
+    for line, row in (rows_of(ledger()) if rows is None else rows).items():
         try:
             if row is None:
                 raise ValueError("damaged")

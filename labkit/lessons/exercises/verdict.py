@@ -14,6 +14,7 @@ from labkit.base.interrupts import uninterrupted
 from labkit.base.kinds import kinds_checked
 from labkit.base.palette import css
 from labkit.base.registry import Registry
+from labkit.lessons.passed import keep
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ exercise = EXERCISES.register  # decorates a judge: a function of the answer, wh
 
 @kinds_checked
 def check(exercise_id: str, answer: Any) -> ExerciseVerdict:
-    """Judge an answer.
+    """Judge an answer. A right one is kept on this machine, for `labkit.handin`.
 
     exercise_id: as in `EXERCISES`, such as "00.kl".
     answer: the learner's function, or the letter of a choice. Anything gets a verdict.
@@ -72,9 +73,10 @@ def check(exercise_id: str, answer: Any) -> ExerciseVerdict:
     """
     judge = EXERCISES[exercise_id].judge
     try:
-        return judge(answer)
+        verdict = judge(answer)
     except NotYet as reason:
         return ExerciseVerdict(False, str(reason), reason.misconception)
+    return dataclasses.replace(verdict, reason=verdict.reason + keep(exercise_id, answer)) if verdict else verdict
 
 
 class NotYet(Exception):
