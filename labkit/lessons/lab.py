@@ -285,7 +285,7 @@ class Lab:
                     run.stop()
                 session.breathe()
                 if isinstance(event, ev.Step) and event.step % 10 == 0 and session is self.session:
-                    self.board.set_state("measuring", f"the baseline, step {event.step} of {record.experiment.steps}")
+                    self.board.set_state("measuring", f"the baseline, step {event.step}/{record.experiment.steps}")
 
             if session is self.session:
                 self.board.set_state("measuring")

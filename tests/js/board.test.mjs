@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import {
-  acceptedOf, decimate, describeModel, emptyModel, fold, ghostName, layAside, logDomain, mergeSamples, milestones, nats, offerOf, plain, rateOf, recoveryOf, sentenceOf, stateOf, waterfallOf,
+  acceptedOf, decimate, describeModel, emptyModel, fold, ghostName, layAside, logDomain, mergeSamples, milestones, nats, offerOf, plain, rateOf, recoveryOf, sentenceOf, stateOf, waterfallOf, workedOf,
 } from "../../labkit/views/board/board.js";
 
 const started = (more = {}) => ({ event: "started", experiment: { method: "output", gold: 300 }, title: "t", teacher_parameters: 2.9e6,
@@ -104,6 +104,13 @@ test("a right answer after wrong working is counted apart", () => {
   const row = (question, verdict) => ({ question, student: "17+12=30, 30+2=31", teacher: "t", truth: "t", verdict });
   const m = foldAll([started(), step(1), { event: "sampled", step: 1, rows: [row("a", "right"), row("b", "working"), row("c", "wrong")] }]);
   assert.match(describeModel(m), /1 right, 1 right after wrong working, 1 wrong, 0 inherited/);
+});
+
+test("every step right is told beside the last step right", () => {
+  const m = foldAll([started(), step(1), { ...evaluated(1, { add: 0.5, recall: 1 }), working: { add: 0.25 } }]);
+  assert.deepEqual(workedOf(m), ["add 0.25 (last step 0.50)"]);
+  assert.match(describeModel(m), /With every step right: add 0\.25 \(last step 0\.50\)\./);
+  assert.deepEqual(workedOf(foldAll([started(), evaluated(1, { add: 0.5 })])), []);
 });
 
 test("references that come before the first run stay", () => {

@@ -213,6 +213,10 @@ export function acceptedOf(exams) {
   return exams.map((x) => [x.step, ...["acceptance", "agreement"].map((name) => (finite(x.fidelity?.[name]) ? x.fidelity[name] : null))]);
 }
 
+/** Skills whose answers have steps: the share with every step right, beside the share with the last one right. Older runs lack it. */
+export const workedOf = (model) => Object.entries(model.exam?.working ?? {}).filter(([, share]) => finite(share))
+  .map(([skill, share]) => `${skillName(skill)} ${score(share)} (last step ${score(model.exam.skills[skill])})`);
+
 export function rateOf(model) {
   const [from, to] = TERMINAL.has(model.phase) && model.first    // when it is over: the average of the whole training
     ? [[model.first.seconds, model.first.seen], [model.seconds, model.seen]] : [model.pace[0], model.pace.at(-1)];
@@ -341,6 +345,7 @@ export function describeModel(model, { predicted = null, unit = "recovery" } = {
     if (ranked.length > 1) out.push(`Closest to the teacher: ${tell(ranked[0])}. Furthest: ${tell(ranked.at(-1))}.`);
     const aside = beside.filter((r) => finite(r.student));
     if (aside.length) out.push(`Beside the mean: ${aside.map(tell).join("; ")}.`);
+    if (workedOf(model).length) out.push(`With every step right: ${workedOf(model).join("; ")}.`);
   } else out.push("No exam has been sat yet.");
   const verdicts = (verdict) => model.samples.filter((r) => r.verdict === verdict).length;
   if (model.samples.length) {
@@ -563,13 +568,14 @@ export function createBoard(root, options = {}) {
   const alarm = el("div", { cls: "dlab-alarm", "data-testid": "alert", role: "alert" });
   const [klCanvas, lossCanvas, takenCanvas] = ["kl", "loss", "taken"].map((name) => el("canvas", { cls: `dlab-canvas is-${name}`, role: "img" }));
   const [skillRows, skillFoot, fallRows, sampleBody, probeRows] = [part("skills"), part("foot"), part("fall"), el("tbody"), part("tokens")];
+  const workFoot = part("worked");
 
   const series = (name) => [["step", name, "smoothed", ghostName(model)], ...decimate(model[name], 80).map((p) =>
     [whole(p[0]), nats(p[1]), nats(p[2]), nats(nearest(model.ghost?.[name] ?? [], p[0])?.[2])])];
   const kl = panel("KL to the teacher", "kl-chart", [klCanvas], () =>
     [...series("kl"), ...model.exams.map((x) => [whole(x.step), nats(x.fidelity?.kl), "held-out exam", ""])]);
   const loss = panel("Loss", "loss-chart", [lossCanvas], () => series("loss"));
-  const recovery = panel("Recovery by skill", "recovery", [skillRows, skillFoot], () => {
+  const recovery = panel("Recovery by skill", "recovery", [skillRows, skillFoot, workFoot], () => {
     const { mean: first, core, beside, why } = recoveryOf(model);
     return [["skill", "student", "baseline", "teacher", "recovery"], ...[...(core.length + beside.length === 1 ? [] : [first]), ...core, ...beside].map((r) => [skillName(r.skill),
       score(r.student), score(r.baseline), score(r.teacher), finite(r.recovery) ? percent(r.recovery) : why ? "not shown" : r.note])];
@@ -598,7 +604,7 @@ export function createBoard(root, options = {}) {
     const state = stateOf(model), { labelled, started } = model, total = started?.steps ?? 0, rate = rateOf(model);
     put(sign, link ? LINKS[link][0] : SIGNS[state] ?? "○");
     put(word, link ? LINKS[link][1] : state === "labelling" && labelled ? `the teacher is labelling ${whole(labelled.done)} of ${whole(labelled.total)}`
-      : state === "measuring" ? `measuring ${model.words || "the baseline"}` : model.words && model.words.length <= 40 && state !== "loading" ? `${state}: ${model.words}` : state);
+      : state === "measuring" ? `measuring ${model.words || "the baseline"}` : model.words && model.words.length <= 24 && state !== "loading" ? `${state}: ${model.words}` : state);
     word.title = word.textContent;
     const pair = finite(started?.student_parameters) ? `${size(started.student_parameters)} student, ${size(started.teacher_parameters)} teacher` : "";
     put(title, [plain(options.title ?? started?.title ?? "", 80), pair].filter(Boolean).join(" · "));
@@ -659,6 +665,7 @@ export function createBoard(root, options = {}) {
     recovery.note.title = recovery.note.textContent;
     const sure = finite(predicted?.confidence) ? `, ${percent(predicted.confidence)} sure` : "";
     put(skillFoot, predicted && !drafts ? `your prediction for the mean: ${predictedText(predicted)}${sure}` : "");
+    put(workFoot, workedOf(model).length ? `every step right: ${workedOf(model).join(" · ")}` : "");
     if (empty) return;
     const [zero, one] = skillRows.firstChild.children[1].children;
     put(zero, shown ? "baseline" : "0"); put(one, shown ? "teacher" : "1");

@@ -13,12 +13,14 @@ from typing import Any
 
 from labkit.base.errors import LabError, need
 from labkit.base.html import Html, table, tag
+from labkit.records import events as ev
 from labkit.records.record import Record
 from labkit.views.figures import describe, snapshot
 from labkit.views.figures.pen import MatplotlibPen
 from labkit.views.figures.run_charts import measure, recovery_rows, row_name
 
 MOST = 45_000  # bytes of a picture, which is a third longer in a notebook
+STEPS = 400  # of a curve; its neighbours are drawn as means anyway
 _SMALLER = (
     (re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", re.DOTALL), ""),
     (re.compile(r"(\d\.\d)\d+"), r"\1"),  # a tenth of a point
@@ -108,6 +110,13 @@ def scores(record: Record) -> Html:
     return table(["skill", "baseline", "student", "teacher", "recovery"], cells, caption, digits=2)
 
 
+def _thinned(record: Record) -> Record:
+    """The record with at most about `STEPS` steps, the last one among them."""
+    every = -(-len(record.steps) // STEPS)
+    kept = {id(step) for step in [*record.steps[::every], record.steps[-1]]} if every > 1 else None
+    return record if kept is None else Record(e for e in record.events if not isinstance(e, ev.Step) or id(e) in kept)
+
+
 def svg(record: Record, unit: str = "recovery") -> str:
     """The picture of a board as SVG, its text as text. Raises `LabError` without matplotlib, or for a picture that is too large."""
     try:
@@ -117,7 +126,7 @@ def svg(record: Record, unit: str = "recovery") -> str:
 
     look = {"svg.fonttype": "none", "svg.hashsalt": "twin", "path.simplify_threshold": 0.5}  # letters as paths are four times as large
     with rc_context(look):
-        text = MatplotlibPen.svg(snapshot(record, unit=unit).figure)
+        text = MatplotlibPen.svg(snapshot(_thinned(record), unit=unit).figure)
     for pattern, by in _SMALLER:
         text = pattern.sub(by, text)
     if len(text.encode()) > MOST:
