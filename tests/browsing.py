@@ -40,11 +40,15 @@ def jupyterlab(work: Path, **settings: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | settings | {
-        "LABKIT_HOME": str(work / "home"),
-        "JUPYTER_CONFIG_DIR": str(work / "config"),
-        "JUPYTER_DATA_DIR": str(work / "data"),
-    }
+    environment = (
+        os.environ
+        | settings
+        | {
+            "LABKIT_HOME": str(work / "home"),
+            "JUPYTER_CONFIG_DIR": str(work / "config"),
+            "JUPYTER_DATA_DIR": str(work / "data"),
+        }
+    )
     environment.pop("LABKIT_DATA", None)
     command = [sys.executable, "-m", "jupyterlab", f"--port={port}", "--ip=127.0.0.1", "--no-browser", "--allow-root"]
     command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={work}", "--LabApp.expose_app_in_browser=True"]
@@ -105,7 +109,9 @@ def run_cell(page, number: int) -> None:
 
 def run_named(page, name: str) -> None:
     """Run the cell with this id, without waiting for it."""
-    run_cell(page, page.evaluate("(id) => [...window.jupyterapp.shell.currentWidget.content.model.cells].findIndex(c => c.id === id)", name))
+    run_cell(
+        page, page.evaluate("(id) => [...window.jupyterapp.shell.currentWidget.content.model.cells].findIndex(c => c.id === id)", name)
+    )
 
 
 def press(page, button: str) -> None:

@@ -13,13 +13,13 @@ from labkit.base.files import data_dir
 HELP = "rebuild shipped data from its recipe"
 RECIPES = (
     *("tables", "tokenizer", "vocabularies", "examples", "teachers", "card", "adapters", "records"),
-    *("measurements", "capacity", "drafts", "claims", "failures", "answers", "scale", "pages"),
+    *("measurements", "capacity", "drafts", "claims", "failures", "answers", "scale", "pages", "twins"),
 )
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=RECIPES)
-    parser.add_argument("names", nargs="*", help="only these (teachers, adapters, measurements, or parts of drafts)")
+    parser.add_argument("names", nargs="*", help="only these (teachers, adapters, measurements, parts of drafts, or lessons of twins)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
         "failures": "../docs",
         "scale": "../docs",
         "pages": "../docs",
+        "twins": "../notebooks",
     }.get(options.what, options.what)
     if options.names:
         known = next((getattr(recipe, parts) for parts in ("TEACHERS", "MEASUREMENTS", "PARTS") if hasattr(recipe, parts)), ())

@@ -190,7 +190,7 @@ LESSONS = {
 
 @kinds_checked
 def open(number: str | int, board: str = "auto", **changes) -> Lab:
-    """Open a lesson; it displays itself.
+    """Open a lesson; it displays itself. If its run goes on, that is shown again. A run of another lesson is stopped.
 
     number: as in the name of its notebook, "00", or as a number, 0.
     board: "live", "image" (plain images, where the live board cannot load), or "auto".
@@ -203,11 +203,11 @@ def open(number: str | int, board: str = "auto", **changes) -> Lab:
         raise unknown("lesson", number, LESSONS)
     try:
         with uninterrupted():
-            from labkit.lessons.lab import Lab, affordable
+            from labkit.lessons.opening import affordable, opened
     except ModuleNotFoundError as error:
         raise need(error.name or "ipywidgets", "the live board") from None
     lesson = LESSONS[number]
-    return Lab(lesson._replace(experiment=affordable(lesson.experiment.but(**changes))), board)
+    return opened(lesson._replace(experiment=affordable(lesson.experiment.but(**changes))), board)
 
 
 @kinds_checked

@@ -6,8 +6,6 @@ rec = lab.result()           # waits for the current run (or starts one) and ret
 
 from __future__ import annotations
 
-import math
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,17 +15,20 @@ import ipywidgets as widgets
 from labkit.base.errors import LabError, need, unknown
 from labkit.base.html import note
 from labkit.base.interrupts import uninterrupted
+from labkit.lessons import notes
 from labkit.lessons.break_it import Breakage
 from labkit.lessons.prediction_widget import prediction_widget
-from labkit.lessons.predictions import Prediction, score
+from labkit.lessons.predictions import Prediction
 from labkit.lessons.types import Lesson
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
-from labkit.records.record import NO_GAP, Record
+from labkit.records.record import Record
 from labkit.records.rules import refuse
 from labkit.records.store import Store
 from labkit.views.board.controls import Controls
 from labkit.views.board.session import Session
+from labkit.views.board.subshells import mend_routes
+from labkit.views.board.twin import Twin
 
 if TYPE_CHECKING:
     from labkit.training.loop import Run
@@ -60,10 +61,12 @@ class Lab:
     """One lesson. The buttons call `run`, `pause`, `stop` and `reset`; all of them return at once."""
 
     def __init__(self, lesson: Lesson, board: str = "auto") -> None:
-        self.lesson = lesson
+        self.lesson, self.kind = lesson, board
         self.record: Record | None = None
         self.session: Session | None = None
         self.prediction: Prediction | None = None
+        self.twin = Twin(lesson.title, lesson.unit)
+        self._recorded: Experiment | None = None  # of the recorded run on the board
         self.board = _board(board, lesson.title, lesson.unit)
         self.board.one_thread = lambda: self._clicked("one thread")
         self.controls = Controls(lesson.experiment, lesson.controls, self._turned)
@@ -73,7 +76,7 @@ class Lab:
                 ("Run", RUN, "primary"),
                 ("Pause", "Pause the run between two steps, or resume it.", ""),
                 ("Stop", "End the run after this step. The student is kept and examined.", ""),
-                ("Reset", "Stop, clear the board, and reset all controls.", ""),
+                ("Reset", "Stop, bring back the recorded run, and reset all controls.", ""),
             )
         }
         for button in self.buttons.values():
@@ -91,6 +94,7 @@ class Lab:
         body.add_class("labkit-body")
         self.widget = widgets.VBox([widgets.HTML(_CSS), header, body, *([] if pictured else [_access()])], layout={"width": "100%"})
         self.widget.add_class("labkit-lab")
+        self.widget.add_class(self.twin.mark)
         self._buttons("ready")
         self.controls.followers.append(self._allow)
         self._allow(lesson.experiment)
@@ -102,8 +106,11 @@ class Lab:
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        display(self.widget)
-        threading.Thread(target=_warm_up, daemon=True).start()
+        mend_routes()
+        data = self.widget._repr_mimebundle_()
+        display((data or {}) | {"text/plain": f"{self.lesson.title}: the live board, which needs a running notebook."}, raw=True)
+        self.twin.display(self.record)
+        threading.Thread(target=lambda: (_warm_up(), self.twin.draw()), daemon=True).start()
 
     @property
     def student(self) -> Any:
@@ -144,8 +151,11 @@ class Lab:
                 self.record = record
                 self.board.push(events)
 
-        session = Session(make, show, lambda state, message: self._state(session, state, message), lambda: self._measure(session, record))
-        self.session, self.record = session, None  # what was shown is not of this run
+        session = Session(make, show, lambda *now: self._state(session, experiment, *now), lambda: self._measure(session, record))
+        text = notes.loading(experiment, bool(self.session and not self.session.over))
+        self.session, self.record, self._recorded = session, None, None  # what was shown is not of this run
+        self.board.set_state("loading", text)
+        self._say("")
         if inline:
             session.run_here()
             session.wait()
@@ -166,14 +176,14 @@ class Lab:
             self.session.stop()
 
     def reset(self) -> None:
-        """Stop, clear the board, and reset the controls."""
+        """Stop, bring back the recorded run, and reset the controls."""
         self.stop()
-        self.session, self.record = None, None
+        self.session, self.record, self._recorded = None, None, None
         self.board.reset()
         self.board.set_state("ready")
         self.controls.experiment = self.lesson.experiment
-        self._say("")
         self._buttons("ready")
+        self._show_recording()
 
     def wait(self, timeout: float | None = None) -> Lab:
         """Wait until the current run has ended (a paused one is resumed). Raises the run's error, if it had one."""
@@ -208,13 +218,15 @@ class Lab:
         try:
             calls[label]()
         except Exception as error:
-            self._say(f"{error}" if isinstance(error, LabError) else f"{type(error).__name__}: {error}")
+            self._say(f"{error}" if isinstance(error, LabError) else f"{type(error).__name__}: {error}", "alert")
 
     def _allow(self, experiment: Experiment) -> None:
-        """Enable Run only for a recipe that breaks no rule."""
+        """Enable Run only for a recipe that breaks no rule; and say what it will change about the recorded run."""
         problems = experiment.problems()
         self.buttons["Run"].disabled = bool(problems)
         self.buttons["Run"].tooltip = problems[0] if problems else RUN
+        if self._recorded:
+            self._say(notes.invitation(self._recorded, experiment))
 
     def _turned(self, name: str, value: Any) -> None:
         if self.session and not self.session.over and KNOBS[name].knob.hot:
@@ -228,17 +240,21 @@ class Lab:
         self.prediction = prediction
         self.board.predicted = {"low": prediction.low, "high": prediction.high, "confidence": prediction.confidence}
 
-    def _state(self, session: Session, state: str, message: str) -> None:
+    def _state(self, session: Session, experiment: Experiment, state: str, message: str) -> None:
         if session is not self.session:
             return
-        self.board.set_state({"running": "training"}.get(state, state), message)
+        ended = bool(self.record and self.record.complete)
+        if state in ("running", "paused") and ended:  # its baseline is being measured
+            self.board.set_state("measuring", "the baseline, paused" if state == "paused" else "")
+        elif state == "running":
+            self.board.set_state("loading" if message else "training", notes.loading(experiment, False) if message else "")
+        else:
+            self.board.set_state("finished" if ended else state, message)
         self._buttons(state)
-        if state == "running":
-            self._say("")
         if session.over:
-            self._score()
-            if state == "failed":
-                self._say(message)
+            failed = state == "failed"
+            self._say(message if failed else notes.result(self.record, self.prediction, self.lesson.unit), "alert" if failed else "status")
+            self.twin.update(self.record)
 
     def _buttons(self, state: str) -> None:
         going = state in ("running", "paused")
@@ -247,8 +263,8 @@ class Lab:
         self.buttons["Stop"].disabled = not going
         self.controls.lock(going)
 
-    def _say(self, text: str) -> None:
-        self.note.value = note(text, "alert")
+    def _say(self, text: str, role: str = "status") -> None:
+        self.note.value = note(text, role)
 
     def _show_recording(self) -> None:
         """Show a recorded run of another recipe: a run of the lesson's own would give the answer to the prediction."""
@@ -256,14 +272,12 @@ class Lab:
         try:
             recording = Store().find(shown)
         except LabError as error:
-            self._say(str(error))
+            self._say(str(error), "alert")
             return
-        if recording is None:
-            self._say("Press Run to distil a student.")
-            return
-        self.record = recording
-        self.board.push(recording.events)
-        self._say(f"This is a recorded run, of a {shown.student} student. Press Run to distil your own, {self.lesson.experiment.student}.")
+        if recording is not None:
+            self.record, self._recorded = recording, shown
+            self.board.push(recording.events, recorded=True)
+        self._say(notes.invitation(self._recorded, self.controls.experiment))
 
     def _keep(self, record: Record) -> None:
         from labkit.studies.run import keep
@@ -281,25 +295,13 @@ class Lab:
                     run.stop()
                 session.breathe()
                 if isinstance(event, ev.Step) and event.step % 10 == 0 and session is self.session:
-                    text = f"Measuring the label-budget baseline: step {event.step} of {record.experiment.steps}."
-                    self.board.set_state("training", text)
-                    self._say(text)
+                    self.board.set_state("measuring", f"the baseline, step {event.step}/{record.experiment.steps}")
 
+            if session is self.session:
+                self.board.set_state("measuring")
+                self._say(notes.measuring(record.experiment))
             yield from with_baseline(record, watch)
             self._keep(record)
-
-    def _score(self) -> None:
-        record = self.record
-        if not (self.prediction and record and record.complete):
-            return
-        if self.lesson.unit == "acceptance":
-            accepted = record.evaluations[-1].fidelity.get("acceptance", math.nan)
-            none = "This run's exam did not measure acceptance: a draft needs its target's tokens (vocabulary='atlas')."
-            self._say(score(self.prediction, accepted).sentence if math.isfinite(accepted) else none)
-        elif "label budget" in record.references:
-            mean = record.recovery().mean
-            no_gap = f"No gap: the teacher is less than {NO_GAP} above the baseline, so there is no recovery to score."
-            self._say(score(self.prediction, mean).sentence if math.isfinite(mean) else no_gap)
 
 
 def _board(kind: str, title: str, unit: str) -> Any:
@@ -331,11 +333,3 @@ def _warm_up() -> None:
         import labkit.training.loop  # noqa: F401
     except ImportError:
         return  # without torch, recorded runs still play; Run then says what is missing
-
-
-def affordable(experiment: Experiment) -> Experiment:
-    """The experiment with fewer steps on one core, so that it takes about the lesson's time."""
-    if os.environ.get("LABKIT_QUICK"):
-        return experiment.but(steps=min(experiment.steps, 40), questions=min(experiment.questions, 2_000))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return experiment if cores > 1 else experiment.but(steps=max(1, experiment.steps // 2))

@@ -37,7 +37,9 @@ def outside(page, height: int = 900) -> list[str]:
 
 def close(page) -> None:
     """End the kernel of this notebook and close its tab, as a learner who goes on to the next lesson does."""
-    page.evaluate("async () => { const panel = window.jupyterapp.shell.currentWidget; await panel.sessionContext.shutdown(); panel.dispose(); }")
+    page.evaluate(
+        "async () => { const panel = window.jupyterapp.shell.currentWidget; await panel.sessionContext.shutdown(); panel.dispose(); }"
+    )
 
 
 def test_the_file_list_is_closed_until_it_is_opened(page):
@@ -136,10 +138,9 @@ def test_lesson_00_is_done_by_keyboard_alone(keyboard):
 
 def focused(page) -> str:
     """The name of what has the focus, as a screen reader says it."""
-    return page.evaluate(
-        "(n => n.getAttribute('aria-label') ?? n.labels?.[0]?.textContent ?? n.closest('.widget-inline-hbox')?.querySelector('label')?.textContent"
-        " ?? n.textContent)(document.activeElement)"
-    ).strip()
+    name = """(n => n.getAttribute("aria-label") ?? n.labels?.[0]?.textContent
+        ?? n.closest(".widget-inline-hbox")?.querySelector("label")?.textContent ?? n.textContent)(document.activeElement)"""
+    return page.evaluate(name).strip()
 
 
 def tab_to(page, *names: str, key: str = "Tab", most: int = 80) -> str:

@@ -52,7 +52,7 @@ def test_a_laptop_s_first_window_holds_run_the_curve_and_who_is_taught(page):
         word.textContent = 'training: Loading the teacher and the student, which takes a while.';
         const text = document.createRange();
         text.selectNodeContents(word);
-        const right = text.getBoundingClientRect().right, left = strip.lastElementChild.getBoundingClientRect().left;
+        const right = text.getBoundingClientRect().right, left = strip.querySelector('.dlab-facts').getBoundingClientRect().left;
         word.textContent = said;
         return left - right;
     }"""
@@ -62,7 +62,7 @@ def test_a_laptop_s_first_window_holds_run_the_curve_and_who_is_taught(page):
 
 def test_run_trains_a_student_and_the_curve_falls(page):
     press(page, "Run")
-    wait_for_state(page, "training", "labelling")  # at once, though what is drawn is still the recording
+    wait_for_state(page, "loading", "training", "labelling")  # at once
     page.wait_for_function("document.querySelector('.dlab')?.dataset.ghost === '1'")  # the recording became the ghost
     wait_for_step(page, 25)
     assert board(page).get_attribute("data-state") in ("training", "labelling")

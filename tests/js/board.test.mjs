@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import {
-  acceptedOf, decimate, describeModel, emptyModel, fold, logDomain, mergeSamples, milestones, nats, offerOf, plain, rateOf, recoveryOf, sentenceOf, stateOf, waterfallOf,
+  acceptedOf, decimate, describeModel, emptyModel, fold, ghostName, layAside, logDomain, mergeSamples, milestones, nats, offerOf, plain, rateOf, recoveryOf, sentenceOf, stateOf, waterfallOf, workedOf,
 } from "../../labkit/views/board/board.js";
 
 const started = (more = {}) => ({ event: "started", experiment: { method: "output", gold: 300 }, title: "t", teacher_parameters: 2.9e6,
@@ -65,6 +65,52 @@ test("a new run turns the old curve into one ghost and drops the old yardsticks"
   assert.deepEqual(m.ghost.kl.map((p) => p[1]), [3], "only the last run is kept");
   foldAll([started()], m);
   assert.deepEqual(m.ghost.kl.map((p) => p[1]), [3], "a run without steps leaves the ghost alone");
+});
+
+test("between Run and the first event no number is of the run before", () => {
+  const m = layAside(foldAll([started({ recorded: true }), ...references, step(1, 5), step(2, 4), evaluated(2, STUDENT), finished()]));
+  assert.deepEqual([stateOf(m), m.step, m.seconds, m.exam, m.started, m.samples.length, Object.keys(m.references).length], ["loading", 0, 0, null, null, 0, 0]);
+  m.words = "Loading the teacher atlas-3m and a 212k student.";
+  assert.equal(sentenceOf(m), m.words);
+  assert.equal(describeModel(m), "Loading the teacher atlas-3m and a 212k student. The curve on the board is of the recorded 57k run.");
+  foldAll([step(3, 3), evaluated(3, STUDENT), finished()], m);
+  assert.deepEqual([stateOf(m), m.kl.length, m.exam], ["loading", 0, null], "what the run before says late is not of this one");
+  foldAll([{ event: "warned", step: 0, message: "Making the tables, once." }, started(), step(1, 3)], m);
+  assert.deepEqual([stateOf(m), m.kl.length, m.ghost.kl.length, m.warnings.length], ["training", 1, 2, 1]);
+});
+
+test("a ghost is called what it is", () => {
+  const exp = (more) => ({ experiment: { student: "57k", temperature: 1, steps: 400, ...more } });
+  const after = (first, second) => ghostName(foldAll([started(first), step(1), started(second)]));
+  assert.equal(after({ recorded: true, ...exp() }, exp()), "recorded 57k run");
+  assert.equal(after(exp(), exp()), "previous run");
+  assert.equal(after(exp(), exp({ temperature: 4 })), "previous: T 1");
+  assert.equal(after(exp(), exp({ student: "212k" })), "previous: 57k");
+  assert.equal(after(exp(), exp({ temperature: 4, steps: 900, student: "22k" })), "previous run", "a long difference is left out");
+  assert.equal(ghostName(layAside(foldAll([started(exp()), step(1)]))), "previous run", "what the next one is, is not known yet");
+  assert.match(describeModel(foldAll([started(exp()), step(1), started(exp({ temperature: 4 })), step(1)])), /the previous: T 1 had|the previous run had/);
+});
+
+test("a baseline that is measured after the end is not the run", () => {
+  const m = foldAll([started(), step(1), finished()]);
+  m.held = "measuring";
+  assert.equal(stateOf(m), "measuring");
+  assert.match(sentenceOf(m), /^Finished in/);
+  m.held = null;
+  assert.equal(stateOf(m), "finished");
+});
+
+test("a right answer after wrong working is counted apart", () => {
+  const row = (question, verdict) => ({ question, student: "17+12=30, 30+2=31", teacher: "t", truth: "t", verdict });
+  const m = foldAll([started(), step(1), { event: "sampled", step: 1, rows: [row("a", "right"), row("b", "working"), row("c", "wrong")] }]);
+  assert.match(describeModel(m), /1 right, 1 right after wrong working, 1 wrong, 0 inherited/);
+});
+
+test("every step right is told beside the last step right", () => {
+  const m = foldAll([started(), step(1), { ...evaluated(1, { add: 0.5, recall: 1 }), working: { add: 0.25 } }]);
+  assert.deepEqual(workedOf(m), ["add 0.25 (last step 0.50)"]);
+  assert.match(describeModel(m), /With every step right: add 0\.25 \(last step 0\.50\)\./);
+  assert.deepEqual(workedOf(foldAll([started(), evaluated(1, { add: 0.5 })])), []);
 });
 
 test("references that come before the first run stay", () => {
@@ -207,18 +253,21 @@ test("milestones are reached, not announced in advance", () => {
   const same = foldAll([step(61, 0.1)], structuredClone(m));
   assert.equal(sentenceOf(same), sentenceOf(m), "another step is not another milestone");
   foldAll([...references, evaluated(60, STUDENT)], m);
-  assert.match(sentenceOf(m), /; facts and comparisons are in, sums are not; half the gap over the label budget is closed\.$/);
+  assert.match(sentenceOf(m), /; about as good as the teacher at facts and comparisons; not yet at sums; half the gap between the gold labels and the teacher is closed\.$/);
 });
 
-test("one group that is in reads as one", () => {
+test("what a student can do is told against the teacher", () => {
   const m = foldAll([started(), references[0], evaluated(60, { recall: 1, add: 0.1 })]);
-  assert.match(sentenceOf(m), /facts are in, sums are not\.$/i);
+  assert.match(sentenceOf(m), /^About as good as the teacher at facts; not yet at sums\.$/);
+  const half = foldAll([started(), references[0], evaluated(60, { recall: 1, add: 0.5 })]);
+  assert.match(sentenceOf(half), /at facts; more than half as good at sums\.$/);
+  assert.match(sentenceOf(foldAll([started(), references[0], evaluated(60, { recall: 0.1, add: 0.5 })])), /^Not yet near the teacher at anything\.$/);
 });
 
 test("the last sentence scores the prediction, and names the baseline beside the recovery", () => {
   const m = foldAll([started(), ...references, step(1), evaluated(100, STUDENT), finished()]);
   const text = sentenceOf(m, { predicted: { low: 0.6, high: 0.8 } });
-  assert.equal(text, "Finished in 10 s: mean skill 0.72 of the teacher's 0.95; recovery 57% over 300 gold labels (3 seeds); below your prediction of 60 to 80%.");
+  assert.equal(text, "Finished in 10 s: mean skill 0.72 of the teacher's 0.95; 57% of the gap between 300 gold labels (3 seeds) and the teacher closed; below your prediction of 60 to 80%.");
   const bare = foldAll([started(), step(1), evaluated(100, STUDENT), finished("stopped")]);
   assert.equal(sentenceOf(bare), "Stopped after 10 s: mean skill 0.72; no baseline yet: recovery is not shown.");
 });

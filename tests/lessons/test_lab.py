@@ -19,6 +19,7 @@ from conftest import REPOSITORY
 from labkit.base.errors import LabError
 from labkit.base.threads import Share
 from labkit.lessons import lab as lab_module
+from labkit.lessons import opening
 from labkit.lessons.catalogue import LESSONS, PANEL, catalogue
 from labkit.lessons.lab import Lab
 from labkit.records import events as ev
@@ -29,6 +30,7 @@ from labkit.studies import run as runs
 from labkit.tasks.atlas.facts import Atlas
 from labkit.training import loop
 from labkit.views.board import session as pump
+from labkit.views.board import subshells
 from labkit.views.board.controls import IN_SIGHT, Controls
 from labkit.views.board.widget import Board
 
@@ -250,7 +252,7 @@ class TestButtons:
         again = Lab(lesson()._replace(recorded=lesson().experiment))
         assert again.record.curve()[1] == pytest.approx(lab.record.curve()[1], rel=1e-5)
         assert "label budget" in again.record.references, "the baseline measured after the run is kept with it"
-        assert "recorded run, of a 22k student" in again.note.value
+        assert "a recorded run of a 22k student. Yours will have the same recipe." in again.note.value
 
     def test_pause_stands_still_and_resume_goes_on(self, lab):
         held = threading.Event()
@@ -408,6 +410,51 @@ class TestButtons:
         assert any(isinstance(event, ev.KnobTurned) for event in values(lab))
         assert Store().find(lesson(steps=60).experiment) is None
 
+    def test_what_is_said_of_the_recorded_run_follows_the_controls_and_comes_back_with_it(self, lab):
+        lab.run().wait()
+        again = Lab(lesson(steps=13)._replace(recorded=lesson().experiment))
+        first = again.note.value
+        assert "Yours will have steps 13 (not 12). Press Run." in first and 'role="status"' in first
+        again.controls.recipe.value = lesson(steps=12, temperature=2.0).experiment.recipe
+        assert "Yours will have temperature 2 (not 1). Press Run." in again.note.value
+        again.run(steps=2)
+        assert again.note.value == "", "the recorded run is not on the board any more"
+        again.wait()
+        again.controls.fields["temperature"].value = 3.0
+        assert again.note.value == ""
+        again.buttons["Reset"].click()
+        assert again.note.value == first
+        assert [row["event"] for row in again.board._story if row.get("recorded")] == ["started"]
+        assert again.record.complete
+
+    def test_the_board_says_at_once_what_is_loaded_and_at_the_end_nothing_of_it(self, lab):
+        said, state = [], lab.board.set_state
+        lab.board.set_state = lambda *now: (said.append(now), state(*now))
+        lab.buttons["Run"].click()
+        assert said[0] == ("loading", "Loading the teacher atlas-200k and a 22k student.")
+        lab.wait()
+        states = [now for now, *_ in said]
+        assert [now for i, now in enumerate(states) if i == 0 or now != states[i - 1]] == ["loading", "training", "measuring", "finished"]
+        measured = [words for now, *rest in said if now == "measuring" for words in rest]
+        assert measured[-1] == "the baseline, step 10/12"
+        assert lab.board.state == ["finished", ""] and lab.note.value == ""
+        lab.run().wait()
+        assert "Stopping" not in said[len(states)][1], "the run before was over"
+
+    def test_a_run_that_stops_another_says_so(self, quick):
+        lab = Lab(lesson(steps=5000))
+        lab.run()
+        lab.run(steps=3)
+        assert lab.board.state == ["loading", "Stopping the run before, then loading the teacher atlas-200k and a 22k student."]
+        assert lab.wait().session.state == "finished"
+
+    def test_a_baseline_that_is_broken_off_leaves_a_finished_run(self, lab):
+        state = lab.board.set_state
+        lab.board.set_state = lambda now, words="": (state(now, words), lab.stop() if "step 10/" in words else None)
+        lab.run().wait()
+        assert lab.session.state in ("finished", "stopped")
+        assert lab.board.state[0] == "finished" and lab.record.complete
+
     def test_reset_puts_everything_back(self, lab):
         lab.run().wait()
         lab.controls.fields["temperature"].value = 3.0
@@ -552,6 +599,16 @@ class TestTrouble:
             with pytest.raises(LabError, match="Choose from"):
                 call()
 
+    def test_there_is_one_run_in_a_kernel(self, quick):
+        first = opening.opened(lesson(steps=5000))
+        first.run()
+        assert opening.opened(lesson(steps=5000)) is first, "its run goes on, so it is shown again"
+        second = opening.opened(lesson(steps=4000))
+        assert second is not first
+        first.session.wait_quietly()
+        assert first.session.state == "stopped"
+        assert opening.opened(lesson(steps=4000)) is not second, "it has no run that could go on"
+
     def test_a_lesson_is_found_by_its_number_too(self):
         import labkit
 
@@ -577,6 +634,16 @@ class TestBoard:
         assert sent[-1]["to"] == "v"
         assert [e["message"] for e in sent[-1]["events"]] == ["a", "b", "c"]
 
+    def test_the_state_that_a_loaded_page_asks_for_holds_the_whole_story(self):
+        board = Board("x")
+        assert board.get_state()["story"]["events"] == []
+        board.push([ev.Warned(0, "a"), ev.Started({}, "t", 1, 1, 10, 10, ("recall",), "m")], recorded=True)
+        held = board.get_state()["story"]
+        assert (held["from"], held["epoch"], [row["event"] for row in held["events"]]) == (0, 0, ["warned", "started"])
+        assert [row.get("recorded") for row in held["events"]] == [None, True]
+        board.reset()
+        assert board.get_state()["story"] == {"type": "events", "from": 0, "epoch": 1, "events": []}
+
     def test_only_the_last_two_runs_are_held_and_numbers_go_on(self, monkeypatch):
         board, sent = Board("x"), []
         monkeypatch.setattr(board, "send", sent.append)
@@ -598,3 +665,20 @@ def test_sessions_do_not_hold_on_to_those_before_them(quick):
     lab.run().wait()
     assert pump._current is lab.session
     assert lab.session._before is None
+
+
+def test_a_message_goes_where_it_says_unless_it_answers_a_question():
+    import ipykernel.comm.comm as comms
+
+    comm = comms.BaseComm.__new__(comms.BaseComm)
+    comm._reply_subshell_lock, comm._reply_subshell_ids = threading.Lock(), {"q1": "of a closed page", "q2": "that asked", "q3": None}
+    comm._reply_subshell_id = "of a closed page"
+    choose = subshells.mended(comms.BaseComm._reply_subshell_for, lambda: ["of this page", "that asked"])
+    assert comms.BaseComm._reply_subshell_for(comm, {}, "of this page") == "of a closed page", "mended upstream: delete subshells.py"
+    assert choose(comm, {"method": "update"}, "of this page") == "of this page"
+    assert choose(comm, {"content": {"type": "hello"}}, None) is None
+    assert choose(comm, {"content": {"id": "q1"}}, "of this page") == "of this page", "nobody waits for it any more"
+    assert choose(comm, {"content": {"id": "q2"}}, "of this page") == "that asked"
+    assert choose(comm, {"content": {"id": "q3"}}, "of this page") is None
+    subshells.mend_routes()  # without a kernel: nothing
+    assert not hasattr(comms.BaseComm._reply_subshell_for, "__wrapped__")

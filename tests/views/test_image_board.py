@@ -114,6 +114,24 @@ def test_the_run_before_stays_as_a_ghost_until_reset(clock):
     assert clock.pictures[-1][3] is None
 
 
+def test_between_run_and_the_first_event_no_number_is_of_the_run_before(clock):
+    board = ImageBoard()
+    board.push(events(20), recorded=True)
+    assert "a recorded run" in board.status.value
+    board.set_state("loading", "Loading the teacher.")
+    assert "Loading the teacher." in board.status.value and "\u25cc" in board.status.value
+    assert "step" not in board.status.value and "recorded" not in board.status.value
+    assert (board.sentence.value, board.answers.value, board.image.layout.display) == ("", "", "none")
+    board.push(events(30, noise=1))
+    assert len(clock.pictures[-1][3].steps) == 20, "the run before is the ghost"
+
+
+def test_wrong_working_is_a_verdict_of_its_own():
+    board = ImageBoard()
+    board.push([*events(20), ev.Sampled(20, ({"question": "Add 17, 12 and 2.", "student": "17+12=30, 30+2=31", "verdict": "working"},))])
+    assert "\u2260 wrong working" in board.answers.value and "17+12=30, 30+2=31" in board.answers.value
+
+
 def test_steps_left_over_after_a_reset_become_no_ghost(clock):
     board, story = ImageBoard(), events(20, end=False)
     board.push(story[:10])

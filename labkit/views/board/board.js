@@ -7,7 +7,8 @@ const BESIDE = new Set(["two_hop", "two_hop_steps", "chain"]); // shown beside t
 const GAP = 0.05;                                            // a smaller gap to the teacher is noise, and dividing by it a lie
 const ROWS = 12;
 const TERMINAL = new Set(["finished", "stopped", "failed"]);
-const STATES = new Set(["ready", "labelling", "training", "paused", ...TERMINAL]);
+const STATES = new Set(["ready", "loading", "labelling", "training", "paused", "measuring", ...TERMINAL]);
+const BEFORE = new Set(["started", "warned", "failed"]);      // what a run says while it loads; the rest is of the run before
 const GOLD = "label budget", HARD = "same questions";
 const ONE_THREAD = "threads=1";                              // what a starved run offers, as the event says it
 const NO_BASELINE = "no baseline yet: recovery is not shown";
@@ -23,15 +24,29 @@ export function emptyModel() {
 /** What a run that goes on offers to do about its last trouble: `ONE_THREAD`, or nothing. */
 export const offerOf = (model) => (TERMINAL.has(stateOf(model)) ? "" : model.offer);
 
-/** The state word: what the outside holds (paused, say) wins over the stream until the run ends or begins again. */
-export const stateOf = (model) => (TERMINAL.has(model.phase) ? model.phase : (model.held ?? model.phase));
+/** The state word: what the outside holds (paused, say) wins over the stream until the run ends or begins again. After the end only a
+ *  baseline that is being measured does. */
+export const stateOf = (model) => (TERMINAL.has(model.phase) && model.held !== "measuring" ? model.phase : (model.held ?? model.phase));
+
+/** A run is about to begin: the curve of the one before stays as a ghost that knows what it is, and its numbers go. */
+export function layAside(model) {
+  const ghost = model.kl.length ? { kl: model.kl, loss: model.loss, exams: model.exams, started: model.started } : model.ghost;
+  return Object.assign(model, emptyModel(), { ghost, phase: "loading" });
+}
+
+/** What the ghost is, in at most 18 letters: a recording and its student, or the previous run and how its recipe differs. */
+export function ghostName(model) {
+  const then = model.ghost?.started, now = model.started?.experiment;
+  if (then?.recorded) return `recorded ${size(then.student_parameters)} run`;
+  const other = Object.keys(now ? then?.experiment ?? {} : {}).filter((k) => k in now && String(then.experiment[k]) !== String(now[k]));
+  const value = (k) => (typeof then.experiment[k] === "string" ? then.experiment[k] : `${KNOB_WORDS[k] ?? words(k)} ${then.experiment[k]}`);
+  const name = `previous: ${other.map(value).join(", ")}`;
+  return other.length && name.length <= 18 ? plain(name, 18) : "previous run";
+}
 
 const FOLDS = {
   started(m, e) {
-    if (m.started || m.kl.length) {                          // a new run: the old curve stays as a ghost, its yardsticks go
-      const ghost = m.kl.length ? { kl: m.kl, loss: m.loss, exams: m.exams } : m.ghost;
-      Object.assign(m, emptyModel(), { ghost });
-    }
+    if (m.started || m.kl.length) layAside(m);
     Object.assign(m, { started: e, phase: "training", held: null, words: "", offer: "", failed: null, finished: null, pace: [] });
   },
   labelled(m, e) {
@@ -85,6 +100,7 @@ const FOLDS = {
 
 /** Folds one event into the model, in place, and returns it. Kinds this board does not know are ignored. */
 export function fold(model, event) {
+  if (model.phase === "loading" && !BEFORE.has(event?.event)) return model;
   if (event && Object.hasOwn(FOLDS, event.event)) FOLDS[event.event](model, event);
   return model;
 }
@@ -197,6 +213,10 @@ export function acceptedOf(exams) {
   return exams.map((x) => [x.step, ...["acceptance", "agreement"].map((name) => (finite(x.fidelity?.[name]) ? x.fidelity[name] : null))]);
 }
 
+/** Skills whose answers have steps: the share with every step right, beside the share with the last one right. Older runs lack it. */
+export const workedOf = (model) => Object.entries(model.exam?.working ?? {}).filter(([, share]) => finite(share))
+  .map(([skill, share]) => `${skillName(skill)} ${score(share)} (last step ${score(model.exam.skills[skill])})`);
+
 export function rateOf(model) {
   const [from, to] = TERMINAL.has(model.phase) && model.first    // when it is over: the average of the whole training
     ? [[model.first.seconds, model.first.seen], [model.seconds, model.seen]] : [model.pace[0], model.pace.at(-1)];
@@ -217,6 +237,7 @@ const list = (names) => (names.length < 2 ? names.join("") : `${names.slice(0, -
 const duration = (s) => (s < 1 ? "under a second" : s < 120 ? `${Math.round(s)} s` : `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`);
 const SKILL_WORDS = { two_hop: "two-hop", two_hop_steps: "two-hop steps" };
 const KNOB_WORDS = { temperature: "T", learning_rate: "lr" };
+const LINE_WORDS = { [GOLD]: "gold labels", [HARD]: "hard answers" };   // as the waterfall names them
 const skillName = (skill) => SKILL_WORDS[skill] ?? words(plain(skill, 40));
 const guessOf = (p) => (finite(p?.low) && finite(p?.high) ? p : null);
 const predictedText = (p) => `${percent(p.low).replace("%", "")} to ${percent(p.high)}`;
@@ -242,13 +263,16 @@ export function milestones(model, { predicted = null, unit = "recovery" } = {}) 
   const out = [], say = (key, text) => out.push({ key, text });
   const { mean: row, baseline } = recoveryOf(model), recovered = finite(row.recovery);
   const taken = unit === "acceptance" ? model.exam?.fidelity?.acceptance : null, asked = unit === "acceptance" ? taken : row.recovery;
-  if (model.phase === "failed") {
+  if (model.phase === "loading") {
+    say("loading", model.words || "Loading the teacher and the student");
+  } else if (model.phase === "failed") {
     say("failed", `The run failed at step ${whole(model.failed?.step ?? model.step)}; the last good student is kept`);
   } else if (TERMINAL.has(model.phase)) {
     const of = finite(row.teacher) ? ` of the teacher's ${score(row.teacher)}` : "";
     say(model.phase, `${model.phase === "stopped" ? "Stopped after" : "Finished in"} ${duration(model.seconds)}`
       + (finite(row.student) ? `: ${measureOf(model)} ${score(row.student)}${of}` : ""));
-    if (recovered) say("recovery", `recovery ${percent(row.recovery)} over ${baseline}`);
+    const gap = `the gap between ${baseline} and the teacher`;
+    if (recovered) say("recovery", row.recovery < 0 ? `worse than ${baseline}: ${percent(row.recovery)} of ${gap}` : `${percent(row.recovery)} of ${gap} closed`);
     else if (finite(row.student)) say("recovery", row.note);
     if (finite(taken)) say("acceptance", `${percent(taken)} of its guesses would be accepted`);
     if (finite(asked) && predicted) {
@@ -260,22 +284,20 @@ export function milestones(model, { predicted = null, unit = "recovery" } = {}) 
     if (fallen) say(`kl/${fallen[0]}`, `KL ${fallen[1]} in ${duration(model.marks[fallen[0]])}`);
     const { reached, near, far } = groupsOf(model), left = far.length ? far : near;
     if (reached.length || left.length) {
-      say(`skills:${reached}|${left}|${far.length > 0}`, !reached.length ? "no skill is near the teacher yet"
-        : !left.length ? "every core skill is in"
-          : `${list(reached)} ${areOrIs(reached)} in, ${list(left)} ${areOrIs(left)} ${far.length ? "not" : "nearly there"}`);
+      say(`skills:${reached}|${left}|${far.length > 0}`, !reached.length ? "not yet near the teacher at anything"
+        : `about as good as the teacher at ${left.length ? list(reached) : "every core skill"}`);
+      if (reached.length && left.length) say(`left:${left}`, far.length ? `not yet at ${list(left)}` : `more than half as good at ${list(left)}`);
     }
     const tens = Math.floor(taken * 10 + 1e-9) * 10;
     if (finite(taken)) say(`acceptance>${tens}`, `${tens}% or more of its guesses would be accepted`);
     const level = [0.9, 0.5].find((v) => recovered && row.recovery >= v);
-    if (level) say(`recovery>${level}`, `${level > 0.5 ? "nine tenths of" : "half"} the gap over the ${GOLD} is closed`);
-    else if (recovered && row.recovery < 0) say("recovery<0", `still behind the ${GOLD}`);
+    if (level) say(`recovery>${level}`, `${level > 0.5 ? "nine tenths of" : "half"} the gap between the gold labels and the teacher is closed`);
+    else if (recovered && row.recovery < 0) say("recovery<0", "still worse than the gold labels alone");
     if (!out.length && model.step > 0) say("training", "Training has begun; the first milestone is KL halved");
     else if (!out.length && model.phase === "labelling") say("labelling", "The teacher is answering the questions; training follows");
   }
   return out;
 }
-
-const areOrIs = (names) => (names.length > 1 || names[0].endsWith("s") ? "are" : "is");
 
 function groupsOf(model) {
   const groups = { reached: [], near: [], far: [] };
@@ -295,6 +317,7 @@ export const sentenceOf = (model, options) => asSentence(milestones(model, optio
 export function describeModel(model, { predicted = null, unit = "recovery" } = {}) {
   const state = stateOf(model), total = model.started?.steps, rate = rateOf(model), now = lastFinite(model.kl), out = [];
   if (state === "ready" && !model.step) return "Ready. No run has started, so there is nothing to describe yet.";
+  if (state === "loading") return `${asSentence(model.words || "Loading the teacher and the student")} The curve on the board is of the ${ghostName(model)}.`;
   out.push(state === "labelling"
     ? `The teacher is labelling: ${whole(model.labelled?.done)} of ${whole(model.labelled?.total)} questions are done.`
     : asSentence(`${state}, step ${whole(model.step)}${total ? ` of ${whole(total)}` : ""}, after ${duration(model.seconds)}`
@@ -303,7 +326,7 @@ export function describeModel(model, { predicted = null, unit = "recovery" } = {
   if (now) {
     const base = nearest(model.references[GOLD]?.curve ?? [], now[0]), ghost = nearest(model.ghost?.kl ?? [], now[0]);
     out.push(`KL to the teacher, smoothed, is ${nats(now[2])} nats per answer token`
-      + (finite(model.first?.kl) ? `; it began at ${nats(model.first.kl)}` : "") + (base ? `; at this step the label budget baseline had ${nats(base[1])}` : "") + (ghost ? `; the previous run had ${nats(ghost[2])}` : "") + ".");
+      + (finite(model.first?.kl) ? `; it began at ${nats(model.first.kl)}` : "") + (base ? `; at this step the student of the gold labels had ${nats(base[1])}` : "") + (ghost ? `; the ${ghostName(model)} had ${nats(ghost[2])}` : "") + ".");
   }
   const { mean: row, core, beside, baseline, step, shared } = recoveryOf(model);
   const tell = (r) => `${skillName(r.skill)}, ${score(r.student)}${finite(r.teacher) ? ` of ${score(r.teacher)}` : ""}`;
@@ -322,11 +345,12 @@ export function describeModel(model, { predicted = null, unit = "recovery" } = {
     if (ranked.length > 1) out.push(`Closest to the teacher: ${tell(ranked[0])}. Furthest: ${tell(ranked.at(-1))}.`);
     const aside = beside.filter((r) => finite(r.student));
     if (aside.length) out.push(`Beside the mean: ${aside.map(tell).join("; ")}.`);
+    if (workedOf(model).length) out.push(`With every step right: ${workedOf(model).join("; ")}.`);
   } else out.push("No exam has been sat yet.");
   const verdicts = (verdict) => model.samples.filter((r) => r.verdict === verdict).length;
   if (model.samples.length) {
-    out.push(`Of ${count(model.samples.length, "sampled answer")}, ${verdicts("right")} right, ${verdicts("wrong")} wrong, `
-      + `${verdicts("inherited")} inherited from the teacher's own mistakes.`);
+    out.push(`Of ${count(model.samples.length, "sampled answer")}, ${verdicts("right")} right, ${verdicts("working")} right after wrong working, `
+      + `${verdicts("wrong")} wrong, ${verdicts("inherited")} inherited from the teacher's own mistakes.`);
   }
   const knob = model.knobs.at(-1), warning = model.warnings.at(-1);
   if (knob) out.push(`Last knob turned: ${words(plain(knob.name))} from ${knob.old} to ${knob.new} at step ${whole(knob.step)}.`);
@@ -440,8 +464,8 @@ function drawChart(canvas, spec, look) {
     const end = label && points.findLast((p) => p[0] <= spec.max && finite(p[key]));
     if (!end) continue;
     font(weight);
-    const x = X(end[0]) > box.right - 24 ? box.right + 10 : X(end[0]) + 9;
-    labels.push({ text: label, x, y: Y(end[key]), end: x + c.measureText(label).width, ink, weight });
+    const wants = X(end[0]) > box.right - 24 ? box.right + 10 : X(end[0]) + 9, wide = c.measureText(label).width, x = Math.min(wants, width - wide - 2);
+    labels.push({ text: label, x, y: Y(end[key]), end: x + wide, ink, weight });
   }
   labels.sort((a, b) => a.y - b.y);
   const meet = (a, b) => a.x < b.end + 8 && b.x < a.end + 8;
@@ -457,8 +481,16 @@ function drawChart(canvas, spec, look) {
 
 // ---------------------------------------------------------------- the page
 
-const VERDICTS = { right: ["✓", "right"], wrong: ["✗", "wrong"], inherited: ["⚠\ufe0e", "inherited"] };
-const SIGNS = { ready: "○", labelling: "◐", training: "●", paused: "❙❙", finished: "✓", stopped: "■", failed: "✗" };
+const VERDICTS = { right: ["✓", "right"], working: ["≠", "wrong working"], wrong: ["✗", "wrong"], inherited: ["⚠\ufe0e", "inherited"] };
+const SIGNS = { ready: "○", loading: "◌", labelling: "◐", training: "●", paused: "❙❙", measuring: "◑", finished: "✓", stopped: "■", failed: "✗" };
+const LINKS = {                                              // what the way to the kernel is like, where it is not as it should be
+  asking: ["↻", "reconnecting", "Reconnecting: the board asks the kernel for the run so far."],
+  silent: ["↻", "no answer", "The kernel does not answer. It may be busy, or the connection is closed. The board goes on asking."],
+  offline: ["↻", "no connection", "No connection to the notebook server. A run goes on in the kernel; the board follows when the connection is back."],
+  restarted: ["○", "disconnected", "The kernel was restarted: run the cell above again."],
+  dead: ["○", "disconnected", "The kernel has ended. Restart it in the menu Kernel, then run the cell above again."],
+};
+const GONE = new Set(["restarted", "dead"]);
 const CELLS = ["question", "student", "teacher", "truth"];
 
 function el(tag, attributes = {}, ...children) {
@@ -482,7 +514,7 @@ function tableOf([head, ...rows]) {
 
 function panel(title, testid, body, data) {
   const note = el("p", { cls: "dlab-note" });
-  const root = el("section", { cls: "dlab-panel", "data-testid": testid, "aria-label": title }, el("h3", { text: title }), note, ...body);
+  const root = el("section", { cls: "dlab-panel", "data-testid": testid, "aria-label": title }, el("h2", { text: title }), note, ...body);   // under the notebook's h1
   if (!data) return { root, note, fill() {} };
   const table = el("div", { cls: "dlab-data", tabindex: "0", role: "region", "aria-label": `data: ${title}` });
   const details = el("details", {}, el("summary", { "aria-label": `data: ${title}`, text: "data" }), table);
@@ -517,10 +549,13 @@ export function createBoard(root, options = {}) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const unit = options.unit ?? "recovery", drafts = unit === "acceptance";
   let model = emptyModel(), predicted = guessOf(options.predicted), hover = null, scale = null, look = {};
-  let frame = 0, later = null, dirty = true, dead = false;
+  let frame = 0, later = null, dirty = true, dead = false, link = "";
 
   const strip = rowOf("strip", "testid", "status", ["state", "sign", "word"], "title", "facts");
   const [[sign, word], [, title, facts]] = [strip.firstChild.children, strip.children];
+  const tell = el("button", { cls: "dlab-tell", type: "button", "data-testid": "in-words", "aria-expanded": "false", text: "In words",
+    title: "Where the run stands, in sentences (key d)" });
+  strip.append(tell);
   sign.setAttribute("aria-hidden", "true");
   const [labelBar, stepBar] = [["is-teacher", "questions labelled by the teacher"], ["is-student", "training steps done"]].map(([cls, label]) =>
     el("span", { cls: `dlab-bar ${cls}`, role: "progressbar", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100 }));
@@ -533,20 +568,21 @@ export function createBoard(root, options = {}) {
   const alarm = el("div", { cls: "dlab-alarm", "data-testid": "alert", role: "alert" });
   const [klCanvas, lossCanvas, takenCanvas] = ["kl", "loss", "taken"].map((name) => el("canvas", { cls: `dlab-canvas is-${name}`, role: "img" }));
   const [skillRows, skillFoot, fallRows, sampleBody, probeRows] = [part("skills"), part("foot"), part("fall"), el("tbody"), part("tokens")];
+  const workFoot = part("worked");
 
-  const series = (name) => [["step", name, "smoothed", "previous run"], ...decimate(model[name], 80).map((p) =>
+  const series = (name) => [["step", name, "smoothed", ghostName(model)], ...decimate(model[name], 80).map((p) =>
     [whole(p[0]), nats(p[1]), nats(p[2]), nats(nearest(model.ghost?.[name] ?? [], p[0])?.[2])])];
   const kl = panel("KL to the teacher", "kl-chart", [klCanvas], () =>
     [...series("kl"), ...model.exams.map((x) => [whole(x.step), nats(x.fidelity?.kl), "held-out exam", ""])]);
   const loss = panel("Loss", "loss-chart", [lossCanvas], () => series("loss"));
-  const recovery = panel("Recovery by skill", "recovery", [skillRows, skillFoot], () => {
+  const recovery = panel("Recovery by skill", "recovery", [skillRows, skillFoot, workFoot], () => {
     const { mean: first, core, beside, why } = recoveryOf(model);
     return [["skill", "student", "baseline", "teacher", "recovery"], ...[...(core.length + beside.length === 1 ? [] : [first]), ...core, ...beside].map((r) => [skillName(r.skill),
       score(r.student), score(r.baseline), score(r.teacher), finite(r.recovery) ? percent(r.recovery) : why ? "not shown" : r.note])];
   });
   const waterfall = panel("From gold labels to the teacher", "waterfall", [fallRows], () => [["arm", "mean skill", "step up"],
     ...waterfallOf(model).map((a) => [a.long, a.value === null ? "not measured" : score(a.value), a.delta === null ? "" : signed(a.delta)])]);
-  const accepted = panel("Acceptance", "acceptance", [takenCanvas], () => [["exam at step", "acceptance", "greedy", "previous run"],
+  const accepted = panel("Acceptance", "acceptance", [takenCanvas], () => [["exam at step", "acceptance", "greedy", ghostName(model)],
     ...acceptedOf(model.exams).map((p) => [whole(p[0]), score(p[1]), score(p[2]), score(nearest(acceptedOf(model.ghost?.exams ?? []), p[0])?.[1])])]);
   const samples = panel("The student's answers", "samples", [el("table", { cls: "dlab-table" },
     el("thead", {}, el("tr", {}, ...[...CELLS, "verdict"].map((text) => el("th", { text, scope: "col", cls: `is-${text}` })))), sampleBody)]);
@@ -558,7 +594,7 @@ export function createBoard(root, options = {}) {
     el("div", { cls: "dlab-grid" }, ...columns.map((panels) => el("div", { cls: "dlab-col" }, ...panels.map((p) => p.root)))));
   root.classList.add("dlab");
   for (const [name, value] of Object.entries({ tabindex: "0", role: "group", "data-lm-suppress-shortcuts": "true",
-    "aria-label": `${options.title ?? "Distillation"}: live board. Press d to hear where the run stands.` })) root.setAttribute(name, value);
+    "aria-label": `${options.title ?? "Distillation"}: live board. Press d to hear where the run stands, or the button In words.` })) root.setAttribute(name, value);
   put(loss.note, "what is minimised, nats per answer token, log scale");
   const sayLine = slowly(line, 10_000), sayWarning = slowly(warning, 10_000);
 
@@ -566,11 +602,13 @@ export function createBoard(root, options = {}) {
 
   function drawStrip() {
     const state = stateOf(model), { labelled, started } = model, total = started?.steps ?? 0, rate = rateOf(model);
-    put(sign, SIGNS[state] ?? "○");
-    put(word, state === "labelling" && labelled ? `the teacher is labelling ${whole(labelled.done)} of ${whole(labelled.total)}` : model.words ? `${state}: ${model.words}` : state);
+    put(sign, link ? LINKS[link][0] : SIGNS[state] ?? "○");
+    put(word, link ? LINKS[link][1] : state === "labelling" && labelled ? `the teacher is labelling ${whole(labelled.done)} of ${whole(labelled.total)}`
+      : state === "measuring" ? `measuring ${model.words || "the baseline"}` : model.words && model.words.length <= 24 && state !== "loading" ? `${state}: ${model.words}` : state);
+    word.title = word.textContent;
     const pair = finite(started?.student_parameters) ? `${size(started.student_parameters)} student, ${size(started.teacher_parameters)} teacher` : "";
     put(title, [plain(options.title ?? started?.title ?? "", 80), pair].filter(Boolean).join(" · "));
-    const told = [`${whole(model.seconds)} s`, rate && `${whole(rate)} questions/s`, `step ${whole(model.step)}${total ? `/${whole(total)}` : ""}`];
+    const told = [`${whole(model.seconds)} s`, rate && !TERMINAL.has(model.phase) && `${whole(rate)} questions/s`, `step ${whole(model.step)}${total ? `/${whole(total)}` : ""}`];
     put(facts, started || model.step ? told.filter(Boolean).join(" · ") : "");
     for (const [node, done, all] of [[labelBar, labelled?.done, labelled?.total], [stepBar, model.step, total]]) {
       const share = all ? Math.min(1, done / all) : 0;
@@ -580,11 +618,11 @@ export function createBoard(root, options = {}) {
 
   function drawCharts() {
     const baselines = [[GOLD, [6, 4]], [HARD, [2, 3]]].map(([name, dash]) =>
-      ({ points: model.references[name]?.curve ?? [], key: 1, colour: look.baseline, width: 1.5, dash, label: name }));
+      ({ points: model.references[name]?.curve ?? [], key: 1, colour: look.baseline, width: 1.5, dash, label: LINE_WORDS[name] }));
     const longest = Math.max(...[model.kl, model.ghost?.kl ?? [], ...baselines.map((b) => b.points)].map((p) => p.at(-1)?.[0] ?? 0));
     const max = Math.max(model.started?.steps || longest || 1000, model.step);
     const lines = (name, word) => [
-      { points: model.ghost?.[name] ?? [], key: 2, colour: look.ghost, ink: look.muted, width: 1.5, label: "previous run" },
+      { points: model.ghost?.[name] ?? [], key: 2, colour: look.ghost, ink: look.muted, width: 1.5, label: ghostName(model) },
       { points: model[name], key: 1, colour: look.student, width: 1, alpha: 0.28 },
       { points: model[name], key: 2, colour: look.student, width: 2, label: `${word} ${nats(lastFinite(model[name])?.[2])}`, weight: 600 }];
     const some = model.kl.length || model.ghost;
@@ -593,7 +631,7 @@ export function createBoard(root, options = {}) {
     scale = drawChart(klCanvas, { max, hover, rings, marks: knobs, empty: some ? "" : "no steps yet", lines: [...baselines, ...lines("kl", "student")] }, look);
     drawChart(lossCanvas, { max, hover, axis: true, rings: [], empty: some ? "" : " ", marks: knobs.map(({ step }) => ({ step })), lines: lines("loss", "loss") }, look);
     if (drafts) drawAccepted(max);
-    const under = [["student", model.kl, 2], ["previous run", model.ghost?.kl ?? [], 2], ...baselines.map((b) => [b.label, b.points, 1])]
+    const under = [["student", model.kl, 2], [ghostName(model), model.ghost?.kl ?? [], 2], ...baselines.map((b) => [b.label, b.points, 1])]
       .filter(([, points]) => points.length).map(([name, points, key]) => `${name} ${nats(nearest(points, hover ?? 0)[key])}`);
     put(kl.note, hover === null ? "nats per answer token, log scale · ringed: held-out exam" : `step ${whole(hover)}: ${under.join(" · ")}`);
   }
@@ -604,7 +642,7 @@ export function createBoard(root, options = {}) {
     drawChart(takenCanvas, { max, axis: true, share: true, marks: [], empty: points.length || ghost.length ? "" : "drawn from the first exam on",
       rings: points.filter((p) => p[1] !== null).map((p) => ({ step: p[0], y: p[1], colour: look.student })),
       lines: [...ends.map((y, i) => ({ points: [[0, y], [max, y]], key: 1, colour: look.ink, width: 1, dash: [1, 3], label: i ? "you predicted" : "" })),
-        { points: ghost, key: 1, colour: look.ghost, ink: look.muted, width: 1.5, label: "previous run" },
+        { points: ghost, key: 1, colour: look.ghost, ink: look.muted, width: 1.5, label: ghostName(model) },
         { points, key: 2, colour: look.student, width: 1.5, dash: [2, 3], label: `greedy ${score(last?.[2])}` },
         { points, key: 1, colour: look.student, width: 2, label: `sampled ${score(last?.[1])}`, weight: 600 }] }, look);
     put(accepted.note, "chance that the target accepts a guess, by exam");
@@ -627,6 +665,7 @@ export function createBoard(root, options = {}) {
     recovery.note.title = recovery.note.textContent;
     const sure = finite(predicted?.confidence) ? `, ${percent(predicted.confidence)} sure` : "";
     put(skillFoot, predicted && !drafts ? `your prediction for the mean: ${predictedText(predicted)}${sure}` : "");
+    put(workFoot, workedOf(model).length ? `every step right: ${workedOf(model).join(" · ")}` : "");
     if (empty) return;
     const [zero, one] = skillRows.firstChild.children[1].children;
     put(zero, shown ? "baseline" : "0"); put(one, shown ? "teacher" : "1");
@@ -671,7 +710,7 @@ export function createBoard(root, options = {}) {
   function drawSamples() {
     while (sampleBody.childElementCount < ROWS) {
       const verdict = el("td", { cls: "dlab-verdict" }, part("symbol"), part("vword"));
-      sampleBody.append(el("tr", {}, ...CELLS.map(() => el("td")), verdict));
+      sampleBody.append(el("tr", { "data-question": "" }, ...CELLS.map((name) => el("td", { "data-name": name })), verdict));
     }
     [...sampleBody.children].forEach((tr, i) => {
       const row = model.samples[i], cells = [...tr.children], stays = row && tr.dataset.question === row.question;
@@ -686,7 +725,7 @@ export function createBoard(root, options = {}) {
       cells[4].dataset.verdict = known ? row.verdict : "";
       put(cells[4].firstChild, symbol); put(cells[4].lastChild, name);
     });
-    const tally = Object.keys(VERDICTS).map((v) => `${model.samples.filter((r) => r.verdict === v).length} ${v}`).join(", ");
+    const tally = Object.entries(VERDICTS).map(([v, [, name]]) => `${model.samples.filter((r) => r.verdict === v).length} ${name}`).join(", ");
     put(samples.note, model.samples.length ? `${tally} · step ${whole(model.sampledAt)}` : "inherited: the teacher's own wrong answer, word for word");
   }
 
@@ -723,8 +762,8 @@ export function createBoard(root, options = {}) {
   }
 
   function speak() {
-    sayLine(sentenceOf(model, { predicted, unit }));
-    put(status, stateOf(model) === "failed" && !model.failed ? `failed: ${model.words}` : stateOf(model));
+    sayLine(link ? LINKS[link][2] : sentenceOf(model, { predicted, unit }) || asSentence(model.words));
+    put(status, link ? LINKS[link][1] : stateOf(model) === "failed" && !model.failed ? `failed: ${model.words}` : stateOf(model));
     const last = model.warnings.at(-1), more = model.warnings.length - 1, f = model.failed;
     sayWarning(last ? `Warning at step ${whole(last.step)}: ${asSentence(last.message)}${more > 0 ? ` (and ${count(more, "earlier warning")})` : ""}` : "");
     offer.hidden = !options.oneThread || offerOf(model) !== ONE_THREAD;
@@ -746,10 +785,20 @@ export function createBoard(root, options = {}) {
   }
 
   function describe() {
-    const text = describeModel(model, { predicted, unit });
+    const text = [link && LINKS[link][2], describeModel(model, { predicted, unit })].filter(Boolean).join(" ");
     described.textContent = "";                               // an unchanged text would not be read out a second time
     setTimeout(() => { if (!dead) described.textContent = text; }, 30);
+    tell.setAttribute("aria-expanded", "true");
     return text;
+  }
+
+  function hush() { described.textContent = ""; tell.setAttribute("aria-expanded", "false"); }
+
+  /** The controls beside the board work no more, and look like it. (They are the neighbours of the board and of what it stands in.) */
+  function disarm(gone) {
+    for (let node = root; node?.parentElement && !node.classList.contains("labkit-lab"); node = node.parentElement) {
+      if (node.closest(".labkit-lab")) for (const other of node.parentElement.children) if (other !== node) other.inert = gone;
+    }
   }
 
   // -------- listening
@@ -766,11 +815,12 @@ export function createBoard(root, options = {}) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const name = event.key === " " ? "space" : event.key.toLowerCase();
     if (name === "d") describe();
-    if (name === "escape") described.textContent = "";
+    if (name === "escape") hush();
   }
   const point = (event) => { hover = event.type === "pointermove" && model.kl.length ? scale?.stepAt(event.offsetX) ?? null : null; schedule(); };
 
   root.addEventListener("keydown", onKeydown);
+  tell.addEventListener("click", () => (tell.getAttribute("aria-expanded") === "true" ? hush() : describe()));
   offer.addEventListener("click", () => {
     root.focus({ preventScroll: true });                      // the button goes, and the keyboard stays on the board
     options.oneThread();
@@ -798,15 +848,29 @@ export function createBoard(root, options = {}) {
       }
       changed(panels);
     },
-    reset() { model = emptyModel(); sayLine.clear(); sayWarning.clear(); described.textContent = ""; changed(); },
+    reset() { model = emptyModel(); sayLine.clear(); sayWarning.clear(); hush(); changed(); },
     /** Says what the stream cannot: a pause, a run about to begin, an end without an event. May be repeated after every push. */
     setState(state, message = "") {
       if (!STATES.has(state)) return;
-      model.held = state === "paused" || TERMINAL.has(state) ? state : null;
-      if (TERMINAL.has(state)) { if (model.finished || model.failed) model.phase = state; }
-      else if (state !== "paused" && (model.phase === "ready" || (TERMINAL.has(model.phase) && state !== "ready"))) model.phase = state;
-      model.words = plain(message, 90);
-      changed(false);
+      if (state === "loading" && model.phase !== "loading") {
+        layAside(model); sayLine.clear(); sayWarning.clear();   // at once: what was said of the run before is not of this one
+        dirty = true;
+      }
+      model.held = state === "paused" || state === "measuring" || TERMINAL.has(state) ? state : null;
+      if (TERMINAL.has(state)) { if (model.finished || model.failed) model.phase = state; else if (model.phase === "loading") model.phase = "ready"; }
+      else if (state !== "paused" && state !== "measuring" && state !== "loading" && (model.phase === "ready" || (TERMINAL.has(model.phase) && state !== "ready"))) model.phase = state;
+      model.words = plain(message, 120);
+      changed(dirty);
+    },
+    /** Says what the way to the kernel is like: a key of `LINKS`, or "" where all is well. A board that is gone stays gone. */
+    setLink(next) {
+      if (next === link || GONE.has(link)) return;
+      link = next;
+      root.dataset.link = link;
+      root.classList.toggle("is-stale", link !== "");
+      if (GONE.has(link)) disarm(true);
+      sayLine.clear();
+      changed();
     },
     setPrediction(prediction) { predicted = guessOf(prediction); changed(); },
     describe,

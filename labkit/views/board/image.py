@@ -26,9 +26,9 @@ from labkit.views.figures.scales import shown
 EVERY = 0.5  # seconds between two pictures, at least
 SHARE = 0.1  # of the time may be spent on drawing
 POLITE = 10.0  # seconds between two sentences of the live region
-SIGNS = {"ready": "\u25cb", "labelling": "\u25d0", "training": "\u25cf", "paused": "\u2759\u2759", "finished": "\u2713"}
-SIGNS |= {"stopped": "\u25a0", "failed": "\u2717"}
-VERDICTS = {"right": "\u2713 right", "wrong": "\u2717 wrong", "inherited": "\u26a0\ufe0e inherited"}
+SIGNS = {"ready": "\u25cb", "loading": "\u25cc", "labelling": "\u25d0", "training": "\u25cf", "paused": "\u2759\u2759"}
+SIGNS |= {"measuring": "\u25d1", "finished": "\u2713", "stopped": "\u25a0", "failed": "\u2717"}  # as in board.js
+VERDICTS = {"right": "\u2713 right", "working": "\u2260 wrong working", "wrong": "\u2717 wrong", "inherited": "\u26a0\ufe0e inherited"}
 ROWS, DPI = 12, 100
 OFFER = "Other programs take the processors. Threads that wait for a processor wait for one another: one alone loses least."
 
@@ -64,9 +64,13 @@ class ImageBoard:
 
         display(self.widget)
 
-    def push(self, events: Sequence[ev.Event]) -> None:
-        """Add events, and draw if it is time. A failure to draw is reported on the board and does not stop the run."""
+    def push(self, events: Sequence[ev.Event], recorded: bool = False) -> None:
+        """Add events, and draw if it is time. A failure to draw is reported on the board and does not stop the run.
+
+        recorded: as for `Board`.
+        """
         with self._lock:
+            self._recorded = recorded
             for event in events:
                 self._take(event)
             record, previous = self.record, self.previous
@@ -91,6 +95,7 @@ class ImageBoard:
         """Delete all events, also those of the ghost."""
         with self._lock:
             self.record = Record()
+            self._recorded = False
             self.previous: Record | None = None
             self._labelled: ev.Labelled | None = None
             self._warning, self._failure = "", ""
@@ -104,6 +109,11 @@ class ImageBoard:
         """Show a state of the run and a sentence about it. This draws nothing, so a callback may call it."""
         with self._lock:
             self.state = [state, message]
+            if state == "loading" and self.record.started:  # its numbers are of the run before
+                if self.record.steps:
+                    self.previous = self.record
+                self.record, self._recorded, self._labelled, self._warning = Record(), False, None, ""
+                self.image.layout.display, self.image.value, self.answers.value, self.sentence.value = "none", b"", "", ""
             if state in ("finished", "stopped", "failed"):
                 self.offer.layout.display = "none"
             self._tell(at_once=True)
@@ -143,6 +153,7 @@ class ImageBoard:
             html.escape(shown(message, 200)),
         ]
         parts += [html.escape(text) for text in self._facts()]
+        parts += ["a recorded run"] if self._recorded else []
         lines = [" \u00b7 ".join(part for part in parts if part)]
         end = self.record.finished
         if isinstance(end, ev.Failed):

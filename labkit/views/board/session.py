@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from labkit.training.loop import Run
 
 HERTZ = 10  # batches of events per second, at most
+LOADING = "Loading the teacher and the student."
 SLOWER = {"full": 0.0, "half": 1.0, "slow": 4.0}  # waiting time as a multiple of working time
 
 _current: Session | None = None
@@ -148,7 +149,7 @@ class Session:
             if self._before:
                 self._before.wait_quietly()
                 self._before = None
-            self._set("running", "Loading the teacher and the student.")
+            self._set("running", LOADING)
             self.run = self._make()
             if self._stopping:
                 self.run.stop()
@@ -179,9 +180,10 @@ class Session:
         loaded = False
         shown = began = time.perf_counter()
         for event in run:
-            if not loaded and self.state == "running":
-                self._set("running")  # takes off the sentence about loading
-            loaded = True
+            if not loaded and isinstance(event, ev.Started):
+                loaded = True
+                if self.state == "running":
+                    self._set("running")  # takes off the sentence about loading
             held.append(event)
             now = time.perf_counter()
             if isinstance(event, ev.Failed):

@@ -1,7 +1,8 @@
-"""The live board as a notebook widget: `board.js` draws, and this file sends it events.
+"""The live board as a notebook widget: `board.js` draws, `link.js` listens, and this file sends the events.
 
-A new view asks for all events so far (a message "hello") and gets them once, so a page reload or a second view is complete. After that
-only new events are sent. Events are numbered: a view that missed some asks again.
+A new view asks for all events so far (a message "hello", again and again until it is answered), so a page reload or a second view is
+complete. After that only new events are sent. Events are numbered: a view that missed some asks again. And the model's state has the events
+too, because a page that was loaded again gets the states of all models, even if its messages to the kernel are lost.
 """
 
 from __future__ import annotations
@@ -23,27 +24,10 @@ _ADAPTER = """
 function render({ model, el: host }) {
   const root = document.createElement("div");
   host.append(root);
-  let next = -1, epoch = -1;
   const options = Object.fromEntries(["title", "predicted", "unit"].map((name) => [name, model.get(name)]));
   const board = createBoard(root, { ...options, oneThread: () => model.send({ type: "one thread" }) });
-  const view = Math.random().toString(36).slice(2);
-  const hello = () => model.send({ type: "hello", view });
-  const heard = (message) => {
-    if (message.type !== "events" || (message.to && message.to !== view)) return;
-    if (!message.to && (next < 0 || message.epoch !== epoch || message.from > next)) return hello();
-    if (message.to) { board.reset(); next = message.from; epoch = message.epoch; }
-    board.push(message.events.slice(Math.max(0, next - message.from)));
-    next = Math.max(next, message.from + message.events.length);
-    const [state, words] = model.get("state"); board.setState(state, words);
-  };
-  const stated = () => { const [state, words] = model.get("state"); board.setState(state, words); };
-  const guessed = () => board.setPrediction(model.get("predicted"));
-  model.on("msg:custom", heard); model.on("change:state", stated); model.on("change:predicted", guessed);
-  stated(); hello();
-  return () => {
-    model.off("msg:custom", heard); model.off("change:state", stated); model.off("change:predicted", guessed);
-    board.destroy();
-  };
+  const leave = follow(model, board);
+  return () => { leave(); board.destroy(); };
 }
 export default { render };
 """
@@ -52,7 +36,7 @@ export default { render };
 @functools.cache
 def script() -> str:
     """The JavaScript module of the widget as a string. (A path would keep every closed widget alive: manzt/anywidget issue 929.)"""
-    return (_HERE / "board.js").read_text(encoding="utf-8") + _ADAPTER
+    return "".join((_HERE / name).read_text(encoding="utf-8") for name in ("board.js", "link.js")) + _ADAPTER
 
 
 @functools.cache
@@ -76,9 +60,10 @@ class Board(anywidget.AnyWidget):
     state = traitlets.List(["ready", ""]).tag(sync=True)
     predicted = traitlets.Dict(None, allow_none=True).tag(sync=True)
     unit = traitlets.Unicode("recovery").tag(sync=True)
+    story = traitlets.Dict().tag(sync=True, to_json=lambda _, board: board._held())  # never set: read when a page asks for the state
 
     def __init__(self, title: str = "", unit: str = "recovery", **kwargs: Any) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._story: list[dict[str, Any]] = []
         self._first = 0  # number of the first event still held
         self._epoch = 0
@@ -89,9 +74,12 @@ class Board(anywidget.AnyWidget):
     def __repr__(self) -> str:
         return f"Board({self.title!r}, {self.state[0]})"
 
-    def push(self, events: Sequence[ev.Event]) -> None:
-        """Send events to all views."""
-        rows = [event.to_json() for event in events]
+    def push(self, events: Sequence[ev.Event], recorded: bool = False) -> None:
+        """Send events to all views.
+
+        recorded: whether they are those of a recorded run, and not of one that goes on here.
+        """
+        rows = [event.to_json() | ({"recorded": True} if recorded and isinstance(event, ev.Started) else {}) for event in events]
         with self._lock:
             start = self._first + len(self._story)
             self._story += rows
@@ -111,10 +99,13 @@ class Board(anywidget.AnyWidget):
     def _answer(self, _: Any, message: Any, buffers: Any = None) -> None:
         if isinstance(message, dict) and message.get("type") == "hello":
             with self._lock:
-                held = {"type": "events", "from": self._first, "epoch": self._epoch, "events": list(self._story)}
-                self.send(held | {"to": message.get("view")})
+                self.send(self._held() | {"to": message.get("view")})
         if isinstance(message, dict) and message.get("type") == "one thread":
             self.one_thread()
+
+    def _held(self) -> dict[str, Any]:
+        with self._lock:
+            return {"type": "events", "from": self._first, "epoch": self._epoch, "events": list(self._story)}
 
     def _forget(self) -> None:
         """Delete events of runs before the previous one."""

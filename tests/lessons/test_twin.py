@@ -1,0 +1,97 @@
+"""The static twin of a board: what a page without a kernel shows of it, and that a page with the live board shows it only once."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from stories import record
+
+from labkit.base.errors import LabError
+from labkit.lessons.catalogue import LESSONS
+from labkit.lessons.lab import Lab
+from labkit.views.board import twin
+from labkit.views.board.twin import MOST, Twin, bundle, scores, svg
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+EVIL = '<img src=x onerror="alert(1)">'
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The outputs of a cell, as a notebook would hold them."""
+    outputs: list[dict] = []
+
+    class Handle:
+        def __init__(self, at):
+            self.at = at
+
+        def update(self, data, raw):
+            outputs[self.at] = data
+
+    def display(data, raw=False, display_id=False):
+        outputs.append(data)
+        return Handle(len(outputs) - 1) if display_id else None
+
+    monkeypatch.setattr("IPython.display.display", display)
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: object())
+    monkeypatch.setattr("threading.Thread.start", lambda thread: thread._target())
+    return outputs
+
+
+def test_a_picture_has_words_and_a_table_of_the_scores():
+    rec = record(120, hard=None)
+    data = bundle(rec, "Distil", "recovery", svg(rec))
+    page = data["text/html"]
+    alt = re.search(r'alt="([^"]+)"', page)[1]
+    assert "mean core skill" in alt.casefold() and data["text/plain"].startswith("Finished at step 120")
+    assert page.count("<tr>") == 1 + 1 + len(rec.skills)
+    assert "0.71" in page and "run this cell" in page
+    assert "<style" not in page, "the twin of a notebook that ships has nothing to hide behind"
+
+
+def test_nothing_a_run_says_becomes_markup():
+    rec = record(20, title=EVIL)
+    assert EVIL not in bundle(rec, EVIL, "recovery", "")["text/html"]
+    assert EVIL not in scores(rec)
+
+
+def test_a_picture_that_is_too_large_is_refused(monkeypatch):
+    monkeypatch.setattr(twin, "MOST", 10)
+    with pytest.raises(LabError, match="10 are allowed"):
+        svg(record(20))
+
+
+@pytest.mark.parametrize("steps", [20, 700, 3000])
+def test_pictures_are_small(steps):
+    assert len(svg(record(steps)).encode()) <= MOST
+
+
+def test_a_cell_shows_the_board_and_a_twin_that_it_hides(quick, shown):
+    lab = Lab(LESSONS["00"])
+    rec = record(30)
+    lab.record = rec
+    lab._ipython_display_()
+    live, still = shown
+    assert live[WIDGET]["model_id"] == lab.widget.model_id and "VBox" not in live["text/plain"]
+    assert WIDGET not in still
+    assert f":root:has(.{lab.twin.mark}) .labkit-twin.{lab.twin.mark}-twin" in still["text/html"]
+    assert lab.twin.mark in lab.widget._dom_classes
+    assert "data:image/svg+xml" in still["text/html"], "the picture was added"
+    lab.twin.update(record(40))
+    assert "Finished at step 40" in shown[1]["text/plain"], "at the end of a run it is of that run"
+
+
+def test_where_there_is_no_notebook_there_is_no_twin(shown, monkeypatch):
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: None)
+    still = Twin("Distil")
+    still.display(record(20))
+    still.draw()
+    still.update(record(20))
+    assert shown == []
+
+
+def test_a_board_without_a_run_has_no_twin_until_it_has_one(shown):
+    still = Twin("Distil")
+    still.display(None)
+    assert shown == []
