@@ -17,6 +17,7 @@ import anywidget
 import traitlets
 
 from labkit.records import events as ev
+from labkit.tasks.atlas.contested import for_show
 
 _HERE = Path(__file__).parent
 
@@ -79,7 +80,8 @@ class Board(anywidget.AnyWidget):
 
         recorded: whether they are those of a recorded run, and not of one that goes on here.
         """
-        rows = [event.to_json() | ({"recorded": True} if recorded and isinstance(event, ev.Started) else {}) for event in events]
+        told = {"recorded": True} if recorded else {}
+        rows = [event.to_json() | (told if isinstance(event, ev.Started) else {}) for event in map(for_show, events)]
         with self._lock:
             start = self._first + len(self._story)
             self._story += rows
