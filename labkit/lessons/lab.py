@@ -110,7 +110,11 @@ class Lab:
         data = self.widget._repr_mimebundle_()
         display((data or {}) | {"text/plain": f"{self.lesson.title}: the live board, which needs a running notebook."}, raw=True)
         self.twin.display(self.record)
-        threading.Thread(target=lambda: (_warm_up(), self.twin.draw()), daemon=True).start()
+        threading.Thread(target=self._prepare, daemon=True).start()
+
+    def _prepare(self) -> None:
+        _warm_up()
+        self.twin.draw()
 
     @property
     def student(self) -> Any:
@@ -295,7 +299,7 @@ class Lab:
                     run.stop()
                 session.breathe()
                 if isinstance(event, ev.Step) and event.step % 10 == 0 and session is self.session:
-                    self.board.set_state("measuring", f"the baseline, step {event.step}/{record.experiment.steps}")
+                    self.board.set_state("measuring", f"the baseline, {event.step}/{record.experiment.steps}")
 
             if session is self.session:
                 self.board.set_state("measuring")

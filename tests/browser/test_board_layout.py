@@ -53,7 +53,7 @@ STATES = {
     "paused and starved": (RECORDED + rows([*DURING, OFFER]), ["paused", ""], {"predicted": GUESS}),
     "measuring": (
         RECORDED + rows([*events(700, gold=None)]),
-        ["measuring", "the baseline, step 640/700"],
+        ["measuring", "the baseline, 640/700"],
         {},
     ),
     "finished": (RECORDED + rows([*DURING, ev.Finished(700, 246.0, "completed")]), ["finished", ""], {"predicted": GUESS}),
@@ -130,7 +130,7 @@ def test_a_run_about_to_begin_shows_no_number_of_the_run_before(page):
 
 def test_after_the_end_nothing_is_measured_and_the_ghost_is_named(page):
     show(page, "measuring", 1100)
-    assert "measuring the baseline, step 640/700" in page.locator(".dlab-word").inner_text()
+    assert "measuring the baseline, 640/700" in page.locator(".dlab-word").inner_text()
     page.evaluate("board.setState('finished', '')")
     page.wait_for_function("document.querySelector('.dlab-word').textContent === 'finished'")
     assert "measuring" not in page.locator(".dlab").inner_text()

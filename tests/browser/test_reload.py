@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browsing import jupyterlab, opened, press, step_of, visit, wait_for_state, wait_for_step
+from browsing import board, jupyterlab, opened, press, step_of, visit, wait_for_state, wait_for_step
 
 pytestmark = pytest.mark.browser
 
@@ -91,7 +91,8 @@ def test_opened_again_in_the_same_kernel_it_is_the_same_run(page):
     here = step_of(page)
     run_the_opening_cell(page)
     page.wait_for_function(COMPLETE)
-    assert step_of(page) >= here
+    wait_for_step(page, here)
+    assert board(page).get_attribute("data-state") == "training", "not the recorded run"
     press(page, "Stop")
     wait_for_state(page, "stopped")
 

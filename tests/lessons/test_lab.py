@@ -436,7 +436,7 @@ class TestButtons:
         states = [now for now, *_ in said]
         assert [now for i, now in enumerate(states) if i == 0 or now != states[i - 1]] == ["loading", "training", "measuring", "finished"]
         measured = [words for now, *rest in said if now == "measuring" for words in rest]
-        assert measured[-1] == "the baseline, step 10/12"
+        assert measured[-1] == "the baseline, 10/12"
         assert lab.board.state == ["finished", ""] and lab.note.value == ""
         lab.run().wait()
         assert "Stopping" not in said[len(states)][1], "the run before was over"
@@ -450,7 +450,7 @@ class TestButtons:
 
     def test_a_baseline_that_is_broken_off_leaves_a_finished_run(self, lab):
         state = lab.board.set_state
-        lab.board.set_state = lambda now, words="": (state(now, words), lab.stop() if "step 10/" in words else None)
+        lab.board.set_state = lambda now, words="": (state(now, words), lab.stop() if ", 10/" in words else None)
         lab.run().wait()
         assert lab.session.state in ("finished", "stopped")
         assert lab.board.state[0] == "finished" and lab.record.complete

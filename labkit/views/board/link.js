@@ -17,6 +17,8 @@ export function follow(model, board, { after = setTimeout, cancel = clearTimeout
 
   function ask() {
     if (over) return;
+    const story = model.get("story");                        // as of when this page was loaded: better than nothing, where no answer comes
+    if (asked > 0 && next < 0 && story?.events?.length) take(story);
     if (asked === 2 || asked === SILENT) board.setLink(asked === 2 ? "asking" : "silent");
     model.send({ type: "hello", view });
     wait(WAITS[Math.min(asked, WAITS.length - 1)], ask);
@@ -65,8 +67,6 @@ export function follow(model, board, { after = setTimeout, cancel = clearTimeout
   model.on("msg:custom", onMessage); model.on("change:state", onState); model.on("change:predicted", guessed);
   kernel?.statusChanged?.connect(status); kernel?.connectionStatusChanged?.connect(connection);
   stated();
-  const story = model.get("story");                          // as of when this page asked for it
-  if (story?.events?.length) take(story);
   ask();
 
   return () => {

@@ -7,6 +7,7 @@ shows it too, since no kernel knows the old board: "Run the cell above" instead 
 from __future__ import annotations
 
 import base64
+import html
 import re
 import uuid
 from typing import Any
@@ -17,7 +18,7 @@ from labkit.records import events as ev
 from labkit.records.record import Record
 from labkit.views.figures import describe, snapshot
 from labkit.views.figures.pen import MatplotlibPen
-from labkit.views.figures.run_charts import measure, recovery_rows, row_name
+from labkit.views.figures.run_charts import measure, recovery_rows, row_name, say_outcome
 
 MOST = 45_000  # bytes of a picture, which is a third longer in a notebook
 STEPS = 400  # of a curve; its neighbours are drawn as means anyway
@@ -53,7 +54,7 @@ class Twin:
         from IPython.display import display
 
         self._record = record
-        if record is None or get_ipython() is None:  # type: ignore[no-untyped-call]
+        if record is None or get_ipython() is None:
             return
         self._handle = display(self._bundle(record, ""), raw=True, display_id=True)
 
@@ -91,7 +92,8 @@ def bundle(record: Record, title: str, unit: str, picture: str, style: Html | No
         "p", tag("strong", title), ": a picture of the board. For the live one, run this cell (Shift+Enter) in a notebook with a kernel."
     )
     data = base64.b64encode(picture.encode()).decode()
-    image = Html(f'<img width="1100" style="max-width:100%" alt="{tag("i", words)[3:-4]}" src="data:image/svg+xml;base64,{data}">')
+    alt = html.escape(f"The board of a run. {say_outcome(record)} The table below has its scores.")
+    image = Html(f'<img width="1100" style="max-width:100%" alt="{alt}" src="data:image/svg+xml;base64,{data}">')
     inside = [
         style or Html(),
         told,
@@ -124,7 +126,7 @@ def svg(record: Record, unit: str = "recovery") -> str:
     except ModuleNotFoundError as error:
         raise need(error.name or "matplotlib", "The picture of a board") from None
 
-    look = {"svg.fonttype": "none", "svg.hashsalt": "twin", "path.simplify_threshold": 0.5}  # letters as paths are four times as large
+    look: Any = {"svg.fonttype": "none", "svg.hashsalt": "twin", "path.simplify_threshold": 0.5}  # letters as paths are four times as large
     with rc_context(look):
         text = MatplotlibPen.svg(snapshot(_thinned(record), unit=unit).figure)
     for pattern, by in _SMALLER:
