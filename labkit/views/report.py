@@ -38,6 +38,7 @@ figure { margin: 1rem 0; overflow-x: auto; } img { max-width: 100%; } li { margi
 code { font-size: .92em; overflow-wrap: anywhere; }
 @media print { body { margin: 0; } }
 """
+_STYLE += STYLE  # of figures
 
 
 @kinds_checked
@@ -82,7 +83,7 @@ def _title(record: Record) -> str:
 def _page(title: str, body: str, script: str = "") -> str:
     return (
         f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}{STYLE}</style>{script}<body><h1>{html.escape(title)}</h1>"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>{script}<body><h1>{html.escape(title)}</h1>"
         f'<p class="by">Distillation Lab. Every number on this page was measured.</p>{body}</body></html>'
     )
 
