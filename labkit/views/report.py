@@ -37,6 +37,7 @@ figure { margin: 1rem 0; overflow-x: auto; } img { max-width: 100%; } li { margi
 code { font-size: .92em; overflow-wrap: anywhere; }
 @media print { body { margin: 0; } }
 """
+_STYLE += STYLE  # of figures
 
 
 @kinds_checked
@@ -63,7 +64,7 @@ def report(result: Record | Comparison, path: str | Path | None = None, backend:
     live = script() if backend == "plotly" else ""
     page = (
         f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}{STYLE}</style>{live}<body><h1>{html.escape(title)}</h1>"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>{live}<body><h1>{html.escape(title)}</h1>"
         f'<p class="by">Distillation Lab. Every number on this page was measured.</p>{body}</body></html>'
     )
     if to is not None:

@@ -271,6 +271,7 @@ def test_a_notebooks_dark_style_changes_nothing():
         assert styled.png() == plain
         matplotlib.rcParams["svg.fonttype"] = "none"
         assert "<text" not in pens.MatplotlibPen.svg(styled.figure)
+        assert "<text" in pens.MatplotlibPen.svg(styled.figure, paths=False)
     assert to_hex(styled.figure.get_facecolor()) == pens.PAPER
 
 

@@ -127,8 +127,12 @@ class MatplotlibPen:
         return out.getvalue()
 
     @staticmethod
-    def svg(figure: Any) -> str:
-        """The figure as SVG. Its letters are paths, so it is the same wherever it is shown, and no label is wider than was measured."""
+    def svg(figure: Any, paths: bool = True) -> str:
+        """The figure as SVG.
+
+        paths: whether letters are paths: so it is the same wherever it is shown, and no label is wider than was measured. Else they are
+            what `svg.fonttype` of matplotlib says.
+        """
         from matplotlib.backend_bases import RendererBase
         from matplotlib.backends.backend_svg import RendererSVG
 
@@ -140,7 +144,7 @@ class MatplotlibPen:
         figure.set_dpi(72)  # SVG's unit
         try:
             width, height = figure.get_size_inches() * 72
-            renderer = Paths(width, height, out, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+            renderer = (Paths if paths else RendererSVG)(width, height, out, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
             figure.draw(renderer)
             renderer.finalize()
         finally:
@@ -196,6 +200,7 @@ def _smaller(svg: str) -> str:
     svg = re.sub(r' xlink:href="#([\w.-]+)"', lambda found: f' href="#{used[found[1]]}"', svg)
     svg = re.sub(r"url\(#([\w.-]+)\)", lambda found: f"url(#{used[found[1]]})", svg)
     svg = re.sub(r"(\.\d{3})\d+", r"\1", svg)  # thousandths of a point
+    svg = re.sub(r'transform="translate\((\S+) 0\)"/>', r'x="\1"/>', svg)  # of a letter
     return re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><").strip()
 
 
