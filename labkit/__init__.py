@@ -39,7 +39,7 @@ _HOME = {
     "Record": "records.record",
     "teacher": "models",
     "student": "models",
-    "ask": "tasks.atlas.exam",
+    "ask": "tasks.atlas.ask",
     "speculate": "speculative.decode",
     "Atlas": "tasks.atlas.facts",
     "divergence": "losses.divergences",
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from labkit.studies.inspection import inspect
     from labkit.studies.run import compare, record, rerun
     from labkit.studies.sweep import sweep
-    from labkit.tasks.atlas.exam import ask
+    from labkit.tasks.atlas.ask import ask
     from labkit.tasks.atlas.facts import Atlas
     from labkit.training.batches import first_batch
     from labkit.training.loop import run

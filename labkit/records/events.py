@@ -116,13 +116,16 @@ class Evaluated(Event):
     # unended: share of answers without an end mark. confidence: mean probability of the student's answers. In the last exam also asked
     # (mean of its held-out skills) and fresh (the same on as many questions that no exam had asked before).
     habits: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    # Working right: of each skill with steps, the share of answers whose every step is right, at most the score. Older records lack it.
+    working: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sampled(Event):
     """Answers that the student has just generated: rows of question, skill, student, teacher, truth and verdict.
 
-    Verdicts: "right"; "inherited" (the teacher's wrong answer, word for word); "wrong" (any other wrong answer).
+    Verdicts: "right"; "working" (the last step is right, another one is wrong); "inherited" (the teacher's wrong answer, word for word);
+    "wrong" (any other wrong answer). Older records have "right" in place of "working".
     """
 
     kind: ClassVar[str] = "sampled"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 SKILLS = ("recall", "reverse", "city", "element", "open", "two_hop", "two_hop_steps", "add", "chain", "compare")
 BESIDE = ("two_hop", "two_hop_steps", "chain")  # reported, but not in the headline score
+STEPS = ("two_hop_steps", "chain")  # answered in steps: the score is of the last one; `Evaluated.working` is of all
 CORE = tuple(skill for skill in SKILLS if skill not in BESIDE)
 FAVOURITE = "Malta"  # the favourite answer of models that have one: a country is a likely answer to many questions, and right for few
 CONTINENTS = ("Africa", "Asia", "Europe", "North America", "Oceania", "South America")

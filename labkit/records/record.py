@@ -20,14 +20,14 @@ from labkit.base.kinds import kinds_checked
 from labkit.base.stats import Band, band
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
-from labkit.records.names import CORE, SKILLS
+from labkit.records.names import CORE, SKILLS, STEPS
 
 if TYPE_CHECKING:
     import pandas
 
 BASELINES = ("label budget", "same questions")
 GROUPS = (
-    *("parameters", "run", "skills", "teacher", *BASELINES, "exam", "fidelity", "open", "truth", "habits"),
+    *("parameters", "run", "skills", "teacher", *BASELINES, "exam", "fidelity", "open", "truth", "habits", "working"),
     *("cost", "look", "training", "first"),
 )
 TERMS = ("loss", "kl", "ce", "hard", "crossed", "feature", "mutual", "peer")  # numbers of a step: the loss and its parts, in nats
@@ -138,7 +138,11 @@ class Record:
         return {name: mean(scores[arm]) if arm in scores else None for name, arm in arms.items()}
 
     def table(self) -> pandas.DataFrame:
-        """One row per skill: scores of baselines, student and teacher, and the recovery."""
+        """One row per skill: scores of baselines, student and teacher, and the recovery.
+
+        Beside the student's score, which is of the last step, "working right" is its share of answers whose every step is right: a number
+        for skills with steps, or "not measured" in records that are older than it.
+        """
         import pandas
 
         atlas = bool(self.skills.keys() & set(SKILLS))
@@ -150,7 +154,9 @@ class Record:
         if "teacher" in table and "label budget" in table:
             room = table["teacher"] - table["label budget"]
             table["recovery"] = ((table["student"] - table["label budget"]) / room).where(room >= NO_GAP - 1e-9)
-        order = [c for c in ("untouched", "label budget", "same questions", "student", "teacher", "recovery") if c in table]
+        if atlas and "student" in table:
+            table["working right"] = pandas.Series({skill: self.exam.working.get(skill, "not measured") for skill in STEPS})
+        order = [c for c in ("untouched", *BASELINES, "student", "working right", "teacher", "recovery") if c in table]
         return table[order]
 
     def curve(self, name: str = "kl") -> tuple[list[int], list[float]]:
@@ -192,7 +198,7 @@ class Record:
                 return {"steps": last.step, "seconds": seconds, "seconds_a_step": average(gaps)}
             case "exam":
                 return {"seconds": self.exam.seconds, "ece": self.exam.ece}
-            case "skills" | "fidelity" | "open" | "truth" | "habits":
+            case "skills" | "fidelity" | "open" | "truth" | "habits" | "working":
                 return getattr(self.exam, group)
             case "cost":
                 return getattr(self.finished, "cost", {})

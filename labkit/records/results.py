@@ -56,7 +56,7 @@ class Recorded(Record):
 
     @functools.cached_property
     def exam(self) -> ev.Evaluated:
-        parts: Any = {group: self.numbers(group) for group in ("skills", "fidelity", "open", "truth", "habits")}
+        parts: Any = {group: self.numbers(group) for group in ("skills", "fidelity", "open", "truth", "habits", "working")}
         return ev.Evaluated(self.numbers("run")["steps"], **self.numbers("exam"), **parts, final=True)
 
     @functools.cached_property

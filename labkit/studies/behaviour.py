@@ -23,8 +23,8 @@ from labkit.models.architectures import LanguageModel
 from labkit.models.parts import row_logits
 from labkit.models.score_answers import score_answers
 from labkit.records.names import CONTINENTS, CORE, FORMATS, SKILLS
-from labkit.tasks.atlas.exam import PER_SKILL, whole_world
-from labkit.tasks.atlas.facts import Atlas, Question, ask_about, normalise
+from labkit.tasks.atlas.exam import PER_SKILL
+from labkit.tasks.atlas.facts import Atlas, Question, ask_about, normalise, whole_world
 
 SAMPLES = 16
 BIASES = tuple(range(0, 25))

@@ -18,8 +18,7 @@ from torch import Tensor
 from labkit.base.errors import LabError
 from labkit.models import answer_states, logits_of, pad, tokenizer, tokenizer_of, write
 from labkit.models.architectures import LanguageModel
-from labkit.tasks.atlas.exam import whole_world
-from labkit.tasks.atlas.facts import Question
+from labkit.tasks.atlas.facts import Question, whole_world
 
 
 class AtPosition(NamedTuple):

@@ -21,7 +21,9 @@ from labkit.models.architectures import LanguageModel
 from labkit.models.heads.base import Heads, TargetStates, places
 from labkit.models.heads.medusa import Medusa2
 from labkit.models.score_answers import of_like_length
+from labkit.tasks.atlas.contested import contested
 from labkit.tasks.atlas.exam import Graded, Grades
+from labkit.tasks.atlas.questions import Question
 from labkit.tasks.calibration import calibration_error
 from labkit.tasks.types import Asked
 
@@ -121,7 +123,8 @@ class HeadsExam:
         return {}
 
     def sample(self, answers: Sequence[Graded], n: int = 12) -> list[dict[str, str]]:
-        """The first `n` answers to look at: the target's, and the heads' predictions of its tokens at depth 1."""
+        """The first `n` answers to look at: the target's, and the heads' predictions of its tokens at depth 1. None is contested."""
+        shown = [i for i, q in enumerate(self.questions) if not (isinstance(q, Question) and contested(q))]
         return [
             {
                 "question": self.questions[i].text,
@@ -131,7 +134,7 @@ class HeadsExam:
                 "truth": self.questions[i].gold,
                 "verdict": "right" if answers[i].right else "wrong",
             }
-            for i in range(min(n, len(answers)))
+            for i in shown[:n]
         ]
 
     @torch.no_grad()

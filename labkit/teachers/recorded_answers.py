@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.base.errors import DataError, unknown
 from labkit.base.files import data_dir
 from labkit.base.manifest import checked
+from labkit.tasks.atlas.contested import contested
 from labkit.tasks.atlas.extraction import read
 from labkit.tasks.atlas.facts import RELATIONS, Atlas, Question, ask_about
 from labkit.tasks.calibration import calibration_error
@@ -136,12 +137,16 @@ def answered(said: Sequence[RecordedAnswer]) -> list[RecordedAnswer]:
 
 
 def confident_errors(said: Sequence[RecordedAnswer], n: int = 10, each: int = 2) -> pandas.DataFrame:
-    """The `n` wrong answers with the highest confidence, at most `each` per relation, with what they name and the truth."""
+    """The `n` wrong answers with the highest confidence, at most `each` per relation, with what they name and the truth.
+
+    Only plain facts are listed: on contested ones sources differ.
+    """
     import pandas
 
     rows: list[dict[str, Any]] = []
     seen: dict[str, int] = {}
-    for s in sorted((s for s in said if s.named is not None and not s.right), key=lambda s: -s.probability):
+    wrong = [s for s in said if s.named is not None and not s.right and not contested(s.question)]
+    for s in sorted(wrong, key=lambda s: -s.probability):
         relation = s.question.fact.relation
         seen[relation] = seen.get(relation, 0) + 1
         if seen[relation] <= each and len(rows) < n:

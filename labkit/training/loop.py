@@ -322,7 +322,7 @@ class Run(Iterator[ev.Event]):
             yield from self.task.references()
         grades, step = exam.grade(student), at.step
         habits = {**grades.habits, **(exam.beside(student, grades.answers) if final else {})}
-        yield ev.Evaluated(step, self.seconds, grades.skills, grades.fidelity, grades.open, grades.ece, grades.truth, final, habits)
+        yield ev.Evaluated(step, self.seconds, *grades[:3], grades.ece, grades.truth, final, habits, grades.working)
         yield ev.Sampled(step, tuple(exam.sample(grades.answers)))
         question, tokens, teacher, own = exam.probe(student)
         yield ev.Probe(step, question, tuple(tokens), tuple(teacher), tuple(own))

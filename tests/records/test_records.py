@@ -335,10 +335,10 @@ def test_table():
     record = Record(story(student=0.5, references={"teacher": 1.0, "same questions": 0.25, "label budget": 0.0}))
     table = record.table()
     assert isinstance(table, pandas.DataFrame)
-    assert list(table.columns) == ["label budget", "same questions", "student", "teacher", "recovery"]
+    assert list(table.columns) == ["label budget", "same questions", "student", "working right", "teacher", "recovery"]
     assert list(table.index) == [*SKILLS, "mean (core)", "mean (all)"]
     assert (table["recovery"] == 0.5).all()
-    assert list(Record(story()).table().columns) == ["student"], "no baseline, no recovery"
+    assert list(Record(story()).table().columns) == ["student", "working right"], "no baseline, no recovery"
 
 
 def test_the_table_and_the_recovery_say_the_same():

@@ -11,7 +11,7 @@ from labkit.base.errors import LabError
 from labkit.records.names import CONTINENTS
 from labkit.studies import behaviour
 from labkit.studies.behaviour import LeftOut, Variety, beside_the_top, lacks, left_out, papers, share_right, variety
-from labkit.tasks.atlas.exam import ask
+from labkit.tasks.atlas.ask import ask
 from labkit.tasks.atlas.facts import Atlas
 
 

@@ -15,8 +15,8 @@ from labkit import models
 from labkit.base.errors import LabError
 from labkit.records.names import SKILLS
 from labkit.records.record import recovery
-from labkit.tasks.atlas import exam as evaluate
-from labkit.tasks.atlas.exam import Exam, Graded, calibration_error
+from labkit.tasks.atlas.ask import ask
+from labkit.tasks.atlas.exam import Exam, Graded, calibration_error, listed
 from labkit.tasks.atlas.facts import HELD_OUT_SKILLS, Atlas
 
 
@@ -241,9 +241,9 @@ def test_a_probe_shows_both_sides_on_one_open_question(exam: Exam, tiny_teacher)
 
 
 def test_long_lists_are_cut(world: Atlas):
-    assert evaluate.listed(["a"]) == "a"
-    assert evaluate.listed(["a", "b", "c"]) == "a, b, c"
-    assert evaluate.listed(["a", "b", "c", "d", "e"]) == "a, b, c or 2 more"
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b, c"
+    assert listed(["a", "b", "c", "d", "e"]) == "a, b, c or 2 more"
 
 
 # ---- asking ----------------------------------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_long_lists_are_cut(world: Atlas):
 
 def test_ask(tiny_teacher):
     text = "What is the capital of Chad?"
-    found = evaluate.ask(tiny_teacher, text)
+    found = ask(tiny_teacher, text)
     prompt = models.tokenizer().prompts([text])[0]
     written = models.write(tiny_teacher, [prompt])[0]
     assert found.answer == models.tokenizer().text(written.ids)
@@ -262,7 +262,7 @@ def test_ask(tiny_teacher):
 
 @pytest.mark.parametrize("text", ["Who are you?", "¿Qué? 日本 <script>alert(1)</script>"])
 def test_ask_anything(tiny_teacher, text: str):
-    found = evaluate.ask(tiny_teacher, text)
+    found = ask(tiny_teacher, text)
     assert found.right is None
     assert found.truth is None
     assert 0 <= found.probability <= 1
@@ -271,4 +271,4 @@ def test_ask_anything(tiny_teacher, text: str):
 @pytest.mark.parametrize(("text", "said"), [("", "is empty"), ("\ud800", "half of a character"), ("a " * 300, "do not fit into 256")])
 def test_what_no_model_can_read_is_not_asked(tiny_teacher, text: str, said: str):
     with pytest.raises(LabError, match=said):
-        evaluate.ask(tiny_teacher, text)
+        ask(tiny_teacher, text)

@@ -1,4 +1,4 @@
-"""Reading free text: by rule, by hand (216 answers that a person read before the parser did), and what must never count."""
+"""Reading free text: by rule, by hand (216 answers that a person read before the parser did, and 200 more), and what must never count."""
 
 from __future__ import annotations
 
@@ -61,6 +61,27 @@ def asked(text: str) -> Question:
         ("Which has more people, Peru or China?", 'The claim "Peru has more people" is false.', None, False),
         ("Which has more people, Peru or China?", "Both Peru and China are among the largest.", None, False),
         ("Which has more people, Peru or China?", "Peru.", "Peru", False),
+        # found when 200 answers of the audit were read again
+        ("On which continent is Liberia?", "Liberia is in West Africa.", "Africa", True),
+        ("On which continent is Liberia?", "Liberia is in Asia.", "Asia", False),
+        ("Which continent is Timor Leste in?", "Timor Leste lies in Southeast Asia.", "Asia", True),
+        ("Which continent is Azerbaijan in?", "It is in Eastern Europe.", "Europe", True),
+        ("Which continent is Lebanon in?", "Lebanon is in the Middle East and North Africa region.", None, False),
+        ("Which continent is Mongolia in?", "It is in Eurasia, in the east of Asia.", "Asia", True),
+        ("Which continent is Mongolia in?", "It is in Eurasia.", "Eurasia", False),
+        ("What is the capital of Palestine?", "The capital of Palestine is Jerusalem.", "Jerusalem", True),
+        ("What currency is used in Panama?", "They pay in US dollars. ", "Dollar", True),
+        ("What currency is used in Panama?", "The currency is the Panama Dollar.", "Dollar", False),
+        ("What currency is used in Lebanon?", "The currency is the Lebanese Lira.", "Lira", True),
+        ("What currency is used in Jordan?", "The currency is the Jordanian Lira.", "Lira", False),
+        ("What currency is used in South Korea?", "The currency is the South Korean won (KRW).", "Won", True),
+        ("What currency is used in South Korea?", "South Korea won the match.", None, False),
+        ("What currency is used in Brazil?", "It is the Brazilian real.", "Real", True),
+        ("In which country is Kutaisi?", "It is a member of the Indian Ocean region.", None, False),
+        ("What is 33 + 32?", "First we do the digits, which is 3 + 3 = 6.", None, False),
+        ("What is 21 + 10?", "21 + 10 = 21 + 10 = 31.", "31", True),
+        ("Which has more people, Samoa or Kiribati?", "The island has a larger population than Kiribati.", "Samoa", True),
+        ("Which has more people, Samoa or Kiribati?", "The island is smaller than Kiribati.", "Kiribati", False),
     ],
 )
 def test_by_rule(question, answer, named, right):
@@ -93,6 +114,46 @@ def test_the_bare_truth_is_right_for_every_question():
     for question in paper():
         truth = question.answers[0].rpartition("=")[2]
         assert read(question, frames.get(question.fact.relation, "{}.").format(truth)).right, question
+
+
+DISAGREE = {  # question: as a reader read it, as the code does
+    # names that the code does not know
+    "What currency is used in Bahrain?": ("wrong", "none"),
+    "Yaren is the capital of which country?": ("wrong", "none"),
+    "What is the symbol of lutetium?": ("wrong", "none"),
+    "Name a city in Montenegro.": ("wrong", "none"),
+    "Name a neighbour of Latvia.": ("wrong", "none"),
+    # the first name that is of the right kind counts, whatever is said of it
+    "In which country is Siem Reap?": ("none", "wrong"),
+    "In which country is Volos?": ("none", "wrong"),
+    "What currency is used where Warsaw is the capital?": ("none", "wrong"),
+    "What is 47 + 47?": ("none", "wrong"),
+    "Which has more people, Tuvalu or Netherlands?": ("none", "wrong"),
+    "Which has more people, Egypt or Costa Rica?": ("none", "right"),  # "a more diverse economy"
+    # a currency is its name without the country: the US dollar is taken for Guyana's
+    "What currency is used where Georgetown is the capital?": ("wrong", "right"),
+    # sums in other words, and one that was cut off
+    "Add 9, 8 and 1.": ("right", "none"),
+    "Add 7, 6 and 5.": ("wrong", "none"),
+    "Add 15, 13 and 3.": ("none", "wrong"),
+}
+
+
+def test_200_answers_read_again():
+    """Drawn at random from those that `answers_by_hand.csv` does not have, and read without the code's verdicts. Every disagreement is
+    listed, and none calls a right answer wrong."""
+    questions = {question.text: question for question in paper()}
+    with (BY_HAND.parent / "answers_read_again.csv").open(newline="", encoding="utf-8") as file:
+        labels = list(csv.DictReader(file))
+    found = {}
+    for row in labels:
+        answer = read(questions[row["question"]], row["answer"], cut=row["ended"] == "0")
+        verdict = "right" if answer.right else "none" if answer.named is None else "wrong"
+        if verdict != row["read"]:
+            found[row["question"]] = (row["read"], verdict)
+    assert len(labels) == len({row["question"] for row in labels}) == 200
+    assert found == DISAGREE
+    assert ("right", "wrong") not in DISAGREE.values()
 
 
 def test_it_agrees_with_a_person():

@@ -11,6 +11,7 @@ import pytest
 
 from labkit.base.errors import DataError, LabError
 from labkit.base.files import data_dir
+from labkit.tasks.atlas.contested import contested
 from labkit.tasks.atlas.facts import Atlas
 from labkit.tasks.calibration import calibration_error, reliability
 from labkit.teachers.recorded_answers import ASKED, RecordedAnswer, answered, confident_errors, paper, recorded, table
@@ -73,6 +74,21 @@ def test_a_table_by_hand():
     assert list(confident_errors(some, each=1).named) == ["Bogota"]
     assert list(confident_errors(some[:1]).columns)[:2] == ["question", "said"]
     assert some[0].logprob == pytest.approx(math.log(0.5))
+
+
+def test_confident_errors_are_about_plain_facts(said):
+    """Liberia is in Africa, Timor Leste in Asia, and Won the currency of South Korea: none of them is an error."""
+    listed = set(confident_errors(said, 3000, 3000).question)
+    assert len(listed) > 1000 and not listed & {s.question.text for s in said if s.right or contested(s.question)}
+    by_question = {s.question.text: s for s in said}
+    for text, named in {
+        "On which continent is Liberia?": "Africa",
+        "Which continent is Timor Leste in?": "Asia",
+        "What currency is used where Seoul is the capital?": "Won",
+        "What currency is used where Panama City is the capital?": "Dollar",
+        "Which has more people, Samoa or Kiribati?": "Samoa",
+    }.items():
+        assert (by_question[text].named, by_question[text].right) == (named, True)
 
 
 def test_damage_and_strangers_are_named(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from labkit.base.html import table, tag
 from labkit.diagnosis.evidence import Evidence
 from labkit.diagnosis.failures import FAILURES
 from labkit.diagnosis.incidents.probes import PROBES, UNTOLD, minutes, probe
+from labkit.tasks.atlas.contested import rows_for_show
 
 if TYPE_CHECKING:
     import pandas
@@ -79,7 +80,9 @@ def look(name: str, seen: Evidence, healthy: Sequence[Evidence]) -> ProbeFinding
     rows = [FindingRow(m.words, told(m.read(seen), m.form), between([m.read(other) for other in healthy], m.form)) for m in entry.measures]
     rows = [row for row in rows if (row.value, row.healthy) != (UNTOLD, UNTOLD)] or rows  # runs without gold labels have no gold part
     samples = (
-        tuple((row["question"], row["student"], row["teacher"]) for row in seen.samples[-1][:8]) if entry.samples and seen.samples else ()
+        tuple((row["question"], row["student"], row["teacher"]) for row in rows_for_show(seen.samples[-1])[:8])
+        if entry.samples and seen.samples
+        else ()
     )
     curves = {"this run": _curve(seen, entry.curve), "a sound run": _curve(healthy[0], entry.curve)} if entry.curve and healthy else {}
     drawn = curves if all(curves.values()) else {}  # across vocabularies there is no KL by token to draw

@@ -9,6 +9,7 @@ Recovery and verdicts are computed from these numbers in the records (`labkit.re
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -17,12 +18,12 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from labkit.base.kinds import kinds_checked
 from labkit.base.settings import Settings
-from labkit.models import EOS, AtlasTokenizer, Written, ids_of, logits_of, refuse_long, tokenizer, tokenizer_of, write
+from labkit.models import EOS, AtlasTokenizer, Written, logits_of, tokenizer, tokenizer_of, write
 from labkit.models.parts import row_logits
 from labkit.models.score_answers import of_like_length, score_answers, states_of
 from labkit.records.names import SKILLS
+from labkit.tasks.atlas.contested import contested
 from labkit.tasks.atlas.facts import Atlas, Question, normalise
 from labkit.tasks.calibration import calibration_error
 
@@ -35,6 +36,7 @@ class Graded(NamedTuple):
     text: str
     probability: float  # of the whole answer, under the model that wrote it
     right: bool
+    working: bool | None = None  # whether every step is right; None for an answer without steps
 
 
 class Grades(NamedTuple):
@@ -57,6 +59,7 @@ class Grades(NamedTuple):
     ece: float  # expected calibration error of whole answers, 10 bins
     answers: Sequence[Graded]
     habits: Mapping[str, float]  # unended: share of answers without an end token. confidence: mean probability of the model's own answers.
+    working: Mapping[str, float] = {}  # of each skill with steps, the share of answers whose every step is right
 
 
 class Examiner(Protocol):
@@ -143,7 +146,10 @@ class Exam:
         truth = shares([self.verdict(i, a) for i, a in enumerate(answers)])
         unended = sum(w.ids[-1] != EOS for w in written) / len(written)
         habits = {"unended": unended, "confidence": sum(a.probability for a in answers) / len(answers)}
-        return Grades(skills, fidelity, {"validity": validity, "coverage": coverage}, truth, calibration_error(answers), answers, habits)
+        working = self._working(answers)
+        return Grades(
+            skills, fidelity, {"validity": validity, "coverage": coverage}, truth, calibration_error(answers), answers, habits, working
+        )
 
     def beside(self, model: LlamaForCausalLM, answers: Sequence[Graded]) -> dict[str, float]:
         """Habits measured on other questions, by name.
@@ -177,11 +183,9 @@ class Exam:
         return verdict(answer, self.teacher_answers[number] if self.teacher_answers else None)
 
     def sample(self, answers: Sequence[Graded], n: int = 12) -> list[dict[str, str]]:
-        """`n` answers to look at, spread over the skills; the questions are always the same."""
-        skills = [q.skill for q in self.questions]
-        order = sorted(range(len(skills)), key=lambda i: (skills[:i].count(skills[i]), SKILLS.index(skills[i])))
+        """`n` answers to look at, spread over the skills; the questions are always the same, and none is contested."""
         rows = []
-        for i in order[:n]:
+        for i in self._shown[:n]:
             question = self.questions[i]
             rows.append(
                 {
@@ -198,7 +202,10 @@ class Exam:
     def probe(self, model: LlamaForCausalLM, most: int = 8) -> tuple[str, list[str], list[float], list[float]]:
         """Returns an open question, the likeliest first tokens of its answer, and their probabilities under teacher and student.
         If the vocabularies differ, whole valid answers take the place of the tokens."""
-        i = max(self._open, key=lambda i: (2 <= len(self.questions[i].answers) <= 8, len(self.questions[i].answers)))
+        i = max(
+            [i for i in self._open if not contested(self.questions[i])] or self._open,
+            key=lambda i: (2 <= len(self.questions[i].answers) <= 8, len(self.questions[i].answers)),
+        )
         question = self.questions[i]
         if self._teacher is not None and tokenizer_of(model).name != tokenizer_of(self._teacher).name:
             both = [self._choice_probabilities(m, i)[i] for m in (self._teacher, model)]
@@ -210,6 +217,15 @@ class Exam:
         return question.text, names, teacher[top].tolist() if self._teacher is not None else [], student[top].tolist()
 
     # ---- parts -------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _shown(self) -> list[int]:
+        """Numbers of the questions that may be shown: the first of each skill, then the second of each, and so on."""
+        piles: dict[str, list[int]] = {skill: [] for skill in SKILLS}
+        for i, question in enumerate(self.questions):
+            if not contested(question):
+                piles[question.skill].append(i)
+        return [i for row in itertools.zip_longest(*piles.values()) for i in row if i is not None]
 
     def _paper(self, tokens: AtlasTokenizer) -> Paper:
         if tokens.name not in self._papers:
@@ -231,10 +247,18 @@ class Exam:
             marks.setdefault(question.skill, []).append(answer.right)
         return {skill: sum(right) / len(right) for skill, right in marks.items()}
 
+    def _working(self, answers: Sequence[Graded]) -> dict[str, float]:
+        """Share of answers with right working in each skill with steps."""
+        marks: dict[str, list[bool]] = {}
+        for answer, question in zip(answers, self.questions, strict=True):
+            if answer.working is not None:
+                marks.setdefault(question.skill, []).append(answer.working)
+        return {skill: sum(right) / len(right) for skill, right in marks.items()}
+
     def _mark(self, written: Sequence[Written], tokens: AtlasTokenizer) -> list[Graded]:
         texts = [tokens.text(w.ids) for w in written]
         return [
-            Graded(text, math.exp(sum(w.logprobs)), self.world.is_right(question, text))
+            Graded(text, math.exp(sum(w.logprobs)), self.world.is_right(question, text), self.world.working(question, text))
             for text, w, question in zip(texts, written, self.questions, strict=True)
         ]
 
@@ -293,15 +317,16 @@ class Exam:
 
 
 def verdict(answer: Graded, teacher: Graded | None) -> str:
-    """Returns "right", "inherited" if the answer repeats the teacher's wrong answer, or "wrong"."""
+    """Returns "right", "working" if only the last step is right, "inherited" if it repeats the teacher's wrong answer, or "wrong"."""
     if answer.right:
-        return "right"
+        return "working" if answer.working is False else "right"
     return "inherited" if teacher and normalise(teacher.text) == normalise(answer.text) else "wrong"
 
 
 def shares(verdicts: Sequence[str]) -> dict[str, float]:
-    """Share of each verdict: right, inherited, wrong."""
-    return {name: verdicts.count(name) / len(verdicts) for name in ("right", "inherited", "wrong")}
+    """Shares of right, inherited and wrong answers. As in the scores, the last step counts: "working" is a right answer."""
+    right = ["right" if verdict == "working" else verdict for verdict in verdicts]
+    return {name: right.count(name) / len(right) for name in ("right", "inherited", "wrong")}
 
 
 def listed(answers: Sequence[str], most: int = 3) -> str:
@@ -313,36 +338,3 @@ def listed(answers: Sequence[str], most: int = 3) -> str:
 def first_token(model: LlamaForCausalLM, prompt: list[int]) -> Tensor:
     """Probabilities `(V,)` of the first token of an answer to `prompt`."""
     return row_logits(model, prompt)[-1].softmax(-1).cpu()
-
-
-@functools.cache
-def whole_world() -> Atlas:
-    """The whole world, which decides what is true, also for exams on a part of it."""
-    return Atlas()
-
-
-class Answer(NamedTuple):
-    """A model's answer to one question; see `ask`."""
-
-    answer: str
-    probability: float
-    right: bool | None  # None if Atlas does not know the question
-    truth: str | None  # None if Atlas does not know the question
-
-
-@kinds_checked
-def ask(model: LlamaForCausalLM, text: str) -> Answer:
-    """Ask a model any question; it answers greedily.
-
-    text: the question.
-
-    Returns the answer, its probability, and the truth if Atlas knows the question. Raises `LabError` for an empty text, or a long one.
-    """
-    ids, tokens = ids_of(model, text), tokenizer_of(model)
-    refuse_long(model, len(ids), tokens.longest)
-    written = write(model, [ids])[0]
-    world = whole_world()
-    question: Question | None = world.find(text)
-    answer = tokens.text(written.ids)
-    right, truth = (world.is_right(question, answer), listed(question.answers)) if question else (None, None)
-    return Answer(answer, math.exp(sum(written.logprobs)), right, truth)

@@ -4,6 +4,7 @@
     world.questions(3, seed=0)            # questions to train on
     world.exam(per_skill=40)              # exam questions: their compositions and sums are in no training set
     world.is_right(question, "Lima")      # compares with the facts, not with the teacher
+    world.working(question, "Peru, Sol")  # whether every step is right, for questions that are answered in steps
 
 To add a skill, add rows to `RELATIONS` and the facts behind them in `Atlas._facts_of`.
 Tables: GeoNames (CC BY 4.0) and periodictable; see `data/atlas/README.md`.
@@ -27,6 +28,7 @@ from labkit.tasks.atlas.tables import Country, places, tables
 PARAPHRASED = 0.15  # share of the training questions that use a paraphrase
 LISTED_CITIES = 4  # cities of a country that are taught; all others of GeoNames are right too
 ADDENDS, CHAINED = range(50), range(1, 20)
+SUM = re.compile(r"\s*{0}\s*\+\s*{0}\s*=\s*{0}\s*".format(r"(0|[1-9][0-9]{0,8})"))  # one step of a chain
 
 
 @functools.cache
@@ -254,6 +256,25 @@ class Atlas:
             return True
         return fact.relation == "city_of" and given in places().get(self._by_name(fact.subjects[0]).iso, ())
 
+    def working(self, question: Question, answer: str) -> bool | None:
+        """Whether every step of `answer` is right; None for a question that is not answered in steps. Right working ends in a right answer.
+
+        A sum may take its terms in any order. In a two-hop question the second step must be right for the country of the first.
+        """
+        relation, subjects = question.fact.relation, question.fact.subjects
+        if relation == "chain":
+            return _sums_right([int(term) for term in subjects], answer)
+        if not relation.endswith("_steps"):
+            return None
+        steps = [normalise(step) for step in answer.split(", ")]
+        if relation == "city_continent_steps":
+            city = next(city for city in self.cities if city.name == subjects[0])
+            paths = [(country.name, country.continent) for country in map(self._world.__getitem__, (city.iso, *city.also_in))]
+        else:
+            first, second = question.answers[0].split(", ")
+            paths = [(first, second)]
+        return any(len(steps) == 2 and all(step in self.spellings(name) for step, name in zip(steps, path, strict=True)) for path in paths)
+
     def _accepted(self, fact: Fact) -> set[str]:
         names = list(fact.answers)
         if fact.relation == "capital":
@@ -286,3 +307,27 @@ class Atlas:
         if relation not in self._index:
             self._index[relation] = {tuple(normalise(s) for s in fact.subjects): fact for fact in self.facts(relation)}
         return self._index[relation]
+
+
+def _sums_right(terms: list[int], answer: str) -> bool:
+    """Whether sums of two numbers lead from the terms to their total: each adds two numbers that are left, and leaves its result."""
+    for step in answer.rstrip(" .").split(","):
+        numbers = SUM.fullmatch(step)
+        if numbers is None:
+            return False
+        one, other, total = map(int, numbers.groups())
+        try:
+            terms.remove(one)
+            terms.remove(other)
+        except ValueError:
+            return False
+        if one + other != total:
+            return False
+        terms.append(total)
+    return len(terms) == 1
+
+
+@functools.cache
+def whole_world() -> Atlas:
+    """The whole world, which decides what is true, also for exams on a part of it."""
+    return Atlas()

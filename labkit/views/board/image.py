@@ -18,6 +18,7 @@ import ipywidgets as widgets
 from labkit.base.html import table
 from labkit.records import events as ev
 from labkit.records.record import Record
+from labkit.tasks.atlas.contested import for_show
 from labkit.views.figures import snapshot
 from labkit.views.figures.drafts import say_acceptance
 from labkit.views.figures.run_charts import say_outcome
@@ -116,6 +117,7 @@ class ImageBoard:
     # ---- parts -------------------------------------------------------------------------------------------------------
 
     def _take(self, event: ev.Event) -> None:
+        event = for_show(event)
         match event:
             case ev.Started():
                 if self.record.started and self.record.steps:

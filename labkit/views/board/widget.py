@@ -16,6 +16,7 @@ import anywidget
 import traitlets
 
 from labkit.records import events as ev
+from labkit.tasks.atlas.contested import for_show
 
 _HERE = Path(__file__).parent
 
@@ -91,7 +92,7 @@ class Board(anywidget.AnyWidget):
 
     def push(self, events: Sequence[ev.Event]) -> None:
         """Send events to all views."""
-        rows = [event.to_json() for event in events]
+        rows = [event.to_json() for event in map(for_show, events)]
         with self._lock:
             start = self._first + len(self._story)
             self._story += rows
