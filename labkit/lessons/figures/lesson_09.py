@@ -23,7 +23,7 @@ LONGER = "teacher's answers, 330 steps"
 def positions(student: Any, skill: str = "two_hop_steps") -> pandas.DataFrame:
     """A student's KL to atlas-3m by position, in nats, on held-out questions of one skill.
 
-    student: a model, such as `lab.student`.
+    student: a model, such as the one of an open lesson.
     """
     import pandas
 
