@@ -8,6 +8,7 @@ with Progress() as progress:
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from typing import Any
 
@@ -118,4 +119,6 @@ def _line() -> Any:
     class Line(tqdm):
         monitor_interval = 0  # its thread would only redraw lines that stand still
 
-    return Line(file=sys.stdout, leave=False, dynamic_ncols=sys.stdout.isatty(), smoothing=0.1, bar_format="{desc}")
+    # not tqdm's own width, which is 0, and so no line at all, on a terminal that does not tell its size
+    width = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None
+    return Line(file=sys.stdout, leave=False, ncols=width, smoothing=0.1, bar_format="{desc}")

@@ -155,13 +155,12 @@ def head(done: Distilled, shown: bool) -> Html:
     parts += [tag("h2", "Scores on held-out prompts"), tag("div", table(["model", *scores.columns], rows, digits=2), class_="wide")]
     parts.append(listed(done.verdict().splitlines()))
     if shown and done.shown:
-        cells = [[line(text) for text in row.values()] for row in done.shown]
-        title = f"The first {len(cells)} of {decision_size(done)} held-out prompts"
-        parts += [tag("h2", "Before and after"), tag("div", table(list(done.shown[0]), cells, title), class_="wide")]
+        parts += [tag("h2", "Before and after"), tag("p", f"The first {len(done.shown)} of {asked(done)} held-out prompts:")]
+        parts += [tag("dl", *(tag("dt", name) + tag("dd", line(text)) for name, text in row.items())) for row in done.shown]
     return Html("".join(parts))
 
 
-def decision_size(done: Distilled) -> int:
+def asked(done: Distilled) -> int:
     """The number of held-out prompts."""
     return len(done.grades[done.own].answers)
 
@@ -175,4 +174,4 @@ def picture(done: Distilled, names: dict[str, str]) -> Drawing:
     for name, score in done.scores.items():
         middle, low, high, _ = score.band
         rows.append(Interval(names[name], middle, low, high, ROLES[name]))
-    return intervals(f"Score ({done.metric})", f"on {decision_size(done)} held-out prompts, with 95% bands over prompts", rows)
+    return intervals(f"Score ({done.metric})", f"on {asked(done)} held-out prompts, with 95% bands over prompts", rows)

@@ -42,6 +42,7 @@ RATES = {"adapter": 1e-3, "all": 1e-4, "lab": 6e-3}  # peak learning rates that 
 USUAL = {"batch": 16, "steps": 100, "gold": 1_000_000}  # defaults here, in place of the small world's
 SETTLED = (*USUAL, "learning_rate", "method")  # chosen here if not given; the recipe in the card states them
 EXAMS = 4  # during a run
+NOTHING = "no text"  # of an answer
 SHOWN = 3  # held-out prompts that are shown with the answers before and after
 ROWS = {
     "untouched": "the student as it came",
@@ -294,9 +295,10 @@ def _shown(exam: CustomExam, grades: dict[str, Grades], own: str) -> tuple[dict[
     """The first held-out prompts, with the answers of the student before and after, the teacher's, and the response in the data."""
     rows = []
     for before, row in zip(grades["untouched"].answers, exam.sample(grades[own].answers, SHOWN), strict=False):
-        after = f"{row['student']} ({row['verdict']})"
-        teacher = {"teacher": row["teacher"]} if exam.teacher_answers else {}
-        rows.append({"prompt": row["question"], "before training": before.text, "student": after, **teacher, "response": row["truth"]})
+        after = f"{row['student'].strip() or NOTHING} ({row['verdict']})"
+        teacher = {"teacher": row["teacher"].strip() or NOTHING} if exam.teacher_answers else {}
+        said = {"before training": before.text.strip() or NOTHING, "student": after, **teacher}
+        rows.append({"prompt": row["question"], **said, "response": row["truth"]})
     return tuple(rows)
 
 

@@ -33,7 +33,9 @@ body { max-width: 56rem; margin: 2.5rem auto; padding: 0 1.2rem; font: 16px/1.5 
 h1 { font-size: 1.7rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; } .by { opacity: .7; margin-top: .2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 tr + tr { border-top: 1px solid color-mix(in srgb, currentColor 18%, transparent); }
-h1, h2, p, li { overflow-wrap: anywhere; } .wide { overflow-x: auto; } .wide td { min-width: 4rem; }
+h1, h2, p, li { overflow-wrap: anywhere; } .wide { overflow-x: auto; }
+dl { display: grid; grid-template-columns: minmax(5rem, 9rem) 1fr; gap: .1rem 1rem; margin: 1rem 0; } dt { opacity: .7; }
+dd { margin: 0; overflow-wrap: anywhere; } .wide td { min-width: 4rem; }
 figure { margin: 1rem 0; overflow-x: auto; } img { max-width: 100%; } li { margin: .2rem 0; }
 code { font-size: .92em; overflow-wrap: anywhere; }
 @media print { body { margin: 0; } }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
 import sys
 
 import pytest
 import stories
+from conftest import REPOSITORY
 
 import labkit
 from labkit.records import events as ev
@@ -33,6 +36,17 @@ def test_on_a_terminal_one_line_renews_itself_and_is_gone_at_the_end(monkeypatch
         assert re.search(r"\rbaseline: step 1 of 60 .* left, KL 6\.\d", screen.getvalue())
     assert "\n" not in screen.getvalue() and screen.getvalue().endswith("\r")
     assert "the teacher answers" not in screen.getvalue(), "once it trains, that is told by its steps"
+
+
+def test_a_terminal_that_does_not_tell_its_size_has_a_line_too():
+    """As in a container without one: a new pseudo-terminal has 0 columns."""
+    pty = pytest.importorskip("pty")
+    parent, child = pty.openpty()
+    code = "from labkit.records.progress import Progress\nwith Progress() as progress: progress.doing('Loading')"
+    subprocess.run([sys.executable, "-c", code], stdout=child, env=os.environ | {"TERM": "xterm"}, check=True, cwd=REPOSITORY)
+    os.close(child)
+    assert b"\rLoading ..." in os.read(parent, 10_000)
+    os.close(parent)
 
 
 def test_what_stays_is_written_above_it(monkeypatch: pytest.MonkeyPatch):
