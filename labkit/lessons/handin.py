@@ -83,12 +83,14 @@ def read(path: str | Path) -> Handin:
             raise Changed(
                 f"{path} was changed by hand, or damaged: its data does not match its checksum. Ask for the page as it was written."
             )
-        texts = (_kind(row[name], str) for name in ("name", "lesson", "version", "made"))
-        rows = (
-            {int(line): None if of is None else _kind(of, dict) for line, of in _kind(row[name], dict).items()}
-            for name in ("predictions", "incidents")
-        )
-        return Handin(*texts, *rows, tuple(map(_run, _kind(row["runs"], list))), Path(path))
+        name, lesson, version, made = (_kind(row[key], str) for key in ("name", "lesson", "version", "made"))
+        guesses, cases = (_ledger(row[key]) for key in ("predictions", "incidents"))
+        return Handin(name, lesson, version, made, guesses, cases, tuple(map(_run, _kind(row["runs"], list))), Path(path))
+
+
+def _ledger(rows: Any) -> dict[int, Any]:
+    """The rows of a ledger as they are in the data of a page."""
+    return {int(line): None if row is None else _kind(row, dict) for line, row in _kind(rows, dict).items()}
 
 
 def _of(row: Mapping[str, Any], lesson: str) -> bool:
@@ -124,9 +126,9 @@ def _runs() -> Sequence[HandedRun]:
 
 def _run(row: Any) -> HandedRun:
     """A run as it is in the data of a page."""
-    texts = (_kind(row[name], str) for name in ("file", "sha256", "recipe", "ended"))
-    scores = (None if row[name] is None else float(_kind(row[name], int, float)) for name in ("skill", "recovery"))
-    return HandedRun(*texts, _kind(row["steps"], int), *scores)
+    file, sha256, recipe, ended = (_kind(row[name], str) for name in ("file", "sha256", "recipe", "ended"))
+    skill, recovery = (None if row[name] is None else float(_kind(row[name], int, float)) for name in ("skill", "recovery"))
+    return HandedRun(file, sha256, recipe, ended, _kind(row["steps"], int), skill, recovery)
 
 
 def _kind(value: Any, *kinds: type) -> Any:
