@@ -69,8 +69,8 @@ from labkit.views.figures.token_table import Cuts, cuts
 BACKENDS = ("matplotlib", "plotly")
 PLOTLY = "application/vnd.plotly.v1+json"
 CONFIG = {"displayModeBar": False, "plotlyServerURL": ""}  # plotly's default has an address of its own server
-# A figure has two pictures, and one is shown. Without this style sheet it is the one for light pages: `hidden` hides the other.
-STYLE = on_dark_pages(".dlab-light", "display: none") + on_dark_pages(".dlab-dark", "display: inline")
+# A figure has two pictures, and one is shown. Without this style sheet it is the one for light pages.
+STYLE = on_dark_pages(".dlab-light", "display: none !important") + on_dark_pages(".dlab-dark", "display: inline !important")
 # Plotly's picture has one set of colours. JupyterLab shows it right above the words that follow it.
 _LIVE = (".dlab-live", ".jp-OutputArea-child:has(+ .jp-OutputArea-child .dlab-words) .jp-OutputArea-output > *")
 LIVE_STYLE = "".join(on_dark_pages(where, "filter: invert(0.93) hue-rotate(180deg)") for where in _LIVE)
@@ -121,8 +121,8 @@ class Drawing:
         svg, width = MatplotlibPen.svg(figure), round(figure.get_figwidth() * 100)
         return Html(
             "".join(
-                tag("img", alt=self.alt, width=width, style="max-width:100%;height:auto", class_=look, hidden=hides, src=_data(picture))
-                for look, hides, picture in (("dlab-light", "", svg), ("dlab-dark", "hidden", darkened(svg)))
+                tag("img", alt=self.alt, width=width, style=f"max-width:100%;height:auto{hides}", class_=look, src=_data(picture))
+                for look, hides, picture in (("dlab-light", "", svg), ("dlab-dark", ";display:none", darkened(svg)))
             ).replace("</img>", "")
         )
 
