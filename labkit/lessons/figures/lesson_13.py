@@ -47,7 +47,7 @@ def scored(score: Any, held: Sequence[Any]) -> Table:
 def three(record: Record, student: Any) -> Table:
     """Scores of a record's untouched student, of the student, and of their teacher on the held-out prompts, and what distilling added.
 
-    student: the distilled model, such as `lab.student`.
+    student: the distilled model, such as the one of an open lesson.
     """
     from labkit.training.setup import CustomTask
 
