@@ -119,6 +119,8 @@ def _line() -> Any:
     class Line(tqdm):
         monitor_interval = 0  # its thread would only redraw lines that stand still
 
-    # not tqdm's own width, which is 0, and so no line at all, on a terminal that does not tell its size
-    width = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None
-    return Line(file=sys.stdout, leave=False, ncols=width, smoothing=0.1, bar_format="{desc}")
+    size: dict[str, int] = {}
+    if sys.stdout.isatty():  # tqdm would take a terminal that does not tell its size for one without a line
+        columns, lines = shutil.get_terminal_size()
+        size = {"ncols": columns - 1, "nrows": lines}
+    return Line(file=sys.stdout, leave=False, smoothing=0.1, bar_format="{desc}", **size)

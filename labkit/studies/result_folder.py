@@ -36,7 +36,7 @@ def free(folder: Path | None, models: Mapping[str, str], force: bool) -> None:
         raise LabError(f"{folder} exists, and is not the result of an earlier distillation: choose another --out.")
     if earlier.exists() and not force:
         made = datetime.date.fromtimestamp(earlier.stat().st_mtime)
-        other = next(name for n in itertools.count(2) if not (name := folder.with_name(f"{folder.name}-{n}")).exists())
+        other = next(place for n in itertools.count(2) if not (place := folder.with_name(f"{folder.name}-{n}")).exists())
         raise LabError(
             f"{folder} holds the result of a distillation of {made}, which would be overwritten: name another folder (--out {other}), or "
             "replace it with --force (force=True)."

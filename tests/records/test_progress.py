@@ -44,9 +44,13 @@ def test_a_terminal_that_does_not_tell_its_size_has_a_line_too():
     parent, child = pty.openpty()
     code = "from labkit.records.progress import Progress\nwith Progress() as progress: progress.doing('Loading')"
     subprocess.run([sys.executable, "-c", code], stdout=child, env=os.environ | {"TERM": "xterm"}, check=True, cwd=REPOSITORY)
+    os.write(child, b"END")
+    shown = b""
+    while not shown.endswith(b"END"):
+        shown += os.read(parent, 10_000)
     os.close(child)
-    assert b"\rLoading ..." in os.read(parent, 10_000)
     os.close(parent)
+    assert b"\rLoading ..." in shown
 
 
 def test_what_stays_is_written_above_it(monkeypatch: pytest.MonkeyPatch):
