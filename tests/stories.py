@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+import types
 from collections.abc import Mapping
+from typing import Any
 
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
@@ -69,3 +71,25 @@ def events(
 
 def record(*args, **kwargs) -> Record:
     return Record(events(*args, **kwargs))
+
+
+def distilled(n: int, *, untouched: float, distilled: float, gold: float | None = None, teacher: float | None = 1.0, kl=(6.9, 4.0)) -> Any:
+    """A result whose models are right on these shares of `n` prompts, each on the first ones.
+
+    kl: of the student before and after, held out; () for none.
+    """
+    from labkit.studies.distill import Distilled  # with torch, which the other stories do not need
+    from labkit.tasks.custom.rows import Row
+    from labkit.tasks.metrics import metric
+
+    rows = [Row(f"prompt {i}", "right", i) for i in range(n)]
+    shares = {"untouched": untouched, "gold labels": gold, "distilled": distilled, "teacher": teacher}
+    scores, grades = {}, {}
+    for name, share in shares.items():
+        if share is not None:
+            answers = ["right" if i < round(share * n) else "wrong" for i in range(n)]
+            scores[name] = metric("exact")(answers, rows)
+            fidelity = {"kl": {"untouched": kl[0], "teacher": 0.0}.get(name, kl[1])} if kl else {}
+            grades[name] = types.SimpleNamespace(fidelity=fidelity, answers=answers)
+    told = record(60, data="mine.jsonl", teacher={"exact": teacher or 0.0}, gold=None, student={"exact": distilled})
+    return Distilled(told.experiment, told, grades, scores, None, {})

@@ -42,13 +42,13 @@ import torch
 
 import labkit
 from labkit.base.files import home_dir, made_here, write_whole
-from labkit.cli.output import tell
 from labkit.models import EOS, LONGEST_ANSWER, lora, pretrained
 from labkit.models import write as written
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.records.measurements import write
 from labkit.records.names import FAULTY_TEACHERS
+from labkit.records.progress import Progress
 from labkit.records.record import Record
 from labkit.studies import run as runs
 from labkit.studies.behaviour import beside_the_top, left_out, papers, share_right, variety
@@ -211,8 +211,9 @@ def ticket_students() -> list[tuple[str, int, Grades, list[int]]]:
     for seed in range(TICKET_SEEDS):
         for arm, recipe in (("gold labels", exp.baseline().but(teacher="none")), ("distilled", exp)):
             run = runs.begin(recipe.but(seed=seed), exams=0)
+            progress = Progress(every=10)
             for event in run:
-                tell(event, every=10)
+                progress(event)
             told.append((arm, seed, exam.grade(run.student), lines))
             print(arm, seed, told[-1][2].skills, told[-1][2].fidelity, flush=True)
     return told

@@ -8,7 +8,7 @@ import errno
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 SHOWN = 80  # characters of a value in a message
 _TRAINING = ("torch", "transformers", "accelerate", "tokenizers", "safetensors")
@@ -98,11 +98,20 @@ def unknown(what: str, name: object, choices: Iterable[object]) -> LabError:
 
 def suggest(what: str, name: object, choices: Iterable[object]) -> str:
     """The sentence "`what` `name`.", with the nearest choice as a suggestion and the list of all choices."""
-    names, given = [str(choice) for choice in choices], (name if isinstance(name, str) else shown(name))[:SHOWN]
-    begun = [choice for choice in names if isinstance(name, str) and name and choice.startswith(name)]  # as temp for temperature
-    near = begun[:1] or difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    names = [str(choice) for choice in choices]
+    near = nearest(name, names)
+    hint = f" Did you mean {near!r}?" if near else ""
     return f"{what} {shown(name)}.{hint} Choose from: {', '.join(names)}."
+
+
+def nearest(name: object, names: Sequence[str], cutoff: float = 0.5) -> str:
+    """The name that was probably meant; "" if none is alike.
+
+    cutoff: how much alike it must be, from 0 to 1.
+    """
+    given = (name if isinstance(name, str) else shown(name))[:SHOWN]
+    begun = [choice for choice in names if isinstance(name, str) and name and choice.startswith(name)]  # as temp for temperature
+    return next(iter(begun or difflib.get_close_matches(given, names, n=1, cutoff=cutoff)), "")
 
 
 def shown(value: object) -> str:

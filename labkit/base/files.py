@@ -326,7 +326,11 @@ def left_out(path: Path, lines: Sequence[int]) -> str:
         return ""
     if 0 in lines:
         return f"{path} cannot be read, and is left out: make it readable."
-    which = f"Lines {', '.join(map(str, lines[:10]))}{', ...' if len(lines) > 10 else ''}" if len(lines) > 1 else f"Line {lines[0]}"
     are, them = ("are", "them") if len(lines) > 1 else ("is", "it")
     mend = f"put {them} back from a copy of the file, or delete {them}"
-    return f"{which} of {path} {are} damaged, cut short or edited, and {are} left out: {mend}."
+    return f"{named_lines(lines)} of {path} {are} damaged, cut short or edited, and {are} left out: {mend}."
+
+
+def named_lines(lines: Sequence[int]) -> str:
+    """The numbers of lines in words, the first ten of them."""
+    return f"Lines {', '.join(map(str, lines[:10]))}{', ...' if len(lines) > 10 else ''}" if len(lines) > 1 else f"Line {lines[0]}"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from labkit.base.errors import LabError, shown
+from labkit.base.errors import LabError, shown, unknown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,7 +21,8 @@ def kinds_checked(function: F) -> F:
     The public functions of `labkit` have it. An annotation with other names than those in `_KINDS`, as a recipe or a model, is left
     to the function itself.
 
-    Raises `LabError` with the value, the kinds, and what the docstring says of the argument.
+    Raises `LabError` with the value, the kinds, and what the docstring says of the argument; or, for an argument that there is not, with
+    the nearest one.
     """
     if isinstance(function, type):
         for name, member in list(vars(function).items()):
@@ -31,8 +32,6 @@ def kinds_checked(function: F) -> F:
     signature = inspect.signature(function)
     kinds = {name: re.sub(r"\[.*\]", "", str(parameter.annotation)).split(" | ") for name, parameter in signature.parameters.items()}
     known = {name: names for name, names in kinds.items() if set(names) <= _KINDS.keys()}
-    if not known:
-        return function
     fits = {name: _one_of([_KINDS[kind][1] for kind in names]) for name, names in known.items()}
     order = [name for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     places = [(place, name, fits[name]) for place, name in enumerate(order) if name in fits]
@@ -47,6 +46,8 @@ def kinds_checked(function: F) -> F:
             if place < len(args) and not fit(args[place]):
                 refuse(name, name, args[place])
         for name, value in named.items():
+            if name not in kinds and not rest:
+                raise unknown(f"argument of {function.__qualname__}:", name, [name for name in kinds if name != "self"])
             parameter = name if name in kinds else rest
             if parameter in fits and not fits[parameter](value):
                 refuse(parameter, name, value)

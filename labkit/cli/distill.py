@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from labkit.base.errors import LabError
 from labkit.base.files import no_empty_folder, write_whole
 from labkit.cli import knobs
-from labkit.cli.output import tell
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
+from labkit.records.progress import Progress
 
 HELP = "distil your teacher into your student, on your data, and save the student"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "%(prog)s --out OUT [NAME=VALUE ...] [--FLAG X ...]"
+    parser.usage = "%(prog)s --out OUT [NAME=VALUE ...] [--FLAG VALUE ...]"
     parser.add_argument(
         "recipe", nargs="*", help="a recipe as in a model card: teacher=... student=... data=...; or a whole one, after labkit"
     )
@@ -28,45 +28,49 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--response-column", metavar="NAME", help="the column with the responses")
     parser.add_argument("--network", action="store_true", help="allow --data to be a data set that is fetched from the Hugging Face hub")
     parser.add_argument("--no-baseline", action="store_true", help="skip the baseline: the same student, fine-tuned on the gold labels")
-    parser.add_argument("--no-examples", action="store_true", help="show no rows of the data in the card and the record at --out")
+    parser.add_argument(
+        "--no-examples", action="store_true", help="show no rows of the data in the card, the record and the report at --out"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an earlier result at --out")
     usual = dict(batch="16", steps="100", gold="all there are", learning_rate="by the kind of model", method="output, or sequence")
     knobs.add_knobs(parser, **usual)
 
 
 def run(options: argparse.Namespace) -> int:
-    from labkit.studies.distill import distill
-
-    given, last = knobs.given(options), ""
+    given = knobs.given(options)
     asked = Experiment().but(**given)
     others = {name: value for name, value in given.items() if name not in ("teacher", "student", "data")}
     runs: list[Experiment] = []
 
     def watch(what: str, event: ev.Event) -> None:
-        nonlocal last
-        if what != last:
-            print(f"-- {what}", flush=True)
-            last = what
+        progress.of(what)
         if isinstance(event, ev.Started):
             runs.append(Experiment.from_dict(dict(event.experiment)))
-        tell(event, every=10)
+        progress(event)
 
-    with _read_once(asked.data, options, runs) as data:
-        baseline, examples = not options.no_baseline, not options.no_examples
-        done = distill(asked.teacher, asked.student, data, options.out, baseline=baseline, examples=examples, watch=watch, **others)
+    with Progress(every=10) as progress:
+        progress.doing("Loading PyTorch")
+        from labkit.studies.distill import distill
+
+        progress.doing("Loading data and models; the teacher and the untrained student take the exam")
+        with _read_once(asked.data, options, runs, progress.say) as data:
+            chosen = dict(baseline=not options.no_baseline, examples=not options.no_examples, force=options.force)
+            done = distill(asked.teacher, asked.student, data, options.out, **chosen, watch=watch, say=progress.say, **others)
     print(done)
     print(f"\nsaved to {options.out}: the student with its card (README.md), record.jsonl.gz and report.html")
     if not options.no_examples:
-        print("Card and record show prompts and answers of your data: leave them out with --no-examples before you pass the folder on.")
+        print("Card, record and report show prompts and answers of your data: pass the folder on without them (--no-examples).")
     return 0
 
 
 @contextlib.contextmanager
-def _read_once(data: str, options: argparse.Namespace, runs: Sequence[Experiment]) -> Iterator[str]:
+def _read_once(data: str, options: argparse.Namespace, runs: Sequence[Experiment], say: Callable[[str], object]) -> Iterator[str]:
     """Data that needs the flags on columns or network is read, and written beside the result as a file that a recipe can name.
 
     If the command fails, and no run has a checkpoint to go on from, the file is as it was before.
 
     runs: the runs that have begun by then.
+    say: called with lines about the data.
 
     Yields the path of the data. Raises `LabError` if it would contain a space.
     """
@@ -82,7 +86,7 @@ def _read_once(data: str, options: argparse.Namespace, runs: Sequence[Experiment
             f"--out {str(options.out)!r} contains a space: the data is kept beside it, in a path that a recipe names. Choose another."
         )
     rows = read_rows(data, prompt_column=options.prompt_column, response_column=options.response_column, network=options.network)
-    print(rows.summary)
+    say(rows.summary)
     before = path.read_bytes() if path.exists() else None
     with no_empty_folder(path.parent):
         write_rows(rows, path)

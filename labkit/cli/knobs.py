@@ -1,4 +1,4 @@
-"""The flags for the fields of `Experiment`, in groups."""
+"""The flags for the fields of `Experiment`, in groups, each with what it takes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ from typing import Any
 from labkit.base.errors import LabError
 from labkit.cli.output import read
 from labkit.records.experiment import KNOBS, Experiment
-from labkit.records.recipe_text import GROUPS, given_in_toml, given_in_words, parse
+from labkit.records.recipe_text import GROUPS, Entry, given_in_toml, given_in_words, parse
+
+TITLES = {
+    "student": "the student",
+    "teacher": "the teacher",
+    "signal": "what the student learns from the teacher",
+    "text": "text that the teacher or the student writes",
+    "optimiser": "training",
+    "data": "questions, answers and exam",
+    "planted": "faults that are planted on purpose",
+    "heads": "draft heads",
+}
+OF_TEXT = {"data": "FILE", "score": "METRIC", "layers": "PAIRS", "template_option": "NAME=VALUE"}  # what a field without choices takes
+SHORT = 24  # characters of choices that are shown as what a flag takes
 
 
 class _HelpAll(argparse.Action):
@@ -32,7 +45,7 @@ def add_knobs(parser: argparse.ArgumentParser, **other: str) -> None:
     """
     full: dict[argparse.Action, str] = {}
     parser.add_argument("--help-all", action=_HelpAll, full=full)
-    groups = {name: parser.add_argument_group(f"knobs: {name}") for name in GROUPS}
+    groups = {name: parser.add_argument_group(TITLES[name]) for name in GROUPS}
     for name, (default, knob) in KNOBS.items():
         unit = f" [{knob.unit}]" if knob.unit else ""
         explained = all(choice in knob.help for choice in knob.choices)
@@ -42,11 +55,22 @@ def add_knobs(parser: argparse.ArgumentParser, **other: str) -> None:
         action = groups[knob.group].add_argument(
             f"--{name.replace('_', '-')}",
             dest=name,
-            metavar="X",
+            metavar=_takes(name, KNOBS[name]),
             help=argparse.SUPPRESS if knob.advanced else text,
             default=argparse.SUPPRESS,
         )
         full[action] = text
+
+
+def _takes(name: str, entry: Entry) -> str:
+    """What a field's flag takes, as help shows it: choices if they are few, a range, or a unit."""
+    default, knob = entry
+    if knob.choices:
+        listed = f"{{{','.join(knob.choices)}}}"
+        return "MODEL" if knob.models else listed if len(listed) <= SHORT else "NAME+NAME" if knob.several else "NAME"
+    if isinstance(default, str):
+        return OF_TEXT[name]
+    return f"{knob.low:g}..{knob.high:g}" if isinstance(default, float) else knob.unit.upper() or "N"
 
 
 def given(options: argparse.Namespace) -> dict[str, Any]:

@@ -15,8 +15,10 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
+from typing import NoReturn
 
-from labkit.base.errors import LabError, need, outside
+import labkit
+from labkit.base.errors import LabError, nearest, need, outside, unknown
 from labkit.base.interrupts import Terminated
 
 COMMANDS = (
@@ -27,18 +29,40 @@ SIGNALS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG
 STOPPED = "labkit: stopped. An interrupted run continues from its last checkpoint when it is run again."
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, as all errors of the lab, without the usage of some fifty flags before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise LabError(f"{message}. `{self.prog} --help` shows how it is called.")
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    made = argparse.ArgumentParser(
-        prog="labkit", description="The Distillation Lab.", epilog="Recipes, records and lessons: see README.md."
-    )
+    made = _Parser(prog="labkit", description="The Distillation Lab.", epilog="Recipes, records and lessons: see README.md.")
+    made.add_argument("--version", action="version", version=f"labkit {labkit.__version__}")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = importlib.import_module(f"labkit.cli.{name}")
         command = commands.add_parser(name, help=module.HELP)
         module.add_flags(command)
-        command.set_defaults(call=module.run)
+        command.set_defaults(call=module.run, parser=command)
     return made
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """The command and its flags. Raises `LabError` for one that there is not, with the nearest."""
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        raise unknown("command", argv[0], COMMANDS)
+    options, left = parser().parse_known_args(argv)
+    if left:
+        command: argparse.ArgumentParser = options.parser
+        flag = left[0].partition("=")[0]
+        near = nearest(flag, list(command._option_string_actions)) if flag.startswith("-") else ""
+        hint = f" Did you mean {near}?" if near else ""
+        raise LabError(
+            f"{command.prog} has no {'flag' if flag.startswith('-') else 'argument'} {flag}.{hint} `{command.prog} --help` lists all."
+        )
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             try:
                 with plain_text():
-                    return _command(parser().parse_args(argv))
+                    return _command(sys.argv[1:] if argv is None else argv)
             except ReaderGone as gone:
                 gone.silence()
                 return 128 + 13  # of the signal SIGPIPE, which Windows does not have
@@ -58,15 +82,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
 
 
-def _command(options: argparse.Namespace) -> int:
+def _command(argv: Sequence[str]) -> int:
     """Run one command. Returns its exit code, and prints what a user can act on in one line."""
     try:
+        if not argv:
+            parser().print_help()
+            return 2
+        options = _parsed(argv)
         return options.call(options) or 0
     except LabError as error:
         print(f"labkit: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        print(f"labkit: {need(error.name or 'a package', f'labkit {options.command}')}", file=sys.stderr)
+        print(f"labkit: {need(error.name or 'a package', f'labkit {argv[0]}')}", file=sys.stderr)
         return 2
     except Exception as error:
         from labkit.cli.output import ReaderGone

@@ -1,4 +1,4 @@
-"""What several commands use to read files and to print events and results."""
+"""What several commands use to read files, to ask, and to print results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from labkit.base.errors import LabError, reading
-from labkit.records import events as ev
 from labkit.records.record import Record
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -94,23 +93,6 @@ def writable(out: Path | None) -> None:
         raise LabError(f"--out {out} cannot be written ({error.strerror or error}): choose another.") from None
 
 
-def tell(event: ev.Event, every: int = 50) -> None:
-    """Print an event as a line, if it is of interest in a terminal.
-
-    every: print one of this many steps.
-    """
-    match event:
-        case ev.Labelled() if event.done == event.total:
-            print(f"{event.seconds:6.1f} s  the teacher has answered {event.total:,} questions")
-        case ev.Step() if event.step % every == 0:
-            numbers = "  ".join(f"{name} {value:.3f}" for name, value in event.values.items() if name in ("loss", "kl", "ce"))
-            print(f"{event.seconds:6.1f} s  step {event.step}  {numbers}", flush=True)
-        case ev.Evaluated():
-            print(f"{event.seconds:6.1f} s  exam: " + "  ".join(f"{k} {v:.2f}" for k, v in event.skills.items()), flush=True)
-        case ev.Warned():
-            print(event.message)
-
-
 def summarise(record: Record) -> None:
     """Print a run's scores and its recovery, or the command that measures the baseline."""
     from importlib.util import find_spec
@@ -122,6 +104,21 @@ def summarise(record: Record) -> None:
         of = "" if record.experiment.data else f" on core skills, {recovery.all_skills:.2f} on all"
         print(f"recovery over the label budget: {recovery.mean:.2f}{of}")
         print(f"student / teacher, which ignores the baseline: {recovery.ratio:.2f}")
-    elif "label budget" not in record.references:
+    elif lacks_baseline(record):
         print("recovery: not shown, since the label-budget baseline is not on record. Measure it with:")
-        print(f"  python -m labkit run {record.experiment.baseline().recipe}")
+        print(f"  python -m labkit run {record.experiment.recipe} --baseline")
+
+
+def lacks_baseline(record: Record) -> bool:
+    """Whether a run has a teacher to be compared with, and no label-budget baseline yet."""
+    return record.experiment.method != "gold" and "teacher" in record.references and "label budget" not in record.references
+
+
+def asked(question: str) -> bool | None:
+    """The user's answer to a question whose usual answer is yes; None if there is no terminal to ask in."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return None
+    try:
+        return input(f"{question} [Y/n] ").strip().lower() in ("", "y", "yes")
+    except EOFError:
+        return False

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from labkit.cli.output import summarise, tell
+from labkit.cli.output import summarise
 from labkit.records import events as ev
+from labkit.records.progress import Progress
 from labkit.records.record import load
 
 HELP = "print a record again, as its run did, or as JSON"
@@ -18,7 +19,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    record = load(options.path)
+    record, tell = load(options.path), Progress(live=False)
     for event in record.events:
         if options.events:
             print(ev.dumps(event))

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from labkit.base.errors import LabError
-from labkit.cli.output import read, tell
+from labkit.cli.output import read
 from labkit.records.experiment import Experiment
+from labkit.records.progress import Progress
 
 HELP = "run a recorded recipe again, and say how far its numbers are from the record"
 
@@ -25,8 +26,11 @@ def run(options: argparse.Namespace) -> int:
         raise LabError("give either a recipe or --toml, not both.")
     text = " ".join(options.recipe or ["labkit"])
     experiment = Experiment.from_toml(read(options.toml)) if options.toml else Experiment.from_recipe(text)
-    print(experiment.recipe)
-    from labkit.studies.run import rerun
+    print(experiment.recipe, flush=True)
+    with Progress() as progress:
+        progress.doing("Loading PyTorch and the models")
+        from labkit.studies.run import rerun
 
-    print(rerun(experiment, options.steps, watch=tell))
+        drift = rerun(experiment, options.steps, watch=progress)
+    print(drift)
     return 0

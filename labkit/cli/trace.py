@@ -13,7 +13,7 @@ SMALL = {"batch": 4, "questions": 512}  # defaults: short lists, and few questio
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "%(prog)s [labkit NAME=VALUE ...] [--FLAG X ...]"
+    parser.usage = "%(prog)s [labkit NAME=VALUE ...] [--FLAG VALUE ...]"
     parser.add_argument("recipe", nargs="*", help="a recipe as the lab prints it, such as: labkit method=hidden")
     parser.add_argument("--toml", type=Path, help="read the experiment from a TOML file")
     parser.add_argument("--full", action="store_true", help="also the inputs and the purpose of each function")

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from labkit.base.errors import UNREADABLE, LabError, shown
-from labkit.base.files import append_row, home_dir, left_out, rows_of
+from labkit.base.files import append_row, home_dir, left_out, named_lines, rows_of
 from labkit.base.kinds import kinds_checked
 
+_FIELDS = ("question_id", "low", "high", "confidence", "unit", "made")  # of a prediction's row; a newer version may add others
 FEW = 10  # with fewer scored predictions than this, a hit rate says little
 
 
@@ -41,11 +42,20 @@ class Prediction:
         for name in ("low", "high", "confidence"):
             object.__setattr__(self, name, _number(name, getattr(self, name)))
         if self.low > self.high:
-            raise LabError(f"low={self.low:g} is above high={self.high:g}: give the smaller number first.")
+            raise LabError(
+                f"low={self.low:g} is above high={self.high:g}: give the smaller number first, as in {self.high:g}, {self.low:g}."
+            )
         if not 0 < self.confidence < 1:
             value = self.confidence
             fix = f"write {value / 100:g} for {value:g}%" if 1 < value < 100 else "write 0.8 for 80%"
             raise LabError(f"confidence={value:g} must be a probability above 0 and below 1: {fix}.")
+
+    def __repr__(self) -> str:
+        low, high = _distinct(self.low, self.high)
+        kept = f"{self.question_id}: {low} to {high}{_of(self.unit)}, {self.confidence:.0%} sure."
+        if self.low == self.high:
+            kept += f" Both ends are {low}, so any other result is a miss: give two ends, unless you mean that."
+        return f"Prediction({kept!r})"
 
     def contains(self, truth: float) -> bool:
         """Whether the truth lies in the interval."""
@@ -124,15 +134,19 @@ def calibration() -> dict[str, Any]:
     """How well calibrated your predictions are: for each question whose truth is known, the last one made before that.
 
     Returns n, hit_rate, mean_confidence and brier, the mean of (inside - confidence) squared with inside 1 or 0 (0 is best; always 50%
-    gives 0.25), each None if n is 0; waiting, predictions without a truth; unreadable, damaged rows that are left out; and sentence, the
-    same in words, with the lines of the damaged rows.
+    gives 0.25), each None if n is 0; waiting, predictions without a truth; unreadable, damaged rows that are left out, and foreign, rows of
+    another version of the lab, which stay in the file too; and sentence, the same in words, with the lines of these rows.
     """
-    asked, damaged = entries()
+    asked, damaged, foreign = entries()
     known = [(e.prediction, e.truth) for e in asked.values() if e.prediction and e.truth is not None]
     scored = [(prediction, prediction.contains(truth)) for prediction, truth in known]
     result: dict[str, Any] = {"n": len(scored), "hit_rate": None, "mean_confidence": None, "brier": None}
-    result |= {"waiting": sum(e.truth is None for e in asked.values()), "unreadable": len(damaged)}
-    n, hits, told = len(scored), sum(inside for _, inside in scored), left_out(ledger(), damaged)
+    result |= {"waiting": sum(e.truth is None for e in asked.values()), "unreadable": len(damaged), "foreign": len(foreign)}
+    n, hits, told = (
+        len(scored),
+        sum(inside for _, inside in scored),
+        f"{left_out(ledger(), damaged)} {_of_another_version(foreign)}".strip(),
+    )
     if not n:
         return {**result, "sentence": f"No prediction has been scored yet. {told}".rstrip()}
     sure = math.fsum(p.confidence for p, _ in scored) / n
@@ -156,28 +170,38 @@ class Entry:
     truth: float | None = None
 
 
-def entries(rows: Mapping[int, Mapping[str, Any] | None] | None = None) -> tuple[dict[str, Entry], list[int]]:
-    """For each question, the prediction that counts and its truth; and the lines that cannot be read.
+def entries(rows: Mapping[int, Mapping[str, Any] | None] | None = None) -> tuple[dict[str, Entry], list[int], list[int]]:
+    """For each question, the prediction that counts and its truth; the lines that are damaged; and whole lines of another version.
 
     rows: of a ledger, by their line; those of this machine if None.
     """
     entries: dict[str, Entry] = {}
-    damaged = []
+    damaged, foreign = list[int](), list[int]()
     for line, row in (rows_of(ledger()) if rows is None else rows).items():
+        if row is None:
+            damaged.append(line)
+            continue
         try:
-            if row is None:
-                raise ValueError("damaged")
             if (kind := row["kind"]) == "pass":
                 continue
             entry = entries.get(row["question_id"], Entry())
-            made = Prediction(**{name: value for name, value in row.items() if name != "kind"}) if kind == "prediction" else None
+            made = Prediction(**{name: row[name] for name in _FIELDS if name in row}) if kind == "prediction" else None
             truth = None if made else _number("truth", row["truth"])
             if entry.truth is None:  # a prediction made after the truth was known stays in the file, but does not count
                 entry.prediction, entry.truth = made or entry.prediction, truth
             entries[row["question_id"]] = entry
-        except UNREADABLE:
-            damaged.append(line)
-    return entries, damaged
+        except UNREADABLE:  # its checksum is right, so a lab has written it
+            foreign.append(line)
+    return entries, damaged, foreign
+
+
+def _of_another_version(lines: list[int]) -> str:
+    """A sentence on rows that only another version of the lab can read; "" if there are none."""
+    if not lines:
+        return ""
+    are, count, them = ("were", "are", "them") if len(lines) > 1 else ("was", "is", "it")
+    fix = f"a newer lab, or the one that wrote {them}, reads {them}"
+    return f"{named_lines(lines)} of {ledger()} {are} written by another version of the lab, and {count} kept but not counted: {fix}."
 
 
 # ---- parts -----------------------------------------------------------------------------------------------------------
@@ -185,17 +209,18 @@ def entries(rows: Mapping[int, Mapping[str, Any] | None] | None = None) -> tuple
 
 def _sentence(prediction: Prediction, truth: float, value: float) -> str:
     t, low, high = _distinct(truth, prediction.low, prediction.high)
-    unit = f" ({prediction.unit})" if prediction.unit else ""
-    held = f"your {low} to {high}{unit}, held with {prediction.confidence:.0%} confidence"
-    width = f"{prediction.high - prediction.low:.3g}"
+    held = f"your {low} to {high}{_of(prediction.unit)}, {prediction.confidence:.0%} sure"
+    penalty = f"Penalty {value:.3g} = width {prediction.high - prediction.low:.3g}"
     if prediction.contains(truth):
-        better = "a narrower interval with the truth in it would have cost less"
-        return f"{t} lies inside {held}: it costs you only the width, {width}; {better}."
+        return f"{t} lies inside {held}. {penalty} (lower is better: a narrower range with the result in it)."
+    miss, factor = max(prediction.low - truth, truth - prediction.high), 2 / (1 - prediction.confidence)
     side = "below" if truth < prediction.low else "above"
-    factor = f"{2 / (1 - prediction.confidence):.3g}"
-    rate = f"about {1 - prediction.confidence:.0%} of such intervals should miss, so one miss proves little"
-    cost = f"it costs you the width, {width}, and {factor} times the miss, {value:.3g} in all"
-    return f"{t} lies {side} {held}: {cost}; {rate}."
+    fair = f"About {1 - prediction.confidence:.0%} of such ranges should miss, so one miss proves little."
+    return f"Missed by {miss:.3g}: {t} lies {side} {held}. {penalty} + {factor:.3g} x miss (lower is better). {fair}"
+
+
+def _of(unit: str) -> str:
+    return f" ({unit})" if unit else ""
 
 
 def _distinct(*values: float) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.base.html import table
-from labkit.base.stats import Band
+from labkit.base.stats import NO_EFFECT, Band
 from labkit.records.experiment import Experiment
 from labkit.records.record import Record, mean, paired
 
@@ -53,6 +53,19 @@ class Comparison(NamedTuple):
         rows = [{"recipe": e.recipe} | summary(runs, self.records[0]) for e, runs in zip(self.experiments, self.records, strict=True)]
         rows[0] |= {"difference": None, "low": None, "high": None, "verdict": "compared with"}
         return pandas.DataFrame(rows)
+
+    @property
+    def how(self) -> str:
+        """How the recipes were compared, in words."""
+        if len(self.records[0]) < 2:
+            return "One seed: no band, and therefore no verdict."
+        seeds = f"paired over {len(self.records[0])} seeds, with 95% t-intervals"
+        return f"Differences from the first recipe, {seeds}. Within {NO_EFFECT:g} of 0 is no practical effect."
+
+    def __repr__(self) -> str:
+        table = self.table().set_index("recipe").rename_axis(None)
+        text = table.to_string(float_format=lambda x: f"{x:.3f}", na_rep="")
+        return f"{text}\n{self.how}"
 
     def report(self, path: str | Path | None = None) -> str:
         """A self-contained HTML page about the comparison; also written to `path` if it is given."""

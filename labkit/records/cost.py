@@ -22,7 +22,7 @@ FORWARD, BOTH_WAYS = 2, 6  # operations per parameter and token
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prices:
-    """Prices in one currency. The defaults are round numbers of 2026, for rented hardware and a hosted model of medium size.
+    """Prices in one currency. The defaults are round numbers of 2026 in US dollars, for rented hardware and a hosted model of medium size.
 
     Raises `LabError` for a price that is negative or not a number.
     """
@@ -30,11 +30,16 @@ class Prices:
     machine_hour: float = 0.10  # an hour of the machine that the run was on
     endpoint_out: float = 2.00  # a million tokens written by a hosted teacher
     storage: float = 0.02  # a gigabyte kept for a month
+    currency: str = "US$"
+
+    def told(self, amount: float) -> str:
+        """An amount with its currency; below a hundredth only that it is less."""
+        return f"{self.currency} {amount:,.2f}" if amount >= 0.01 or not amount else f"less than {self.currency} 0.01"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+            if field.type != "str" and not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
                 raise LabError(f"{field.name}={value!r} must be a price: a number, zero or more.")
 
 
@@ -59,6 +64,16 @@ class Cost(NamedTuple):
         """The price of the machine's time, and of storing the signals for a month."""
         prices = prices or Prices()
         return {"machine": self.seconds / 3600 * prices.machine_hour, "storage": self.cache_bytes / 1e9 * prices.storage}
+
+    def in_money(self, prices: Prices | None = None) -> str:
+        """What the run cost, and what the same labelling costs at a hosted teacher, in words."""
+        prices = prices or Prices()
+        a, rates = prices.currency, f"at {prices.currency} {prices.machine_hour:.2f} an hour and {prices.storage:.2f} a gigabyte"
+        told = f"{prices.told(sum(self.money(prices).values()))} for {self.seconds:,.0f} s of this machine and a month of storage ({rates})"
+        if not self.teacher_tokens:
+            return told
+        hosted = f"{self.teacher_tokens:,} tokens of a hosted teacher would be {prices.told(self.from_endpoint(prices))}"
+        return f"{told}; {hosted} (at {a} {prices.endpoint_out:.2f} a million)"
 
     def from_endpoint(self, prices: Prices | None = None) -> float:
         """The price of the same labelling by a hosted teacher, with all tokens charged at the (higher) price of output."""

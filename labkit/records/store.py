@@ -34,15 +34,26 @@ class Store:
 
     def find(self, experiment: Experiment) -> Record | None:
         """The record of a recipe as its run wrote it; None if there is none. Raises `DataError` if it is damaged."""
-        key = experiment.key
-        if (
-            os.path.exists(path := self.own / f"{key}.jsonl.gz") and (record := load(path)).experiment.key == key
-        ):  # else a default has changed
+        if record := self._own(experiment.key):
             return record
-        if row := rows().get(key):
-            path = self.shipped / f"{row['shard']}{shards.ENDING}"
-            return Record(events_of(shards.log(path, key).split(b"\n"), path))
+        if path := self.place(experiment):
+            return Record(events_of(shards.log(path, experiment.key).split(b"\n"), path))
         return None
+
+    def place(self, experiment: Experiment) -> Path | None:
+        """The file with the record of a recipe; None if there is none."""
+        if self._own(experiment.key):
+            return self._file(experiment.key)
+        row = rows().get(experiment.key)
+        return self.shipped / f"{row['shard']}{shards.ENDING}" if row else None
+
+    def _own(self, key: str) -> Record | None:
+        """The record that this machine has made; None if there is none, or if it is of another recipe, since a default has changed."""
+        path = self._file(key)
+        return record if os.path.exists(path) and (record := load(path)).experiment.key == key else None
+
+    def _file(self, key: str) -> Path:
+        return self.own / f"{key}.jsonl.gz"
 
     def whole(self, experiment: Experiment) -> Record | None:
         """The record of a finished run with all its baselines on record, also those measured after it; None if there is none."""

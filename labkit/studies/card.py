@@ -22,7 +22,7 @@ def card(done: Distilled, exam: CustomExam, command: str, examples: bool) -> str
     command: makes the student again.
     examples: whether held-out rows of the data are shown.
     """
-    exp, table = done.experiment, done.table().round(3)
+    exp, table, decision = done.experiment, done.table().round(3), done.decision()
     names = (code_span(name).replace("|", r"\|") if name == done.metric else name for name in table.columns)
     rows = [("model", *names), ("---",) * (1 + len(table.columns))]
     rows += [(name, *row) for name, row in zip(table.index, table.values.tolist(), strict=True)]
@@ -41,6 +41,8 @@ def card(done: Distilled, exam: CustomExam, command: str, examples: bool) -> str
             + (" This card and record.jsonl.gz show prompts and answers of the data." if examples else ""),
             "",
             *("| " + " | ".join("-" if cell != cell else str(cell) for cell in row) + " |" for row in rows),
+            "",
+            f"**{decision.verdict}** {' '.join(decision.reasons)}",
             "",
             f"Scored by {code_span(without_hash(exp.score))}; bands are 95% over prompts. {done.verdict()}",
             "",

@@ -1,7 +1,7 @@
 """Distil your own teacher into your own student on your own data, and measure the baselines too.
 
     done = distill("smollm2", "./student", "mine.jsonl", out="distilled")
-    done.table()          # untouched student, the same one fine-tuned on gold labels, distilled, teacher; each with its band
+    print(done)           # the decision; scores with bands: untouched, fine-tuned on gold labels, distilled, teacher; and some answers
 
 The folder `out` then has the student as a Hugging Face model with a card, the record of the run and a report.
 """
@@ -9,7 +9,6 @@ The folder `out` then has the student as a Hugging Face model with a card, the r
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +17,7 @@ from labkit.base.errors import LabError
 from labkit.base.files import fill_whole, no_empty_folder
 from labkit.base.manifest import seal_model
 from labkit.base.stats import Band
-from labkit.models import parameters, pretrained, tokenizer_of
+from labkit.models import pretrained, tokenizer_of
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.records.model_folders import without_hash
@@ -27,6 +26,8 @@ from labkit.records.record import NO_GAP, Record
 from labkit.records.rules import refuse
 from labkit.records.store import Store
 from labkit.studies.card import card
+from labkit.studies.decision import Decision, decide, examples, head, money, picture
+from labkit.studies.result_folder import RECORD, free, room
 from labkit.studies.run import begin, clear, completed
 from labkit.tasks.atlas.exam import Grades
 from labkit.tasks.custom.exam import CustomExam
@@ -41,7 +42,8 @@ RATES = {"adapter": 1e-3, "all": 1e-4, "lab": 6e-3}  # peak learning rates that 
 USUAL = {"batch": 16, "steps": 100, "gold": 1_000_000}  # defaults here, in place of the small world's
 SETTLED = (*USUAL, "learning_rate", "method")  # chosen here if not given; the recipe in the card states them
 EXAMS = 4  # during a run
-BESIDE = 4_000_000  # bytes; more than a tokenizer, a record and a report take
+NOTHING = "no text"  # of an answer
+SHOWN = 3  # held-out prompts that are shown with the answers before and after
 ROWS = {
     "untouched": "the student as it came",
     "gold labels": "the student, fine-tuned on the gold labels",
@@ -59,6 +61,7 @@ class Distilled(NamedTuple):
     scores: dict[str, Score]  # the same scores, with bands
     out: Path | None  # the folder of the student
     notes: dict[str, list[str]]  # how the lab ran the teacher and the student, in sentences
+    shown: tuple[dict[str, str], ...] = ()  # the first held-out prompts, with the answers before and after
 
     def table(self) -> pandas.DataFrame:
         """One row for each model: score, 95% band over held-out prompts, KL to the teacher, agreement on the most likely token."""
@@ -80,6 +83,16 @@ class Distilled(NamedTuple):
     def own(self) -> str:
         """Which of `ROWS` the student of the run is."""
         return "gold labels" if self.experiment.method == "gold" else "distilled"
+
+    def decision(self) -> Decision:
+        """What to do with this result, and why."""
+        return decide(self)
+
+    def smaller(self) -> str:
+        """How much smaller the student is than its teacher, in a sentence that begins with a space; "" without a teacher."""
+        sizes = self.record.numbers("parameters")
+        times = sizes["teacher"] / sizes["student"]
+        return f" It has {times:.2g} times fewer parameters than the teacher." if times > 1 else ""
 
     def differences(self) -> dict[str, Band]:
         """Score of the run's student minus that of the untouched one, and minus that of the one on gold labels, paired over prompts."""
@@ -103,7 +116,8 @@ class Distilled(NamedTuple):
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"{self.table().round(3).to_string()}\n\n{self.verdict()}"
+        parts = [f"{self.decision()}\n  {money(self)}".rstrip(), self.table().round(3).to_string(), self.verdict()]
+        return "\n\n".join([*parts, examples(self)] if self.shown else parts)
 
 
 def recipe(teacher: str, student: str, data: str | Path, **knobs: Any) -> Experiment:
@@ -139,6 +153,7 @@ def distill(
     experiment: Experiment | None = None,
     baseline: bool = True,
     examples: bool = True,
+    force: bool = False,
     watch: Callable[[str, ev.Event], None] | None = None,
     say: Callable[[str], object] = print,
     **knobs: Any,
@@ -152,41 +167,35 @@ def distill(
     out: the folder for the student; not saved if not given.
     experiment: all of this as one recipe, in place of the first three; each of its fields is used as it is.
     baseline: whether to fine-tune the student on gold labels too.
-    examples: whether card and record in `out` show held-out rows of the data.
+    examples: whether card, record and report in `out` show held-out rows of the data.
+    force: whether an earlier result in `out` may be replaced.
     watch: called with the name of the run and each event.
     say: called with lines about data and models before training.
     knobs: fields of `Experiment`.
 
-    Returns models' scores and the record. Raises `LabError` for data, models or knobs that do not fit together, a folder that cannot take
-    the result, or a run that fails.
+    Returns the decision, models' scores and the record. Raises `LabError` for data, models or knobs that do not fit together, a folder
+    that cannot take the result or has an earlier one, or a run that fails.
     """
     if experiment is None:
         if not (teacher and student and data):
             raise LabError("distill needs a teacher, a student and data: distill('smollm2', './student', 'mine.jsonl').")
-        exp = recipe(teacher, student, data, **knobs)
+        asked = {"teacher": teacher, "student": student, "data": data, **knobs}
     else:
-        exp = recipe(**(experiment.to_dict() | knobs))
+        asked = experiment.to_dict() | knobs
     folder = Path(out) if out else None
-    _free(folder, exp)
+    free(folder, {what: str(asked[what]) for what in ("student", "teacher")}, force)  # before anything is loaded
+    exp = recipe(**asked)
     subject = CustomTask(exp)
     teacher_model = subject.teacher()
     _tell(subject, teacher_model, say)
     exam = subject.exam(teacher_model)
     assert isinstance(exam, CustomExam)
-    if exam.best < 1:
-        by = without_hash(exp.score)
-        say(f"The responses in the data score {exam.best:.3f} by {by} themselves: an answer equal to its response gets no more.")
-    if exam.thoughts:
-        say(
-            f"teacher: {exam.thoughts} of {len(exam.rows)} answers begin with a thought, and {exam.cut_thoughts} were cut before the "
-            f"answer, at {exp.longest} tokens: raise longest, or switch thinking off with template_option=enable_thinking=false, if its "
-            "chat template has that switch."
-        )
+    _tell_exam(exam, exp, say)
     untouched = subject.student(exp.seed)
     for who, model in (("teacher", teacher_model), ("student", untouched)):
         for note in _notes(model):
             say(f"{who}: {note}")
-    _room(folder, untouched)
+    room(folder, untouched)
     grades: dict[str, Grades] = {"untouched": exam.grade(untouched)}
     del untouched
     runs: list[Record] = []
@@ -204,7 +213,8 @@ def distill(
         if row in grades and row != own and name not in record.references:
             record.add(ev.Reference(name, grades[row].skills))
     scores = {name: exam.scored(graded.answers) for name, graded in grades.items()}
-    done = Distilled(exp, record, grades, scores, folder, {"teacher": _notes(teacher_model), "student": _notes(made)})
+    notes = {"teacher": _notes(teacher_model), "student": _notes(made)}
+    done = Distilled(exp, record, grades, scores, folder, notes, _shown(exam, grades, own))
     if folder:
         leave(done, made, folder, exam, examples)
     for run in runs:  # only at the end: if anything fails before, no training is lost
@@ -215,11 +225,11 @@ def distill(
 def leave(done: Distilled, student: Any, folder: Path, exam: CustomExam, examples: bool) -> None:
     """Write weights, tokenizer, card, record and report to a folder, all or none.
 
-    examples: whether card and record show held-out rows of the data.
+    examples: whether they show held-out rows of the data.
 
     Raises `LabError` if they cannot be written.
     """
-    from labkit.views.report import report
+    from labkit.views.report import of_data
 
     def write(to: Path) -> None:
         if hasattr(student, "chat"):
@@ -232,8 +242,8 @@ def leave(done: Distilled, student: Any, folder: Path, exam: CustomExam, example
         shown = [e for e in done.record.events if not isinstance(e, ev.Sampled | ev.Probe)]
         shown = [e for e in shown if not (isinstance(e, ev.Warned) and e.message.startswith(data))]
         record = done.record if examples else Record(shown)
-        record.save(to / "record.jsonl.gz")
-        report(record, to / "report.html")
+        record.save(to / RECORD)
+        of_data(record, head(done, examples), picture(done, ROWS), to / "report.html")
         (to / "README.md").write_text(card(done, exam, _command(done, examples), examples), encoding="utf-8")
 
     try:
@@ -268,6 +278,30 @@ def _notes(model: Any) -> list[str]:
     return pretrained.notes_of(model) if hasattr(model, "folder") else []
 
 
+def _tell_exam(exam: CustomExam, exp: Experiment, say: Callable[[str], object]) -> None:
+    """Report what an exam cannot measure, or what its teacher left out."""
+    if exam.best < 1:
+        by = without_hash(exp.score)
+        say(f"The responses in the data score {exam.best:.3f} by {by} themselves: an answer equal to its response gets no more.")
+    if exam.thoughts:
+        say(
+            f"teacher: {exam.thoughts} of {len(exam.rows)} answers begin with a thought, and {exam.cut_thoughts} were cut before the "
+            f"answer, at {exp.longest} tokens: raise longest, or switch thinking off with template_option=enable_thinking=false, if its "
+            "chat template has that switch."
+        )
+
+
+def _shown(exam: CustomExam, grades: dict[str, Grades], own: str) -> tuple[dict[str, str], ...]:
+    """The first held-out prompts, with the answers of the student before and after, the teacher's, and the response in the data."""
+    rows = []
+    for before, row in zip(grades["untouched"].answers, exam.sample(grades[own].answers, SHOWN), strict=False):
+        after = f"{row['student'].strip() or NOTHING} ({row['verdict']})"
+        teacher = {"teacher": row["teacher"].strip() or NOTHING} if exam.teacher_answers else {}
+        said = {"before training": before.text.strip() or NOTHING, "student": after, **teacher}
+        rows.append({"prompt": row["question"], **said, "response": row["truth"]})
+    return tuple(rows)
+
+
 def _tell(subject: CustomTask, teacher: Any, say: Callable[[str], object]) -> None:
     """Report the rows that were read, and a change of method for different tokenizers."""
     exp = subject.experiment
@@ -275,44 +309,6 @@ def _tell(subject: CustomTask, teacher: Any, say: Callable[[str], object]) -> No
     if teacher is not None and method(exp.method).text and tokenizer_of(teacher).vocabulary != subject.reads.vocabulary:
         pair = f"{without_hash(exp.teacher)} and {without_hash(exp.student)}"
         say(f"{pair} have different tokenizers: the student learns from the teacher's text (method={exp.method}).")
-
-
-def _free(folder: Path | None, exp: Experiment) -> None:
-    """Check the folder before anything is trained, and leave nothing there.
-
-    Raises `LabError` if it cannot be written to, or has other files in it.
-    """
-    if folder is None:
-        return
-    for what in ("student", "teacher"):
-        name = getattr(exp, what)
-        if named_model(name) and folder.resolve() == pretrained.folder_of(name).resolve():
-            raise LabError(f"--out {folder} is the folder of the {what}, which would be overwritten: choose another --out.")
-    if folder.exists() and (
-        not folder.is_dir() or (any(file.name != ".part" for file in folder.iterdir()) and not (folder / "record.jsonl.gz").exists())
-    ):
-        raise LabError(f"{folder} exists, and is not the result of an earlier distillation: choose another --out.")
-    try:
-        with no_empty_folder(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / ".writable").touch()
-            (folder / ".writable").unlink()
-    except OSError as error:
-        raise LabError(f"cannot write to {folder}: {error}. Choose another --out.") from None
-
-
-def _room(folder: Path | None, student: Any) -> None:
-    """Check the free space before anything is trained. Raises `LabError` if the result does not fit."""
-    if folder is None:
-        return
-    size = 2 if hasattr(student, "chat") else 4  # bytes a weight: see `leave`
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    needed, free = size * parameters(student) + BESIDE, shutil.disk_usage(there).free
-    if free < needed:
-        raise LabError(
-            f"{folder} has {free / 1e6:.1f} MB free, and the result takes about {needed / 1e6:.1f} MB: free some space, or choose another "
-            "--out."
-        )
 
 
 def _trained(exp: Experiment, what: str, watch: Callable[[str, ev.Event], None] | None) -> tuple[Record, Any]:

@@ -23,6 +23,7 @@ from labkit.records import events as ev
 from labkit.records.comparison import Comparison
 from labkit.records.experiment import Experiment
 from labkit.records.machines import GPU, Machine, tolerance
+from labkit.records.progress import Progress
 from labkit.records.record import Record, mean
 from labkit.records.rules import refuse
 from labkit.records.store import Store
@@ -125,7 +126,7 @@ def compare(experiments: Iterable[Experiment], seeds: int = 3, watch: Callable[[
 
     experiments: at least two recipes; their own seeds are ignored.
     seeds: how many; 3 for a look, 5 for a claim.
-    watch: called with each event of all runs.
+    watch: called with each event of all runs; if not given, a line on a terminal or in a notebook tells how they go on.
 
     Returns a table with bands and verdicts. Raises `LabError` for fewer than two recipes, or one that breaks a rule, before the first run.
     """
@@ -135,7 +136,13 @@ def compare(experiments: Iterable[Experiment], seeds: int = 3, watch: Callable[[
         raise LabError(f"seeds={seeds} must be at least 1 (3 for a look, 5 for a claim).")
     for experiment in recipes:
         refuse(experiment)
-    return Comparison(recipes, [[record(e.but(seed=s), watch=watch) for s in range(seeds)] for e in recipes])
+    made: list[list[Record]] = [[] for _ in recipes]
+    with Progress(every=0) as progress:
+        for number in range(len(recipes) * seeds):
+            arm, seed = divmod(number, seeds)
+            progress.of(f"run {number + 1} of {len(recipes) * seeds}")
+            made[arm].append(record(recipes[arm].but(seed=seed), watch=watch or progress))
+    return Comparison(recipes, made)
 
 
 class Drift(NamedTuple):

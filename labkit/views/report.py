@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.base.files import to_write, write_whole
-from labkit.base.html import listed, table
+from labkit.base.html import Html, listed, table
 from labkit.base.kinds import kinds_checked
 from labkit.records import events as ev
-from labkit.records.cost import Prices, cost
+from labkit.records.cost import cost
 from labkit.records.model_folders import without_hash
 from labkit.records.record import Record
 from labkit.views.figures import Drawing, curves, recovery, script, waterfall
-from labkit.views.figures.run_charts import say_outcome
+from labkit.views.figures.run_charts import own_score, say_outcome
 from labkit.views.figures.scales import number
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ body { max-width: 56rem; margin: 2.5rem auto; padding: 0 1.2rem; font: 16px/1.5 
 h1 { font-size: 1.7rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; } .by { opacity: .7; margin-top: .2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 tr + tr { border-top: 1px solid color-mix(in srgb, currentColor 18%, transparent); }
+h1, h2, p, li { overflow-wrap: anywhere; } .wide { overflow-x: auto; }
+dl { display: grid; grid-template-columns: minmax(5rem, 9rem) 1fr; gap: .1rem 1rem; margin: 1rem 0; } dt { opacity: .7; }
+dd { margin: 0; overflow-wrap: anywhere; } .wide td { min-width: 4rem; }
 figure { margin: 1rem 0; overflow-x: auto; } img { max-width: 100%; background: #fff; } li { margin: .2rem 0; }
 code { font-size: .92em; overflow-wrap: anywhere; }
 @media print { body { margin: 0; } }
@@ -52,38 +55,72 @@ def report(result: Record | Comparison, path: str | Path | None = None, backend:
     """
     to = to_write(path) if path is not None else None
     if isinstance(result, Record):
-        title, body = (
-            f"{without_hash(result.experiment.student)} student of {without_hash(result.experiment.teacher)}",
-            _run(result, backend),
-        )
+        title, body = _title(result), _run(result, backend)
     else:
         title = f"{len(result.experiments)} recipes compared"
-        body = f"<h2>Comparison</h2>{result._repr_html_()}<p>{_how_compared(len(result.records[0]))}</p>"
+        body = f"<h2>Comparison</h2>{_wide(result._repr_html_())}<p>{result.how}</p>"
         for runs in result.records:
             body += f"<hr><h2><code>{html.escape(runs[0].experiment.recipe)}</code></h2>{_run(runs[0], backend)}"
-    live = script() if backend == "plotly" else ""
-    page = (
-        f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>{live}<body><h1>{html.escape(title)}</h1>"
-        f'<p class="by">Distillation Lab. Every number on this page was measured.</p>{body}</body></html>'
-    )
+    page = _page(title, body, script() if backend == "plotly" else "")
     if to is not None:
         write_whole(to, lambda part: part.write_text(page, encoding="utf-8"))
     return page
 
 
+def of_data(record: Record, head: Html, picture: Drawing, path: Path) -> None:
+    """Write the page about a distillation on data of one's own.
+
+    head: its decision, scores and examples, which come first.
+    picture: its scores with their bands.
+    """
+    body = f"{head}{_picture(picture)}{_curves(record, 'matplotlib')}{_end(record, banded=True)}"
+    page = _page(_title(record), body)
+    write_whole(path, lambda part: part.write_text(page, encoding="utf-8"))
+
+
+def _title(record: Record) -> str:
+    return f"{without_hash(record.experiment.student)} student of {without_hash(record.experiment.teacher)}"
+
+
+def _page(title: str, body: str, script: str = "") -> str:
+    return (
+        f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>{script}<body><h1>{html.escape(title)}</h1>"
+        f'<p class="by">Distillation Lab. Every number on this page was measured.</p>{body}</body></html>'
+    )
+
+
 def _run(record: Record, backend: str) -> str:
     parts = [f"<p>{html.escape(say_outcome(record))}</p>", _picture(waterfall(record, backend))]
-    if "label budget" in record.references and "teacher" in record.references:
+    if {"label budget", "teacher"} <= record.references.keys() and not own_score(record):  # else its one row is in the picture above
         parts.append(_picture(recovery(record, backend=backend)))
-    parts += [
-        _picture(curves(record, backend=backend)),
-        f"<h2>{'Scores' if record.experiment.data else 'Skill by skill'}</h2>",
-        table(["skill", *record.table().columns], record.table().itertuples(), digits=2),
-    ]
+    scores = table(["skill", *record.table().columns], record.table().itertuples(), digits=2)
+    parts += [_curves(record, backend), f"<h2>{'Scores' if record.experiment.data else 'Skill by skill'}</h2>", _wide(scores)]
+    return "".join([*parts, _end(record)])
+
+
+def _wide(inside: str) -> str:
+    """What is wider than a phone is moved sideways by itself, not the page."""
+    return f'<div class="wide">{inside}</div>'
+
+
+def _curves(record: Record, backend: str) -> str:
+    """The picture of KL by step; "" if no KL was measured, as between two vocabularies."""
+    measured = record.curve("kl")[0] or any(e.fidelity.get("kl") is not None for e in record.evaluations)
+    return _picture(curves(record, backend=backend)) if measured else ""
+
+
+def _end(record: Record, banded: bool = False) -> str:
+    """Cost, limits and recipe. banded: whether the scores above have bands over prompts."""
+    parts = []
     if isinstance(record.finished, ev.Finished):
         parts += ["<h2>Cost</h2>", _cost(record)]
-    parts += ["<h2>Limits</h2>", listed(_limits(record)), "<h2>Recipe</h2>", f"<p><code>{html.escape(record.experiment.recipe)}</code></p>"]
+    parts += [
+        "<h2>Limits</h2>",
+        listed(_limits(record, banded)),
+        "<h2>Recipe</h2>",
+        f"<p><code>{html.escape(record.experiment.recipe)}</code></p>",
+    ]
     if record.started:
         parts.append(f"<p>On {html.escape(record.started.machine)}.</p>")
     return "".join(parts)
@@ -96,27 +133,26 @@ def _picture(drawing: Drawing) -> str:
 
 
 def _cost(record: Record) -> str:
-    spent, prices = cost(record), Prices()
-    money = spent.money(prices)
+    spent = cost(record)
     lines = [
         f"{spent.seconds:,.0f} s of work; {spent.questions:,} questions and {spent.student_tokens:,} tokens trained on",
         f"{spent.teacher_tokens:,} tokens read or written by the teacher, {spent.cache_bytes / 1e6:,.0f} MB of its signals kept",
         f"{spent.student_flops:.2g} floating-point operations by the student, {spent.teacher_flops:.2g} by the teacher",
-        f"{sum(money.values()):.4f} in money, at {prices.machine_hour:g} an hour and {prices.storage:g} a gigabyte and month; "
-        f"labelled by a hosted teacher at {prices.endpoint_out:g} a million tokens: {spent.from_endpoint(prices):.4f}",
+        spent.in_money(),
     ]
     if spent.written_tokens:
         lines.insert(1, f"{spent.written_tokens:,} tokens written by the student itself")
     return listed(lines)
 
 
-def _limits(record: Record) -> list[str]:
+def _limits(record: Record, banded: bool) -> list[str]:
     """Limits of the result, one sentence each."""
     exp = record.experiment
     seeds = "" if exp.data else "Seeds move a mean skill by about 0.05 here; "
-    lines = [f"One run, seed {exp.seed}: no band. {seeds}compare(..., seeds=3) measures one."]
+    lines = [f"One run, seed {exp.seed}: no band{' over seeds' * banded}. {seeds}compare(..., seeds=3) measures one."]
     if exp.data:
-        lines.append("Scored on prompts held out of the same data, without bands: on other data the result may differ.")
+        bands = "" if banded else ", without bands"
+        lines.append(f"Scored on prompts held out of the same data{bands}: on other data the result may differ.")
     else:
         lines.append(
             "A small world of facts and sums, and models of at most three million parameters: larger models on other data may differ."
@@ -133,9 +169,3 @@ def _limits(record: Record) -> list[str]:
         changes = ", ".join(f"{event.name} to {number(event.new)} at step {event.step}" for event in turned)
         lines.append(f"Knobs were turned during the run ({changes}), so the recipe alone does not give this result.")
     return lines
-
-
-def _how_compared(seeds: int) -> str:
-    if seeds < 2:
-        return "One seed: no band, and therefore no verdict."
-    return f"Differences from the first recipe, paired over {seeds} seeds, with 95% t-intervals. Within 0.02 of 0 is no practical effect."

@@ -70,6 +70,12 @@ def test_no_public_call_ends_bare_on_a_value_of_the_wrong_kind(name: str):
 @pytest.mark.parametrize(
     ("call", "said"),
     [
+        (lambda: labkit.compare([], sedes=3), r"^unknown argument of compare: 'sedes'\. Did you mean 'seeds'\?"),
+        (lambda: labkit.record(temprature=2), r"^unknown field 'temprature'\. Did you mean 'temperature'\?"),
+        (lambda: labkit.Experiment(temp=2), r"^unknown field 'temp'\. Did you mean 'temperature'\?"),
+        (lambda: labkit.record("57k"), r"^'57k' is not a recipe: give one, as in Experiment\(student='57k'\)\.$"),
+        (lambda: labkit.open("0"), r"^unknown lesson '0'\. Did you mean '00'\?"),
+        (lambda: labkit.Record.save(labkit.Record(), pth="x"), r"^unknown argument of Record\.save: 'pth'\. Did you mean 'path'\?"),
         (lambda: labkit.inspect(None), r"^name=None must be a text: a fetched model, a folder or a hub id\.$"),
         (lambda: labkit.load(None), r"^path=None must be a text or a pathlib.Path: a file that `Record.save` has written\.$"),
         (lambda: labkit.replay(None), r"^record=None must be a record \(see labkit.record\)"),

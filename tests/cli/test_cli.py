@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import importlib.util
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,13 +19,16 @@ import pytest
 from conftest import REPOSITORY
 from helpers import toml
 
+import labkit
 from labkit.base.files import data_dir
 from labkit.cli import build, output, run
-from labkit.cli.main import main
+from labkit.cli.knobs import TITLES
+from labkit.cli.main import COMMANDS, main
 from labkit.records import events as ev
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.recipe_text import GROUPS
 from labkit.records.record import Record
+from labkit.records.store import Store
 
 TINY = ["--student", "22k", "--teacher", "atlas-200k", "--steps", "4", "--batch", "16", "--questions", "128", "--gold", "32"]
 
@@ -31,23 +37,58 @@ def test_a_run_prints_its_recipe_and_can_be_replayed(quick, tmp_path, capsys):
     path = tmp_path / "run.jsonl.gz"
     assert main(["run", *TINY, "--out", str(path)]) == 0
     said = capsys.readouterr().out
-    assert "labkit student=22k" in said
+    assert said.startswith("labkit student=22k")
+    first, second = said.splitlines()[1:3]
+    assert (first, second) == ("Loading PyTorch ...", "Loading the teacher and the student ...")
     assert "recovery: not shown, since the label-budget baseline is not on record" in said
+    kept = Store().place(Experiment.from_recipe(said.splitlines()[0]))
+    assert said.splitlines()[-1] == f"record: {kept}" and kept.exists()
+    assert "\r" not in said and "read from" not in said
     assert main(["replay", str(path), "--events"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [e["event"] for e in events][0] == "started"
     assert events[-1]["event"] == "finished"
 
 
-def test_recovery_is_shown_once_the_advised_baseline_is_on_record(quick, capsys):
+def test_the_advised_command_measures_the_baseline_and_says_what_came_from_a_record(quick, capsys):
     assert main(["run", *TINY]) == 0
     said = capsys.readouterr().out
     assert "recovery: not shown" in said
     (advised,) = [line.split("python -m labkit ")[1] for line in said.splitlines() if "python -m labkit run" in line]
     assert main(advised.split()) == 0
-    capsys.readouterr()
+    said = capsys.readouterr().out
+    today, place = datetime.date.today(), Store().place(Experiment.from_recipe(said.splitlines()[0]))
+    assert f"read from the record of {today}, at {place}; --fresh runs it again" in said
+    assert "-- baseline" in said and "step 4 of 4" not in said and "recovery over the label budget" in said
     assert main(["run", *TINY]) == 0
-    assert "recovery over the label budget" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "recovery over the label budget" in said and "-- baseline" not in said
+
+
+def test_a_shipped_record_has_a_place_and_no_date(capsys):
+    assert main(["run", "--student", "57k", "--learning-rate", "0.02"]) == 0
+    said = capsys.readouterr().out
+    place = Store().place(Experiment(student="57k", learning_rate=0.02))
+    assert place.exists() and f"read from the record that ships with the lab, at {place}" in said
+
+
+@pytest.mark.parametrize(("answer", "measured"), [("", True), ("y", True), ("n", False)])
+def test_on_a_terminal_the_baseline_is_asked_for_and_one_line_renews_itself(answer, measured, quick, monkeypatch, capsys):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen, asked = Terminal(), []
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or answer)
+    assert main(["run", *TINY]) == 0
+    said = screen.getvalue()
+    assert len(asked) == 1 and "the same student on the 32 gold labels alone" in asked[0]
+    assert ("recovery over the label budget" in said) is measured
+    assert "\rLoading PyTorch ..." in said and re.search(r"\rstep 1 of 4 .*\| .* left, KL \d", said)
+    assert ("\rbaseline: " in said) is measured
+    assert not [line for line in said.split("\n") if re.match(r" +\d+\.\d s ", line)], "no lines besides"
 
 
 def test_a_recorded_recipe_is_run_again_and_compared(quick, tmp_path, capsys):
@@ -61,7 +102,7 @@ def test_a_recorded_recipe_is_run_again_and_compared(quick, tmp_path, capsys):
     assert main(["rerun", "--toml", str(path), "--steps", "52"]) == 0
     said = capsys.readouterr().out
     assert said.startswith(experiment.recipe)
-    assert "step 50  loss" in said, "its progress, as that of a run"
+    assert re.search(r"step 50 of 60  loss .* s left", said), "its progress, as that of a run"
     assert "the first 52 of 60 steps: losses differ by at most 0 of their size" in said
     assert "The same bits are expected, and every digit on record is the same." in said
     assert main(["rerun", "labkit", "--toml", str(path)]) == 2
@@ -79,6 +120,13 @@ def test_toml_and_recipe_say_the_same(quick, tmp_path, capsys):
     assert capsys.readouterr().out.count(experiment.recipe) >= 2
 
 
+def test_version_and_nothing_at_all(capsys):
+    assert told(["--version"], capsys) == f"labkit {labkit.__version__}\n"
+    assert main([]) == 2
+    helped = capsys.readouterr().out
+    assert all(re.search(rf"^    {command} ", helped, re.M) for command in COMMANDS)
+
+
 def told(words: list[str], capsys) -> str:
     with pytest.raises(SystemExit) as stop:
         main(words)
@@ -91,14 +139,25 @@ def test_every_field_is_a_flag_and_help_shows_those_that_are_not_advanced(comman
     monkeypatch.setenv("COLUMNS", "100")
     short, full = told([command, "--help"], capsys), told([command, "--help-all"], capsys)
     for name, entry in KNOBS.items():
-        flag = f"  --{name.replace('_', '-')} X"
-        assert flag in full
-        assert (flag in short) is not entry.knob.advanced
+        flag = re.compile(rf"^  --{name.replace('_', '-')} (?!X\b)[A-Z{{0-9-]\S*", re.M)
+        assert flag.search(full)
+        assert bool(flag.search(short)) is not entry.knob.advanced
     assert "--help-all" in short
-    assert [line for line in full.splitlines() if line.startswith("knobs: ")] == [f"knobs: {group}:" for group in GROUPS]
+    assert list(TITLES) == list(GROUPS)
+    titles = [line.removesuffix(":") for line in full.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert [title for title in titles if title in TITLES.values()] == list(TITLES.values())
+    for takes in (
+        "--student MODEL",
+        "--start {random,warm,copied}",
+        "--temperature 0.25..20",
+        "--gold LABELS",
+        "--seed N",
+        "--method NAME",
+    ):
+        assert f"  {takes}" in short
     assert max(map(len, short.splitlines())) <= 100
     if command == "run":
-        assert len(short.splitlines()) <= 80
+        assert len(short.splitlines()) <= 90
 
 
 @pytest.mark.parametrize(
@@ -110,6 +169,14 @@ def test_every_field_is_a_flag_and_help_shows_those_that_are_not_advanced(comman
         (["run", "--seed", "9" * 400], "seed is a whole number of about 400 digits, which is out of range"),
         (["run", "--seed", "9" * 5000], "99999…' must be a whole number"),
         (["run", "temperature=2"], "not a recipe"),
+        (["run", "--temprature", "2"], "labkit run has no flag --temprature. Did you mean --temperature?"),
+        (["distill", "--out", "x", "--no-base-line"], "labkit distill has no flag --no-base-line. Did you mean --no-baseline?"),
+        (["run", "--steps"], "argument --steps: expected one argument. `labkit run --help`"),
+        (["run", "--st", "2"], "ambiguous option: --st"),
+        (["claims", "all"], "labkit claims has no argument all"),
+        (["rnu"], "unknown command 'rnu'. Did you mean 'run'?"),
+        (["--quite"], "required: COMMAND"),
+        (["distill", "--teacher", "atlas-200k"], "required: --out"),
         (["run", "--data", "my mails.jsonl"], "contains a space, which a recipe cannot hold: move the file or folder"),
         (["run", "--data", "tickets", "--score", "regex:^a b$"], "contains a space, which a recipe cannot hold: write \\s"),
         (["run", "--teacher", "./my model"], "contains a space, which a recipe cannot hold: move the file or folder"),

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.base.errors import LabError
+from labkit.base.files import append_row
 from labkit.lessons.predictions import Prediction, calibration, interval_score, ledger, predict, score
 
 FINITE = st.floats(-1e6, 1e6)
@@ -73,19 +74,20 @@ def test_the_sentence_tells_what_happened():
     inside = score(predict("a", 0.6, 0.8, 0.8, unit="recovery"), 0.71)
     assert inside.inside
     assert inside.counts
-    assert inside.sentence.startswith("0.71 lies inside your 0.6 to 0.8 (recovery), held with 80% confidence")
+    assert inside.sentence.startswith("0.71 lies inside your 0.6 to 0.8 (recovery), 80% sure. Penalty 0.2 = width 0.2 (lower is better")
     above, below = score(predict("b", 0.6, 0.8, 0.9), 0.85), score(predict("c", 0.6, 0.8, 0.9), -0.2)
     assert not above.inside
-    assert "0.85 lies above your 0.6 to 0.8" in above.sentence
+    assert above.sentence.startswith(
+        "Missed by 0.05: 0.85 lies above your 0.6 to 0.8, 90% sure. Penalty 1.2 = width 0.2 + 20 x miss (lower"
+    )
     assert "lies below" in below.sentence
-    assert "20 times the miss, 1.2 in all" in above.sentence
     assert above.interval == pytest.approx(1.2)
 
 
 @pytest.mark.parametrize("truth", [0.8004, 0.80000001, 0.5996])
 def test_no_sentence_says_that_a_number_lies_above_itself(truth):
     words = score(predict("q", 0.6, 0.8, 0.8), truth).sentence
-    said = words.split()[0]
+    said = words.split(": ")[1].split()[0]
     assert said not in ("0.8", "0.6")
     assert said in words
 
@@ -93,7 +95,7 @@ def test_no_sentence_says_that_a_number_lies_above_itself(truth):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"low": 0.9}, "smaller number first"),
+        ({"low": 0.9}, r"low=0\.9 is above high=0\.8: give the smaller number first, as in 0\.8, 0\.9"),
         ({"confidence": 80}, "write 0.8 for 80%"),
         ({"confidence": 1}, "below 1"),
         ({"confidence": 0}, "above 0"),
@@ -182,6 +184,7 @@ def test_calibration_of_nothing():
         "brier": None,
         "waiting": 0,
         "unreadable": 0,
+        "foreign": 0,
         "sentence": "No prediction has been scored yet.",
     }
 
@@ -238,6 +241,25 @@ def test_rows_that_are_not_ours_are_left_out(junk):
         file.write(junk + "\n")
     assert calibration()["n"] == 1
     assert calibration()["unreadable"] == 1
+
+
+def test_a_range_of_no_width_is_told_what_it_means():
+    assert "any other result is a miss" in repr(predict("q", 0.36, 0.36, 0.8))
+    assert repr(predict("q", 0.3, 0.4, 0.8, unit="recovery")) == "Prediction('q: 0.3 to 0.4 (recovery), 80% sure.')"
+
+
+def test_rows_of_another_version_are_kept_and_told():
+    """A newer lab may write more fields of a prediction, which do no harm, and rows of other kinds, which are for it alone."""
+    append_row(ledger(), {"kind": "prediction", "question_id": "a", "low": 0.0, "high": 1.0, "confidence": 0.8, "mood": "brave"})
+    score(Prediction("a", 0.0, 1.0, 0.8), 0.5)
+    before = calibration()
+    assert (before["n"], before["foreign"]) == (1, 0)
+    append_row(ledger(), {"kind": "hunch", "question_id": "b", "sort": "up"})
+    append_row(ledger(), {"kind": "prediction", "question_id": "c", "span": [0, 1]})
+    found = calibration()
+    assert (found["n"], found["unreadable"], found["foreign"]) == (1, 0, 2)
+    assert f"Lines 3, 4 of {ledger()} were written by another version of the lab, and are kept but not counted" in found["sentence"]
+    assert len(rows()) == 4
 
 
 def test_threads_do_not_mix_their_rows():

@@ -25,11 +25,11 @@ from labkit import models
 from labkit.base.errors import LabError
 from labkit.base.files import rows_of
 from labkit.cli.main import main
-from labkit.cli.output import tell
 from labkit.lessons import predictions
 from labkit.models import lora, pretrained
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
+from labkit.records.progress import Progress
 from labkit.records.record import Record, load
 from labkit.studies.run import begin, completed, keep
 
@@ -81,7 +81,7 @@ def compare(found: Any, wanted: Any, what: str) -> str:
 
 def _run() -> None:
     run = begin(RECIPE)
-    keep(completed(run, tell))
+    keep(completed(run, Progress()))
     Path("weights").write_text(models.fingerprint(run.student))
 
 
@@ -128,7 +128,7 @@ def kill_sweep(case: Case, folder: Path) -> str:
 def _distill() -> None:
     rows = (REPOSITORY / "data" / "examples" / "questions.jsonl").read_text().splitlines()[:ROWS]
     Path("own.jsonl").write_text("\n".join(rows) + "\n")
-    command = ["distill", "--teacher", "atlas-200k", "--student", "7k", "--data", "own.jsonl", "--out", "out", "--steps", "40"]
+    command = ["distill", "--teacher", "atlas-200k", "--student", "7k", "--data", "own.jsonl", "--out", "out", "--steps", "40", "--force"]
     if code := main(command):
         raise SystemExit(code)
 

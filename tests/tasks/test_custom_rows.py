@@ -391,7 +391,7 @@ def test_bytes_of_another_encoding_cost_their_row(tmp_path):
         ("rows.jsonl", '[{"prompt": "p"}]', r"is one JSON document, and \.jsonl has one JSON object a line: name it rows\.json\."),
         ("rows.ndjson", json.dumps([{"prompt": "p"}] * 2, indent=1), r"and \.ndjson has one JSON object a line: name it rows\.json\."),
         ("rows.jsonl", json.dumps({"prompt": "p"}, indent=1), r"name it rows\.json\."),
-        ("rows.xlsx", b"PK", "Choose from: .jsonl"),
+        ("rows.xlsx", b"PK", r"in one of \.jsonl"),
         ("rows.parquet", b"not parquet", "parquet"),
     ],
 )
@@ -590,3 +590,14 @@ def test_any_row_is_read_or_refused_in_a_sentence(row, learn):
     assert only.prompt == only.prompt.strip() != "" and only.response != "" and only.learned != ""
     assert messages_of(only.prompt)[-1]["role"] == "user"
     assert rows.summary and rows.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("mails.txt", "of mails.jsonl"), ("mails.jsnl", "Did you mean '.jsonl'?"), ("mails", "of mails.jsonl")]
+)
+def test_a_file_of_another_kind_is_told_what_to_write(tmp_path, name: str, said: str):
+    path = tmp_path / name
+    path.write_text("hello")
+    with pytest.raises(LabError, match=r"in one of \.jsonl, \.ndjson") as told:
+        read_rows(path)
+    assert said in str(told.value) and ".tsv'" not in str(told.value)

@@ -37,6 +37,7 @@ from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.recipe_text import given_in_words
 from labkit.records.record import Record, load
 from labkit.studies.card import card
+from labkit.studies.decision import Decision
 from labkit.studies.distill import SETTLED, distill, recipe
 from labkit.studies.sweep import Sweep
 from labkit.studies.trace import trace
@@ -609,7 +610,7 @@ def test_all_that_others_wrote_is_in_code_spans_of_a_card():
     names = types.SimpleNamespace(**dict.fromkeys(("student", "teacher", "data", "score"), hostile))
     scores = pandas.DataFrame({hostile: [0.5], "low": [math.nan]}, index=["the student"])
     done = types.SimpleNamespace(experiment=names, metric=hostile, own="distilled", notes={"teacher": [hostile]})
-    done.table, done.verdict = (lambda: scores), (lambda: "")
+    done.table, done.verdict, done.decision = (lambda: scores), (lambda: ""), (lambda: Decision("", ()))
     made = card(done, types.SimpleNamespace(rows=[]), "labkit distill", examples=False)
     assert made.count("www.tracker.org") == 6
     for line in made.splitlines():
@@ -623,8 +624,15 @@ def test_distil_twice_into_one_folder_and_never_over_anything_else(pair, data, t
     with pytest.raises(LabError, match="choose another --out"):
         distill(*pair, data, tmp_path, steps=2)
     assert (tmp_path / "thesis.tex").read_text() == "mine"
-    for _ in range(2):
-        distill(*pair, data, tmp_path / "out", steps=2, batch=8, longest=4, baseline=False)
+    run = functools.partial(distill, *pair, data, tmp_path / "out", batch=8, longest=4, baseline=False)
+    run(steps=1)
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("out/*")}
+    (tmp_path / "out-2").mkdir()
+    with pytest.raises(LabError, match=rf"out holds the result of a distillation of \d.*--out {tmp_path}/out-3\), or .* --force"):
+        run(steps=2, watch=lambda what, event: pytest.fail("it has begun"))
+    assert {file.name: file.read_bytes() for file in tmp_path.glob("out/*")} == before
+    assert run(steps=2, force=True).record.steps[-1].step == 2
+    assert load(tmp_path / "out" / "record.jsonl.gz").experiment.steps == 2
 
 
 def full(*_: object, **__: object) -> None:
@@ -645,10 +653,10 @@ def test_a_full_disk_costs_no_training(pair, data, tmp_path, monkeypatch, where,
         else:
             patch.setattr(*(("labkit.views.report.write_whole", full) if where == "report" else ("labkit.studies.distill.card", full)))
         with pytest.raises(LabError, match=r"No space left.*same command"):
-            run(out=tmp_path / "out", steps=5)
+            run(out=tmp_path / "out", steps=5, force=again)
     assert {file.name: file.read_bytes() for file in tmp_path.glob("out/*")} == before, "all or nothing"
     told.clear()
-    run(out=tmp_path / "out", steps=5)
+    run(out=tmp_path / "out", steps=5, force=again)
     warned = [what for what, event in told if isinstance(event, ev.Warned) and "step 5" in event.message]
     assert sorted(warned) == ["distilled", "gold labels"]
     run(out=tmp_path / "fresh", steps=5)
@@ -724,7 +732,7 @@ def test_old_weights_do_not_outlive_a_new_result(pair, data, tmp_path):
     distill(*pair, data, out, steps=1, batch=4, longest=4, baseline=False)
     (out / "model-00001-of-00002.safetensors").write_bytes(b"old")
     (out / "notes.txt").write_text("mine")
-    distill(*pair, data, out, steps=1, batch=4, longest=4, baseline=False)
+    distill(*pair, data, out, steps=1, batch=4, longest=4, baseline=False, force=True)
     assert [file.name for file in out.glob("*.safetensors")] == ["model.safetensors"]
     assert (out / "notes.txt").read_text() == "mine"
 
@@ -846,6 +854,12 @@ def test_the_command_line_does_it_all(pair, data, tmp_path, capsys):
     assert "mine.jsonl: 90 rows" in told and "tokenizers" not in told
     assert "the student, distilled" in told
     assert "saved to" in told
+    decision, verdict = told.index("Decision: "), told.index("the student as it came")
+    assert told.index("Loading PyTorch ...") < decision < verdict < told.index("held-out prompts, before and after:")
+    assert re.search(r"Exam: \d+ held-out prompts\. It cannot tell a difference under ±0\.\d\d", told)
+    assert "Cost of this run: less than US$ 0.01" in told
+    assert main([*command, "--out", str(tmp_path / "out")]) == 2
+    assert "--force" in capsys.readouterr().err
     assert main(["distill", "--teacher", "smollm2", "--student", pair[1], "--data", data, "--out", str(tmp_path / "other")]) == 2
     assert "labkit fetch smollm2" in capsys.readouterr().err
 

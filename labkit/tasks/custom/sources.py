@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.base.chat import to_json
-from labkit.base.errors import DataError, LabError, need, reason, shown, suggest, unknown
+from labkit.base.errors import DataError, LabError, nearest, need, reason, shown, suggest
 from labkit.base.files import data_dir, expanded
 from labkit.base.manifest import checked
 
@@ -98,7 +98,13 @@ def _plain(row: Any) -> Any:
 def _file(path: Path) -> Iterator[tuple[int, Any]]:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise unknown(f"kind of data file: {path.name} ends in", suffix, SUFFIXES)
+        near = nearest(suffix, SUFFIXES, cutoff=0.75)
+        hint = f" Did you mean {near!r}?" if near else ""
+        row = '{"prompt": "...", "response": "..."}'
+        raise LabError(
+            f"{path.name} ends in {shown(suffix)}, and a file of data in one of {', '.join(SUFFIXES)}.{hint} "
+            f"Write each prompt as a line {row} of {path.stem}.jsonl."
+        )
     if suffix == ".parquet":
         return _parquet(path)
     try:
