@@ -21,7 +21,8 @@ body { max-width: 56rem; margin: 1.5rem auto; padding: 0 1rem; font: 16px/1.5 sy
 h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .4rem; }
 div { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 tr + tr { border-top: 1px solid color-mix(in srgb, currentColor 18%, transparent); }
-pre { white-space: pre-wrap; font-size: .9em; } code { font-size: .92em; } li { margin: .4rem 0; }
+pre { white-space: pre-wrap; font-size: .9em; } code { font-size: .92em; } li { margin: .4rem 0; } details { margin-top: 2rem; }
+th[scope=row] { font-weight: 500; min-width: 7rem; }
 """
 
 
@@ -99,7 +100,7 @@ def page(said: Handin, data: str) -> str:
     body = tag(
         "body",
         tag("h1", title),
-        tag("p", f"Distillation Lab {said.version}, {said.made.replace('T', ' ')}. {said.sentence}"),
+        tag("p", f"Distillation Lab {said.version}, {_when(said.made)}. {said.sentence}"),
         *_predictions(said),
         *_exercises(said),
         *_runs(said),
@@ -132,9 +133,7 @@ def _predictions(said: Handin) -> Iterator[Html]:
 def _exercises(said: Handin) -> Iterator[Html]:
     yield tag("h2", "Exercises passed")
     rows = [
-        tag("strong", name)
-        + f" {EXERCISES[name].asks if name in EXERCISES else ''} ({found.made.replace('T', ' ')})"
-        + tag("pre", found.answer)
+        tag("strong", name) + f" {EXERCISES[name].asks if name in EXERCISES else ''} ({_when(found.made)})" + tag("pre", found.answer)
         for name, found in said.solved.items()
     ]
     yield listed(rows) if rows else tag("p", "No exercise passed yet.")
@@ -142,7 +141,7 @@ def _exercises(said: Handin) -> Iterator[Html]:
 
 def _runs(said: Handin) -> Iterator[Html]:
     yield tag("h2", "Runs")
-    columns = ["recipe", "ended", "steps", "mean skill", "recovery", "SHA-256 of the record"]
+    columns = ["recipe", "ended", "steps", "mean skill", "recovery", "record, its SHA-256 begins"]
     rows = [
         [tag("code", run.recipe or run.file), run.ended, run.steps, run.skill, run.recovery, tag("code", run.sha256[:12])]
         for run in said.runs
@@ -158,3 +157,8 @@ def _incidents(said: Handin) -> Iterator[Html]:
             for case in said.cases
         ]
         yield tag("div", table(["case", "named", "true", "probes", "minutes"], rows))
+
+
+def _when(made: str) -> str:
+    """A time as people write it; it is in UTC."""
+    return f"{made[:16].replace('T', ' ')} UTC"
