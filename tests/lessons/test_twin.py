@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
+import nbformat
 import pytest
+from conftest import REPOSITORY
 from stories import record
 
 from labkit.base.errors import LabError
@@ -95,3 +97,21 @@ def test_a_board_without_a_run_has_no_twin_until_it_has_one(shown):
     still = Twin("Distil")
     still.display(None)
     assert shown == []
+
+
+def test_a_lesson_that_ships_its_twin_has_it_whole():
+    """`labkit build twins` writes it into the cell that opens the lesson."""
+    found = 0
+    for path in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type != "code" or "labkit.open(" not in cell.source or not cell.outputs:
+                continue
+            (output,) = cell.outputs
+            page = output.data["text/html"]
+            assert len(page) <= 75_000 and len(re.search(r"base64,([^\"]+)", page)[1]) <= 60_000
+            assert 'class="labkit-twin"' in page and "<table>" in page and not re.search("<script|<style|VBox", page)
+            assert re.search(r'<img [^>]*alt="[^"]{80,}"[^>]*src="data:image/svg', page)
+            assert output.data["text/plain"].startswith("Finished at step"), path
+            assert cell.metadata.tags == ["keep-output"] and cell.execution_count is None
+            found += 1
+    assert found
