@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from labkit.base.html import table
-from labkit.studies.claims import CLAIMS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,9 +22,3 @@ class Table:
 
     def _repr_html_(self) -> str:
         return table(self.columns, self.rows, digits=self.digits)
-
-
-def verdicts(names: Iterable[str]) -> Table:
-    """The claims of these names, each with its verdict. Raises `LabError` for an unknown name."""
-    claims = [CLAIMS[name] for name in names]
-    return Table(["claim", "verdict"], [[claim.text, claim.measure().verdict] for claim in claims])
