@@ -57,7 +57,7 @@ def check(name: str, value: Any, entry: Entry) -> Any:
         return _text(name, value, entry)
     default, (label, _, _, unit, low, high, *_) = entry
     if type(value).__module__ == "numpy" and isinstance(value, numbers.Real):  # one number of an array or a table
-        value = value.item()
+        value = value.item()  # type: ignore[attr-defined]
     if isinstance(value, int) and value.bit_length() > LONG:  # neither `float` nor, from 4,300 digits on, `str` takes it
         digits = int(value.bit_length() * math.log10(2))
         raise LabError(f"{name} is a whole number of about {digits:,} digits, which is out of range: write a smaller one.")

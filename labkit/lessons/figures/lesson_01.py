@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROLES = {"hard answers": ("baseline", ""), "soft labels, T = 1": ("student", ""), "soft labels, T = 4": ("student", "dash")}
 LOGITS = (4, 3, -1, -3)
-ARTICLE = {1: (0.708, 0.260, 0.005, 0.0006), 3: (0.452, 0.324, 0.121, 0.062)}  # as printed, by T
+ARTICLE: dict[float, Sequence[float]] = {1: (0.708, 0.260, 0.005, 0.0006), 3: (0.452, 0.324, 0.121, 0.062)}  # as printed, by T
 
 
 def samples(question: str, count: int, seed: int = 0) -> figures.Drawing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from labkit.base.errors import LabError
 from labkit.base.stats import band
 from labkit.lessons.figures.tables import Table
 from labkit.records.measurements import measured
@@ -51,13 +52,17 @@ def written(question: str, temperatures: tuple[float, ...], samples: int = 8) ->
     """What the teacher writes to one question at some sampling temperatures.
 
     samples: answers at each.
+
+    Raises `LabError` for a question that Atlas does not know.
     """
     import labkit
     from labkit.teachers.text_data import generate
 
-    teacher, asked = labkit.teacher("atlas-3m"), [labkit.Atlas().find(question)]
+    if (asked := labkit.Atlas().find(question)) is None:
+        raise LabError(f"{question!r} is no question of Atlas: ask as in 'Name a neighbour of France.'")
+    teacher = labkit.teacher("atlas-3m")
     rows = []
     for T in temperatures:
-        said = generate(teacher, asked, "sample", temperature=T, samples=samples, seed=1).rows
+        said = generate(teacher, [asked], "sample", temperature=T, samples=samples, seed=1).rows
         rows.append([f"T = {T:g}", ", ".join(row.response for row in said)])
     return Table(["sampling temperature", f"{samples} answers to: {question}"], rows)

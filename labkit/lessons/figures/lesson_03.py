@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHOWN = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "acceptance")
-BETAS = (0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 1)
+BETAS = (0.0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0)
 
 
 @functools.cache
@@ -32,7 +32,7 @@ def _logits() -> dict[str, Tensor]:
         return {name: model(tokens).logits[is_answer] for name, model in models.items()}
 
 
-def pull(divergence: Callable[[Tensor, Tensor], Tensor], teacher_logits: Tensor, student_logits: Tensor) -> float:
+def pull(divergence: Callable[..., Tensor], teacher_logits: Tensor, student_logits: Tensor) -> float:
     """How strongly a divergence pushes up the student's logit of the teacher's first choice, mean over the answer tokens.
 
     divergence: from both logits `(N, V)` to nats `(N,)`.
@@ -77,7 +77,7 @@ def jsd_ends() -> Table:
     rows = []
     for beta in BETAS:
         value = labkit.divergence("jsd", beta=beta)(logits["teacher"], logits["half-trained"]).mean().item()
-        plain = {0: "forward KL", 1: "reverse KL"}.get(beta, "")
+        plain = {0.0: "forward KL", 1.0: "reverse KL"}.get(beta, "")
         rows.append([f"{beta:g}", value, plain])
     return Table(["beta", "JSD, nats an answer token", "by definition"], rows, digits=4)
 

@@ -8,12 +8,17 @@ from labkit.records.cost import Prices, cost
 from labkit.records.names import CORE
 from labkit.records.record import core, mean, paired
 from labkit.studies.claims import ARMS, CLAIMS, STARTS, runs_of, seconds_a_step
-from labkit.studies.sweep import sweep
+from labkit.studies.sweep import Sweep, sweep
 from labkit.views import figures
 
-AGAINST = "hard answers"
+AGAINST, GOLD = "hard answers", "300 true answers"
 GRIDS = {"questions": "ladder", "time": "ladder_time"}
-LINES = ("output", "feature", "sequence", "online")  # of the article's table
+LINES = {  # of the article's table: the ladder's arm, and what it is compared with
+    "output": ("output", GOLD),
+    "feature": ("hidden states", "output"),
+    "sequence": ("teacher's text", GOLD),
+    "online": ("online", "output"),
+}
 
 
 def ways(equal: str) -> figures.Drawing:
@@ -56,16 +61,20 @@ def beside() -> Table:
 
 def article() -> Table:
     """The article's four lines, and the verdict under each condition."""
-    conditions = [f"{start} start, equal {equal}" for equal in GRIDS for start in STARTS]
     rows = []
-    for name in LINES:
-        effects = CLAIMS[name].measure().effects
-        rows.append([CLAIMS[name].text, *(_told(effects.get(c, effects.get(c.partition(",")[0]))) for c in conditions)])
-    return Table(["the article says", *conditions], rows)
+    for name, (arm, against) in LINES.items():
+        effects = [_more(sweep(grid), arm, against, start) for grid in GRIDS.values() for start in STARTS]
+        told = [f"{effect.middle:+.2f} {effect.verdict}".replace("-", "\u2212") for effect in effects]
+        rows.append([CLAIMS[name].text, "soft labels" if against == "output" else against, *told])
+    conditions = [f"{start} start, equal {equal}" for equal in GRIDS for start in STARTS]
+    return Table(["the article says", "compared with", *conditions], rows)
 
 
-def _told(effect: Band | None) -> str:
-    return "" if effect is None else f"{effect.middle:+.2f} {effect.verdict}".replace("-", "\u2212")
+def _more(grid: Sweep, arm: str, against: str, start: str) -> Band:
+    runs = runs_of(grid, f"{arm}, {start}")
+    if against == GOLD:
+        return band([core(run) - mean(run.scores["label budget"]) for run in runs])
+    return paired(runs, runs_of(grid, f"{against}, {start}"))
 
 
 def adapters() -> Table:
