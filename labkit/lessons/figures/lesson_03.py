@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from labkit.base.stats import band
@@ -14,6 +13,8 @@ from labkit.views import figures
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from labkit.losses.divergences import Divergence
 
 SHOWN = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "total_variation", "acceptance")
 BETAS = (0.0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0)
@@ -32,10 +33,11 @@ def _logits() -> dict[str, Tensor]:
         return {name: model(tokens).logits[is_answer] for name, model in models.items()}
 
 
-def pull(divergence: Callable[..., Tensor], teacher_logits: Tensor, student_logits: Tensor) -> float:
+def pull(divergence: Divergence, teacher_logits: Tensor, student_logits: Tensor) -> float:
     """How strongly a divergence pushes up the student's logit of the teacher's first choice, mean over the answer tokens.
 
-    divergence: from both logits `(N, V)` to nats `(N,)`.
+    divergence: as `labkit.divergence` gives it.
+    teacher_logits, student_logits: `(N, V)`.
     """
     import torch
 
