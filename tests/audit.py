@@ -56,9 +56,10 @@ def licence_of(component: dict[str, Any]) -> str:
 
 
 def written(package: str) -> str:
-    """The first line of the licence that a package writes into its metadata in free text."""
-    given = importlib.metadata.metadata(package)
-    text = (given.get("License") or "").strip() or "; ".join(given.get_all("License-File") or ["none declared"])
+    """The first line of the licence that a package writes into its metadata in free text, or has as a file."""
+    given = importlib.metadata.distribution(package)
+    files = [given.read_text(f"licenses/{name}") or name for name in given.metadata.get_all("License-File") or ()]
+    text = (given.metadata.get("License") or "").strip() or "".join(files[:1]).strip() or "none declared"
     return text.splitlines()[0].strip()[:60]
 
 

@@ -212,26 +212,29 @@ def test_pushing_is_quick_enough_to_train_beside():
 def test_saving_keeps_the_prediction_and_hands_it_on():
     kept = []
     box = prediction_widget("How far?", "recovery", 0.0, 1.0, kept.append, question_id="00")
-    box.interval.value, box.confidence.value = (0.55, 0.75), 0.9
+    box.low.value, box.high.value, box.confidence.value = 0.75, 0.55, 0.9  # upside down: put in order, and told
     box.save.click()
     (prediction,) = kept
     assert (prediction.question_id, prediction.low, prediction.high) == ("00", 0.55, 0.75)
     assert (prediction.confidence, prediction.unit) == (0.9, "recovery")
-    assert "Kept: 0.55 to 0.75, 90% sure" in box.message.value
-    assert 'role="alert"' in box.message.value
+    assert "Kept: 0.55 to 0.75, 90% sure. The ends are put in order." in box.message.value
+    assert 'role="status"' in box.message.value
     assert score(prediction, 0.6).counts
     assert calibration()["n"] == 1
 
 
 def test_the_choices_and_descriptions_are_set():
     box = prediction_widget("How far?", low=0, high=10)
-    assert (box.interval.min, box.interval.max) == (0, 10)
+    assert (box.low.min, box.high.max) == (0, 10)
     assert dict(box.confidence.options) == {"50%": 0.5, "80%": 0.8, "90%": 0.9, "95%": 0.95}
-    for part in (box.interval, box.confidence, box.save):
+    for part in (box.low, box.high, box.confidence, box.save):
         assert part.description
         assert part.tooltip
     box.save.click()
     assert "Kept" in box.message.value, "works without anyone listening"
+    box.low.value = box.high.value
+    box.save.click()
+    assert "a single number" in box.message.value
 
 
 @pytest.mark.parametrize("error", [LabError(f"no room {EVIL}"), RuntimeError(EVIL), ValueError()])

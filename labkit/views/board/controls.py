@@ -229,5 +229,5 @@ class Controls:
             self.say(str(error))
 
     def say(self, text: str) -> None:
-        """Show a message, which screen readers speak at once."""
-        self.message.value = note(text, "alert")
+        """Show a message, which screen readers speak when they have ended what they say."""
+        self.message.value = note(text)

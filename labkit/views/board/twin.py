@@ -128,7 +128,7 @@ def svg(record: Record, unit: str = "recovery") -> str:
 
     look: Any = {"svg.fonttype": "none", "svg.hashsalt": "twin", "path.simplify_threshold": 0.5}  # letters as paths are four times as large
     with rc_context(look):
-        text = MatplotlibPen.svg(snapshot(_thinned(record), unit=unit).figure)
+        text = MatplotlibPen.svg(snapshot(_thinned(record), unit=unit).figure, paths=False)
     for pattern, by in _SMALLER:
         text = pattern.sub(by, text)
     if len(text.encode()) > MOST:
