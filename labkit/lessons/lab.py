@@ -88,7 +88,8 @@ class Lab:
         header = widgets.HBox([*self.buttons.values(), self.note], layout={"flex_flow": "row wrap", "align_items": "center"})
         header.add_class("labkit-buttons")
         self.breakage = Breakage(self.controls, self._turned, lambda: bool(self.session and not self.session.over), lambda: self.record)
-        beside = widgets.VBox([self.guess, self.controls.widget, self.breakage.widget], layout={"min_width": "0"})
+        self.controls.add_below_more(self.breakage.widget)
+        beside = widgets.VBox([self.guess, self.controls.widget], layout={"min_width": "0"})
         pictured = hasattr(self.board, "widget")  # by plain images, where no other widget can load either
         body = widgets.GridBox([self.board.widget if pictured else self.board, beside], layout={"width": "100%"})
         body.add_class("labkit-body")

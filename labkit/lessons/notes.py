@@ -24,7 +24,7 @@ def invitation(shown: Experiment | None, own: Experiment) -> str:
     named = [f"{KNOBS[name].knob.label.lower()} {_value(own, name)} (not {_value(shown, name)})" for name in other[:_MOST]]
     more = [f"{len(other) - _MOST} more"] if len(other) > _MOST else []
     yours = f"Yours will have {', '.join(named + more)}." if other else "Yours will have the same recipe."
-    return f"This is a recorded run of a {without_hash(shown.student)} student. {yours} Press Run."
+    return f"This is a recorded run of a {without_hash(shown.student)} student. {yours} Guess first, then press Run."
 
 
 def _value(experiment: Experiment, name: str) -> str:

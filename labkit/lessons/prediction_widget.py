@@ -13,6 +13,10 @@ from labkit.base.html import note, tag
 from labkit.lessons.predictions import Prediction, predict
 
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95)
+_SCALES = {
+    "recovery": "0 is its gold labels alone, 1 is the teacher, 0.5 is 50%.",
+    "acceptance": "0 is none of them, 1 is all, 0.5 is 50%.",
+}
 _LAYOUT = {"width": "calc(100% - 4px)", "min_width": "0"}
 
 
@@ -53,7 +57,7 @@ def prediction_widget(
     )
     save = widgets.Button(description="Save prediction", tooltip="Store this prediction. It is scored when the result is known.")
     message = widgets.HTML(layout={"min_height": "1.4em"})
-    title = widgets.HTML(tag("strong", question, style="line-height:1.3;font-weight:600"))
+    title = widgets.HTML(tag("strong", question, style="line-height:1.3;font-weight:600") + tag("div", _SCALES.get(unit, "")))
 
     def say(text: str) -> None:
         message.value = note(text)

@@ -414,9 +414,9 @@ class TestButtons:
         lab.run().wait()
         again = Lab(lesson(steps=13)._replace(recorded=lesson().experiment))
         first = again.note.value
-        assert "Yours will have steps 13 (not 12). Press Run." in first and 'role="status"' in first
+        assert "Yours will have steps 13 (not 12). Guess first, then press Run." in first and 'role="status"' in first
         again.controls.recipe.value = lesson(steps=12, temperature=2.0).experiment.recipe
-        assert "Yours will have temperature 2 (not 1). Press Run." in again.note.value
+        assert "Yours will have temperature 2 (not 1). Guess first, then press Run." in again.note.value
         again.run(steps=2)
         assert again.note.value == "", "the recorded run is not on the board any more"
         again.wait()

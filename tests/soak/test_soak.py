@@ -27,6 +27,7 @@ BESIDE = {  # functions that open a file, and are in no kind
     ),  # the system's
     *("studies/export.py: _script", "studies/trace.py: _docstrings", "views/board/widget.py: script", "views/board/widget.py: style"),
     "lessons/handin.py: _runs",  # `load` tells what is wrong
+    *("cli/lab.py: server_options", "views/board/access.py: __init__"),  # the lab's own
     "models/damage.py: unreadable_weights",  # words for what has failed already
     "models/pretrained.py: context_of",  # `load` tells what is wrong
     "tasks/custom/content_hash.py: _hash_of_files",  # any bytes are right

@@ -37,7 +37,7 @@ export function layAside(model) {
 /** What the ghost is, in at most 18 letters: a recording and its student, or the previous run and how its recipe differs. */
 export function ghostName(model) {
   const then = model.ghost?.started, now = model.started?.experiment;
-  if (then?.recorded) return `recorded ${size(then.student_parameters)} run`;
+  if (then?.recorded) return `recorded ${studentOf(then)} run`;
   const other = Object.keys(now ? then?.experiment ?? {} : {}).filter((k) => k in now && String(then.experiment[k]) !== String(now[k]));
   const value = (k) => (typeof then.experiment[k] === "string" ? then.experiment[k] : `${KNOB_WORDS[k] ?? words(k)} ${then.experiment[k]}`);
   const name = `previous: ${other.map(value).join(", ")}`;
@@ -232,6 +232,8 @@ const count = (n, noun) => `${whole(n)} ${noun}${n === 1 ? "" : "s"}`;
 const score = (n) => (finite(n) ? n.toFixed(2) : "–");
 const percent = (n) => (finite(n) ? `${Math.round(n * 100)}%`.replace("-", "−") : "–");
 const signed = (n) => (n < 0 ? "−" : "+") + Math.abs(n).toFixed(2);
+/** The student's size as recipes name it, "57k", or its parameters if it is a model of one's own. */
+const studentOf = (started) => (/^[\d.]+[km]$/.test(started.experiment?.student ?? "") ? started.experiment.student : size(started.student_parameters));
 const size = (n) => (n >= 1e6 ? `${(n / 1e6).toFixed(1)}M` : n >= 1e3 ? `${Math.round(n / 1e3)}k` : whole(n));
 const list = (names) => (names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`);
 const duration = (s) => (s < 1 ? "under a second" : s < 120 ? `${Math.round(s)} s` : `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`);
@@ -589,7 +591,7 @@ export function createBoard(root, options = {}) {
   const probe = panel("The first answer token", "probe", [probeRows], () =>
     [["token", "teacher", "student"], ...tokensOf(model.probe).map((t) => [t.token, chance(t.teacher), chance(t.student)])]);
 
-  const columns = [[kl, loss], [recovery, drafts ? accepted : waterfall], [samples], [probe]];
+  const columns = [[kl, loss], drafts ? [accepted, recovery] : [recovery, waterfall], [samples], [probe]];   // what is predicted beside the curve
   root.replaceChildren(strip, el("div", { cls: "dlab-rail" }, labelBar, stepBar), status, sentence, el("div", { cls: "dlab-told" }, warning, offer), alarm,
     el("div", { cls: "dlab-grid" }, ...columns.map((panels) => el("div", { cls: "dlab-col" }, ...panels.map((p) => p.root)))));
   root.classList.add("dlab");
@@ -604,9 +606,10 @@ export function createBoard(root, options = {}) {
     const state = stateOf(model), { labelled, started } = model, total = started?.steps ?? 0, rate = rateOf(model);
     put(sign, link ? LINKS[link][0] : SIGNS[state] ?? "○");
     put(word, link ? LINKS[link][1] : state === "labelling" && labelled ? `the teacher is labelling ${whole(labelled.done)} of ${whole(labelled.total)}`
-      : state === "measuring" ? `measuring ${model.words || "the baseline"}` : model.words && model.words.length <= 24 && state !== "loading" ? `${state}: ${model.words}` : state);
+      : state === "measuring" ? `measuring ${model.words || "the baseline"}` : model.words && model.words.length <= 24 && state !== "loading" ? `${state}: ${model.words}`
+        : state === "finished" && started?.recorded ? "recorded run" : state);
     word.title = word.textContent;
-    const pair = finite(started?.student_parameters) ? `${size(started.student_parameters)} student, ${size(started.teacher_parameters)} teacher` : "";
+    const pair = finite(started?.student_parameters) ? `${studentOf(started)} student, ${size(started.teacher_parameters)} teacher` : "";
     put(title, [plain(options.title ?? started?.title ?? "", 80), pair].filter(Boolean).join(" · "));
     const told = [`${whole(model.seconds)} s`, rate && !TERMINAL.has(model.phase) && `${whole(rate)} questions/s`, `step ${whole(model.step)}${total ? `/${whole(total)}` : ""}`];
     put(facts, started || model.step ? told.filter(Boolean).join(" · ") : "");

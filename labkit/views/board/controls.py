@@ -148,6 +148,12 @@ class Controls:
             self._setting = False
         self._tell()
 
+    def add_below_more(self, widget: widgets.Widget) -> None:
+        """Put a widget between "More settings" and the recipe."""
+        parts = list(self.widget.children)
+        parts.insert(parts.index(self.more) + 1, widget)
+        self.widget.children = parts
+
     def lock(self, running: bool) -> None:
         """Lock all but the hot knobs while a run goes on; unlock all otherwise."""
         self._running = running
