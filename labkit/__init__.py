@@ -10,7 +10,13 @@ The public names are imported on first use: `import labkit` does not import torc
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.argv[:1] == ["-m"] or (sys.argv[:1] and sys.argv[0].endswith("/labkit")):  # a command, whose `main` is not there yet
+    sys.excepthook = lambda kind, error, trace: (
+        print("labkit: stopped.", file=sys.stderr) if kind is KeyboardInterrupt else sys.__excepthook__(kind, error, trace)
+    )
 
 from labkit.base.interrupts import uninterrupted
 from labkit.base.threads import bound_spinning

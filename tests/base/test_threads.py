@@ -43,7 +43,7 @@ def told_by(*command: str, **settings: str) -> str:
 
 
 WAYS = {
-    "a command": ("-m", "labkit", "run", "--teacher", "./nowhere", "--data", "faq"),  # it loads torch, and ends
+    "a command": ("-m", "labkit", "inspect", "./nowhere"),  # it loads torch, and ends
     "an import": ("-c", f"import labkit; {OPENMP}"),
     "the tests": ("-c", f"import conftest; {OPENMP}"),
     "a sweep's worker": ("-c", f"import pickle; pickle.loads({pickle.dumps(sweep._work)!r}); {OPENMP}"),  # as joblib sends it, to Ray too

@@ -329,6 +329,15 @@ runpy.run_module("labkit", run_name="__main__")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(("name", "told"), [("-m", True), ("/usr/bin/labkit", True), ("my_script.py", False)])
+def test_a_command_stopped_before_it_can_listen_ends_in_a_sentence_and_a_script_as_python_does(name, told):
+    code = f"import sys; sys.argv = [{name!r}]; import labkit; raise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stderr == "labkit: stopped.\n") is told
+    assert ("Traceback" in done.stderr) is not told
+    assert done.returncode
+
+
 @pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 @pytest.mark.parametrize("when", ["labkit.cli.sweep", "labkit.studies.claims", "numpy"])
 def test_an_interrupt_while_a_command_is_imported_is_a_sentence(when, sent, code):
