@@ -100,6 +100,8 @@ class Lab:
         self.controls.followers.append(self._allow)
         self._allow(lesson.experiment)
         self._show_recording()
+        if self.guess.kept:  # before the lesson was opened again
+            self._predicted(self.guess.kept)
 
     def __repr__(self) -> str:
         return f"Lab({self.lesson.number!r}: {self.lesson.title})"
@@ -258,7 +260,7 @@ class Lab:
         self._buttons(state)
         if session.over:
             failed = state == "failed"
-            self._say(message if failed else notes.result(self.record, self.prediction, self.lesson.unit), "alert" if failed else "status")
+            self._say(message if failed else notes.result(self.record, self.prediction, self.lesson), "alert" if failed else "status")
             self.twin.update(self.record)
 
     def _buttons(self, state: str) -> None:

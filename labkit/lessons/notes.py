@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
-from labkit.lessons.predictions import Prediction, score
+from labkit.lessons.predictions import Prediction, keep_truth, score
+from labkit.lessons.types import Lesson
 from labkit.records.experiment import KNOBS, Experiment
 from labkit.records.model_folders import without_hash
 from labkit.records.record import NO_GAP, Record
@@ -48,16 +50,24 @@ def measuring(experiment: Experiment) -> str:
     return f"The run has ended. Its baseline is being measured: the same student, taught by the {experiment.gold:,} gold labels alone."
 
 
-def result(record: Record | None, prediction: Prediction | None, unit: str) -> str:
-    """The note after a run: the score of the prediction, or "" without one."""
-    if not (prediction and record and record.complete):
+def result(record: Record | None, prediction: Prediction | None, lesson: Lesson) -> str:
+    """The note after a run: the score of the prediction, or "" without one. The result of the lesson's own recipe is then known, and kept:
+    a guess made after it does not count."""
+    if not (record and record.complete):
         return ""
-    if unit == "acceptance":
-        accepted = record.evaluations[-1].fidelity.get("acceptance", math.nan)
+    if lesson.unit == "acceptance":
+        truth = record.evaluations[-1].fidelity.get("acceptance", math.nan)
         none = "This run's exam did not measure acceptance: a draft needs its target's tokens (vocabulary='atlas')."
-        return score(prediction, accepted).sentence if math.isfinite(accepted) else none
-    if "label budget" not in record.references:
+    elif "label budget" not in record.references:
         return ""
-    mean = record.recovery().mean
-    no_gap = f"No gap: the teacher is less than {NO_GAP} above the baseline, so there is no recovery to score."
-    return score(prediction, mean).sentence if math.isfinite(mean) else no_gap
+    else:
+        truth = record.recovery().mean
+        none = f"No gap: the teacher is less than {NO_GAP} above the baseline, so there is no recovery to score."
+    if not math.isfinite(truth):
+        return none if prediction else ""
+    if prediction:
+        return score(prediction, truth).sentence
+    if record.experiment == lesson.experiment:
+        with contextlib.suppress(OSError):  # of a home that cannot be written: then nothing is kept of it
+            keep_truth(lesson.number, truth)
+    return ""

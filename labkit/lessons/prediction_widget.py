@@ -10,7 +10,7 @@ from collections.abc import Callable
 import ipywidgets as widgets
 
 from labkit.base.html import note, tag
-from labkit.lessons.predictions import Prediction, predict
+from labkit.lessons.predictions import Prediction, predict, standing
 
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95)
 _SCALES = {
@@ -29,7 +29,8 @@ def prediction_widget(
     *,
     question_id: str | None = None,
 ) -> widgets.VBox:
-    """Two numbers, a confidence and a button. The parts are also attributes of the box: `low`, `high`, `confidence`, `save`, `message`.
+    """Two numbers, a confidence and a button. The parts are also attributes of the box: `low`, `high`, `confidence`, `save`, `message`;
+    `kept` is the prediction that was stored before and whose result is not known, or None.
 
     question: the text above.
     unit: of the predicted number.
@@ -64,6 +65,9 @@ def prediction_widget(
 
     def saved(_: object) -> None:
         try:  # an exception in a callback is not shown anywhere
+            truth = standing(question_id or question).truth
+            if truth is not None:
+                return say(f"Not kept: the result of this question is known already ({truth:.2g}), so a guess would not count.")
             first, last = sorted((lower.value, upper.value))
             kept = predict(question_id or question, first, last, confidence.value, unit=unit)
             turned = "The ends are put in order. " if lower.value > upper.value else ""
@@ -81,4 +85,10 @@ def prediction_widget(
     box = widgets.VBox([title, lower, upper, confidence, save, message], layout={"width": "100%", "min_width": "0"})
     box.add_class("labkit-prediction")
     box.low, box.high, box.confidence, box.save, box.message = lower, upper, confidence, save, message
+    before = standing(question_id or question)
+    box.kept = before.prediction if before.truth is None else None
+    if box.kept:
+        lower.value, upper.value = box.kept.low, box.kept.high
+        confidence.value = box.kept.confidence if box.kept.confidence in CONFIDENCES else confidence.value
+        say(f"Your guess from before stands: {box.kept.low:.3g} to {box.kept.high:.3g}, {box.kept.confidence:.0%} sure.")
     return box

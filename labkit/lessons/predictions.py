@@ -104,18 +104,28 @@ def score(prediction: Prediction, truth: float) -> ForecastScore:
     Raises `LabError` if the truth is not a finite number.
     """
     truth = _number("truth", truth)
-    entry = entries()[0].get(prediction.question_id)
-    counts = entry is not None and entry.prediction == prediction
+    counts = standing(prediction.question_id).prediction == prediction
     note = ""
-    if entry is None or entry.truth is None:  # only the first truth is the one predicted
-        try:
-            append_row(ledger(), {"kind": "truth", "question_id": prediction.question_id, "truth": truth})
-        except OSError as error:
-            note, counts = f" This could not be kept: {error}.", False
-    elif not counts:
-        note = " You made it after the answer was known, so it does not count for your calibration."
+    try:
+        if not keep_truth(prediction.question_id, truth) and not counts:
+            note = " You made it after the answer was known, so it does not count for your calibration."
+    except OSError as error:
+        note, counts = f" This could not be kept: {error}.", False
     inside, value = prediction.contains(truth), interval_score(prediction, truth)
     return ForecastScore(prediction, truth, inside, value, counts, _sentence(prediction, truth, value) + note)
+
+
+def keep_truth(question_id: str, truth: float) -> bool:
+    """Store the truth of a question, if none is known: only the first one is what was asked. Returns whether it was stored."""
+    if standing(question_id).truth is not None:
+        return False
+    append_row(ledger(), {"kind": "truth", "question_id": question_id, "truth": truth})
+    return True
+
+
+def standing(question_id: str) -> Entry:
+    """What is known of one question."""
+    return entries()[0].get(question_id, Entry())
 
 
 def interval_score(prediction: Prediction, truth: float) -> float:

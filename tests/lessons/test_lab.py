@@ -536,6 +536,27 @@ class TestButtons:
         lab.run().wait()
         assert lab.note.value
 
+    def test_a_guess_stands_when_the_lesson_is_opened_again(self, quick):
+        first = Lab(LESSONS["10"]._replace(experiment=lesson().experiment))
+        first.guess.low.value, first.guess.high.value = 0.0, 1.0
+        first.guess.save.click()
+        again = Lab(LESSONS["10"]._replace(experiment=lesson().experiment))
+        assert "Your guess from before stands: 0 to 1, 80% sure." in again.guess.message.value
+        assert again.board.predicted == {"low": 0.0, "high": 1.0, "confidence": 0.8}
+        again.run().wait()
+        assert "lies inside your 0 to 1" in again.note.value
+        assert not Lab(LESSONS["10"]._replace(experiment=lesson().experiment)).guess.kept, "it has been scored"
+
+    def test_a_guess_after_the_result_is_not_kept(self, quick):
+        from labkit.lessons.predictions import calibration
+
+        lab = Lab(LESSONS["10"]._replace(experiment=lesson().experiment))
+        lab.run().wait()
+        lab.guess.save.click()
+        assert "Not kept: the result of this question is known already" in lab.guess.message.value
+        assert not lab.board.predicted and not lab.prediction
+        assert (calibration()["n"], calibration()["waiting"]) == (0, 0)
+
     def test_a_lesson_that_asks_for_acceptance_draws_and_scores_that(self, quick):
         from labkit.lessons.predictions import predict
 
