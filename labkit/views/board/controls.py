@@ -171,7 +171,7 @@ class Controls:
                 for field in [n for n in KNOBS if getattr(last, n) != getattr(self._sound, n)]:  # more than one after a broken rule
                     self._turned(field, getattr(self._sound, field))
         except LabError as error:
-            self.say(str(error))
+            self.say(str(error), "alert")
             return
         self._tell()
 
@@ -216,7 +216,7 @@ class Controls:
         self.reasons.value = details if reasons else ""
 
     def _tell(self) -> None:
-        self.say("".join(self._experiment.problems()[:1]))
+        self.say("".join(self._experiment.problems()[:1]), "alert")
         self._setting = True
         self.recipe.value = self._experiment.recipe
         self._setting = False
@@ -232,8 +232,8 @@ class Controls:
             if not self._experiment.problems():
                 self.say("The controls show this recipe now.")
         except LabError as error:
-            self.say(str(error))
+            self.say(str(error), "alert")
 
-    def say(self, text: str) -> None:
-        """Show a message, which screen readers speak when they have ended what they say."""
-        self.message.value = note(text)
+    def say(self, text: str, role: str = "status") -> None:
+        """Show a message. Screen readers speak it when they have ended what they say, or at once if its role is "alert"."""
+        self.message.value = note(text, role)
