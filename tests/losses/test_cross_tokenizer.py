@@ -12,6 +12,7 @@ from conftest import TEACHER
 from oracles import answer_logprob
 from table import table_teacher
 
+import labkit
 from labkit import models
 from labkit.base.errors import DataError, LabError
 from labkit.losses.cross_tokenizer import losses as alignment
@@ -21,7 +22,6 @@ from labkit.models import EOS, tokenizer
 from labkit.records import events as ev
 from labkit.records.experiment import Experiment
 from labkit.records.record import Record
-from labkit.tasks.atlas import exam as evaluate
 from labkit.tasks.atlas.exam import Exam
 from labkit.tasks.atlas.facts import Atlas
 from labkit.teachers.cross_tokenizer_pool import CrossTokenizerPool, answers_of, spellings
@@ -349,7 +349,7 @@ def test_the_teacher_has_the_same_marks_on_every_paper(tiny_teacher):
 
 def test_a_student_is_asked_in_its_own_tokens(tiny_data):
     student = models.student("22k", 0, vocabulary="bytes")
-    said = evaluate.ask(student, "What is the capital of Chad?")
+    said = labkit.ask(student, "What is the capital of Chad?")
     assert said.truth == "N'Djamena"
     assert isinstance(said.answer, str)
     assert alignment.ALIGNMENTS.keys() == set(models_alignments())
