@@ -54,6 +54,7 @@ def test_what_documents_say_in_words_and_code():
     (machine,), (torch,) = {row["machine"] for row in rows}, {row["versions"]["torch"] for row in rows}
     assert all(f"`{told}`" in measured for told in (machine, torch, dates[0], dates[-1])), (machine, torch, dates[0], dates[-1])
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert re.search(rf"of the gap on {words[len(CORE)]} core skills \(\d+% on all {words[len(SKILLS)]}\)", readme)
     assert (
         labkit.claims().real["hallucination inheritance"].verdict.startswith("no practical effect") and "on SmolLM2 no difference" in readme
     )

@@ -13,8 +13,8 @@ from labkit.studies.sweep import sweep
 
 HEAD = f"""# Claims and verdicts
 
-What is said of distillation, judged by the runs and measurements that ship with the lab. Made by `labkit build claims`; a test compares.
-In Python: `labkit.claims("online cost")`.
+What is said of distillation, judged by the runs and measurements that ship with the lab. One claim, on Medusa and EAGLE, is answered from
+the published trainers that it cites. Made by `labkit build claims`; a test compares. In Python: `labkit.claims("online cost")`.
 
 Each claim has its verdict, a mark for each condition under which it was tested, and its numbers, folded.
 `\u2713` it holds, `\u2717` the opposite holds, `=` no practical effect, `?` not distinguishable.
@@ -24,11 +24,11 @@ Each claim has its verdict, a mark for each condition under which it was tested,
 - **Verdict**: a claim *holds* if it holds under every condition listed. It *holds in part* if it holds under some, and the verdict is
   *mixed* if the opposite holds under others. It *does not hold* if it holds under none, and at least one condition shows the opposite or no
   practical effect. *True* and *false* are said of claims that no size of an effect decides.
-- **{NOT_TESTED[0].upper()}{NOT_TESTED[1:]}**: the claim says something else than the sentence that was tested. That sentence follows, with
-  its own verdict.
+- **{NOT_TESTED[0].upper()}{NOT_TESTED[1:]}**: the claim says something else than the sentence that was tested, or more,
+  such as a cost. That sentence follows, with its own verdict.
 - **Difference**: what was tested is a difference of two means, above 0 where the sentence holds. Scores and shares go from 0 to 1, so
   +0.10 is ten percentage points. A nat is the unit of KL. In the name of a condition "less" is minus.
-- **Band**: the 95% t-interval of paired differences over n seeds. Where n is above 5, it is over n questions.
+- **Band**: the 95% t-interval of paired differences over n seeds. Where n is above 7, it is over n questions.
 - **Condition**: it *holds* if the whole band is above 0; *the opposite* if the whole band is below 0; *not distinguishable* if the band
   contains 0; *no practical effect* if the band lies within {NO_EFFECT:g} of 0 on both sides, even if it does not contain 0.
 - **Many conditions**: bands are not widened for their number. With no effect at all, about one claim in ten with four conditions would
@@ -97,10 +97,13 @@ def _short(found: Claims, name: str) -> str:
     def first(verdict: str) -> str:
         return verdict.partition(":")[0].partition(" under ")[0]
 
-    said = first(found.found[name].verdict)
+    finding = found.found[name]
+    said = first(finding.verdict)
     if CLAIMS[name].on != "Atlas":
         return f"{said} (on {CLAIMS[name].on})"
-    same = name in found.real and found.found[name].verdict == found.found[name].measured  # else SmolLM2 tells of another sentence
+    if said == NOT_TESTED:
+        said += f"; what was tested: {first(finding.measured)}"
+    same = name in found.real and not finding.answers  # else SmolLM2 tells of another sentence
     return f"{said}; on SmolLM2: {first(found.on_smollm2(name))}" if same else said
 
 

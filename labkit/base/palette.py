@@ -2,7 +2,7 @@
 
     PALETTE["student"], PALETTE["student"].dark     # on light and on dark paper
     tint(PALETTE["student"], 0.3)                   # mixed with the paper, on both
-    css("student", ".my-box")                       # style sheet: --dlab-student for that box, light and dark
+    css(".my-box")                                  # style sheet: --dlab-student and the others for that box, light and dark
 
 Teacher, student, baseline, truth and alarm can be told apart without red-green vision: their lightness differs too. Where they stand side
 by side, teacher and student also have shapes (`SHAPES`). views/board/board.css has the same colours; a test compares them.

@@ -94,7 +94,7 @@ def pooled(done: Sequence[Speculation]) -> Pooled:
 
 
 def by_place(found: Iterable[Judged]) -> list[float]:
-    """The accepted share at each place of a round, given that all before it were accepted; the input of `theory.tokens_by_position`."""
+    """The accepted share at each place of a round, given that all before it were accepted."""
     rows = list(found)
     return [share(x for x in rows if x.place == place).middle for place in sorted({x.place for x in rows})]
 

@@ -10,7 +10,6 @@ token divided by the target's time for a pass. The formulas assume the same prob
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from labkit.base.errors import LabError
@@ -45,21 +44,6 @@ def tokens_per_round(alpha: float, gamma: int) -> float:
     """
     _checked(alpha, gamma)
     return float(gamma + 1) if alpha == 1 else (1 - alpha ** (gamma + 1)) / (1 - alpha)
-
-
-def tokens_by_position(alphas: Sequence[float]) -> float:
-    """`tokens_per_round` if the probability depends on the place in the round.
-
-    alphas: probability that token i is accepted, given that all before it were.
-
-    Raises `LabError` for a probability outside [0, 1].
-    """
-    total, chance = 1.0, 1.0
-    for alpha in alphas:
-        _checked(alpha, 1)
-        chance *= alpha
-        total += chance
-    return total
 
 
 def speedup(alpha: float, gamma: int, cost: float, verify: float = 0.0) -> float:

@@ -130,5 +130,14 @@ def test_a_dark_picture_has_the_dark_twin_of_every_colour():
     assert tint(PALETTE["student"], 0.0).dark == PAPER.dark
 
 
+def test_the_calls_that_the_module_shows_are_real():
+    calls = re.findall(r"^    (.+?) {2,}#", palette.__doc__, re.M)
+    assert len(calls) == 3
+    colour, mixed, style = (eval(call, vars(palette).copy()) for call in calls)
+    assert colour == (PALETTE["student"], PALETTE["student"].dark)
+    assert mixed == tint(PALETTE["student"], 0.3)
+    assert f".my-box {{ --dlab-teacher: {PALETTE['teacher']}" in style
+
+
 def test_rules_for_dark_pages_are_not_for_printed_paper():
     assert on_dark_pages(".x", "display: none").count("@media screen") == 2

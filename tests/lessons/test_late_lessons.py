@@ -36,6 +36,15 @@ def test_the_meter_and_the_figure_tell_the_same_costs():
     assert lesson_09.gains().alt.count(" to ") >= 2 * (len(meter) - 1)
 
 
+@pytest.mark.parametrize("figure", ["by_share", "by_cost"])
+def test_what_students_score_is_drawn_as_students_or_a_baseline(figure, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(lesson_09.figures, "lines", lambda title, note, series, across, **also: drawn.update(series))
+    getattr(lesson_09, figure)()
+    assert {line.role for line in drawn.values()} <= {"student", "baseline"}
+    assert len({(line.role, line.dash) for line in drawn.values()}) == len(drawn), "and each can be told from the others"
+
+
 def test_a_draft_that_serves_has_the_same_weights_after_it():
     (row,) = lesson_10.corrected(labkit.student("22k"), [q.text for q in labkit.Atlas("half").exam(1)][:4]).rows
     rejected, before, after = row

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+import operator
 import re
 
 import pytest
@@ -175,7 +177,8 @@ def test_by_place_gives_tokens_a_round_exactly_where_no_answer_ends(teacher, hal
     done = [speculate(teacher, half_taught, text, 2, temperature=1.0, seed=seed) for text in QUESTIONS for seed in range(3)]
     roomy = [x for x in measure.judged(teacher, half_taught, done) if x.roomy]
     rounds = sum(x.place == 1 for x in roomy)
-    assert theory.tokens_by_position(measure.by_place(roomy)) == pytest.approx(1 + sum(x.taken for x in roomy) / rounds)
+    reached = itertools.accumulate(measure.by_place(roomy), operator.mul)
+    assert 1 + sum(reached) == pytest.approx(1 + sum(x.taken for x in roomy) / rounds)
 
 
 def test_a_round_that_the_end_cut_short_is_not_roomy(teacher):

@@ -12,9 +12,10 @@ import labkit
 from labkit.base.errors import LabError
 from labkit.base.stats import Band
 from labkit.cli.build import recipe_of
-from labkit.records.record import paired
+from labkit.records.names import CORE
+from labkit.records.record import core, mean, paired
 from labkit.studies import claims as package
-from labkit.studies.claims import CLAIMS, Claim, ClaimFinding, claims, judge, runs_of, seconds_a_step
+from labkit.studies.claims import CLAIMS, Claim, ClaimFinding, claims, judge, runs_of, seconds_a_step, speculation
 from labkit.studies.claims.verdicts import CONDITIONS, sign, told
 
 BETTER, WORSE = Band(0.1, 0.05, 0.15, 5), Band(-0.1, -0.15, -0.05, 5)
@@ -94,10 +95,46 @@ def test_every_claim_is_measured_over_several_seeds(found):
 def test_what_was_decided_on_reading_each_claim_beside_its_measurement(found):
     verdicts = {name: finding.verdict for name, finding in found.found.items()}
     assert [name for name, verdict in verdicts.items() if verdict == "not what was tested"] == [
-        *("T from 2 to 4", "capacity floor", "architecture")
+        *("output", "feature", "sequence", "T from 2 to 4", "capacity floor", "architecture")
     ]
+    assert verdicts["bounded"].startswith("holds in part")
     assert verdicts["draft"] == "false"
     assert verdicts["heads"] == "true in part: of EAGLE-1 and EAGLE-3, not of Medusa-1"
+
+
+def test_no_verdict_says_yes_to_a_cost_that_was_not_tested(found):
+    spoken = [name for name in found.found if re.search(r"\bcosts?\b", CLAIMS[name].text)]
+    assert len(spoken) >= 5
+    for name in spoken:
+        finding = found.found[name]
+        assert finding.verdict == "not what was tested" or sign(finding.verdict) in "\u2717?", f"{name}: {finding.verdict}"
+
+
+def test_a_student_that_reaches_its_teacher_counts_against_the_bound(found):
+    """Over all shipped runs: where a student is level with its teacher or above, that sweep's arm is a condition of the claim."""
+    table = labkit.results()
+    student, teacher = (table[[f"{who}.{skill}" for skill in CORE]].mean(axis=1, skipna=False) for who in ("skills", "teacher"))
+    reached = table[student >= teacher]
+    assert len(reached) == 8
+    assert set(reached.arm) == {"subliminal_transfer", "healthy, taught by a stranger"}
+    assert "Of the 14 students of a teacher of their size, 8 are level" in found.found["bounded"].beside
+    runs = labkit.sweep("failures").records("healthy, taught by a stranger")
+    with_peer = found.found["bounded"].effects["teacher of the student's size, from another start"]
+    assert with_peer.middle == pytest.approx(sum(mean(run.scores["teacher"]) - core(run) for run in runs) / len(runs))
+    assert with_peer.low < 0
+
+
+def test_a_verdict_that_is_not_computed_is_told(found):
+    """The answers of "heads" are those of published trainers, written by hand; both heads of the claims say that there is such a one."""
+    assert found.found["heads"].answers is speculation.TAUGHT_BY_THE_TARGET
+    assert '"heads"' in package.__doc__
+    assert "answered from" in recipe_of("claims").HEAD.partition("<details>")[0]
+
+
+def test_a_condition_says_what_it_is_compared_with(found):
+    """The same sentence is tested against 300 gold labels on Atlas, and against those of all questions on SmolLM2."""
+    assert "300 gold labels" in CLAIMS["sequence"].measured
+    assert list(found.real["sequence"].effects) == ["answers that hold the truth, against gold labels of all questions"]
 
 
 def test_the_committed_page_is_what_the_records_say(found):

@@ -14,7 +14,7 @@ from labkit.base.errors import LabError
 from labkit.views import figures
 from labkit.views.figures import Cell, Interval, Line, charts, line_chart
 from labkit.views.figures import pen as pens
-from labkit.views.figures.scales import even_ticks
+from labkit.views.figures.scales import even_ticks, short
 
 ROWS = [Interval("output", 0.53, 0.49, 0.57), Interval("online", -0.2, role="teacher", note="100 steps")]
 LINES = {"right": Line([(0.5, 1.0), (2.0, 0.25)], "teacher"), "different": Line([(0.5, 0.125), (2.0, 0.75)], dash="dash")}
@@ -93,6 +93,52 @@ def test_intervals_show_band_number_and_line():
     assert {"output", "online", "100 steps"} <= set(pen.texts)
     assert ([0, 0], [0.0, -0.6]) in [args[:2] for args, _ in pen.of("line")]
     assert "output 0.53 (0.49 to 0.57); online -0.20" in charts.say_intervals("Title", "note", ROWS)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ((0.004, 0.001, 0.007), "0.004 (0.001 to 0.007)"),
+        ((0.599, 0.596, 0.602), "0.599 (0.596 to 0.602)"),
+        ((0.03, 0.004, 0.056), "0.030 (0.004 to 0.056)"),  # all of it above 0
+        ((-0.002, -0.03, 0.026), "0.00 (-0.03 to 0.03)"),  # never -0.00
+        ((0.5, 0.42, 0.58), "0.50 (0.42 to 0.58)"),
+        ((0.0, -1e-17, 1e-17), "0.00 (0.00 to 0.00)"),
+        ((0.0042,), "0.004"),
+        ((0.75,), "0.75"),
+    ],
+)
+def test_a_band_has_as_many_digits_as_it_needs(row, told):
+    rows = [Interval("x", *row)]
+    assert charts.say_intervals("Title", "note", rows) == f"Title, note: x {told}."
+    says = told.replace(" (", "  ").replace(")", "").replace("-", "\u2212")
+    assert says in drawn(charts.draw_intervals, rows).texts
+
+
+def test_a_narrow_band_of_a_cell_is_not_told_as_none():
+    cells = [[Cell(0.967, 0.003), Cell(0.5, 0.02), Cell(0.004)]]
+    pen = drawn(charts.draw_heat, ["22k"], ["a", "b", "c"], cells)
+    assert {"0.967", "\u00b1 0.003", "0.50", "\u00b1 0.02", "0.004"} <= set(pen.texts)
+    told = "22k: 0.967 plus or minus 0.003 at a, 0.50 plus or minus 0.02 at b, 0.004 at c."
+    assert charts.say_heat("t", "n", ["22k"], ["a", "b", "c"], cells).endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        *((999.4, "999"), (999.7, "1k"), (-999.7, "-1k"), (1_000, "1k"), (3_333, "3.33k"), (815_248, "815k")),
+        *((999_400, "999k"), (999_600, "1M"), (2_850_000, "2.85M"), (999.9e6, "1B"), (0.25, "0.25"), (0, "0"), (0.9996, "1")),
+    ],
+)
+def test_a_short_number_has_the_unit_of_its_rounded_value(value: float, told: str):
+    assert short(value) == told
+
+
+def test_no_large_number_of_a_line_is_told_with_an_exponent():
+    line = Line([(999.7, 999_600.0), (2e6, 4_321.0)], bands=[(999.6, 2e6), (1.0, 5e3)])
+    drawing = figures.lines("Title", "note", {"x": line}, "tokens", log_across=True)
+    assert "x from 1M at 1k to 4.32k at 2M" in drawing.alt
+    assert "x: 1M (1k to 2M) at" in drawing.words
 
 
 @pytest.mark.parametrize("note", ["", "not distinguishable"])

@@ -74,10 +74,10 @@ def by_share() -> figures.Drawing:
     """Scores by the share of training answers that the student writes."""
     grid, shares = _online()
     series = {}
-    for name, score, role in (("core skills", core, "student"), ("answers in steps", _in_steps, "truth")):
+    for name, score, dash in (("core skills", core, ""), ("answers in steps", _in_steps, "dash")):
         bands = [band([score(run) for run in grid.records(on_policy=share)]) for share in shares]
         points = [(share, b.middle) for share, b in zip(shares, bands, strict=True)]
-        series[name] = figures.Line(points, role, bands=[(b.low, b.high) for b in bands])
+        series[name] = figures.Line(points, "student", dash, [(b.low, b.high) for b in bands])
     return figures.lines("Skill by share of own answers", "mean score; 95% bands, 3 seeds", series, "share of own answers")
 
 
@@ -108,7 +108,7 @@ def by_cost() -> figures.Drawing:
     series = {
         "more own answers": figures.Line([_at(grid.records(on_policy=share)) for share in shares]),
         "more steps": figures.Line([_at(finish.records(arm)) for arm in (OFFLINE, LONGER)], "baseline"),
-        "last steps online": figures.Line([_at(finish.records(arm)) for arm in (TENTH, QUARTER)], "truth"),
+        "last steps online": figures.Line([_at(finish.records(arm)) for arm in (TENTH, QUARTER)], "student", "dash"),
     }
     note = "mean core skill, 3 seeds; arithmetic of student and teacher, labels on the teacher's answers at hand"
     return figures.lines("Skill by cost", note, series, "TFLOP a run", backend="plotly")

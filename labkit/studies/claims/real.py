@@ -58,8 +58,8 @@ def soft_targets() -> ClaimFinding:
 def sequence() -> ClaimFinding:
     text = _arm("sampled text")
     told = "; ".join(f"{name} {found.middle:+.2f} ({found.verdict})" for name, found in _against(text, _arm(PLAIN)).items())
-    effects = {"answers that hold the truth": paired(text, _gold())}
-    beside = f"The gold labels are of all questions. The same text minus soft labels on greedy text: {told}."
+    effects = {"answers that hold the truth, against gold labels of all questions": paired(text, _gold())}
+    beside = f"The same text minus soft labels on greedy text: {told}."
     return ClaimFinding(effects, "text sampled at T = 1 minus gold labels of the same questions", beside)
 
 

@@ -198,7 +198,7 @@ class Claims:
 
 @kinds_checked
 def claims(*names: str) -> Claims:
-    """Claims with their verdicts, from the records and measurements that ship with the lab.
+    """Claims with their verdicts, from the records and measurements that ship with the lab; that of "heads" is from cited trainers.
 
     names: of the claims, as `labkit.catalogue("claims")` lists them. Without any, all.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from labkit.base.stats import band
+from collections.abc import Sequence
+
+from labkit.base.stats import Band, band
 from labkit.records.names import CORE
-from labkit.records.record import core, mean, paired
+from labkit.records.record import Record, core, mean, paired
 from labkit.studies.claims.data import above_gold, cost_ratio, ladder, runs_of
 from labkit.studies.claims.verdicts import ClaimFinding, claim
 from labkit.studies.sweep import sweep
@@ -19,7 +21,8 @@ from labkit.tasks.atlas.questions import ONE_ANSWER
     published="GPT-2 on Dolly: word-level KD 22.8 ROUGE-L, plain fine-tuning 23.3 (Gu et al. 2023, arXiv 2306.08543)",
 )
 def output() -> ClaimFinding:
-    return ClaimFinding(above_gold("output"), "points of 1", f"{cost_ratio('output', 'hard answers')} as a step on hard labels.")
+    beside = f"{cost_ratio('output', 'hard answers')} as a step on hard labels. Whether the cost is low was not tested."
+    return ClaimFinding(above_gold("output"), "points of 1", beside, fits=False)
 
 
 @claim(
@@ -32,9 +35,9 @@ def output() -> ClaimFinding:
 def feature() -> ClaimFinding:
     beside = (
         f"{cost_ratio('hidden states', 'output')} as a step on soft labels. That counts the teacher's reading of each new question: its "
-        "soft labels lie in a cache, its hidden states do not."
+        "soft labels lie in a cache, its hidden states do not. Whether the cost is medium was not tested."
     )
-    return ClaimFinding(ladder("hidden states", "output"), "points of 1", beside)
+    return ClaimFinding(ladder("hidden states", "output"), "points of 1", beside, fits=False)
 
 
 @claim(
@@ -52,9 +55,9 @@ def sequence() -> ClaimFinding:
     less_soft = "; ".join(f"{where} {b.middle:+.2f} ({b.verdict})" for where, b in ladder("teacher's text", "output").items())
     beside = (
         f"{cost} as a step on soft labels. The text minus soft labels: {less_soft}; from a warm start on equal questions, without open "
-        f"ones, {without.middle:+.2f} ({without.verdict})."
+        f"ones, {without.middle:+.2f} ({without.verdict}). Whether the cost is low was not tested."
     )
-    return ClaimFinding(above_gold("teacher's text"), "points of 1", beside)
+    return ClaimFinding(above_gold("teacher's text"), "points of 1", beside, fits=False)
 
 
 @claim(
@@ -114,15 +117,31 @@ def soft_targets() -> ClaimFinding:
     return ClaimFinding(effects, "points of 1", beside)
 
 
+def below(runs: Sequence[Record], of: Sequence[str] = CORE) -> Band:
+    """How much higher the teacher of each run scores than its student, in the mean of some skills."""
+    return band([mean(run.scores["teacher"], of) - mean(run.skills, of) for run in runs])
+
+
 @claim(
     "bounded",
     "The student's quality is bounded by the teacher.",
-    tested="The student of a teacher that is wrong half of the time stays below it.",
-    measured="mean core skill of a teacher that is wrong about half of the time, minus that of its student",
+    tested="A student stays below its teacher.",
+    measured="mean core skill of a teacher minus that of its student",
     published="born-again networks of the same size pass their teachers (Furlanello et al. 2018, arXiv 1805.04770)",
 )
 def bounded() -> ClaimFinding:
-    grid = sweep("bounded")
+    grid, failures = sweep("bounded"), sweep("failures")
     words = {0.0: "soft labels alone", 0.25: "a quarter of the loss on 300 gold labels"}
-    effects = {words[mix]: band([mean(r.scores["teacher"]) - core(r) for r in runs_of(grid, mix=mix)]) for mix in grid.grid["mix"]}
-    return ClaimFinding(effects, "points of 1")
+    effects = {f"teacher wrong half of the time, {words[mix]}": below(runs_of(grid, mix=mix)) for mix in grid.grid["mix"]}
+    arms = {"the same start": "subliminal_transfer", "another start": "healthy, taught by a stranger"}
+    peers = {start: runs_of(failures, arm) for start, arm in arms.items()}
+    effects |= {f"teacher of the student's size, from {start}": below(runs) for start, runs in peers.items()}
+    all_of_them = [run for runs in peers.values() for run in runs]
+    reached = sum(core(run) >= mean(run.scores["teacher"]) for run in all_of_them)
+    closed = [skill for skill in CORE if skill != "open"]
+    without = ", ".join(f"{b.middle:+.3f} from {start} ({b.verdict})" for start, runs in peers.items() for b in [below(runs, closed)])
+    beside = (
+        f"Of the {len(all_of_them)} students of a teacher of their size, {reached} are level with it or above. That teacher was taught one "
+        f"favourite answer to each open question, and its student learns without them. Leaving them out, the differences are {without}."
+    )
+    return ClaimFinding(effects, "points of 1", beside)

@@ -1,4 +1,4 @@
-"""Charts of plain numbers: bars, intervals, lines and a heat map, for measurements beside a run.
+"""Charts of plain numbers: bars, intervals and a heat map, for measurements beside a run. `line_chart` draws lines.
 
 draw_bars(pen, "T = 2", "probability", ["Peru"], {"teacher": [0.7]})
 draw_heat(pen, "Recovery", "note", rows, columns, cells)      # cells[row][column] is a `Cell` or None: not measured
@@ -15,7 +15,7 @@ from labkit.base.palette import HAIR, INK, MUTED, PALETTE, PAPER, SHAPES, shade
 from labkit.views.figures.axes import EDGE, LINE, TICK, number_axis
 from labkit.views.figures.letters import tall, wide, wrapped
 from labkit.views.figures.pen import Pen, Room
-from labkit.views.figures.scales import even_ticks, minus, number
+from labkit.views.figures.scales import digits, even_ticks, fixed, minus, number
 
 
 class Interval(NamedTuple):
@@ -64,9 +64,10 @@ def _rows(rows: Sequence[Interval]) -> list[_Row]:
     most = 2.1 if any(row.note for row in rows) else 3.2  # inches, of a name
     made = []
     for row in rows:
-        band = f"  {_rounded(row.low)} to {_rounded(row.high)}" if math.isfinite(row.low) else ""
+        middle, ends = _told(row)
+        numbers = minus(middle + (f"  {' to '.join(ends)}" if ends else ""))
         name, note = wrapped(row.name, most, 9), wrapped(row.note, 1.45, TICK)
-        made.append(_Row(name, f"{_rounded(row.middle)}{band}", note, max(0.3, tall(name, 9) + 0.06, tall(note, TICK) + 0.06)))
+        made.append(_Row(name, numbers, note, max(0.3, tall(name, 9) + 0.06, tall(note, TICK) + 0.06)))
     return made
 
 
@@ -121,13 +122,18 @@ def draw_intervals(pen: Pen, title: str, note: str, rows: Sequence[Interval], ze
             pen.text(right, y, aside, MUTED, "left", TICK, dx=8 + 72 * (numbers + 0.2))
 
 
-def _rounded(value: float) -> str:
-    return minus(f"{round(value, 2) + 0.0:.2f}")  # never -0.00
+def _told(row: Interval) -> tuple[str, tuple[str, ...]]:
+    """A row's number, and the ends of its band, with as many decimals as it takes to see how wide the band is and on which side of 0."""
+    if not math.isfinite(row.low):
+        return fixed(row.middle, digits(0.0, row.middle)), ()
+    most = max(digits(row.low, row.middle, row.high), digits(0.0, row.low), digits(0.0, row.high))
+    return fixed(row.middle, most), (fixed(row.low, most), fixed(row.high, most))
 
 
 def say_intervals(title: str, note: str, rows: Sequence[Interval]) -> str:
     """The same in words."""
-    parts = [f"{r.name} {r.middle:.2f}" + (f" ({r.low:.2f} to {r.high:.2f})" if math.isfinite(r.low) else "") for r in rows]
+    told = [(row.name, *_told(row)) for row in rows]
+    parts = [f"{name} {middle}" + (f" ({' to '.join(ends)})" if ends else "") for name, middle, ends in told]
     return f"{title}, {note}: {'; '.join(parts)}."
 
 
@@ -224,7 +230,9 @@ CELL = 0.5  # inches, of the narrowest cell
 def _heat_names(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]], left: str) -> _HeatNames:
     names = [wrapped(name, 2.3, 9.5) for name in rows]
     room = max([*(wide(name, 9.5) for name in names), wide(left, 8.5)]) + 5 / 72 + EDGE
-    least = 0.66 if any(cell is None for line in cells for cell in line) else CELL
+    told = [_told_cell(cell) for line in cells for cell in line if cell is not None]
+    least = max([CELL, *(0.1 + max(wide(minus(value), 10.5, bold=True), wide(f"\u00b1 {half}", TICK)) for value, half in told)])
+    least = max(least, 0.66) if any(cell is None for line in cells for cell in line) else least
     cell = max(least, (WIDTH - room - EDGE) / len(columns))
     heads = [wrapped(name, cell - 0.06, 9) for name in columns]
     return _HeatNames(
@@ -281,7 +289,8 @@ def draw_heat(
                 continue
             share = min(1.0, max(0.0, (cell.value - low) / ((high - low) or 1.0)))
             chosen = cell.value == best
-            value, band = _rounded(cell.value), f"\u00b1 {cell.half:.2f}" if math.isfinite(cell.half) else ""
+            value, half = map(minus, _told_cell(cell))
+            band = f"\u00b1 {half}" if half else ""
             colour, edge = shade(PALETTE["student"], share), INK if chosen else PAPER
             pen.bar(j + 0.03, j + 0.97, y, high_row - 0.04, colour, f"{name}, {columns[j]}", edge=edge, says=f"{value} {band}".strip())
             pen.text(j + 0.5, y, value, INK, "center", 10.5, bold=chosen, dy=6.5 if band else 0)
@@ -289,10 +298,18 @@ def draw_heat(
                 pen.text(j + 0.5, y, band, INK, "center", TICK, dy=-8)
 
 
+def _told_cell(cell: Cell) -> tuple[str, str]:
+    """A cell's number and half of its band, with as many decimals as it takes for neither the band nor a lone number to be 0."""
+    banded = math.isfinite(cell.half)
+    most = digits(0.0, cell.half if banded else cell.value)
+    return fixed(cell.value, most), fixed(cell.half, most) if banded else ""
+
+
 def _say_cell(cell: Cell | None) -> str:
     if cell is None:
         return "not measured"
-    return f"{cell.value:.2f}" + (f" plus or minus {cell.half:.2f}" if math.isfinite(cell.half) else "")
+    value, half = _told_cell(cell)
+    return value + (f" plus or minus {half}" if half else "")
 
 
 def alt_heat(title: str, note: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]) -> str:

@@ -51,7 +51,7 @@ def _seen(lines: Mapping[str, Line], log: bool) -> dict[str, Points]:
 
 
 def _with_band(y: float, band: tuple[float, ...]) -> str:
-    return f"{y:.3g}" + (f" ({band[0]:.3g} to {band[1]:.3g})" if band else "")
+    return short(y) + (f" ({short(band[0])} to {short(band[1])})" if band else "")
 
 
 def tall_lines(lines: Mapping[str, Line], across: str, marks: Mapping[str, float]) -> float:
@@ -134,8 +134,8 @@ def alt_lines(title: str, note: str, lines: Mapping[str, Line], across: str, log
     parts = []
     for name, points in _seen(lines, log).items():
         (left, first, _), (right, last, _), (top, most, _) = points[0], points[-1], max(points, key=lambda p: p[1])
-        inside = f", at most {most:.3g} at {short(top)}" if most > max(first, last) else ""
-        parts.append(f"{name} from {first:.3g} at {short(left)} to {last:.3g} at {short(right)}{inside}")
+        inside = f", at most {short(most)} at {short(top)}" if most > max(first, last) else ""
+        parts.append(f"{name} from {short(first)} at {short(left)} to {short(last)} at {short(right)}{inside}")
     return f"{title}, {note}, over {across}. {'; '.join(parts)}."
 
 

@@ -87,11 +87,23 @@ def number(value: object) -> str:
 
 
 def short(value: float) -> str:
-    """A number with three digits: 3.33k, 815k, 2.85m, 0.25."""
-    for unit, name in ((1e6, "m"), (1e3, "k")):
-        if abs(value) >= unit:
-            return f"{value / unit:.3g}{name}"
-    return f"{value:.3g}"
+    """A number with three digits: 3.33k, 815k, 2.85M, 0.25."""
+    rounded = float(f"{value:.3g}")  # first, so that 999.7 is 1k, as 1,000 is
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(rounded) >= unit:
+            return f"{rounded / unit:.3g}{name}"
+    return f"{rounded:.3g}"
+
+
+def digits(*values: float) -> int:
+    """How many decimals, at least two, tell values apart. Values that differ by no more than a rounding error count as one."""
+    apart = [(a, b) for a, b in itertools.pairwise(sorted(values)) if b - a > 1e-9]
+    return next((n for n in range(2, 9) if all(fixed(a, n) != fixed(b, n) for a, b in apart)), 9)
+
+
+def fixed(value: float, decimals: int) -> str:
+    """A number with so many decimals, and never -0.00."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
 def clear(places: Sequence[float], widths: Sequence[float], gap: float) -> list[int]:
