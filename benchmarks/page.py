@@ -121,7 +121,7 @@ def board() -> list[dict]:
     sys.path.append(str(ROOT / "tests"))
     import psutil
     from browsing import board as the_board
-    from browsing import jupyterlab, opened, press, run_cell, slider, step_of, wait_for_state, wait_for_step
+    from browsing import jupyterlab, opened, press, run_named, slider, step_of, wait_for_state, wait_for_step
 
     def browser_seconds() -> float:
         spent = 0.0
@@ -132,7 +132,7 @@ def board() -> list[dict]:
 
     with tempfile.TemporaryDirectory() as folder, jupyterlab(Path(folder)) as address, opened(address) as page:
         began = time.perf_counter()
-        run_cell(page, 1)
+        run_named(page, "open")
         page.wait_for_function("Number(document.querySelector('.dlab')?.dataset.klPoints ?? 0) > 20")
         opened_after = time.perf_counter() - began
         page.wait_for_timeout(8_000)  # torch is loaded while the learner reads

@@ -16,6 +16,11 @@ pytestmark = pytest.mark.browser
 
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
 LESSONS = [path.name for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+CELL = "(id) => [...window.jupyterapp.shell.currentWidget.content.model.cells].findIndex((cell) => cell.id === id)"
+RECOVERY = """def recovery(student, baseline, teacher):
+    return (student - baseline) / (teacher - baseline)
+
+labkit.check("00.recovery", recovery)"""
 SEEN = {"Run": ".labkit-run", "what is taught to whom": ".dlab-title", "the curve": ".dlab-canvas.is-kl"}
 
 
@@ -118,8 +123,23 @@ def step(page, name: str) -> None:
     page.wait_for_function("async () => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
 
 
-def answer(page, lines: str) -> None:
-    """Write over the active cell, and run it."""
+def go(page, name: str) -> None:
+    """Move to the cell with this id by arrow keys, from wherever the focus is, and run it."""
+    number = "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
+    at = page.evaluate(CELL, name)
+    page.keyboard.press("Escape")
+    while here := at - page.evaluate(number):
+        page.keyboard.press("ArrowDown" if here > 0 else "ArrowUp")
+    page.keyboard.press("Shift+Enter")
+
+
+def answer(page, name: str, lines: str) -> None:
+    """Write over the cell with this id, and run it."""
+    at = page.evaluate(CELL, name)
+    go(page, name)
+    page.keyboard.press("Escape")
+    while page.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex") > at:
+        page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
     page.keyboard.press("Control+A")
     page.keyboard.insert_text(lines)
@@ -127,7 +147,7 @@ def answer(page, lines: str) -> None:
 
 
 @pytest.mark.parametrize("keyboard", [LESSONS[0]], indirect=True)
-def test_lesson_00_is_done_by_keyboard_alone(keyboard):
+def test_lesson_00_is_done_by_keyboard_alone(keyboard, work):
     page = keyboard
     step(page, "open")
     board(page).wait_for()
@@ -150,6 +170,32 @@ def test_lesson_00_is_done_by_keyboard_alone(keyboard):
     assert page.evaluate("document.activeElement.getAttribute('aria-valuetext')") == "1.2"
     wait_for_state(page, "finished")
     page.wait_for_function("document.querySelector('.labkit-buttons').textContent.includes('lower is better')")  # the prediction's score
+    go(page, "result")
+    answer(page, "exercise-recovery", RECOVERY)
+    passed = work / "home" / "predictions.jsonl"
+    for _ in range(60):
+        if "00.recovery" in passed.read_text():
+            break
+        page.wait_for_timeout(500)
+    assert "00.recovery" in passed.read_text(), "the exercise was checked, and the check was kept"
+
+
+@pytest.mark.parametrize("keyboard", [name for name in LESSONS if name[:2] == "11"], indirect=True)
+def test_a_case_of_the_incident_room_is_solved_by_keyboard_alone(keyboard):
+    page = keyboard
+    step(page, "open")
+    board(page).wait_for()
+    go(page, "room-open")
+    room = page.locator(".labkit-incident").last
+    room.wait_for()
+    tab_to(page, "signal against text", key="Shift+Tab")
+    page.keyboard.press("Enter")
+    room.get_by_text("the signal's first choice is the token at its position").wait_for()
+    tab_to(page, "It is")
+    page.keyboard.type("Nothing")
+    tab_to(page, "Name it")
+    page.keyboard.press("Enter")
+    room.get_by_text("The detectors, which see everything").first.wait_for()
 
 
 def focused(page) -> str:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from browsing import ROOT, board, jupyterlab, opened, press, run_cell, slider, step_of, visit, wait_for_state, wait_for_step
+from browsing import ROOT, board, jupyterlab, opened, press, run_cell, run_named, slider, step_of, visit, wait_for_state, wait_for_step
 
 pytestmark = pytest.mark.browser
 
@@ -28,7 +28,7 @@ def page(address):
 
 
 def test_a_recorded_run_is_on_screen_before_anything_is_pressed(page):
-    run_cell(page, 1)
+    run_named(page, "open")
     board(page).wait_for()
     page.wait_for_function("Number(document.querySelector('.dlab')?.dataset.klPoints ?? 0) > 20")
     assert "recorded run" in page.locator(".labkit-lab").inner_text()
@@ -126,7 +126,7 @@ def anatomy(address, page):
 
 
 def test_another_lesson_opens_on_its_recording(anatomy):
-    run_cell(anatomy, 1)
+    run_named(anatomy, "open")
     board(anatomy).wait_for()
     anatomy.wait_for_function("Number(document.querySelector('.dlab')?.dataset.klPoints ?? 0) > 20")
     assert anatomy.get_by_role("combobox", name="Divergence").first.input_value() == "reverse_kl"

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from browsing import board, jupyterlab, opened, run_cell
+from browsing import board, jupyterlab, opened, run_named
 
 pytestmark = pytest.mark.browser
 
@@ -17,7 +17,7 @@ def test_a_run_on_own_data_shows_its_one_score(tmp_path):
     """The bar, the waterfall and the answers are drawn, by the score's own name."""
     ARTIFACTS.mkdir(exist_ok=True)
     with jupyterlab(tmp_path) as address, opened(address, "13_your_own_models.ipynb") as page:
-        run_cell(page, 1)
+        run_named(page, "open")
         board(page).wait_for()
         page.wait_for_function("Number(document.querySelector('.dlab')?.dataset.klPoints ?? 0) > 20")
         page.wait_for_function("/of 1\\.00/.test(document.querySelector('.dlab').innerText)")

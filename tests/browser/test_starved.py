@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from browsing import board, jupyterlab, opened, press, run_cell, wait_for_state, wait_for_step
+from browsing import board, jupyterlab, opened, press, run_cell, run_named, wait_for_state, wait_for_step
 
 pytestmark = pytest.mark.browser
 
@@ -23,7 +23,7 @@ loop.threads_of_a_run = lambda most: contextlib.nullcontext(Share(2))
 def test_a_starved_run_goes_on_with_one_thread_at_the_press_of_a_key(tmp_path):
     ARTIFACTS.mkdir(exist_ok=True)
     with jupyterlab(tmp_path) as address, opened(address) as page:
-        run_cell(page, 1)
+        run_named(page, "open")
         board(page).wait_for()
         page.evaluate(
             "(source) => window.jupyterapp.shell.currentWidget.content.model.sharedModel.insertCell(0, {cell_type: 'code', source})",
