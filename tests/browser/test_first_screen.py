@@ -124,13 +124,23 @@ def step(page, name: str) -> None:
 
 
 def go(page, name: str) -> None:
-    """Move to the cell with this id by arrow keys, from wherever the focus is, and run it."""
-    number = "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
-    at = page.evaluate(CELL, name)
+    """Leave the widgets with Tab, move to the cell with this id by arrow keys, and run it."""
+    for _ in range(120):
+        if not page.evaluate("() => !!document.activeElement.closest('.jupyter-widgets')"):
+            break
+        page.keyboard.press("Tab")
     page.keyboard.press("Escape")
-    while here := at - page.evaluate(number):
-        page.keyboard.press("ArrowDown" if here > 0 else "ArrowUp")
+    move_to(page, page.evaluate(CELL, name))
     page.keyboard.press("Shift+Enter")
+
+
+def move_to(page, number: int) -> None:
+    for _ in range(60):
+        here = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex")
+        if here == number:
+            return
+        page.keyboard.press("ArrowDown" if here < number else "ArrowUp")
+    raise AssertionError(f"arrow keys do not lead from cell {here} to cell {number}: {focused(page)[:60]} has the focus")
 
 
 def answer(page, name: str, lines: str) -> None:
@@ -138,8 +148,7 @@ def answer(page, name: str, lines: str) -> None:
     at = page.evaluate(CELL, name)
     go(page, name)
     page.keyboard.press("Escape")
-    while page.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex") > at:
-        page.keyboard.press("ArrowUp")
+    move_to(page, at)
     page.keyboard.press("Enter")
     page.keyboard.press("Control+A")
     page.keyboard.insert_text(lines)
@@ -161,6 +170,7 @@ def test_lesson_00_is_done_by_keyboard_alone(keyboard, work):
     tab_to(page, "Gold mix")
     tab_to(page, "Break it", most=120)
     page.keyboard.press("Space")
+    page.get_by_role("button", name="Diagnose").wait_for()
     tab_to(page, "Diagnose")
     tab_to(page, "Run", key="Shift+Tab", most=120)
     page.keyboard.press("Enter")
@@ -210,7 +220,7 @@ def tab_to(page, *names: str, key: str = "Tab", most: int = 80) -> str:
     passed = []
     for _ in range(most):
         page.keyboard.press(key)
-        passed.append(focused(page))
+        passed.append(focused(page)[:40])
         if any(passed[-1].startswith(name) for name in names):
             return passed[-1]
     raise AssertionError(f"{names} cannot be reached with {key}: {passed}")
