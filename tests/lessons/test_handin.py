@@ -189,10 +189,10 @@ def test_a_file_that_is_no_hand_in_is_not_overwritten(tmp_path: Path, capsys):
     assert handin(page, "Eve") == read(page), "a page that was changed is one all the same"
 
 
-@pytest.mark.parametrize("piece", ["<pre", '<pre id="labkit-handin"', "<", "<pre id=>", "&#", "<!--", "</pre"])
+@pytest.mark.parametrize("piece", ["<pre", ' id="labkit-handin"', '<pre id="labkit-handin"', "<", "<pre id=>", "&#", "<!--", "</pre"])
 def test_a_page_of_any_content_is_read_in_one_pass(tmp_path: Path, piece: str):
     """A search that goes back at each piece would take hours here."""
-    (tmp_path / "a.html").write_text(piece * (2_000_000 // len(piece)))
+    (tmp_path / "a.html").write_text("<pre" + piece * (2_000_000 // len(piece)))
     with pytest.raises(DataError, match="is no hand-in"):
         read(tmp_path / "a.html")
 

@@ -82,16 +82,17 @@ def test_no_loss_is_told_of_a_student_whose_record_it_is_not():
     assert told.verdict == "Keep the teacher." and "loss in training" not in told.reasons[0] and "It scores 0.21" in told.reasons[0]
 
 
-def test_alike_students_are_seldom_told_apart():
-    """The false alarms of small exams: two students that are right with the same chance on each of 8 prompts."""
+@pytest.mark.parametrize("n", [8, 20])
+def test_alike_students_are_seldom_told_apart(n: int):
+    """The false alarms of small exams: two students that are right with the same chance on each prompt."""
     chance, wrong = random.Random(0), 0
     for _ in range(100):
-        done = stories.distilled(8, untouched=0.0, gold=0.5, distilled=0.5)
-        rows = [Row(f"prompt {i}", "right", i) for i in range(8)]
+        done = stories.distilled(n, untouched=0.0, gold=0.5, distilled=0.5)
+        rows = [Row(f"prompt {i}", "right", i) for i in range(n)]
         for name in ("gold labels", "distilled"):
             done.scores[name] = metric("exact")([chance.choice(["right", "wrong"]) for _ in rows], rows)
         wrong += decide(done).verdict in ("Use the distilled student.", "Use the student on gold labels.")
-    assert wrong <= 5
+    assert wrong <= 8, "of 100"
 
 
 @pytest.mark.parametrize(
