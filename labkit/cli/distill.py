@@ -74,13 +74,14 @@ def _read_once(data: str, options: argparse.Namespace, runs: Sequence[Experiment
 
     Yields the path of the data. Raises `LabError` if it would contain a space.
     """
+    from labkit.studies.result_folder import beside
     from labkit.studies.run import has_checkpoint
     from labkit.tasks.custom.rows import read_rows, write_rows
 
     if not (options.prompt_column or options.response_column or options.network):
         yield data
         return
-    path = options.out.with_name(f"{options.out.name}-data.jsonl")
+    path = beside(options.out, "-data.jsonl")
     if any(letter.isspace() for letter in str(path)):
         raise LabError(
             f"--out {str(options.out)!r} contains a space: the data is kept beside it, in a path that a recipe names. Choose another."

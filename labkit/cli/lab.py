@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from labkit.base.errors import need
+from labkit.base.errors import UNREADABLE, need
 from labkit.base.files import data_dir, home_dir
 
 HELP = "open the lab in JupyterLab, on the first notebook"
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     print(
         "Close a lesson's tab when you have done with it: ten minutes later its kernel ends, and gives its memory back. What you predicted,"
     )
-    print("checked and ran is kept. A run that is still going is not ended.", flush=True)
+    print("checked and ran is kept. A run that is still going is not ended, but a paused one is.", flush=True)
     if os.name == "posix":
         os.chdir(root)
         sys.stdout.flush()
@@ -54,8 +54,10 @@ def server_options(home: Path) -> list[str]:
 
     folder = home / "workspaces"
     with contextlib.suppress(OSError):  # a home that cannot be written: then the file list is open
-        workspaces = WorkspacesManager(str(folder))
-        if not workspaces.list_workspaces():  # else it is as you left it
+        workspaces, as_left = WorkspacesManager(str(folder)), False
+        with contextlib.suppress(*UNREADABLE):  # a damaged one is written again
+            as_left = bool(workspaces.load("default")["data"])
+        if not as_left:
             workspaces.save("default", (SETTINGS / "workspace.json").read_text(encoding="utf-8"))
     return [
         f"--LabApp.app_settings_dir={SETTINGS}",

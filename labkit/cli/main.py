@@ -53,16 +53,21 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     """The command and its flags. Raises `LabError` for one that there is not, with the nearest."""
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise unknown("command", argv[0], COMMANDS)
-    options, left = parser().parse_known_args(argv)
+    made = parser()
+    if argv and argv[0].startswith("-") and not any(flag.startswith(argv[0]) for flag in made._option_string_actions):
+        raise _no(made, argv[0])
+    options, left = made.parse_known_args(argv)
     if left:
-        command: argparse.ArgumentParser = options.parser
-        flag = left[0].partition("=")[0]
-        near = nearest(flag, list(command._option_string_actions)) if flag.startswith("-") else ""
-        hint = f" Did you mean {near}?" if near else ""
-        raise LabError(
-            f"{command.prog} has no {'flag' if flag.startswith('-') else 'argument'} {flag}.{hint} `{command.prog} --help` lists all."
-        )
+        raise _no(options.parser, left[0])
     return options
+
+
+def _no(command: argparse.ArgumentParser, word: str) -> LabError:
+    """The error for a flag or argument that a command does not have, with the nearest flag."""
+    flag, kind = word.partition("=")[0], "flag" if word.startswith("-") else "argument"
+    near = nearest(flag, list(command._option_string_actions)) if kind == "flag" else ""
+    hint = f" Did you mean {near}?" if near else ""
+    return LabError(f"{command.prog} has no {kind} {flag}.{hint} `{command.prog} --help` lists all.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    record, tell = load(options.path), Progress(live=False)
+    record, tell = load(options.path), Progress(live=False, past=True)
     for event in record.events:
         if options.events:
             print(ev.dumps(event))

@@ -14,19 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import DataError
 from labkit.diagnosis.incidents import history
+from labkit.lessons.catalogue import LESSONS
 from labkit.lessons.exercises import EXERCISES
 from labkit.lessons.handin import Changed, Handin, read
-from labkit.lessons.predictions import interval_score
+from labkit.lessons.predictions import entries, interval_score
+from labkit.views.figures.scales import shown
 
 if TYPE_CHECKING:
     import pandas
 
 CHECKSUM = (
-    "A checksum finds a page that was edited. It is no signature: it does not prove who wrote a page, or that the work was done.\n"
-    "Penalty: mean interval score of the predictions with a result; lower is better."
+    "A checksum finds data that was edited. It is no signature: it does not prove who wrote a page, or that the work was done.\n"
+    "Penalty: mean interval score of the predictions with a result, in the lab's lessons alone; lower is better."
 )
 BRIEF = ("file", "name", "made", "lesson", "scored", "inside", "penalty", "exercises", "runs", "best recovery", "incidents", "note")
 COLUMNS = (*BRIEF, "labkit", "predictions", "passed", "recipes")
+LONGEST = 40  # characters of a cell in a terminal; file and note are whole
 Row = dict[str, Any]  # by column: text, numbers, or None where there is none
 
 
@@ -55,29 +58,44 @@ def grade(paths: Iterable[str]) -> tuple[pandas.DataFrame, list[str]]:
 
 
 def _row(path: str, said: Handin) -> Row:
-    scored = [(e.prediction, e.truth) for e in said.asked.values() if e.prediction and e.truth is not None]
+    asked = {question: entry for question, entry in said.asked.items() if question in LESSONS}  # a page may hold any others
+    scored = [(e.prediction, e.truth) for e in asked.values() if e.prediction and e.truth is not None]
     solved = [name for name in EXERCISES if name in said.solved and name.startswith(said.lesson)]
-    asked = sum(name.startswith(said.lesson) for name in EXERCISES)
+    exercises = sum(name.startswith(said.lesson) for name in EXERCISES)
     recoveries = [run.recovery for run in said.runs if run.recovery is not None]
     incidents = [history.score(case.truth, case.named) for case in said.cases]
     return {
         "file": path,
-        "name": said.name,
-        "made": said.made,
-        "labkit": said.version,
-        "lesson": said.lesson or "all",
-        "predictions": sum(entry.prediction is not None for entry in said.asked.values()),
+        "name": _line(said.name),
+        "made": _line(said.made),
+        "labkit": _line(said.version),
+        "lesson": _line(said.lesson) or "all",
+        "predictions": sum(entry.prediction is not None for entry in asked.values()),
         "scored": len(scored),
         "inside": sum(guess.contains(truth) for guess, truth in scored),
         "penalty": _mean([interval_score(guess, truth) for guess, truth in scored]),
-        "exercises": f"{len(solved)} of {asked}",
+        "exercises": f"{len(solved)} of {exercises}",
         "runs": sum(run.ended.startswith("completed") for run in said.runs),
         "best recovery": max(recoveries, default=None),
         "incidents": _mean(incidents),
-        "note": f"{said.damaged} damaged line{'s' * (said.damaged > 1)} in the learner's files" if said.damaged else "",
+        "note": _note(said),
         "passed": " ".join(solved),
-        "recipes": "; ".join(run.recipe for run in said.runs if run.recipe),
+        "recipes": _line("; ".join(run.recipe for run in said.runs if run.recipe)),
     }
+
+
+def _note(said: Handin) -> str:
+    """What a teacher should know of a page, besides its numbers."""
+    foreign = len(entries(said.predictions)[2])
+    notes = [_line(said.remark)]
+    notes += [f"{said.damaged} damaged line{'s' * (said.damaged > 1)} in the learner's files"] if said.damaged else []
+    notes += [f"{foreign} line{'s' * (foreign > 1)} of another version of the lab, not counted"] if foreign else []
+    return "; ".join(filter(None, notes))
+
+
+def _line(text: str) -> str:
+    """A text of a page in one line, without characters that change how a terminal shows what is beside them."""
+    return shown(text, len(text) + 1).strip()
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -85,21 +103,25 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _same_records(pages: Sequence[tuple[Row, Handin]]) -> None:
-    """Note which pages hold the very same record: times differ from run to run, so one is a copy of the other."""
+    """Note which pages of different names hold the very same record. One learner may hand in several pages."""
     holders = collections.defaultdict(set)
     for row, said in pages:
         for run in said.runs:
             if run.sha256:
-                holders[run.sha256].add(row["file"])
+                holders[run.sha256].add((row["file"], row["name"]))
     for row, said in pages:
-        others = sorted({other for run in said.runs for other in holders[run.sha256]} - {row["file"]})
+        own = row["name"]
+        others = sorted({file for run in said.runs for file, name in holders[run.sha256] if not (name == own != "")} - {row["file"]})
         if others:
             row["note"] = "; ".join(filter(None, [row["note"], f"same record of a run as in {', '.join(others)}"]))
 
 
 def as_text(table: pandas.DataFrame) -> str:
     """The table for a terminal, without the long columns."""
-    return table[list(BRIEF)].to_string(index=False, float_format=lambda x: f"{x:.2f}", justify="left")
+    cut = table[list(BRIEF)].copy()
+    for column in cut.columns.difference(["file", "note"]):
+        cut[column] = cut[column].map(lambda cell: shown(cell, LONGEST) if isinstance(cell, str) else cell)
+    return cut.to_string(index=False, float_format=lambda x: f"{x:.3g}", justify="left")
 
 
 def as_csv(table: pandas.DataFrame) -> str:

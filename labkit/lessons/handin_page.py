@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +51,7 @@ class Handin:
     incidents: Rows
     runs: tuple[HandedRun, ...]
     path: Path | None = dataclasses.field(default=None, compare=False)  # where the page is
+    remark: str = dataclasses.field(default="", compare=False)  # on a page that was read: how the text it shows differs from its data
 
     @property
     def asked(self) -> dict[str, Entry]:
@@ -105,10 +107,17 @@ def page(said: Handin, data: str) -> str:
         *_exercises(said),
         *_runs(said),
         *_incidents(said),
-        tag("details", tag("summary", seal), tag("pre", data, id="labkit-handin")),
+        tag("details", tag("summary", seal), tag("pre", _one_text(data), id="labkit-handin")),
     )
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width">{tag("title", title)}<style>{_STYLE}</style>'
+    head = (
+        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width">{tag("title", _one_text(title))}<style>{_STYLE}</style>'
+    )
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>{body}</html>\n'
+
+
+def _one_text(text: str) -> Html:
+    """A text without the marks around $ and \\ that `tag` adds: what reads the data, or shows the title, takes no marks."""
+    return Html(html.escape(text))
 
 
 def _predictions(said: Handin) -> Iterator[Html]:

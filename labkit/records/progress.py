@@ -22,12 +22,14 @@ class Progress:
 
     every: where no line renews itself, print one of this many steps; 0 prints nothing there.
     live: whether one line renews itself; if None, whether stdout is a terminal or a notebook's.
+    past: whether the run is over, so that nothing is left of it.
     """
 
-    def __init__(self, every: int = 50, live: bool | None = None) -> None:
-        self.every, self.live = every, _renews() if live is None else live
+    def __init__(self, every: int = 50, live: bool | None = None, past: bool = False) -> None:
+        self.every, self.live, self.past = every, _renews() if live is None else live, past
         self.began = False  # whether a run has sent an event
         self._steps, self._name = 0, ""
+        self._first: ev.Step | None = None  # of this run: what was before it, as labelling and an exam, says nothing on the steps to come
         self._line: Any = None  # tqdm's, once there is something to tell
 
     def __enter__(self) -> Progress:
@@ -66,7 +68,9 @@ class Progress:
         """Tell an event, if it is of interest."""
         self.began = True
         if isinstance(event, ev.Started):
-            self._steps = event.steps
+            self._steps, self._first = event.steps, None
+        if isinstance(event, ev.Step):
+            self._first = self._first or event
         if isinstance(event, ev.Warned):
             self.say(event.message)
         elif self.live:
@@ -95,10 +99,16 @@ class Progress:
                 print(f"{event.seconds:6.1f} s  the teacher has answered {event.total:,} questions", flush=True)
             case ev.Step() if event.step % self.every == 0:
                 numbers = "  ".join(f"{name} {value:.3f}" for name, value in event.values.items() if name in ("loss", "kl", "ce"))
-                left = event.seconds / event.step * (self._steps - event.step)
-                print(f"{event.seconds:6.1f} s  step {event.step} of {self._steps}  {numbers}  {left:.0f} s left", flush=True)
+                print(f"{event.seconds:6.1f} s  step {event.step} of {self._steps}  {numbers}{self._left(event)}", flush=True)
             case ev.Evaluated():
                 print(f"{event.seconds:6.1f} s  exam: " + "  ".join(f"{k} {v:.2f}" for k, v in event.skills.items()), flush=True)
+
+    def _left(self, event: ev.Step) -> str:
+        """The time that the other steps will take, behind the numbers of a step; "" if that is not known."""
+        if self.past or self._first is None or event.step <= self._first.step:
+            return ""
+        each = (event.seconds - self._first.seconds) / (event.step - self._first.step)
+        return f"  {each * (self._steps - event.step):.0f} s left"
 
     def _show(self, text: str, look: str = "{desc}", refresh: bool = True) -> None:
         if self._line is None:

@@ -1,4 +1,5 @@
-"""What the result of a distillation says to do, in words: use the student, use the one on gold labels, keep the teacher, or it cannot tell.
+"""What the result of a distillation says to do, in words: use the student, use the one on gold labels, use the student as it came, keep the
+teacher, or it cannot tell.
 
 decision = decide(done)                    # done: what `distill` returns
 decision.verdict, decision.reasons         # "Use the distilled student.", and why
@@ -10,7 +11,7 @@ import math
 from typing import Any, NamedTuple
 
 from labkit.base.html import Html, listed, table, tag
-from labkit.base.stats import Band
+from labkit.base.stats import NO_EFFECT, Band
 from labkit.records.cost import cost
 from labkit.records.events import Finished
 from labkit.records.record import NO_GAP
@@ -20,6 +21,8 @@ from labkit.views.figures import Drawing, Interval, intervals
 Distilled = Any  # `studies.distill.Distilled`, whose file imports this one
 HALF = 0.5  # a student that went less of the way from where it started to the teacher does not stand for it
 FELL = 0.9  # a held-out KL below this part of what it was has fallen
+FEWEST = 20  # with fewer held-out prompts, "better" is often said of students that are alike
+DIFFERENT = 6  # if fewer prompts differ, chance can make one side win all of them (two-sided sign test: 2 x 0.5^5 > 0.05)
 HELD_OUT = 5  # one prompt in so many is held out for the exam
 FIRST = 20  # steps whose loss is taken together
 LONG = 160  # characters of a prompt or an answer that are shown
@@ -37,33 +40,63 @@ class Decision(NamedTuple):
 
 
 def decide(done: Distilled) -> Decision:
-    """The decision, from scores on the same held-out prompts. A difference counts if its 95% band leaves 0 out."""
+    """The decision, from scores on the same held-out prompts. A difference counts if its 95% band leaves 0 out, and `DIFFERENT` prompts or
+    more differ. Fewer prompts than `FEWEST` decide nothing."""
     scores = done.scores
     start, own, teacher = scores["untouched"], scores[done.own], scores.get("teacher")
     gold = scores.get("gold labels") if done.own == "distilled" else None
-    best = gold if gold is not None and gold.mean > own.mean else own
-    learned, ahead = better(best, start), better(teacher, best) if teacher else None
-    doubt = better(own, gold) if gold is not None else learned
-    size, beside = done.smaller(), _against(own, gold, teacher)
-    exam = f"Exam: {doubt.n} held-out prompts. {_resolution(doubt)}"
-    if not learned.low > 0:
-        if ahead and ahead.low > 0:
-            return Decision("Keep the teacher.", (_learning(done), f"The teacher scores {_signed(ahead)} more.", exam))
-        if teacher and better(teacher, start).verdict in ("worse", "no practical effect"):
-            return Decision("Use the student as it came.", (f"The teacher does not score more: {_signed(better(teacher, start))}.", exam))
-        return Decision("Cannot tell.", (_learning(done), f"{exam} {_needed(doubt)}"))
-    if teacher and ahead and ahead.low > 0 and best.mean - start.mean < HALF * (teacher.mean - start.mean):
+    judged = "gold labels" if gold is not None and gold.mean > own.mean else done.own  # the better student
+    best = scores[judged]
+    pair = (own, gold) if gold is not None else (own, start)
+    size, beside, exam = done.smaller(), _against(own, gold, teacher), _exam(*pair)
+    if better(*pair).n < FEWEST:
+        return Decision("Cannot tell.", (beside, f"{exam} {_needed(better(*pair))}"))
+    if not _more(best, start):
+        return _not_better(done, judged)
+    if teacher and _more(teacher, best) and best.mean - start.mean < HALF * (teacher.mean - start.mean):
         way = (best.mean - start.mean) / (teacher.mean - start.mean)
         return Decision("Keep the teacher.", (f"The better student went {way:.0%} of the way to the teacher. {beside}", exam))
     if gold is None and done.own == "distilled":
         fix = "Run the same again without --no-baseline."
         return Decision("Cannot tell.", (f"{beside} The same student on the gold labels alone was not measured. {fix}", exam))
-    if gold is None or doubt.verdict == "better":
-        return Decision(f"Use the {'distilled student' if gold is not None else 'student'}.", (f"{beside}{size}", exam))
-    if doubt.verdict in ("worse", "no practical effect"):
-        why = "It scores more" if doubt.verdict == "worse" else "It is as good, and needs no teacher"
-        return Decision("Use the student on gold labels.", (f"{why}. {beside}{size}", exam))
-    return Decision("Cannot tell.", (beside, f"{exam} {_needed(doubt)}"))
+    if gold is None:
+        return Decision("Use the student.", (f"{beside}{size}", exam))
+    if better(own, gold).verdict == "no practical effect":
+        return Decision("Use the student on gold labels.", (f"It is as good, and needs no teacher. {beside}{size}", exam))
+    if _more(own, gold):
+        return Decision("Use the distilled student.", (f"{beside}{size}", exam))
+    if _more(gold, own):
+        return Decision("Use the student on gold labels.", (f"It scores more. {beside}{size}", exam))
+    return Decision("Cannot tell.", (beside, f"{exam} {_needed(better(own, gold))}"))
+
+
+def _not_better(done: Distilled, judged: str) -> Decision:
+    """The decision if no training made the student better: between the teacher and the student as it came.
+
+    judged: the better one of the trained students.
+    """
+    start, best, teacher = done.scores["untouched"], done.scores[judged], done.scores.get("teacher")
+    learned, exam, worse = better(best, start), _exam(best, start), _more(start, best)
+    told = _worse(done, judged, learned) if worse else _learning(done, judged)
+    if teacher and _more(teacher, start):
+        more = f"The teacher scores {_signed(better(teacher, start))} more than the student as it came."
+        return Decision("Keep the teacher.", (told, more, exam))
+    if teacher and (worse or better(teacher, start).verdict in ("worse", "no practical effect")):
+        less = f"The teacher does not score more: {_signed(better(teacher, start))}."
+        return Decision("Use the student as it came.", (*([told] if worse else []), less, exam))
+    if worse:
+        return Decision("Use the student as it came.", (told, exam))
+    return Decision("Cannot tell.", (told, f"{exam} {_needed(learned)}"))
+
+
+def _more(a: Score, b: Score) -> bool:
+    """Whether one scores measurably more than another."""
+    return better(a, b).low > 0 and _different(a, b) >= DIFFERENT
+
+
+def _different(a: Score, b: Score) -> int:
+    """The number of prompts on which two differ."""
+    return len({prompt for prompt, differs in zip(a.prompts, (a.table_N_C != b.table_N_C).any(1), strict=True) if differs})
 
 
 def _against(own: Score, gold: Score | None, teacher: Score | None) -> str:
@@ -75,17 +108,30 @@ def _against(own: Score, gold: Score | None, teacher: Score | None) -> str:
 
 
 def _signed(band: Band) -> str:
-    return f"{band.middle:+.2f} ({band.low:+.2f} to {band.high:+.2f})"
+    return f"{band.middle:+.2f}" if band.n < 2 else f"{band.middle:+.2f} ({band.low:+.2f} to {band.high:+.2f})"
 
 
-def _learning(done: Distilled) -> str:
-    """Whether the student learned: its score and its loss, held out and in training, beside those before."""
-    before, after, steps = done.grades["untouched"], done.grades[done.own], done.record.steps
+def _scored(done: Distilled, judged: str) -> str:
+    return f"It scores {done.scores[judged].mean:.2f}, and scored {done.scores['untouched'].mean:.2f} before training"
+
+
+def _worse(done: Distilled, judged: str, learned: Band) -> str:
+    """That training made a student worse."""
+    fix = f"Try a lower --learning-rate than {done.experiment.learning_rate:g}."
+    return f"Training made the student worse: {_signed(learned)}. {_scored(done, judged)}. {fix}"
+
+
+def _learning(done: Distilled, judged: str) -> str:
+    """Whether a student learned: its score and its loss, held out and in training, beside those before."""
+    if judged != done.own:  # the losses on record are of the run's own student
+        told, fix = _scored(done, judged), "Try more --steps, or another --learning-rate."
+        return f"The better student, on gold labels, is not measurably better than before. {told}. {fix}"
+    before, after, steps = done.grades["untouched"], done.grades[judged], done.record.steps
     (old, new), first, last = (g.fidelity.get("kl") for g in (before, after)), steps[:FIRST], steps[-FIRST:]
     losses = [sum(step.values["loss"] for step in some) / len(some) for some in (first[:1], last)]
     kl = old is not None and new is not None
     fell = new < FELL * old if kl else losses[1] < FELL * losses[0]
-    told = f"It scores {done.scores[done.own].mean:.2f}, and scored {done.scores['untouched'].mean:.2f} before training"
+    told = _scored(done, judged)
     told += f"; its KL to the teacher on held-out prompts is {new:.2f}, and was {old:.2f}" if kl else ""
     told += f"; its loss in training went from {losses[0]:.2f} to {losses[1]:.2f}."
     if fell:
@@ -93,23 +139,33 @@ def _learning(done: Distilled) -> str:
     return f"The student did not learn, in {len(steps)} steps. {told} Try more --steps, or another --learning-rate."
 
 
-def _resolution(band: Band) -> str:
-    """The smallest difference that an exam can tell."""
-    if band.n < 2:
-        return "One prompt tells no difference at all."
-    return f"It cannot tell a difference under \N{PLUS-MINUS SIGN}{(band.high - band.low) / 2:.2f} (95%, over prompts)."
+def _exam(a: Score, b: Score) -> str:
+    """The size of the exam that compared two, and what it cannot tell."""
+    found, different = better(a, b), _different(a, b)
+    told = f"Exam: {found.n} held-out prompt{'s' * (found.n != 1)}. "
+    if found.n < 2:
+        return told + "One prompt tells no difference at all."
+    told += f"It cannot tell a difference under \N{PLUS-MINUS SIGN}{(found.high - found.low) / 2:.2f} (95%, over prompts)."
+    if found.n < FEWEST:
+        return f"{told} With fewer than {FEWEST} prompts, a difference can come from chance."
+    if different < DIFFERENT and not found.low <= 0 <= found.high:
+        return f"{told} Only {different} of the prompts differ, which can come from chance."
+    return told
 
 
 def _needed(band: Band) -> str:
-    """How much data would tell a difference of `NO_GAP`: a band narrows with the root of the number of prompts."""
+    """How much data would tell a difference of `NO_GAP`, or one as small as the exam shows: a band narrows with the root of the number of
+    prompts."""
     if band.n < 2:
         return "Give some hundred rows with responses."
-    wanted = band.n * ((band.high - band.low) / 2 / NO_GAP) ** 2
-    wanted, more = (_round(number) for number in (wanted, HELD_OUT * (wanted - band.n)))
-    if more <= 0:
+    half, most = (band.high - band.low) / 2, max(abs(band.low), abs(band.high))
+    if most <= NO_GAP and band.n >= FEWEST:
         return f"The difference is smaller than {NO_GAP:g}: it hardly matters which of them you use."
+    target = NO_GAP if half > NO_GAP else max(abs(band.middle), NO_EFFECT)
+    wanted = max(band.n * (half / target) ** 2, band.n * 1.5 if half <= NO_GAP else 0, FEWEST)
+    wanted, more = (_round(number) for number in (wanted, HELD_OUT * (wanted - band.n)))
     fix = f"give about {more:,} more rows with responses (one in {HELD_OUT} is held out)"
-    return f"For {NO_GAP:g} it takes about {wanted:,} prompts: {fix}."
+    return f"For {target:.2g} it takes about {wanted:,} prompts: {fix}."
 
 
 def _round(number: float) -> int:

@@ -92,7 +92,8 @@ class Distilled(NamedTuple):
         """How much smaller the student is than its teacher, in a sentence that begins with a space; "" without a teacher."""
         sizes = self.record.numbers("parameters")
         times = sizes["teacher"] / sizes["student"]
-        return f" It has {times:.2g} times fewer parameters than the teacher." if times > 1 else ""
+        told = f"{times:,.0f}" if times >= 9.95 else f"{times:.2g}"
+        return f" It has {told} times fewer parameters than the teacher." if times >= 1.05 else ""
 
     def differences(self) -> dict[str, Band]:
         """Score of the run's student minus that of the untouched one, and minus that of the one on gold labels, paired over prompts."""

@@ -28,6 +28,7 @@ def free(folder: Path | None, models: Mapping[str, str], force: bool) -> None:
     """
     if folder is None:
         return
+    beside(folder, "")
     for what, name in models.items():
         if named_model(name) and folder.resolve() == pretrained.folder_of(name).resolve():
             raise LabError(f"--out {folder} is the folder of the {what}, which would be overwritten: choose another --out.")
@@ -36,7 +37,7 @@ def free(folder: Path | None, models: Mapping[str, str], force: bool) -> None:
         raise LabError(f"{folder} exists, and is not the result of an earlier distillation: choose another --out.")
     if earlier.exists() and not force:
         made = datetime.date.fromtimestamp(earlier.stat().st_mtime)
-        other = next(place for n in itertools.count(2) if not (place := folder.with_name(f"{folder.name}-{n}")).exists())
+        other = next(place for n in itertools.count(2) if not (place := beside(folder, f"-{n}")).exists())
         raise LabError(
             f"{folder} holds the result of a distillation of {made}, which would be overwritten: name another folder (--out {other}), or "
             "replace it with --force (force=True)."
@@ -48,6 +49,14 @@ def free(folder: Path | None, models: Mapping[str, str], force: bool) -> None:
             (folder / ".writable").unlink()
     except OSError as error:
         raise LabError(f"cannot write to {folder}: {error}. Choose another --out.") from None
+
+
+def beside(folder: Path, ending: str) -> Path:
+    """The path beside a folder, with an ending behind the folder's name. Raises `LabError` for the root, which has no name."""
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    if not named.name:
+        raise LabError(f"--out {folder} is the root of the disk, and the student needs a folder of its own: choose another --out.")
+    return named.with_name(f"{named.name}{ending}")
 
 
 def room(folder: Path | None, student: Any) -> None:

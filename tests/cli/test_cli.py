@@ -174,8 +174,11 @@ def test_every_field_is_a_flag_and_help_shows_those_that_are_not_advanced(comman
         (["run", "--steps"], "argument --steps: expected one argument. `labkit run --help`"),
         (["run", "--st", "2"], "ambiguous option: --st"),
         (["claims", "all"], "labkit claims has no argument all"),
+        (["--verison"], "labkit has no flag --verison. Did you mean --version?"),
+        (["distill", "--out", "/", "--prompt-column", "q", "--data", "x.csv"], "--out / is the root of the disk"),
+        (["distill", "--out", "/", "--teacher", "./a", "--student", "./b", "--data", "c"], "--out / is the root of the disk"),
         (["rnu"], "unknown command 'rnu'. Did you mean 'run'?"),
-        (["--quite"], "required: COMMAND"),
+        (["--quite"], "labkit has no flag --quite. `labkit --help`"),
         (["distill", "--teacher", "atlas-200k"], "required: --out"),
         (["run", "--data", "my mails.jsonl"], "contains a space, which a recipe cannot hold: move the file or folder"),
         (["run", "--data", "tickets", "--score", "regex:^a b$"], "contains a space, which a recipe cannot hold: write \\s"),
@@ -363,6 +366,21 @@ def test_lab_becomes_jupyterlab_and_says_so_to_root(monkeypatch, tmp_path, capsy
         assert ("--allow-root" in command) is (user == 0)
         assert where == str(REPOSITORY)
         assert capsys.readouterr().out.startswith(told) and bool(told) is (user == 0)
+
+
+def test_a_damaged_workspace_is_written_again_and_a_whole_one_is_left(tmp_path):
+    from labkit.cli.lab import server_options
+
+    server_options(tmp_path)
+    (workspace,) = (tmp_path / "workspaces").iterdir()
+    default = workspace.read_text(encoding="utf-8")
+    for damaged in ("{", "", "[]", "\x00"):
+        workspace.write_text(damaged)
+        server_options(tmp_path)
+        assert workspace.read_text(encoding="utf-8") == default
+    workspace.write_text(json.dumps(mine := json.loads(default) | {"data": {"mine": 1}}))
+    server_options(tmp_path)
+    assert json.loads(workspace.read_text(encoding="utf-8")) == mine
 
 
 WAITS = """

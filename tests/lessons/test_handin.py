@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import html
 import io
 import re
@@ -14,12 +15,13 @@ from soak.files import _story
 
 import labkit
 from labkit.base.errors import DataError, LabError
-from labkit.base.files import home_dir, rows_of
+from labkit.base.files import append_row, home_dir, rows_of
 from labkit.cli.main import main
 from labkit.diagnosis.incidents import history
 from labkit.lessons.exercises import EXERCISES
-from labkit.lessons.grading import grade
+from labkit.lessons.grading import as_text, grade
 from labkit.lessons.handin import Changed, handin, read
+from labkit.lessons.passed import keep
 from labkit.lessons.predictions import calibration, interval_score, ledger, predict, score
 from labkit.records.store import Store
 
@@ -143,6 +145,102 @@ def test_a_copied_record_is_noted(tmp_path: Path, monkeypatch):
     assert list(table.note) == [f"same record of a run as in {pages[1]}", f"same record of a run as in {pages[0]}"]
 
 
+def test_pages_of_one_learner_are_no_copies(tmp_path: Path):
+    Store().add(_story())
+    predict("00", 0.2, 0.5, 0.8)
+    predict("01", 0.2, 0.5, 0.8)
+    for lesson in ("00", "01"):
+        handin(tmp_path / f"{lesson}.html", "Ada", lesson)
+    assert list(grade([str(tmp_path / "00.html"), str(tmp_path / "01.html")])[0].note) == ["", ""]
+
+
+def test_text_that_is_shown_is_compared_with_the_data(tmp_path: Path, monkeypatch, capsys):
+    """A browser that saves the page may change white space, quotes and the head, and nothing else."""
+    recall()
+    keep("00.kl", "costs $1 \\frac{1}{2} and $2 \x00")
+    page = tmp_path / "a.html"
+    said = handin(page, "Ada $ \\alpha")
+    text = page.read_text(encoding="utf-8")
+    assert read(page) == said and read(page).remark == ""
+    saved = text.replace("</head>", '<base href="."></head>').replace("<h2", "\n  <h2").replace("&quot;", '"').replace("\x00", "\ufffd")
+    page.write_text(saved, encoding="utf-8")
+    assert read(page) == said and read(page).remark == ""
+    assert text.count("0.2 to 0.5") == 1
+    page.write_text(text.replace("0.2 to 0.5", "0.29 to 0.31"), encoding="utf-8")
+    assert read(page) == said
+    assert read(page).remark == "CHANGED by hand: the page shows '0.29 to 0.31', and its data says '0.2 to 0.5'"
+    assert main(["grade", str(page)]) == 0
+    assert "the page shows '0.29 to 0.31'" in capsys.readouterr().out
+    page.write_text(text.replace("</html>", "</html>All passed."), encoding="utf-8")
+    assert "the page shows 'All passed.'" in read(page).remark
+    monkeypatch.setattr(labkit, "__version__", "99")
+    assert read(page).remark == f"written by labkit {said.version}: the text that it shows was not checked"
+
+
+def test_a_file_that_is_no_hand_in_is_not_overwritten(tmp_path: Path, capsys):
+    recall()
+    thesis, page = tmp_path / "thesis.html", tmp_path / "a.html"
+    thesis.write_text("<p>My thesis</p>")
+    assert main(["handin", "--out", str(thesis)]) == 2
+    assert f"{thesis} exists and is no page of `labkit handin`" in capsys.readouterr().err
+    assert thesis.read_text() == "<p>My thesis</p>"
+    handin(page, "Ada")
+    page.write_text(resealed(page.read_text(encoding="utf-8"), ('"name": "Ada"', '"name": "Bob"')), encoding="utf-8")
+    assert handin(page, "Eve") == read(page), "a page that was changed is one all the same"
+
+
+@pytest.mark.parametrize("piece", ["<pre", ' id="labkit-handin"', '<pre id="labkit-handin"', "<", "<pre id=>", "&#", "<!--", "</pre"])
+def test_a_page_of_any_content_is_read_in_one_pass(tmp_path: Path, piece: str):
+    """A search that goes back at each piece would take hours here."""
+    (tmp_path / "a.html").write_text("<pre" + piece * (2_000_000 // len(piece)))
+    with pytest.raises(DataError, match="is no hand-in"):
+        read(tmp_path / "a.html")
+
+
+def test_a_page_has_a_largest_size(tmp_path: Path):
+    with (tmp_path / "a.html").open("wb") as file:
+        file.truncate(30_000_000)
+    with pytest.raises(DataError, match=r"is no hand-in \(it has more than 20 MB"):
+        read(tmp_path / "a.html")
+
+
+def test_old_rows_and_records_that_no_page_can_hold_are_damaged(tmp_path: Path):
+    """Rows of older versions have no checksum, so a file may hold what JSON has no word for."""
+    ledger().parent.mkdir(parents=True, exist_ok=True)
+    row = '{"kind": "prediction", "question_id": "%s", "low": %s, "high": 1, "confidence": 0.5}\n'
+    ledger().write_text(row % ("00", "0.5") + row % ("01", "NaN") + row % ("02", "-1e999") + row % (r"\ud800", "0"))
+    recall_of = _story()
+    path = Store().add(recall_of)
+    lines = gzip.decompress(path.read_bytes()).decode()
+    assert '"skills":' in lines
+    path.with_name("0123.jsonl.gz").write_bytes(gzip.compress(re.sub(r'("skills": ?\{"[^"]+": ?)[0-9.]+', r"\1NaN", lines).encode()))
+    said = handin(tmp_path / "a.html")
+    assert said == read(tmp_path / "a.html")
+    assert (list(said.asked), said.damaged) == (["00"], 3)
+    assert {run.file: run.ended for run in said.runs} == {path.name: "completed", "0123.jsonl.gz": "cannot be read"}
+
+
+def test_only_questions_of_the_lessons_are_counted_and_lines_of_another_version_are_noted(tmp_path: Path):
+    recall()
+    handin(tmp_path / "a.html", "Ada")
+    score(predict("the sun rises", 1, 1, 0.999), 1)
+    append_row(ledger(), {"kind": "of 2030", "question_id": "00"})
+    handin(tmp_path / "b.html", "Ada")
+    a, b = grade([str(tmp_path / "a.html"), str(tmp_path / "b.html")])[0].to_dict("records")
+    names = ("predictions", "scored", "inside", "penalty")
+    assert [a[name] for name in names] == [b[name] for name in names]
+    assert b["note"] == "1 line of another version of the lab, not counted"
+
+
+def test_a_cell_cannot_take_the_table_apart(tmp_path: Path):
+    recall()
+    handin(tmp_path / "a.html", "Ada\u202e\x1b[2J\n" + "x" * 5_000)
+    table, _ = grade([str(tmp_path / "a.html")])
+    assert not set("\u202e\x1b\n") & set(table.name[0])
+    lines = as_text(table).splitlines()
+    assert len(lines) == 2 and len(lines[1]) < 400
+
+
 def test_a_lesson_s_page_holds_its_own_work_alone(tmp_path: Path):
     recall()
     said = handin(tmp_path / "a.html", lesson="00")
@@ -197,8 +295,6 @@ def test_hostile_text_is_text(tmp_path: Path):
     """In every place that a learner, or a file that the learner got, can fill."""
     name = HOSTILE.replace("\ud800", "")
     predict(HOSTILE.replace("\ud800", ""), 0, 1, 0.5)
-    from labkit.lessons.passed import keep
-
     keep("00.kl", HOSTILE)
     history.keep(history.IncidentAnswer(name, (name,), (name,), (name,), (name,), 1))
     said = handin(tmp_path / "a.html", name)

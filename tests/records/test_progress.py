@@ -75,6 +75,20 @@ def test_elsewhere_lines_are_printed_now_and_then(capsys):
     assert said.count("exam: ") == 5
 
 
+def test_the_time_left_is_that_of_steps_alone_and_a_run_that_is_over_has_none(capsys):
+    """Labelling and the first exam take 100 s here, and each step 1 s."""
+    started, *_ = stories.events(60)
+    events = [started, *(ev.Step(step, 100.0 + step, step, {"loss": 1.0}) for step in range(1, 61))]
+    for past in (False, True):
+        progress = Progress(every=20, live=False, past=past)
+        for event in events:
+            progress(event)
+        said = capsys.readouterr().out
+        assert re.findall(r"step (\d+) of 60  loss 1.000(.*)", said) == [
+            (str(step), "" if past else f"  {60 - step} s left") for step in (20, 40, 60)
+        ]
+
+
 def test_of_no_lines_none_is_printed(capsys):
     with Progress(every=0) as progress:
         progress.doing("Loading")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
+
 import pytest
 import stories
 
+from labkit.base.stats import Band
 from labkit.records import events as ev
 from labkit.records.record import Record
-from labkit.studies.decision import Decision, decide, examples, head
-from labkit.tasks.metrics import better
+from labkit.studies.decision import Decision, _needed, decide, examples, head
+from labkit.tasks.custom.rows import Row
+from labkit.tasks.metrics import better, metric
 
 
 @pytest.mark.parametrize(
@@ -40,6 +45,18 @@ from labkit.tasks.metrics import better
             "Cannot tell.",
             "12 held-out prompts. It cannot tell a difference under ±0.26",
         ),
+        (dict(n=200, untouched=0.8, gold=0.4, distilled=0.4, teacher=0.6), "Use the student as it came.", "Try a lower --learning-rate"),
+        (dict(n=200, untouched=0.8, gold=0.4, distilled=0.4, teacher=1.0), "Keep the teacher.", "Training made the student worse: -0.40"),
+        (
+            dict(n=200, untouched=0.8, gold=0.4, distilled=0.4, teacher=None),
+            "Use the student as it came.",
+            "Training made the student worse",
+        ),
+        (dict(n=200, untouched=0.8, gold=0.8, distilled=0.4, teacher=0.85), "Keep the teacher.", "more than the student as it came."),
+        (dict(n=19, untouched=0.0, gold=0.1, distilled=1.0), "Cannot tell.", "fewer than 20 prompts, a difference can come from chance"),
+        (dict(n=20, untouched=0.0, gold=0.1, distilled=1.0), "Use the distilled student.", "+0.90"),
+        (dict(n=20, untouched=0.0, gold=0.75, distilled=1.0), "Cannot tell.", "Only 5 of the prompts differ, which can come from chance."),
+        (dict(n=20, untouched=0.0, gold=0.7, distilled=1.0), "Use the distilled student.", "+0.30"),
         (dict(n=1, untouched=0.0, gold=1.0, distilled=1.0), "Cannot tell.", "Give some hundred rows with responses."),
     ],
 )
@@ -48,6 +65,50 @@ def test_each_decision_and_its_reason(result: dict, verdict: str, why: str):
     assert decision.verdict == verdict
     assert why in " ".join(decision.reasons)
     assert any(reason.startswith(f"Exam: {result['n']} held-out prompt") for reason in decision.reasons)
+
+
+def test_a_difference_hardly_matters_only_if_its_whole_band_is_small():
+    """A narrow band around 0.04 may reach 0.07: more rows would tell. It is the band of the two that are to be chosen from."""
+    small, more = "it hardly matters which", "more rows with responses"
+    for low, high, told in ((-0.04, 0.05, small), (-0.05, 0.01, small), (-0.01, 0.07, more), (-0.02, 0.0501, more), (-0.3, 0.3, more)):
+        assert told in _needed(Band((low + high) / 2, low, high, 400)), (low, high)
+    assert more in _needed(Band(0.0, -0.04, 0.04, 5)), "a few prompts that happen to agree tell nothing"
+    told = decide(stories.distilled(200, untouched=0.0, gold=0.02, distilled=0.02, teacher=0.025))
+    assert told.verdict == "Cannot tell." and "\N{PLUS-MINUS SIGN}0.02" in told.reasons[-1], "the student against itself before"
+
+
+def test_no_loss_is_told_of_a_student_whose_record_it_is_not():
+    told = decide(stories.distilled(200, untouched=0.2, gold=0.21, distilled=0.1))
+    assert told.verdict == "Keep the teacher." and "loss in training" not in told.reasons[0] and "It scores 0.21" in told.reasons[0]
+
+
+@pytest.mark.parametrize("n", [8, 20])
+def test_alike_students_are_seldom_told_apart(n: int):
+    """The false alarms of small exams: two students that are right with the same chance on each prompt."""
+    chance, wrong = random.Random(0), 0
+    for _ in range(100):
+        done = stories.distilled(n, untouched=0.0, gold=0.5, distilled=0.5)
+        rows = [Row(f"prompt {i}", "right", i) for i in range(n)]
+        for name in ("gold labels", "distilled"):
+            done.scores[name] = metric("exact")([chance.choice(["right", "wrong"]) for _ in rows], rows)
+        wrong += decide(done).verdict in ("Use the distilled student.", "Use the student on gold labels.")
+    assert wrong <= 8, "of 100"
+
+
+@pytest.mark.parametrize(
+    ("teacher", "told"),
+    [(100_000, ""), (104_000, ""), (106_000, "1.1 times"), (985_000, "9.8 times"), (996_000, "10 times"), (13_600_000, "136 times")],
+)
+def test_how_many_times_smaller_is_a_plain_number(teacher: int, told: str):
+    done = stories.distilled(40, untouched=0.1, gold=0.5, distilled=0.8)
+    told_of = Record(
+        [
+            dataclasses.replace(e, teacher_parameters=teacher, student_parameters=100_000) if isinstance(e, ev.Started) else e
+            for e in done.record.events
+        ]
+    )
+    said = done._replace(record=told_of).smaller()
+    assert (f" {told} fewer parameters" in said) if told else said == ""
 
 
 def test_the_loss_tells_whether_it_learned_where_no_kl_can():

@@ -39,6 +39,7 @@ from labkit.records.record import Record, load
 from labkit.studies.card import card
 from labkit.studies.decision import Decision
 from labkit.studies.distill import SETTLED, distill, recipe
+from labkit.studies.result_folder import beside, free
 from labkit.studies.sweep import Sweep
 from labkit.studies.trace import trace
 from labkit.tasks.atlas.exam import Graded
@@ -697,6 +698,19 @@ def test_a_distillation_that_fails_leaves_no_folder(pair, data, tmp_path, monkey
             run(tmp_path / out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine.jsonl"]
     assert not list((tmp_path / "mine").iterdir())
+
+
+@pytest.mark.parametrize("out", [".", "../out", "out/..", ".."])
+def test_a_folder_without_a_name_of_its_own_has_a_place_beside_it(tmp_path, monkeypatch, out: str):
+    """As `labkit distill --out .` in an empty folder, and once more."""
+    here = tmp_path / "here" / "out" / "deep" if out == ".." else tmp_path / "here" / "out"
+    (here / "out").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    whole = Path(out).resolve()
+    assert beside(Path(out), "-data.jsonl").resolve() == whole.with_name(f"{whole.name}-data.jsonl")
+    (whole / "record.jsonl.gz").write_bytes(b"")
+    with pytest.raises(LabError, match=f"name another folder .--out .*{whole.name}-2"):
+        free(Path(out), {}, force=False)
 
 
 @pytest.mark.parametrize("before", [None, '{"prompt": "an earlier one"}\n'])

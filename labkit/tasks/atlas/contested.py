@@ -3,8 +3,9 @@
     contested(question)           # the reason, or "" for a plain fact: no question with a reason is shown on a board
     also_right(question)          # answers that other sources give: right in free text, whose writer never saw Atlas's tables
 
-The exam still asks these questions, and its marks follow Atlas alone, so that scores stay comparable. Taiwan, Kosovo, Western Sahara and
-Crimea are in no question. The tables take everything else from GeoNames; see `data/atlas/README.md`.
+The exam still asks these questions, and its marks follow Atlas alone, so that scores stay comparable. No question names
+Taiwan, Kosovo, Western Sahara or Crimea; two cities of Crimea are right answers to "Name a city in Ukraine." The tables take all else
+from GeoNames; see `data/atlas/README.md`.
 """
 
 from __future__ import annotations
