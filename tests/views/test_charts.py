@@ -178,6 +178,12 @@ def test_bands_of_points_are_drawn_and_widen_the_axis():
     assert low <= -1.25
 
 
+def test_a_band_has_the_dashes_of_its_line():
+    lines = {dash or "solid": Line([(1, 0.5)], dash=dash, bands=[(0.25, 0.75)]) for dash in ("", "dash")}
+    pen = drawn(line_chart.draw_lines, lines, "T")
+    assert [args[4] for args, _ in pen.of("line") if args[:2] == ([1, 1], [0.25, 0.75])] == ["", "dash"]
+
+
 def test_an_axis_across_of_many_points_has_round_numbers():
     pen = drawn(line_chart.draw_lines, {"x": Line([(0.05 * i, 70.0) for i in range(1, 21)])}, "share")
     assert [t for t in pen.texts if t in ("0.2", "0.4", "0.6", "0.8", "1", "0.05", "0.2875")] == ["0.2", "0.4", "0.6", "0.8", "1"]

@@ -115,7 +115,7 @@ def draw_lines(
     for name, kept in seen.items():
         role, dash = lines[name].role, lines[name].dash
         for x, _, band in (p for p in kept if p[2]):
-            pen.line([place(x), place(x)], list(band), PALETTE[role], 3.0, alpha=0.35)
+            pen.line([place(x), place(x)], list(band), PALETTE[role], 3.0, dash, alpha=0.35)
         labels = [f"{across} {short(x)}: {_with_band(y, band)}".replace("\n", " ") for x, y, band in kept]
         pen.line([place(p[0]) for p in kept], [p[1] for p in kept], PALETTE[role], 2.0, dash, name=name, says=labels)
         pen.dots([place(p[0]) for p in kept], [p[1] for p in kept], PALETTE[role], SHAPES[role], 4)
