@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import re
+from collections import Counter
 
+import matplotlib
 import nbformat
 import pytest
 from conftest import REPOSITORY
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from stories import record
 
 from labkit.base.errors import LabError
@@ -14,6 +19,7 @@ from labkit.lessons.catalogue import LESSONS
 from labkit.lessons.lab import Lab
 from labkit.views.board import twin
 from labkit.views.board.twin import MOST, Twin, bundle, scores, svg
+from labkit.views.figures import snapshot
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 EVIL = '<img src=x onerror="alert(1)">'
@@ -62,6 +68,29 @@ def test_a_picture_that_is_too_large_is_refused(monkeypatch):
     monkeypatch.setattr(twin, "MOST", 10)
     with pytest.raises(LabError, match="10 are allowed"):
         svg(record(20))
+
+
+@pytest.mark.parametrize("unit", ["recovery", "acceptance"])
+def test_a_picture_says_every_text_of_its_figure(unit):
+    rec = record(120, learning_rate=0.0234, temperature=2.125)
+    texts = snapshot(rec, unit=unit).figure.findobj(Text)
+    wanted = Counter(line for text in texts for line in text.get_text().splitlines() if line.strip())
+    told = [html.unescape(words) for words in re.findall(r"<text[^>]*>([^<]*)</text>", svg(rec, unit))]
+    assert Counter(told) == wanted
+    assert any("learning_rate=0.0234" in line for line in wanted)
+
+
+def test_drawing_reads_and_changes_no_setting_of_the_notebook():
+    rec = record(60)
+    with matplotlib.rc_context():
+        before = svg(rec)
+        matplotlib.rcParams.update({"svg.fonttype": "path", "svg.hashsalt": None, "text.usetex": True, "path.sketch": (9.0, 50.0, 9.0)})
+        seen, draw = [], Figure.draw
+        held = dict(matplotlib.rcParams)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Figure, "draw", lambda *args: (seen.append(dict(matplotlib.rcParams)), draw(*args))[-1])
+            assert svg(rec) == before
+        assert seen == [held]
 
 
 @pytest.mark.parametrize("steps", [20, 700, 3000])

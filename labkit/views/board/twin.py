@@ -7,26 +7,25 @@ shows it too, since no kernel knows the old board: "Run the cell above" instead 
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import re
 import uuid
 from typing import Any
 
-from labkit.base.errors import LabError, need
+from labkit.base.errors import LabError
 from labkit.base.html import Html, table, tag
 from labkit.records import events as ev
 from labkit.records.record import Record
 from labkit.views.figures import describe, snapshot
-from labkit.views.figures.pen import MatplotlibPen
+from labkit.views.figures.pen import MatplotlibPen, in_tags
 from labkit.views.figures.run_charts import measure, recovery_rows, row_name, say_outcome
 
 MOST = 45_000  # bytes of a picture, which is a third longer in a notebook
 STEPS = 400  # of a curve; its neighbours are drawn as means anyway
-_SMALLER = (
-    (re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", re.DOTALL), ""),
+_SMALLER = (  # in tags
     (re.compile(r"(\d\.\d)\d+"), r"\1"),  # a tenth of a point
     (re.compile(r"'?DejaVu Sans'?"), "Verdana, sans-serif"),  # letters of the same width, on more machines
-    (re.compile(r"\s*\n\s*"), " "),
 )
 _STYLE = """:root:has(.{mark}) .labkit-twin.{mark}-twin { display: none; }
 .jp-OutputArea:has(.{mark}-twin) .jp-OutputArea-output.jupyter-widgets:not(:has(*)) { display: none; }
@@ -121,16 +120,9 @@ def _thinned(record: Record) -> Record:
 
 def svg(record: Record, unit: str = "recovery") -> str:
     """The picture of a board as SVG, its text as text. Raises `LabError` without matplotlib, or for a picture that is too large."""
-    try:
-        from matplotlib import rc_context
-    except ModuleNotFoundError as error:
-        raise need(error.name or "matplotlib", "The picture of a board") from None
-
-    look: Any = {"svg.fonttype": "none", "svg.hashsalt": "twin", "path.simplify_threshold": 0.5}  # letters as paths are four times as large
-    with rc_context(look):
-        text = MatplotlibPen.svg(snapshot(_thinned(record), unit=unit).figure, paths=False)
+    text = MatplotlibPen.svg(snapshot(_thinned(record), unit=unit).figure, paths=False)
     for pattern, by in _SMALLER:
-        text = pattern.sub(by, text)
+        text = in_tags(functools.partial(pattern.sub, by), text)
     if len(text.encode()) > MOST:
         raise LabError(f"the picture of this run has {len(text.encode()):,} bytes, and {MOST:,} are allowed: draw fewer points.")
     return text
