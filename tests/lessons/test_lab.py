@@ -644,6 +644,17 @@ class TestBoard:
         board.reset()
         assert board.get_state()["story"] == {"type": "events", "from": 0, "epoch": 1, "events": []}
 
+    def test_a_run_about_to_begin_is_part_of_the_story(self):
+        board = Board("x")
+        story = [ev.Started({}, "t", 1, 1, 10, 10, ("recall",), "m"), ev.Step(1, 1.0, 8, {"kl": 1.0})]
+        board.push(story)
+        for state in ("loading", "loading", "failed", "loading"):
+            board.set_state(state, "what is loaded")
+        assert [row["event"] for row in board.get_state()["story"]["events"]] == ["started", "step", "loading", "loading"]
+        board.push([ev.Warned(0, "of the run that failed")])
+        board.set_state("loading", "the next one")
+        assert [row["event"] for row in board._story[-2:]] == ["warned", "loading"], "its warnings are not of the next one"
+
     def test_only_the_last_two_runs_are_held_and_numbers_go_on(self, monkeypatch):
         board, sent = Board("x"), []
         monkeypatch.setattr(board, "send", sent.append)
