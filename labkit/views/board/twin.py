@@ -10,6 +10,7 @@ import base64
 import functools
 import html
 import re
+import threading
 import uuid
 from typing import Any
 
@@ -34,7 +35,7 @@ _STYLE = """:root:has(.{mark}) .labkit-twin.{mark}-twin { display: none; }
 
 
 class Twin:
-    """The twin of one board. `display` shows it in a cell, `draw` adds the picture, `update` replaces it by that of another run.
+    """The twin of one board. `display` shows it in a cell, `draw` adds the picture, `take` and `draw` show another run.
 
     title, unit: as for `Board`.
 
@@ -46,6 +47,7 @@ class Twin:
         self.mark = f"labkit-{uuid.uuid4().hex[:8]}"
         self._record: Record | None = None
         self._handle: Any = None
+        self._lock = threading.Lock()
 
     def display(self, record: Record | None) -> None:
         """Show the words and the table of a record; its picture takes longer. Shows nothing without a record or outside a notebook."""
@@ -58,22 +60,21 @@ class Twin:
         self._handle = display(self._bundle(record, ""), raw=True, display_id=True)
 
     def draw(self) -> None:
-        """Add the picture. Any thread may call it."""
+        """Show the run with its picture, or nothing if there is no run. Any thread may call it; of two, the later run stays."""
         record = self._record
-        if self._handle is None or record is None:
+        if self._handle is None:
             return
         try:
-            picture = svg(record, self.unit)
-        except LabError:  # without matplotlib: the table stays
-            return
-        if record is self._record:
-            self._handle.update(self._bundle(record, picture), raw=True)
+            picture = svg(record, self.unit) if record else ""
+        except LabError:  # without matplotlib: words and table alone
+            picture = ""
+        with self._lock:
+            if record is self._record:  # else another thread shows a later one
+                self._handle.update(self._bundle(record, picture) if record else dict.fromkeys(("text/html", "text/plain"), ""), raw=True)
 
-    def update(self, record: Record | None) -> None:
-        """Show another run."""
-        if record is not None and record.evaluations:
-            self._record = record
-            self.draw()
+    def take(self, record: Record | None) -> None:
+        """Take another run for the next `draw`; nothing is shown of one without an event, as on the board."""
+        self._record = record if record and record.started else None
 
     def _bundle(self, record: Record, picture: str) -> dict[str, str]:
         style = tag("style", Html(_STYLE.replace("{mark}", self.mark)))
