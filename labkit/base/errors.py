@@ -76,6 +76,11 @@ def reason(error: BaseException) -> str:
     return text or type(error).__name__
 
 
+def told(error: BaseException) -> str:
+    """What an error says on a screen. One that is not ours also says its kind, since its words alone are often too few."""
+    return f"{error}" if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+
+
 def not_written(path: object, error: Exception) -> NotWritten | None:
     """The error for a file that cannot be written, from what its writer has raised; None if that is not of the disk, or of a file that
     stands elsewhere, as one that was read meanwhile."""

@@ -6,13 +6,14 @@ rec = lab.result()           # waits for the current run (or starts one) and ret
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from labkit.base.errors import LabError, need, unknown
+from labkit.base.errors import LabError, need, told
 from labkit.base.html import note
 from labkit.base.interrupts import uninterrupted
 from labkit.lessons import notes
@@ -26,7 +27,8 @@ from labkit.records.record import Record
 from labkit.records.rules import refuse
 from labkit.records.store import Store
 from labkit.views.board.controls import Controls
-from labkit.views.board.session import Session
+from labkit.views.board.parts import STYLE, access, board_of, close_all
+from labkit.views.board.session import Session, going
 from labkit.views.board.subshells import mend_routes
 from labkit.views.board.twin import Twin
 
@@ -34,27 +36,6 @@ if TYPE_CHECKING:
     from labkit.training.loop import Run
 
 RUN = "Distil a student with these settings. A current run is stopped first."
-_CSS = """<style>
-.labkit-lab { container-type: inline-size; }
-.labkit-body { display: grid !important; grid-template-columns: minmax(0, 1fr) minmax(210px, 250px); gap: 16px; align-items: start; }
-@container (max-width: 700px) { .labkit-body { grid-template-columns: minmax(0, 1fr); } }
-.labkit-buttons .widget-html-content { line-height: 1.35; }
-.labkit-controls .widget-inline-hbox { flex-wrap: wrap; height: auto; }
-.labkit-controls .widget-label { flex: 1 0 100%; max-width: none; line-height: 20px; height: 20px; text-align: left; }
-.labkit-controls .widget-inline-hbox :is(select, input) { height: 28px; }
-.labkit-controls .widget-readout { min-width: 48px; }
-.labkit-prediction .widget-label { text-align: left; }
-.labkit-fold { text-align: left; background: none; padding: 0 4px; }
-.labkit-fold.mod-active { box-shadow: none; background: none; color: inherit; }
-.labkit-lab :is(button, select, input, .noUi-handle):focus-visible {
-  outline: 2px solid var(--jp-brand-color1, #0a66ad); outline-offset: 2px; }
-.labkit-failures .widget-toggle-button { flex: none; margin: 1px 0; padding: 3px 8px; font-size: 12px; line-height: 1.25;
-  white-space: normal; text-align: left; }
-.labkit-failures h4, .labkit-controls h4 { margin: 6px 0 2px; font-size: 12px; }
-.labkit-breakage .widget-html-content { line-height: 1.35; white-space: normal; }
-.labkit-breakage ol { margin: 0; padding-left: 1.4em; }
-.labkit-prediction .widget-html-content { line-height: 1.35; white-space: normal; }
-</style>"""
 
 
 class Lab:
@@ -64,10 +45,12 @@ class Lab:
         self.lesson, self.kind = lesson, board
         self.record: Record | None = None
         self.session: Session | None = None
+        self._lock = threading.RLock()  # of what is shown: no run says a word between the check that it is shown and that word
+        self._trouble = ""  # what went wrong beside the run
         self.prediction: Prediction | None = None
         self.twin = Twin(lesson.title, lesson.unit)
         self._recorded: Experiment | None = None  # of the recorded run on the board
-        self.board = _board(board, lesson.title, lesson.unit)
+        self.board = board_of(board, lesson.title, lesson.unit)
         self.board.one_thread = lambda: self._clicked("one thread")
         self.controls = Controls(lesson.experiment, lesson.controls, self._turned)
         self.buttons = {
@@ -93,7 +76,7 @@ class Lab:
         pictured = hasattr(self.board, "widget")  # by plain images, where no other widget can load either
         body = widgets.GridBox([self.board.widget if pictured else self.board, beside], layout={"width": "100%"})
         body.add_class("labkit-body")
-        self.widget = widgets.VBox([widgets.HTML(_CSS), header, body, *([] if pictured else [_access()])], layout={"width": "100%"})
+        self.widget = widgets.VBox([widgets.HTML(STYLE), header, body, *([] if pictured else [access()])], layout={"width": "100%"})
         self.widget.add_class("labkit-lab")
         self.widget.add_class(self.twin.mark)
         self._buttons("ready")
@@ -116,7 +99,8 @@ class Lab:
         threading.Thread(target=self._prepare, daemon=True).start()
 
     def _prepare(self) -> None:
-        _warm_up()
+        with contextlib.suppress(ImportError):  # without torch, recorded runs still play; Run then says what is missing
+            import labkit.training.loop  # noqa: F401 - what Run needs, while the learner is still reading
         self.twin.draw()
 
     @property
@@ -152,17 +136,18 @@ class Lab:
         def show(events: Sequence[ev.Event]) -> None:
             for event in events:
                 record.add(event)
+            with self._lock:
+                if session is self.session:  # else the board was reset, or shows a later run
+                    self.record = record
+                    self.board.push(events)
             if any(isinstance(event, ev.Finished) for event in events):
-                self._keep(record)
-            if session is self.session:  # else the board was reset, or shows a later run
-                self.record = record
-                self.board.push(events)
+                self._keep(session, record)
 
-        session = Session(make, show, lambda *now: self._state(session, experiment, *now), lambda: self._measure(session, record))
-        text = notes.loading(experiment, bool(self.session and not self.session.over))
-        self.session, self.record, self._recorded = session, None, None  # what was shown is not of this run
-        self.board.set_state("loading", text)
-        self._say("")
+        session = Session(make, show, lambda *now: self._state(session, experiment, *now), lambda: self._measure(session, record), self)
+        with self._lock:
+            self.session, self.record, self._recorded, self._trouble = session, None, None, ""  # what was shown is not of this run
+            self.board.set_state("loading", notes.loading(experiment, bool(going())))
+            self._say("")
         if inline:
             session.run_here()
             session.wait()
@@ -185,12 +170,22 @@ class Lab:
     def reset(self) -> None:
         """Stop, bring back the recorded run, and reset the controls."""
         self.stop()
-        self.session, self.record, self._recorded = None, None, None
-        self.board.reset()
-        self.board.set_state("ready")
-        self.controls.experiment = self.lesson.experiment
-        self._buttons("ready")
-        self._show_recording()
+        with self._lock:
+            self.session, self.record, self._recorded = None, None, None
+            self.board.reset()
+            self.board.set_state("ready")
+            self.controls.experiment = self.lesson.experiment
+            self._buttons("ready")
+            self._show_recording()
+            self.twin.take(self.record)
+        threading.Thread(target=self.twin.draw, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop, and let go of the widgets and the student, when the lesson was opened again. The record stays."""
+        self.stop()
+        if self.session:
+            self.session.release()
+        close_all(self.widget)
 
     def wait(self, timeout: float | None = None) -> Lab:
         """Wait until the current run has ended (a paused one is resumed). Raises the run's error, if it had one."""
@@ -225,7 +220,7 @@ class Lab:
         try:
             calls[label]()
         except Exception as error:
-            self._say(f"{error}" if isinstance(error, LabError) else f"{type(error).__name__}: {error}", "alert")
+            self._say(told(error), "alert")
 
     def _allow(self, experiment: Experiment) -> None:
         """Enable Run only for a recipe that breaks no rule; and say what it will change about the recorded run."""
@@ -248,20 +243,40 @@ class Lab:
         self.board.predicted = {"low": prediction.low, "high": prediction.high, "confidence": prediction.confidence}
 
     def _state(self, session: Session, experiment: Experiment, state: str, message: str) -> None:
-        if session is not self.session:
-            return
-        ended = bool(self.record and self.record.complete)
-        if state in ("running", "paused") and ended:  # its baseline is being measured
-            self.board.set_state("measuring", "the baseline, paused" if state == "paused" else "")
-        elif state == "running":
-            self.board.set_state("loading" if message else "training", notes.loading(experiment, False) if message else "")
-        else:
-            self.board.set_state("finished" if ended else state, message)
-        self._buttons(state)
+        with self._lock:
+            if session is not self.session:
+                return
+            ended = bool(self.record and self.record.complete)
+            if state in ("running", "paused") and ended:  # its baseline is being measured
+                self.board.set_state("measuring", "the baseline, paused" if state == "paused" else "")
+            elif state == "running":
+                words = notes.loading(experiment, False) if session.loading else ""
+                self.board.set_state("loading" if session.loading else "training", words)
+            else:
+                self.board.set_state("finished" if ended else state, message)
+            self._buttons(state)
+            if session.over:
+                self.twin.take(self.record)
+                with self._beside(session, "The score of the prediction"):
+                    self._conclude(state, message)
         if session.over:
-            failed = state == "failed"
-            self._say(message if failed else notes.result(self.record, self.prediction, self.lesson), "alert" if failed else "status")
-            self.twin.update(self.record)
+            with self._beside(session, "The picture for pages without a kernel"):
+                self.twin.draw()
+
+    def _conclude(self, state: str, message: str) -> None:
+        said = message if state == "failed" else notes.result(self.record, self.prediction, self.lesson)
+        self._say(f"{self._trouble} {said}" if self._trouble else said, "alert" if state == "failed" or self._trouble else "status")
+
+    @contextlib.contextmanager
+    def _beside(self, session: Session, what: str) -> Iterator[None]:
+        """For what a run does not need: an error of it is told, stays beside what is said at the end, and does not make the run fail."""
+        try:
+            yield
+        except Exception as error:
+            with self._lock:
+                if session is self.session:
+                    self._trouble = f"{self._trouble} {what} failed: {told(error)}".strip()
+                    self._say(self._trouble, "alert")
 
     def _buttons(self, state: str) -> None:
         going = state in ("running", "paused")
@@ -286,10 +301,11 @@ class Lab:
             self.board.push(recording.events, recorded=True)
         self._say(notes.invitation(self._recorded, self.controls.experiment))
 
-    def _keep(self, record: Record) -> None:
+    def _keep(self, session: Session, record: Record) -> None:
         from labkit.studies.run import keep
 
-        keep(record)
+        with self._beside(session, "Keeping the record"):
+            keep(record)
 
     def _measure(self, session: Session, record: Record) -> Iterator[ev.Event]:
         """Measure the label-budget baseline if it is not on record. Recovery is shown only after that."""
@@ -301,42 +317,15 @@ class Lab:
                 if session.stopping:
                     run.stop()
                 session.breathe()
-                if isinstance(event, ev.Step) and event.step % 10 == 0 and session is self.session:
-                    self.board.set_state("measuring", f"the baseline, {event.step}/{record.experiment.steps}")
+                if isinstance(event, ev.Step) and event.step % 10 == 0:
+                    with self._lock:
+                        if session is self.session:
+                            self.board.set_state("measuring", f"the baseline, {event.step}/{record.experiment.steps}")
 
-            if session is self.session:
-                self.board.set_state("measuring")
-                self._say(notes.measuring(record.experiment))
-            yield from with_baseline(record, watch)
-            self._keep(record)
-
-
-def _board(kind: str, title: str, unit: str) -> Any:
-    """The live board, or the image board if the live one cannot load or `kind` is "image"."""
-    if kind not in ("auto", "live", "image"):
-        raise unknown("board", kind, ("auto", "live", "image"))
-    if kind != "image":
-        try:
-            from labkit.views.board.widget import Board
-
-            return Board(title, unit)
-        except ImportError:
-            if kind == "live":
-                raise
-    from labkit.views.board.image import ImageBoard
-
-    return ImageBoard(title, unit)
-
-
-def _access() -> widgets.Widget:
-    from labkit.views.board.access import Access
-
-    return Access()
-
-
-def _warm_up() -> None:
-    """Import what Run needs, while the learner is still reading."""
-    try:
-        import labkit.training.loop  # noqa: F401
-    except ImportError:
-        return  # without torch, recorded runs still play; Run then says what is missing
+            with self._lock:
+                if session is self.session:
+                    self.board.set_state("measuring")
+                    self._say(self._trouble or notes.measuring(record.experiment), "alert" if self._trouble else "status")
+            with self._beside(session, "Measuring the baseline"):
+                yield from with_baseline(record, watch)
+            self._keep(session, record)

@@ -7,20 +7,27 @@ import os
 from labkit.lessons.lab import Lab
 from labkit.lessons.types import Lesson
 from labkit.records.experiment import Experiment
+from labkit.views.board.session import going
 
-_latest: Lab | None = None  # what was opened last
+_latest: dict[str, Lab] = {}  # of each lesson, what was opened last
 
 
 def opened(lesson: Lesson, board: str = "auto") -> Lab:
-    """The lab of a lesson. If its own run goes on, it is the lab of that run. Another run is stopped: there is one run in a kernel."""
-    global _latest
-    before = _latest if _latest and _latest.session and not _latest.session.over else None
-    if before and (before.lesson, before.kind) == (lesson, board):
+    """The lab of a lesson. If its own run goes on, it is the lab of that run. Another run is stopped: there is one run in a kernel.
+
+    A lab whose lesson is opened again is closed. Labs of other lessons stay on their pages.
+    """
+    session = going()
+    before = session.owner if session else None
+    if isinstance(before, Lab) and (before.lesson, before.kind) == (lesson, board):
         return before
-    if before:
-        before.stop()
-    _latest = Lab(lesson, board)
-    return _latest
+    if session:
+        session.stop()
+    lab = Lab(lesson, board)
+    if lesson.number in _latest:
+        _latest[lesson.number].close()
+    _latest[lesson.number] = lab
+    return lab
 
 
 def affordable(experiment: Experiment) -> Experiment:

@@ -48,7 +48,11 @@ OFFER = ev.Warned(400, "Other programs take the processors of this machine: a st
 STATES = {
     "before any run": ([], ["ready", ""], {}),
     "a recorded run": (RECORDED, ["ready", ""], {}),
-    "loading": (RECORDED, ["loading", "Stopping the run before, then loading the teacher atlas-3m and a 212k student."], {}),
+    "loading": (
+        [*RECORDED, {"event": "loading"}],
+        ["loading", "Stopping the run before, then loading the teacher atlas-3m and a 212k student."],
+        {},
+    ),
     "training": (RECORDED + rows(DURING), ["training", ""], {"predicted": GUESS}),
     "paused and starved": (RECORDED + rows([*DURING, OFFER]), ["paused", ""], {"predicted": GUESS}),
     "measuring": (

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import {
-  acceptedOf, decimate, describeModel, emptyModel, fold, ghostName, layAside, logDomain, mergeSamples, milestones, nats, offerOf, plain, rateOf, recoveryOf, sentenceOf, stateOf, waterfallOf, workedOf,
+  acceptedOf, decimate, describeModel, emptyModel, fold, ghostName, logDomain, mergeSamples, milestones, nats, offerOf, plain, rateOf, recoveryOf, sentenceOf, stateOf, waterfallOf, workedOf,
 } from "../../labkit/views/board/board.js";
 
 const started = (more = {}) => ({ event: "started", experiment: { method: "output", gold: 300 }, title: "t", teacher_parameters: 2.9e6,
@@ -13,6 +13,7 @@ const reference = (name, skills, more = {}) => ({ event: "reference", name, skil
 const evaluated = (n, skills, kl = 0.5) => ({ event: "evaluated", step: n, seconds: n / 10, skills, fidelity: { kl }, open: {}, ece: 0, truth: {}, final: false });
 const knob = (n) => ({ event: "knob_turned", step: n, seconds: 1, name: "temperature", old: 1, new: 2 });
 const finished = (reason = "completed") => ({ event: "finished", step: 100, seconds: 10, reason, cost: {} });
+const loading = { event: "loading" };
 const foldAll = (events, model = emptyModel()) => events.reduce(fold, model);
 const near = (a, b) => assert.ok(Math.abs(a - b) < 1e-9, `${a} is not ${b}`);
 
@@ -68,8 +69,9 @@ test("a new run turns the old curve into one ghost and drops the old yardsticks"
 });
 
 test("between Run and the first event no number is of the run before", () => {
-  const m = layAside(foldAll([started({ recorded: true }), ...references, step(1, 5), step(2, 4), evaluated(2, STUDENT), finished()]));
+  const m = foldAll([started({ recorded: true }), ...references, step(1, 5), step(2, 4), evaluated(2, STUDENT), finished(), loading]);
   assert.deepEqual([stateOf(m), m.step, m.seconds, m.exam, m.started, m.samples.length, Object.keys(m.references).length], ["loading", 0, 0, null, null, 0, 0]);
+  assert.equal(sentenceOf(m), "Loading the teacher and the student.", "until it says which");
   m.words = "Loading the teacher atlas-3m and a 212k student.";
   assert.equal(sentenceOf(m), m.words);
   assert.equal(describeModel(m), "Loading the teacher atlas-3m and a 212k student. The curve on the board is of the recorded 57k run.");
@@ -77,6 +79,14 @@ test("between Run and the first event no number is of the run before", () => {
   assert.deepEqual([stateOf(m), m.kl.length, m.exam], ["loading", 0, null], "what the run before says late is not of this one");
   foldAll([{ event: "warned", step: 0, message: "Making the tables, once." }, started(), step(1, 3)], m);
   assert.deepEqual([stateOf(m), m.kl.length, m.ghost.kl.length, m.warnings.length], ["training", 1, 2, 1]);
+});
+
+test("a run that fails while it loads says nothing of a step, however often the page is loaded again", () => {
+  const m = foldAll([started(), ...references, step(600, 5), finished(), loading]);
+  Object.assign(m, { phase: "ready", held: "failed" });        // as setState("failed") leaves it
+  assert.deepEqual([stateOf(m), m.step, sentenceOf(m), m.ghost.kl.length], ["failed", 0, "", 1]);
+  foldAll([loading], m);
+  assert.deepEqual([m.phase, m.ghost.kl.length], ["loading", 1], "the next one keeps the ghost");
 });
 
 test("a ghost is called what it is", () => {
@@ -87,7 +97,7 @@ test("a ghost is called what it is", () => {
   assert.equal(after(exp(), exp({ temperature: 4 })), "previous: T 1");
   assert.equal(after(exp(), exp({ student: "212k" })), "previous: 57k");
   assert.equal(after(exp(), exp({ temperature: 4, steps: 900, student: "22k" })), "previous run", "a long difference is left out");
-  assert.equal(ghostName(layAside(foldAll([started(exp()), step(1)]))), "previous run", "what the next one is, is not known yet");
+  assert.equal(ghostName(foldAll([started(exp()), step(1), loading])), "previous run", "what the next one is, is not known yet");
   assert.match(describeModel(foldAll([started(exp()), step(1), started(exp({ temperature: 4 })), step(1)])), /the previous: T 1 had|the previous run had/);
 });
 
@@ -141,6 +151,9 @@ test("a starved run offers one thread until it is taken up or the run is over", 
   assert.equal(offerOf(fold(m, { ...knob(3), name: "temperature" })), "threads=1");
   assert.equal(offerOf(fold(m, { ...knob(3), name: "threads" })), "");
   assert.equal(offerOf(foldAll([started(), step(1), starved, finished("stopped")])), "");
+  const measured = foldAll([started(), step(1), starved, finished()]);
+  measured.held = "measuring";
+  assert.equal(offerOf(measured), "", "its baseline is measured, and has no thread to give");
   assert.equal(offerOf(foldAll([started(), step(1), starved, { event: "failed", step: 3, message: "x", advice: "y" }])), "");
   assert.equal(offerOf(foldAll([started(), step(1), starved, started()])), "", "it was the run before that was starved");
   assert.equal(offerOf(foldAll([started(), step(1), { ...starved, offer: "rm -rf" }, { event: "warned", step: 2, message: "old" }])), "");

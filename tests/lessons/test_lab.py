@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import html
 import json
 import os
@@ -11,10 +12,12 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
 from conftest import REPOSITORY
+from ipywidgets.widgets.widget import _instances
 
 from labkit.base.errors import LabError
 from labkit.base.threads import Share
@@ -332,18 +335,24 @@ class TestButtons:
 
     def test_a_run_that_is_interrupted_while_it_waits_for_another_leaves_that_to_the_next(self, quick, interruptible, monkeypatch):
         lab = Lab(lesson(steps=5000))
-        began, free, push = threading.Event(), threading.Event(), lab.board.push
-        lab.board.push = lambda events: (push(events), began.set(), free.wait(60))
+        began, free, seen, begin = threading.Event(), threading.Event(), [], runs.begin
+
+        def held(experiment):
+            if began.is_set():
+                seen.append(first.over)
+            else:
+                began.set()
+                assert free.wait(60)
+            return begin(experiment)
+
+        monkeypatch.setattr(runs, "begin", held)
         lab.run()
         first = lab.session
         assert began.wait(60)
         first.stop = lambda stop=first.stop: (stop(), threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start())
         lab.run(inline=True)
         assert (lab.session.state, first.over) == ("stopped", False)
-        lab.board.push = push
         threading.Timer(0.3, free.set).start()
-        seen: list[bool] = []
-        monkeypatch.setattr(runs, "begin", lambda experiment, begin=runs.begin: seen.append(first.over) or begin(experiment))
         lab.run(steps=2).wait()
         assert seen[0] and lab.session.state == "finished"
 
@@ -448,6 +457,47 @@ class TestButtons:
         assert lab.board.state == ["loading", "Stopping the run before, then loading the teacher atlas-200k and a 22k student."]
         assert lab.wait().session.state == "finished"
 
+        lab.reset()
+        lab.run()
+        assert lab.board.state[1].startswith("Loading"), "no run goes on"
+        lab.reset()
+        lab.run()
+        assert lab.board.state[1].startswith("Stopping the run before"), "the one before the reset has not ended"
+        lab.wait()
+
+    def test_a_paused_run_that_is_stopped_is_not_paused_while_it_is_examined(self, quick):
+        lab = Lab(lesson(steps=5000))
+        push, said = lab.board.push, []
+
+        def watch(events):
+            push(events)
+            if any(isinstance(event, ev.Step) for event in events) and not lab.session.stopping:
+                lab.pause()
+            if lab.session.stopping and not lab.session.over:
+                said.append((lab.board.state[0], lab.buttons["Pause"].description))
+
+        lab.board.push = watch
+        lab.run()
+        while lab.session.state != "paused":
+            time.sleep(0.01)
+        lab.buttons["Stop"].click()
+        lab.wait()
+        assert said and set(said) == {("training", "Pause")}
+
+    def test_pause_and_resume_while_it_loads_leave_it_loading(self, lab, monkeypatch):
+        begun, free, begin = threading.Event(), threading.Event(), runs.begin
+        monkeypatch.setattr(runs, "begin", lambda experiment: (begun.set(), free.wait(60), begin(experiment))[-1])
+        lab.run()
+        assert begun.wait(60)
+        before = lab.board.state
+        assert before == ["loading", "Loading the teacher atlas-200k and a 22k student."]
+        lab.buttons["Pause"].click()
+        assert lab.board.state[0] == "paused"
+        lab.buttons["Pause"].click()
+        assert lab.board.state == before
+        free.set()
+        assert lab.result().complete
+
     def test_a_baseline_that_is_broken_off_leaves_a_finished_run(self, lab):
         state = lab.board.set_state
         lab.board.set_state = lambda now, words="": (state(now, words), lab.stop() if ", 10/" in words else None)
@@ -475,6 +525,24 @@ class TestButtons:
         assert lab.record is None
         assert lab.board._story == []
         assert lab.board.state == ["ready", ""]
+
+    def test_a_reset_while_a_run_says_a_word_comes_after_that_word(self, quick):
+        lab = Lab(lesson(steps=5000))
+        push, resets = lab.board.push, []
+
+        def watch(events):
+            if any(isinstance(event, ev.Step) for event in events) and not resets:
+                resets.append(threading.Thread(target=lab.reset))
+                resets[0].start()
+                resets[0].join(0.5)  # a reset that does not wait has ended by then, and what follows would be drawn on a clean board
+            push(events)
+
+        lab.board.push = watch
+        lab.run()
+        session = lab.session
+        session.wait_quietly()
+        resets[0].join()
+        assert (lab.board._story, lab.board.state, lab.record) == ([], ["ready", ""], None)
 
     def test_a_knob_turned_before_there_is_a_run_is_not_lost(self, lab):
         begin, turned = lab_module.Session.start, []
@@ -608,6 +676,37 @@ class TestTrouble:
         assert lab.board.state[0] == "failed"
         assert lab.buttons["Stop"].disabled
 
+    @pytest.mark.parametrize("kind", ["live", "image"])
+    def test_a_run_that_cannot_be_kept_is_shown_to_its_end_and_says_so(self, quick, monkeypatch, kind):
+        def full(record):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(runs, "keep", full)
+        lab = Lab(lesson(), board=kind)
+        record = lab.run().result()
+        assert lab.session.state == "finished" and record.complete
+        if kind == "live":
+            assert any(row["event"] == "finished" for row in lab.board._story)
+        else:
+            assert lab.board.record.finished
+        assert 'role="alert"' in lab.note.value and "Keeping the record failed" in lab.note.value and "No space left" in lab.note.value
+        monkeypatch.undo()
+        lab.run().wait()
+        assert "failed" not in lab.note.value
+
+    @pytest.mark.parametrize("what", ["score", "picture"])
+    def test_what_is_said_after_a_run_cannot_make_it_fail(self, lab, monkeypatch, what):
+        def broken(*_):
+            raise RuntimeError("no <b>fonts</b>")
+
+        if what == "score":
+            monkeypatch.setattr(lab_module.notes, "result", broken)
+        else:
+            monkeypatch.setattr(lab.twin, "draw", broken)
+        lab.run().wait()
+        assert (lab.session.state, lab.session.error, lab.board.state) == ("finished", None, ["finished", ""])
+        assert 'role="alert"' in lab.note.value and f"{what}" in lab.note.value and "no &lt;b&gt;fonts" in lab.note.value
+
     def test_an_error_in_a_callback_is_told_on_the_screen(self, lab, monkeypatch):
         monkeypatch.setattr(lab, "run", lambda: 1 / 0)
         lab.buttons["Run"].click()
@@ -629,6 +728,36 @@ class TestTrouble:
         first.session.wait_quietly()
         assert first.session.state == "stopped"
         assert opening.opened(lesson(steps=4000)) is not second, "it has no run that could go on"
+
+    def test_the_run_of_an_older_board_is_found_when_its_lesson_is_opened_again(self, quick):
+        first = opening.opened(lesson(steps=5000))
+        other = LESSONS["01"]._replace(experiment=lesson(steps=4000).experiment)
+        second = opening.opened(other)
+        first.run()
+        assert opening.opened(lesson(steps=5000)) is first
+        opening.opened(other)
+        first.session.wait_quietly()
+        assert first.session.state == "stopped"
+        assert second.widget.comm is None and first.widget.comm is not None, "only the board that was opened again is closed"
+
+    def test_a_lab_whose_lesson_is_opened_again_is_freed_with_its_student(self, quick):
+        first = opening.opened(lesson(steps=2))
+        first.run().wait()
+        widgets = len(_instances)
+        kept = [weakref.ref(first), weakref.ref(first.student), weakref.ref(first.board)]
+        record = first.record
+        second = opening.opened(lesson(steps=3))
+        assert first.result() is record, "what was learned stays"
+        del first
+        gc.collect()
+        assert [ref() for ref in kept] == [None, None, None]
+        third = opening.opened(lesson(steps=4))
+        third.run()
+        opening.opened(lesson(steps=5))
+        third.session.wait_quietly()
+        assert third.student is None, "let go of when its run had ended"
+        del second, third
+        assert len(_instances) <= widgets
 
     def test_a_lesson_is_found_by_its_number_too(self):
         import labkit
@@ -664,6 +793,17 @@ class TestBoard:
         assert [row.get("recorded") for row in held["events"]] == [None, True]
         board.reset()
         assert board.get_state()["story"] == {"type": "events", "from": 0, "epoch": 1, "events": []}
+
+    def test_a_run_about_to_begin_is_part_of_the_story(self):
+        board = Board("x")
+        story = [ev.Started({}, "t", 1, 1, 10, 10, ("recall",), "m"), ev.Step(1, 1.0, 8, {"kl": 1.0})]
+        board.push(story)
+        for state in ("loading", "loading", "failed", "loading"):
+            board.set_state(state, "what is loaded")
+        assert [row["event"] for row in board.get_state()["story"]["events"]] == ["started", "step", "loading", "loading"]
+        board.push([ev.Warned(0, "of the run that failed")])
+        board.set_state("loading", "the next one")
+        assert [row["event"] for row in board._story[-2:]] == ["warned", "loading"], "its warnings are not of the next one"
 
     def test_only_the_last_two_runs_are_held_and_numbers_go_on(self, monkeypatch):
         board, sent = Board("x"), []

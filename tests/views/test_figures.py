@@ -17,6 +17,7 @@ import threading
 import matplotlib
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.patheffects import withStroke
 from stories import GOLD, HARD, STUDENT, TEACHER, events, record
 from strokes import Strokes
 
@@ -270,6 +271,7 @@ def test_a_notebooks_dark_style_changes_nothing():
     with matplotlib.rc_context():
         matplotlib.rcParams.update({"figure.facecolor": "black", "text.color": "white", "axes.facecolor": "none", "font.size": 30})
         matplotlib.rcParams.update({"savefig.transparent": True, "lines.linewidth": 9, "axes.edgecolor": "red"})
+        matplotlib.rcParams.update({"text.usetex": True, "path.sketch": (9.0, 50.0, 9.0), "path.effects": [withStroke(linewidth=9)]})
         styled = figures.snapshot(rec)
         assert styled.png() == plain
         matplotlib.rcParams["svg.fonttype"] = "none"

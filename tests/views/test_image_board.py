@@ -252,7 +252,14 @@ def test_errors_are_shown_escaped_and_nothing_is_raised(error):
 def test_a_starved_run_s_button_stands_until_it_is_used_or_the_run_is_over():
     story = [event for event in events(60) if not isinstance(event, ev.Finished)]
     starved = ev.Warned(20, "Other programs take the processors.", "threads=1")
-    for end in (ev.KnobTurned(21, 1.0, "threads", 2, 1), ev.Finished(60, 9.0, "completed"), ev.Failed(60, "a", "b"), "reset", "stopped"):
+    for end in (
+        ev.KnobTurned(21, 1.0, "threads", 2, 1),
+        ev.Finished(60, 9.0, "completed"),
+        ev.Failed(60, "a", "b"),
+        "reset",
+        "stopped",
+        "loading",
+    ):
         board, pressed = ImageBoard("Distil"), []
         board.one_thread = lambda pressed=pressed: pressed.append(1)
         board.push(story)
@@ -262,8 +269,8 @@ def test_a_starved_run_s_button_stands_until_it_is_used_or_the_run_is_over():
         assert board.offer in board.widget.children
         if end == "reset":
             board.reset()
-        elif end == "stopped":
-            board.set_state("stopped", "Interrupted.")
+        elif end in ("stopped", "loading"):
+            board.set_state(end, "A sentence.")
         else:
             board.push([end])
         assert board.offer.layout.display == "none"

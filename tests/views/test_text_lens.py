@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
 from helpers import made
 
 import labkit
@@ -19,7 +20,7 @@ from labkit.base.errors import LabError
 from labkit.models import pretrained
 from labkit.tasks.custom.rows import Row
 from labkit.teachers.labelling.replies import _logprob
-from labkit.views.figures.token_line import HUE, STRONGEST
+from labkit.views.figures.token_line import HUE, STRONGEST, STYLE
 from labkit.views.lenses.reading import MOST, Reading, read_text
 
 PAIR = ("What is the capital of Chad?", "N'Djamena, or <b>so</b>")
@@ -249,6 +250,11 @@ def test_text_on_the_strongest_colour_can_be_read_on_any_page(page: tuple[str, s
     mixed = [STRONGEST * hue + (1 - STRONGEST) * part for hue, part in zip(HUE, paper, strict=True)]
     low, high = sorted([luminance(mixed), luminance(ink)])
     assert (high + 0.05) / (low + 0.05) >= 4.5, "WCAG AA"
+
+
+def test_no_rule_of_the_board_is_about_its_classes():
+    board = (REPOSITORY / "labkit" / "views" / "board" / "board.css").read_text(encoding="utf-8")
+    assert not set(re.findall(r"\.dlab-\w+", STYLE)) & set(re.findall(r"\.dlab-\w+", board))
 
 
 # ---- refusals ----------------------------------------------------------------------------------------------------------------------

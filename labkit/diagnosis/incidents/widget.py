@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import ipywidgets as widgets
 
-from labkit.base.errors import LabError
+from labkit.base.errors import LabError, told
 from labkit.base.html import Html, note, tag
 from labkit.base.palette import css
 from labkit.diagnosis.failures import FAILURES
@@ -172,7 +172,7 @@ class IncidentRoom(widgets.VBox):
                 self.say("")
                 work()
             except Exception as error:
-                self.say(str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}")
+                self.say(told(error))
 
         return done
 

@@ -8,7 +8,7 @@ const GAP = 0.05;                                            // a smaller gap to
 const ROWS = 12;
 const TERMINAL = new Set(["finished", "stopped", "failed"]);
 const STATES = new Set(["ready", "loading", "labelling", "training", "paused", "measuring", ...TERMINAL]);
-const BEFORE = new Set(["started", "warned", "failed"]);      // what a run says while it loads; the rest is of the run before
+const BEFORE = new Set(["loading", "started", "warned", "failed"]);   // what a run says while it loads; the rest is of the run before
 const GOLD = "label budget", HARD = "same questions";
 const ONE_THREAD = "threads=1";                              // what a starved run offers, as the event says it
 const NO_BASELINE = "no baseline yet: recovery is not shown";
@@ -29,7 +29,7 @@ export const offerOf = (model) => (TERMINAL.has(stateOf(model)) ? "" : model.off
 export const stateOf = (model) => (TERMINAL.has(model.phase) && model.held !== "measuring" ? model.phase : (model.held ?? model.phase));
 
 /** A run is about to begin: the curve of the one before stays as a ghost that knows what it is, and its numbers go. */
-export function layAside(model) {
+function layAside(model) {
   const ghost = model.kl.length ? { kl: model.kl, loss: model.loss, exams: model.exams, started: model.started } : model.ghost;
   return Object.assign(model, emptyModel(), { ghost, phase: "loading" });
 }
@@ -45,6 +45,7 @@ export function ghostName(model) {
 }
 
 const FOLDS = {
+  loading: layAside,
   started(m, e) {
     if (m.started || m.kl.length) layAside(m);
     Object.assign(m, { started: e, phase: "training", held: null, words: "", offer: "", failed: null, finished: null, pace: [] });
@@ -92,10 +93,10 @@ const FOLDS = {
     if (e.offer === ONE_THREAD) m.offer = e.offer;
   },
   finished(m, e) {
-    Object.assign(m, { finished: e, phase: e.reason === "stopped" ? "stopped" : "finished" });
+    Object.assign(m, { finished: e, phase: e.reason === "stopped" ? "stopped" : "finished", offer: "" });
     if (finite(e.seconds)) m.seconds = Math.max(m.seconds, e.seconds);
   },
-  failed(m, e) { Object.assign(m, { failed: e, phase: "failed" }); },
+  failed(m, e) { Object.assign(m, { failed: e, phase: "failed", offer: "" }); },
 };
 
 /** Folds one event into the model, in place, and returns it. Kinds this board does not know are ignored. */
@@ -260,13 +261,16 @@ export function plain(text, max = 160) {
 
 const GROUPS = { facts: ["recall", "reverse", "city", "element"], "open answers": ["open"], sums: ["add"], comparisons: ["compare"] };
 
+/** What a run says before its first event, also before it has said what it loads. */
+const loadingOf = (model) => model.words || "Loading the teacher and the student";
+
 /** What has been reached, as clauses computed from the data alone: [{key, text}]. A new key is a new milestone. */
 export function milestones(model, { predicted = null, unit = "recovery" } = {}) {
   const out = [], say = (key, text) => out.push({ key, text });
   const { mean: row, baseline } = recoveryOf(model), recovered = finite(row.recovery);
   const taken = unit === "acceptance" ? model.exam?.fidelity?.acceptance : null, asked = unit === "acceptance" ? taken : row.recovery;
   if (model.phase === "loading") {
-    say("loading", model.words || "Loading the teacher and the student");
+    say("loading", loadingOf(model));
   } else if (model.phase === "failed") {
     say("failed", `The run failed at step ${whole(model.failed?.step ?? model.step)}; the last good student is kept`);
   } else if (TERMINAL.has(model.phase)) {
@@ -319,7 +323,7 @@ export const sentenceOf = (model, options) => asSentence(milestones(model, optio
 export function describeModel(model, { predicted = null, unit = "recovery" } = {}) {
   const state = stateOf(model), total = model.started?.steps, rate = rateOf(model), now = lastFinite(model.kl), out = [];
   if (state === "ready" && !model.step) return "Ready. No run has started, so there is nothing to describe yet.";
-  if (state === "loading") return `${asSentence(model.words || "Loading the teacher and the student")} The curve on the board is of the ${ghostName(model)}.`;
+  if (state === "loading") return `${asSentence(loadingOf(model))} The curve on the board is of the ${ghostName(model)}.`;
   out.push(state === "labelling"
     ? `The teacher is labelling: ${whole(model.labelled?.done)} of ${whole(model.labelled?.total)} questions are done.`
     : asSentence(`${state}, step ${whole(model.step)}${total ? ` of ${whole(total)}` : ""}, after ${duration(model.seconds)}`
@@ -846,19 +850,16 @@ export function createBoard(root, options = {}) {
       let panels = false;
       for (const event of events) {
         if (event?.event === "started") { put(line, ""); put(warning, ""); }   // what was said of the last run is no longer true
+        if (event?.event === "loading") { sayLine.clear(); sayWarning.clear(); }   // and what is said now is said at once
         fold(model, event);
         panels ||= event?.event !== "step" && event?.event !== "labelled";
       }
       changed(panels);
     },
     reset() { model = emptyModel(); sayLine.clear(); sayWarning.clear(); hush(); changed(); },
-    /** Says what the stream cannot: a pause, a run about to begin, an end without an event. May be repeated after every push. */
+    /** Says what the stream cannot: a pause, an end without an event, what a run loads. May be repeated after every push. */
     setState(state, message = "") {
       if (!STATES.has(state)) return;
-      if (state === "loading" && model.phase !== "loading") {
-        layAside(model); sayLine.clear(); sayWarning.clear();   // at once: what was said of the run before is not of this one
-        dirty = true;
-      }
       model.held = state === "paused" || state === "measuring" || TERMINAL.has(state) ? state : null;
       if (TERMINAL.has(state)) { if (model.finished || model.failed) model.phase = state; else if (model.phase === "loading") model.phase = "ready"; }
       else if (state !== "paused" && state !== "measuring" && state !== "loading" && (model.phase === "ready" || (TERMINAL.has(model.phase) && state !== "ready"))) model.phase = state;

@@ -115,7 +115,7 @@ class ImageBoard:
                     self.previous = self.record
                 self.record, self._recorded, self._labelled, self._warning = Record(), False, None, ""
                 self.image.layout.display, self.image.value, self.answers.value, self.sentence.value = "none", b"", "", ""
-            if state in ("finished", "stopped", "failed"):
+            if state in ("loading", "finished", "stopped", "failed"):
                 self.offer.layout.display = "none"
             self._tell(at_once=True)
 

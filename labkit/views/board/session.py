@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from labkit.training.loop import Run
 
 HERTZ = 10  # batches of events per second, at most
-LOADING = "Loading the teacher and the student."
 SLOWER = {"full": 0.0, "half": 1.0, "slow": 4.0}  # waiting time as a multiple of working time
 
 _current: Session | None = None
 _lock = threading.Lock()
+
+
+def going() -> Session | None:
+    """The session whose run goes on in this kernel, or waits for the one before it to stop; None if there is none."""
+    return _current if _current and not (_current.over or _current._idle.is_set()) else None
 
 
 class Session:
@@ -32,6 +36,7 @@ class Session:
     show: called in the thread with each batch of events.
     state: called with the session's state and a sentence.
     after: called in the thread after a run that has finished; the events that it yields are shown too.
+    owner: what shows the run, for those who find the session by `going`.
     """
 
     def __init__(
@@ -40,14 +45,17 @@ class Session:
         show: Callable[[Sequence[ev.Event]], None],
         state: Callable[[str, str], None],
         after: Callable[[], Iterator[ev.Event]] | None = None,
+        owner: object = None,
     ) -> None:
         self._make, self._show, self._tell, self._after = make, show, state, after
+        self.owner = owner
         self.run: Run | None = None
         self.state = "ready"
+        self.loading = True  # until the run's first word
         self.error: BaseException | None = None
         self._going = threading.Event()
         self._going.set()
-        self._stopping = False
+        self._stopping = self._released = False
         self._before: Session | None = None
         self._turned: dict[str, object] = {}  # knobs that were turned before the run was made
         self._idle = threading.Event()  # asked instead of the thread, which Python takes for dead if an interrupt breaks off a `join`
@@ -100,7 +108,17 @@ class Session:
         self._stopping = True
         if self.run:
             self.run.stop()
+        self.resume()
         self._going.set()
+
+    def release(self) -> None:
+        """Let go of the run and its student, and of the owner, as soon as the run is over."""
+        global _current
+        self._released = True
+        if self.over and self._idle.is_set():
+            self.run = self.owner = None
+            with _lock:
+                _current = None if _current is self else _current
 
     def turn(self, **knobs: object) -> None:
         """Change hot knobs, as `Run.turn`."""
@@ -149,7 +167,7 @@ class Session:
             if self._before:
                 self._before.wait_quietly()
                 self._before = None
-            self._set("running", LOADING)
+            self._set("running")
             self.run = self._make()
             if self._stopping:
                 self.run.stop()
@@ -168,6 +186,8 @@ class Session:
             self._set("failed", str(error))
         finally:
             self._idle.set()
+            if self._released:
+                self.release()
 
     def wait_quietly(self) -> None:
         """Wait for the end of the run, without raising its error, and of those before it, if it was broken off while it waited for them."""
@@ -177,11 +197,10 @@ class Session:
 
     def _drain(self, run: Run) -> None:
         held: list[ev.Event] = []
-        loaded = False
         shown = began = time.perf_counter()
         for event in run:
-            if not loaded and isinstance(event, ev.Started):
-                loaded = True
+            if self.loading and isinstance(event, ev.Started):
+                self.loading = False
                 if self.state == "running":
                     self._set("running")  # takes off the sentence about loading
             held.append(event)

@@ -7,26 +7,26 @@ shows it too, since no kernel knows the old board: "Run the cell above" instead 
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import re
+import threading
 import uuid
 from typing import Any
 
-from labkit.base.errors import LabError, need
+from labkit.base.errors import LabError
 from labkit.base.html import Html, table, tag
 from labkit.records import events as ev
 from labkit.records.record import Record
 from labkit.views.figures import describe, snapshot
-from labkit.views.figures.pen import MatplotlibPen
+from labkit.views.figures.pen import MatplotlibPen, in_tags
 from labkit.views.figures.run_charts import measure, recovery_rows, row_name, say_outcome
 
 MOST = 45_000  # bytes of a picture, which is a third longer in a notebook
 STEPS = 400  # of a curve; its neighbours are drawn as means anyway
-_SMALLER = (
-    (re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", re.DOTALL), ""),
+_SMALLER = (  # in tags
     (re.compile(r"(\d\.\d)\d+"), r"\1"),  # a tenth of a point
     (re.compile(r"'?DejaVu Sans'?"), "Verdana, sans-serif"),  # letters of the same width, on more machines
-    (re.compile(r"\s*\n\s*"), " "),
 )
 _STYLE = """:root:has(.{mark}) .labkit-twin.{mark}-twin { display: none; }
 .jp-OutputArea:has(.{mark}-twin) .jp-OutputArea-output.jupyter-widgets:not(:has(*)) { display: none; }
@@ -35,7 +35,7 @@ _STYLE = """:root:has(.{mark}) .labkit-twin.{mark}-twin { display: none; }
 
 
 class Twin:
-    """The twin of one board. `display` shows it in a cell, `draw` adds the picture, `update` replaces it by that of another run.
+    """The twin of one board. `display` shows it in a cell, `draw` adds the picture, `take` and `draw` show another run.
 
     title, unit: as for `Board`.
 
@@ -47,6 +47,7 @@ class Twin:
         self.mark = f"labkit-{uuid.uuid4().hex[:8]}"
         self._record: Record | None = None
         self._handle: Any = None
+        self._lock = threading.Lock()
 
     def display(self, record: Record | None) -> None:
         """Show the words and the table of a record; its picture takes longer. Shows nothing without a record or outside a notebook."""
@@ -59,22 +60,21 @@ class Twin:
         self._handle = display(self._bundle(record, ""), raw=True, display_id=True)
 
     def draw(self) -> None:
-        """Add the picture. Any thread may call it."""
+        """Show the run with its picture, or nothing if there is no run. Any thread may call it; of two, the later run stays."""
         record = self._record
-        if self._handle is None or record is None:
+        if self._handle is None:
             return
         try:
-            picture = svg(record, self.unit)
-        except LabError:  # without matplotlib: the table stays
-            return
-        if record is self._record:
-            self._handle.update(self._bundle(record, picture), raw=True)
+            picture = svg(record, self.unit) if record else ""
+        except LabError:  # without matplotlib: words and table alone
+            picture = ""
+        with self._lock:
+            if record is self._record:  # else another thread shows a later one
+                self._handle.update(self._bundle(record, picture) if record else dict.fromkeys(("text/html", "text/plain"), ""), raw=True)
 
-    def update(self, record: Record | None) -> None:
-        """Show another run."""
-        if record is not None and record.evaluations:
-            self._record = record
-            self.draw()
+    def take(self, record: Record | None) -> None:
+        """Take another run for the next `draw`; nothing is shown of one without an event, as on the board."""
+        self._record = record if record and record.started else None
 
     def _bundle(self, record: Record, picture: str) -> dict[str, str]:
         style = tag("style", Html(_STYLE.replace("{mark}", self.mark)))
@@ -121,16 +121,9 @@ def _thinned(record: Record) -> Record:
 
 def svg(record: Record, unit: str = "recovery") -> str:
     """The picture of a board as SVG, its text as text. Raises `LabError` without matplotlib, or for a picture that is too large."""
-    try:
-        from matplotlib import rc_context
-    except ModuleNotFoundError as error:
-        raise need(error.name or "matplotlib", "The picture of a board") from None
-
-    look: Any = {"svg.fonttype": "none", "svg.hashsalt": "twin", "path.simplify_threshold": 0.5}  # letters as paths are four times as large
-    with rc_context(look):
-        text = MatplotlibPen.svg(snapshot(_thinned(record), unit=unit).figure, paths=False)
+    text = MatplotlibPen.svg(snapshot(_thinned(record), unit=unit).figure, paths=False)
     for pattern, by in _SMALLER:
-        text = pattern.sub(by, text)
+        text = in_tags(functools.partial(pattern.sub, by), text)
     if len(text.encode()) > MOST:
         raise LabError(f"the picture of this run has {len(text.encode()):,} bytes, and {MOST:,} are allowed: draw fewer points.")
     return text

@@ -20,6 +20,7 @@ from labkit.records import events as ev
 from labkit.tasks.atlas.contested import for_show
 
 _HERE = Path(__file__).parent
+_LOADING = {"event": "loading"}  # of the story, though no record has it: what comes before it is of the run before
 
 _ADAPTER = """
 function render({ model, el: host }) {
@@ -82,11 +83,7 @@ class Board(anywidget.AnyWidget):
         """
         told = {"recorded": True} if recorded else {}
         rows = [event.to_json() | (told if isinstance(event, ev.Started) else {}) for event in map(for_show, events)]
-        with self._lock:
-            start = self._first + len(self._story)
-            self._story += rows
-            self._forget()
-            self.send({"type": "events", "from": start, "epoch": self._epoch, "events": rows})
+        self._tell(rows)
 
     def reset(self) -> None:
         """Delete all events, also those of the ghost."""
@@ -95,8 +92,19 @@ class Board(anywidget.AnyWidget):
             self.send({"type": "events", "from": 0, "epoch": self._epoch, "events": []})
 
     def set_state(self, state: str, message: str = "") -> None:
-        """Show a state of the run and a sentence about it."""
-        self.state = [state, message]
+        """Show a state of the run and a sentence about it. With "loading" the run before becomes the ghost."""
+        with self._lock:
+            known = self.state[0] == "loading" and self._story[-1:] == [_LOADING]
+            self.state = [state, message]  # first: a view says the state again after each event
+            if state == "loading" and not known:
+                self._tell([_LOADING])
+
+    def _tell(self, rows: list[dict[str, Any]]) -> None:
+        with self._lock:
+            start = self._first + len(self._story)
+            self._story += rows
+            self._forget()
+            self.send({"type": "events", "from": start, "epoch": self._epoch, "events": rows})
 
     def _answer(self, _: Any, message: Any, buffers: Any = None) -> None:
         if isinstance(message, dict) and message.get("type") == "hello":

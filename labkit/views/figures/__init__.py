@@ -6,8 +6,8 @@
     figures.snapshot(rec)                             # all on one page; figures.describe(rec) is the same in words
 
 Each chart is written once, in `charts.py`, `line_chart.py`, `run_charts.py` or `drafts.py`, for a pen of `pen.py` that draws with either
-library. Charts measure their labels, so none is cut off or lies on another. No figure reads matplotlib's global state: a notebook's style
-does not change it, and any thread may draw it. A page with a dark theme gets a dark picture.
+library. Charts measure their labels, so none is cut off or lies on another. A notebook's style (colours, sizes, TeX, sketches, effects)
+changes no figure, no figure changes that style, and any thread may draw one. A page with a dark theme gets a dark picture.
 """
 
 from __future__ import annotations

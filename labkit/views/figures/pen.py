@@ -7,11 +7,12 @@ Ticks and labels are strokes too. So no figure depends on the defaults of a libr
 
 from __future__ import annotations
 
+import hashlib
 import html
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from labkit.base.palette import HATCH, INK, MUTED, PAPER
@@ -22,6 +23,8 @@ Numbers = Sequence[float]
 INDENT = 12 / 72  # inches from the left edge to the title
 TITLE, NOTE = 11.5, 8.5  # points
 PIXELS = 100 / 72  # of plotly, in a point
+_PLAIN = {"sketch_params": None, "path_effects": None}  # of every stroke, whatever the notebook's style says
+_WORDS = {**_PLAIN, "usetex": False, "parse_math": False}  # of every text
 
 
 class Room(NamedTuple):
@@ -117,6 +120,7 @@ class MatplotlibPen:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(width, height), dpi=100, facecolor=PAPER, edgecolor=PAPER)
+        figure.patch.set(**_PLAIN)
         FigureCanvasAgg(figure)
         return figure
 
@@ -130,21 +134,34 @@ class MatplotlibPen:
     def svg(figure: Any, paths: bool = True) -> str:
         """The figure as SVG.
 
-        paths: whether letters are paths: so it is the same wherever it is shown, and no label is wider than was measured. Else they are
-            what `svg.fonttype` of matplotlib says.
+        paths: whether letters are paths: so it is the same wherever it is shown, and no label is wider than was measured. Else letters are
+            text, and lines have fewer points, so the picture is much smaller.
         """
         from matplotlib.backend_bases import RendererBase
         from matplotlib.backends.backend_svg import RendererSVG
+        from matplotlib.path import Path
 
-        class Paths(RendererSVG):
-            def draw_text(self, *args: Any, **kwargs: Any) -> None:  # SVG's own would do what the notebook's style says
-                RendererBase.draw_text(self, *args, **kwargs)
+        class Renderer(RendererSVG):  # does not ask the notebook's style, which it would else have to change for a moment
+            def draw_text(self, gc: Any, *args: Any, **kwargs: Any) -> None:
+                if paths:
+                    RendererBase.draw_text(self, gc, *args, **kwargs)
+                else:
+                    self._draw_text_as_text(gc, *args, **kwargs)
+
+            def draw_path(self, gc: Any, path: Any, transform: Any, rgbFace: Any = None) -> None:
+                if not paths and path.codes is None:  # a line
+                    path = Path(path.vertices, path.codes)
+                    path.should_simplify, path.simplify_threshold = True, 0.5
+                super().draw_path(gc, path, transform, rgbFace)
+
+            def _make_id(self, type: str, content: Any) -> str:  # a new random name at each drawing, if the style has no salt
+                return f"{type}{hashlib.sha256(str(content).encode()).hexdigest()[:10]}"
 
         out, dpi = io.StringIO(), figure.dpi
         figure.set_dpi(72)  # SVG's unit
         try:
             width, height = figure.get_size_inches() * 72
-            renderer = (Paths if paths else RendererSVG)(width, height, out, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+            renderer = Renderer(width, height, out, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
             figure.draw(renderer)
             renderer.finalize()
         finally:
@@ -162,34 +179,39 @@ class MatplotlibPen:
         for words, colour, size, up, weight in ((text, INK, TITLE, over, "bold"), (note, MUTED, NOTE, 8, "normal")):
             self.axes.annotate(
                 words, (0, 1), (72 * INDENT, up), xycoords="axes fraction", textcoords="offset points", color=colour,
-                fontsize=size, fontfamily=FONT, fontweight=weight, va="bottom", ha="left", parse_math=False,
+                fontsize=size, fontfamily=FONT, fontweight=weight, va="bottom", ha="left", **_WORDS,
             )  # fmt: skip
 
     def line(self, xs, ys, colour, width=1.5, dash="", alpha=1.0, name="", says=()):
         style = {"": "-", "dash": (0, (5, 2.5)), "dot": (0, (1.2, 2))}[dash]
-        look = {"color": colour, "linewidth": width, "linestyle": style, "alpha": alpha, "marker": "", "solid_capstyle": "butt"}
+        look = {"color": colour, "linewidth": width, "linestyle": style, "alpha": alpha, "marker": "", "solid_capstyle": "butt", **_PLAIN}
         self.axes.plot(xs, ys, label=name or "_", **look)
 
     def dots(self, xs, ys, colour, marker, size, name="", hollow=False):
         self.axes.plot(
             xs, ys, linestyle="none", marker=marker, markersize=size, markeredgecolor=colour, markeredgewidth=1.4,
-            label=name or "_", markerfacecolor=PAPER if hollow else colour, clip_on=False, zorder=3,
+            label=name or "_", markerfacecolor=PAPER if hollow else colour, clip_on=False, zorder=3, **_PLAIN,
         )  # fmt: skip
 
     def bar(self, x0, x1, y, height, colour, name="", edge="", says=""):
-        look = {"color": colour, "edgecolor": edge or "none", "linewidth": 0.9, "zorder": 2}
+        look = {"color": colour, "edgecolor": edge or "none", "linewidth": 0.9, "zorder": 2, **_PLAIN}
         self.axes.barh(y, x1 - x0, height, left=x0, label=name or "_", **look)
 
     def hatch(self, x0, x1, y, height, name=""):
-        look = {"color": PAPER, "edgecolor": HATCH, "linewidth": 0.0, "hatch": "////", "zorder": 2}
+        look = {"color": PAPER, "edgecolor": HATCH, "linewidth": 0.0, "hatch": "////", "zorder": 2, **_PLAIN}
         self.axes.barh(y, x1 - x0, height, left=x0, label=name or "_", **look)
 
     def text(self, x, y, text, colour=INK, align="left", size=9, bold=False, dx=0, dy=0, boxed=False):
         self.axes.annotate(
             text, (x, y), (dx, dy), textcoords="offset points", color=colour, fontsize=size, fontfamily=FONT, ha=align,
-            va="center", fontweight="bold" if bold else "normal", parse_math=False, annotation_clip=False, zorder=4,
-            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 2.5} if boxed else None,
+            va="center", fontweight="bold" if bold else "normal", annotation_clip=False, zorder=4, **_WORDS,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 2.5, **_PLAIN} if boxed else None,
         )  # fmt: skip
+
+
+def in_tags(change: Callable[[str], str], svg: str) -> str:
+    """The SVG with a change to its tags, and its texts as they were: a number there is a number, not a place."""
+    return re.sub(r"<[^>]*>", lambda found: change(found[0]), svg)
 
 
 def _smaller(svg: str) -> str:
@@ -199,7 +221,7 @@ def _smaller(svg: str) -> str:
     svg = re.sub(r' id="([\w.-]+)"', lambda found: f' id="{used[found[1]]}"' if found[1] in used else "", svg)
     svg = re.sub(r' xlink:href="#([\w.-]+)"', lambda found: f' href="#{used[found[1]]}"', svg)
     svg = re.sub(r"url\(#([\w.-]+)\)", lambda found: f"url(#{used[found[1]]})", svg)
-    svg = re.sub(r"(\.\d{3})\d+", r"\1", svg)  # thousandths of a point
+    svg = in_tags(lambda inside: re.sub(r"(\.\d{3})\d+", r"\1", inside), svg)  # thousandths of a point
     svg = re.sub(r'transform="translate\((\S+) 0\)"/>', r'x="\1"/>', svg)  # of a letter
     return re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><").strip()
 

@@ -15,12 +15,12 @@ from labkit.views.figures.token_table import Cuts
 HUE, STRONGEST = (204, 121, 0), 0.45  # the colour of the largest number, and its opacity: text on it can be read on any page
 THICKEST = 4  # pixels, of the line below it
 STYLE = f"""
-.dlab-tokens {{ line-height: 2; {WIDE}; color: inherit }}
-.dlab-tokens > span {{ position: relative; white-space: pre-wrap; border-bottom: 0 solid currentColor; padding-bottom: 1px }}
-.dlab-tokens > span:focus-visible {{ outline: 2px solid currentColor; outline-offset: 1px }}
-.dlab-tokens > span > span {{ display: none; position: absolute; left: 0; top: 1.6em; z-index: 9; width: max-content; max-width: 44ch;
+.dlab-marked {{ line-height: 2; {WIDE}; color: inherit }}
+.dlab-marked > span {{ position: relative; white-space: pre-wrap; border-bottom: 0 solid currentColor; padding-bottom: 1px }}
+.dlab-marked > span:focus-visible {{ outline: 2px solid currentColor; outline-offset: 1px }}
+.dlab-marked > span > span {{ display: none; position: absolute; left: 0; top: 1.6em; z-index: 9; width: max-content; max-width: 44ch;
   padding: 4px 8px; border: 1px solid; line-height: 1.4; white-space: pre-line; background: Canvas; color: CanvasText }}
-.dlab-tokens > span:hover > span, .dlab-tokens > span:focus > span {{ display: block }}
+.dlab-marked > span:hover > span, .dlab-marked > span:focus > span {{ display: block }}
 """
 
 
@@ -41,7 +41,7 @@ def token_line(title: str, before: str, tokens: Sequence[Marked], key: str, tabl
     table: the numbers of all tokens.
     """
     marked = [_token(token) for token in tokens]
-    line = tag("div", tag("i", before), *marked, class_="dlab-tokens", role="group", aria_label=title)
+    line = tag("div", tag("i", before), *marked, class_="dlab-marked", role="group", aria_label=title)
     words = tag("details", tag("summary", "All numbers as a table"), tag("div", table, style="overflow-x:auto"))
     page = tag("div", tag("style", Html(STYLE)), line, tag("small", key), words, style="line-height:1.35;max-width:100%")
     return Cuts(page, f"{title}. {key} {' '.join(token.says.replace(chr(10), '; ') + '.' for token in tokens)}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from labkit.base.errors import LabError
+from labkit.base.errors import told
 from labkit.base.html import Html, note
 from labkit.views import figures
 
@@ -41,7 +41,7 @@ class Lens(widgets.VBox):
             self._show(drawing)
             self.words.value = note(Html(sentence))
         except Exception as error:
-            self.words.value = note(error if isinstance(error, LabError) else f"{type(error).__name__}: {error}", "alert")
+            self.words.value = note(told(error), "alert")
 
     def _show(self, drawing: Any) -> None:
         self.picture.value = drawing._repr_html_()
