@@ -481,7 +481,7 @@ class TestButtons:
         while lab.session.state != "paused":
             time.sleep(0.01)
         lab.buttons["Stop"].click()
-        lab.wait()
+        lab.session.wait_quietly()  # `wait` would end the pause
         assert said and set(said) == {("training", "Pause")}
 
     def test_pause_and_resume_while_it_loads_leave_it_loading(self, lab, monkeypatch):
