@@ -33,7 +33,10 @@ STYLE = """<style>
 
 
 def board_of(kind: str, title: str, unit: str) -> Any:
-    """The live board, or the image board if the live one cannot load or `kind` is "image"."""
+    """The live board, or the image board if the live one cannot load or `kind` is "image".
+
+    Raises `LabError` for another kind, and `ImportError` if only the live board would do and anywidget is missing.
+    """
     if kind not in ("auto", "live", "image"):
         raise unknown("board", kind, ("auto", "live", "image"))
     if kind != "image":
