@@ -414,7 +414,7 @@ function drawChart(canvas, spec, look) {
   c.setTransform(ratio, 0, 0, ratio, 0, 0); c.clearRect(0, 0, width, height);
   const box = { left: 38, right: width - 104, top: spec.axis ? 8 : 26, bottom: height - (spec.axis ? 22 : 8) };
   const wide = box.right - box.left, tall = box.bottom - box.top;
-  const [low, high] = spec.share ? [0, 1] : logDomain(spec.empty ? [10] : spec.lines.flatMap((l) => l.points.map((p) => p[l.key])));
+  const [low, high] = spec.share ? [0, 1] : logDomain(spec.empty ? [10] : [...spec.lines.flatMap((l) => l.points.map((p) => p[l.key])), ...spec.rings.map((r) => r.y)]);
   const X = (x) => box.left + (x / spec.max) * wide;
   const Y = (y) => box.top + (spec.share ? 1 - y : Math.log(high / Math.max(y, low / 2)) / Math.log(high / low)) * tall;
   const font = (weight) => { c.font = `${weight} 11px ${look.font}`; };

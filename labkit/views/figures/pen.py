@@ -119,7 +119,7 @@ class MatplotlibPen:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(width, height), dpi=100, facecolor=PAPER, edgecolor=PAPER)
+        figure = Figure(figsize=(width, round(height * 100) / 100), dpi=100, facecolor=PAPER, edgecolor=PAPER)
         figure.patch.set(**_PLAIN)
         FigureCanvasAgg(figure)
         return figure
