@@ -163,6 +163,7 @@ def classroom() -> list[dict]:
                 for _ in range(runs):
                     command = [sys.executable, "-c", TRAIN]
                     run = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                    running.callback(run.wait)  # after the kill: a run that nobody has waited for counts as one that goes on
                     running.callback(run.kill)
                     assert run.stdin and run.stdout
                     if apart:  # it trains while the next one starts
