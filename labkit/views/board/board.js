@@ -769,7 +769,9 @@ export function createBoard(root, options = {}) {
   }
 
   function speak() {
-    sayLine(link ? LINKS[link][2] : sentenceOf(model, { predicted, unit }) || asSentence(model.words));
+    const said = link ? LINKS[link][2] : sentenceOf(model, { predicted, unit }) || asSentence(model.words);
+    if (TERMINAL.has(stateOf(model)) && said !== line.textContent) sayLine.clear();   // the end is told at once
+    sayLine(said);
     put(status, link ? LINKS[link][1] : stateOf(model) === "failed" && !model.failed ? `failed: ${model.words}` : stateOf(model));
     const last = model.warnings.at(-1), more = model.warnings.length - 1, f = model.failed;
     sayWarning(last ? `Warning at step ${whole(last.step)}: ${asSentence(last.message)}${more > 0 ? ` (and ${count(more, "earlier warning")})` : ""}` : "");
@@ -849,7 +851,7 @@ export function createBoard(root, options = {}) {
       if (dead) return;
       let panels = false;
       for (const event of events) {
-        if (event?.event === "started") { put(line, ""); put(warning, ""); }   // what was said of the last run is no longer true
+        if (event?.event === "started") { sayLine.clear(); sayWarning.clear(); }   // what was said of the last run is no longer true
         if (event?.event === "loading") { sayLine.clear(); sayWarning.clear(); }   // and what is said now is said at once
         fold(model, event);
         panels ||= event?.event !== "step" && event?.event !== "labelled";
