@@ -23,7 +23,7 @@ from typing import Any
 from labkit.base.errors import LabError
 
 # GNU OpenMP (torch on Linux) counts iterations of its wait loop; Intel's and LLVM's (macOS, Windows, conda) count milliseconds.
-LIMITS = {"GOMP_SPINCOUNT": "100000", "KMP_BLOCKTIME": "1"}
+LIMITS = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
 
 
 def bound_spinning() -> None:
