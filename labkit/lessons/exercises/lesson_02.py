@@ -7,11 +7,11 @@ from typing import Any
 from labkit.lessons.exercises.verdict import (
     ExerciseVerdict,
     NotYet,
-    choice_of,
     close,
     exercise,
     log_softmax,
     must_be_function,
+    must_be_right_choice,
     numpy,
     run_on_arrays,
 )
@@ -90,10 +90,7 @@ SQUARED_MISTAKES = {
 
 @exercise("02.squared", "At temperature T the soft-label loss is multiplied by T squared. Why?", SQUARED_CHOICES)
 def squared(answer: Any) -> ExerciseVerdict:
-    letter = choice_of(answer, SQUARED_CHOICES)
-    if letter in SQUARED_MISTAKES:
-        name, reason = SQUARED_MISTAKES[letter]
-        raise NotYet(reason, name)
+    must_be_right_choice(answer, SQUARED_CHOICES, SQUARED_MISTAKES)
     return ExerciseVerdict(
         True,
         "the gradients of softened targets shrink about as 1/T squared (Hinton, Vinyals & Dean 2015, section 2). The "
@@ -124,8 +121,5 @@ KNOB_MISTAKES = {
     "02.knob", "A data set written by a teacher at temperature 0 is monotonous. Which knob makes the data itself more varied?", KNOB_CHOICES
 )
 def knob(answer: Any) -> ExerciseVerdict:
-    letter = choice_of(answer, KNOB_CHOICES)
-    if letter in KNOB_MISTAKES:
-        name, reason = KNOB_MISTAKES[letter]
-        raise NotYet(reason, name)
+    must_be_right_choice(answer, KNOB_CHOICES, KNOB_MISTAKES)
     return ExerciseVerdict(True, "the sampling temperature gives variety, and it costs validity: the figure above shows both.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, choice_of, exercise
+from labkit.lessons.exercises.verdict import ExerciseVerdict, exercise, must_be_right_choice
 
 SAY_ASKS = (
     "Over five seeds, online scores 0.03 more than soft labels; the 95% band goes from -0.01 to 0.07. Its runs took four times as long. "
@@ -28,8 +28,5 @@ SAY_MISTAKES = {
 
 @exercise("04.say", SAY_ASKS, SAY_CHOICES)
 def say(answer: Any) -> ExerciseVerdict:
-    letter = choice_of(answer, SAY_CHOICES)
-    if letter in SAY_MISTAKES:
-        name, reason = SAY_MISTAKES[letter]
-        raise NotYet(reason, name)
+    must_be_right_choice(answer, SAY_CHOICES, SAY_MISTAKES)
     return ExerciseVerdict(True, "not distinguishable is not equal; and a comparison must say what was kept equal, questions or time.")

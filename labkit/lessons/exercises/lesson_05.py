@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, all_close, call, choice_of, exercise, must_be_function, single_number
+from labkit.lessons.exercises.verdict import (
+    ExerciseVerdict,
+    NotYet,
+    all_close,
+    call,
+    exercise,
+    must_be_function,
+    must_be_right_choice,
+    single_number,
+)
 
 PAID_ASKS = (
     "Write paid(price, share, right): an answer of the teacher costs `price`; your filter keeps the share `share` of the answers, and the "
@@ -61,10 +70,7 @@ def paid(answer: Any) -> ExerciseVerdict:
 
 @exercise("05.preferred", PREFERRED_ASKS, PREFERRED_CHOICES)
 def preferred(answer: Any) -> ExerciseVerdict:
-    letter = choice_of(answer, PREFERRED_CHOICES)
-    if letter in PREFERRED_MISTAKES:
-        name, reason = PREFERRED_MISTAKES[letter]
-        raise NotYet(reason, name)
+    must_be_right_choice(answer, PREFERRED_CHOICES, PREFERRED_MISTAKES)
     return ExerciseVerdict(
         True, "style and facts need two measurements. A judge who does not check facts measures style, be it a person or a model."
     )

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, choice_of, close, exercise, must_be_function, numpy, run_on_arrays
+from labkit.lessons.exercises.verdict import (
+    ExerciseVerdict,
+    NotYet,
+    close,
+    exercise,
+    must_be_function,
+    must_be_right_choice,
+    numpy,
+    run_on_arrays,
+)
 
 BITS_ASKS = (
     "Write bits_per_parameter(nats, candidates, parameters): nats is minus the log-probability of each fact's answer, candidates is how "
@@ -74,10 +83,7 @@ ROOM_MISTAKES = {
 
 @exercise("06.room", ROOM_ASKS, ROOM_CHOICES)
 def room(answer: Any) -> ExerciseVerdict:
-    letter = choice_of(answer, ROOM_CHOICES)
-    if letter in ROOM_MISTAKES:
-        name, reason = ROOM_MISTAKES[letter]
-        raise NotYet(reason, name)
+    must_be_right_choice(answer, ROOM_CHOICES, ROOM_MISTAKES)
     return ExerciseVerdict(
         True, "first compare the bits of the store with the parameters: before any training, this shows whether the store can fit."
     )

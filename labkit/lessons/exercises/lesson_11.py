@@ -7,7 +7,7 @@ from typing import Any
 
 from labkit.base.errors import LabError
 from labkit.diagnosis.evidence import Evidence
-from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, call, choice_of, exercise, must_be_function
+from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, call, exercise, must_be_function, must_be_right_choice
 
 SOUGHT = "shuffled_cache"
 HIT_RATE, FALSE_ALARMS = 0.8, 0.02  # the goal of the lab's own detectors
@@ -105,10 +105,7 @@ FIRST_MISTAKES = {
 
 @exercise("11.first", FIRST_ASKS, FIRST_CHOICES)
 def first(answer: Any) -> ExerciseVerdict:
-    letter = choice_of(answer, FIRST_CHOICES)
-    if letter in FIRST_MISTAKES:
-        name, reason = FIRST_MISTAKES[letter]
-        raise NotYet(reason, name)
+    must_be_right_choice(answer, FIRST_CHOICES, FIRST_MISTAKES)
     return ExerciseVerdict(
         True,
         "check data and signal first, then the loss, then knobs. The signal is shifted by one: its first choice is the next token.",

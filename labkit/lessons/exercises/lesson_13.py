@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, call, choice_of, exercise, must_be_function
+from labkit.lessons.exercises.verdict import ExerciseVerdict, NotYet, call, exercise, must_be_function, must_be_right_choice
 
 SPLIT_ASKS = (
     "Write split(prompts): return a list of True (held out) or False (to train on), one for each prompt. About a fifth is held out. Two "
@@ -78,10 +78,7 @@ READ_MISTAKES = {
 
 @exercise("13.read", READ_ASKS, READ_CHOICES)
 def read(answer: Any) -> ExerciseVerdict:
-    letter = choice_of(answer, READ_CHOICES)
-    if letter in READ_MISTAKES:
-        name, reason = READ_MISTAKES[letter]
-        raise NotYet(reason, name)
+    must_be_right_choice(answer, READ_CHOICES, READ_MISTAKES)
     return ExerciseVerdict(
         True, "one sentence for each baseline. More prompts without labels, or fewer labels, could still be a reason to distil."
     )

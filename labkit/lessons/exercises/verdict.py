@@ -90,15 +90,21 @@ class NotYet(Exception):
 # ---- for judges
 
 
-def choice_of(answer: Any, choices: Mapping[str, str]) -> str:
-    """The letter of the choice, given as a letter in any case, as "C)", or as the whole text."""
+def must_be_right_choice(answer: Any, choices: Mapping[str, str], mistakes: Mapping[str, tuple[str, str]]) -> None:
+    """Raise `NotYet` for an answer that is not the right choice, given as a letter in any case, as "C)", or as the whole text.
+
+    mistakes: name and reason of each wrong letter.
+    """
     letters = ", ".join(choices)
     if not isinstance(answer, str):
         raise NotYet(f"the answer should be one letter in quotes ({letters}), but this is {kind_of(answer)}.")
     text = answer.strip().casefold()
     for letter, words in choices.items():
         if text.strip("().: ") == letter.casefold() or text == words.casefold():
-            return letter
+            if letter in mistakes:
+                name, reason = mistakes[letter]
+                raise NotYet(reason, name)
+            return
     raise NotYet(f"{answer.strip()[:40]!r} is not one of the choices: answer with one letter in quotes, {letters}.")
 
 
